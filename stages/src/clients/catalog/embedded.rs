@@ -1,0 +1,366 @@
+//! The embedded catalog: one sled tree with the content of the Knovvu database.
+//!
+//! A conversation is one value (row, recordings and analysis state), written together with its entry in the
+//! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use state::{StateError, Store};
+
+use super::{AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RecordingRow};
+use crate::model::{Agent, AgentId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId};
+
+/// The tree in the local state.
+const TREE: &str = "catalog";
+
+/// Every kind of key in the tree, by its first byte.
+mod kind {
+    /// `a` tenant NUL agent id (8, big-endian) → agent.
+    pub(super) const AGENT: u8 = b'a';
+    /// `c` tenant NUL external id (8, big-endian) → conversation row.
+    pub(super) const CONVERSATION: u8 = b'c';
+    /// `q` time in milliseconds (8) digest (16) → conversation key.
+    pub(super) const ANALYSIS: u8 = b'q';
+    /// `d` id (8) → dead letter.
+    pub(super) const DEAD_LETTER: u8 = b'd';
+    /// `D` digest (16) → id of the dead letter.
+    pub(super) const DEAD_LETTER_OF: u8 = b'D';
+    /// `h` tenant NUL external id (8) sequence (8) → hop.
+    pub(super) const HOP: u8 = b'h';
+    /// `n` → counters.
+    pub(super) const COUNTS: u8 = b'n';
+}
+
+/// The Knovvu database in the local state.
+#[derive(Clone)]
+pub struct EmbeddedCatalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    tree: sled::Tree,
+    /// Held while a value is read, changed and written back; guards the counters.
+    writing: Mutex<Counters>,
+}
+
+struct Counters {
+    counts: Counts,
+    next_dead_letter: u64,
+    next_hop: u64,
+}
+
+impl EmbeddedCatalog {
+    /// Opens the catalog in the local state.
+    pub fn open(store: &Store) -> Result<Self, StateError> {
+        let tree = store.tree(TREE)?;
+        let counts = tree
+            .get([kind::COUNTS])
+            .map_err(StateError::from)?
+            .and_then(|value| serde_json::from_slice(&value).ok())
+            .unwrap_or_default();
+        let last = tree.scan_prefix([kind::DEAD_LETTER]).keys().next_back().transpose().map_err(StateError::from)?;
+        let next_dead_letter = last.and_then(|key| tail_number(&key)).unwrap_or_default() + 1;
+        // Later than every hop of an earlier run: the order of a timeline.
+        let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+        let writing = Mutex::new(Counters { counts, next_dead_letter, next_hop });
+        Ok(Self { inner: Arc::new(Inner { store: store.clone(), tree, writing }) })
+    }
+
+    /// Puts back a conversation that is known from the description beside its recordings. A row that stands is
+    /// left as it is. Not durable before the next commit.
+    pub fn restore(&self, row: &ConversationRow) -> Result<(), CatalogError> {
+        let mut counters = self.inner.lock();
+        let key = row.key();
+        if self.inner.row(&key)?.is_some() {
+            return Ok(());
+        }
+        self.inner.write_row(row, None, &mut counters)
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Counters> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, CatalogError> {
+        self.tree.get(key).map_err(broken)?.map(|value| read(&value)).transpose()
+    }
+
+    fn row(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
+        self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))
+    }
+
+    /// Writes a row, what follows from its change of state, and the counters, in one batch.
+    fn write_row(
+        &self,
+        row: &ConversationRow,
+        before: Option<ConversationState>,
+        counters: &mut Counters,
+    ) -> Result<(), CatalogError> {
+        let key = row.key();
+        let mut counts = counters.counts;
+        if let Some(before) = before {
+            *count_of(&mut counts, before) = count_of(&mut counts, before).saturating_sub(1);
+        }
+        *count_of(&mut counts, row.state) += 1;
+        let mut batch = sled::Batch::default();
+        batch.insert(keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()), write(row)?);
+        if let (ConversationState::Ready, Some(at)) = (row.state, row.enqueued_at) {
+            let mut entry = vec![kind::ANALYSIS];
+            entry.extend_from_slice(&u64::try_from(at.as_millisecond()).unwrap_or_default().to_be_bytes());
+            entry.extend_from_slice(key.digest().as_bytes());
+            batch.insert(entry, write(&AnalysisEntry { key, enqueued_at: at })?);
+        }
+        batch.insert(&[kind::COUNTS], write(&counts)?);
+        self.tree.apply_batch(batch).map_err(broken)?;
+        counters.counts = counts;
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        key: &ConversationKey,
+        change: impl FnOnce(&mut ConversationRow),
+    ) -> Result<(), CatalogError> {
+        let mut counters = self.lock();
+        let Some(mut row) = self.row(key)? else {
+            return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
+        };
+        if row.state.is_final() {
+            return Ok(());
+        }
+        let before = row.state;
+        change(&mut row);
+        self.write_row(&row, Some(before), &mut counters)
+    }
+
+    async fn commit(&self) -> Result<(), CatalogError> {
+        self.store.commit().await.map_err(|error| CatalogError(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Catalog for EmbeddedCatalog {
+    async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
+        let prefix = tenant_prefix(kind::AGENT, tenant);
+        self.inner.tree.scan_prefix(prefix).values().map(|value| read(&value.map_err(broken)?)).collect()
+    }
+
+    async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
+        self.inner.get(&keyed(kind::AGENT, tenant, id.get()))
+    }
+
+    async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError> {
+        let mut batch = sled::Batch::default();
+        for agent in agents {
+            batch.insert(keyed(kind::AGENT, tenant, agent.external_id.get()), write(agent)?);
+        }
+        self.inner.tree.apply_batch(batch).map_err(broken)?;
+        self.inner.commit().await
+    }
+
+    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
+        Ok(self.inner.row(key)?.map(|row| row.state))
+    }
+
+    async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
+        let known = |key: &ConversationKey| {
+            let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
+            let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+            let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
+            Ok(self.inner.tree.contains_key(row).map_err(broken)?
+                || self.inner.tree.contains_key(letter).map_err(broken)?)
+        };
+        keys.iter().map(known).collect()
+    }
+
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+        let mut counters = self.inner.lock();
+        let before = self.inner.row(&conversation.key())?.map(|row| row.state);
+        if before.is_some_and(ConversationState::is_final) {
+            return Ok(());
+        }
+        let row = ConversationRow::metadata_saved(conversation);
+        self.inner.write_row(&row, before, &mut counters)?;
+        // Not awaited: the completing commit makes it durable, and a crash before that repeats the whole.
+        self.inner.store.commit_soon();
+        Ok(())
+    }
+
+    async fn complete(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.inner.finish(key, |row| {
+            row.recordings = recordings.iter().map(RecordingRow::from).collect();
+            row.state = ConversationState::Ready;
+            row.enqueued_at = Some(at);
+        })?;
+        self.inner.commit().await
+    }
+
+    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
+        self.inner.finish(key, |row| row.state = ConversationState::NoRecording)?;
+        self.inner.commit().await
+    }
+
+    async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
+        self.inner.row(key)
+    }
+
+    async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
+        let entries = self.inner.tree.scan_prefix([kind::ANALYSIS]).values().skip(skip).take(limit);
+        entries.map(|value| read(&value.map_err(broken)?)).collect()
+    }
+
+    async fn add_dead_letter(&self, mut letter: DeadLetter) -> Result<(), CatalogError> {
+        {
+            let mut counters = self.inner.lock();
+            let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
+            let standing = self.inner.tree.get(&digest).map_err(broken)?.and_then(|id| tail_number(&id));
+            let mut counts = counters.counts;
+            letter.id = standing.unwrap_or(counters.next_dead_letter);
+            let mut batch = sled::Batch::default();
+            if standing.is_none() {
+                counts.dead_letters += 1;
+                counters.next_dead_letter += 1;
+            }
+            batch.insert(digest, &letter.id.to_be_bytes());
+            batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
+            batch.insert(&[kind::COUNTS], write(&counts)?);
+            self.inner.tree.apply_batch(batch).map_err(broken)?;
+            counters.counts = counts;
+        }
+        self.inner.commit().await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+        let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
+        let range = self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values().take(limit);
+        range.map(|value| read(&value.map_err(broken)?)).collect()
+    }
+
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
+        self.inner.get(&numbered(kind::DEAD_LETTER, id))
+    }
+
+    async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
+        {
+            let mut counters = self.inner.lock();
+            let at = numbered(kind::DEAD_LETTER, letter.id);
+            if self.inner.get::<DeadLetter>(&at)?.as_ref() != Some(letter) {
+                return Ok(false);
+            }
+            let mut counts = counters.counts;
+            counts.dead_letters = counts.dead_letters.saturating_sub(1);
+            let mut batch = sled::Batch::default();
+            batch.remove(at);
+            batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
+            batch.insert(&[kind::COUNTS], write(&counts)?);
+            self.inner.tree.apply_batch(batch).map_err(broken)?;
+            counters.counts = counts;
+        }
+        self.inner.commit().await?;
+        Ok(true)
+    }
+
+    async fn record_hop(&self, key: &ConversationKey, hop: Hop) {
+        let sequence = {
+            let mut counters = self.inner.lock();
+            counters.next_hop += 1;
+            counters.next_hop
+        };
+        let mut at = keyed(kind::HOP, &key.tenant, key.external_id.get());
+        at.extend_from_slice(&sequence.to_be_bytes());
+        let written = write(&hop).and_then(|value| self.inner.tree.insert(at, value).map_err(broken));
+        if let Err(error) = written {
+            tracing::warn!(%error, "timeline not written");
+        }
+    }
+
+    async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
+        let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
+        self.inner.tree.scan_prefix(prefix).values().map(|value| read(&value.map_err(broken)?)).collect()
+    }
+
+    async fn counts(&self) -> Result<Counts, CatalogError> {
+        Ok(self.inner.lock().counts)
+    }
+
+    async fn ended_since(
+        &self,
+        since: Timestamp,
+        after: Option<&ConversationKey>,
+        limit: usize,
+    ) -> Result<Vec<ConversationKey>, CatalogError> {
+        let from = match after {
+            None => vec![kind::CONVERSATION],
+            Some(key) => keyed(kind::CONVERSATION, &key.tenant, key.external_id.get().saturating_add(1)),
+        };
+        let mut keys = Vec::new();
+        for value in self.inner.tree.range(from..vec![kind::CONVERSATION + 1]).values() {
+            let row: ConversationRow = read(&value.map_err(broken)?)?;
+            if row.ended_at >= since {
+                keys.push(row.key());
+            }
+            if keys.len() == limit {
+                break;
+            }
+        }
+        Ok(keys)
+    }
+
+    async fn check(&self) -> Result<(), CatalogError> {
+        self.inner.commit().await
+    }
+}
+
+fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {
+    match state {
+        ConversationState::MetadataSaved => &mut counts.metadata_saved,
+        ConversationState::Ready => &mut counts.ready,
+        ConversationState::NoRecording => &mut counts.no_recording,
+    }
+}
+
+fn tenant_prefix(kind: u8, tenant: &TenantId) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(tenant.as_str().as_bytes());
+    // A tenant id has no NUL, so no tenant's keys stand among another's.
+    key.push(0);
+    key
+}
+
+fn keyed(kind: u8, tenant: &TenantId, id: u64) -> Vec<u8> {
+    let mut key = tenant_prefix(kind, tenant);
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+fn numbered(kind: u8, id: u64) -> Vec<u8> {
+    [&[kind], id.to_be_bytes().as_slice()].concat()
+}
+
+fn tail_number(bytes: &[u8]) -> Option<u64> {
+    bytes.last_chunk().map(|tail| u64::from_be_bytes(*tail))
+}
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, CatalogError> {
+    serde_json::from_slice(value).map_err(|error| CatalogError(format!("unreadable value: {error}")))
+}
+
+fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, CatalogError> {
+    serde_json::to_vec(value).map_err(|error| CatalogError(format!("unwritable value: {error}")))
+}
+
+fn broken(error: sled::Error) -> CatalogError {
+    CatalogError(error.to_string())
+}

@@ -1,0 +1,306 @@
+//! The door to the catalog, the Knovvu database: agents, conversations, dead letters, the timeline.
+//!
+//! Every write is repeatable: the same call twice has the effect of one. A call that failed may have had its
+//! effect; the caller repeats it. The key is always (tenant, integration type, external id).
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::StageError;
+use crate::model::{
+    Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
+    StoredRecording, TenantId,
+};
+
+#[cfg(test)]
+mod conformance;
+mod embedded;
+
+pub use embedded::EmbeddedCatalog;
+
+/// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("catalog: {0}")]
+pub struct CatalogError(pub String);
+
+impl From<CatalogError> for StageError {
+    fn from(error: CatalogError) -> Self {
+        Self::transient(error.to_string())
+    }
+}
+
+/// The Knovvu database.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// Every agent of the tenant, former ones too, by external id.
+    async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError>;
+
+    /// One agent.
+    async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError>;
+
+    /// Creates or replaces these agents; all others stay as they are.
+    async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError>;
+
+    /// How far a conversation has come, if its row stands.
+    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError>;
+
+    /// Which of these conversations need no replay: a row stands, or a dead letter names them.
+    async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError>;
+
+    /// Writes the row in state `metadata_saved`. A row that is already final stays as it is.
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
+
+    /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
+    /// durable. A row that is already final stays as it is.
+    async fn complete(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        at: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is.
+    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError>;
+
+    /// Everything known of one conversation.
+    async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError>;
+
+    /// The analysis queue, oldest first: `limit` conversations after the first `skip`.
+    async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError>;
+
+    /// Sets a delivery aside. Durable once it returns. The same letter twice is one letter.
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<(), CatalogError>;
+
+    /// Dead letters by id: at most `limit` after `after`.
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
+
+    /// One dead letter.
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError>;
+
+    /// Takes a dead letter off the shelf; false if it is no longer there as it was read, because it was removed or
+    /// written anew meanwhile.
+    async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError>;
+
+    /// Adds to the timeline of a conversation. A failure is logged, never passed on: the timeline is for people.
+    async fn record_hop(&self, key: &ConversationKey, hop: Hop);
+
+    /// The timeline of a conversation, oldest first.
+    async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError>;
+
+    /// How many conversations stand in which state.
+    async fn counts(&self) -> Result<Counts, CatalogError>;
+
+    /// Conversations of which a row stands and that ended at or after `since`: the seed of a new processed-id log.
+    /// At most `limit` in the order of their keys after `after`.
+    async fn ended_since(
+        &self,
+        since: Timestamp,
+        after: Option<&ConversationKey>,
+        limit: usize,
+    ) -> Result<Vec<ConversationKey>, CatalogError>;
+
+    /// Whether the catalog answers.
+    async fn check(&self) -> Result<(), CatalogError>;
+}
+
+/// A conversation's row, with its recordings and its analysis entry.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationRow {
+    /// Stable id of the row.
+    pub id: String,
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// Always [`crate::model::INTEGRATION_TYPE`].
+    pub integration_type: String,
+    /// NICE's contact id of the leg.
+    pub external_id: ContactId,
+    /// The call the leg belongs to.
+    pub master_external_id: ContactId,
+    /// The leg's agent.
+    pub agent_external_id: AgentId,
+    /// When the leg began.
+    pub started_at: Timestamp,
+    /// When the leg ended.
+    pub ended_at: Timestamp,
+    /// Inbound, outbound, or not known.
+    pub direction: Option<Direction>,
+    /// The customer's number. Personal data.
+    pub customer_number: Option<String>,
+    /// What NICE said of the contact.
+    pub metadata: serde_json::Value,
+    /// How far it has come.
+    pub state: ConversationState,
+    /// Who found out that the conversation ended.
+    pub source: EventSource,
+    /// The recordings by position; empty until the row is `ready`.
+    pub recordings: Vec<RecordingRow>,
+    /// When it entered the analysis queue.
+    pub enqueued_at: Option<Timestamp>,
+    /// When the analysis took it.
+    pub claimed_at: Option<Timestamp>,
+}
+
+impl ConversationRow {
+    /// The row of a conversation whose metadata is known and whose recordings are on their way.
+    pub fn metadata_saved(conversation: &Conversation) -> Self {
+        let key = conversation.key();
+        Self {
+            id: format!("{:?}", key.digest()),
+            tenant_id: key.tenant,
+            integration_type: crate::model::INTEGRATION_TYPE.to_owned(),
+            external_id: key.external_id,
+            master_external_id: conversation.master,
+            agent_external_id: conversation.agent,
+            started_at: conversation.started_at,
+            ended_at: conversation.ended_at,
+            direction: conversation.direction,
+            customer_number: conversation.customer_number.clone(),
+            metadata: conversation.metadata.clone(),
+            state: ConversationState::MetadataSaved,
+            source: conversation.source(),
+            recordings: Vec::new(),
+            enqueued_at: None,
+            claimed_at: None,
+        }
+    }
+
+    /// The key of the row.
+    pub fn key(&self) -> ConversationKey {
+        ConversationKey { tenant: self.tenant_id.clone(), external_id: self.external_id }
+    }
+}
+
+/// One recording's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingRow {
+    /// From 0 by start time.
+    pub position: u32,
+    /// The bucket or folder that holds it.
+    pub bucket: String,
+    /// Its place in the store.
+    pub object_key: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+    /// Its media type.
+    pub content_type: String,
+}
+
+impl From<&StoredRecording> for RecordingRow {
+    fn from(stored: &StoredRecording) -> Self {
+        Self {
+            position: stored.key.position(),
+            bucket: stored.bucket.clone(),
+            object_key: stored.key.to_string(),
+            size_bytes: stored.size_bytes,
+            sha256: stored.sha256.clone(),
+            content_type: stored.content_type.clone(),
+        }
+    }
+}
+
+/// A conversation that awaits its analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnalysisEntry {
+    /// The conversation.
+    pub key: ConversationKey,
+    /// When it entered the queue.
+    pub enqueued_at: Timestamp,
+}
+
+/// A delivery set aside with its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Given by the catalog, ascending; 0 before it is written.
+    #[serde(default)]
+    pub id: u64,
+    /// The tenant, where it could be read.
+    pub tenant_id: Option<String>,
+    /// NICE's contact id, where it could be read.
+    pub conversation_id: Option<String>,
+    /// The stage that gave up.
+    pub stage: String,
+    /// Why; without personal data or secrets.
+    pub reason: String,
+    /// The message, for the replay; a body that is not JSON stands as an escaped text, cut short.
+    pub message: serde_json::Value,
+    /// When it was set aside.
+    pub at: Timestamp,
+}
+
+/// The longest piece of an unreadable body that a dead letter keeps.
+const KEPT_BODY: usize = 4096;
+
+impl DeadLetter {
+    /// The dead letter of an event.
+    pub fn of_event(event: &ContactEvent, stage: &str, reason: &str, at: Timestamp) -> Self {
+        let message = serde_json::from_slice(&event.encode()).unwrap_or_default();
+        Self {
+            id: 0,
+            tenant_id: Some(event.tenant.to_string()),
+            conversation_id: Some(event.conversation.to_string()),
+            stage: stage.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            at,
+        }
+    }
+
+    /// The dead letter of a body that no event could be read from.
+    pub fn of_body(body: &[u8], tenant: Option<&TenantId>, stage: &str, reason: &str, at: Timestamp) -> Self {
+        let message = match serde_json::from_slice(body) {
+            Ok(json) if body.len() <= KEPT_BODY => json,
+            _ => body[..body.len().min(KEPT_BODY)].escape_ascii().to_string().into(),
+        };
+        Self {
+            id: 0,
+            tenant_id: tenant.map(ToString::to_string),
+            conversation_id: None,
+            stage: stage.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            at,
+        }
+    }
+
+    /// What makes two letters the same letter: the conversation, or else the body.
+    pub fn digest(&self) -> state::Key {
+        let body = self.message.to_string();
+        match (&self.tenant_id, &self.conversation_id) {
+            (Some(tenant), Some(conversation)) => state::Key::of(&["conversation", tenant, conversation]),
+            _ => state::Key::of(&["body", &self.stage, &body]),
+        }
+    }
+}
+
+/// One line of a conversation's timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// When the stage had finished.
+    pub at: Timestamp,
+    /// The stage.
+    pub stage: String,
+    /// What it made of the item: one of [`crate::flow::metrics::OUTCOMES`].
+    pub outcome: String,
+    /// The attempt, from 0.
+    pub attempt: u32,
+    /// How long it took.
+    pub took_millis: u64,
+    /// Why, where the outcome asks for it.
+    pub detail: Option<String>,
+}
+
+/// How many conversations stand in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows whose recordings are on their way.
+    pub metadata_saved: u64,
+    /// Rows that are ready for analysis.
+    pub ready: u64,
+    /// Rows of calls that NICE did not record.
+    pub no_recording: u64,
+    /// Dead letters on the shelf.
+    pub dead_letters: u64,
+}

@@ -1,0 +1,7 @@
+//! One narrow door for each outside system.
+
+pub mod catalog;
+pub mod nice;
+pub mod queue;
+pub mod quota;
+pub mod recording_store;

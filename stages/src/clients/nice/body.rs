@@ -1,0 +1,130 @@
+//! Reading an answer's body: bounded in bytes, on the wire and after unpacking.
+//!
+//! Memory never exceeds the endpoint's cap, whatever the other side announces, sends or packs.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use reqwest::Response;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The connection ended before the body did.
+    #[error("the body broke off")]
+    Broken,
+    /// More than any real answer has.
+    #[error("the body is larger than any real answer")]
+    TooLarge,
+    /// Packed so tightly that it can only be meant to do harm.
+    #[error("the packed body grows beyond reason")]
+    Bomb,
+    /// Packed in a way that was not asked for, or damaged.
+    #[error("the body cannot be unpacked")]
+    Encoding,
+}
+
+impl BodyError {
+    /// The word in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::TooLarge | Self::Bomb => "too_large",
+            Self::Encoding => "encoding",
+        }
+    }
+}
+
+/// Reads a body of at most `cap` bytes, packed or not.
+pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, BodyError> {
+    let packed = is_gzip(response.headers())?;
+    if response.content_length().is_some_and(|length| length > cap as u64) {
+        return Err(BodyError::TooLarge);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
+        if body.len() + chunk.len() > cap {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if !packed {
+        return Ok(body.into());
+    }
+    // Unpacking tens of MiB takes long enough to hold up the other tasks of this thread.
+    tokio::task::spawn_blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyError::Encoding))
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool, BodyError> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(false) };
+    match encoding.to_str().unwrap_or("?").trim() {
+        "" => Ok(false),
+        word if word.eq_ignore_ascii_case("identity") => Ok(false),
+        word if word.eq_ignore_ascii_case("gzip") || word.eq_ignore_ascii_case("x-gzip") => Ok(true),
+        _ => Err(BodyError::Encoding),
+    }
+}
+
+/// JSON of rows that differ in a few digits packs some 30:1; zeros pack 1000:1.
+const MAX_RATIO: usize = 100;
+
+/// Below this, any ratio is harmless.
+const RATIO_COUNTS_FROM: usize = 1024 * 1024;
+
+/// Unpacks gzip into at most `cap` bytes.
+fn unpack(packed: &[u8], cap: usize) -> Result<Bytes, BodyError> {
+    let bomb_at = packed.len().saturating_mul(MAX_RATIO).max(RATIO_COUNTS_FROM);
+    let most = cap.min(bomb_at);
+    let mut unpacked = Vec::new();
+    MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut unpacked).map_err(|_| BodyError::Encoding)?;
+    match unpacked.len() {
+        length if length > bomb_at => Err(BodyError::Bomb),
+        length if length > cap => Err(BodyError::TooLarge),
+        _ => Ok(unpacked.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn pack(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked() {
+        assert_eq!(unpack(&pack(b"{\"a\":1}"), 100).unwrap(), "{\"a\":1}");
+        let twice = [pack(b"{\"a\""), pack(b":1}")].concat();
+        assert_eq!(unpack(&twice, 100).unwrap(), "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_unfolds() {
+        let bomb = pack(&vec![0; 64 * 1024 * 1024]);
+        assert_eq!(unpack(&bomb, 32 * 1024 * 1024), Err(BodyError::Bomb));
+        assert_eq!(unpack(&bomb, 1024), Err(BodyError::TooLarge));
+        assert_eq!(unpack(&pack(&vec![0; 900_000]), 1024 * 1024).unwrap().len(), 900_000);
+    }
+
+    #[test]
+    fn a_cut_or_damaged_body_is_an_error() {
+        let packed = pack(&(0..10_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+        for cut in [0, 1, 9, 10, 100, packed.len() - 1] {
+            assert_eq!(unpack(&packed[..cut], 1024 * 1024), Err(BodyError::Encoding), "{cut}");
+        }
+        let mut damaged = packed.clone();
+        let end = damaged.len() - 5;
+        damaged[end] ^= 1;
+        assert_eq!(unpack(&damaged, 1024 * 1024), Err(BodyError::Encoding));
+    }
+}

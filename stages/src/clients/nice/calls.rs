@@ -1,0 +1,171 @@
+//! What is asked about calls: completed contacts, one contact, its legs, and where its recordings lie.
+
+use jiff::Timestamp;
+use reqwest::Url;
+
+use super::http::{Answer, Endpoint, parse};
+use super::wire::contact::{self, Page};
+use super::wire::playback;
+use super::{
+    CompletedFilter, CompletedQuery, Contact, ContactPage, Inner, Leg, NextLink, NiceError, Playback, SegmentId, group,
+    net,
+};
+use crate::model::ContactId;
+
+/// NICE's number for phone calls.
+const PHONE_CALL: &str = "4";
+
+/// The one order that NICE's own clients use; unsorted paging is not promised to be stable.
+const ORDER: &str = "lastUpdateTime asc";
+
+/// Reads one page of completed contacts.
+pub(super) async fn completed(inner: &Inner, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
+    let root = acd(inner, &["contacts", "completed"]).await?;
+    let url = match &query.next {
+        Some(NextLink(url)) if inner.discovery.is_ours(url) => url.clone(),
+        _ => completed_url(root, query),
+    };
+    let page = match inner.api.get(Endpoint::Completed, &url).await? {
+        Answer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
+        Answer::Nothing => Page::empty(),
+        Answer::NotFound => return Err(missing(Endpoint::Completed)),
+    };
+    let linked = page.next.is_some();
+    let next = page.next.and_then(|link| group::follow(&inner.api, &inner.discovery, Endpoint::Completed, &link));
+    Ok(ContactPage {
+        contacts: page.rows,
+        last_poll_time: page.last_poll_time,
+        total: page.total,
+        refused_next: linked && next.is_none(),
+        next: next.map(NextLink),
+    })
+}
+
+fn completed_url(mut url: Url, query: &CompletedQuery) -> Url {
+    {
+        let mut pairs = url.query_pairs_mut();
+        match query.filter {
+            CompletedFilter::UpdatedSince(since) => {
+                pairs.append_pair("updatedSince", &floor(since));
+            }
+            CompletedFilter::Started { from, to } => {
+                pairs.append_pair("startDate", &floor(from)).append_pair("endDate", &ceiling(to));
+            }
+        }
+        pairs.append_pair("mediaTypeId", PHONE_CALL).append_pair("orderBy", ORDER);
+        pairs.append_pair("top", &query.top.to_string()).append_pair("skip", &query.skip.to_string());
+    }
+    url
+}
+
+/// NICE's times have milliseconds and a literal `Z`; rounded so that nothing falls out of the range.
+fn floor(time: Timestamp) -> String {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time).to_string()
+}
+
+fn ceiling(time: Timestamp) -> String {
+    let millis = time.as_millisecond();
+    let whole = Timestamp::from_millisecond(millis).is_ok_and(|floor| floor >= time);
+    Timestamp::from_millisecond(millis + i64::from(!whole)).unwrap_or(time).to_string()
+}
+
+/// Reads one contact.
+pub(super) async fn contact(inner: &Inner, id: ContactId) -> Result<Contact, NiceError> {
+    let url = acd(inner, &["contacts", &id.to_string()]).await?;
+    let body = match inner.api.get(Endpoint::Contact, &url).await? {
+        Answer::Body(body) => body,
+        Answer::Nothing | Answer::NotFound => {
+            return Err(NiceError::NotReady { what: "NICE does not know the contact yet" });
+        }
+    };
+    let contact = parse(Endpoint::Contact, body, contact::single).await?;
+    let contact = contact.map_err(|bad| NiceError::permanent(format!("contact: {bad}")))?;
+    if contact.contact_id != id {
+        return Err(NiceError::transient("contact: NICE answered with another contact"));
+    }
+    Ok(contact)
+}
+
+/// Reads the legs of a call.
+pub(super) async fn legs(inner: &Inner, id: ContactId) -> Result<Vec<Leg>, NiceError> {
+    let url = acd(inner, &["contacts", &id.to_string(), "hierarchy"]).await?;
+    match inner.api.get(Endpoint::Hierarchy, &url).await? {
+        Answer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
+        Answer::Nothing => Ok(Vec::new()),
+        Answer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
+    }
+}
+
+/// Reads where the recordings of a call lie.
+pub(super) async fn contact_playback(inner: &Inner, master: ContactId) -> Result<Playback, NiceError> {
+    let mut url = net::below(&inner.discovery.facade(&inner.api).await?, &["media-playback", "v1", "contacts"]);
+    url.query_pairs_mut().append_pair("acd-call-id", &master.to_string());
+    narrow(&mut url);
+    url.query_pairs_mut().append_pair("isDownload", "false");
+    read_playback(inner, Endpoint::ContactPlayback, &url).await
+}
+
+/// Reads where the recording of one agent leg lies.
+pub(super) async fn segment_playback(inner: &Inner, segment: &SegmentId) -> Result<Playback, NiceError> {
+    let root = inner.discovery.facade(&inner.api).await?;
+    let mut url = net::below(&root, &["media-playback", "v1", "segments", segment.as_str()]);
+    narrow(&mut url);
+    read_playback(inner, Endpoint::SegmentPlayback, &url).await
+}
+
+/// Voice, without the waveforms (large) and categories that nobody reads.
+fn narrow(url: &mut Url) {
+    url.query_pairs_mut()
+        .append_pair("media-type", "voice-only")
+        .append_pair("exclude-waveforms", "true")
+        .append_pair("exclude-qm-categories", "true");
+}
+
+async fn read_playback(inner: &Inner, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
+    let not_ready = NiceError::NotReady { what: "the recording is not processed yet" };
+    match inner.api.get(endpoint, url).await? {
+        Answer::Body(body) => parse(endpoint, body, playback::playback).await?.ok_or(not_ready),
+        Answer::Nothing | Answer::NotFound => Err(not_ready),
+    }
+}
+
+async fn acd(inner: &Inner, path: &[&str]) -> Result<Url, NiceError> {
+    let root = inner.discovery.acd(&inner.api).await?;
+    let root = net::below(&root, &["inContactAPI", "services", &inner.settings.api_version]);
+    Ok(net::below(&root, path))
+}
+
+/// A list that is always there is missing: the version or the root is wrong, which is no conversation's fault.
+fn missing(endpoint: Endpoint) -> NiceError {
+    NiceError::refused(format!("{}: NICE has no such list, is the api_version right?", endpoint.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(filter: CompletedFilter) -> String {
+        let root = Url::parse("https://a.example/contacts/completed").unwrap();
+        completed_url(root, &CompletedQuery { filter, top: 500, skip: 1_000, next: None }).to_string()
+    }
+
+    #[test]
+    fn times_are_sent_with_a_literal_z() {
+        let since = "2026-04-01T16:29:31.443999Z".parse().unwrap();
+        assert_eq!(
+            asked(CompletedFilter::UpdatedSince(since)),
+            "https://a.example/contacts/completed?updatedSince=2026-04-01T16%3A29%3A31.443Z&mediaTypeId=4\
+             &orderBy=lastUpdateTime+asc&top=500&skip=1000"
+        );
+    }
+
+    #[test]
+    fn a_range_is_never_narrowed_by_rounding() {
+        let from = "2026-04-01T00:00:00.000001Z".parse().unwrap();
+        let to = "2026-04-02T00:00:00.000001Z".parse().unwrap();
+        let url = asked(CompletedFilter::Started { from, to });
+        assert!(url.contains("startDate=2026-04-01T00%3A00%3A00Z&endDate=2026-04-02T00%3A00%3A00.001Z&"), "{url}");
+        let to = "2026-04-02T00:00:00Z".parse().unwrap();
+        assert!(asked(CompletedFilter::Started { from, to }).contains("endDate=2026-04-02T00%3A00%3A00Z&"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What a failed call to NICE means, and what the flow makes of it.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::flow::StageError;
+
+/// Why a call to NICE did not give what was asked for.
+///
+/// The texts reach logs and dead letters: they name what was attempted, never a body, a link, a number or a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NiceError {
+    /// NICE or the network is troubled: again later.
+    #[error("{what}")]
+    Transient {
+        /// What failed.
+        what: String,
+        /// The least delay that NICE asked for, at most five minutes.
+        retry_after: Option<Duration>,
+    },
+    /// NICE does not have it yet; it cannot be told from "never".
+    #[error("{what}")]
+    NotReady {
+        /// What is awaited.
+        what: &'static str,
+    },
+    /// 401 with a fresh token, or 403: a permission, a licence or a key is missing, and a person must look.
+    #[error("{what}")]
+    Refused {
+        /// What was refused.
+        what: String,
+    },
+    /// The same call can never succeed.
+    #[error("{what}")]
+    Permanent {
+        /// What is wrong.
+        what: String,
+    },
+    /// The recording's link is no longer valid: ask NICE for a fresh one.
+    #[error("the link of the recording has expired")]
+    LinkExpired,
+    /// The rate budget could not be asked, or has no room.
+    #[error("{what}")]
+    Quota {
+        /// What is wrong with the budget.
+        what: String,
+        /// When there may be room again.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl NiceError {
+    /// Again later; nothing is known of how long.
+    pub fn transient(what: impl Into<String>) -> Self {
+        Self::Transient { what: what.into(), retry_after: None }
+    }
+
+    /// Never again.
+    pub fn permanent(what: impl Into<String>) -> Self {
+        Self::Permanent { what: what.into() }
+    }
+
+    /// A person must look.
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::Refused { what: what.into() }
+    }
+}
+
+/// How long an item waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
+const REFUSED_DELAY: Duration = Duration::from_secs(60);
+
+/// The shortest time between two alarms, however many items meet the same refusal.
+const ALARM_INTERVAL: Duration = Duration::from_secs(60);
+
+impl From<NiceError> for StageError {
+    fn from(error: NiceError) -> Self {
+        match error {
+            NiceError::Transient { what, retry_after } | NiceError::Quota { what, retry_after } => {
+                Self::Transient { reason: what, retry_after }
+            }
+            NiceError::NotReady { what } => Self::NotReady { reason: what },
+            NiceError::Refused { what } => {
+                if alarm_is_due(Instant::now()) {
+                    tracing::error!(reason = %what, "NICE refuses us, a person must look at key, role and licence");
+                }
+                Self::Transient { reason: what, retry_after: Some(REFUSED_DELAY) }
+            }
+            NiceError::Permanent { what } => Self::Permanent { reason: what },
+            NiceError::LinkExpired => Self::transient(NiceError::LinkExpired.to_string()),
+        }
+    }
+}
+
+fn alarm_is_due(now: Instant) -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= ALARM_INTERVAL);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_tried_again_after_a_minute() {
+        let error = StageError::from(NiceError::refused("token"));
+        assert!(
+            matches!(error, StageError::Transient { retry_after: Some(wait), .. } if wait == Duration::from_secs(60))
+        );
+    }
+
+    #[test]
+    fn an_expired_link_is_transient() {
+        assert!(matches!(StageError::from(NiceError::LinkExpired), StageError::Transient { retry_after: None, .. }));
+    }
+
+    #[test]
+    fn the_alarm_rings_once_a_minute() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        assert!(alarm_is_due(far));
+        assert!(!alarm_is_due(far + Duration::from_secs(59)));
+        assert!(alarm_is_due(far + Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,185 @@
+//! The group's agents, read whole.
+//!
+//! A short list would make agents look as if they had left, and their calls would no longer be imported. So
+//! every page must be readable, every row have its id, and the rows be as many as NICE says there are.
+
+use std::collections::{BTreeMap, HashSet};
+
+use reqwest::Url;
+
+use super::discovery::Discovery;
+use super::http::{Answer, Api, Endpoint, parse};
+use super::wire::ShapeError;
+use super::wire::contact::Page;
+use super::wire::directory::{self, Named};
+use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceError, net};
+
+/// The largest page that NICE's lists of groups and agents are reported to give.
+const TOP: usize = 100;
+
+/// No group has so many agents.
+const MAX_ROWS: usize = 10_000;
+
+/// Enough for [`MAX_ROWS`] in pages of ten.
+const MAX_PAGES: usize = 1_000;
+
+/// Reads a page of a list.
+type Reader<T> = fn(&[u8]) -> Result<Page<T>, ShapeError>;
+
+/// Reads the selected group.
+pub(super) async fn read(
+    api: &Api,
+    discovery: &Discovery,
+    version: &str,
+    selector: &GroupSelector,
+) -> Result<GroupReading, NiceError> {
+    let root = net::below(&discovery.acd(api).await?, &["inContactAPI", "services", version]);
+    let lists = Lists { api, discovery };
+    let (groups, group_id) = match selector.kind {
+        GroupKind::AcdGroup => {
+            let url = net::below(&root, &["groups"]);
+            (url.clone(), choose(&lists.whole(Endpoint::Groups, url, directory::groups, group_key).await?, selector)?)
+        }
+        GroupKind::Team => {
+            let url = net::below(&root, &["teams"]);
+            (url.clone(), choose(&lists.whole(Endpoint::Teams, url, directory::teams, group_key).await?, selector)?)
+        }
+    };
+    let mut url = net::below(&groups, &[&group_id, "agents"]);
+    let agents = match selector.kind {
+        GroupKind::AcdGroup => {
+            url.query_pairs_mut().append_pair("assigned", "true");
+            lists.whole(Endpoint::GroupAgents, url, directory::group_agents, agent_key).await?
+        }
+        GroupKind::Team => lists.whole(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
+    };
+    Ok(GroupReading { agents, group_id })
+}
+
+fn group_key(group: &Named) -> u64 {
+    // Digits by its grammar, at most 19 of them.
+    group.id.parse().unwrap_or(u64::MAX)
+}
+
+fn agent_key(agent: &GroupAgent) -> u64 {
+    agent.agent_id.get()
+}
+
+/// The id of the one group that is meant: by id, else by exact name, else by name in any case.
+fn choose(groups: &[Named], selector: &GroupSelector) -> Result<String, NiceError> {
+    let wanted = selector.id_or_name.trim();
+    let by_id = |group: &&Named| group.id == wanted;
+    let by_name = |group: &&Named| group.name.trim() == wanted;
+    let by_similar_name = |group: &&Named| group.name.trim().to_lowercase() == wanted.to_lowercase();
+    let found = |fits: &dyn Fn(&&Named) -> bool| groups.iter().filter(fits).collect::<Vec<_>>();
+    let candidates = [found(&by_id), found(&by_name), found(&by_similar_name)];
+    match candidates.into_iter().find(|found| !found.is_empty()).as_deref() {
+        Some([group]) => Ok(group.id.clone()),
+        Some(several) => Err(NiceError::permanent(format!(
+            "the group is ambiguous: {} groups have that name, name it by its id",
+            several.len()
+        ))),
+        None => Err(NiceError::permanent(format!("NICE has no such group among the {} we may see", groups.len()))),
+    }
+}
+
+struct Lists<'a> {
+    api: &'a Api,
+    discovery: &'a Discovery,
+}
+
+impl Lists<'_> {
+    /// Reads every page of a list; each row once, in the order of their keys.
+    async fn whole<T: Send + 'static>(
+        &self,
+        endpoint: Endpoint,
+        url: Url,
+        reader: Reader<T>,
+        key: fn(&T) -> u64,
+    ) -> Result<Vec<T>, NiceError> {
+        let mut rows = BTreeMap::new();
+        let mut visited = HashSet::new();
+        let mut total = None;
+        let mut page_url = paged(&url, 0);
+        for _ in 0..MAX_PAGES {
+            let page = self.page(endpoint, &page_url, reader).await?;
+            visited.insert(page_url);
+            let before = rows.len();
+            let ended = page.rows.is_empty();
+            rows.extend(page.rows.into_iter().map(|row| (key(&row), row)));
+            let seen = rows.len();
+            if seen > MAX_ROWS {
+                return Err(inconsistent(endpoint, "it has more rows than any group"));
+            }
+            total = page.total.or(total);
+            let next = page.next.and_then(|link| follow(self.api, self.discovery, endpoint, &link));
+            let complete = next.is_none() && total == Some(seen as u64);
+            if ended || complete || seen == before {
+                return match total {
+                    Some(total) if total > seen as u64 => Err(inconsistent(endpoint, "it has fewer rows than it says")),
+                    None if next.is_some() && !ended => Err(inconsistent(endpoint, "its pages repeat themselves")),
+                    _ => Ok(rows.into_values().collect()),
+                };
+            }
+            page_url = next.filter(|next| !visited.contains(next)).unwrap_or_else(|| paged(&url, seen));
+        }
+        Err(inconsistent(endpoint, "it has no last page"))
+    }
+
+    async fn page<T: Send + 'static>(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        reader: Reader<T>,
+    ) -> Result<Page<T>, NiceError> {
+        match self.api.get(endpoint, url).await? {
+            Answer::Body(body) => parse(endpoint, body, reader).await,
+            Answer::Nothing => Ok(Page::empty()),
+            Answer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
+        }
+    }
+}
+
+/// NICE's link to the next page, if it leads back to where the page came from.
+pub(super) fn follow(api: &Api, discovery: &Discovery, endpoint: Endpoint, link: &str) -> Option<Url> {
+    let url = Url::parse(link).ok().filter(|url| discovery.is_ours(url));
+    if url.is_none() {
+        tracing::warn!(endpoint = endpoint.name(), "a link to the next page leads to another host, it is not followed");
+        api.http.refused_next(endpoint);
+    }
+    url
+}
+
+fn paged(url: &Url, skip: usize) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut().append_pair("top", &TOP.to_string()).append_pair("skip", &skip.to_string());
+    url
+}
+
+fn inconsistent(endpoint: Endpoint, why: &str) -> NiceError {
+    NiceError::transient(format!("{}: NICE's list cannot be whole: {why}", endpoint.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose_among(groups: &[(&str, &str)], wanted: &str) -> Result<String, NiceError> {
+        let groups =
+            groups.iter().map(|(id, name)| Named { id: (*id).into(), name: (*name).into() }).collect::<Vec<_>>();
+        choose(&groups, &GroupSelector { kind: GroupKind::AcdGroup, id_or_name: wanted.into() })
+    }
+
+    #[test]
+    fn a_group_is_named_by_id_or_name() {
+        let groups = [("1", "Knovvu"), ("2", "knovvu"), ("3", "1"), ("4", "Sales"), ("5", "Sales"), ("6", " Support ")];
+        assert_eq!(choose_among(&groups, "1"), Ok("1".into()), "an id wins over a name");
+        assert_eq!(choose_among(&groups, "Knovvu"), Ok("1".into()));
+        assert_eq!(choose_among(&groups, "knovvu"), Ok("2".into()));
+        assert_eq!(choose_among(&groups, "support"), Ok("6".into()));
+        assert!(matches!(choose_among(&groups, "KNOVVU"), Err(NiceError::Permanent { .. })), "ambiguous");
+        assert!(matches!(choose_among(&groups, "Sales"), Err(NiceError::Permanent { .. })), "ambiguous");
+        assert!(matches!(choose_among(&groups, "None"), Err(NiceError::Permanent { .. })));
+        assert!(matches!(choose_among(&[], "Knovvu"), Err(NiceError::Permanent { .. })));
+    }
+}

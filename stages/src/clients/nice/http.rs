@@ -1,0 +1,313 @@
+//! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+
+use super::body::{self, BodyError};
+use super::cached::Held;
+use super::token::{Token, Tokens};
+use super::wire::ShapeError;
+use super::wire::retry_after::retry_after;
+use super::{ApiFamily, NiceError, Quota, Timeouts};
+use crate::flow::Metrics;
+
+/// What is asked of NICE; the name is the label in metrics and the subject of error texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Token,
+    Discovery,
+    Groups,
+    GroupAgents,
+    Teams,
+    TeamAgents,
+    Completed,
+    Contact,
+    Hierarchy,
+    ContactPlayback,
+    SegmentPlayback,
+    Media,
+}
+
+/// Tokens, configurations and single contacts have some KiB.
+const SMALL: usize = 1024 * 1024;
+
+/// Playback may bring waveforms although they are declined.
+const PLAYBACK: usize = 8 * 1024 * 1024;
+
+/// NICE's largest page, 10,000 contacts of 3 KiB.
+const LIST: usize = 32 * 1024 * 1024;
+
+impl Endpoint {
+    /// The label in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Discovery => "discovery",
+            Self::Groups => "groups",
+            Self::GroupAgents => "group_agents",
+            Self::Teams => "teams",
+            Self::TeamAgents => "team_agents",
+            Self::Completed => "completed",
+            Self::Contact => "contact",
+            Self::Hierarchy => "hierarchy",
+            Self::ContactPlayback => "contact_playback",
+            Self::SegmentPlayback => "segment_playback",
+            Self::Media => "media",
+        }
+    }
+
+    fn cap(self) -> usize {
+        match self {
+            Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
+            Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
+            Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
+                LIST
+            }
+        }
+    }
+
+    fn family(self) -> ApiFamily {
+        match self {
+            Self::ContactPlayback | Self::SegmentPlayback => ApiFamily::MediaPlayback,
+            _ => ApiFamily::Acd,
+        }
+    }
+}
+
+/// What NICE answered where an answer was possible.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 200 with a body.
+    Body(Bytes),
+    /// 204: nothing there, or nothing more.
+    Nothing,
+    /// 404: unknown, or not there yet.
+    NotFound,
+}
+
+/// A transport for API calls: no redirects, no proxies of the environment, no cookies, HTTP/1.1.
+pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .http1_only()
+        .connect_timeout(timeouts.connect)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(32)
+}
+
+/// Sends API requests.
+pub(super) struct Http {
+    client: Client,
+    metrics: Metrics,
+    timeout: Duration,
+}
+
+impl Http {
+    /// Makes the transport; nothing is sent.
+    pub(super) fn new(metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
+        let mut headers = HeaderMap::new();
+        // Without it the ACD API does not know how to render its data.
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let client = transport(timeouts)
+            .default_headers(headers)
+            .build()
+            .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
+        Ok(Self { client, metrics, timeout: timeouts.api })
+    }
+
+    /// A GET, not yet sent.
+    pub(super) fn get(&self, url: Url) -> RequestBuilder {
+        self.client.get(url)
+    }
+
+    /// A POST, not yet sent.
+    pub(super) fn post(&self, url: Url) -> RequestBuilder {
+        self.client.post(url)
+    }
+
+    /// Counts a link to the next page that led astray.
+    pub(super) fn refused_next(&self, endpoint: Endpoint) {
+        self.metrics.nice_requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
+    }
+
+    /// Sends one request and reads its answer whole.
+    pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
+        let began = Instant::now();
+        let outcome = tokio::time::timeout(self.timeout, exchange(endpoint, request)).await;
+        let label = match &outcome {
+            Ok(Ok(reply)) => reply.status.as_str().to_owned(),
+            Ok(Err(failure)) => failure.label().to_owned(),
+            Err(_) => "timeout".to_owned(),
+        };
+        self.metrics.nice_request(endpoint.name(), &label, began.elapsed());
+        match outcome {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failure)) => Err(failure.into_error(endpoint)),
+            Err(_) => Err(NiceError::transient(format!("{}: NICE did not answer in time", endpoint.name()))),
+        }
+    }
+}
+
+/// An answer with its body, where the status promises one.
+pub(super) struct Reply {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+/// Error pages are read this far, so that the connection can be used again; they are never looked at.
+const ERROR_PAGE: usize = 64 * 1024;
+
+/// A connection that does not give up its error page sooner is not worth keeping.
+const ERROR_PAGE_WAIT: Duration = Duration::from_secs(1);
+
+async fn exchange(endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
+    let response = request.send().await.map_err(|error| Failure::Network(network_word(&error)))?;
+    let status = response.status();
+    let retry_after = wait_asked(&response);
+    let body = if status.is_success() {
+        body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
+    } else {
+        // Whether it could be read does not matter, and it must not hold up the status.
+        drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
+        Bytes::new()
+    };
+    Ok(Reply { status, retry_after, body })
+}
+
+/// The wait that an answer asks for.
+pub(super) fn wait_asked(response: &Response) -> Option<Duration> {
+    retry_after(response.headers().get(RETRY_AFTER)?.as_bytes(), Timestamp::now())
+}
+
+/// What went wrong on the way, in a word; reqwest's own text holds the URL.
+pub(super) fn network_word(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "timeout"
+    } else if error.is_connect() {
+        "connect"
+    } else {
+        "network"
+    }
+}
+
+enum Failure {
+    Network(&'static str),
+    Body(BodyError),
+}
+
+impl Failure {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Network(word) => word,
+            Self::Body(error) => error.label(),
+        }
+    }
+
+    fn into_error(self, endpoint: Endpoint) -> NiceError {
+        let name = endpoint.name();
+        match self {
+            Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
+            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
+                NiceError::permanent(format!("{name}: {error}"))
+            }
+            Self::Body(error @ (BodyError::Broken | BodyError::Encoding)) => {
+                NiceError::transient(format!("{name}: {error}"))
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// What the status means for whoever asked.
+    pub(super) fn answer(self, endpoint: Endpoint) -> Result<Answer, NiceError> {
+        let what = format!("{}: NICE answered {}", endpoint.name(), self.status.as_u16());
+        match self.status.as_u16() {
+            204 | 205 => Ok(Answer::Nothing),
+            200..=299 => Ok(Answer::Body(self.body)),
+            300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
+            401 | 403 => Err(NiceError::Refused { what }),
+            404 => Ok(Answer::NotFound),
+            408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
+            _ => Err(NiceError::Permanent { what }),
+        }
+    }
+
+    fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+}
+
+/// Sends API calls in our name.
+pub(super) struct Api {
+    pub(super) http: Http,
+    pub(super) tokens: Tokens,
+    pub(super) quota: Arc<dyn Quota>,
+}
+
+impl Api {
+    /// Asks for `url` with a bearer token; a token that is refused is renewed once.
+    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+        let (mut reply, token) = self.attempt(endpoint, url).await?;
+        if reply.is_unauthorized() {
+            if !self.tokens.reject(&token) {
+                return Err(refused(endpoint));
+            }
+            (reply, _) = self.attempt(endpoint, url).await?;
+            if reply.is_unauthorized() {
+                self.tokens.settle();
+                return Err(refused(endpoint));
+            }
+        }
+        reply.answer(endpoint)
+    }
+
+    async fn attempt(&self, endpoint: Endpoint, url: &Url) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
+        // First without the budget: while there is no token, no request of it is spent.
+        self.tokens.current(&self.http).await?;
+        self.quota.admit(endpoint.family()).await?;
+        let token = self.tokens.current(&self.http).await?;
+        let request = self.http.get(url.clone()).header(AUTHORIZATION, token.value.bearer());
+        Ok((self.http.send(endpoint, request).await?, token))
+    }
+}
+
+fn refused(endpoint: Endpoint) -> NiceError {
+    NiceError::refused(format!("{}: NICE refuses a fresh token", endpoint.name()))
+}
+
+/// A larger body is read on a thread of its own, so that other tasks go on.
+const READ_ASIDE_FROM: usize = 256 * 1024;
+
+/// Reads a body with one of the pure readers.
+pub(super) async fn parse<T: Send + 'static>(
+    endpoint: Endpoint,
+    body: Bytes,
+    reader: fn(&[u8]) -> Result<T, ShapeError>,
+) -> Result<T, NiceError> {
+    let read = if body.len() < READ_ASIDE_FROM {
+        reader(&body)
+    } else {
+        let aside = tokio::task::spawn_blocking(move || reader(&body)).await;
+        aside.map_err(|_| NiceError::transient(format!("{}: the answer was not read", endpoint.name())))?
+    };
+    read.map_err(|error| {
+        let what = format!("{}: {error}", endpoint.name());
+        match error {
+            ShapeError::Empty | ShapeError::Html | ShapeError::NotJson | ShapeError::Shape(_) => {
+                NiceError::transient(what)
+            }
+            ShapeError::Grammar(_) => NiceError::Permanent { what },
+        }
+    })
+}

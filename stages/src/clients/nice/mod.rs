@@ -1,0 +1,178 @@
+//! The door to NICE CXone: a few methods, our types in and out.
+//!
+//! In: one tenant's settings and the rate budget that all its consumers share. Out: contacts, legs, the group's
+//! agents, and recordings as streams. Every call has a timeout and a cap on what it reads; a failed call leaves
+//! nothing behind on NICE's side, since all of them only read. The client loops on nothing but a renewed token
+//! and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
+//!
+//! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
+//! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
+//! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`: what is asked there.
+//! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
+//! - [`wire`]: NICE's JSON, read leniently by pure functions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use crate::flow::Metrics;
+use crate::model::ContactId;
+
+mod answers;
+mod body;
+mod cached;
+mod calls;
+mod discovery;
+mod error;
+mod group;
+mod http;
+mod media;
+mod media_hosts;
+mod net;
+mod resolver;
+mod settings;
+mod token;
+#[doc(hidden)]
+pub mod wire;
+
+pub use answers::{
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
+    MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
+};
+use discovery::Discovery;
+pub use error::NiceError;
+use http::{Api, Http};
+use media::MediaSource;
+pub use media::{ContentRange, Media};
+pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
+pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, Timeouts};
+use token::Tokens;
+
+/// NICE's API families, each with a rate budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ApiFamily {
+    /// Contacts, groups, teams and agents.
+    Acd,
+    /// Links to recordings.
+    MediaPlayback,
+}
+
+impl ApiFamily {
+    /// The name in metrics and budgets.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acd => "acd",
+            Self::MediaPlayback => "media_playback",
+        }
+    }
+}
+
+/// The tenant's rate budget.
+#[async_trait]
+pub trait Quota: Send + Sync + 'static {
+    /// Returns when one more request of the family is within the limit; asked before every request, retries included.
+    /// Token requests, discovery and the recordings themselves do not count.
+    async fn admit(&self, family: ApiFamily) -> Result<(), NiceError>;
+}
+
+/// Asks NICE for a fresh link to the same recording.
+pub type LinkRefresher = Arc<dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync>;
+
+/// One tenant's NICE. Clones share token, discovery and connections.
+#[derive(Clone)]
+pub struct NiceClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<NiceSettings>,
+    api: Api,
+    discovery: Discovery,
+    media: Arc<MediaSource>,
+}
+
+impl NiceClient {
+    /// Makes a client; nothing is sent yet.
+    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: Metrics) -> Result<Self, NiceError> {
+        Self::with_timeouts(settings, quota, metrics, Timeouts::default())
+    }
+
+    /// Makes a client that waits otherwise than in production.
+    pub fn with_timeouts(
+        settings: NiceSettings,
+        quota: Arc<dyn Quota>,
+        metrics: Metrics,
+        timeouts: Timeouts,
+    ) -> Result<Self, NiceError> {
+        settings.validate()?;
+        let settings = Arc::new(settings);
+        let http = Http::new(metrics.clone(), &timeouts)?;
+        let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
+        let discovery = Discovery::new(settings.clone(), &timeouts);
+        let media = Arc::new(MediaSource::new(settings.media_hosts.clone(), metrics, timeouts)?);
+        Ok(Self { inner: Arc::new(Inner { settings, api: Api { http, tokens, quota }, discovery, media }) })
+    }
+
+    /// Reads the whole group, or fails: a short list is never an answer.
+    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
+        let Inner { settings, api, discovery, .. } = &*self.inner;
+        group::read(api, discovery, &settings.api_version, &settings.group).await
+    }
+
+    /// Reads one page of completed contacts.
+    ///
+    /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
+    /// or compare the number of different contacts with `total`.
+    pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
+        calls::completed(&self.inner, query).await
+    }
+
+    /// Reads one contact; one that NICE does not know is not ready.
+    pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
+        calls::contact(&self.inner, id).await
+    }
+
+    /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
+    /// keeps no hierarchy of it.
+    pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
+        calls::legs(&self.inner, id).await
+    }
+
+    /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
+    pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
+        calls::contact_playback(&self.inner, master).await
+    }
+
+    /// Reads where the recording of one agent leg lies.
+    pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
+        calls::segment_playback(&self.inner, segment).await
+    }
+
+    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read.
+    pub async fn open_media(&self, link: &MediaLink) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, None).await
+    }
+
+    /// Opens a recording whose stream asks `refresher` for a fresh link when the present one expires.
+    pub async fn open_media_with_refresh(
+        &self,
+        link: &MediaLink,
+        refresher: LinkRefresher,
+    ) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, Some(refresher)).await
+    }
+
+    /// Asks for a token, for where NICE is, and for the group.
+    pub async fn check(&self) -> Result<(), NiceError> {
+        self.inner.discovery.facade(&self.inner.api).await?;
+        self.group_agents().await.map(|_| ())
+    }
+}
+
+impl std::fmt::Debug for NiceClient {
+    /// Without credentials and tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NiceClient").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}

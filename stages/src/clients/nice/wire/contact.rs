@@ -1,0 +1,233 @@
+//! Contacts: one row, a page of rows, one contact wherever it is nested, and the hierarchy of a call.
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::ShapeError;
+use super::lenient::{self, Object};
+use crate::clients::nice::{BadRow, Contact, Leg, Row};
+use crate::model::{AgentId, ContactId};
+
+/// Twice what NICE answers at most.
+const MAX_ROWS: usize = 20_000;
+
+/// No call is transferred so often.
+const MAX_LEGS: usize = 1_000;
+
+/// A page as it lies on the wire; the link is not yet checked.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows in NICE's order.
+    pub rows: Vec<T>,
+    /// What NICE suggests as the next `updatedSince`.
+    pub last_poll_time: Option<jiff::Timestamp>,
+    /// How many rows all pages have together.
+    pub total: Option<u64>,
+    /// NICE's link to the next page.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// What "204, nothing" stands for.
+    pub fn empty() -> Self {
+        Self { rows: Vec::new(), last_poll_time: None, total: None, next: None }
+    }
+
+    /// The page around these rows.
+    pub(super) fn around(object: &Object<'_>, rows: Vec<T>) -> Self {
+        let links = object.object(&["_links", "links"]);
+        Self {
+            rows,
+            last_poll_time: object.time(&["lastPollTime"]),
+            total: object.integer(&["totalRecords"]).and_then(|total| total.try_into().ok()),
+            next: links.and_then(|links| {
+                let next = links.value(&["next"])?;
+                let text = match Object::of(next) {
+                    Some(link) => lenient::scalar(link.value(&["href"])?)?.into_owned(),
+                    None => lenient::scalar(next)?.into_owned(),
+                };
+                (!text.trim().is_empty()).then_some(text)
+            }),
+        }
+    }
+}
+
+/// Reads a page of completed contacts.
+pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
+    let text = lenient::document(body)?;
+    let object = Object::parse(&text)?;
+    let rows = match object.items(&["completedContacts", "contacts"], MAX_ROWS)? {
+        Some(rows) => rows,
+        None if object.integer(&["totalRecords"]) == Some(0) => Vec::new(),
+        None => return Err(ShapeError::Shape("no list of completed contacts")),
+    };
+    let mut room = RawRoom::default();
+    let rows = rows.into_iter().map(|raw| row(raw, &mut room)).collect();
+    Ok(Page::around(&object, rows))
+}
+
+/// Reads one contact: the object that has a contact id, wherever it is nested.
+pub fn single(body: &[u8]) -> Result<Row, ShapeError> {
+    let text = lenient::document(body)?;
+    let object = Object::parse(&text)?;
+    find_contact(object, MAX_NESTING)
+        .map(|object| contact(&object, &mut RawRoom::default()))
+        .ok_or(ShapeError::Shape("no contact in it"))
+}
+
+/// The deepest that NICE has been seen to wrap a contact is two.
+const MAX_NESTING: usize = 4;
+
+fn find_contact(object: Object<'_>, nesting: usize) -> Option<Object<'_>> {
+    let id = object.value(&["contactId"]);
+    if id.is_some_and(|raw| lenient::scalar(raw).is_some()) {
+        return Some(object);
+    }
+    if nesting == 0 {
+        return None;
+    }
+    object.members().find_map(|(_, raw)| match raw.get().as_bytes().first() {
+        Some(b'{') => find_contact(Object::of(raw)?, nesting - 1),
+        Some(b'[') => {
+            lenient::items(raw, 1).ok()?.into_iter().find_map(|raw| find_contact(Object::of(raw)?, nesting - 1))
+        }
+        _ => None,
+    })
+}
+
+/// Reads the legs of a call: its children, and the master itself where it is not among them.
+pub fn hierarchy(body: &[u8]) -> Result<Vec<Leg>, ShapeError> {
+    let text = lenient::document(body)?;
+    let object = Object::parse(&text)?;
+    let mut legs = Vec::new();
+    for raw in object.items(&["childContacts"], MAX_LEGS)?.unwrap_or_default() {
+        let child = Object::of(raw).ok_or(ShapeError::Shape("a child contact is no object"))?;
+        let Some(contact_id) = id::<ContactId>(&child, &["contactId"])? else {
+            return Err(ShapeError::Grammar("a contact id"));
+        };
+        legs.push(Leg {
+            contact_id,
+            started_at: child.time(&["startTime", "contactStartDate", "startDate"]),
+            ended_at: child.time(&["endTime", "endDate"]),
+        });
+    }
+    if let Some(master) = id::<ContactId>(&object, &["masterContactId"])?
+        && !legs.iter().any(|leg| leg.contact_id == master)
+    {
+        legs.insert(0, Leg { contact_id: master, started_at: None, ended_at: None });
+    }
+    Ok(legs)
+}
+
+/// An id: none for an absent, null, empty or zero one, an error for one that breaks the grammar.
+pub(super) fn id<T: std::str::FromStr>(object: &Object<'_>, names: &[&str]) -> Result<Option<T>, ShapeError> {
+    let Some(raw) = object.value(names) else { return Ok(None) };
+    match lenient::scalar(raw) {
+        Some(text) if text.is_empty() || text == "0" => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| ShapeError::Grammar("an id")),
+        None => Err(ShapeError::Grammar("an id")),
+    }
+}
+
+fn row(raw: &RawValue, room: &mut RawRoom) -> Row {
+    match Object::of(raw) {
+        Some(object) => contact(&object, room),
+        None => Err(BadRow { reason: "the row is not an object of a contact's size".to_owned() }),
+    }
+}
+
+fn contact(object: &Object<'_>, room: &mut RawRoom) -> Row {
+    let bad = |what: &str| BadRow { reason: format!("the {what} breaks the grammar") };
+    let contact_id = match id::<ContactId>(object, &["contactId"]) {
+        Ok(Some(id)) => id,
+        Ok(None) | Err(_) => return Err(bad("contact id")),
+    };
+    let master = id(object, &["masterContactId", "masterId"]).map_err(|_| bad("master contact id"))?;
+    Ok(Contact {
+        contact_id,
+        master_contact_id: master.unwrap_or(contact_id),
+        agent_id: id::<AgentId>(object, &["agentId"]).map_err(|_| bad("agent id"))?,
+        started_at: object.time(&["contactStartDate", "contactStart"]),
+        total_duration: object.seconds(&["totalDurationSeconds"]),
+        media_type_id: object.integer(&["mediaTypeId", "mediaType"]),
+        is_outbound: object.flag(&["isOutbound"]),
+        is_active: object.flag(&["isActive"]),
+        from_address: object.text(&["fromAddress", "fromAddr"]),
+        to_address: object.text(&["toAddress", "toAddr"]),
+        first_name: object.text(&["firstName"]),
+        last_name: object.text(&["lastName"]),
+        last_update_time: object.time(&["lastUpdateTime"]),
+        raw: room.keep(object),
+    })
+}
+
+/// How much of what NICE sent is kept as it is.
+///
+/// JSON in memory is many times its text, most of all when it is nested; so a page has one allowance for all its
+/// rows, far above what real contacts need, and a member that goes beyond it is left out.
+struct RawRoom {
+    nodes: usize,
+}
+
+/// 10,000 contacts of 80 members each fit; filled with nothing but containers it is some 80 MB.
+const PAGE_NODES: usize = 1_000_000;
+
+/// What a nested container weighs against a scalar.
+const CONTAINER_NODES: usize = 8;
+
+/// A contact has some 3 KiB.
+const MAX_RAW: usize = 64 * 1024;
+
+/// The longest member that is kept: dispositions' notes and tags are shorter.
+const MAX_MEMBER: usize = 16 * 1024;
+
+impl Default for RawRoom {
+    fn default() -> Self {
+        Self { nodes: PAGE_NODES }
+    }
+}
+
+impl RawRoom {
+    fn keep(&mut self, object: &Object<'_>) -> Value {
+        let mut kept = Map::new();
+        let mut bytes = 0;
+        for (name, raw) in object.members() {
+            let text = raw.get();
+            let nodes = text.bytes().fold(1, |nodes, byte| match byte {
+                b'{' | b'[' => nodes + CONTAINER_NODES,
+                b',' => nodes + 1,
+                _ => nodes,
+            });
+            if text.len() > MAX_MEMBER || bytes + name.len() + text.len() > MAX_RAW || nodes > self.nodes {
+                continue;
+            }
+            if let Ok(mut value) = serde_json::from_str(text) {
+                self.nodes -= nodes;
+                bytes += name.len() + text.len();
+                strip_nul(&mut value);
+                kept.insert(name.replace('\0', ""), value);
+            }
+        }
+        Value::Object(kept)
+    }
+}
+
+/// Takes NUL out of every text; the depth is bounded by the parser.
+fn strip_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', ""),
+        Value::Array(elements) => elements.iter_mut().for_each(strip_nul),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\0')) {
+                *members =
+                    std::mem::take(members).into_iter().map(|(name, value)| (name.replace('\0', ""), value)).collect();
+            }
+            members.values_mut().for_each(strip_nul);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "contact_tests.rs"]
+mod tests;

@@ -1,0 +1,265 @@
+//! Reading JSON that is not quite what was promised: names in any case, scalars as texts, nulls, absences.
+//!
+//! An [`Object`] keeps its members as slices of the body, so a member that nobody asks for costs nothing.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::ShapeError;
+
+/// More members than any object of NICE's has: a contact has some 80, an agent some 100.
+const MAX_MEMBERS: usize = 1_024;
+
+/// Longer texts are cut: a name, a login or a phone number is far shorter.
+const MAX_TEXT: usize = 4 * 1024;
+
+/// The text of a body: UTF-8 (a byte that is not is replaced, and harms its own value only), without a mark in front.
+pub fn document(body: &[u8]) -> Result<Cow<'_, str>, ShapeError> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Err(ShapeError::Empty),
+        Some(b'<') => Err(ShapeError::Html),
+        Some(_) => Ok(String::from_utf8_lossy(body)),
+    }
+}
+
+/// The members of a JSON object, unread.
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+impl<'a> Object<'a> {
+    /// Reads a whole body, and takes off the wrapper `resultSet` of old versions.
+    pub fn parse(text: &'a str) -> Result<Self, ShapeError> {
+        match serde_json::from_str::<Self>(text) {
+            Ok(object) => Ok(object.object(&["resultSet"]).unwrap_or(object)),
+            Err(error) if error.is_data() => Err(ShapeError::Shape("not an object of a plausible size")),
+            Err(_) => Err(ShapeError::NotJson),
+        }
+    }
+
+    /// The object that this value is, if it is one.
+    pub fn of(raw: &'a RawValue) -> Option<Self> {
+        if raw.get().starts_with('{') { serde_json::from_str(raw.get()).ok() } else { None }
+    }
+
+    /// The members in the order of the body.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.members.iter().map(|(name, raw)| (name.as_ref(), *raw))
+    }
+
+    /// The first of these names that is there and not null; a name spelled exactly wins over one in another case.
+    pub fn value(&self, names: &[&str]) -> Option<&'a RawValue> {
+        names.iter().find_map(|wanted| {
+            let exact = self.members.iter().rev().find(|(name, _)| name == wanted);
+            let similar = || self.members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            exact.or_else(similar).map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
+        })
+    }
+
+    /// The object under one of these names.
+    pub fn object(&self, names: &[&str]) -> Option<Object<'a>> {
+        self.value(names).and_then(Object::of)
+    }
+
+    /// The elements of the array under one of these names; none if it is absent, an error if it is no array or
+    /// has more than `most`.
+    pub fn items(&self, names: &[&str], most: usize) -> Result<Option<Vec<&'a RawValue>>, ShapeError> {
+        self.value(names).map(|raw| items(raw, most)).transpose()
+    }
+
+    /// The text under one of these names, NUL stripped; an empty one counts as absent.
+    pub fn text(&self, names: &[&str]) -> Option<String> {
+        self.value(names).and_then(scalar).map(|text| tidy(&text)).filter(|text| !text.is_empty())
+    }
+
+    /// The whole number under one of these names.
+    pub fn integer(&self, names: &[&str]) -> Option<i64> {
+        let text = self.value(names).and_then(scalar)?;
+        let text = text.trim();
+        match text.split_once('.') {
+            Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole.parse().ok(),
+            _ => text.parse().ok(),
+        }
+    }
+
+    /// The truth value under one of these names.
+    pub fn flag(&self, names: &[&str]) -> Option<bool> {
+        let text = self.value(names).and_then(scalar)?;
+        match text.trim() {
+            "1" => Some(true),
+            "0" => Some(false),
+            word if word.eq_ignore_ascii_case("true") => Some(true),
+            word if word.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The moment under one of these names.
+    pub fn time(&self, names: &[&str]) -> Option<Timestamp> {
+        self.value(names).and_then(scalar).and_then(|text| time(&text))
+    }
+
+    /// The number of seconds under one of these names.
+    pub fn seconds(&self, names: &[&str]) -> Option<Duration> {
+        self.value(names).and_then(scalar).and_then(|text| seconds(&text))
+    }
+}
+
+/// The elements of an array, unread; an error if it is no array or has more than `most`.
+pub fn items(raw: &RawValue, most: usize) -> Result<Vec<&RawValue>, ShapeError> {
+    serde_json::Deserializer::from_str(raw.get())
+        .deserialize_seq(Items { most })
+        .map_err(|_| ShapeError::Shape("a list is no array, or longer than NICE's are"))
+}
+
+struct Items {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = array.next_element()? {
+            if elements.len() == self.most {
+                return Err(serde::de::Error::custom("too many elements"));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(Name(name)) = object.next_key()? {
+            if members.len() == MAX_MEMBERS {
+                return Err(serde::de::Error::custom("too many members"));
+            }
+            members.push((name, object.next_value()?));
+        }
+        Ok(Object { members })
+    }
+}
+
+/// A member's name, borrowed from the body unless it holds escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Name(Cow::Borrowed(name)))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
+    }
+}
+
+/// A text, a number or a truth value as text; none for null, arrays and objects.
+pub fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(Cow::Borrowed(text)),
+    }
+}
+
+/// A text without NUL, which PostgreSQL stores neither in a text nor in JSON, and of a bearable length.
+pub fn tidy(text: &str) -> String {
+    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].replace('\0', "")
+}
+
+/// Before this, a time is .NET's way to say "none"; after the other, somebody's.
+const PLAUSIBLE_YEARS: std::ops::Range<i16> = 1971..9000;
+
+/// A moment: RFC 3339, or without an offset (then UTC), or a bare date, or a number of (milli)seconds since 1970.
+pub fn time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let text = shortened_fraction(text);
+    let moment = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // 1e11 seconds are in the year 5138, 1e11 milliseconds in 1973.
+        match text.parse::<i64>().ok()? {
+            seconds if seconds < 100_000_000_000 => Timestamp::from_second(seconds).ok()?,
+            millis => Timestamp::from_millisecond(millis).ok()?,
+        }
+    } else {
+        let zoned = text.parse::<Timestamp>().ok();
+        zoned.or_else(|| text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp()))?
+    };
+    PLAUSIBLE_YEARS.contains(&TimeZone::UTC.to_datetime(moment).year()).then_some(moment)
+}
+
+/// The text with at most nine digits of a fraction, which is as fine as our clock is.
+fn shortened_fraction(text: &str) -> Cow<'_, str> {
+    let Some(dot) = text.find('.') else { return Cow::Borrowed(text) };
+    let digits = text[dot + 1..].bytes().take_while(u8::is_ascii_digit).count();
+    if digits <= 9 {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}{}", &text[..dot + 10], &text[dot + 1 + digits..]))
+}
+
+/// Ten years: a longer call is a mistake.
+const MAX_SECONDS: f64 = 315_360_000.0;
+
+/// A duration in seconds, to the nanosecond where it is written plainly.
+pub fn seconds(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let duration = if !whole.is_empty() && whole.len() <= 12 && digits(whole) && digits(fraction) {
+        let nanos = format!("{:0<9}", &fraction[..fraction.len().min(9)]);
+        Duration::new(whole.parse().ok()?, nanos.parse().ok()?)
+    } else {
+        Duration::try_from_secs_f64(text.parse().ok()?).ok()?
+    };
+    (duration.as_secs_f64() <= MAX_SECONDS).then_some(duration)
+}
+
+#[cfg(test)]
+#[path = "lenient_tests.rs"]
+mod tests;

@@ -1,0 +1,270 @@
+//! The embedded queue: one sled tree, in the order in which messages become due.
+//!
+//! A message stays in the tree until it is acknowledged; what is in flight is known in memory only. So a crash
+//! delivers every unsettled message again, and nothing has to be written when one is taken but its count.
+//!
+//! Memory is bounded by the prefetch, not by the backlog.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
+use state::{StateError, Store};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
+use crate::flow::delivery::SettleError;
+use crate::flow::{Clock, Settle};
+use crate::model::ContactEvent;
+
+/// The tree in the local state.
+const TREE: &str = "queue";
+
+/// Lane (1 byte), due time in milliseconds (8, big-endian), sequence (8, big-endian): due messages come first.
+type QueueKey = [u8; 17];
+
+/// The value: deliveries so far (4 bytes, big-endian), then the message.
+const COUNT_BYTES: usize = 4;
+
+/// The longest sleep between two looks at the tree, in case the wall clock jumps.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// Delayed messages are counted up to here; a longer count would make the metrics slow.
+const MOST_COUNTED: usize = 100_000;
+
+/// A durable queue with delays in the local state.
+#[derive(Clone)]
+pub struct EmbeddedQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    tree: sled::Tree,
+    clock: Clock,
+    sequence: AtomicU64,
+    in_flight: Mutex<BTreeSet<QueueKey>>,
+    changed: Notify,
+}
+
+impl EmbeddedQueue {
+    /// Opens the queue in the local state.
+    pub fn open(store: &Store, clock: Clock) -> Result<Self, StateError> {
+        let tree = store.tree(TREE)?;
+        // Later than every sequence of an earlier run, so that equal due times keep their order.
+        let sequence = AtomicU64::new(u64::try_from(clock.now().as_microsecond()).unwrap_or_default());
+        let inner = Inner {
+            store: store.clone(),
+            tree,
+            clock,
+            sequence,
+            in_flight: Mutex::new(BTreeSet::new()),
+            changed: Notify::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    fn new_key(&self, lane: Lane, due: Timestamp) -> QueueKey {
+        let mut key = [0; 17];
+        key[0] = lane_byte(lane);
+        key[1..9].copy_from_slice(&u64::try_from(due.as_millisecond()).unwrap_or_default().to_be_bytes());
+        key[9..].copy_from_slice(&self.sequence.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        key
+    }
+
+    fn due(&self, delay: Duration) -> Timestamp {
+        self.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX)
+    }
+
+    fn in_flight(&self) -> std::sync::MutexGuard<'_, BTreeSet<QueueKey>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first due message that is not in flight, marked as in flight; or else how long to sleep.
+    fn take(&self) -> Result<Result<(QueueKey, Bytes, u32), Duration>, sled::Error> {
+        let now = self.clock.now();
+        let mut sleep = LONGEST_SLEEP;
+        for lane in [Lane::Live, Lane::Backfill] {
+            for entry in self.tree.scan_prefix([lane_byte(lane)]) {
+                let (key, value) = entry?;
+                let Ok(key) = QueueKey::try_from(key.as_ref()) else { continue };
+                let due = due_of(&key);
+                if due > now {
+                    sleep = sleep.min(Duration::try_from(due.duration_since(now)).unwrap_or_default());
+                    break;
+                }
+                if !self.in_flight().insert(key) {
+                    continue;
+                }
+                let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
+                let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_add(1);
+                self.tree.insert(key, entry_value(count, body))?;
+                self.store.commit_soon();
+                return Ok(Ok((key, Bytes::copy_from_slice(body), count)));
+            }
+        }
+        // At least a millisecond, the resolution of the due time.
+        Ok(Err(sleep.max(Duration::from_millis(1))))
+    }
+}
+
+#[async_trait]
+impl Queue for EmbeddedQueue {
+    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
+        self.publish_delayed(lane, body, Duration::ZERO).await
+    }
+
+    async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
+        let key = self.inner.new_key(lane, self.inner.due(delay));
+        self.inner.tree.insert(key, entry_value(0, &body)).map_err(queue_error)?;
+        self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
+        self.inner.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
+        let room = Arc::new(Semaphore::new(prefetch));
+        stream::unfold((self.inner.clone(), room), |(inner, room)| async move {
+            let permit = room.clone().acquire_owned().await.ok()?;
+            let delivery = next_delivery(&inner, permit).await;
+            Some((delivery, (inner, room)))
+        })
+        .boxed()
+    }
+
+    async fn backlog(&self) -> Result<Backlog, QueueError> {
+        let inner = self.inner.clone();
+        let count = move || {
+            let now = inner.clock.now();
+            let mut backlog = Backlog { in_flight: inner.in_flight().len() as u64, ..Backlog::default() };
+            for lane in [Lane::Live, Lane::Backfill] {
+                let mut due = 0;
+                for key in inner.tree.scan_prefix([lane_byte(lane)]).keys().take(MOST_COUNTED) {
+                    let key = key?;
+                    match QueueKey::try_from(key.as_ref()) {
+                        Ok(key) if due_of(&key) > now => backlog.delayed += 1,
+                        _ => due += 1,
+                    }
+                }
+                match lane {
+                    Lane::Live => backlog.live = due,
+                    Lane::Backfill => backlog.backfill = due,
+                }
+            }
+            Ok(backlog)
+        };
+        tokio::task::spawn_blocking(count)
+            .await
+            .map_err(|error| QueueError(error.to_string()))?
+            .map_err(queue_error)
+    }
+
+    async fn check(&self) -> Result<(), QueueError> {
+        self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))
+    }
+}
+
+/// Waits for the next message that is due.
+async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Result<QueueDelivery, QueueError> {
+    loop {
+        // Before the look, so that a change during it is not missed.
+        let mut changed = std::pin::pin!(inner.changed.notified());
+        changed.as_mut().enable();
+        match inner.take().map_err(queue_error)? {
+            Ok((key, body, count)) => {
+                let settle = EmbeddedSettle { inner: inner.clone(), key, settled: false, _permit: permit };
+                return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
+            }
+            Err(sleep) => {
+                // Either is reason enough to look again.
+                let _woken = tokio::time::timeout(sleep, changed).await;
+            }
+        }
+    }
+}
+
+/// Answers for one delivery; dropping it puts the message back at once.
+struct EmbeddedSettle {
+    inner: Arc<Inner>,
+    key: QueueKey,
+    settled: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[async_trait]
+impl Settle for EmbeddedSettle {
+    async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
+        self.inner.tree.remove(self.key).map_err(settle_error)?;
+        // Not awaited: an acknowledgement that a power cut undoes brings a message whose conversation is final.
+        self.inner.store.commit_soon();
+        self.settled = true;
+        Ok(())
+    }
+
+    async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
+        let key = self.inner.new_key(Lane::of(event.source), self.inner.due(delay));
+        let mut exchange = sled::Batch::default();
+        exchange.remove(&self.key);
+        exchange.insert(&key, entry_value(0, &event.encode()));
+        self.inner.tree.apply_batch(exchange).map_err(settle_error)?;
+        self.settled = true;
+        self.inner.store.commit().await.map_err(|error| SettleError(error.to_string()))?;
+        self.inner.changed.notify_waiters();
+        Ok(())
+    }
+}
+
+impl Drop for EmbeddedSettle {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Handed back on purpose: only deliveries that end in a crash count towards the limit.
+            if let Ok(Some(value)) = self.inner.tree.get(self.key) {
+                let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
+                let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_sub(1);
+                if let Err(error) = self.inner.tree.insert(self.key, entry_value(count, body)) {
+                    tracing::warn!(%error, "delivery count not lowered");
+                }
+            }
+        }
+        self.inner.in_flight().remove(&self.key);
+        self.inner.changed.notify_waiters();
+    }
+}
+
+fn lane_byte(lane: Lane) -> u8 {
+    match lane {
+        Lane::Live => 0,
+        Lane::Backfill => 1,
+    }
+}
+
+fn due_of(key: &QueueKey) -> Timestamp {
+    let mut millis = [0; 8];
+    millis.copy_from_slice(&key[1..9]);
+    i64::try_from(u64::from_be_bytes(millis))
+        .ok()
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn entry_value(count: u32, body: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(COUNT_BYTES + body.len());
+    value.extend_from_slice(&count.to_be_bytes());
+    value.extend_from_slice(body);
+    value
+}
+
+fn queue_error(error: sled::Error) -> QueueError {
+    QueueError(error.to_string())
+}
+
+fn settle_error(error: sled::Error) -> SettleError {
+    SettleError(error.to_string())
+}

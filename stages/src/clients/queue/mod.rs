@@ -1,0 +1,107 @@
+//! The door to the queue between Nice Producer and Conversation Consumer.
+//!
+//! A publish returns once the queue has confirmed the message: it survives a crash of everything from then on.
+//! A delivery that is not settled comes again. A message that was delivered too often without being settled (it
+//! may be what crashes us) goes to the queue's shelf, with the reason.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{Settle, StageError};
+use crate::model::EventSource;
+
+#[cfg(test)]
+mod conformance;
+mod embedded;
+
+pub use embedded::EmbeddedQueue;
+
+/// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf.
+pub const DELIVERY_LIMIT: u32 = 20;
+
+/// The queue could not do what was asked; a publish may have had its effect, and repeating is harmless.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("queue: {0}")]
+pub struct QueueError(pub String);
+
+impl From<QueueError> for StageError {
+    fn from(error: QueueError) -> Self {
+        Self::transient(error.to_string())
+    }
+}
+
+/// Which calls go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Calls that have just ended.
+    Live,
+    /// Replays: taken only as far as live leaves room.
+    Backfill,
+}
+
+impl Lane {
+    /// The lane of an event.
+    pub fn of(source: EventSource) -> Self {
+        match source {
+            EventSource::Backfill => Self::Backfill,
+            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession | EventSource::Reconciliation => {
+                Self::Live
+            }
+        }
+    }
+
+    /// The name in metrics and listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+/// A message and the duty to settle it.
+pub struct QueueDelivery {
+    /// The message.
+    pub body: Bytes,
+    /// Set when the message was delivered more than [`DELIVERY_LIMIT`] times: it is to be dead-lettered unread.
+    pub over_limit: bool,
+    /// How the queue learns what became of it.
+    pub settle: Box<dyn Settle>,
+}
+
+/// How many messages wait where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Due now, live.
+    pub live: u64,
+    /// Due now, backfill.
+    pub backfill: u64,
+    /// Waiting in a delay step.
+    pub delayed: u64,
+    /// Delivered and not settled.
+    pub in_flight: u64,
+}
+
+/// The queue.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Puts a message on a lane, and waits for the confirm.
+    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError>;
+
+    /// Puts a message on a lane, to be delivered after `delay`.
+    async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError>;
+
+    /// Messages as they become due, live before backfill, at most `prefetch` unsettled at a time. Ends only
+    /// with an error that the service cannot survive.
+    fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>>;
+
+    /// How many messages wait where.
+    async fn backlog(&self) -> Result<Backlog, QueueError>;
+
+    /// Whether the queue answers.
+    async fn check(&self) -> Result<(), QueueError>;
+}

@@ -1,0 +1,44 @@
+//! The door to the recording store.
+//!
+//! An object is written whole or not at all: a body that ends in an error, a crash, a full disk leave nothing
+//! under the key. Writing a key again replaces the object; the content of a conversation's key is always the
+//! same. Memory does not grow with the size of a recording.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::flow::StageError;
+use crate::model::ObjectKey;
+
+#[cfg(test)]
+mod conformance;
+mod filesystem;
+
+pub use filesystem::{DESCRIPTION, FilesystemStore};
+
+/// The bytes of a recording as they arrive; an error means that the recording is not whole.
+pub type Body<'a> = BoxStream<'a, Result<Bytes, StageError>>;
+
+/// The recording store.
+#[async_trait]
+pub trait RecordingStore: Send + Sync + 'static {
+    /// The bucket or folder that holds the objects, as it stands in the recording's row.
+    fn bucket(&self) -> &str;
+
+    /// Stores `body` under `key` and returns its length. Once it returns, the object is whole and durable. An
+    /// error of the body is passed on as it is; one of the store is transient.
+    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<u64, StageError>;
+
+    /// Lays a description for people beside the recordings in `folder`. Stores that nobody browses ignore it.
+    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError>;
+
+    /// The length of an object, if it is there.
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError>;
+
+    /// Removes what a crash left half written.
+    async fn sweep(&self) -> Result<u64, StageError>;
+
+    /// Whether the store can be written to.
+    async fn check(&self) -> Result<(), StageError>;
+}

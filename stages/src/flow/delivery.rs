@@ -1,0 +1,75 @@
+//! An item and the duty to settle it once.
+//!
+//! A delivery is acknowledged, deferred, or dropped. Dropping it hands the item back to where it came from: the
+//! queue delivers it again, the source finds it again. So a task that is aborted, a panic, or a process that is
+//! killed repeats an item and never loses it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::ContactEvent;
+
+/// A delivery could not be settled; its effect is unknown, and the item will come again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("delivery not settled: {0}")]
+pub struct SettleError(pub String);
+
+/// How the item's origin learns what became of it. Dropping it hands the item back.
+#[async_trait]
+pub trait Settle: Send + Sync {
+    /// Never deliver it again.
+    async fn ack(self: Box<Self>) -> Result<(), SettleError>;
+
+    /// Deliver `event` in its place, after `delay`. The exchange is atomic where the origin allows it; else the
+    /// item may come twice, never not at all.
+    async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError>;
+}
+
+/// An item on its way through the flow.
+#[must_use = "a delivery that is dropped comes again"]
+pub struct Delivery<T> {
+    /// What the next stage works on.
+    pub item: T,
+    /// The event that the item began as: what is deferred, and what logs and dead letters name.
+    pub event: ContactEvent,
+    settle: Box<dyn Settle>,
+}
+
+impl<T> Delivery<T> {
+    /// An item that `settle` answers for.
+    pub fn new(item: T, event: ContactEvent, settle: Box<dyn Settle>) -> Self {
+        Self { item, event, settle }
+    }
+
+    /// Splits off the item, so that a stage can consume it.
+    pub fn take(self) -> (T, Delivery<()>) {
+        (self.item, Delivery { item: (), event: self.event, settle: self.settle })
+    }
+
+    /// The same duty with the next stage's item.
+    pub fn with<U>(self, item: U) -> Delivery<U> {
+        Delivery { item, event: self.event, settle: self.settle }
+    }
+
+    /// Never deliver it again.
+    pub async fn ack(self) -> Result<(), SettleError> {
+        self.settle.ack().await
+    }
+
+    /// Deliver it again after `delay`, counted as one more attempt.
+    pub async fn defer(self, not_ready: bool, delay: Duration) -> Result<(), SettleError> {
+        let mut event = self.event;
+        event.attempt = event.attempt.saturating_add(1);
+        if not_ready {
+            event.not_ready = event.not_ready.saturating_add(1);
+        }
+        self.settle.defer(&event, delay).await
+    }
+}
+
+impl<T> std::fmt::Debug for Delivery<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("key", &self.event.key()).finish_non_exhaustive()
+    }
+}

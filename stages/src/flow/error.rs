@@ -1,0 +1,51 @@
+//! An error answers one question: what now?
+
+use std::time::Duration;
+
+/// What became of an item that a stage worked on without an error.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// On to the next stage.
+    Next(T),
+    /// Nothing remains to be done: acknowledge it. The word says why, and is counted.
+    Done(&'static str),
+}
+
+/// Why a stage could not finish an item.
+///
+/// The texts reach logs and dead letters: they name what was attempted, never a body, a link, a number or a name.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StageError {
+    /// The outside is troubled: again later, with growing delays.
+    #[error("{reason}")]
+    Transient {
+        /// What failed.
+        reason: String,
+        /// The least delay that the other side asked for.
+        retry_after: Option<Duration>,
+    },
+    /// Not an error: NICE has not processed the call yet. The message waits in a delay step.
+    #[error("{reason}")]
+    NotReady {
+        /// What is awaited.
+        reason: &'static str,
+    },
+    /// It will never work: a dead letter, now.
+    #[error("{reason}")]
+    Permanent {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl StageError {
+    /// The outside is troubled; nothing is known of how long.
+    pub fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient { reason: reason.into(), retry_after: None }
+    }
+
+    /// It will never work.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent { reason: reason.into() }
+    }
+}

@@ -1,0 +1,304 @@
+//! Every metric of the project, on one page.
+//!
+//! Labels come from enums and constants; no id of a call, an agent or a person is ever a label.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
+};
+
+/// The stages in the order of the flow: the values of the label `stage`.
+pub const STAGES: &[&str] = &[
+    "source",
+    "dedupe",
+    "enqueue",
+    "dequeue",
+    "fetch_metadata",
+    "download_recording",
+    "persist",
+    "upload",
+    "sync_agents",
+];
+
+/// What a stage can make of an item: the values of the label `outcome`.
+pub const OUTCOMES: &[&str] = &["ok", "done", "retry", "not_ready", "dead_letter", "handed_back"];
+
+/// All metrics, registered once and shared by every part.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Items that a stage has finished with, by outcome.
+    pub stage_items: IntCounterVec,
+    /// Time that a stage took for one item.
+    pub stage_duration: HistogramVec,
+    /// Items that a stage is working on now.
+    pub stage_in_flight: IntGaugeVec,
+    /// Time that items waited because the next stage was full.
+    pub stage_wait: prometheus::CounterVec,
+    /// Items that needed no further work, by reason.
+    pub conversations_done: IntCounterVec,
+    /// Messages on the queue, by lane: live, backfill, delayed, in_flight.
+    pub queue_backlog: IntGaugeVec,
+    /// Age of the oldest conversation that is due on the queue.
+    pub freshness_lag: prometheus::Gauge,
+    /// Time from the end of a call until it is ready for analysis.
+    pub end_to_ready: Histogram,
+    /// Requests to NICE by endpoint and answer.
+    pub nice_requests: IntCounterVec,
+    /// Time until NICE's answer was whole.
+    pub nice_request_duration: HistogramVec,
+    /// Time spent waiting for the tenant's rate budget, by API family.
+    pub quota_wait: prometheus::CounterVec,
+    /// Requests of the present window and the limit, by API family.
+    pub quota_requests: GaugeVec,
+    /// Tokens that were requested from NICE.
+    pub token_renewals: IntCounter,
+    /// Bytes of recordings stored whole.
+    pub recording_bytes: IntCounter,
+    /// Downloads that broke and were resumed or begun again.
+    pub recording_resumes: IntCounter,
+    /// Dead letters written, by stage.
+    pub dead_letters: IntCounterVec,
+    /// Dead letters on the shelf now.
+    pub dead_letters_shelved: IntGauge,
+    /// Webhook requests by status.
+    pub webhook_requests: IntCounterVec,
+    /// The agents of the group by state: active, inactive.
+    pub agents: IntGaugeVec,
+    /// When the group was last read whole (Unix time).
+    pub agents_last_sync: prometheus::Gauge,
+    /// The watermark of the poll (Unix time): everything before it is found and committed.
+    pub poll_watermark: prometheus::Gauge,
+    /// Ids in the processed-id log.
+    pub processed_ids: IntGauge,
+    /// Bytes of the local state on disk.
+    pub state_disk_bytes: IntGauge,
+    /// Stores that did not open and were set aside since the start.
+    pub state_set_aside: IntCounter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric; series that can be known beforehand start at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let page = Page { registry: &registry };
+        let seconds = exponential_buckets(0.005, 2.5, 12).expect("constants are in range");
+        let long = exponential_buckets(1.0, 2.5, 13).expect("constants are in range");
+        let metrics = Self {
+            stage_items: page.counters(
+                "stage_items_total",
+                "Items that a stage has finished with, by outcome.",
+                &["stage", "outcome"],
+            ),
+            stage_duration: page.histograms(
+                "stage_duration_seconds",
+                "Time that a stage took for one item.",
+                &["stage"],
+                seconds.clone(),
+            ),
+            stage_in_flight: page.gauges("stage_in_flight", "Items that a stage is working on now.", &["stage"]),
+            stage_wait: page.float_counters(
+                "stage_wait_seconds_total",
+                "Time that items waited because the next stage was full.",
+                &["stage"],
+            ),
+            conversations_done: page.counters(
+                "conversations_done_total",
+                "Items that needed no further work, by reason.",
+                &["reason"],
+            ),
+            queue_backlog: page.gauges("queue_backlog_messages", "Messages on the queue, by lane.", &["lane"]),
+            freshness_lag: page.float_gauge(
+                "freshness_lag_seconds",
+                "Age, since its call ended, of the oldest conversation that is due on the queue.",
+            ),
+            end_to_ready: page.histogram(
+                "call_end_to_ready_seconds",
+                "Time from the end of a call until it is ready for analysis.",
+                long,
+            ),
+            nice_requests: page.counters(
+                "nice_requests_total",
+                "Requests to NICE by endpoint and answer (a status, or why there was none).",
+                &["endpoint", "status"],
+            ),
+            nice_request_duration: page.histograms(
+                "nice_request_duration_seconds",
+                "Time until NICE's answer was whole.",
+                &["endpoint"],
+                seconds,
+            ),
+            quota_wait: page.float_counters(
+                "nice_quota_wait_seconds_total",
+                "Time spent waiting for the tenant's rate budget, by API family.",
+                &["family"],
+            ),
+            quota_requests: page.float_gauges(
+                "nice_quota_requests",
+                "Requests in the present window (kind=used) and the most that are allowed (kind=limit).",
+                &["family", "kind"],
+            ),
+            token_renewals: page.counter("nice_token_renewals_total", "Tokens that were requested from NICE."),
+            recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
+            recording_resumes: page.counter(
+                "recording_resumes_total",
+                "Downloads that broke and were resumed or begun again.",
+            ),
+            dead_letters: page.counters("dead_letters_total", "Dead letters written, by stage.", &["stage"]),
+            dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
+            webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
+            agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
+            agents_last_sync: page.float_gauge(
+                "agents_last_sync_timestamp_seconds",
+                "When the group was last read whole (Unix time).",
+            ),
+            poll_watermark: page.float_gauge(
+                "poll_watermark_timestamp_seconds",
+                "Everything that NICE changed before this time is found and committed (Unix time).",
+            ),
+            processed_ids: page.gauge("processed_ids", "Ids in the processed-id log."),
+            state_disk_bytes: page.gauge("state_disk_bytes", "Bytes of the local state on disk."),
+            state_set_aside: page.counter(
+                "state_set_aside_total",
+                "Stores that did not open and were set aside since the start.",
+            ),
+            registry: registry.clone(),
+        };
+        metrics.start_at_zero();
+        #[cfg(target_os = "linux")]
+        page.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+        metrics
+    }
+
+    fn start_at_zero(&self) {
+        for stage in STAGES {
+            for outcome in OUTCOMES {
+                self.stage_items.with_label_values(&[stage, outcome]);
+            }
+            self.stage_duration.with_label_values(&[stage]);
+            self.stage_in_flight.with_label_values(&[stage]);
+            self.stage_wait.with_label_values(&[stage]);
+            self.dead_letters.with_label_values(&[stage]);
+        }
+        for lane in ["live", "backfill", "delayed", "in_flight"] {
+            self.queue_backlog.with_label_values(&[lane]);
+        }
+        for status in ["202", "400", "401", "408", "413", "503"] {
+            self.webhook_requests.with_label_values(&[status]);
+        }
+        for state in ["active", "inactive"] {
+            self.agents.with_label_values(&[state]);
+        }
+    }
+
+    /// Counts an item that `stage` has finished with.
+    pub fn stage_finished(&self, stage: &str, outcome: &str, took: Duration) {
+        self.stage_items.with_label_values(&[stage, outcome]).inc();
+        self.stage_duration.with_label_values(&[stage]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request to NICE.
+    pub fn nice_request(&self, endpoint: &str, status: &str, took: Duration) {
+        self.nice_requests.with_label_values(&[endpoint, status]).inc();
+        self.nice_request_duration.with_label_values(&[endpoint]).observe(took.as_secs_f64());
+    }
+
+    /// The page that Prometheus reads (text format 0.0.4).
+    pub fn render(&self) -> String {
+        let mut page = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            Ok(()) => String::from_utf8(page).unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "metrics could not be written");
+                String::new()
+            }
+        }
+    }
+}
+
+/// Makes and registers; names are constants of this page, so a clash is a mistake found by the first test.
+struct Page<'a> {
+    registry: &'a Registry,
+}
+
+impl Page<'_> {
+    fn register(&self, collector: Box<dyn prometheus::core::Collector>) {
+        self.registry.register(collector).expect("each metric is registered once");
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        let metric = IntCounter::new(name, help).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn float_counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::CounterVec {
+        let metric = prometheus::CounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        let metric = IntGauge::new(name, help).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> prometheus::Gauge {
+        let metric = prometheus::Gauge::new(name, help).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        let metric = GaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
+        let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels).expect("a valid name");
+        self.register(Box::new(metric.clone()));
+        metric
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_series_start_at_zero() {
+        let page = Metrics::new().render();
+        for stage in STAGES {
+            assert!(page.contains(&format!("stage_items_total{{outcome=\"ok\",stage=\"{stage}\"}} 0")), "{page}");
+        }
+        assert!(page.contains("process_resident_memory_bytes"));
+    }
+}

@@ -1,0 +1,31 @@
+//! The machinery of the flow, written once: a stage neither spawns, sleeps, counts nor owns a channel.
+//!
+//! - [`stage`]: the [`Stage`] trait, and [`FlowExt::through`], which runs one.
+//! - [`delivery`]: an item and the duty to settle it once.
+//! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
+//! - [`freshness`]: how far the consumer is behind.
+//! - [`error`]: what an error asks for.
+//! - [`metrics`]: every metric of the project on one page.
+//! - [`clock`]: the time, so that a test can move it.
+//! - [`serve`]: HTTP with bounds.
+//! - [`task`]: tasks that end with their owner.
+//! - [`crash`]: named boundaries at which a test kills the process.
+
+pub mod clock;
+pub mod crash;
+pub mod delivery;
+pub mod error;
+pub mod freshness;
+pub mod metrics;
+pub mod retry;
+pub mod serve;
+pub mod stage;
+pub mod task;
+
+pub use clock::Clock;
+pub use delivery::{Delivery, Settle};
+pub use error::{Outcome, StageError};
+pub use freshness::Freshness;
+pub use metrics::Metrics;
+pub use retry::RetryPolicy;
+pub use stage::{Flow, FlowContext, FlowExt, Stage};

@@ -1,0 +1,283 @@
+//! A stage, and how it is run: its own task, N items at a time, a bounded channel to the next stage, retry, a
+//! span per item, metrics, the timeline and dead letters.
+//!
+//! # After a crash
+//! A stage holds its item's [`Delivery`] until the next one has it. Whatever dies, the item comes again.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backoff::backoff::Backoff;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, warn};
+
+use super::{Clock, Delivery, Freshness, Metrics, Outcome, RetryPolicy, StageError, crash, task};
+use crate::clients::catalog::{Catalog, DeadLetter, Hop};
+
+/// One step from item to item: a struct that holds its clients, and one function.
+pub trait Stage<In>: Send + Sync + 'static {
+    /// The one name of the stage, in metrics, logs, timeline and dead letters.
+    const NAME: &'static str;
+    /// The next stage's item.
+    type Out: Send + 'static;
+
+    /// Works on one item. May be repeated for the same item at any time, so its effects must be repeatable.
+    fn process(&self, item: In) -> impl Future<Output = Result<Outcome<Self::Out>, StageError>> + Send;
+}
+
+/// What the machinery needs besides the stage.
+#[derive(Clone)]
+pub struct FlowContext {
+    /// The time.
+    pub clock: Clock,
+    /// Every metric.
+    pub metrics: Metrics,
+    /// Takes dead letters and the timeline.
+    pub catalog: Arc<dyn Catalog>,
+    /// Delays and deadlines.
+    pub retry: RetryPolicy,
+    /// The calls that the consumer is working on.
+    pub freshness: Freshness,
+    /// Items a stage works on at a time.
+    pub concurrency: usize,
+    /// Set when the service drains: work that is repeated in place ends.
+    pub stopping: CancellationToken,
+}
+
+/// A stream of deliveries that ends its tasks when it is dropped.
+pub type Flow<T> = futures::stream::BoxStream<'static, Delivery<T>>;
+
+/// Runs stages over a stream of deliveries.
+pub trait FlowExt<In: Send + 'static>: Stream<Item = Delivery<In>> + Sized + Send + 'static {
+    /// Runs `stage` over the stream. After a transient error, or when NICE is not ready, the item goes back to
+    /// its origin with a delay, and holds no worker meanwhile.
+    fn through<S: Stage<In>>(self, stage: S, context: &FlowContext) -> Flow<S::Out> {
+        let stage = Arc::new(stage);
+        run(self, S::NAME, context, move |delivery, context| {
+            let stage = stage.clone();
+            async move { process_once(&*stage, delivery, &context).await }
+        })
+    }
+
+    /// Runs `stage` over the stream. After a transient error the item is repeated in place until it succeeds or
+    /// the service drains: for work that everything else waits for.
+    fn insist<S: Stage<In>>(self, stage: S, context: &FlowContext) -> Flow<S::Out>
+    where
+        In: Clone + Sync,
+    {
+        let stage = Arc::new(stage);
+        run(self, S::NAME, context, move |delivery, context| {
+            let stage = stage.clone();
+            async move { process_insisting(&*stage, delivery, &context).await }
+        })
+    }
+
+    /// Ends the flow: acknowledges every item that arrives here.
+    fn settle(self, context: &FlowContext) -> impl Future<Output = ()> + Send {
+        let metrics = context.metrics.clone();
+        self.for_each_concurrent(context.concurrency, move |delivery| {
+            let metrics = metrics.clone();
+            async move {
+                settle_done(delivery.take().1, "settled", &metrics).await;
+            }
+        })
+    }
+}
+
+impl<In: Send + 'static, S: Stream<Item = Delivery<In>> + Sized + Send + 'static> FlowExt<In> for S {}
+
+/// Starts the task of a stage. Its channel holds as many items as the stage works on at a time, so that a slow
+/// next stage stops this one soon.
+fn run<In, Out, Work, Working>(
+    items: impl Stream<Item = Delivery<In>> + Send + 'static,
+    name: &'static str,
+    context: &FlowContext,
+    work: Work,
+) -> Flow<Out>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    Work: Fn(Delivery<In>, FlowContext) -> Working + Send + Sync + 'static,
+    Working: Future<Output = Option<Delivery<Out>>> + Send + 'static,
+{
+    let context = context.clone();
+    let concurrency = context.concurrency;
+    task::stream(name, concurrency, move |sender| async move {
+        let waited = context.metrics.stage_wait.with_label_values(&[name]);
+        let work_on = |delivery: Delivery<In>| {
+            let span = tracing::info_span!("conversation", id = %delivery.event.conversation, stage = name);
+            // A task for each item, so that the work spreads over the cores.
+            task::spawn(name, work(delivery, context.clone()).instrument(span))
+        };
+        let mut finished = std::pin::pin!(items.map(work_on).buffer_unordered(concurrency));
+        while let Some(outcome) = finished.next().await {
+            let Ok(Some(delivery)) = outcome else { continue };
+            let since = Instant::now();
+            if sender.send(delivery).await.is_err() {
+                break;
+            }
+            waited.inc_by(since.elapsed().as_secs_f64());
+        }
+    })
+    .boxed()
+}
+
+/// Works on an item once. A panic is a permanent error of this item; the worker lives on.
+async fn attempt<In, S: Stage<In>>(
+    stage: &S,
+    item: In,
+    context: &FlowContext,
+) -> (Result<Outcome<S::Out>, StageError>, Duration) {
+    let in_flight = context.metrics.stage_in_flight.with_label_values(&[S::NAME]);
+    in_flight.inc();
+    let since = Instant::now();
+    let result = AssertUnwindSafe(stage.process(item)).catch_unwind().await;
+    in_flight.dec();
+    let result = result.unwrap_or_else(|_| Err(StageError::permanent(format!("{} panicked", S::NAME))));
+    (result, since.elapsed())
+}
+
+async fn process_once<In, S: Stage<In>>(
+    stage: &S,
+    delivery: Delivery<In>,
+    context: &FlowContext,
+) -> Option<Delivery<S::Out>> {
+    let (item, delivery) = delivery.take();
+    let (result, took) = attempt(stage, item, context).await;
+    finish::<_, S>(result, took, delivery, context).await
+}
+
+async fn process_insisting<In: Clone, S: Stage<In>>(
+    stage: &S,
+    delivery: Delivery<In>,
+    context: &FlowContext,
+) -> Option<Delivery<S::Out>> {
+    let (item, delivery) = delivery.take();
+    let mut intervals = context.retry.intervals();
+    loop {
+        let (result, took) = attempt(stage, item.clone(), context).await;
+        let Err(StageError::Transient { reason, retry_after }) = result else {
+            return finish::<_, S>(result, took, delivery, context).await;
+        };
+        context.metrics.stage_finished(S::NAME, "retry", took);
+        let delay = intervals.next_backoff().unwrap_or(context.retry.error_delay_max);
+        let delay = delay.max(retry_after.unwrap_or_default().min(super::retry::MAX_RETRY_AFTER));
+        warn!(reason, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
+        let draining = context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await.is_none();
+        if draining {
+            context.metrics.stage_finished(S::NAME, "handed_back", took);
+            return None;
+        }
+    }
+}
+
+/// Settles what a stage made of an item, or passes it on.
+async fn finish<In, S: Stage<In>>(
+    result: Result<Outcome<S::Out>, StageError>,
+    took: Duration,
+    delivery: Delivery<()>,
+    context: &FlowContext,
+) -> Option<Delivery<S::Out>> {
+    let now = context.clock.now();
+    let hop = |outcome: &str, detail: Option<&str>| Hop {
+        at: now,
+        stage: S::NAME.to_owned(),
+        outcome: outcome.to_owned(),
+        attempt: delivery.event.attempt,
+        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        detail: detail.map(str::to_owned),
+    };
+    let key = delivery.event.key();
+    match result {
+        Ok(Outcome::Next(item)) => {
+            context.catalog.record_hop(&key, hop("ok", None)).await;
+            context.metrics.stage_finished(S::NAME, "ok", took);
+            debug!("stage done");
+            Some(delivery.with(item))
+        }
+        Ok(Outcome::Done(reason)) => {
+            context.catalog.record_hop(&key, hop("done", Some(reason))).await;
+            context.metrics.stage_finished(S::NAME, "done", took);
+            context.metrics.conversations_done.with_label_values(&[reason]).inc();
+            debug!(reason, "nothing remains to be done");
+            settle_done(delivery, reason, &context.metrics).await;
+            None
+        }
+        Err(StageError::NotReady { reason }) => {
+            let delay = context.retry.not_ready_delay(&delivery.event, now);
+            context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
+            context.metrics.stage_finished(S::NAME, "not_ready", took);
+            debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
+            defer(delivery, true, delay).await;
+            None
+        }
+        Err(StageError::Transient { reason, .. }) if context.retry.errors_given_up(&delivery.event, now) => {
+            let reason = format!("gave up after {} attempts: {reason}", delivery.event.attempt + 1);
+            dead_letter(delivery, S::NAME, reason, took, context).await;
+            None
+        }
+        Err(StageError::Transient { reason, retry_after }) => {
+            let delay = context.retry.error_delay(&delivery.event, retry_after);
+            context.catalog.record_hop(&key, hop("retry", Some(&reason))).await;
+            context.metrics.stage_finished(S::NAME, "retry", took);
+            let attempt = delivery.event.attempt;
+            warn!(reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
+            defer(delivery, false, delay).await;
+            None
+        }
+        Err(StageError::Permanent { reason }) => {
+            dead_letter(delivery, S::NAME, reason, took, context).await;
+            None
+        }
+    }
+}
+
+async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &Metrics) {
+    if let Err(error) = delivery.ack().await {
+        metrics.stage_items.with_label_values(&["dequeue", "handed_back"]).inc();
+        warn!(%error, why, "acknowledgement failed, the item will come again");
+        return;
+    }
+    crash::point("message_acked");
+}
+
+async fn defer(delivery: Delivery<()>, not_ready: bool, delay: Duration) {
+    match delivery.defer(not_ready, delay).await {
+        Ok(()) => crash::point("message_deferred"),
+        Err(error) => warn!(%error, "deferral failed, the item will come again"),
+    }
+}
+
+/// Sets an item aside with its reason. Written before the acknowledgement: a crash in between writes it again,
+/// under the same key.
+async fn dead_letter(
+    delivery: Delivery<()>,
+    stage: &'static str,
+    reason: String,
+    took: Duration,
+    context: &FlowContext,
+) {
+    error!(reason, stage, "dead letter");
+    let key = delivery.event.key();
+    let letter = DeadLetter::of_event(&delivery.event, stage, &reason, context.clock.now());
+    let hop = Hop {
+        at: context.clock.now(),
+        stage: stage.to_owned(),
+        outcome: "dead_letter".to_owned(),
+        attempt: delivery.event.attempt,
+        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        detail: Some(reason.clone()),
+    };
+    context.catalog.record_hop(&key, hop).await;
+    if let Err(error) = context.catalog.add_dead_letter(letter).await {
+        warn!(%error, "dead letter not written, the item will come again");
+        defer(delivery, false, context.retry.error_delay_max).await;
+        return;
+    }
+    context.metrics.stage_finished(stage, "dead_letter", took);
+    context.metrics.dead_letters.with_label_values(&[stage]).inc();
+    settle_done(delivery, "dead letter", &context.metrics).await;
+}

@@ -1,0 +1,13 @@
+//! What happens to a conversation, one file per step, in the order of the flow.
+//!
+//! ```text
+//!  source ─► dedupe ─► enqueue ─► (queue) ─► dequeue ─► fetch_metadata ─► download_recording ─► persist ─► upload
+//! ```
+//!
+//! A stage is one asynchronous function of one item. Tasks, channels, concurrency, retry, spans, metrics and
+//! dead letters are written once, in [`flow`]. Every outside system stands behind a narrow door in [`clients`].
+
+pub mod model;
+
+pub mod clients;
+pub mod flow;

@@ -1,0 +1,244 @@
+//! The item at every hop of the flow, in order.
+//!
+//! ```text
+//!  ContactEvent ─► ContactEvent ─► Conversation ─► RecordedConversation ─► PersistedConversation ─► ready
+//!    (source)       (the queue)     (metadata)       (media opened)          (row written)
+//! ```
+//!
+//! Everything that comes from outside is checked here, once: an id is digits, a tenant is a short word, an
+//! object key is built of checked parts only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod conversation;
+mod message;
+mod object_key;
+
+pub use conversation::{
+    Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
+};
+pub use message::{MessageError, SCHEMA};
+pub use object_key::{Extension, ObjectKey};
+
+/// The integration type under which NICE's conversations stand in Knovvu.
+pub const INTEGRATION_TYPE: &str = "nice-cxone";
+
+/// An id that breaks its grammar; the offending text is not repeated, since it came from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} breaks the grammar: {rule}")]
+pub struct IdError {
+    what: &'static str,
+    rule: &'static str,
+}
+
+/// NICE's ACD id of a contact (a conversation, or the master that legs belong to): 1–19 digits, above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContactId(u64);
+
+/// NICE's ACD id of an agent: the same grammar as [`ContactId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(u64);
+
+/// The longest decimal text of an ACD id.
+const ID_DIGITS: usize = 19;
+
+fn parse_id(text: &str, what: &'static str) -> Result<u64, IdError> {
+    let rule = "1 to 19 digits, above zero, no sign, no blanks";
+    if text.is_empty() || text.len() > ID_DIGITS || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(IdError { what, rule });
+    }
+    match text.parse() {
+        Ok(0) | Err(_) => Err(IdError { what, rule }),
+        Ok(id) => Ok(id),
+    }
+}
+
+macro_rules! acd_id {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// Takes an id that NICE sent as a JSON number.
+            pub fn from_number(number: u64) -> Result<Self, IdError> {
+                parse_id(&number.to_string(), $what).map(Self)
+            }
+
+            /// The id as a number.
+            pub fn get(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_id(text, $what).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+acd_id!(ContactId, "contact id");
+acd_id!(AgentId, "agent id");
+
+/// The Knovvu tenant: 1–64 letters, digits, `-` or `_`, beginning with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// The tenant as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && text.as_bytes()[0].is_ascii_alphanumeric();
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError { what: "tenant id", rule: "1 to 64 letters, digits, - or _, a letter or digit first" })
+        }
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TenantId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who found out that a conversation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventSource {
+    /// The poll of completed contacts: the truth.
+    Poll,
+    /// A POST to our receiver.
+    Webhook,
+    /// NICE's per-agent event feed.
+    AgentSession,
+    /// The nightly comparison.
+    Reconciliation,
+    /// An operator's replay of a date range.
+    Backfill,
+}
+
+impl EventSource {
+    /// The name in messages, rows, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Webhook => "webhook",
+            Self::AgentSession => "agent_session",
+            Self::Reconciliation => "reconciliation",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+/// "This conversation ended": what the sources emit and the queue carries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContactEvent {
+    /// The tenant whose call it was.
+    pub tenant: TenantId,
+    /// The agent leg that ended.
+    pub conversation: ContactId,
+    /// The call the leg belongs to, where the source knows it.
+    pub master: Option<ContactId>,
+    /// The leg's agent, where the source knows it.
+    pub agent: Option<AgentId>,
+    /// When the leg ended, where the source knows it.
+    pub ended_at: Option<Timestamp>,
+    /// Who found out.
+    pub source: EventSource,
+    /// How often the message was put back with a delay.
+    pub attempt: u32,
+    /// How many of those attempts found the recording not ready yet.
+    pub not_ready: u32,
+    /// When the message was first put on the queue.
+    pub queued_at: Option<Timestamp>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Fields of the message that this version does not know; carried on unchanged.
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ContactEvent {
+    /// An event as a source emits it.
+    pub fn new(tenant: TenantId, conversation: ContactId, source: EventSource) -> Self {
+        Self {
+            tenant,
+            conversation,
+            master: None,
+            agent: None,
+            ended_at: None,
+            source,
+            attempt: 0,
+            not_ready: 0,
+            queued_at: None,
+            traceparent: None,
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    /// The key under which this conversation is known everywhere.
+    pub fn key(&self) -> ConversationKey {
+        ConversationKey { tenant: self.tenant.clone(), external_id: self.conversation }
+    }
+}
+
+/// A conversation's key everywhere: tenant, integration type (always [`INTEGRATION_TYPE`]), external id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConversationKey {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// NICE's contact id of the leg.
+    pub external_id: ContactId,
+}
+
+impl ConversationKey {
+    /// The 16 bytes under which the processed-id log knows the conversation.
+    pub fn digest(&self) -> state::Key {
+        state::Key::of(&[self.tenant.as_str(), INTEGRATION_TYPE, &self.external_id.to_string()])
+    }
+}
+
+impl fmt::Display for ConversationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.external_id)
+    }
+}

@@ -1,0 +1,162 @@
+//! A conversation on its way through the Conversation Consumer.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, ObjectKey};
+use crate::clients::nice::Media;
+
+/// Who called whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The customer called.
+    Inbound,
+    /// The agent called.
+    Outbound,
+}
+
+/// How far a conversation's row has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConversationState {
+    /// The row stands; its recordings are on their way.
+    MetadataSaved,
+    /// Every recording is stored whole and the analysis entry is made.
+    Ready,
+    /// NICE had no recording until the deadline.
+    NoRecording,
+}
+
+impl ConversationState {
+    /// Whether nothing remains to be done.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::MetadataSaved => false,
+            Self::Ready | Self::NoRecording => true,
+        }
+    }
+
+    /// The name in the database, in metrics and in listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MetadataSaved => "metadata_saved",
+            Self::Ready => "ready",
+            Self::NoRecording => "no_recording",
+        }
+    }
+}
+
+/// An agent of the group, as Knovvu keeps it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// NICE's ACD agent id.
+    pub external_id: AgentId,
+    /// The UserHub id, by which a recording's participants are known.
+    pub user_id: Option<String>,
+    /// The login.
+    pub user_name: String,
+    /// Given name.
+    pub first_name: String,
+    /// Family name.
+    pub last_name: String,
+    /// In the group and not deactivated.
+    pub is_active: bool,
+    /// When the agent was first seen outside the group or deactivated; its calls up to then are imported.
+    pub member_until: Option<Timestamp>,
+}
+
+impl Agent {
+    /// Whether a call that ended at `ended_at` (if known) belongs to this agent's time in the group.
+    pub fn was_member_at(&self, ended_at: Option<Timestamp>) -> bool {
+        match (self.is_active, self.member_until, ended_at) {
+            (true, ..) | (false, Some(_), None) => true,
+            (false, Some(until), Some(ended_at)) => ended_at <= until,
+            (false, None, _) => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    /// Without the names: people's names stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("external_id", &self.external_id)
+            .field("is_active", &self.is_active)
+            .field("member_until", &self.member_until)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A conversation with its metadata.
+#[derive(Clone, PartialEq)]
+pub struct Conversation {
+    /// The event that led here.
+    pub event: ContactEvent,
+    /// The call the leg belongs to.
+    pub master: ContactId,
+    /// The leg's agent.
+    pub agent: AgentId,
+    /// When the leg began.
+    pub started_at: Timestamp,
+    /// When the leg ended: start plus total duration.
+    pub ended_at: Timestamp,
+    /// Inbound, outbound, or not known.
+    pub direction: Option<Direction>,
+    /// The customer's number as NICE has it. Personal data: never logged.
+    pub customer_number: Option<String>,
+    /// What NICE said of the contact, as it said it.
+    pub metadata: serde_json::Value,
+}
+
+impl Conversation {
+    /// The key under which this conversation is known everywhere.
+    pub fn key(&self) -> ConversationKey {
+        self.event.key()
+    }
+
+    /// Who found out that the conversation ended.
+    pub fn source(&self) -> EventSource {
+        self.event.source
+    }
+}
+
+impl std::fmt::Debug for Conversation {
+    /// Without number and metadata: personal data stays out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conversation").field("key", &self.key()).field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+/// A conversation whose recordings are opened and checked, not yet read.
+#[derive(Debug)]
+pub struct RecordedConversation {
+    /// The metadata.
+    pub conversation: Conversation,
+    /// The recordings by start time; empty when NICE had none until the deadline.
+    pub media: Vec<Media>,
+}
+
+/// A conversation whose row stands in the catalog.
+#[derive(Debug)]
+pub struct PersistedConversation {
+    /// The metadata.
+    pub conversation: Conversation,
+    /// The recordings by start time.
+    pub media: Vec<Media>,
+}
+
+/// One recording that lies whole in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecording {
+    /// Its place in the store.
+    pub key: ObjectKey,
+    /// The bucket or folder that holds it.
+    pub bucket: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+    /// Its media type.
+    pub content_type: String,
+}

@@ -1,0 +1,183 @@
+//! The message on the queue: JSON, versioned, the same for every broker.
+//!
+//! `schema`, `integrationType`, `tenantId` and `conversationId` are mandatory. Optional fields that are absent
+//! or null are treated alike, and fields of a later version are carried on unchanged.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId};
+
+/// The version of the message that this build writes and reads.
+pub const SCHEMA: u64 = 1;
+
+/// A longer body is refused before it is parsed: a real message has some 400 bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Why a message cannot be worked on; each ends in a dead letter, never in a retry.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The body is larger than any real message.
+    #[error("message has {0} bytes, more than {MAX_BYTES}")]
+    TooLarge(usize),
+    /// Not JSON, or a mandatory field is absent, or a field has another type or grammar.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// Written by a later version.
+    #[error("unknown message schema {0}, this version reads {SCHEMA}")]
+    UnknownSchema(u64),
+    /// A message of another integration.
+    #[error("integration type is not {INTEGRATION_TYPE}")]
+    OtherIntegration,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    schema: u64,
+    integration_type: String,
+    tenant_id: TenantId,
+    conversation_id: ContactId,
+    #[serde(default)]
+    master_contact_id: Option<ContactId>,
+    #[serde(default)]
+    agent_id: Option<AgentId>,
+    #[serde(default)]
+    ended_at: Option<Timestamp>,
+    #[serde(default)]
+    source: Option<EventSource>,
+    #[serde(default)]
+    attempt: u32,
+    #[serde(default)]
+    not_ready: u32,
+    #[serde(default)]
+    queued_at: Option<Timestamp>,
+    #[serde(default)]
+    traceparent: Option<String>,
+    #[serde(flatten)]
+    unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Read first, so that a later schema is named as such and not as a missing field.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    schema: u64,
+    integration_type: String,
+}
+
+impl ContactEvent {
+    /// The message that carries this event.
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = Wire {
+            schema: SCHEMA,
+            integration_type: INTEGRATION_TYPE.to_owned(),
+            tenant_id: self.tenant.clone(),
+            conversation_id: self.conversation,
+            master_contact_id: self.master,
+            agent_id: self.agent,
+            ended_at: self.ended_at,
+            source: Some(self.source),
+            attempt: self.attempt,
+            not_ready: self.not_ready,
+            queued_at: self.queued_at,
+            traceparent: self.traceparent.clone(),
+            unknown: self.unknown.clone(),
+        };
+        serde_json::to_vec(&wire).expect("a message of texts and numbers is always JSON")
+    }
+
+    /// Reads a message; the error says what is wrong with it without repeating its content.
+    pub fn decode(body: &[u8]) -> Result<Self, MessageError> {
+        if body.len() > MAX_BYTES {
+            return Err(MessageError::TooLarge(body.len()));
+        }
+        let malformed = |error: serde_json::Error| MessageError::Malformed(describe(&error));
+        let envelope: Envelope = serde_json::from_slice(body).map_err(malformed)?;
+        if envelope.schema != SCHEMA {
+            return Err(MessageError::UnknownSchema(envelope.schema));
+        }
+        if envelope.integration_type != INTEGRATION_TYPE {
+            return Err(MessageError::OtherIntegration);
+        }
+        let wire: Wire = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(Self {
+            tenant: wire.tenant_id,
+            conversation: wire.conversation_id,
+            master: wire.master_contact_id,
+            agent: wire.agent_id,
+            ended_at: wire.ended_at,
+            source: wire.source.unwrap_or(EventSource::Poll),
+            attempt: wire.attempt,
+            not_ready: wire.not_ready,
+            queued_at: wire.queued_at,
+            traceparent: wire.traceparent,
+            unknown: wire.unknown,
+        })
+    }
+}
+
+/// What is wrong, without the values: serde repeats the offending text in `invalid type: string "…"`.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let kind = match error.classify() {
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax => "it is not JSON",
+        serde_json::error::Category::Io => "it could not be read",
+        serde_json::error::Category::Data if text.starts_with("missing field") => {
+            return text.split(" at line").next().unwrap_or("a field is missing").to_owned();
+        }
+        serde_json::error::Category::Data if text.contains("breaks the grammar") => {
+            return text.split(" at line").next().unwrap_or("an id breaks the grammar").to_owned();
+        }
+        serde_json::error::Category::Data => "a field has the wrong type",
+    };
+    format!("{kind} (line {}, column {})", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str =
+        r#"{"schema":1,"integrationType":"nice-cxone","tenantId":"acme","conversationId":"698800000001"}"#;
+
+    #[test]
+    fn the_four_mandatory_fields_suffice() {
+        let event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert_eq!(event.conversation.get(), 698_800_000_001);
+        assert_eq!(event.attempt, 0);
+    }
+
+    #[test]
+    fn unknown_fields_travel_on() {
+        let body = MINIMAL.replace("\"schema\":1", "\"schema\":1,\"priority\":{\"of\":[7]}");
+        let event = ContactEvent::decode(body.as_bytes()).unwrap();
+        let again: serde_json::Value = serde_json::from_slice(&event.encode()).unwrap();
+        assert_eq!(again["priority"]["of"][0], 7);
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
+    fn a_bad_message_is_named_without_its_content() {
+        for (body, expected) in [
+            ("", "ends too early"),
+            ("<html>", "not JSON"),
+            (&MINIMAL[..60], "ends too early"),
+            (&MINIMAL.replace("\"schema\":1", "\"schema\":2"), "unknown message schema 2"),
+            (&MINIMAL.replace("nice-cxone", "five9"), "integration type"),
+            (&MINIMAL.replace("698800000001", "../secret"), "grammar"),
+            (&MINIMAL.replace("698800000001", "-1"), "grammar"),
+            (&MINIMAL.replace("698800000001", "0"), "grammar"),
+            (&MINIMAL.replace("698800000001", " 1"), "grammar"),
+            (&MINIMAL.replace("698800000001", "12345678901234567890"), "grammar"),
+            (&MINIMAL.replace("\"acme\"", "\"a/b\""), "grammar"),
+            (&MINIMAL.replace(",\"tenantId\":\"acme\"", ""), "missing field `tenantId`"),
+            (&MINIMAL.replace("\"698800000001\"", "[\"secret\"]"), "wrong type"),
+        ] {
+            let error = ContactEvent::decode(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{body}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
