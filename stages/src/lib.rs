@@ -9,5 +9,7 @@
 
 pub mod model;
 
+pub mod source;
+
 pub mod clients;
 pub mod flow;

@@ -1,0 +1,337 @@
+//! Stage 1, source: NICE's completed contacts → events of the group's agents.
+//!
+//! # Contract
+//! Out: every completed phone call of a group agent, at least once. NICE repeats contacts as they change; the
+//! dedupe that follows lets each through once.
+//!
+//! # Watermark
+//! Everything that NICE changed before the watermark is found, and its claims are committed. It moves only when
+//! all events of a listing are settled, by NICE's clock, and stays behind by the overlap. Where a listing has
+//! several pages it is repeated until no new contact appears: rows move while one pages through them.
+//!
+//! # After a crash
+//! The listing begins again at the watermark.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use backoff::backoff::Backoff;
+use futures::Stream;
+use jiff::{SignedDuration, Timestamp};
+use state::Watermark;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::roster::Roster;
+use super::{Found, Receipt};
+use crate::clients::catalog::DeadLetter;
+use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceClient, NiceError};
+use crate::flow::retry::MAX_RETRY_AFTER;
+use crate::flow::{FlowContext, crash, task};
+use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
+
+/// Rows asked for at a time.
+const PAGE: u32 = 1_000;
+
+/// NICE's most rows behind one listing; past them the listing begins again at the newest row seen.
+const LISTING: u64 = 10_000;
+
+/// Repeats of a listing of several pages that does not come to rest; the nightly comparison sees to the rest.
+const MAX_REPEATS: u32 = 5;
+
+/// NICE's completed contacts reach back this far.
+const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Events on their way to the dedupe.
+const BOUND: usize = 256;
+
+/// The settings and clients of the poll.
+pub struct Poll {
+    /// The door to NICE.
+    pub nice: NiceClient,
+    /// Whose calls these are.
+    pub tenant: TenantId,
+    /// Up to where everything is found.
+    pub watermark: Watermark,
+    /// Whose calls are let through.
+    pub roster: watch::Receiver<Roster>,
+    /// Time between two listings.
+    pub interval: Duration,
+    /// How far a listing reaches back behind the last one.
+    pub overlap: Duration,
+    /// How far the very first listing reaches back.
+    pub first_window: Duration,
+    /// The machinery.
+    pub context: FlowContext,
+}
+
+/// Lists completed contacts until the service drains.
+pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
+    task::stream("source", BOUND, move |found| {
+        let stopping = poll.context.stopping.clone();
+        async move {
+            stopping.run_until_cancelled(poll.run(found)).await;
+        }
+    })
+}
+
+/// Why a listing ended early. It begins again at the watermark.
+enum PassError {
+    Nice(NiceError),
+    /// A claim or a dead letter could not be written; the reason is logged where it happened.
+    HandedBack,
+}
+
+impl From<NiceError> for PassError {
+    fn from(error: NiceError) -> Self {
+        Self::Nice(error)
+    }
+}
+
+/// What one listing found.
+struct Pass {
+    pages: u32,
+    new_ids: usize,
+    complete: bool,
+    newest: Option<Timestamp>,
+    sorted: bool,
+    last_poll_time: Option<Timestamp>,
+}
+
+impl Poll {
+    async fn run(mut self, found: mpsc::Sender<Found>) {
+        let mut rewound = 0;
+        let mut intervals = self.context.retry.intervals();
+        loop {
+            if self.roster.wait_for(Roster::is_known).await.is_err() {
+                return;
+            }
+            let since = self.since(&mut rewound);
+            let begun = Instant::now();
+            let pause = match self.list_all(since, &found).await {
+                Ok(()) => {
+                    intervals.reset();
+                    self.interval
+                }
+                Err(error) => {
+                    self.context.metrics.stage_finished("source", "retry", begun.elapsed());
+                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                    match error {
+                        PassError::Nice(error) => {
+                            let asked = match &error {
+                                NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
+                                    retry_after.unwrap_or_default()
+                                }
+                                NiceError::Refused { .. } => self.context.retry.error_delay_max.min(MAX_RETRY_AFTER),
+                                NiceError::NotReady { .. }
+                                | NiceError::Permanent { .. }
+                                | NiceError::LinkExpired => Duration::ZERO,
+                            };
+                            let delay = delay.max(asked);
+                            warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
+                            delay
+                        }
+                        PassError::HandedBack => delay,
+                    }
+                }
+            };
+            // A changed group takes effect at once.
+            let _woken = tokio::time::timeout(pause, self.roster.changed()).await;
+        }
+    }
+
+    /// Where the next listing begins: at the watermark, or before it once when agents have joined.
+    fn since(&self, rewound: &mut u64) -> Timestamp {
+        let now = self.context.clock.now();
+        let mut since = self.watermark.get().unwrap_or_else(|| back(now, self.first_window));
+        if let Some(rewind) = self.roster.borrow().rewind()
+            && rewind.generation > *rewound
+        {
+            *rewound = rewind.generation;
+            since = since.min(back(rewind.to, self.overlap));
+        }
+        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
+        if since < reach {
+            warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill");
+        }
+        since.max(reach)
+    }
+
+    async fn list_all(&self, since: Timestamp, found: &mpsc::Sender<Found>) -> Result<(), PassError> {
+        let mut cursor = since;
+        let mut seen = HashSet::new();
+        let mut repeats = 0;
+        loop {
+            let pass = self.list(cursor, &mut seen, found).await?;
+            if pass.pages > 1 && pass.new_ids > 0 && repeats < MAX_REPEATS {
+                repeats += 1;
+                debug!(pages = pass.pages, new_ids = pass.new_ids, "listing repeated: rows move while it is paged");
+                continue;
+            }
+            if !pass.complete {
+                // A second back, since NICE's own resolution may be that coarse.
+                let next = pass.newest.map(|newest| back(newest, Duration::from_secs(1)));
+                match next.filter(|next| pass.sorted && *next > cursor) {
+                    Some(next) => {
+                        self.move_watermark(next).await?;
+                        cursor = next;
+                        seen.clear();
+                        repeats = 0;
+                        continue;
+                    }
+                    None => warn!("a listing of 10,000 rows cannot be continued; the nightly comparison must"),
+                }
+            }
+            let reached = pass.last_poll_time.or(pass.newest);
+            if let Some(reached) = reached {
+                // A poll time ahead of us would skip what comes in between.
+                self.move_watermark(reached.min(self.context.clock.now())).await?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// Pages through one listing and waits until all its events are settled.
+    async fn list(
+        &self,
+        since: Timestamp,
+        seen: &mut HashSet<ContactId>,
+        found: &mpsc::Sender<Found>,
+    ) -> Result<Pass, PassError> {
+        let mut pass =
+            Pass { pages: 0, new_ids: 0, complete: false, newest: None, sorted: true, last_poll_time: None };
+        let mut tally = Tally::new();
+        let mut next: Option<NextLink> = None;
+        let mut skip = 0;
+        while skip < LISTING {
+            let filter = CompletedFilter::UpdatedSince(since);
+            let query = CompletedQuery { filter, top: PAGE, skip, next: next.take() };
+            let page = self.nice.completed(&query).await?;
+            crash::point("event_read");
+            pass.pages += 1;
+            if pass.pages == 1 {
+                pass.last_poll_time = page.last_poll_time;
+            }
+            let rows = page.contacts.len() as u64;
+            let more = is_more(&page, skip, rows);
+            next = page.next;
+            for row in page.contacts {
+                match row {
+                    Ok(contact) => {
+                        pass.take(&contact, seen);
+                        if let Some(event) = self.event(&contact) {
+                            let found_one = Found { event, receipt: tally.receipt() };
+                            found.send(found_one).await.map_err(|_closed| PassError::HandedBack)?;
+                        }
+                    }
+                    Err(bad) => self.set_aside(&bad.reason).await?,
+                }
+            }
+            skip += rows;
+            if !more || rows == 0 {
+                pass.complete = true;
+                break;
+            }
+        }
+        if tally.all_settled().await { Ok(pass) } else { Err(PassError::HandedBack) }
+    }
+
+    /// The event of a contact, if it is a phone call of a group agent.
+    fn event(&self, contact: &Contact) -> Option<ContactEvent> {
+        let agent = contact.agent_id.filter(|_| contact.is_phone_call());
+        let ended_at = contact.ended_at();
+        let Some(agent) = agent.filter(|agent| self.roster.borrow().admits(*agent, ended_at)) else {
+            self.context.metrics.stage_items.with_label_values(&["source", "done"]).inc();
+            return None;
+        };
+        self.context.metrics.stage_items.with_label_values(&["source", "ok"]).inc();
+        let mut event = ContactEvent::new(self.tenant.clone(), contact.contact_id, EventSource::Poll);
+        event.master = Some(contact.master_contact_id);
+        event.agent = Some(agent);
+        event.ended_at = ended_at;
+        Some(event)
+    }
+
+    /// A row whose id breaks the grammar can never be imported: a dead letter, once.
+    async fn set_aside(&self, reason: &str) -> Result<(), PassError> {
+        let now = self.context.clock.now();
+        let letter = DeadLetter::of_body(reason.as_bytes(), Some(&self.tenant), "source", reason, now);
+        self.context.catalog.add_dead_letter(letter).await.map_err(|error| {
+            warn!(%error, "dead letter not written, the listing is repeated");
+            PassError::HandedBack
+        })?;
+        self.context.metrics.dead_letters.with_label_values(&["source"]).inc();
+        self.context.metrics.stage_items.with_label_values(&["source", "dead_letter"]).inc();
+        Ok(())
+    }
+
+    async fn move_watermark(&self, reached: Timestamp) -> Result<(), PassError> {
+        let to = back(reached, self.overlap);
+        self.watermark.advance(to).await.map_err(|error| {
+            warn!(%error, "watermark not moved, the listing is repeated");
+            PassError::HandedBack
+        })?;
+        crash::point("watermark_moved");
+        self.context.metrics.poll_watermark.set(to.as_millisecond() as f64 / 1e3);
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn take(&mut self, contact: &Contact, seen: &mut HashSet<ContactId>) {
+        if seen.insert(contact.contact_id) {
+            self.new_ids += 1;
+        }
+        match contact.last_update_time {
+            Some(time) if self.newest.is_none_or(|newest| time >= newest) => self.newest = Some(time),
+            _ => self.sorted = false,
+        }
+    }
+}
+
+fn is_more(page: &ContactPage, skip: u64, rows: u64) -> bool {
+    let listed = skip.saturating_add(rows);
+    page.next.is_some()
+        || page.refused_next
+        || page.total.is_some_and(|total| total > listed)
+        || (page.total.is_none() && rows >= u64::from(PAGE))
+}
+
+fn back(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+/// Counts the receipts of a listing until all of them are gone.
+struct Tally {
+    issued: usize,
+    settled: Arc<AtomicUsize>,
+    alive: mpsc::Sender<()>,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let (alive, gone) = mpsc::channel(1);
+        Self { issued: 0, settled: Arc::default(), alive, gone }
+    }
+
+    fn receipt(&mut self) -> Receipt {
+        self.issued += 1;
+        let (settled, alive) = (self.settled.clone(), self.alive.clone());
+        Receipt::new(move || {
+            settled.fetch_add(1, Ordering::SeqCst);
+            drop(alive);
+        })
+    }
+
+    /// Waits until every receipt is settled or dropped; true if none was dropped.
+    async fn all_settled(self) -> bool {
+        let Self { issued, settled, alive, mut gone } = self;
+        drop(alive);
+        // No value is ever sent: this returns when the last receipt is gone.
+        gone.recv().await;
+        settled.load(Ordering::SeqCst) == issued
+    }
+}
