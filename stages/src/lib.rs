@@ -11,5 +11,7 @@ pub mod model;
 
 pub mod source;
 
+pub mod dedupe;
+
 pub mod clients;
 pub mod flow;

@@ -1,0 +1,126 @@
+//! Stage 2, dedupe: found events → deliveries not seen before.
+//!
+//! NICE repeats itself: listings overlap, a contact comes again whenever it changes, a webhook tells what the
+//! poll will tell, and the nightly comparison lists the whole last day again. This stage lets each conversation
+//! through once.
+//!
+//! # Contract
+//! In: events in any order, any number of times. Out: one [`Delivery`] for each key that is neither in the
+//! processed-id log nor in flight. Of two equal events in flight the second waits for the fate of the first.
+//!
+//! # After a crash
+//! A claim is committed only after the queue has confirmed the message. A crash in between lets the event
+//! through again: a repeat in the queue, never a loss.
+//!
+//! # Beyond the hot window
+//! The log forgets ids after its retention. For a call that ended before that, the catalog decides.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use backoff::backoff::Backoff;
+use futures::{Stream, StreamExt};
+use state::{Claim, ClaimOutcome, ProcessedLog};
+use tracing::{error, warn};
+
+use crate::flow::delivery::SettleError;
+use crate::flow::{Delivery, FlowContext, Settle, crash};
+use crate::model::ContactEvent;
+use crate::source::{Found, Receipt};
+
+/// Passes each conversation on once and holds its claim until the delivery is settled.
+pub fn dedupe(
+    found: impl Stream<Item = Found> + Send + 'static,
+    processed: ProcessedLog,
+    retention: Duration,
+    context: &FlowContext,
+) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+    let stage = Arc::new(Dedupe { processed, retention, context: context.clone() });
+    found
+        .map(move |found| {
+            let stage = stage.clone();
+            async move { stage.admit(found).await }
+        })
+        .buffer_unordered(context.concurrency)
+        .filter_map(std::future::ready)
+}
+
+struct Dedupe {
+    processed: ProcessedLog,
+    retention: Duration,
+    context: FlowContext,
+}
+
+impl Dedupe {
+    async fn admit(&self, found: Found) -> Option<Delivery<ContactEvent>> {
+        let since = Instant::now();
+        let Found { event, receipt } = found;
+        let claim = loop {
+            match self.processed.claim(event.key().digest()) {
+                Ok(ClaimOutcome::Claimed(claim)) => break claim,
+                Ok(ClaimOutcome::Processed) => return self.drop_known(receipt, since),
+                Ok(ClaimOutcome::InFlight(waiter)) => waiter.settled().await,
+                Err(error) => {
+                    error!(%error, "claim failed, the event will come again");
+                    self.context.metrics.stage_finished("dedupe", "handed_back", since.elapsed());
+                    return None;
+                }
+            }
+        };
+        crash::point("claim_taken");
+        if self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
+            return self.drop_known(receipt, since);
+        }
+        self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
+        let settle = ClaimSettle { claim, receipt };
+        Some(Delivery::new(event.clone(), event, Box::new(settle)))
+    }
+
+    fn drop_known(&self, receipt: Receipt, since: Instant) -> Option<Delivery<ContactEvent>> {
+        self.context.metrics.stage_finished("dedupe", "done", since.elapsed());
+        receipt.settled();
+        None
+    }
+
+    fn is_beyond_window(&self, event: &ContactEvent) -> bool {
+        let horizon = self.context.clock.now().checked_sub(self.retention);
+        matches!((event.ended_at, horizon), (Some(ended_at), Ok(horizon)) if ended_at < horizon)
+    }
+
+    /// Asks the catalog until it answers; none when the service drains first.
+    async fn catalog_knows(&self, event: &ContactEvent) -> Option<bool> {
+        let mut intervals = self.context.retry.intervals();
+        loop {
+            match self.context.catalog.known(&[event.key()]).await {
+                Ok(known) => return Some(known.first().copied().unwrap_or(false)),
+                Err(error) => {
+                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                    warn!(%error, delay_secs = delay.as_secs_f64(), "catalog does not answer, will retry");
+                    self.context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Commits the claim, then tells the source.
+struct ClaimSettle {
+    claim: Claim,
+    receipt: Receipt,
+}
+
+#[async_trait]
+impl Settle for ClaimSettle {
+    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+        self.claim.commit().await.map_err(|error| SettleError(error.to_string()))?;
+        crash::point("claim_committed");
+        self.receipt.settled();
+        Ok(())
+    }
+
+    async fn defer(self: Box<Self>, _event: &ContactEvent, _delay: Duration) -> Result<(), SettleError> {
+        // The source repeats what is not settled, at its own pace.
+        Ok(())
+    }
+}
