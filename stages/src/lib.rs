@@ -13,5 +13,7 @@ pub mod source;
 
 pub mod dedupe;
 
+pub mod enqueue;
+
 pub mod clients;
 pub mod flow;
