@@ -15,5 +15,7 @@ pub mod dedupe;
 
 pub mod enqueue;
 
+pub mod dequeue;
+
 pub mod clients;
 pub mod flow;

@@ -1,0 +1,98 @@
+//! Stage 4, dequeue: queue messages → deliveries of conversations that are not finished.
+//!
+//! # Contract
+//! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
+//! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use tracing::{error, warn};
+
+use crate::clients::catalog::{Catalog, DeadLetter};
+use crate::clients::queue::{Queue, QueueDelivery, QueueError};
+use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
+use crate::model::{ContactEvent, TenantId};
+
+/// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
+pub fn dequeue(
+    queue: &dyn Queue,
+    context: &FlowContext,
+    failed: impl Fn(QueueError) + Send + 'static,
+) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+    let context = Arc::new(context.clone());
+    let stopping = context.stopping.clone();
+    queue
+        .deliveries(context.concurrency)
+        .take_until(stopping.cancelled_owned())
+        .filter_map(move |delivery| {
+            let delivery = delivery.map_err(&failed).ok();
+            std::future::ready(delivery)
+        })
+        .map({
+            let context = context.clone();
+            move |delivery| {
+                let context = context.clone();
+                async move { decode(delivery, &context).await }
+            }
+        })
+        .buffer_unordered(context.concurrency)
+        .filter_map(std::future::ready)
+}
+
+async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
+    let since = Instant::now();
+    crash::point("message_dequeued");
+    let event = match ContactEvent::decode(&delivery.body) {
+        Ok(event) if !delivery.over_limit => return Some(context.freshness.track(event, delivery.settle)),
+        Ok(event) => Ok(event),
+        Err(error) => Err(error.to_string()),
+    };
+    let now = context.clock.now();
+    let letter = match &event {
+        Ok(event) => {
+            let reason = "delivered too often without being settled: working on it may crash the consumer";
+            DeadLetter::of_event(event, "dequeue", reason, now)
+        }
+        Err(reason) => DeadLetter::of_body(&delivery.body, None, "dequeue", reason, now),
+    };
+    error!(reason = letter.reason, stage = "dequeue", "dead letter");
+    if let Err(error) = context.catalog.add_dead_letter(letter).await {
+        // The delivery is dropped, and the message comes again; not at once, lest it spin.
+        warn!(%error, "dead letter not written, the message will come again");
+        tokio::time::sleep(context.retry.error_delay_min).await;
+        context.metrics.stage_finished("dequeue", "handed_back", since.elapsed());
+        return None;
+    }
+    context.metrics.stage_finished("dequeue", "dead_letter", since.elapsed());
+    context.metrics.dead_letters.with_label_values(&["dequeue"]).inc();
+    if let Err(error) = delivery.settle.ack().await {
+        warn!(%error, "acknowledgement failed, the message will come again");
+    }
+    None
+}
+
+/// Lets a conversation of a known tenant pass that is not final yet.
+pub struct SkipFinal {
+    /// The tenant whose NICE is known.
+    pub tenant: TenantId,
+    /// Knows what is final.
+    pub catalog: Arc<dyn Catalog>,
+}
+
+impl Stage<ContactEvent> for SkipFinal {
+    const NAME: &'static str = "dequeue";
+    type Out = ContactEvent;
+
+    async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
+        if event.tenant != self.tenant {
+            return Err(StageError::permanent("unknown tenant: no NICE settings are known for it"));
+        }
+        let state = self.catalog.state_of(&event.key()).await?;
+        if state.is_some_and(|state| state.is_final()) {
+            return Ok(Outcome::Done("already_final"));
+        }
+        Ok(Outcome::Next(event))
+    }
+}
