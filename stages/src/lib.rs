@@ -17,5 +17,7 @@ pub mod enqueue;
 
 pub mod dequeue;
 
+pub mod fetch_metadata;
+
 pub mod clients;
 pub mod flow;

@@ -1,0 +1,76 @@
+//! Stage 5, fetch metadata: an event → the conversation as NICE knows it.
+//!
+//! # Contract
+//! A contact that NICE does not know, or that is still going on, is awaited until the deadline. What is no phone
+//! call of a group agent is dropped with a counted reason and leaves no row.
+
+use std::sync::Arc;
+
+use crate::clients::catalog::Catalog;
+use crate::clients::nice::{Contact, NiceClient, NiceError};
+use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::model::{ContactEvent, Conversation, Direction};
+
+/// Asks NICE for a contact.
+pub struct FetchMetadata {
+    /// The door to NICE.
+    pub nice: NiceClient,
+    /// Knows the group's agents.
+    pub catalog: Arc<dyn Catalog>,
+    /// The deadline.
+    pub retry: RetryPolicy,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Stage<ContactEvent> for FetchMetadata {
+    const NAME: &'static str = "fetch_metadata";
+    type Out = Conversation;
+
+    async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
+        let contact = match self.nice.contact(event.conversation).await {
+            Err(NiceError::NotReady { .. }) if self.retry.recording_given_up(&event, self.clock.now()) => {
+                return Err(StageError::permanent("NICE did not know the contact until the deadline"));
+            }
+            answer => answer?,
+        };
+        crash::point("metadata_fetched");
+        if contact.is_active == Some(true) {
+            return Err(StageError::NotReady { reason: "the contact is still going on" });
+        }
+        if !contact.is_phone_call() {
+            return Ok(Outcome::Done("not_a_phone_call"));
+        }
+        let Some(agent) = contact.agent_id.or(event.agent) else {
+            return Ok(Outcome::Done("never_answered"));
+        };
+        let (Some(started_at), Some(ended_at)) = (contact.started_at, contact.ended_at().or(event.ended_at)) else {
+            return Err(StageError::NotReady { reason: "the contact has no start or duration yet" });
+        };
+        let known = self.catalog.agent(&event.tenant, agent).await?;
+        if !known.is_some_and(|agent| agent.was_member_at(Some(ended_at))) {
+            return Ok(Outcome::Done("not_in_group"));
+        }
+        let (direction, customer_number) = direction(&contact);
+        Ok(Outcome::Next(Conversation {
+            master: contact.master_contact_id,
+            agent,
+            started_at,
+            ended_at,
+            direction,
+            customer_number,
+            metadata: contact.raw,
+            event,
+        }))
+    }
+}
+
+/// Who called whom, and the number at the customer's end, unchanged.
+fn direction(contact: &Contact) -> (Option<Direction>, Option<String>) {
+    let number = |text: &Option<String>| text.clone().map(|text| text.replace('\0', ""));
+    match contact.is_outbound {
+        Some(true) => (Some(Direction::Outbound), number(&contact.to_address)),
+        Some(false) => (Some(Direction::Inbound), number(&contact.from_address)),
+        None => (None, None),
+    }
+}
