@@ -19,5 +19,7 @@ pub mod dequeue;
 
 pub mod fetch_metadata;
 
+pub mod download_recording;
+
 pub mod clients;
 pub mod flow;

@@ -1,0 +1,158 @@
+//! Stage 6, download recording: a conversation → its recordings, opened and checked, not yet read.
+//!
+//! # Contract
+//! Status, host, length and type of each recording are known before a row is written; the bytes flow later, in
+//! `upload`. "Not ready yet" is no error: the message waits in a delay step. Past the deadline the conversation
+//! goes on without recordings.
+//!
+//! # Whose voice
+//! Scope `leg`: of a transferred call, the segments of this leg's agent that overlap the leg in time; of a call
+//! with one leg, the contact's one file. Scope `master`: the contact's one file, whoever speaks in it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::clients::catalog::Catalog;
+use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, SegmentId};
+use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::model::{Conversation, ContactId, RecordedConversation};
+
+mod leg;
+
+/// What is imported of a call with several legs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingScope {
+    /// The leg's own segments.
+    Leg,
+    /// The whole call.
+    Master,
+}
+
+/// Opens recordings.
+pub struct DownloadRecording {
+    /// The door to NICE.
+    pub nice: NiceClient,
+    /// Knows the agents' UserHub ids.
+    pub catalog: Arc<dyn Catalog>,
+    /// Leg or master.
+    pub scope: RecordingScope,
+    /// The deadline.
+    pub retry: RetryPolicy,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Where a playback answer comes from, so that a link can be asked for again.
+#[derive(Clone)]
+enum PlaybackOf {
+    Contact(ContactId),
+    Segment(SegmentId),
+}
+
+impl PlaybackOf {
+    async fn fetch(&self, nice: &NiceClient) -> Result<Playback, NiceError> {
+        match self {
+            Self::Contact(master) => nice.contact_playback(*master).await,
+            Self::Segment(segment) => nice.segment_playback(segment).await,
+        }
+    }
+}
+
+impl Stage<Conversation> for DownloadRecording {
+    const NAME: &'static str = "download_recording";
+    type Out = RecordedConversation;
+
+    async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
+        let media = match self.open_all(&conversation).await {
+            Err(StageError::NotReady { .. })
+                if self.retry.recording_given_up(&conversation.event, self.clock.now()) =>
+            {
+                Vec::new()
+            }
+            opened => opened?,
+        };
+        crash::point("recording_opened");
+        Ok(Outcome::Next(RecordedConversation { conversation, media }))
+    }
+}
+
+impl DownloadRecording {
+    async fn open_all(&self, conversation: &Conversation) -> Result<Vec<Media>, StageError> {
+        let contact = PlaybackOf::Contact(conversation.master);
+        let playback = contact.fetch(&self.nice).await?;
+        let wanted = match self.scope {
+            RecordingScope::Master => None,
+            RecordingScope::Leg => self.segments(conversation, &playback).await?,
+        };
+        let Some(segments) = wanted else {
+            return self.open(&contact, playback).await;
+        };
+        let mut media = Vec::new();
+        for segment in segments {
+            let segment = PlaybackOf::Segment(segment);
+            let playback = segment.fetch(&self.nice).await?;
+            media.extend(self.open(&segment, playback).await?);
+        }
+        Ok(media)
+    }
+
+    /// The leg's segments, or none where the contact's one file is the leg's.
+    async fn segments(
+        &self,
+        conversation: &Conversation,
+        playback: &Playback,
+    ) -> Result<Option<Vec<SegmentId>>, StageError> {
+        if !leg::may_be_transferred(conversation, playback) {
+            return Ok(None);
+        }
+        let legs = self.nice.legs(conversation.event.conversation).await?;
+        if legs.len() <= 1 {
+            return Ok(None);
+        }
+        let agent = self.catalog.agent(&conversation.event.tenant, conversation.agent).await?;
+        let segments = leg::segments_of(conversation, agent.as_ref(), playback);
+        if segments.is_empty() {
+            return Err(StageError::NotReady { reason: "no segment of this leg is listed yet" });
+        }
+        Ok(Some(segments))
+    }
+
+    /// Opens every interaction of an answer, by start time.
+    async fn open(&self, of: &PlaybackOf, playback: Playback) -> Result<Vec<Media>, StageError> {
+        let interactions = by_start(playback);
+        if interactions.is_empty() {
+            return Err(StageError::NotReady { reason: "no recording is listed yet" });
+        }
+        let mut media = Vec::with_capacity(interactions.len());
+        for (index, interaction) in interactions.into_iter().enumerate() {
+            let Some(link) = interaction.link else {
+                return Err(StageError::NotReady { reason: "the recording has no link yet" });
+            };
+            let opened = self.nice.open_media_with_refresh(&link, self.refresher(of, index)).await?;
+            media.push(opened);
+        }
+        Ok(media)
+    }
+
+    /// Asks for a fresh link when the one in use has expired.
+    fn refresher(&self, of: &PlaybackOf, index: usize) -> Arc<Refresher> {
+        let (nice, of) = (self.nice.clone(), of.clone());
+        Arc::new(move || {
+            let (nice, of) = (nice.clone(), of.clone());
+            Box::pin(async move {
+                let playback = of.fetch(&nice).await?;
+                let link = by_start(playback).into_iter().nth(index).and_then(|interaction| interaction.link);
+                link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
+            })
+        })
+    }
+}
+
+type Refresher = dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync;
+
+fn by_start(playback: Playback) -> Vec<Interaction> {
+    let mut interactions = playback.interactions;
+    interactions.sort_by_key(|interaction| interaction.started_at);
+    interactions
+}
