@@ -21,5 +21,7 @@ pub mod fetch_metadata;
 
 pub mod download_recording;
 
+pub mod persist;
+
 pub mod clients;
 pub mod flow;

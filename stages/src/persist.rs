@@ -1,0 +1,28 @@
+//! Stage 7, persist: the conversation's row, in state `metadata_saved`.
+//!
+//! # After a crash
+//! The row is written again with the same content; a row that is final stays as it is.
+
+use std::sync::Arc;
+
+use crate::clients::catalog::Catalog;
+use crate::flow::{Outcome, Stage, StageError, crash};
+use crate::model::{PersistedConversation, RecordedConversation};
+
+/// Writes rows.
+pub struct Persist {
+    /// The catalog.
+    pub catalog: Arc<dyn Catalog>,
+}
+
+impl Stage<RecordedConversation> for Persist {
+    const NAME: &'static str = "persist";
+    type Out = PersistedConversation;
+
+    async fn process(&self, recorded: RecordedConversation) -> Result<Outcome<PersistedConversation>, StageError> {
+        let RecordedConversation { conversation, media } = recorded;
+        self.catalog.save_metadata(&conversation).await?;
+        crash::point("row_saved");
+        Ok(Outcome::Next(PersistedConversation { conversation, media }))
+    }
+}
