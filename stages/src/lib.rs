@@ -23,5 +23,7 @@ pub mod download_recording;
 
 pub mod persist;
 
+pub mod upload;
+
 pub mod clients;
 pub mod flow;

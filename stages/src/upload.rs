@@ -1,0 +1,134 @@
+//! Stage 8, upload: the recordings into the store, then the conversation is ready.
+//!
+//! # Contract
+//! Each recording streams from NICE into the store and is hashed on the way; its length is compared with what
+//! NICE announced by the media stream itself, and with what the store holds here. Only when every object is
+//! whole does one commit write recordings, state and analysis entry.
+//!
+//! # After a crash
+//! An object is whole or absent, and its key is always the same: the next delivery writes it again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
+use crate::clients::nice::Media;
+use crate::clients::recording_store::RecordingStore;
+use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, crash};
+use crate::model::{
+    Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, StoredRecording,
+};
+
+/// The media type of a recording for which NICE names none.
+const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
+
+/// Stores recordings and completes conversations.
+pub struct Upload {
+    /// The recording store.
+    pub store: Arc<dyn RecordingStore>,
+    /// The catalog.
+    pub catalog: Arc<dyn Catalog>,
+    /// The time.
+    pub clock: Clock,
+    /// Counts bytes and the time to ready.
+    pub metrics: Metrics,
+}
+
+impl Stage<PersistedConversation> for Upload {
+    const NAME: &'static str = "upload";
+    type Out = ();
+
+    async fn process(&self, persisted: PersistedConversation) -> Result<Outcome<()>, StageError> {
+        let PersistedConversation { conversation, media } = persisted;
+        let key = conversation.key();
+        if media.is_empty() {
+            self.describe(&conversation, &[], ConversationState::NoRecording).await?;
+            self.catalog.complete_without_recording(&key).await?;
+            return Ok(Outcome::Done("no_recording"));
+        }
+        let mut stored = Vec::with_capacity(media.len());
+        for (position, media) in (0..).zip(media) {
+            stored.push(self.store_one(&conversation, position, media).await?);
+        }
+        crash::point("upload_stored");
+        self.describe(&conversation, &stored, ConversationState::Ready).await?;
+        crash::point("description_written");
+        let now = self.clock.now();
+        self.catalog.complete(&key, &stored, now).await?;
+        crash::point("conversation_completed");
+        let seconds = now.duration_since(conversation.ended_at).as_secs_f64().max(0.0);
+        self.metrics.end_to_ready.observe(seconds);
+        Ok(Outcome::Next(()))
+    }
+}
+
+impl Upload {
+    async fn store_one(
+        &self,
+        conversation: &Conversation,
+        position: u32,
+        media: Media,
+    ) -> Result<StoredRecording, StageError> {
+        let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
+        let extension = Extension::for_content_type(Some(&content_type));
+        let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
+        let halfway = media.content_length().unwrap_or_default() / 2;
+        let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
+        crash::point("upload_begun");
+        let body = media.into_stream().map({
+            let read = read.clone();
+            move |bytes| {
+                let bytes = bytes.map_err(StageError::from)?;
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                read.0.update(&bytes);
+                if read.1 <= halfway && read.1 + bytes.len() as u64 > halfway {
+                    crash::point("upload_halfway");
+                }
+                read.1 += bytes.len() as u64;
+                Ok(bytes)
+            }
+        });
+        let size_bytes = self.store.put(&key, &content_type, body.boxed()).await?;
+        let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
+        let held = self.store.size(&key).await?;
+        if sent != size_bytes || held != Some(sent) {
+            return Err(StageError::transient("the store holds another length than NICE sent"));
+        }
+        self.metrics.recording_bytes.inc_by(size_bytes);
+        let sha256 = hex::encode(sha256.finalize());
+        Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type })
+    }
+
+    /// The row as it is about to become, beside the recordings.
+    async fn describe(
+        &self,
+        conversation: &Conversation,
+        stored: &[StoredRecording],
+        state: ConversationState,
+    ) -> Result<(), StageError> {
+        let mut row = ConversationRow::metadata_saved(conversation);
+        row.state = state;
+        row.recordings = stored.iter().map(RecordingRow::from).collect();
+        row.enqueued_at = (state == ConversationState::Ready).then(|| self.clock.now());
+        let key = ObjectKey::new(
+            &conversation.key(),
+            conversation.started_at,
+            0,
+            Extension::for_content_type(Some(DEFAULT_CONTENT_TYPE)),
+        );
+        let page = serde_json::to_vec_pretty(&row)
+            .map_err(|error| StageError::permanent(format!("the conversation cannot be described: {error}")))?;
+        self.store.describe(key.folder(), &page).await
+    }
+}
+
+/// A media type without its parameters; what breaks its grammar counts as NICE's default.
+fn essence(content_type: &str) -> &str {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let fits = essence.len() <= 64
+        && essence.contains('/')
+        && essence.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-+.".contains(&byte));
+    if fits { essence } else { DEFAULT_CONTENT_TYPE }
+}
