@@ -25,5 +25,7 @@ pub mod persist;
 
 pub mod upload;
 
+pub mod sync_agents;
+
 pub mod clients;
 pub mod flow;
