@@ -1,0 +1,193 @@
+//! Groups, teams and agents.
+
+use serde_json::{Value, json};
+
+use super::{
+    paging::{self, Page, Row, flag, instant},
+    path_id,
+};
+use crate::{
+    api::{
+        ask::Ask,
+        reply::{Answer, object},
+    },
+    clock::{self, Millis},
+    directory::{Agent, Directory, Group, Team},
+    service::Service,
+};
+
+/// `groups` and `groups/{id}`.
+pub(crate) fn groups(service: &Service, ask: &Ask) -> Answer {
+    let world = service.world();
+    if ask.parts() > 4 {
+        let Some(group) = world.directory.group(path_id(ask)) else { return unknown() };
+        return Answer::Json(200, json!({ "totalRecords": 1, "groups": [group_row(service, group)] }));
+    }
+    let active = flag(ask, "isActive");
+    let rows = (world.directory.groups.iter())
+        .filter(|group| found(ask, &[&group.name]))
+        .filter(|_| active != Some(false))
+        .map(|group| group_row(service, group))
+        .collect();
+    list(service, ask, "groups", rows)
+}
+
+/// `groups/{id}/agents`: the members, or with `assigned=false` everybody else.
+pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
+    let now = service.now();
+    let world = service.world();
+    let Some(group) = world.directory.group(path_id(ask)) else { return unknown() };
+    let assigned = flag(ask, "assigned").unwrap_or(true);
+    let members = group.members(now);
+    let agents = world.directory.agents.iter().filter(|agent| members.contains(&agent.id) == assigned);
+    let rows =
+        selected(ask, agents, now).map(|agent| agent_row(service, agent, now, "userId", &world.directory)).collect();
+    list(service, ask, "agents", rows)
+}
+
+/// `agents/{id}/groups`.
+pub(crate) fn agent_groups(service: &Service, ask: &Ask) -> Answer {
+    let now = service.now();
+    let world = service.world();
+    let agent = path_id(ask);
+    if world.directory.agent(agent).is_none() {
+        return unknown();
+    }
+    let groups = world.directory.groups.iter().filter(|group| group.members(now).contains(&agent));
+    let rows: Vec<Row> = groups.map(|group| group_row(service, group)).collect();
+    if rows.is_empty() { Answer::Empty(204) } else { Answer::Json(200, json!({ "agentGroups": rows })) }
+}
+
+/// `agents`.
+pub(crate) fn agents(service: &Service, ask: &Ask) -> Answer {
+    let now = service.now();
+    let world = service.world();
+    let since = match since(ask) {
+        Ok(since) => since,
+        Err(refused) => return refused,
+    };
+    let agents =
+        (world.directory.agents.iter()).filter(|agent| since.is_none_or(|since| agent.changed_at(now) >= since));
+    let rows =
+        selected(ask, agents, now).map(|agent| agent_row(service, agent, now, "userID", &world.directory)).collect();
+    match list(service, ask, "agents", rows) {
+        Answer::Json(200, mut body) => {
+            body["hiddenAgents"] = json!(0);
+            Answer::Json(200, body)
+        }
+        other => other,
+    }
+}
+
+/// `teams`, `teams/agents` and `teams/{id}/agents`; agents are nested under their team and paged inside it.
+pub(crate) fn teams(service: &Service, ask: &Ask, with_agents: bool) -> Answer {
+    let now = service.now();
+    let world = service.world();
+    let one = (with_agents && ask.parts() > 5).then(|| path_id(ask));
+    if one.is_some_and(|id| world.directory.team(id).is_none()) {
+        return unknown();
+    }
+    let team_row = |team: &Team| {
+        let count = world.directory.agents.iter().filter(|agent| agent.at(now).team == team.id).count();
+        object(json!({
+            "teamId": team.id, "teamName": team.name, "isActive": true, "agentCount": count, "teamUuid": team.uuid,
+            "lastUpdateTime": clock::write(service.clock.started_at()),
+        }))
+    };
+    let members = |team: i64| -> Vec<Row> {
+        let agents = world.directory.agents.iter().filter(|agent| agent.at(now).team == team);
+        selected(ask, agents, now).map(|agent| agent_row(service, agent, now, "userId", &world.directory)).collect()
+    };
+    match one.and_then(|id| world.directory.team(id)) {
+        Some(team) => {
+            let mut answer = list(service, ask, "agents", members(team.id));
+            if let Answer::Json(200, body) = &mut answer {
+                let mut row = team_row(team);
+                row.insert("agents".to_owned(), body["agents"].take());
+                if let Some(envelope) = body.as_object_mut() {
+                    envelope.remove("agents");
+                    envelope.insert("teams".to_owned(), json!([row]));
+                }
+            }
+            answer
+        }
+        None => {
+            let rows = (world.directory.teams.iter())
+                .filter(|team| found(ask, &[&team.name]))
+                .map(|team| {
+                    let mut row = team_row(team);
+                    if with_agents {
+                        row.insert("agents".to_owned(), json!(members(team.id)));
+                    }
+                    row
+                })
+                .collect();
+            list(service, ask, "teams", rows)
+        }
+    }
+}
+
+fn list(service: &Service, ask: &Ask, name: &str, mut rows: Vec<Row>) -> Answer {
+    let max = service.config.acd.admin_page_max;
+    let listed = Page::read(ask, max.div_ceil(2), max).and_then(|page| {
+        page.sort(&mut rows)?;
+        Ok(page.cut(service, ask, rows))
+    });
+    listed.map_or_else(|refused| refused, |listed| paging::answer(name, listed))
+}
+
+/// The agents that `isActive` and `searchString` leave.
+fn selected<'a>(ask: &'a Ask, agents: impl Iterator<Item = &'a Agent>, now: Millis) -> impl Iterator<Item = &'a Agent> {
+    let active = flag(ask, "isActive");
+    agents
+        .filter(move |agent| active.is_none_or(|active| agent.at(now).active == active))
+        .filter(move |agent| found(ask, &[&agent.full_name(now), &agent.user_name]))
+}
+
+fn found(ask: &Ask, texts: &[&str]) -> bool {
+    let wanted = ask.param("searchString").unwrap_or_default().to_lowercase();
+    texts.iter().any(|text| text.to_lowercase().contains(&wanted))
+}
+
+/// The published types say `updateSince`, NICE's own client sends `updatedSince`.
+fn since(ask: &Ask) -> Result<Option<Millis>, Answer> {
+    Ok(instant(ask, "updatedSince")?.or(instant(ask, "updateSince")?))
+}
+
+fn group_row(service: &Service, group: &Group) -> Row {
+    object(json!({
+        "groupId": group.id, "groupName": group.name, "notes": "", "isActive": true,
+        "lastUpdated": clock::write(service.clock.started_at()),
+    }))
+}
+
+fn agent_row(service: &Service, agent: &Agent, now: Millis, user_id_key: &str, directory: &Directory) -> Row {
+    let version = agent.at(now);
+    let team = directory.team(version.team);
+    let changed_at = agent.changed_at(now).max(service.clock.started_at());
+    let mut row = object(json!({
+        "agentId": agent.id,
+        "userName": agent.user_name,
+        "firstName": version.first_name,
+        "middleName": "",
+        "lastName": version.last_name,
+        "emailAddress": agent.user_name,
+        "isActive": version.active,
+        "teamId": version.team,
+        "teamName": team.map(|team| team.name.as_str()),
+        "teamUuId": team.map(|team| team.uuid.as_str()),
+        "isSupervisor": false,
+        "internalId": "",
+        "profileId": 1,
+        "profileName": "Agent",
+        "timeZone": "(GMT) Coordinated Universal Time",
+        "lastUpdated": clock::write(changed_at),
+        "inactiveDate": if version.active { Value::Null } else { json!(clock::write(changed_at)) },
+    }));
+    row.insert(user_id_key.to_owned(), json!(agent.user_id));
+    row
+}
+
+fn unknown() -> Answer {
+    Answer::Status(404, "no such entity".into())
+}

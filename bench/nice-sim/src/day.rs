@@ -1,0 +1,186 @@
+//! The schedule: which calls there are, as a pure function of the seed, and how a call's parts are drawn.
+//!
+//! Instants are kept relative to the start of the simulation, so that one seed gives the same day whenever it begins.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::{
+    call::{Call, CallSpec, Kind, Leg, LegSpec},
+    chance::Dice,
+    clock::{Millis, millis},
+    config::{NotReady, RecordingSize, SimConfig},
+    directory::Directory,
+    recording::Recording,
+};
+
+/// Agents must be away from a call longer than their after-call work, or two legs of theirs would touch.
+const GAP_AFTER_ACW_SECS: u64 = 10;
+
+/// A call of the schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) kind: Kind,
+    pub(crate) spec: CallSpec,
+}
+
+/// The calls of the day, in the order of their hang-ups.
+pub(crate) fn plan(config: &SimConfig, directory: &Directory) -> Vec<Planned> {
+    let day = &config.day;
+    let mut dice = Dice::new(config.seed, "day");
+    let inside: Vec<i64> = agents(directory, |id| directory.wanted(id, Millis::MIN));
+    let outside: Vec<i64> = agents(directory, |id| !directory.wanted(id, Millis::MIN));
+    let others = |share: f64| (day.calls as f64 * share).round() as usize;
+    let kinds = std::iter::repeat_n(Kind::Voice, day.calls)
+        .chain(std::iter::repeat_n(Kind::Abandoned, others(day.abandoned_share)))
+        .chain(std::iter::repeat_n(Kind::Chat, others(day.chat_share)));
+
+    let mut calls: Vec<Planned> = kinds
+        .filter_map(|kind| {
+            let agent = |dice: &mut Dice| {
+                let pool = if dice.hits(day.out_of_group_share) { &outside } else { &inside };
+                let pool = if pool.is_empty() { &outside } else { pool };
+                let pool = if pool.is_empty() { &inside } else { pool };
+                (!pool.is_empty()).then(|| *dice.pick(pool))
+            };
+            let mut ids = vec![agent(&mut dice)?];
+            if kind == Kind::Voice && dice.hits(day.transfer_share) {
+                ids.push(agent(&mut dice)?);
+                match dice.between(0, 3) {
+                    0 => ids.push(ids[0]),            // back to the first
+                    1 => ids.push(agent(&mut dice)?), // on to a third
+                    _ => {}
+                }
+                ids.dedup(); // nobody transfers to oneself
+            }
+            let span = millis(day.history) + millis(day.over);
+            let offset = dice.between(0, span.max(0) as u64) as i64 - millis(day.history);
+            let spec = CallSpec {
+                hang_up_in: SignedDuration::from_millis(offset),
+                outbound: dice.hits(day.outbound_share),
+                never_recorded: dice.hits(day.never_recorded_share),
+                elevated: kind == Kind::Voice && dice.hits(day.elevated_share),
+                ..CallSpec::transferred(&ids)
+            };
+            Some(Planned { kind, spec })
+        })
+        .collect();
+    calls.sort_by_key(|call| call.spec.hang_up_in);
+    calls
+}
+
+fn agents(directory: &Directory, wanted: impl Fn(i64) -> bool) -> Vec<i64> {
+    directory.agents.iter().map(|agent| agent.id).filter(|id| wanted(*id)).collect()
+}
+
+/// Draws what a specification leaves open. `now` is the instant its hang-up counts from, `index` the call's own number.
+pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Millis) -> Call {
+    let spec = &planned.spec;
+    let mut dice = Dice::new(config.seed, &format!("call {index}"));
+    let mut next_id = first_contact_id(config.seed) + index as i64 * 64;
+    let acw = millis(spec.acw.unwrap_or(config.life.acw));
+    let hung_up_at = now + spec.hang_up_in.as_millis() as i64;
+
+    let mut legs: Vec<Leg> = (spec.legs.iter().enumerate())
+        .map(|(position, leg)| {
+            next_id += 1 + dice.between(0, 2) as i64;
+            draw_leg(config, spec, leg, next_id, position, acw, &mut dice)
+        })
+        .collect();
+    // The last leg ends at the hang-up; each one before it ends where the next one begins.
+    let mut ends_at = hung_up_at;
+    for leg in legs.iter_mut().rev() {
+        let length = leg.hung_up_at - leg.started_at;
+        (leg.started_at, leg.hung_up_at) = (ends_at - length, ends_at);
+        leg.schedule(&config.life);
+        ends_at = leg.started_at;
+    }
+
+    let (earliest, latest) = config.life.recording_delay;
+    let drawn = dice.between(millis(earliest) as u64, millis(latest) as u64);
+    let not_ready = match spec.not_ready.unwrap_or(config.playback.not_ready) {
+        NotReady::Mixed => *dice.pick(&[NotReady::NotFound, NotReady::NoInteractions, NotReady::NoLink]),
+        fixed => fixed,
+    };
+    let single = legs.len() == 1;
+    Call {
+        kind: planned.kind,
+        master: legs.first().map_or(0, |leg| leg.contact_id),
+        outbound: spec.outbound,
+        customer: spec.customer.clone().unwrap_or_else(|| customer_number(&mut dice)),
+        service_number: format!("1800555{:04}", dice.between(100, 199)),
+        playback_id: dice.uuid(),
+        recording: Recording {
+            seed: dice.bits(),
+            size: if single {
+                draw_size(config, spec, &mut dice)
+            } else {
+                legs.iter().map(|leg| leg.recording.size).sum()
+            },
+        },
+        recorded: !spec.never_recorded && planned.kind == Kind::Voice,
+        not_ready,
+        break_first: spec.break_first,
+        elevated: spec.elevated,
+        recording_delay: spec.recording_delay.map_or(drawn as i64, millis),
+        legs,
+    }
+}
+
+fn draw_leg(
+    config: &SimConfig,
+    spec: &CallSpec,
+    leg: &LegSpec,
+    contact_id: i64,
+    position: usize,
+    acw: Millis,
+    dice: &mut Dice,
+) -> Leg {
+    let (shortest, longest) = config.day.talk_secs;
+    let talk_secs = leg.talk_secs.unwrap_or_else(|| dice.between(shortest, longest));
+    let between_others = position > 0 && position + 1 < spec.legs.len();
+    let talk_secs = if between_others { talk_secs.max(acw as u64 / 1000 + GAP_AFTER_ACW_SECS) } else { talk_secs };
+    let queue_secs = if spec.outbound { 0 } else { dice.between(0, 25) };
+    let size = draw_size(config, spec, dice);
+    Leg {
+        contact_id,
+        agent_id: leg.agent_id,
+        segment_id: dice.uuid(),
+        recording: Recording { seed: dice.bits(), size },
+        started_at: 0,
+        queue_secs,
+        hung_up_at: (queue_secs + talk_secs) as i64 * 1000,
+        acw,
+        second_update_at: 0,
+        listed_at: 0,
+    }
+}
+
+fn draw_size(config: &SimConfig, spec: &CallSpec, dice: &mut Dice) -> u64 {
+    match (spec.size, config.day.recording_size) {
+        (Some(size), _) | (None, RecordingSize::Fixed(size)) => size,
+        (None, RecordingSize::Between(smallest, largest)) => dice.between(smallest, largest),
+    }
+}
+
+/// Where the tenant's contact ids begin: twelve digits, more than 32 bits hold.
+fn first_contact_id(seed: u64) -> i64 {
+    698_800_000_000 + (Dice::new(seed, "first contact id").between(0, 9_999) as i64) * 1_000_000
+}
+
+/// Numbers without one format: with and without a plus, of several lengths.
+fn customer_number(dice: &mut Dice) -> String {
+    let line = dice.between(100, 9_999);
+    match dice.between(0, 3) {
+        0 => format!("+90555{line:07}"),
+        1 => format!("1555{line:07}"),
+        _ => format!("555555{line:04}"),
+    }
+}
+
+/// How long after its hang-up the last thing can happen to a call.
+pub(crate) fn longest_tail(config: &SimConfig) -> Duration {
+    let life = &config.life;
+    life.acw + life.completed_delay.max(life.second_update_delay).max(life.recording_delay.1)
+}

@@ -1,0 +1,187 @@
+//! Who works for the tenant: agents, groups and teams, and how they were at any instant.
+//!
+//! Nothing is overwritten: a change adds a version from its instant on, so "was this agent in the group when the call
+//! ended" has one answer, whenever it is asked.
+
+use std::collections::BTreeSet;
+
+use crate::{chance::Dice, clock::Millis, config::DirectoryConfig};
+
+const FIRST_NAMES: [&str; 12] =
+    ["Ada", "Zoë", "Jürgen", "Mei", "Søren", "Aylin", "Noor", "Łukasz", "Inês", "Tom", "Çağla", "Ben"];
+const LAST_NAMES: [&str; 11] =
+    ["O'Neil", "Yılmaz", "García", "Schmidt", "Novák", "Lee", "da Silva", "Ng", "Ivanova", "Smith-Jones", "Ó Briain"];
+
+/// One agent, with ids that never change.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) id: i64,
+    /// The UserHub's UUID for the same person.
+    pub(crate) user_id: String,
+    pub(crate) user_name: String,
+    versions: Vec<(Millis, AgentVersion)>,
+}
+
+/// What may change about an agent.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentVersion {
+    pub(crate) first_name: String,
+    pub(crate) last_name: String,
+    pub(crate) active: bool,
+    pub(crate) team: i64,
+}
+
+impl Agent {
+    /// The agent as of an instant.
+    pub(crate) fn at(&self, at: Millis) -> &AgentVersion {
+        version_at(&self.versions, at)
+    }
+
+    /// When the version in force began; the beginning of time stands for "never changed".
+    pub(crate) fn changed_at(&self, at: Millis) -> Millis {
+        self.versions.iter().rev().map(|(from, _)| *from).find(|from| *from <= at).unwrap_or(Millis::MIN)
+    }
+
+    /// The name shown on a screen.
+    pub(crate) fn full_name(&self, at: Millis) -> String {
+        let version = self.at(at);
+        format!("{} {}", version.first_name, version.last_name)
+    }
+}
+
+/// One group: its id never changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    members: Vec<(Millis, BTreeSet<i64>)>,
+}
+
+impl Group {
+    /// The members as of an instant.
+    pub(crate) fn members(&self, at: Millis) -> &BTreeSet<i64> {
+        version_at(&self.members, at)
+    }
+}
+
+/// One team.
+#[derive(Clone, Debug)]
+pub(crate) struct Team {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+}
+
+fn version_at<T>(versions: &[(Millis, T)], at: Millis) -> &T {
+    // Before its first version a thing was as it then became.
+    versions.iter().rev().find(|(from, _)| *from <= at).map_or(&versions[0].1, |(_, version)| version)
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) teams: Vec<Team>,
+    wanted_group: i64,
+}
+
+impl Directory {
+    /// The directory of a seed.
+    pub(crate) fn new(config: &DirectoryConfig, seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "directory");
+        let teams: Vec<Team> = (config.teams.iter())
+            .map(|team| Team { id: team.id, name: team.name.clone(), uuid: dice.uuid() })
+            .collect();
+        let mut directory = Self { agents: Vec::new(), groups: Vec::new(), teams, wanted_group: config.wanted_group };
+        for index in 0..config.agents {
+            let first = FIRST_NAMES[index % FIRST_NAMES.len()];
+            let last = LAST_NAMES[index % LAST_NAMES.len()];
+            let team = directory.teams.get(index % directory.teams.len().max(1)).map_or(0, |team| team.id);
+            directory.push_agent(first, last, team, Millis::MIN, &mut dice);
+        }
+        for group in &config.groups {
+            let members = directory.agents.iter().skip(group.first_agent).take(group.agents).map(|agent| agent.id);
+            let members = vec![(Millis::MIN, members.collect())];
+            directory.groups.push(Group { id: group.id, name: group.name.clone(), members });
+        }
+        directory
+    }
+
+    /// Hires an agent and returns the new id.
+    pub(crate) fn add_agent(&mut self, first: &str, last: &str, team: i64, at: Millis, seed: u64) -> i64 {
+        let mut dice = Dice::new(seed, &format!("agent {}", self.agents.len()));
+        self.push_agent(first, last, team, at, &mut dice)
+    }
+
+    fn push_agent(&mut self, first: &str, last: &str, team: i64, at: Millis, dice: &mut Dice) -> i64 {
+        let index = self.agents.len() as i64;
+        let id = 900_001 + index * 7; // gaps, as real ids have
+        let version = AgentVersion { first_name: first.to_owned(), last_name: last.to_owned(), active: true, team };
+        self.agents.push(Agent {
+            id,
+            user_id: dice.uuid(),
+            user_name: format!("agent{index}@tenant.example"),
+            versions: vec![(at, version)],
+        });
+        id
+    }
+
+    pub(crate) fn agent(&self, id: i64) -> Option<&Agent> {
+        self.agents.iter().find(|agent| agent.id == id)
+    }
+
+    pub(crate) fn group(&self, id: i64) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == id)
+    }
+
+    pub(crate) fn team(&self, id: i64) -> Option<&Team> {
+        self.teams.iter().find(|team| team.id == id)
+    }
+
+    /// Gives a group other members from `at` on; a group that is not there yet begins to exist.
+    pub(crate) fn set_group(&mut self, id: i64, members: BTreeSet<i64>, at: Millis) {
+        match self.groups.iter_mut().find(|group| group.id == id) {
+            Some(group) => group.members.push((at, members)),
+            None => self.groups.push(Group {
+                id,
+                name: format!("Group {id}"),
+                members: vec![(Millis::MIN, BTreeSet::new()), (at, members)],
+            }),
+        }
+    }
+
+    /// Changes an agent from `at` on; false where there is none with that id.
+    pub(crate) fn change_agent(&mut self, id: i64, at: Millis, change: impl FnOnce(&mut AgentVersion)) -> bool {
+        let Some(agent) = self.agents.iter_mut().find(|agent| agent.id == id) else { return false };
+        let mut version = agent.at(Millis::MAX).clone();
+        change(&mut version);
+        agent.versions.push((at, version));
+        true
+    }
+
+    /// Whether an agent was an active member of the wanted group.
+    pub(crate) fn wanted(&self, agent: i64, at: Millis) -> bool {
+        let member = self.group(self.wanted_group).is_some_and(|group| group.members(at).contains(&agent));
+        member && self.agent(agent).is_some_and(|agent| agent.at(at).active)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn membership_is_remembered() {
+        let mut directory = Directory::new(&DirectoryConfig::default(), 1);
+        let agent = directory.agents[0].id;
+        assert!(directory.wanted(agent, 500));
+        directory.set_group(1001, BTreeSet::new(), 1000);
+        assert!(directory.wanted(agent, 999));
+        assert!(!directory.wanted(agent, 1000));
+        directory.set_group(1001, BTreeSet::from([agent]), 2000);
+        assert!(directory.change_agent(agent, 3000, |version| version.active = false));
+        assert!(directory.wanted(agent, 2999));
+        assert!(!directory.wanted(agent, 3000));
+    }
+}

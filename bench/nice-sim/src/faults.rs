@@ -1,0 +1,220 @@
+//! What goes wrong, how often, and the draws that decide it.
+//!
+//! Every kind has its own seeded run of draws, so that switching one on does not move the others. A fault hits a single
+//! answer (a repeat of the request may be spared), except for the kinds marked as lasting.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::chance::Dice;
+
+/// The probability of each kind of fault, from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Faults {
+    /// Decides when each kind strikes.
+    pub seed: u64,
+    /// A burst of 500, 502 and 503 begins (ACD, playback and tokens each have their own).
+    pub server_errors: f64,
+    /// How many answers a burst spoils, at most.
+    pub burst_length: u32,
+    /// The connection is reset in the middle of a medium.
+    pub media_reset: f64,
+    /// A medium ends before its `Content-Length`.
+    pub media_truncated: f64,
+    /// A medium comes in small pieces with pauses between them.
+    pub slow_body: f64,
+    /// The pause between two pieces of a slow body.
+    pub slow_pause: Duration,
+    /// A medium stops in the middle and says nothing more until the client hangs up.
+    pub media_stall: f64,
+    /// `Content-Length` promises more than the medium has, for good measure of the client's idle timeout: the
+    /// connection ends instead of the missing bytes.
+    pub content_length_long: f64,
+    /// `Content-Length` promises less than the medium has. The client cannot tell: what it stores is not the truth.
+    pub content_length_short: f64,
+    /// Share of rows that a list shows again on a later page (lasting).
+    pub duplicate_rows: f64,
+    /// Rows appear in front while a list is paged, so that a page begins with the row the last one ended with.
+    pub rows_inserted: f64,
+    /// Rows vanish from the front while a list is paged, so that a page skips one. Only a later poll finds it.
+    pub rows_vanish: f64,
+    /// The service's clock is off by so many milliseconds in `lastPollTime`, `lastUpdateTime` and `updatedSince` (lasting).
+    pub clock_skew_millis: i64,
+    /// A valid token is revoked and the request answered 401.
+    pub token_revoked: f64,
+    /// `_links.next` points to a host that is not the service.
+    pub foreign_next_link: f64,
+    /// Ids in an answer are text.
+    pub ids_as_strings: f64,
+    /// Unknown fields stand in an answer.
+    pub unknown_fields: f64,
+    /// Rows with `agentId: null` appear in a contact list, as a share of the real rows (lasting).
+    pub null_agents: f64,
+    /// An HTML page comes with status 200 instead of JSON.
+    pub html: f64,
+    /// The JSON text ends in the middle.
+    pub truncated_json: f64,
+    /// A JSON answer is a gzip body that unpacks to a gibibyte.
+    pub gzip_bomb: f64,
+    /// A JSON answer is a gibibyte long, without `Content-Length`.
+    pub huge_json: f64,
+    /// Rows with ids outside any grammar (`../x`, negative, overlong) appear in each contact list (lasting while 1).
+    pub hostile_rows: f64,
+    /// The media link of a call points to a host that is not the service.
+    pub foreign_media_link: f64,
+    /// The media link answers 302 to another signed link of the service.
+    pub media_redirect: f64,
+    /// The media link answers 302 to a host that is not the service.
+    pub media_redirect_foreign: f64,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub fn none() -> Self {
+        Self {
+            seed: 0,
+            server_errors: 0.0,
+            burst_length: 4,
+            media_reset: 0.0,
+            media_truncated: 0.0,
+            slow_body: 0.0,
+            slow_pause: Duration::from_millis(50),
+            media_stall: 0.0,
+            content_length_long: 0.0,
+            content_length_short: 0.0,
+            duplicate_rows: 0.0,
+            rows_inserted: 0.0,
+            rows_vanish: 0.0,
+            clock_skew_millis: 0,
+            token_revoked: 0.0,
+            foreign_next_link: 0.0,
+            ids_as_strings: 0.0,
+            unknown_fields: 0.0,
+            null_agents: 0.0,
+            html: 0.0,
+            truncated_json: 0.0,
+            gzip_bomb: 0.0,
+            huge_json: 0.0,
+            hostile_rows: 0.0,
+            foreign_media_link: 0.0,
+            media_redirect: 0.0,
+            media_redirect_foreign: 0.0,
+        }
+    }
+
+    /// Everything that a repeated request or a repeated poll heals: each call can still be imported whole.
+    pub fn all(seed: u64) -> Self {
+        Self {
+            seed,
+            server_errors: 0.04,
+            media_reset: 0.08,
+            media_truncated: 0.08,
+            slow_body: 0.1,
+            content_length_long: 0.05,
+            duplicate_rows: 0.1,
+            rows_inserted: 0.3,
+            clock_skew_millis: Dice::new(seed, "skew").between(0, 60_000) as i64 - 30_000,
+            token_revoked: 0.02,
+            foreign_next_link: 0.02,
+            ids_as_strings: 0.3,
+            unknown_fields: 0.5,
+            null_agents: 0.1,
+            html: 0.03,
+            truncated_json: 0.03,
+            ..Self::none()
+        }
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+/// The runs of draws behind a [`Faults`].
+#[derive(Debug)]
+pub(crate) struct FaultDraws {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    faults: Faults,
+    runs: HashMap<&'static str, Dice>,
+    bursts: HashMap<&'static str, u32>,
+}
+
+impl FaultDraws {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self { state: Mutex::new(State { faults, runs: HashMap::new(), bursts: HashMap::new() }) }
+    }
+
+    /// Puts other probabilities in force; runs and bursts go on.
+    pub(crate) fn set(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// The probabilities in force.
+    pub(crate) fn current(&self) -> Faults {
+        self.lock().faults.clone()
+    }
+
+    /// Decides whether the fault named `kind` strikes now.
+    pub(crate) fn strikes(&self, kind: &'static str, probability: impl FnOnce(&Faults) -> f64) -> bool {
+        let mut state = self.lock();
+        let probability = probability(&state.faults);
+        probability > 0.0 && state.dice(kind).hits(probability)
+    }
+
+    /// The status that a burst of errors on `surface` answers with, if one is on or begins now.
+    pub(crate) fn server_error(&self, surface: &'static str) -> Option<u16> {
+        let mut state = self.lock();
+        let (probability, longest) = (state.faults.server_errors, state.faults.burst_length);
+        if probability <= 0.0 {
+            return None;
+        }
+        let left = state.bursts.get(surface).copied().unwrap_or(0);
+        let dice = state.dice(surface);
+        let left = match left {
+            0 if dice.hits(probability) => dice.between(1, u64::from(longest.max(1))) as u32,
+            left => left,
+        };
+        let status = *dice.pick(&[500, 502, 503]);
+        state.bursts.insert(surface, left.saturating_sub(1));
+        (left > 0).then_some(status)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn dice(&mut self, kind: &'static str) -> &mut Dice {
+        let seed = self.faults.seed;
+        self.runs.entry(kind).or_insert_with(|| Dice::new(seed, kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_ends() {
+        let draws = FaultDraws::new(Faults { server_errors: 0.2, ..Faults::all(3) });
+        let errors = (0..1000).filter(|_| draws.server_error("acd").is_some()).count();
+        assert!((100..800).contains(&errors), "{errors}");
+    }
+
+    #[test]
+    fn nothing_strikes_by_default() {
+        let draws = FaultDraws::new(Faults::none());
+        assert!(!draws.strikes("html", |faults| faults.html));
+        assert_eq!(draws.server_error("acd"), None);
+    }
+}

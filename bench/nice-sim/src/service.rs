@@ -1,0 +1,119 @@
+//! What every request's handler shares.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use crate::{
+    api::{auth::Tokens, sessions::Sessions},
+    chance::derive,
+    clock::Clock,
+    config::SimConfig,
+    counters::Counters,
+    faults::FaultDraws,
+    throttle::Throttle,
+    truth::Hashes,
+    world::World,
+};
+
+/// The simulated service: its world, its clock and its memory of clients.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) config: SimConfig,
+    /// `http://address:port`, without a slash at the end.
+    pub(crate) base: String,
+    /// The same of the host that nobody may call.
+    pub(crate) trap: String,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) faults: FaultDraws,
+    pub(crate) tokens: Tokens,
+    pub(crate) sessions: Sessions,
+    pub(crate) hashes: Hashes,
+    /// Signs media links.
+    pub(crate) link_key: u64,
+    world: RwLock<World>,
+    playback_throttle: Mutex<Throttle>,
+    acd_throttle: Option<Mutex<Throttle>>,
+    media_opened: Mutex<HashMap<String, u32>>,
+    logged_out: Mutex<BTreeSet<i64>>,
+}
+
+impl Service {
+    pub(crate) fn new(config: SimConfig, base: String, trap: String) -> Self {
+        let clock = Clock::new();
+        let now = clock.now();
+        let playback = &config.playback;
+        let playback_throttle = match playback.strict_window {
+            true => Throttle::sliding(playback.limit, playback.window),
+            false => Throttle::bucket(playback.limit, playback.window, now),
+        };
+        Self {
+            world: RwLock::new(World::new(&config, clock.started_at())),
+            playback_throttle: Mutex::new(playback_throttle),
+            acd_throttle: config.acd.rate_limit.map(|(limit, window)| Mutex::new(Throttle::bucket(limit, window, now))),
+            faults: FaultDraws::new(config.faults.clone()),
+            tokens: Tokens::default(),
+            sessions: Sessions::default(),
+            hashes: Hashes::default(),
+            counters: Counters::default(),
+            link_key: derive(config.seed, "media links"),
+            media_opened: Mutex::default(),
+            logged_out: Mutex::default(),
+            config,
+            base,
+            trap,
+            clock,
+        }
+    }
+
+    pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    pub(crate) fn playback_throttle(&self) -> MutexGuard<'_, Throttle> {
+        lock(&self.playback_throttle)
+    }
+
+    pub(crate) fn acd_throttle(&self) -> Option<MutexGuard<'_, Throttle>> {
+        self.acd_throttle.as_ref().map(lock)
+    }
+
+    /// Counts a request for a medium and returns how many there were before.
+    pub(crate) fn media_opened_before(&self, name: &str) -> u32 {
+        let mut opened = lock(&self.media_opened);
+        let times = opened.entry(name.to_owned()).or_default();
+        *times += 1;
+        *times - 1
+    }
+
+    /// Whether an agent is logged in: an active agent is, unless a test logged the agent out.
+    pub(crate) fn logged_in(&self, agent: i64) -> bool {
+        let now = self.now();
+        let active = self.world().directory.agent(agent).is_some_and(|agent| agent.at(now).active);
+        active && !lock(&self.logged_out).contains(&agent)
+    }
+
+    pub(crate) fn set_logged_in(&self, agent: i64, logged_in: bool) {
+        let mut logged_out = lock(&self.logged_out);
+        if logged_in {
+            logged_out.remove(&agent)
+        } else {
+            logged_out.insert(agent)
+        };
+    }
+}
+
+/// Locks, whatever became of an earlier holder: no value here is left half-changed by a panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! A running simulation: started from a configuration, steered and questioned by a test, stopped when dropped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    call::{CallSpec, PlacedCall},
+    config::SimConfig,
+    day,
+    faults::Faults,
+    listener::{Line, SimListener},
+    service::Service,
+    trap,
+    truth::{self, TruthLeg},
+    webhook,
+};
+
+/// A simulated NICE CXone on a port of its own.
+#[derive(Debug)]
+pub struct Sim {
+    service: Arc<Service>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sim {
+    /// Binds the port and starts the schedule.
+    pub async fn start(config: SimConfig) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await.context("bind the simulator's port")?;
+        let trap_listener = TcpListener::bind(("127.0.0.1", 0)).await.context("bind the port nobody may call")?;
+        let base = format!("http://{}", listener.local_addr().context("read the simulator's address")?);
+        let trap = format!("http://{}", trap_listener.local_addr().context("read the address nobody may call")?);
+        let service = Arc::new(Service::new(config, base, trap));
+        let stop = CancellationToken::new();
+
+        let app = Router::new().fallback(api::handle).with_state(Arc::clone(&service));
+        let mut tasks = vec![
+            serve(SimListener { inner: listener, stop: stop.clone() }, app),
+            serve(SimListener { inner: trap_listener, stop: stop.clone() }, trap::router(Arc::clone(&service))),
+        ];
+        if let Some(receiver) = service.config.webhook.clone() {
+            let announcements = webhook::announce(Arc::clone(&service), receiver, stop.clone())?;
+            tasks.push(tokio::spawn(announcements));
+        }
+        Ok(Self { service, stop, tasks })
+    }
+
+    /// `http://127.0.0.1:PORT`: issuer, ACD, façade and token root in one.
+    pub fn base_url(&self) -> &str {
+        &self.service.base
+    }
+
+    /// `127.0.0.1:PORT`: the host that media links point to.
+    pub fn host(&self) -> &str {
+        self.service.base.trim_start_matches("http://")
+    }
+
+    /// The configuration it runs with.
+    pub fn config(&self) -> &SimConfig {
+        &self.service.config
+    }
+
+    /// Ends the service and every connection at once.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            drop(task.await); // a task that panicked has ended too
+        }
+    }
+
+    /// Places a call whose hang-up counts from now.
+    pub fn add_call(&self, spec: CallSpec) -> PlacedCall {
+        let now = self.service.now();
+        self.service.world_mut().add_call(&self.service.config, spec, now)
+    }
+
+    /// Moves the simulation's clock ahead instead of waiting. The real clock of a client stays where it is.
+    pub fn advance(&self, by: Duration) {
+        self.service.clock.advance(by);
+    }
+
+    /// How long after a hang-up the last thing can happen to a call.
+    pub fn longest_tail(&self) -> Duration {
+        day::longest_tail(&self.service.config)
+    }
+
+    /// Puts other faults in force from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.service.faults.set(faults);
+    }
+
+    /// The ids of all agents, in the order they were hired.
+    pub fn agents(&self) -> Vec<i64> {
+        self.service.world().directory.agents.iter().map(|agent| agent.id).collect()
+    }
+
+    /// The members of a group now.
+    pub fn group(&self, group: i64) -> Vec<i64> {
+        let now = self.service.now();
+        let world = self.service.world();
+        world.directory.group(group).map_or(Vec::new(), |group| group.members(now).iter().copied().collect())
+    }
+
+    /// Gives a group exactly these members from now on; a group that is not there yet begins to exist.
+    pub fn set_group(&self, group: i64, members: impl IntoIterator<Item = i64>) {
+        let now = self.service.now();
+        self.service.world_mut().directory.set_group(group, members.into_iter().collect::<BTreeSet<_>>(), now);
+    }
+
+    /// Hires an agent and returns the id.
+    pub fn add_agent(&self, first_name: &str, last_name: &str, team: i64) -> i64 {
+        let now = self.service.now();
+        let seed = self.service.config.seed;
+        self.service.world_mut().directory.add_agent(first_name, last_name, team, now, seed)
+    }
+
+    /// Activates or deactivates an agent from now on; false where there is none with that id.
+    pub fn set_agent_active(&self, agent: i64, active: bool) -> bool {
+        let now = self.service.now();
+        self.service.world_mut().directory.change_agent(agent, now, |version| version.active = active)
+    }
+
+    /// Renames an agent from now on; false where there is none with that id.
+    pub fn rename_agent(&self, agent: i64, first_name: &str, last_name: &str) -> bool {
+        let now = self.service.now();
+        self.service.world_mut().directory.change_agent(agent, now, |version| {
+            version.first_name = first_name.to_owned();
+            version.last_name = last_name.to_owned();
+        })
+    }
+
+    /// Moves an agent to another team from now on; false where there is none with that id.
+    pub fn set_agent_team(&self, agent: i64, team: i64) -> bool {
+        let now = self.service.now();
+        self.service.world_mut().directory.change_agent(agent, now, |version| version.team = team)
+    }
+
+    /// Logs an agent in or out of the ACD: a session can be joined only while the agent is logged in.
+    pub fn set_logged_in(&self, agent: i64, logged_in: bool) {
+        self.service.set_logged_in(agent, logged_in);
+    }
+
+    /// Takes every access token out of force.
+    pub fn revoke_tokens(&self) {
+        self.service.tokens.revoke_all();
+    }
+
+    /// Every voice leg an agent took or will take, with what an importer of legs must end with. Generates and hashes
+    /// each recording the first time.
+    pub fn truth(&self) -> Vec<TruthLeg> {
+        let now = self.service.now();
+        let legs = truth::legs(&self.service.world(), now);
+        truth::hashed(legs, &self.service.hashes)
+    }
+
+    /// Answers so far, by endpoint and status.
+    pub fn requests(&self) -> BTreeMap<String, BTreeMap<u16, u64>> {
+        self.service.counters.answers()
+    }
+
+    /// Answers of one endpoint so far.
+    pub fn requests_to(&self, endpoint: &str) -> u64 {
+        self.requests().get(endpoint).map_or(0, |by_status| by_status.values().sum())
+    }
+
+    /// Tokens asked for so far, by any flow.
+    pub fn token_requests(&self) -> u64 {
+        ["token", "access-key-token", "refresh"].iter().map(|endpoint| self.requests_to(endpoint)).sum()
+    }
+
+    /// Answers with 429 so far.
+    pub fn throttled(&self) -> u64 {
+        self.requests().values().filter_map(|by_status| by_status.get(&429)).sum()
+    }
+
+    /// The most requests to media playback, refused ones included, that any window of the configured length has held.
+    pub fn playback_peak(&self) -> usize {
+        self.service.counters.playback_peak()
+    }
+
+    /// Bytes of media handed to sockets so far.
+    pub fn media_bytes(&self) -> u64 {
+        self.service.counters.media_bytes()
+    }
+
+    /// What clients did that they must never do.
+    pub fn violations(&self) -> Vec<String> {
+        self.service.counters.violations()
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Serves until stopped; the listener's token ends the connections, this one the accepting.
+fn serve(listener: SimListener, app: Router) -> JoinHandle<()> {
+    let stop = listener.stop.clone();
+    let server = axum::serve(listener, app.into_make_service_with_connect_info::<Line>());
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = server => {}
+            () = stop.cancelled() => {}
+        }
+    })
+}
