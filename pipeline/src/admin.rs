@@ -1,0 +1,209 @@
+//! The admin address: health, metrics, and what an operator may ask or do.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/livez` | 200 while the process runs |
+//! | `/readyz` | 200 once the process works; 503 before, and while it drains |
+//! | `/metrics` | Prometheus text format |
+//! | `/api/v1/…` | for this program's own commands, behind the token in `{state.dir}/admin.json` |
+//!
+//! The token keeps other users of the machine, and pages in their browsers, from reading or moving anything.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use stages::flow::{Metrics, serve, task};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::doors;
+use crate::failure::Failure;
+use crate::operations::{OperationError, Operations};
+
+/// How a command finds the daemon of a state directory.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AdminFile {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+}
+
+/// The running admin server; dropping it ends it.
+pub(crate) struct Admin {
+    address: SocketAddr,
+    file: PathBuf,
+    ready: Arc<AtomicBool>,
+    stopping: CancellationToken,
+    _server: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    operations: Operations,
+    metrics: Metrics,
+    ready: Arc<AtomicBool>,
+    token: Arc<str>,
+}
+
+impl Admin {
+    /// Serves on `listener` and writes the file by which commands find it.
+    pub(crate) fn start(
+        listener: TcpListener,
+        state_dir: &Path,
+        operations: Operations,
+        metrics: Metrics,
+    ) -> Result<Self, Failure> {
+        let address = listener.local_addr().map_err(Failure::failed)?;
+        let token = format!("{:032x}", rand::random::<u128>());
+        let file = doors::admin_file(state_dir);
+        write_file(&file, &AdminFile { address, token: token.clone() })
+            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let shared = Shared { operations, metrics, ready: ready.clone(), token: token.into() };
+        let stopping = CancellationToken::new();
+        let server = task::spawn("admin", serve::serve(listener, router(shared), stopping.clone()));
+        Ok(Self { address, file, ready, stopping, _server: server })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What `/readyz` answers.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::SeqCst);
+    }
+
+    /// Ends the server and removes the file.
+    pub(crate) fn stop(self) {
+        self.stopping.cancel();
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.file) {
+            tracing::debug!(%error, "admin file not removed");
+        }
+    }
+}
+
+fn write_file(path: &Path, content: &AdminFile) -> std::io::Result<()> {
+    use std::io::Write;
+    // Left over by a run that was killed; removed, so that the mode below holds.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&serde_json::to_vec(content)?)
+}
+
+fn router(shared: Shared) -> Router {
+    let api = Router::new()
+        .route("/status", get(status))
+        .route("/trace/{id}", get(trace))
+        .route("/agents", get(agents))
+        .route("/agents/sync", post(sync_agents))
+        .route("/dead-letters", get(dead_letters))
+        .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
+        .route("/dead-letters/{id}/replay", post(replay))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .nest("/api/v1", api)
+        .with_state(shared)
+}
+
+async fn authorized(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.strip_prefix("Bearer ").unwrap_or_default();
+    if bool::from(given.as_bytes().ct_eq(shared.token.as_bytes())) {
+        next.run(request).await
+    } else {
+        (StatusCode::UNAUTHORIZED, "the token stands in admin.json in the state directory\n").into_response()
+    }
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    if let Err(error) = shared.operations.state.store().check() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
+    }
+    match shared.ready.load(Ordering::SeqCst) {
+        true => (StatusCode::OK, "ready\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n").into_response(),
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
+}
+
+type Answer<T> = Result<Json<T>, OperationError>;
+
+async fn status(State(shared): State<Shared>) -> Answer<crate::operations::Status> {
+    shared.operations.status().await.map(Json)
+}
+
+async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Trace> {
+    shared.operations.trace(&id).await.map(Json)
+}
+
+async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {
+    shared.operations.agents().await.map(Json)
+}
+
+async fn sync_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
+    shared.operations.sync_agents().await.map(Json)
+}
+
+async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<stages::clients::catalog::DeadLetter>> {
+    shared.operations.dead_letters().await.map(Json)
+}
+
+async fn dead_letter(
+    State(shared): State<Shared>,
+    UrlPath(id): UrlPath<u64>,
+) -> Answer<stages::clients::catalog::DeadLetter> {
+    shared.operations.dead_letter(id).await.map(Json)
+}
+
+async fn replay(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
+    shared.operations.replay(id).await.map(Json)
+}
+
+async fn drop_dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
+    shared.operations.drop_dead_letter(id).await.map(Json)
+}
+
+/// An error as a command reads it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Problem {
+    pub(crate) error: String,
+}
+
+impl IntoResponse for OperationError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Sync(_) => StatusCode::BAD_GATEWAY,
+            Self::Catalog(_) | Self::Queue(_) | Self::State(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(Problem { error: self.to_string() })).into_response()
+    }
+}

@@ -1,0 +1,62 @@
+//! Asks the running daemon of a state directory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::admin::{AdminFile, Problem};
+use crate::doors;
+use crate::failure::Failure;
+
+/// A sync reads a whole group; everything else answers in milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A connection to the daemon.
+pub(crate) struct AdminClient {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl AdminClient {
+    /// Finds the daemon; none when no process answers (the file may be left over by one that was killed).
+    pub(crate) async fn find(state_dir: &Path) -> Result<Option<Self>, Failure> {
+        let path = doors::admin_file(state_dir);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+        };
+        let Ok(AdminFile { address, token }) = serde_json::from_slice(&text) else { return Ok(None) };
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(2))
+            .build()
+            .map_err(Failure::failed)?;
+        let client = Self { http, base: format!("http://{address}"), token };
+        match client.http.get(format!("{}/livez", client.base)).send().await {
+            Ok(answer) if answer.status() == StatusCode::OK => Ok(Some(client)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks for `path` under `/api/v1`.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
+        let url = format!("{}/api/v1{path}", self.base);
+        let answer = self.http.request(method, url).bearer_auth(&self.token).send().await;
+        let answer = answer.map_err(|error| Failure::unreachable(format!("the daemon does not answer: {error}")))?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.json().await.map_err(Failure::failed);
+        }
+        let problem = answer.json::<Problem>().await;
+        let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.error);
+        match status {
+            StatusCode::BAD_GATEWAY => Err(Failure::unreachable(message)),
+            _ => Err(Failure::failed(message)),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The commands of an operator: ask the running daemon, or do it here where none runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde::Serialize;
+use stages::clients::catalog::DeadLetter;
+use stages::model::{Agent, TenantId};
+use stages::source::roster::Roster;
+use stages::sync_agents::{SyncAgents, SyncReport};
+use tokio::sync::watch;
+
+use crate::admin_client::AdminClient;
+use crate::cli::{AgentsCommand, DeadLettersCommand, Selected};
+use crate::config::{Config, Need};
+use crate::doors::{self, Doors};
+use crate::failure::Failure;
+use crate::operations::{OperationError, Operations, Status, Trace};
+use crate::{config, telemetry};
+
+mod check;
+pub(crate) mod tables;
+
+pub(crate) use check::check;
+
+/// Loads the settings: the whole of them, before anything else is touched.
+pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
+    let file = config::settings_file(flag.map(Path::to_owned));
+    Config::load(file.as_deref(), std::env::vars_os(), need).map_err(Failure::usage)
+}
+
+type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
+
+/// Who fulfils an operator's wish.
+enum Access {
+    Daemon(AdminClient),
+    Here(Box<(Operations, Doors)>),
+}
+
+impl Access {
+    /// The daemon of this state directory, or else the state itself.
+    async fn of(config: &Config, with_nice: bool) -> Result<Self, Failure> {
+        if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
+            return Ok(Self::Daemon(daemon));
+        }
+        telemetry::start(&config.log)?;
+        let doors = doors::open(config).await?;
+        let tenant = doors::tenant(config)?;
+        let sync = if with_nice { Some(Arc::new(sync_agents(config, &doors, &tenant)?)) } else { None };
+        let operations = doors.operations(config, tenant, sync)?;
+        Ok(Self::Here(Box::new((operations, doors))))
+    }
+
+    /// Leaves the local state in order.
+    async fn close(self) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Here(here) => Ok(here.1.state.store().close().await?),
+        }
+    }
+}
+
+/// Asks the daemon for a path, or the operations here for the same.
+macro_rules! ask {
+    ($access:expr, $method:ident $path:expr, $operation:ident($($argument:expr),*)) => {
+        match &$access {
+            Access::Daemon(daemon) => daemon.call(Method::$method, &$path).await?,
+            Access::Here(here) => here.0.$operation($($argument),*).await?,
+        }
+    };
+}
+
+fn sync_agents(config: &Config, doors: &Doors, tenant: &TenantId) -> Result<SyncAgents, Failure> {
+    let (roster, _) = watch::channel(Roster::default());
+    doors.sync_agents(doors::nice(config, doors)?, tenant.clone(), roster)
+}
+
+/// `agents sync` and `agents list`.
+pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), Failure> {
+    match command {
+        AgentsCommand::Sync { json } => {
+            let access = Access::of(&load(Need::Nice)?, true).await?;
+            let report: SyncReport = ask!(access, POST "/agents/sync", sync_agents());
+            print(json, &report, tables::sync);
+            access.close().await
+        }
+        AgentsCommand::List { json } => {
+            let access = Access::of(&load(Need::Local)?, false).await?;
+            let agents: Vec<Agent> = ask!(access, GET "/agents", agents());
+            print(json, &agents, |agents| tables::agents(agents));
+            access.close().await
+        }
+    }
+}
+
+/// `status`.
+pub(crate) async fn status(json: bool, load: Load<'_>) -> Result<(), Failure> {
+    let access = Access::of(&load(Need::Local)?, false).await?;
+    let status: Status = ask!(access, GET "/status", status());
+    print(json, &status, tables::status);
+    access.close().await
+}
+
+/// `trace`.
+pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), Failure> {
+    // Before it becomes part of a path.
+    let id: stages::model::ContactId =
+        id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
+    let access = Access::of(&load(Need::Local)?, false).await?;
+    let trace: Trace = ask!(access, GET format!("/trace/{id}"), trace(&id.to_string()));
+    print(json, &trace, tables::trace);
+    access.close().await
+}
+
+/// `dead-letters`.
+pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), Failure> {
+    let access = Access::of(&load(Need::Local)?, false).await?;
+    match command {
+        DeadLettersCommand::List { json } => {
+            let letters: Vec<DeadLetter> = ask!(access, GET "/dead-letters", dead_letters());
+            print(json, &letters, |letters| tables::dead_letters(letters));
+        }
+        DeadLettersCommand::Show { id, json } => {
+            let letter: DeadLetter = ask!(access, GET format!("/dead-letters/{id}"), dead_letter(id));
+            print(json, &letter, tables::dead_letter);
+        }
+        DeadLettersCommand::Replay(Selected { id: Some(id), .. }) => {
+            let () = ask!(access, POST format!("/dead-letters/{id}/replay"), replay(id));
+            println!("dead letter {id} is back on the queue");
+        }
+        DeadLettersCommand::Replay(Selected { id: None, .. }) => replay_all(&access).await?,
+        DeadLettersCommand::Drop { id } => {
+            let () = ask!(access, DELETE format!("/dead-letters/{id}"), drop_dead_letter(id));
+            println!("dead letter {id} is dropped");
+        }
+    }
+    access.close().await
+}
+
+/// Replays every letter; those that cannot be replayed stay, and are named.
+async fn replay_all(access: &Access) -> Result<(), Failure> {
+    let letters: Vec<DeadLetter> = ask!(access, GET "/dead-letters", dead_letters());
+    let mut stayed = 0;
+    for letter in &letters {
+        let id = letter.id;
+        let replayed: Result<(), Failure> = match access {
+            Access::Daemon(daemon) => daemon.call(Method::POST, &format!("/dead-letters/{id}/replay")).await,
+            Access::Here(here) => here.0.replay(id).await.map_err(Failure::from),
+        };
+        if let Err(failure) = replayed {
+            stayed += 1;
+            eprintln!("{}", failure.message());
+        }
+    }
+    println!("{} of {} dead letters are back on the queue", letters.len() - stayed, letters.len());
+    if stayed > 0 {
+        return Err(Failure::partly(format!("{stayed} dead letters stay on the shelf")));
+    }
+    Ok(())
+}
+
+/// Results go to stdout: as JSON for a script, or as a table for a person.
+fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String) {
+    match json.then(|| serde_json::to_string_pretty(result)) {
+        Some(Ok(text)) => println!("{text}"),
+        Some(Err(error)) => eprintln!("nice-knovvu: {error}"),
+        None => println!("{}", table(result)),
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Sync(stages::sync_agents::SyncError::Nice(_)) => Self::unreachable(error),
+            _ => Self::failed(error),
+        }
+    }
+}

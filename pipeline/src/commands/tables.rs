@@ -1,0 +1,154 @@
+//! Results as tables for a person.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use jiff::Timestamp;
+use stages::clients::catalog::DeadLetter;
+use stages::model::Agent;
+use stages::sync_agents::SyncReport;
+
+use crate::operations::{Status, Trace};
+
+/// An empty table with a header.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
+    table
+}
+
+/// Sets the columns from `from` on to the right, as numbers are read.
+pub(crate) fn numbers(table: &mut Table, from: usize) {
+    for column in table.column_iter_mut().skip(from) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+pub(super) fn sync(report: &SyncReport) -> String {
+    let SyncReport { members, joined, left, deactivated, renamed } = report;
+    format!("{members} agents in the group: {joined} joined, {left} left, {deactivated} deactivated, {renamed} renamed")
+}
+
+pub(super) fn agents(agents: &[Agent]) -> String {
+    let mut table = table(&["agent", "login", "name", "active", "member until"]);
+    for agent in agents {
+        table.add_row([
+            agent.external_id.to_string(),
+            agent.user_name.clone(),
+            format!("{} {}", agent.first_name, agent.last_name),
+            if agent.is_active { "yes" } else { "no" }.to_owned(),
+            time(agent.member_until),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(super) fn dead_letters(letters: &[DeadLetter]) -> String {
+    let mut table = table(&["id", "conversation", "stage", "reason", "at"]);
+    for letter in letters {
+        table.add_row([
+            letter.id.to_string(),
+            letter.conversation_id.clone().unwrap_or_else(|| "-".to_owned()),
+            letter.stage.clone(),
+            letter.reason.clone(),
+            time(Some(letter.at)),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(super) fn dead_letter(letter: &DeadLetter) -> String {
+    let message = serde_json::to_string_pretty(&letter.message).unwrap_or_default();
+    format!("{}\n\nmessage:\n{message}", dead_letters(std::slice::from_ref(letter)))
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let mut lines = Vec::new();
+    let daemon = match status.started_at {
+        Some(since) => format!("running since {}", time(Some(since))),
+        None => "not running; read from the local state".to_owned(),
+    };
+    lines.push(format!("tenant          {} (nice-knovvu {}, {daemon})", status.tenant, status.version));
+    let backlog = status.backlog;
+    lines.push(format!(
+        "backlog         {} live, {} backfill, {} delayed, {} in flight; webhook inbox {}",
+        backlog.live, backlog.backfill, backlog.delayed, backlog.in_flight, status.webhook_inbox
+    ));
+    lines.push(format!("lag             {:.1} s (oldest call in flight)", status.freshness_lag_seconds));
+    let counts = status.conversations;
+    lines.push(format!(
+        "conversations   {} ready, {} no recording, {} under way, {} dead letters",
+        counts.ready, counts.no_recording, counts.metadata_saved, counts.dead_letters
+    ));
+    lines.push(format!(
+        "agents          {} active, {} inactive; last read {}",
+        status.agents_active,
+        status.agents_inactive,
+        time(status.agents_last_sync)
+    ));
+    lines.push(format!("found up to     {}", time(status.poll_watermark)));
+    for budget in &status.rate_budget {
+        lines.push(format!("rate budget     {}: {} requests available now", budget.family, budget.available));
+    }
+    lines.push(format!("reconciliation  last run {}", time(status.last_reconciliation)));
+    lines.push(format!(
+        "local state     {} processed ids, {:.1} MiB on disk",
+        status.processed_ids,
+        status.state_disk_bytes as f64 / f64::from(1 << 20)
+    ));
+    let mut stages = table(&["stage", "in flight", "ok", "done", "not ready", "retry", "dead letter", "handed back"]);
+    for stage in &status.stages {
+        let count = |outcome: &str| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
+        let mut row = vec![stage.stage.clone(), stage.in_flight.to_string()];
+        row.extend(["ok", "done", "not_ready", "retry", "dead_letter", "handed_back"].map(count));
+        stages.add_row(row);
+    }
+    numbers(&mut stages, 1);
+    format!("{}\n{stages}", lines.join("\n"))
+}
+
+pub(super) fn trace(trace: &Trace) -> String {
+    let mut lines = vec![format!("conversation {}: {}", trace.conversation_id, trace.state)];
+    if let Some(row) = &trace.conversation {
+        for field in ["master_external_id", "agent_external_id", "direction", "started_at", "ended_at", "source"] {
+            lines.push(format!("  {field:<19} {}", plain(&row[field])));
+        }
+        for recording in row["recordings"].as_array().into_iter().flatten() {
+            lines.push(format!(
+                "  recording {}         {} bytes, sha256 {}, {}",
+                plain(&recording["position"]),
+                plain(&recording["size_bytes"]),
+                plain(&recording["sha256"]),
+                plain(&recording["object_key"])
+            ));
+        }
+        lines.push(format!("  {:<19} {}", "in analysis queue", plain(&row["enqueued_at"])));
+    }
+    if let Some(letter) = &trace.dead_letter {
+        lines.push(format!("  dead letter {}: {} ({})", letter.id, letter.reason, letter.stage));
+    }
+    let mut hops = table(&["at", "stage", "outcome", "attempt", "took", "detail"]);
+    for hop in &trace.hops {
+        hops.add_row([
+            time(Some(hop.at)),
+            hop.stage.clone(),
+            hop.outcome.clone(),
+            hop.attempt.to_string(),
+            format!("{} ms", hop.took_millis),
+            hop.detail.clone().unwrap_or_default(),
+        ]);
+    }
+    lines.push(hops.to_string());
+    lines.join("\n")
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))
+}

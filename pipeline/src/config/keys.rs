@@ -1,0 +1,334 @@
+//! Every setting, on one page: kind, default or example, meaning, and why one would change it.
+//!
+//! The loader, the names in the environment, `config.default.toml` and `check` all walk this table; a key that is not
+//! here does not exist. A default is written as it would stand in an environment variable.
+
+use super::value::Kind;
+
+/// A section of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+/// A setting.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) preset: Preset,
+    pub(super) needed: Needed,
+    /// What it is, with its unit.
+    pub(super) meaning: &'static str,
+    /// Why one would change it; of a key without a default, what else there is to know, if anything.
+    pub(super) change: &'static str,
+}
+
+/// What stands for a key that is given nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Preset {
+    /// This value.
+    Default(&'static str),
+    /// Nothing; this is how a value looks.
+    Example(&'static str),
+}
+
+/// When a key without a default has to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// Never: it has a default, or its absence means something.
+    Never,
+    /// By whatever works for one tenant.
+    Tenant,
+    /// By whatever calls NICE, unless the database holds the NICE settings.
+    Nice,
+    /// As [`Needed::Nice`], for the OAuth flow.
+    Oauth,
+    /// By the webhook.
+    Webhook,
+    /// By whatever uses RabbitMQ.
+    Rabbitmq,
+    /// By whatever uses PostgreSQL.
+    Postgres,
+    /// By whatever reads sealed secrets from PostgreSQL.
+    Sealed,
+    /// By whatever stores recordings in S3.
+    S3,
+}
+
+use Kind::{
+    ApiVersion, Bucket, Count, Duration, Flag, Interval, Intervals, Listen, MediaHosts, Name, Path, Rate, SealKey,
+    Secret, Share, TenantId, Text, Time, Url, Word, Zone,
+};
+
+const STEPS: &str = r#"["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]"#;
+
+/// Every section, in the order of the page.
+#[rustfmt::skip] // a key stays on its few lines, so that the page can be read
+pub(super) const SECTIONS: &[Section] = &[
+    section("tenant", "Whose calls this process brings in.", &[
+        needed("id", TenantId, "acme", Needed::Tenant,
+            "The producer's tenant; the consumer serves all.",
+            "It must not change afterwards: it is part of every key."),
+    ]),
+    section("nice", "The tenant's NICE settings. With [catalog] kind = \"postgres\" they stand in the database instead.", &[
+        key("issuer", Url(false), "https://cxone.niceincontact.com",
+            "Where discovery begins.",
+            "Your tenant lives in a sovereign cloud, such as https://cxone-gov.niceincontact.com."),
+        key("auth_flow", Word(&["oauth", "access_key"]), "oauth",
+            "How a token is obtained: oauth needs client_id and client_secret too, access_key (UserHub) only the key.",
+            "NICE has issued an access key but no client to you."),
+        needed("client_id", Text, "knovvu@example.com", Needed::Oauth,
+            "The client that NICE registered for you; oauth only.",
+            ""),
+        needed("client_secret", Secret, "/run/secrets/nice_client_secret", Needed::Oauth,
+            "The secret of that client; oauth only.",
+            "It changes when NICE issues a new one."),
+        needed("access_key_id", Text, "ABCDEF0123456789", Needed::Nice,
+            "The id of the access key of the NICE user that reads the calls.",
+            ""),
+        needed("access_key_secret", Secret, "/run/secrets/nice_access_key_secret", Needed::Nice,
+            "The secret of that access key.",
+            "It changes when the key is renewed."),
+        key("group_kind", Word(&["acd_group", "team"]), "acd_group",
+            "What the group is in NICE.",
+            "Your agents are kept together by a team."),
+        needed("group", Text, "Knovvu", Needed::Nice,
+            "The id or name of the group whose users' calls are brought in.",
+            ""),
+        key("api_version", ApiVersion, "v33.0",
+            "The version in the paths of NICE's ACD API.",
+            "NICE announces the end of this one."),
+        key("acd_url", Url(true), "",
+            "Root of the ACD API; empty: as discovery says.",
+            "Discovery is wrong or unreachable, or a proxy stands in between."),
+        key("facade_url", Url(true), "",
+            "Root of media playback and data extraction; empty: as discovery says.",
+            "As acd_url."),
+        key("auth_url", Url(true), "",
+            "Root of the token service; empty: as discovery says.",
+            "As acd_url."),
+        key("media_hosts", MediaHosts, r#"["*.amazonaws.com"]"#,
+            "Recordings are fetched from these only: host, *.suffix or host:port (a loopback address needs its port).",
+            "NICE hands out links to another store; a link off this list is a dead letter."),
+        key("recording_scope", Word(&["leg", "master"]), "leg",
+            "Which audio belongs to a conversation: this agent's leg, or the whole call.",
+            "The analysis shall hear what was said before and after a transfer."),
+    ]),
+    section("agents", "The group's users become Knovvu agents.", &[
+        key("sync_interval", Interval, "10m",
+            "How often the group's users are read.",
+            "New agents shall appear sooner, or NICE complains of too many calls."),
+    ]),
+    section("events", "How the end of a call becomes known. The poll is the truth, the others only make it faster.", &[
+        key("poll", Flag, "true",
+            "Ask NICE for completed contacts.",
+            "Another producer polls already. Without it a lost webhook is found by the nightly reconciliation only."),
+        key("poll_interval", Interval, "15s",
+            "How often the poll asks.",
+            "A longer one saves calls of the [limits] acd budget, a shorter one saves waiting."),
+        key("poll_overlap", Duration, "2m",
+            "How far each poll looks back behind the last one.",
+            "NICE lists contacts late: reconciliation_missed_total grows."),
+        key("webhook", Flag, "false",
+            "Accept POST /nice/events/contact-ended.",
+            "A Studio script can announce the end of each call."),
+        key("webhook_listen", Listen, "127.0.0.1:8085",
+            "Address and port of the webhook.",
+            "The proxy in front of it, which ends TLS, is on another machine."),
+        needed("webhook_token", Secret, "/run/secrets/webhook_token", Needed::Webhook,
+            "The bearer token that the caller of the webhook presents.",
+            "`openssl rand -hex 32` makes one."),
+        key("agent_sessions", Flag, "false",
+            "Listen to the agents' session events by long poll.",
+            "Calls shall be known within seconds, and your NICE licence allows it."),
+    ]),
+    section("reconciliation", "The nightly comparison of NICE's list with the catalog.", &[
+        key("at", Time, "02:00",
+            "Time of day at which it begins.",
+            "Your calm hours are others."),
+        key("timezone", Zone, "UTC",
+            "The time zone of that time, by its IANA name.",
+            "The night is your local one, such as Europe/Berlin."),
+        key("window", Interval, "24h",
+            "How far it looks back.",
+            "More than a day, so that a night without a run is covered."),
+        key("longest_call", Duration, "4h",
+            "The longest call there is: NICE lists by start, so the list begins this much before the window.",
+            "Your calls, with their holds and transfers, last longer."),
+        key("settle", Duration, "1h",
+            "How old an end of call must be before a missing one is replayed: older than any work in flight.",
+            "A large backlog is usual; a replay too early is harmless, but costs calls."),
+    ]),
+    section("limits", "NICE's limits for one tenant, shared by all processes. Never more than this in ANY such span.", &[
+        key("media_playback", Rate, "150/5m",
+            "Requests for recordings.",
+            "NICE has granted another quota, or other software uses part of it."),
+        key("acd", Rate, "2/s",
+            "Requests to the ACD API.",
+            "As media_playback."),
+        key("live_reserve", Share, "0.5",
+            "The share of the budget, 0 to 1, that backfill may never take.",
+            "A backfill shall go faster, at the cost of fresh calls."),
+    ]),
+    section("retry", "What waits, and for how long.", &[
+        key("not_ready_delays", Intervals, STEPS,
+            "The steps in which a call waits whose recording is not ready; the last one repeats.",
+            "Your NICE is ready sooner or later; the broker keeps one queue per step."),
+        key("recording_deadline", Interval, "48h",
+            "After this a call without a recording is final: no_recording.",
+            "NICE delivers later than that, or your retention rules forbid to wait."),
+        key("error_delay_min", Interval, "1s",
+            "The first delay after a failed call to an outside system.",
+            "An outside system recovers more slowly, or asks for fewer calls."),
+        key("error_delay_max", Interval, "5m",
+            "The longest such delay; they double up to it, with jitter.",
+            "Recovery after an outage shall be noticed sooner."),
+    ]),
+    section("flow", "How a process ends.", &[
+        key("grace", Duration, "30s",
+            "After SIGTERM, how long the stages may finish what they hold.",
+            "Long recordings shall not be fetched twice, or your orchestrator kills sooner."),
+    ]),
+    section("consumer", "The conversation consumer.", &[
+        key("concurrency", Count(1, 1024), "16",
+            "How many conversations are worked on at a time; bounds memory.",
+            "The backlog grows although the rate budget is not used up."),
+    ]),
+    section("queue", "The queue between producer and consumer.", &[
+        key("kind", Word(&["embedded", "rabbitmq", "fluvio"]), "embedded",
+            "embedded: on the local disk, both services in one process; rabbitmq and fluvio: any number of processes.",
+            "Production."),
+        needed("url", Secret, "/run/secrets/queue_url", Needed::Rabbitmq,
+            "Where the broker is, with its password: amqp://user:password@host:5672/vhost or amqps://; fluvio: host:port.",
+            "A secret, since it contains the password."),
+        key("prefix", Name, "knovvu.nice",
+            "The names of all queues begin with it.",
+            "Several installations share a broker."),
+    ]),
+    section("catalog", "The Knovvu database.", &[
+        key("kind", Word(&["embedded", "postgres"]), "embedded",
+            "embedded: on the local disk, with the [nice] settings of this file; postgres: the Knovvu database.",
+            "Production."),
+        needed("url", Secret, "/run/secrets/catalog_url", Needed::Postgres,
+            "Where the database is, with its password: postgres://user:password@host/database.",
+            "A secret, since it contains the password."),
+        needed("seal_key", SealKey, "/run/secrets/seal_key", Needed::Sealed,
+            "The key that seals NICE's secrets in the database: 32 bytes in hex. The same for all processes.",
+            "`openssl rand -hex 32` makes one. Without it the sealed secrets are lost."),
+    ]),
+    section("recordings", "Where the recordings are stored.", &[
+        key("kind", Word(&["filesystem", "s3"]), "filesystem",
+            "filesystem: below dir; s3: MinIO, AWS.",
+            "Production."),
+        key("dir", Path(true), "",
+            "The directory; empty: recordings in [state] dir. filesystem only.",
+            "The recordings lie on a disk of their own."),
+        needed("endpoint", Url(false), "https://s3.us-east-1.amazonaws.com", Needed::S3,
+            "Root of the S3 service; s3 only.",
+            ""),
+        needed("bucket", Bucket, "recordings", Needed::S3,
+            "The bucket; it exists. s3 only.",
+            ""),
+        key("region", Text, "us-east-1",
+            "The region that requests are signed for; s3 only.",
+            "Your bucket is in another one; MinIO takes the default."),
+        needed("access_key_id", Text, "knovvu", Needed::S3,
+            "The id of the key to the bucket; s3 only.",
+            ""),
+        needed("secret_access_key", Secret, "/run/secrets/s3_secret_access_key", Needed::S3,
+            "The secret of that key; s3 only.",
+            ""),
+    ]),
+    section("state", "What a process remembers on its local disk.", &[
+        key("dir", Path(false), "./data",
+            "The directory; one process at a time.",
+            "It shall lie on a disk that survives the process."),
+        key("retention", Interval, "3d",
+            "How long processed ids are remembered; beyond it the catalog decides.",
+            "Less disk, or fewer questions to the catalog."),
+    ]),
+    section("admin", "Health, metrics and the commands that ask the daemon.", &[
+        key("listen", Listen, "127.0.0.1:9464",
+            "Address and port; it has no authentication.",
+            "Prometheus is on another machine; then only inside a trusted network."),
+    ]),
+    section("log", "The log, on stderr.", &[
+        key("format", Word(&["text", "json"]), "text",
+            "text for people, json for machines.",
+            "A log collector reads it."),
+        key("filter", Text, "info",
+            "Level, or levels by module, such as info,stages=debug.",
+            "Something has to be understood."),
+    ]),
+];
+
+const fn section(name: &'static str, meaning: &'static str, keys: &'static [Key]) -> Section {
+    Section { name, meaning, keys }
+}
+
+/// A key with a default.
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+    change: &'static str,
+) -> Key {
+    Key { name, kind, preset: Preset::Default(default), needed: Needed::Never, meaning, change }
+}
+
+/// A key without a default; a secret's example is the path of its file.
+const fn needed(
+    name: &'static str,
+    kind: Kind,
+    example: &'static str,
+    needed: Needed,
+    meaning: &'static str,
+    change: &'static str,
+) -> Key {
+    Key { name, kind, preset: Preset::Example(example), needed, meaning, change }
+}
+
+impl Key {
+    /// The key under which it is given, or under which a file that holds it is named.
+    pub(super) fn written(&self, form: Form) -> String {
+        match form {
+            Form::Value => self.name.to_owned(),
+            Form::SecretFile => format!("{}_file", self.name),
+        }
+    }
+
+    /// The forms in which it may be given.
+    pub(super) fn forms(&self) -> &'static [Form] {
+        if self.kind.is_secret() { &[Form::Value, Form::SecretFile] } else { &[Form::Value] }
+    }
+}
+
+/// How a value is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As itself.
+    Value,
+    /// As the path of a file that holds it.
+    SecretFile,
+}
+
+/// Every key with its section and its place on the page.
+pub(super) fn all() -> impl Iterator<Item = (usize, &'static Section, &'static Key)> {
+    SECTIONS
+        .iter()
+        .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+        .enumerate()
+        .map(|(place, (section, key))| (place, section, key))
+}
+
+/// The name of a key in the environment.
+pub(super) fn environment_name(section: &str, written: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}__{}", section.to_ascii_uppercase(), written.to_ascii_uppercase())
+}
+
+/// What the names of all settings in the environment begin with.
+pub(super) const ENVIRONMENT_PREFIX: &str = "NICE_KNOVVU_";

@@ -1,0 +1,223 @@
+//! Walks the table: entries of file and environment → one accepted value per key, or every mistake.
+//!
+//! The environment wins over the file; what is overridden is not read. Nothing is touched but the secret files.
+
+use std::{collections::BTreeMap, path::Path};
+
+use secrecy::ExposeSecret;
+
+use super::{
+    Need,
+    error::{ConfigErrors, Rank},
+    keys::{self, Form, Key, Needed, Preset, Section},
+    source::{Entry, read_small},
+    value::{Raw, Value},
+};
+
+/// Longer than any key, token or password.
+const LARGEST_SECRET: u64 = 64 << 10;
+
+/// Where an accepted value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    File,
+    Environment,
+    SecretFile,
+}
+
+/// A value that was accepted, and where it stands.
+pub(super) struct Setting {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+    place: String,
+    rank: Rank,
+}
+
+/// Every accepted value by section and key.
+#[derive(Default)]
+pub(super) struct Values(BTreeMap<(&'static str, &'static str), Setting>);
+
+impl Values {
+    /// The setting, if it is given or has a default.
+    pub(super) fn setting(&self, section: &'static str, key: &'static str) -> Option<&Setting> {
+        self.0.get(&(section, key))
+    }
+
+    /// The word chosen for a key; none where what was given is no such word.
+    fn word(&self, section: &'static str, key: &'static str) -> Option<&'static str> {
+        match self.setting(section, key)?.value {
+            Value::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// Whether a switch is on.
+    fn is_on(&self, section: &'static str, key: &'static str) -> bool {
+        self.setting(section, key).is_some_and(|setting| matches!(setting.value, Value::Flag(true)))
+    }
+}
+
+/// Accepts every entry and fills in the defaults. Sections for which `within` is false are only validated.
+pub(super) fn accept(
+    file: Vec<Entry>,
+    environment: Vec<Entry>,
+    need: Need,
+    file_name: &str,
+    within: impl Fn(&Section) -> bool,
+    errors: &mut ConfigErrors,
+) -> Values {
+    let mut values = Values::default();
+    let mut given = Vec::new();
+    for (place, section, key) in keys::all() {
+        let of_key = |entries: &[Entry]| entries.iter().any(|entry| entry.key == place);
+        let (entries, origin) = match of_key(&environment) {
+            true => (&environment, Origin::Environment),
+            false => (&file, Origin::File),
+        };
+        let ways: Vec<&Entry> = entries.iter().filter(|entry| entry.key == place).collect();
+        if !ways.is_empty() {
+            given.push(place);
+        }
+        if let Some(setting) = accept_key(key, &ways, origin, errors) {
+            values.0.insert((section.name, key.name), setting);
+        }
+    }
+    contradictions(&values, errors);
+    let prefix = if file_name.is_empty() { String::new() } else { format!("{file_name}: ") };
+    for (at, section, key) in keys::all().filter(|(at, section, _)| !given.contains(at) && within(section)) {
+        if key.needed.by(need, &values) {
+            let place = format!("{prefix}[{}] {}", section.name, key.name);
+            errors.add(Rank::Missing(at), &place, missing(section, key));
+        }
+    }
+    values
+}
+
+/// Accepts one key, given in these ways or by its default.
+fn accept_key(key: &'static Key, ways: &[&Entry], origin: Origin, errors: &mut ConfigErrors) -> Option<Setting> {
+    let entry = match (ways, &key.preset) {
+        ([], Preset::Example(_)) => return None,
+        ([], Preset::Default(default)) => {
+            let raw = Raw::Typeless((*default).to_owned());
+            let value = key.kind.read(&raw).expect("a test reads every default of the table");
+            return Some(Setting { value, origin: Origin::Default, place: String::new(), rank: Rank::Missing(0) });
+        }
+        ([entry], _) => *entry,
+        ([entry, other, ..], _) => {
+            let (value, file) = (key.written(Form::Value), key.written(Form::SecretFile));
+            let later = if entry.rank > other.rank { entry } else { other };
+            errors.add(later.rank, &later.place, format!("{value} and {file} are both given; remove one of them"));
+            return None;
+        }
+    };
+    let accepted = match (entry.form, &entry.raw) {
+        (_, Raw::Unreadable) => return None, // reported where it was read
+        (Form::Value, raw) => key.kind.read(raw).map(|value| (value, origin)),
+        (Form::SecretFile, raw) => read_secret(key, raw).map(|value| (value, Origin::SecretFile)),
+    };
+    match accepted {
+        Ok((value, origin)) => Some(Setting { value, origin, place: entry.place.clone(), rank: entry.rank }),
+        Err(fault) => {
+            errors.add(entry.rank, &entry.place, fault);
+            None
+        }
+    }
+}
+
+/// Reads a secret from its file. The path is not repeated: people put the secret itself there by mistake.
+fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
+    let (Raw::Text(path) | Raw::Typeless(path)) = raw else {
+        return Err(format!("found {}, expected the path of a file in quotes", raw.type_name()));
+    };
+    if path.is_empty() {
+        return Err("found an empty text, expected the path of a file".to_owned());
+    }
+    let remedy = "correct the path, or write the secret into that file and let this user read it";
+    let text = read_small(Path::new(path), LARGEST_SECRET)
+        .map_err(|fault| format!("the secret file cannot be used: {fault}; {remedy}"))?;
+    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
+    if text.trim().is_empty() {
+        return Err(format!("the secret file is empty; {remedy}"));
+    }
+    key.kind.read(&Raw::Typeless(text.to_owned())).map_err(|fault| format!("the secret file cannot be used: {fault}"))
+}
+
+/// What no key alone can get wrong.
+fn contradictions(values: &Values, errors: &mut ConfigErrors) {
+    let schemes: [(&str, &str, &[&str]); 2] =
+        [("queue", "rabbitmq", &["amqp://", "amqps://"]), ("catalog", "postgres", &["postgres://", "postgresql://"])];
+    for (section, kind, schemes) in schemes {
+        if values.word(section, "kind") != Some(kind) {
+            continue;
+        }
+        if let Some(Setting { value: Value::Secret(url), place, rank, .. }) = values.setting(section, "url")
+            && !schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
+        {
+            let fault = format!("does not begin with {}, as kind = \"{kind}\" expects", schemes.join(" or "));
+            errors.add(*rank, place, fault);
+        }
+    }
+    let delay = |key| values.setting("retry", key);
+    if let (Some(least), Some(most)) = (delay("error_delay_min"), delay("error_delay_max"))
+        && let (Value::Duration(shortest), Value::Duration(longest)) = (&least.value, &most.value)
+        && shortest > longest
+    {
+        let culprit = if least.origin == Origin::Default { most } else { least };
+        let (shortest, longest) = (least.value.literal(), most.value.literal());
+        let fault = format!("error_delay_min = {shortest} is longer than error_delay_max = {longest}; change one");
+        errors.add(culprit.rank, &culprit.place, fault);
+    }
+}
+
+/// Why a key has to be given, and both ways to give it.
+fn missing(section: &Section, key: &Key) -> String {
+    let mut ways = Vec::new();
+    for form in key.forms() {
+        let written = key.written(*form);
+        ways.push(match (&key.preset, form) {
+            (Preset::Example(example), Form::Value) if !key.kind.is_secret() => {
+                format!("{written} = {} under [{}]", key.kind.literal(example), section.name)
+            }
+            (Preset::Example(example), Form::SecretFile) => {
+                format!("{written} = \"{example}\" under [{}]", section.name)
+            }
+            _ => format!("{written} = \"…\""),
+        });
+        ways.push(keys::environment_name(section.name, &written));
+    }
+    format!("missing, but {}: {} Set {}.", key.needed.why(), key.meaning, ways.join(", or "))
+}
+
+impl Needed {
+    /// Whether a command with this need cannot do without the key.
+    fn by(self, need: Need, values: &Values) -> bool {
+        let kind = |section| values.word(section, "kind");
+        let service = matches!(need, Need::Service | Need::Consumer);
+        let calls_nice = service || need == Need::Nice;
+        let nice_here = calls_nice && kind("catalog") == Some("embedded");
+        match self {
+            Self::Never => false,
+            Self::Tenant => matches!(need, Need::Service | Need::Nice) || nice_here,
+            Self::Nice => nice_here,
+            Self::Oauth => nice_here && values.word("nice", "auth_flow") == Some("oauth"),
+            Self::Webhook => need == Need::Service && values.is_on("events", "webhook"),
+            Self::Rabbitmq => service && kind("queue") == Some("rabbitmq"),
+            Self::Postgres => need != Need::Local && kind("catalog") == Some("postgres"),
+            Self::Sealed => calls_nice && kind("catalog") == Some("postgres"),
+            Self::S3 => service && kind("recordings") == Some("s3"),
+        }
+    }
+
+    /// What needs the key, as a clause.
+    fn why(self) -> &'static str {
+        match self {
+            Self::Never | Self::Tenant | Self::Nice => "needed",
+            Self::Oauth => "needed for [nice] auth_flow = \"oauth\"",
+            Self::Webhook => "needed for [events] webhook = true",
+            Self::Rabbitmq => "needed for [queue] kind = \"rabbitmq\"",
+            Self::Postgres | Self::Sealed => "needed for [catalog] kind = \"postgres\"",
+            Self::S3 => "needed for [recordings] kind = \"s3\"",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The table as text: `config.default.toml`, and the effective settings with their secrets masked.
+
+use std::fmt::Write as _;
+
+use super::{
+    keys::{Form, Key, Needed, Preset, SECTIONS},
+    load::{Origin, Values},
+    value::quoted,
+};
+
+const HEAD: &str = "\
+# Every setting of nice-knovvu with its default. What is commented out has none: set it where it is needed.
+#
+# Each key is also an environment variable, NICE_KNOVVU_SECTION__KEY, which wins over the file; each secret also KEY_file,
+# the path of a file that holds it. A duration is a number with its unit: ms, s, m, h, d. A rate is number/window.
+# Plain http is accepted only to a loopback address.
+";
+
+/// The text of `config.default.toml`.
+#[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
+pub(crate) fn default_page() -> String {
+    let mut page = HEAD.to_owned();
+    for section in SECTIONS {
+        line(&mut page, format_args!("\n# {}\n[{}]", section.meaning, section.name));
+        for key in section.keys {
+            line(&mut page, format_args!("\n# {}", key.meaning));
+            match key.preset {
+                Preset::Default(_) => line(&mut page, format_args!("# Why change it: {}", key.change)),
+                Preset::Example(_) if key.change.is_empty() => {}
+                Preset::Example(_) => line(&mut page, format_args!("# {}", key.change)),
+            }
+            line(&mut page, format_args!("{}", example(key)));
+        }
+    }
+    page
+}
+
+/// The line of a key: its default, or how it would look.
+#[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
+fn example(key: &Key) -> String {
+    match key.preset {
+        Preset::Default(default) => format!("{} = {}", key.name, key.kind.literal(default)),
+        Preset::Example(path) if key.kind.is_secret() => {
+            let both = format!("# {} = {}", key.written(Form::SecretFile), quoted(path));
+            format!("{both}  # secret, {}; or {} = \"…\"", mandatory(key.needed), key.name)
+        }
+        Preset::Example(example) => {
+            format!("# {} = {}  # {}", key.name, key.kind.literal(example), mandatory(key.needed))
+        }
+    }
+}
+
+/// When a key is mandatory, in a few words.
+#[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
+fn mandatory(needed: Needed) -> &'static str {
+    match needed {
+        Needed::Never => "optional",
+        Needed::Tenant | Needed::Nice => "mandatory",
+        Needed::Oauth => "mandatory for oauth",
+        Needed::Webhook => "mandatory with the webhook",
+        Needed::Rabbitmq => "mandatory for rabbitmq",
+        Needed::Postgres | Needed::Sealed => "mandatory for postgres",
+        Needed::S3 => "mandatory for s3",
+    }
+}
+
+/// The effective settings with their origins; a secret is a mask.
+pub(super) fn redacted(values: &Values) -> String {
+    let mut page = String::new();
+    for section in SECTIONS {
+        let gap = if page.is_empty() { "" } else { "\n" };
+        line(&mut page, format_args!("{gap}[{}]", section.name));
+        for key in section.keys {
+            match values.setting(section.name, key.name) {
+                Some(setting) => {
+                    let origin = match setting.origin {
+                        Origin::Default => "default",
+                        Origin::File => "file",
+                        Origin::Environment => "environment",
+                        Origin::SecretFile => "secret file",
+                    };
+                    line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.value.literal()));
+                }
+                None => line(&mut page, format_args!("# {} is not set", key.name)),
+            }
+        }
+    }
+    page
+}
+
+fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(page, "{text}").expect("writing to a String cannot fail");
+}

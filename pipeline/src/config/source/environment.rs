@@ -1,0 +1,98 @@
+//! The environment: variables that begin with `NICE_KNOVVU_` → entries.
+
+use std::ffi::{OsStr, OsString};
+
+use super::{ConfigErrors, Entry, FILE_VARIABLE, Rank, find, shown, written_keys};
+use crate::config::{
+    keys::{ENVIRONMENT_PREFIX, SECTIONS, environment_name},
+    nearest::nearest,
+    value::Raw,
+};
+
+/// A variable for tests of the crash boundaries; no setting, and without effect in a release.
+const CRASH_VARIABLE: &str = "NICE_KNOVVU_CRASH_AT";
+
+/// Reads every variable that is a setting; others that look like one are mistakes.
+pub(in crate::config) fn read_environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    errors: &mut ConfigErrors,
+) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (variable, value) in variables {
+        if !variable.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
+            continue;
+        }
+        if let Some(entry) = read_variable(&variable, value, errors) {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// Reads one variable that begins as a setting does.
+fn read_variable(variable: &OsStr, value: OsString, errors: &mut ConfigErrors) -> Option<Entry> {
+    let Some(name) = variable.to_str() else {
+        let place = shown(&variable.to_string_lossy());
+        errors.add(Rank::Environment(usize::MAX), &place, "the name of the variable is not UTF-8; remove it");
+        return None;
+    };
+    if [FILE_VARIABLE, CRASH_VARIABLE].contains(&name) || is_service_link(name) {
+        return None;
+    }
+    let Some((key, form)) = known(name) else {
+        errors.add(Rank::Environment(usize::MAX), &shown(name), unknown(name));
+        return None;
+    };
+    let rank = Rank::Environment(key);
+    match value.into_string() {
+        Ok(text) => Some(Entry { key, form, place: name.to_owned(), rank, raw: Raw::Typeless(text) }),
+        Err(_) => {
+            errors.add(rank, name, "the value is not UTF-8; write it in UTF-8");
+            Some(Entry { key, form, place: name.to_owned(), rank, raw: Raw::Unreadable })
+        }
+    }
+}
+
+/// The key and form that a variable names; names are upper-case.
+fn known(name: &str) -> Option<(usize, crate::config::keys::Form)> {
+    let (section, written) = name.strip_prefix(ENVIRONMENT_PREFIX)?.split_once("__")?;
+    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return None;
+    }
+    find(&section.to_ascii_lowercase(), &written.to_ascii_lowercase()).map(|(key, _, form)| (key, form))
+}
+
+/// The remedy for a variable that is no setting.
+fn unknown(name: &str) -> String {
+    let ways = SECTIONS.iter().flat_map(|section| {
+        written_keys(section).into_iter().map(|key| (environment_name(section.name, &key), section.name, key))
+    });
+    let ways: Vec<_> = ways.collect();
+    // What all names have in common must not count as nearness.
+    let tail = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
+    let tails = ways.iter().filter_map(|(way, _, _)| way.strip_prefix(ENVIRONMENT_PREFIX));
+    let meant = nearest(tail, tails).and_then(|tail| ways.iter().find(|(way, _, _)| way.ends_with(tail)));
+    match meant {
+        Some((way, section, key)) => format!("unknown key; did you mean {way} ({key} in [{section}])?"),
+        None => format!("unknown key; remove it, settings are named {ENVIRONMENT_PREFIX}SECTION__KEY"),
+    }
+}
+
+/// Whether Kubernetes made this variable for a service whose name begins with `nice-knovvu`
+/// (`…_SERVICE_HOST`, `…_PORT`, `…_PORT_9464_TCP_ADDR`): it appears in every pod beside it, unasked.
+fn is_service_link(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("NICE_KNOVVU") else { return false };
+    if rest.contains("__") {
+        return false;
+    }
+    let protocol = |tail: &str| {
+        let mut parts = tail.split('_');
+        parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && parts.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
+    };
+    rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || rest.ends_with("_PORT")
+        || rest.split_once("_PORT_").is_some_and(|(_, tail)| protocol(tail))
+}

@@ -1,0 +1,70 @@
+//! Conversation Consumer: takes conversations off the queue and makes each ready for analysis.
+//!
+//! ```text
+//!   queue ─► dequeue ─► fetch metadata ─► download recording ─► persist ─► upload ─► ready, ack
+//! ```
+
+use std::sync::Arc;
+
+use stages::clients::nice::NiceClient;
+use stages::clients::queue::{Queue, QueueError};
+use stages::clients::recording_store::RecordingStore;
+use stages::dequeue::{SkipFinal, dequeue};
+use stages::download_recording::{DownloadRecording, RecordingScope};
+use stages::fetch_metadata::FetchMetadata;
+use stages::flow::{FlowContext, FlowExt};
+use stages::model::TenantId;
+use stages::persist::Persist;
+use stages::upload::Upload;
+
+/// What the service needs.
+pub(crate) struct ConversationConsumer {
+    /// The tenant whose NICE is known.
+    pub(crate) tenant: TenantId,
+    /// The door to NICE.
+    pub(crate) nice: NiceClient,
+    /// The queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// The recording store.
+    pub(crate) recordings: Arc<dyn RecordingStore>,
+    /// What of a transferred call is imported.
+    pub(crate) scope: RecordingScope,
+    /// The machinery.
+    pub(crate) context: FlowContext,
+}
+
+impl ConversationConsumer {
+    /// Runs until the service drains and everything under way is settled. `failed` learns of an error that ends
+    /// the queue.
+    pub(crate) async fn run(self, failed: impl Fn(QueueError) + Send + 'static) {
+        let context = self.context;
+        let catalog = context.catalog.clone();
+        let (retry, clock) = (context.retry.clone(), context.clock.clone());
+
+        let skip_final = SkipFinal { tenant: self.tenant, catalog: catalog.clone() };
+        let fetch_metadata = FetchMetadata {
+            nice: self.nice.clone(),
+            catalog: catalog.clone(),
+            retry: retry.clone(),
+            clock: clock.clone(),
+        };
+        let download_recording = DownloadRecording {
+            nice: self.nice,
+            catalog: catalog.clone(),
+            scope: self.scope,
+            retry,
+            clock: clock.clone(),
+        };
+        let persist = Persist { catalog: catalog.clone() };
+        let upload = Upload { store: self.recordings, catalog, clock, metrics: context.metrics.clone() };
+
+        dequeue(&*self.queue, &context, failed)
+            .through(skip_final, &context)
+            .through(fetch_metadata, &context)
+            .through(download_recording, &context)
+            .through(persist, &context)
+            .through(upload, &context)
+            .settle(&context)
+            .await;
+    }
+}

@@ -1,0 +1,241 @@
+//! Opens what the settings chose behind each door, once, for every command.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use stages::clients::catalog::{Catalog, EmbeddedCatalog};
+use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceClient, NiceSettings};
+use stages::clients::queue::{EmbeddedQueue, Queue};
+use stages::clients::quota::LocalQuota;
+use stages::clients::recording_store::{FilesystemStore, RecordingStore};
+use stages::download_recording::RecordingScope;
+use stages::flow::{Clock, Freshness, Metrics, RetryPolicy};
+use stages::model::TenantId;
+use stages::source::roster::Roster;
+use stages::sync_agents::SyncAgents;
+use state::{RateWindow, State, StateOptions, Watermark};
+use tokio::sync::watch;
+
+use crate::config::{self, CatalogConfig, Config, QueueKind, RecordingsConfig};
+use crate::failure::Failure;
+use crate::operations::Operations;
+use crate::rebuild;
+
+/// The local state and the three doors.
+pub(crate) struct Doors {
+    /// The local state.
+    pub(crate) state: State,
+    /// The catalog.
+    pub(crate) catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// The recording store.
+    pub(crate) recordings: Arc<dyn RecordingStore>,
+    /// Every metric.
+    pub(crate) metrics: Metrics,
+    /// The time.
+    pub(crate) clock: Clock,
+    /// The calls that the consumer is working on.
+    pub(crate) freshness: Freshness,
+    /// The local state was empty: the first listing reaches back over the whole hot window.
+    pub(crate) rebuilt: bool,
+}
+
+/// The one tenant of the embedded catalog.
+pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
+    let id = &config.tenant.as_ref().ok_or_else(|| Failure::usage("[tenant] id: missing"))?.id;
+    id.parse().map_err(|error| Failure::usage(format!("[tenant] id: {error}")))
+}
+
+/// Opens everything that the settings chose.
+pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
+    let RecordingsConfig::Filesystem { dir } = embedded_only(config)? else {
+        return Err(not_built("[recordings]", "s3", "filesystem"));
+    };
+    let metrics = Metrics::new();
+    let clock = Clock::system();
+    let opened = open_state(config).await?;
+    let state = opened.state;
+    let catalog = EmbeddedCatalog::open(state.store())?;
+    let queue = EmbeddedQueue::open(state.store(), clock.clone())?;
+    let recordings = FilesystemStore::open(&dir).await.map_err(|error| {
+        let remedy = "make it, or let this user write to it";
+        Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
+    })?;
+    let recordings: Arc<dyn RecordingStore> = Arc::new(recordings);
+    let swept = recordings.sweep().await.map_err(Failure::failed)?;
+    if swept > 0 {
+        tracing::info!(swept, "half-written recordings of an earlier run removed");
+    }
+    if let Some(aside) = &opened.set_aside {
+        metrics.state_set_aside.inc();
+        rebuild::catalog(&catalog, &dir, aside).await?;
+    }
+    let rebuilt = rebuild::processed_log(&state, &catalog, config.state.retention, &clock).await?;
+    Ok(Doors {
+        state,
+        catalog: Arc::new(catalog),
+        queue: Arc::new(queue),
+        recordings,
+        metrics,
+        clock,
+        freshness: Freshness::default(),
+        rebuilt: rebuilt || opened.set_aside.is_some(),
+    })
+}
+
+/// Refuses the kinds that this executable was built without.
+fn embedded_only(config: &Config) -> Result<RecordingsConfig, Failure> {
+    if config.events.agent_sessions {
+        return Err(Failure::usage(
+            "[events] agent_sessions: this executable does not listen to agent sessions; set it to false, \
+             the poll finds the same calls a little later",
+        ));
+    }
+    match config.queue.as_ref().map(|queue| &queue.kind) {
+        Some(QueueKind::Embedded) => {}
+        Some(QueueKind::Rabbitmq { .. }) | None => return Err(not_built("[queue]", "rabbitmq", "embedded")),
+        Some(QueueKind::Fluvio { .. }) => return Err(not_built("[queue]", "fluvio", "embedded")),
+    }
+    match &config.catalog {
+        Some(CatalogConfig::Embedded) => {}
+        Some(CatalogConfig::Postgres { .. }) | None => return Err(not_built("[catalog]", "postgres", "embedded")),
+    }
+    config.recordings.clone().ok_or_else(|| not_built("[recordings]", "s3", "filesystem"))
+}
+
+fn not_built(section: &str, kind: &str, instead: &str) -> Failure {
+    Failure::usage(format!(
+        "{section} kind: \"{kind}\" is not part of this executable; choose kind = \"{instead}\" and `nice-knovvu run`"
+    ))
+}
+
+async fn open_state(config: &Config) -> Result<state::Opened, Failure> {
+    let dir = config.state.dir.clone();
+    let retention = SignedDuration::try_from(config.state.retention).map_err(Failure::usage)?;
+    let options = StateOptions { retention, ..StateOptions::default() };
+    let opened = tokio::task::spawn_blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
+    Ok(opened)
+}
+
+/// The producer's name for its place in NICE's changes.
+const POLL_WATERMARK: &str = "poll";
+
+/// When the group was read last.
+const AGENTS_WATERMARK: &str = "agents";
+
+impl Doors {
+    /// Up to where the poll has found everything.
+    pub(crate) fn poll_watermark(&self) -> Result<Watermark, Failure> {
+        Ok(self.state.watermark(POLL_WATERMARK)?)
+    }
+
+    /// The agent sync of the tenant.
+    pub(crate) fn sync_agents(
+        &self,
+        nice: NiceClient,
+        tenant: TenantId,
+        roster: watch::Sender<Roster>,
+    ) -> Result<SyncAgents, Failure> {
+        let last_sync = self.state.watermark(AGENTS_WATERMARK)?;
+        let (catalog, clock, metrics) = (self.catalog.clone(), self.clock.clone(), self.metrics.clone());
+        Ok(SyncAgents::new(nice, catalog, tenant, roster, last_sync, clock, metrics))
+    }
+
+    /// What an operator may ask or do with these doors.
+    pub(crate) fn operations(
+        &self,
+        config: &Config,
+        tenant: TenantId,
+        sync: Option<Arc<SyncAgents>>,
+    ) -> Result<Operations, Failure> {
+        Ok(Operations {
+            tenant,
+            catalog: self.catalog.clone(),
+            queue: self.queue.clone(),
+            state: self.state.clone(),
+            sync,
+            poll_watermark: self.poll_watermark()?,
+            last_sync: self.state.watermark(AGENTS_WATERMARK)?,
+            quota: vec![
+                ("acd", self.rate_window("acd", config.limits.acd)?),
+                ("media_playback", self.rate_window("media_playback", config.limits.media_playback)?),
+            ],
+            freshness: self.freshness.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            started_at: None,
+        })
+    }
+
+    fn rate_window(&self, name: &str, rate: config::Rate) -> Result<RateWindow, Failure> {
+        let window = SignedDuration::try_from(rate.window).map_err(Failure::usage)?;
+        Ok(self.state.rate_window(name, rate.limit, window)?)
+    }
+}
+
+/// The client of the tenant's NICE, within the tenant's rate budget.
+pub(crate) fn nice(config: &Config, doors: &Doors) -> Result<NiceClient, Failure> {
+    let quota = LocalQuota::new(
+        doors.rate_window("acd", config.limits.acd)?,
+        doors.rate_window("media_playback", config.limits.media_playback)?,
+        doors.clock.clone(),
+        doors.metrics.clone(),
+    );
+    NiceClient::new(nice_settings(config)?, Arc::new(quota), doors.metrics.clone())
+        .map_err(|error| Failure::usage(format!("[nice]: {error}")))
+}
+
+fn nice_settings(config: &Config) -> Result<NiceSettings, Failure> {
+    let nice = config.nice.clone().ok_or_else(|| Failure::usage("[nice]: missing"))?;
+    let auth = match nice.auth_flow {
+        config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {
+            client_id,
+            client_secret,
+            access_key_id: nice.access_key_id,
+            access_key_secret: nice.access_key_secret,
+        },
+        config::AuthFlow::AccessKey => {
+            Auth::AccessKey { access_key_id: nice.access_key_id, access_key_secret: nice.access_key_secret }
+        }
+    };
+    let kind = match nice.group_kind {
+        config::GroupKind::AcdGroup => GroupKind::AcdGroup,
+        config::GroupKind::Team => GroupKind::Team,
+    };
+    let media_hosts = nice.media_hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
+    Ok(NiceSettings {
+        issuer: nice.issuer,
+        auth,
+        api_version: nice.api_version,
+        group: GroupSelector { kind, id_or_name: nice.group },
+        acd_url: nice.acd_url,
+        facade_url: nice.facade_url,
+        auth_url: nice.auth_url,
+        media_hosts: media_hosts.map_err(|error| Failure::usage(format!("[nice] media_hosts: {error}")))?,
+    })
+}
+
+/// What of a transferred call is imported.
+pub(crate) fn recording_scope(config: &Config) -> RecordingScope {
+    match config.nice.as_ref().map(|nice| nice.recording_scope) {
+        Some(config::RecordingScope::Master) => RecordingScope::Master,
+        Some(config::RecordingScope::Leg) | None => RecordingScope::Leg,
+    }
+}
+
+/// The settings `[retry]` as the flow takes them.
+pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
+    RetryPolicy {
+        not_ready_delays: config.retry.not_ready_delays.clone(),
+        recording_deadline: config.retry.recording_deadline,
+        error_delay_min: config.retry.error_delay_min,
+        error_delay_max: config.retry.error_delay_max,
+    }
+}
+
+/// Where a running daemon of this state tells its address and token.
+pub(crate) fn admin_file(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join("admin.json")
+}

@@ -1,0 +1,49 @@
+//! Why a command ended without success: one line for a person, one exit code for a script.
+
+use std::process::ExitCode;
+
+/// The end of a command that did not succeed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Exit code 1: it failed.
+    pub(crate) fn failed(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    /// Exit code 2: the command line or the settings are wrong; nothing was touched.
+    pub(crate) fn usage(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// Exit code 3: an outside system cannot be reached.
+    pub(crate) fn unreachable(message: impl ToString) -> Self {
+        Self { code: 3, message: message.to_string() }
+    }
+
+    /// Exit code 4: done in part, some conversations are dead letters.
+    pub(crate) fn partly(message: impl ToString) -> Self {
+        Self { code: 4, message: message.to_string() }
+    }
+
+    /// Why, for a person.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Says why on stderr.
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("nice-knovvu: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<state::StateError> for Failure {
+    fn from(error: state::StateError) -> Self {
+        Self::failed(error)
+    }
+}

@@ -1,0 +1,98 @@
+//! Looks at the daemon from the side: gauges, the retention of processed ids, the health of the local state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stages::clients::catalog::Catalog;
+use stages::clients::queue::{Backlog, Queue};
+use stages::flow::{Clock, Freshness, Metrics};
+use state::State;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::doors::Doors;
+
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Looks between two prunings of the processed-id log: an hour.
+const LOOKS_PER_PRUNING: u32 = 720;
+
+/// What is looked at.
+pub(crate) struct Observed {
+    state: State,
+    catalog: Arc<dyn Catalog>,
+    queue: Arc<dyn Queue>,
+    freshness: Freshness,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+impl Observed {
+    /// The parts of a running daemon.
+    pub(crate) fn of(doors: &Doors) -> Self {
+        Self {
+            state: doors.state.clone(),
+            catalog: doors.catalog.clone(),
+            queue: doors.queue.clone(),
+            freshness: doors.freshness.clone(),
+            metrics: doors.metrics.clone(),
+            clock: doors.clock.clone(),
+        }
+    }
+
+    async fn look(&self) {
+        match self.queue.backlog().await {
+            Ok(backlog) => show_backlog(&self.metrics, backlog),
+            Err(error) => warn!(%error, "backlog not read"),
+        }
+        match self.catalog.counts().await {
+            Ok(counts) => self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters)),
+            Err(error) => warn!(%error, "counts not read"),
+        }
+        self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
+        self.metrics.processed_ids.set(as_gauge(self.state.processed().len() as u64));
+        match self.state.store().size_on_disk() {
+            Ok(bytes) => self.metrics.state_disk_bytes.set(as_gauge(bytes)),
+            Err(error) => warn!(%error, "size of the local state not read"),
+        }
+    }
+
+    async fn prune(&self) {
+        let (log, now) = (self.state.processed().clone(), self.clock.now());
+        match tokio::task::spawn_blocking(move || log.prune(now)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(pruned)) => info!(pruned, "processed ids beyond the retention forgotten"),
+            Ok(Err(error)) => warn!(%error, "processed-id log not pruned, will retry"),
+            Err(error) => error!(%error, "pruning broke off"),
+        }
+    }
+}
+
+/// Looks until it is dropped. Sets `broken` when the local state takes no more writes: the service must end.
+pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
+    let mut looks = 0_u32;
+    loop {
+        if let Err(error) = observed.state.store().check() {
+            error!(%error, "the local state takes no more writes");
+            broken.cancel();
+        }
+        observed.look().await;
+        if looks.is_multiple_of(LOOKS_PER_PRUNING) {
+            observed.prune().await;
+        }
+        looks = looks.wrapping_add(1);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn show_backlog(metrics: &Metrics, backlog: Backlog) {
+    let Backlog { live, backfill, delayed, in_flight } = backlog;
+    for (lane, count) in [("live", live), ("backfill", backfill), ("delayed", delayed), ("in_flight", in_flight)] {
+        metrics.queue_backlog.with_label_values(&[lane]).set(as_gauge(count));
+    }
+}
+
+fn as_gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,243 @@
+//! What an operator may ask or do. The daemon does it over its admin address; where none runs, the command does
+//! it itself on the same code.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
+use stages::flow::metrics::{OUTCOMES, STAGES};
+use stages::flow::{Clock, Freshness, Metrics};
+use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
+use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
+use state::{RateWindow, State, StateError, Watermark};
+
+/// Dead letters read at a time.
+const PAGE: usize = 500;
+
+/// The most dead letters in one listing; the rest is named by the metric and comes after these are dealt with.
+const MOST_LISTED: usize = 100_000;
+
+/// Why an operator's wish was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperationError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done with this.
+    #[error("{0}")]
+    Refused(String),
+    /// NICE could not be asked.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    /// The catalog did not answer.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The queue did not answer.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The local state did not answer.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The doors that operations need.
+#[derive(Clone)]
+pub(crate) struct Operations {
+    pub(crate) tenant: TenantId,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) state: State,
+    pub(crate) sync: Option<Arc<SyncAgents>>,
+    pub(crate) poll_watermark: Watermark,
+    pub(crate) last_sync: Watermark,
+    pub(crate) quota: Vec<(&'static str, RateWindow)>,
+    pub(crate) freshness: Freshness,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+/// The state of the whole.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) tenant: TenantId,
+    pub(crate) version: String,
+    /// None: no daemon runs, this was read from the local state.
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) backlog: Backlog,
+    pub(crate) freshness_lag_seconds: f64,
+    pub(crate) conversations: Counts,
+    pub(crate) agents_active: usize,
+    pub(crate) agents_inactive: usize,
+    pub(crate) agents_last_sync: Option<Timestamp>,
+    pub(crate) poll_watermark: Option<Timestamp>,
+    pub(crate) rate_budget: Vec<Budget>,
+    pub(crate) stages: Vec<StageStatus>,
+    pub(crate) webhook_inbox: usize,
+    pub(crate) processed_ids: usize,
+    pub(crate) state_disk_bytes: u64,
+    /// The nightly comparison's last run.
+    pub(crate) last_reconciliation: Option<Timestamp>,
+}
+
+/// What remains of a rate budget.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Budget {
+    pub(crate) family: String,
+    pub(crate) available: usize,
+}
+
+/// One stage since the start of the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StageStatus {
+    pub(crate) stage: String,
+    pub(crate) in_flight: i64,
+    pub(crate) outcomes: std::collections::BTreeMap<String, u64>,
+}
+
+/// Everything known of one conversation. The customer's number and NICE's own record stay in the catalog.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Trace {
+    pub(crate) conversation_id: ContactId,
+    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, or `under_way`.
+    pub(crate) state: String,
+    pub(crate) conversation: Option<serde_json::Value>,
+    pub(crate) dead_letter: Option<DeadLetter>,
+    /// Whether the dedupe lets no further event of it through.
+    pub(crate) processed: bool,
+    pub(crate) hops: Vec<Hop>,
+}
+
+impl Operations {
+    /// The state of the whole.
+    pub(crate) async fn status(&self) -> Result<Status, OperationError> {
+        let agents = self.catalog.agents(&self.tenant).await?;
+        let agents_active = agents.iter().filter(|agent| agent.is_active).count();
+        let outcome = |stage: &str, name: &str| self.metrics.stage_items.with_label_values(&[stage, name]).get();
+        let stages = STAGES.iter().map(|stage| StageStatus {
+            stage: (*stage).to_owned(),
+            in_flight: self.metrics.stage_in_flight.with_label_values(&[stage]).get(),
+            outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
+        });
+        let budget = |(family, window): &(&str, RateWindow)| Budget {
+            family: (*family).to_owned(),
+            available: window.available(),
+        };
+        Ok(Status {
+            tenant: self.tenant.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            backlog: self.queue.backlog().await?,
+            freshness_lag_seconds: self.freshness.lag(self.clock.now()).as_secs_f64(),
+            conversations: self.catalog.counts().await?,
+            agents_active,
+            agents_inactive: agents.len() - agents_active,
+            agents_last_sync: self.last_sync.get(),
+            poll_watermark: self.poll_watermark.get(),
+            rate_budget: self.quota.iter().map(budget).collect(),
+            stages: stages.collect(),
+            webhook_inbox: self.state.inbox().len(),
+            processed_ids: self.state.processed().len(),
+            state_disk_bytes: self.state.store().size_on_disk()?,
+            last_reconciliation: None,
+        })
+    }
+
+    /// Everything known of one conversation.
+    pub(crate) async fn trace(&self, id: &str) -> Result<Trace, OperationError> {
+        let external_id: ContactId =
+            id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
+        let key = ConversationKey { tenant: self.tenant.clone(), external_id };
+        let row = self.catalog.conversation(&key).await?;
+        let hops = self.catalog.hops(&key).await?;
+        let dead_letter = self.dead_letters().await?.into_iter().find(|letter| is_of(letter, &key));
+        let processed = self.state.processed().contains(&key.digest());
+        if row.is_none() && hops.is_empty() && dead_letter.is_none() && !processed {
+            return Err(OperationError::NotFound(format!("nothing is known of conversation {external_id}")));
+        }
+        let state = match (&row, &dead_letter) {
+            (Some(row), None) => row.state.as_str(),
+            (Some(row), Some(_)) if row.state.is_final() => row.state.as_str(),
+            (_, Some(_)) => "dead_letter",
+            (None, None) => "under_way",
+        };
+        let state = state.to_owned();
+        Ok(Trace { conversation_id: external_id, state, conversation: row.map(without_personal_data), dead_letter, processed, hops })
+    }
+
+    /// Every agent, former ones too.
+    pub(crate) async fn agents(&self) -> Result<Vec<Agent>, OperationError> {
+        Ok(self.catalog.agents(&self.tenant).await?)
+    }
+
+    /// Reads the group now.
+    pub(crate) async fn sync_agents(&self) -> Result<SyncReport, OperationError> {
+        match &self.sync {
+            Some(sync) => Ok(sync.run_once().await?),
+            None => Err(OperationError::Refused("no NICE settings are loaded".to_owned())),
+        }
+    }
+
+    /// Every dead letter, oldest first.
+    pub(crate) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, OperationError> {
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |letter: &DeadLetter| letter.id);
+            let page = self.catalog.dead_letters(after, PAGE).await?;
+            let done = page.len() < PAGE;
+            all.extend(page);
+            if done || all.len() >= MOST_LISTED {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// One dead letter.
+    pub(crate) async fn dead_letter(&self, id: u64) -> Result<DeadLetter, OperationError> {
+        let letter = self.catalog.dead_letter(id).await?;
+        letter.ok_or_else(|| OperationError::NotFound(format!("there is no dead letter {id}")))
+    }
+
+    /// Puts a dead letter's message back on the queue, as if it were new, then takes it off the shelf. A crash in
+    /// between leaves both: the second attempt does no harm.
+    pub(crate) async fn replay(&self, id: u64) -> Result<(), OperationError> {
+        let letter = self.dead_letter(id).await?;
+        let mut event = ContactEvent::decode(letter.message.to_string().as_bytes()).map_err(|error| {
+            OperationError::Refused(format!("dead letter {id} cannot be replayed: {error}; drop it"))
+        })?;
+        event.attempt = 0;
+        event.not_ready = 0;
+        event.queued_at = Some(self.clock.now());
+        self.queue.publish(Lane::of(event.source), event.encode().into()).await?;
+        // False when the conversation has failed again already: that letter is a new one and stays.
+        let removed = self.catalog.remove_dead_letter(&letter).await?;
+        tracing::info!(id, removed, conversation.id = %event.conversation, "dead letter replayed");
+        Ok(())
+    }
+
+    /// Takes a dead letter off the shelf for good.
+    pub(crate) async fn drop_dead_letter(&self, id: u64) -> Result<(), OperationError> {
+        let letter = self.dead_letter(id).await?;
+        if !self.catalog.remove_dead_letter(&letter).await? {
+            return Err(OperationError::Refused(format!("dead letter {id} was just written anew; look at it again")));
+        }
+        tracing::info!(id, reason = letter.reason, "dead letter dropped");
+        Ok(())
+    }
+}
+
+fn is_of(letter: &DeadLetter, key: &ConversationKey) -> bool {
+    letter.tenant_id.as_deref() == Some(key.tenant.as_str())
+        && letter.conversation_id.as_deref() == Some(key.external_id.to_string().as_str())
+}
+
+fn without_personal_data(row: ConversationRow) -> serde_json::Value {
+    let mut row = serde_json::to_value(row).unwrap_or_default();
+    if let Some(fields) = row.as_object_mut() {
+        fields.remove("customer_number");
+        fields.remove("metadata");
+    }
+    row
+}

@@ -1,0 +1,186 @@
+//! Starts a service, watches over it, and ends it.
+//!
+//! # Shutdown
+//! A signal ends the sources; each stage sees its input end, finishes what it holds, and closes its output. Past
+//! the grace period the rest is handed back to where it came from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use stages::clients::nice::NiceClient;
+use stages::flow::{FlowContext, serve, task};
+use stages::source::poll::Poll;
+use stages::source::roster::Roster;
+use stages::source::webhook::Receiver;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::Admin;
+use crate::config::{Config, QueueKind};
+use crate::conversation_consumer::ConversationConsumer;
+use crate::doors::{self, Doors};
+use crate::failure::Failure;
+use crate::nice_producer::NiceProducer;
+use crate::observe;
+use crate::{shutdown, telemetry};
+
+/// The command `run`: both services until a signal.
+pub(crate) async fn run(config: Config) -> Result<(), Failure> {
+    telemetry::start(&config.log)?;
+    let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
+    let doors = doors::open(&config).await?;
+    let nice = doors::nice(&config, &doors)?;
+    serve_until(&config, doors, nice, stopping).await
+}
+
+/// `producer` and `consumer` on a queue that only one process can open.
+pub(crate) fn separate(service: &str, config: &Config) -> Result<(), Failure> {
+    match config.queue.as_ref().map(|queue| &queue.kind) {
+        Some(QueueKind::Embedded) => Err(Failure::usage(format!(
+            "[queue] kind: the embedded queue is open to one process only, so `{service}` alone would reach nobody; \
+             use `nice-knovvu run`, or choose kind = \"rabbitmq\" with a url"
+        ))),
+        _ => Err(Failure::usage(format!(
+            "[queue] kind: `{service}` needs a queue client that this executable was built without; \
+             use `nice-knovvu run` with kind = \"embedded\""
+        ))),
+    }
+}
+
+/// Runs both services on opened doors until `stopping` is set.
+pub(crate) async fn serve_until(
+    config: &Config,
+    doors: Doors,
+    nice: NiceClient,
+    stopping: CancellationToken,
+) -> Result<(), Failure> {
+    let context = FlowContext {
+        clock: doors.clock.clone(),
+        metrics: doors.metrics.clone(),
+        catalog: doors.catalog.clone(),
+        retry: doors::retry_policy(config),
+        freshness: doors.freshness.clone(),
+        concurrency: config.consumer.concurrency,
+        stopping: stopping.clone(),
+    };
+    let (roster, roster_reader) = watch::channel(Roster::default());
+    let sync = Arc::new(doors.sync_agents(nice.clone(), doors::tenant(config)?, roster)?);
+    sync.restore().await.map_err(Failure::failed)?;
+
+    let admin_listener = bind("[admin] listen", config.admin.listen).await?;
+    let mut operations = doors.operations(config, doors::tenant(config)?, Some(sync.clone()))?;
+    operations.started_at = Some(doors.clock.now());
+    let admin = Admin::start(admin_listener, &config.state.dir, operations, doors.metrics.clone())?;
+    let receiver = webhook_receiver(config, &doors, &stopping).await?;
+
+    let producer = NiceProducer {
+        poll: poll(config, &doors, &nice, roster_reader, &context)?,
+        inbox: doors.state.inbox().clone(),
+        processed: doors.state.processed().clone(),
+        retention: config.state.retention,
+        queue: doors.queue.clone(),
+        context: context.clone(),
+    };
+    let consumer = ConversationConsumer {
+        tenant: doors::tenant(config)?,
+        nice,
+        queue: doors.queue.clone(),
+        recordings: doors.recordings.clone(),
+        scope: doors::recording_scope(config),
+        context: context.clone(),
+    };
+
+    let broken = CancellationToken::new();
+    let failed = broken.clone();
+    let agents = task::spawn("sync_agents", {
+        let (sync, interval, retry) = (sync.clone(), config.agents.sync_interval, context.retry.clone());
+        async move { sync.run(interval, retry).await }
+    });
+    let observing = task::spawn("observe", observe::run(observe::Observed::of(&doors), broken.clone()));
+    let mut flows = task::spawn("flows", async move {
+        let queue_failed = move |error| {
+            error!(%error, "the queue failed");
+            failed.cancel();
+        };
+        tokio::join!(producer.run(), consumer.run(queue_failed));
+    });
+
+    admin.set_ready(true);
+    info!(admin = %admin.address(), "running");
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = broken.cancelled() => {}
+        _ = &mut flows => {}
+    }
+    admin.set_ready(false);
+    stopping.cancel();
+    drop(agents);
+    drain(config.flow.grace, flows).await;
+    drop((receiver, observing));
+    admin.stop();
+    let closed = doors.state.store().close().await;
+    if broken.is_cancelled() {
+        return Err(Failure::failed("the local state failed: check the disk, then start again; nothing is lost"));
+    }
+    closed?;
+    info!("ended");
+    Ok(())
+}
+
+/// Waits for the flows, but not longer than the grace period; what they still hold is handed back.
+async fn drain(grace: Duration, flows: tokio_util::task::AbortOnDropHandle<()>) {
+    if tokio::time::timeout(grace, flows).await.is_err() {
+        warn!(grace_secs = grace.as_secs_f64(), "grace period over, unfinished conversations are handed back");
+        // Aborted tasks drop their deliveries at their next turn.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn poll(
+    config: &Config,
+    doors: &Doors,
+    nice: &NiceClient,
+    roster: watch::Receiver<Roster>,
+    context: &FlowContext,
+) -> Result<Option<Poll>, Failure> {
+    if !config.events.poll {
+        return Ok(None);
+    }
+    let first_window = match doors.rebuilt {
+        true => config.state.retention.max(config.reconciliation.window),
+        false => config.reconciliation.window,
+    };
+    Ok(Some(Poll {
+        nice: nice.clone(),
+        tenant: doors::tenant(config)?,
+        watermark: doors.poll_watermark()?,
+        roster,
+        interval: config.events.poll_interval,
+        overlap: config.events.poll_overlap,
+        first_window,
+        context: context.clone(),
+    }))
+}
+
+async fn webhook_receiver(
+    config: &Config,
+    doors: &Doors,
+    stopping: &CancellationToken,
+) -> Result<Option<tokio_util::task::AbortOnDropHandle<()>>, Failure> {
+    let Some(webhook) = &config.events.webhook else { return Ok(None) };
+    let listener = bind("[events] webhook_listen", webhook.listen).await?;
+    info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
+    let secret: &SecretString = &webhook.token;
+    let inbox = doors.state.inbox().clone();
+    let receiver = Receiver::new(inbox, doors::tenant(config)?, secret, doors.metrics.clone());
+    Ok(Some(task::spawn("webhook", serve::serve(listener, receiver.router(), stopping.clone()))))
+}
+
+async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address"))
+    })
+}

@@ -1,0 +1,22 @@
+//! Logs on stderr, as text for people or JSON for machines.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogConfig, LogFormat};
+use crate::failure::Failure;
+
+/// Starts logging. A filter that cannot be read is a mistake of the settings.
+pub(crate) fn start(config: &LogConfig) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
+        Failure::usage(format!("[log] filter: {error}; write a level such as \"info\", or \"info,stages=debug\""))
+    })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    }
+    .map_err(Failure::failed)
+}
