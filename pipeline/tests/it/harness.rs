@@ -1,0 +1,252 @@
+//! Starts the daemon and the simulated NICE, and asks them questions.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nice_sim::{Sim, SimConfig};
+use serde_json::Value;
+
+/// The bearer secret of the webhook receiver.
+pub const WEBHOOK_SECRET: &str = "canary-webhook-secret";
+
+/// Long enough for the slowest machine; a test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A simulated NICE, a state directory, and the settings that join them.
+pub struct Bed {
+    pub sim: Sim,
+    pub dir: tempfile::TempDir,
+    settings: Vec<(String, String)>,
+}
+
+/// A simulated world whose calls live fast.
+pub fn hurried(seed: u64, calls: usize) -> SimConfig {
+    let mut config = SimConfig { seed, ..SimConfig::default() }.hurried();
+    config.day.calls = calls;
+    config.day.over = Duration::from_secs(3);
+    config.playback.limit = 1_000_000;
+    config
+}
+
+impl Bed {
+    pub async fn new(config: SimConfig) -> Self {
+        let sim = Sim::start(config).await.expect("the simulated NICE starts");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let tenant = &sim.config().tenant;
+        let base = sim.base_url().to_owned();
+        let settings = [
+            ("TENANT__ID", "acme".to_owned()),
+            ("NICE__ISSUER", base.clone()),
+            ("NICE__AUTH_FLOW", "access_key".to_owned()),
+            ("NICE__ACCESS_KEY_ID", tenant.access_key_id.clone()),
+            ("NICE__ACCESS_KEY_SECRET", tenant.access_key_secret.clone()),
+            ("NICE__GROUP", "Knovvu".to_owned()),
+            ("NICE__ACD_URL", base.clone()),
+            ("NICE__FACADE_URL", base.clone()),
+            ("NICE__AUTH_URL", base),
+            ("NICE__MEDIA_HOSTS", sim.host().to_owned()),
+            ("AGENTS__SYNC_INTERVAL", "1s".to_owned()),
+            ("EVENTS__POLL_INTERVAL", "200ms".to_owned()),
+            ("EVENTS__POLL_OVERLAP", "2m".to_owned()),
+            ("RETRY__NOT_READY_DELAYS", "200ms,500ms,1s".to_owned()),
+            ("RETRY__RECORDING_DEADLINE", "20s".to_owned()),
+            ("RETRY__ERROR_DELAY_MIN", "50ms".to_owned()),
+            ("RETRY__ERROR_DELAY_MAX", "1s".to_owned()),
+            ("LIMITS__MEDIA_PLAYBACK", "1000000/5m".to_owned()),
+            ("LIMITS__ACD", "10000/s".to_owned()),
+            ("FLOW__GRACE", "5s".to_owned()),
+            ("STATE__DIR", dir.path().join("data").display().to_string()),
+            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+            ("LOG__FILTER", "info,stages=debug,nice_knovvu=debug".to_owned()),
+        ];
+        let settings = settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value)).into();
+        Self { sim, dir, settings }
+    }
+
+    /// Changes a setting, named as in the environment without its prefix.
+    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+        let key = format!("NICE_KNOVVU_{key}");
+        self.settings.retain(|(known, _)| *known != key);
+        self.settings.push((key, value.into()));
+    }
+
+    /// Switches the webhook receiver on, at an address that stays the same over restarts.
+    pub fn with_webhook(&mut self) -> SocketAddr {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        self.set("EVENTS__WEBHOOK", "true");
+        self.set("EVENTS__WEBHOOK_LISTEN", free.to_string());
+        self.set("EVENTS__WEBHOOK_TOKEN", WEBHOOK_SECRET);
+        free
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("daemon.log")
+    }
+
+    /// The executable with these settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = executable(arguments);
+        command.current_dir(self.dir.path()).envs(self.settings.iter().cloned());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().expect("the executable runs")
+    }
+
+    /// Runs a command that prints JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.output(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {:?} {errors}", output.status);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    /// Starts the daemon; its log is appended to [`Bed::log`].
+    pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let child = self
+            .command(&["run"])
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the daemon starts");
+        Daemon { child, data: self.data(), log: self.log() }
+    }
+
+    /// Waits until every call of the group that has ended is final, as the daemon sees it.
+    pub async fn settled(&self, daemon: &mut Daemon) {
+        let begun = Instant::now();
+        loop {
+            let expected = self.sim.truth().iter().filter(|leg| leg.in_group).count() as u64;
+            let status = daemon.status().await;
+            let counts = &status["conversations"];
+            let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+            let settled = count("ready") + count("no_recording") + count("dead_letters");
+            let backlog = &status["backlog"];
+            let waiting: u64 =
+                ["live", "delayed", "in_flight"].iter().map(|lane| backlog[lane].as_u64().unwrap_or_default()).sum();
+            if settled >= expected && waiting == 0 {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not settled: {expected} expected, {status:#}\n{}",
+                tail(&self.log())
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// The executable without any settings of this environment.
+pub fn executable(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nice-knovvu"));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("NICE_KNOVVU") {
+            command.env_remove(key);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+/// The last lines of a log, for the message of a failed test.
+pub fn tail(path: &Path) -> String {
+    let log = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// A running daemon; killed when it is dropped.
+pub struct Daemon {
+    pub child: Child,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Waits until `/readyz` answers 200.
+    pub async fn ready(&mut self) {
+        let begun = Instant::now();
+        while !matches!(self.get("/readyz").await, Some((200, _))) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended: {status}\n{}", tail(&self.log));
+            }
+            assert!(begun.elapsed() < PATIENCE, "not ready\n{}", tail(&self.log));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A path of the admin address; none while it does not answer.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let file: Value = serde_json::from_slice(&std::fs::read(self.data.join("admin.json")).ok()?).ok()?;
+        let url = format!("http://{}{path}", file["address"].as_str()?);
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
+        let answer = client.get(url).bearer_auth(file["token"].as_str()?).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// What `status --json` would say.
+    pub async fn status(&mut self) -> Value {
+        self.ready().await;
+        let (code, body) = self.get("/api/v1/status").await.expect("the daemon answers");
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// SIGKILL, now.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait()
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the daemon does not end\n{}", tail(&self.log));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Posts to the webhook receiver; none while nobody listens.
+pub async fn post_event(receiver: SocketAddr, body: impl Into<reqwest::Body>) -> Option<u16> {
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+    let url = format!("http://{receiver}/nice/events/contact-ended");
+    let answer = client.post(url).bearer_auth(WEBHOOK_SECRET).body(body).send().await.ok()?;
+    Some(answer.status().as_u16())
+}
