@@ -1,0 +1,116 @@
+//! B3, dedupe: durable claims a second against redb, fjall and a bare append + `fdatasync`.
+//!
+//! Each engine lives in a process of its own, so that its memory can be told from the others', and keeps its ids
+//! throughout. The runs are interleaved (A B C D, A B C D, …), so that all of them meet the same weather; what is
+//! printed are medians, and the ratio to the bare append of the same run.
+
+mod engine;
+mod report;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::Context;
+use clap::Args;
+
+pub(crate) use engine::{EngineOptions, run as engine};
+
+use crate::callers::Outcome;
+use crate::machine;
+use report::Report;
+
+/// What `bench dedupe` may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many ids every engine knows before the first run.
+    #[arg(long, default_value_t = 10_000_000)]
+    loaded: u64,
+    /// How many callers wait for their own id at a time.
+    #[arg(long, value_delimiter = ',', default_value = "64,256,1024")]
+    callers: Vec<u64>,
+    /// How long a run takes.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// How many runs of each engine and number of callers.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The engines: ours, raw, redb, fjall, sled, log-then-sled. Raw is the denominator.
+    #[arg(long, value_delimiter = ',', default_value = "ours,raw,redb,fjall")]
+    engines: Vec<String>,
+    /// Where the files go: a directory on the disk that is meant.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+/// An engine in a process of its own.
+struct Running {
+    name: String,
+    process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Loads every engine, runs them in turn, prints the table.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new().prefix("bench-dedupe-").tempdir_in(&options.dir)?;
+    let mut report = Report::new(options.loaded, options.seconds);
+    println!("load average {} at the start", machine::load_average()?);
+    let mut engines = Vec::new();
+    for name in &options.engines {
+        let mut engine = Running::start(name, dir.path(), options.loaded)?;
+        report.loaded(name, &engine.answer()?)?;
+        engines.push(engine);
+    }
+    for &callers in &options.callers {
+        for _ in 0..options.rounds {
+            report.machine(machine::load_average()?, machine::syncs_per_second(dir.path())?);
+            for engine in &mut engines {
+                let outcome = engine.run(callers, options.seconds)?;
+                report.ran(callers, &engine.name, outcome);
+            }
+        }
+    }
+    report.print();
+    for engine in engines {
+        engine.stop()?;
+    }
+    Ok(())
+}
+
+impl Running {
+    fn start(name: &str, dir: &Path, loaded: u64) -> anyhow::Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["dedupe-engine", "--engine", name, "--loaded", &loaded.to_string(), "--dir"])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start the engine {name}"))?;
+        let orders = process.stdin.take().context("the engine has no stdin")?;
+        let answers = BufReader::new(process.stdout.take().context("the engine has no stdout")?);
+        Ok(Self { name: name.to_owned(), process, orders, answers })
+    }
+
+    fn answer(&mut self) -> anyhow::Result<Vec<f64>> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        anyhow::ensure!(!line.is_empty(), "the engine {} ended", self.name);
+        line.split_whitespace().map(|figure| figure.parse().with_context(|| format!("figure {figure:?}"))).collect()
+    }
+
+    fn run(&mut self, callers: u64, seconds: u64) -> anyhow::Result<Outcome> {
+        writeln!(self.orders, "{callers} {seconds}")?;
+        let [claims, commits, syncs, p50, p99] = self.answer()?[..] else {
+            anyhow::bail!("the engine {} answered with another number of figures", self.name);
+        };
+        Ok(Outcome { claims, commits, syncs, p50: p50 as u32, p99: p99 as u32 })
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        drop(self.orders);
+        let status = self.process.wait()?;
+        anyhow::ensure!(status.success(), "the engine {} ended with {status}", self.name);
+        Ok(())
+    }
+}

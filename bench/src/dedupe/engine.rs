@@ -1,0 +1,63 @@
+//! One engine in a process of its own: opens, loads, and runs as often as it is told on stdin.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::callers::{Grouped, Target, drive};
+use crate::{machine, peers};
+
+/// What one engine is told.
+#[derive(Debug, Args)]
+pub(crate) struct EngineOptions {
+    /// ours, raw, redb, fjall, sled or log-then-sled.
+    #[arg(long)]
+    engine: String,
+    /// How many ids it loads first.
+    #[arg(long, default_value_t = 0)]
+    loaded: u64,
+    /// Where its files go.
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+/// Prints seconds to load, resident bytes an id, bytes on disk an id; then a line of figures for each line of orders
+/// (`callers seconds`).
+pub(crate) fn run(options: &EngineOptions) -> anyhow::Result<()> {
+    let dir = options.dir.join(&options.engine);
+    std::fs::create_dir_all(&dir)?;
+    let (begin, resident) = (Instant::now(), machine::resident_bytes()?);
+    if options.engine == "ours" {
+        let ours = peers::Ours::open(&dir)?;
+        ours.load(options.loaded)?;
+        serve(ours, options, begin, resident)
+    } else {
+        let engine = peers::open(&options.engine, &dir)?;
+        engine.load(options.loaded)?;
+        serve(Grouped::new(engine)?, options, begin, resident)
+    }
+}
+
+fn serve<T: Target>(target: T, options: &EngineOptions, begin: Instant, resident: u64) -> anyhow::Result<()> {
+    let ids = options.loaded.max(1) as f64;
+    let grown = machine::resident_bytes()?.saturating_sub(resident) as f64 / ids;
+    let disk = machine::disk_bytes(&options.dir.join(&options.engine))? as f64 / ids;
+    println!("{:.1} {grown:.1} {disk:.1}", begin.elapsed().as_secs_f64());
+
+    let fresh = Arc::new(AtomicU64::new(options.loaded));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (callers, seconds) = line.split_once(' ').context("an order is: callers seconds")?;
+        let span = Duration::from_secs(seconds.parse()?);
+        let run = drive(target.clone(), callers.parse()?, span, options.loaded, Arc::clone(&fresh));
+        let outcome = runtime.block_on(run)?;
+        println!("{} {} {} {} {}", outcome.claims, outcome.commits, outcome.syncs, outcome.p50, outcome.p99);
+    }
+    Ok(())
+}
