@@ -101,6 +101,8 @@ fn simulated_day(options: &DemoOptions) -> SimConfig {
     let mut config = SimConfig { seed: options.seed, ..SimConfig::default() };
     config.day.calls = options.calls as usize;
     config.day.over = DAY;
+    // The first leg of a transferred call must not be past the deadline before the last one has ended.
+    config.day.talk_secs = (4, 10);
     config.life.acw = Duration::from_secs(1);
     config.life.completed_delay = Duration::from_secs(1);
     config.life.second_update_delay = Duration::from_secs(8);

@@ -110,15 +110,18 @@ pub(crate) async fn serve_until(
 
     admin.set_ready(true);
     info!(admin = %admin.address(), "running");
-    tokio::select! {
-        () = stopping.cancelled() => {}
-        () = broken.cancelled() => {}
-        _ = &mut flows => {}
-    }
+    let ended_alone = tokio::select! {
+        biased;
+        () = stopping.cancelled() => false,
+        () = broken.cancelled() => false,
+        _ = &mut flows => true,
+    };
     admin.set_ready(false);
     stopping.cancel();
     drop(agents);
-    drain(config.flow.grace, flows).await;
+    if !ended_alone {
+        drain(config.flow.grace, flows).await;
+    }
     drop((receiver, observing));
     admin.stop();
     let closed = doors.state.store().close().await;
@@ -126,6 +129,9 @@ pub(crate) async fn serve_until(
         return Err(Failure::failed("the local state failed: check the disk, then start again; nothing is lost"));
     }
     closed?;
+    if ended_alone {
+        return Err(Failure::failed("the flow ended by itself: start again; nothing is lost"));
+    }
     info!("ended");
     Ok(())
 }

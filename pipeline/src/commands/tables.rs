@@ -95,6 +95,9 @@ pub(super) fn status(status: &Status) -> String {
         status.processed_ids,
         status.state_disk_bytes as f64 / f64::from(1 << 20)
     ));
+    if status.started_at.is_none() {
+        return lines.join("\n");
+    }
     let mut stages = table(&["stage", "in flight", "ok", "done", "not ready", "retry", "dead letter", "handed back"]);
     for stage in &status.stages {
         let count = |outcome: &str| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();

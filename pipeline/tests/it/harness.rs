@@ -10,29 +10,31 @@ use nice_sim::{Sim, SimConfig};
 use serde_json::Value;
 
 /// The bearer secret of the webhook receiver.
-pub const WEBHOOK_SECRET: &str = "canary-webhook-secret";
+pub(crate) const WEBHOOK_SECRET: &str = "canary-webhook-secret";
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A simulated NICE, a state directory, and the settings that join them.
-pub struct Bed {
-    pub sim: Sim,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Bed {
+    pub(crate) sim: Sim,
+    pub(crate) dir: tempfile::TempDir,
     settings: Vec<(String, String)>,
 }
 
 /// A simulated world whose calls live fast.
-pub fn hurried(seed: u64, calls: usize) -> SimConfig {
+pub(crate) fn hurried(seed: u64, calls: usize) -> SimConfig {
     let mut config = SimConfig { seed, ..SimConfig::default() }.hurried();
     config.day.calls = calls;
     config.day.over = Duration::from_secs(3);
+    // The first leg of a transferred call must not be past the deadline before the last one has ended.
+    config.day.talk_secs = (1, 4);
     config.playback.limit = 1_000_000;
     config
 }
 
 impl Bed {
-    pub async fn new(config: SimConfig) -> Self {
+    pub(crate) async fn new(config: SimConfig) -> Self {
         let sim = Sim::start(config).await.expect("the simulated NICE starts");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let tenant = &sim.config().tenant;
@@ -67,14 +69,14 @@ impl Bed {
     }
 
     /// Changes a setting, named as in the environment without its prefix.
-    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
         let key = format!("NICE_KNOVVU_{key}");
         self.settings.retain(|(known, _)| *known != key);
         self.settings.push((key, value.into()));
     }
 
     /// Switches the webhook receiver on, at an address that stays the same over restarts.
-    pub fn with_webhook(&mut self) -> SocketAddr {
+    pub(crate) fn with_webhook(&mut self) -> SocketAddr {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         self.set("EVENTS__WEBHOOK", "true");
         self.set("EVENTS__WEBHOOK_LISTEN", free.to_string());
@@ -82,28 +84,28 @@ impl Bed {
         free
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.dir.path().join("daemon.log")
     }
 
     /// The executable with these settings.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = executable(arguments);
         command.current_dir(self.dir.path()).envs(self.settings.iter().cloned());
         command
     }
 
     /// Runs a command to its end.
-    pub fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command(arguments).stdin(Stdio::null()).output().expect("the executable runs")
     }
 
     /// Runs a command that prints JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.output(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {:?} {errors}", output.status);
@@ -111,11 +113,11 @@ impl Bed {
     }
 
     /// Starts the daemon; its log is appended to [`Bed::log`].
-    pub fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         self.start_with(&[])
     }
 
-    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let child = self
             .command(&["run"])
@@ -129,7 +131,7 @@ impl Bed {
     }
 
     /// Waits until every call of the group that has ended is final, as the daemon sees it.
-    pub async fn settled(&self, daemon: &mut Daemon) {
+    pub(crate) async fn settled(&self, daemon: &mut Daemon) {
         let begun = Instant::now();
         loop {
             let expected = self.sim.truth().iter().filter(|leg| leg.in_group).count() as u64;
@@ -154,7 +156,7 @@ impl Bed {
 }
 
 /// The executable without any settings of this environment.
-pub fn executable(arguments: &[&str]) -> Command {
+pub(crate) fn executable(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nice-knovvu"));
     for (key, _) in std::env::vars_os() {
         if key.to_string_lossy().starts_with("NICE_KNOVVU") {
@@ -166,22 +168,22 @@ pub fn executable(arguments: &[&str]) -> Command {
 }
 
 /// The last lines of a log, for the message of a failed test.
-pub fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let log = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// A running daemon; killed when it is dropped.
-pub struct Daemon {
-    pub child: Child,
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
     data: PathBuf,
     log: PathBuf,
 }
 
 impl Daemon {
     /// Waits until `/readyz` answers 200.
-    pub async fn ready(&mut self) {
+    pub(crate) async fn ready(&mut self) {
         let begun = Instant::now();
         while !matches!(self.get("/readyz").await, Some((200, _))) {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -193,7 +195,7 @@ impl Daemon {
     }
 
     /// A path of the admin address; none while it does not answer.
-    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
         let file: Value = serde_json::from_slice(&std::fs::read(self.data.join("admin.json")).ok()?).ok()?;
         let url = format!("http://{}{path}", file["address"].as_str()?);
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
@@ -202,7 +204,7 @@ impl Daemon {
     }
 
     /// What `status --json` would say.
-    pub async fn status(&mut self) -> Value {
+    pub(crate) async fn status(&mut self) -> Value {
         self.ready().await;
         let (code, body) = self.get("/api/v1/status").await.expect("the daemon answers");
         assert_eq!(code, 200, "{body}");
@@ -210,20 +212,20 @@ impl Daemon {
     }
 
     /// SIGKILL, now.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and the end.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.wait()
     }
 
     /// Waits for the end of the process.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -244,7 +246,7 @@ impl Drop for Daemon {
 }
 
 /// Posts to the webhook receiver; none while nobody listens.
-pub async fn post_event(receiver: SocketAddr, body: impl Into<reqwest::Body>) -> Option<u16> {
+pub(crate) async fn post_event(receiver: SocketAddr, body: impl Into<reqwest::Body>) -> Option<u16> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
     let url = format!("http://{receiver}/nice/events/contact-ended");
     let answer = client.post(url).bearer_auth(WEBHOOK_SECRET).body(body).send().await.ok()?;

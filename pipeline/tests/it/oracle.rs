@@ -13,14 +13,14 @@ use crate::harness::Bed;
 
 /// What the oracle counted.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    pub ready: usize,
-    pub no_recording: usize,
-    pub dead: usize,
+pub(crate) struct Verdict {
+    pub(crate) ready: usize,
+    pub(crate) no_recording: usize,
+    pub(crate) dead: usize,
 }
 
 /// Compares everything that the simulated NICE knows with everything that is stored. The daemon must have ended.
-pub async fn verify(bed: &Bed) -> Verdict {
+pub(crate) async fn verify(bed: &Bed) -> Verdict {
     let opened = State::open(&bed.data(), StateOptions::default()).expect("the state opens");
     assert_eq!(opened.set_aside, None, "the state was damaged");
     let catalog = EmbeddedCatalog::open(opened.state.store()).expect("the catalog opens");
