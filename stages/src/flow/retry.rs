@@ -61,10 +61,14 @@ impl RetryPolicy {
             .build()
     }
 
-    /// Whether a call is so old that a recording which is still not there counts as none. Every call gets a
-    /// second look after the first delay, so that one wrong answer of NICE does not decide.
+    /// Whether a recording that is still not there counts as none: past the deadline, counted from the call's end
+    /// or from its discovery, whichever is later. A call that was old when it was found (a replay) is given up
+    /// earlier: past its own deadline, after a look at every delay step. No call is given up at the first look.
     pub fn recording_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        event.not_ready >= 1 && self.deadline(event).is_some_and(|deadline| now >= deadline)
+        let is_past = |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
+        let seen_every_step = event.not_ready as usize >= self.not_ready_delays.len();
+        event.not_ready >= 1
+            && (is_past(event.ended_at.max(event.queued_at)) || (seen_every_step && is_past(event.ended_at)))
     }
 
     /// Whether transient errors have lasted too long for this message.
@@ -74,7 +78,7 @@ impl RetryPolicy {
     }
 
     fn deadline(&self, event: &ContactEvent) -> Option<Timestamp> {
-        event.ended_at.or(event.queued_at).map(|since| after(since, self.recording_deadline))
+        event.ended_at.max(event.queued_at).map(|since| after(since, self.recording_deadline))
     }
 }
 
@@ -121,6 +125,18 @@ mod tests {
         event.not_ready = 1;
         assert!(policy().recording_given_up(&event, late));
         assert!(!policy().recording_given_up(&event, "2026-04-01T12:59:59Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_call_that_was_old_when_it_was_found_gets_every_step_or_its_own_deadline() {
+        let mut event = event("2026-01-01T12:00:00Z");
+        event.queued_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
+        let soon = "2026-04-01T12:02:00Z".parse().unwrap();
+        event.not_ready = 1;
+        assert!(!policy().recording_given_up(&event, soon));
+        assert!(policy().recording_given_up(&event, "2026-04-01T13:00:00Z".parse().unwrap()));
+        event.not_ready = 2;
+        assert!(policy().recording_given_up(&event, soon));
     }
 
     #[test]

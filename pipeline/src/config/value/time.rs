@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 const MOST_STEPS: usize = 32;
 
 /// The greatest rate: the limiter remembers each request of its window.
-const MOST_REQUESTS: u32 = 100_000;
+const MOST_REQUESTS: u32 = 1_000_000;
 
 /// The units with their milliseconds, the largest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
