@@ -15,7 +15,9 @@ use crate::{
 pub struct CallSpec {
     /// The legs in order; more than one is a transferred call.
     pub legs: Vec<LegSpec>,
-    /// When the last leg hangs up, from now on; negative for a call that is over. Default: now.
+    /// When the last leg hangs up, from now on; negative for a call that is over. Default: now. A transferred call that
+    /// is not over hangs up as much later as its later legs need to begin no earlier than now, so that the end of every
+    /// leg lies ahead (legs with a `talk_secs` of their own are taken as they are).
     pub hang_up_in: SignedDuration,
     /// The agent placed the call. Default: inbound.
     pub outbound: bool,
@@ -44,6 +46,8 @@ pub struct LegSpec {
     pub agent_id: i64,
     /// How long the agent talks. Default: drawn.
     pub talk_secs: Option<u64>,
+    /// How long the contact queues before the agent takes it. Default: drawn for the first leg of an inbound call.
+    pub queue_secs: Option<u64>,
 }
 
 impl CallSpec {
@@ -54,7 +58,7 @@ impl CallSpec {
 
     /// A call that went from agent to agent and hangs up now.
     pub fn transferred(agent_ids: &[i64]) -> Self {
-        let legs = agent_ids.iter().map(|&agent_id| LegSpec { agent_id, talk_secs: None }).collect();
+        let legs = agent_ids.iter().map(|&agent_id| LegSpec { agent_id, talk_secs: None, queue_secs: None }).collect();
         Self { legs, ..Self::default() }
     }
 

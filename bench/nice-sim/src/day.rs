@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::{
-    call::{Call, CallSpec, Kind, Leg, LegSpec},
+    call::{Call, CallSpec, Kind, Leg},
     chance::Dice,
     clock::{Millis, millis},
     config::{NotReady, RecordingSize, SimConfig},
@@ -15,8 +15,9 @@ use crate::{
     recording::Recording,
 };
 
-/// Agents must be away from a call longer than their after-call work, or two legs of theirs would touch.
-const GAP_AFTER_ACW_SECS: u64 = 10;
+/// Agents must be away from a call longer than their after-call work, or two legs of theirs would touch. Two seconds
+/// more, because the recording platform cuts its instants to whole seconds.
+const GAP_AFTER_ACW_SECS: u64 = 2;
 
 /// A call of the schedule.
 #[derive(Clone, Debug)]
@@ -80,16 +81,27 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
     let mut dice = Dice::new(config.seed, &format!("call {index}"));
     let mut next_id = first_contact_id(config.seed) + index as i64 * 64;
     let acw = millis(spec.acw.unwrap_or(config.life.acw));
-    let hung_up_at = now + spec.hang_up_in.as_millis() as i64;
-
-    let mut legs: Vec<Leg> = (spec.legs.iter().enumerate())
-        .map(|(position, leg)| {
+    let (lengths, hang_up_in) = lengths(config, spec, acw, &mut dice);
+    let mut legs: Vec<Leg> = (spec.legs.iter().zip(lengths))
+        .map(|(leg, (queue_secs, talk_secs))| {
             next_id += 1 + dice.between(0, 2) as i64;
-            draw_leg(config, spec, leg, next_id, position, acw, &mut dice)
+            let size = draw_size(config, spec, &mut dice);
+            Leg {
+                contact_id: next_id,
+                agent_id: leg.agent_id,
+                segment_id: dice.uuid(),
+                recording: Recording { seed: dice.bits(), size },
+                started_at: 0,
+                queue_secs,
+                hung_up_at: (queue_secs + talk_secs) as i64 * 1000,
+                acw,
+                second_update_at: 0,
+                listed_at: 0,
+            }
         })
         .collect();
     // The last leg ends at the hang-up; each one before it ends where the next one begins.
-    let mut ends_at = hung_up_at;
+    let mut ends_at = now + hang_up_in;
     for leg in legs.iter_mut().rev() {
         let length = leg.hung_up_at - leg.started_at;
         (leg.started_at, leg.hung_up_at) = (ends_at - length, ends_at);
@@ -128,33 +140,40 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
     }
 }
 
-fn draw_leg(
-    config: &SimConfig,
-    spec: &CallSpec,
-    leg: &LegSpec,
-    contact_id: i64,
-    position: usize,
-    acw: Millis,
-    dice: &mut Dice,
-) -> Leg {
+/// How long each leg queues and talks, in seconds, and when the call hangs up, in milliseconds from now.
+fn lengths(config: &SimConfig, spec: &CallSpec, acw: Millis, dice: &mut Dice) -> (Vec<(u64, u64)>, Millis) {
     let (shortest, longest) = config.day.talk_secs;
-    let talk_secs = leg.talk_secs.unwrap_or_else(|| dice.between(shortest, longest));
-    let between_others = position > 0 && position + 1 < spec.legs.len();
-    let talk_secs = if between_others { talk_secs.max(acw as u64 / 1000 + GAP_AFTER_ACW_SECS) } else { talk_secs };
-    let queue_secs = if spec.outbound { 0 } else { dice.between(0, 25) };
-    let size = draw_size(config, spec, dice);
-    Leg {
-        contact_id,
-        agent_id: leg.agent_id,
-        segment_id: dice.uuid(),
-        recording: Recording { seed: dice.bits(), size },
-        started_at: 0,
-        queue_secs,
-        hung_up_at: (queue_secs + talk_secs) as i64 * 1000,
-        acw,
-        second_update_at: 0,
-        listed_at: 0,
-    }
+    let hang_up_in = spec.hang_up_in.as_millis() as i64;
+    let last = spec.legs.len().saturating_sub(1);
+    let least = |position: usize| if position == last { 1 } else { acw as u64 / 1000 + GAP_AFTER_ACW_SECS };
+    let later = || spec.legs.iter().enumerate().skip(1);
+
+    // What the legs after the first need at least, and what they may take beyond that without beginning before now.
+    let open = later().filter(|(_, leg)| leg.talk_secs.is_none()).count();
+    let needed: u64 =
+        later().map(|(position, leg)| leg.talk_secs.unwrap_or(least(position)) + leg.queue_secs.unwrap_or(0)).sum();
+    let ahead = hang_up_in >= 0 && open > 0;
+    let hang_up_in = if ahead { hang_up_in.max(needed as i64 * 1000) } else { hang_up_in };
+    let mut spare = (hang_up_in / 1000).unsigned_abs().saturating_sub(needed);
+
+    let lengths = (spec.legs.iter().enumerate())
+        .map(|(position, leg)| {
+            let drawn_queue = if position == 0 && !spec.outbound { dice.between(0, 25) } else { 0 };
+            let drawn_talk = dice.between(shortest, longest);
+            let talk = match position {
+                0 => drawn_talk,
+                _ if ahead => {
+                    let more = dice.between(0, spare.min(longest));
+                    spare -= if leg.talk_secs.is_none() { more } else { 0 };
+                    least(position) + more
+                }
+                _ if position == last => drawn_talk,
+                _ => drawn_talk.max(least(position)),
+            };
+            (leg.queue_secs.unwrap_or(drawn_queue), leg.talk_secs.unwrap_or(talk))
+        })
+        .collect();
+    (lengths, hang_up_in)
 }
 
 fn draw_size(config: &SimConfig, spec: &CallSpec, dice: &mut Dice) -> u64 {

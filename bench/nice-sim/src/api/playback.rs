@@ -20,7 +20,8 @@ use crate::{
 
 /// What a request is about.
 enum Subject<'a> {
-    Contact(&'a Call),
+    /// A call, with the legs that have begun.
+    Contact(&'a Call, &'a [Leg]),
     Segment(&'a Call, &'a Leg),
 }
 
@@ -74,7 +75,7 @@ fn look_up(service: &Service, ask: &Ask, endpoint: &str) -> Answer {
         let Some(id) = ask.param("acd-call-id") else { return error(400, "BAD_REQUEST", "acd-call-id is required") };
         let Ok(id) = id.parse::<i64>() else { return error(400, "BAD_REQUEST", "acd-call-id is not a number") };
         let found = world.leg(id).filter(|(call, _)| id == call.master || service.config.playback.legs_find_the_call);
-        found.map(|(call, _)| Subject::Contact(call))
+        found.map(|(call, _)| Subject::Contact(call, &call.legs))
     };
     let Some(subject) = subject else { return not_found() };
     let call = subject.call();
@@ -97,7 +98,7 @@ fn look_up(service: &Service, ask: &Ask, endpoint: &str) -> Answer {
     }
     let interactions = match (ready, call.not_ready) {
         (false, NotReady::NoInteractions) => Vec::new(),
-        _ => interactions(&world, &subject, link.as_deref(), now),
+        _ => interactions(&world, &subject.so_far(now), link.as_deref(), now),
     };
     Answer::Json(200, envelope(service, &subject, interactions))
 }
@@ -201,21 +202,32 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
 impl<'a> Subject<'a> {
     fn call(&self) -> &'a Call {
         match self {
-            Self::Contact(call) | Self::Segment(call, _) => call,
+            Self::Contact(call, _) | Self::Segment(call, _) => call,
         }
     }
 
     fn legs(&self) -> &'a [Leg] {
         match self {
-            Self::Contact(call) => &call.legs,
+            Self::Contact(_, legs) => legs,
             Self::Segment(_, leg) => std::slice::from_ref(leg),
+        }
+    }
+
+    /// The same without the legs that are still to come.
+    fn so_far(&self, now: Millis) -> Self {
+        match *self {
+            Self::Contact(call, legs) => {
+                let begun = legs.partition_point(|leg| leg.answered_at() <= now);
+                Self::Contact(call, &legs[..begun])
+            }
+            Self::Segment(call, leg) => Self::Segment(call, leg),
         }
     }
 
     /// The name of its medium.
     fn name(&self) -> &'a str {
         match self {
-            Self::Contact(call) => &call.playback_id,
+            Self::Contact(call, _) => &call.playback_id,
             Self::Segment(_, leg) => &leg.segment_id,
         }
     }
