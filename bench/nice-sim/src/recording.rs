@@ -128,7 +128,8 @@ mod tests {
             assert_eq!(whole.len() as u64, size);
             let mut at = 0;
             while size >= 8 && at < whole.len() {
-                at += u32::from_be_bytes(whole[at..at + 4].try_into().expect("as many bytes as the number has")) as usize;
+                at +=
+                    u32::from_be_bytes(whole[at..at + 4].try_into().expect("as many bytes as the number has")) as usize;
             }
             assert!(size < 8 || at == whole.len(), "{size}");
         }
@@ -141,7 +142,10 @@ mod tests {
         let fixture = FIXTURE.len() as u64;
         let header = bytes(recording, fixture, fixture + 16);
         assert_eq!(header[..8], [0, 0, 0, 1, b'f', b'r', b'e', b'e']);
-        assert_eq!(u64::from_be_bytes(header[8..].try_into().expect("as many bytes as the number has")), size - fixture);
+        assert_eq!(
+            u64::from_be_bytes(header[8..].try_into().expect("as many bytes as the number has")),
+            size - fixture
+        );
         assert_eq!(bytes(recording, size - 10, size).len(), 10);
     }
 

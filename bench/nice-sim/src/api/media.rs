@@ -136,11 +136,10 @@ fn send(service: &Service, ask: &Ask, name: &str, recording: Recording, defect: 
 fn body(service: &Service, recording: Recording, start: u64, end: u64, defect: Defect, line: Line) -> Body {
     let half = start + (end - start) / 2;
     match defect {
-        Defect::None | Defect::LengthLong => {
-            Body::from_stream(stream::iter(recording.read(start, end).map(Ok::<_, Infallible>)))
-        }
+        Defect::None => Body::from_stream(stream::iter(recording.read(start, end).map(Ok::<_, Infallible>))),
         Defect::LengthShort => Body::from_stream(stream::iter(recording.read(start, half).map(Ok::<_, Infallible>))),
         Defect::Truncated => failing(recording, start, half, None),
+        Defect::LengthLong => failing(recording, start, end, None),
         Defect::Reset => failing(recording, start, half, Some(line)),
         Defect::Stalled => {
             let silence = stream::once(async {
@@ -170,7 +169,7 @@ fn failing(recording: Recording, start: u64, end: u64, reset: Option<Line>) -> B
 
 fn broken(reset: Option<Line>) -> impl Stream<Item = io::Result<Bytes>> {
     stream::once(async move {
-        // The first half shall reach the client: a reset overtakes what is still unsent.
+        // A pause has the server flush what it holds: the client shall see an answer that breaks, not none.
         tokio::time::sleep(Duration::from_millis(20)).await;
         if let Some(line) = reset {
             line.reset();

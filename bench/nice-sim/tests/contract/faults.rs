@@ -24,16 +24,17 @@ async fn link(client: &Client, call: i64) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn media_break_in_each_way() -> anyhow::Result<()> {
-    for faults in [
-        Faults { media_reset: 1.0, ..Faults::none() },
-        Faults { media_truncated: 1.0, ..Faults::none() },
-        Faults { content_length_long: 1.0, ..Faults::none() },
-    ] {
+    for faults in
+        [Faults { media_truncated: 1.0, ..Faults::none() }, Faults { content_length_long: 1.0, ..Faults::none() }]
+    {
         let (client, call) = with(faults.clone()).await?;
         let answer = client.media(&link(&client, call).await?).await?;
         assert_eq!(answer.status(), 200);
         assert!(answer.bytes().await.is_err(), "{faults:?}");
     }
+    let (client, call) = with(Faults { media_reset: 1.0, ..Faults::none() }).await?;
+    let whole = async || anyhow::Ok(client.media(&link(&client, call).await?).await?.bytes().await?);
+    assert!(whole().await.is_err(), "a reset may overtake even the head of the answer");
     let (client, call) = with(Faults { content_length_short: 1.0, ..Faults::none() }).await?;
     assert_eq!(client.media(&link(&client, call).await?).await?.bytes().await?.len(), 100_000);
     let slow = Faults { slow_body: 1.0, slow_pause: Duration::from_millis(1), ..Faults::none() };
@@ -194,9 +195,9 @@ async fn with_all_that_heals_every_call_can_be_imported() -> anyhow::Result<()> 
         let link = Client::media_link(&body).unwrap_or_default();
         let mut whole = None;
         for _ in 0..200 {
-            let answer = client.media(&link).await?;
-            if answer.status() == 200 {
-                whole = answer.bytes().await.ok();
+            match client.media(&link).await {
+                Ok(answer) if answer.status() == 200 => whole = answer.bytes().await.ok(),
+                _ => continue, // an error of the store, or a reset that overtook the answer
             }
             if whole.is_some() {
                 break;
