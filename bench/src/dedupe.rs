@@ -1,7 +1,7 @@
 //! B3, dedupe: durable claims a second against redb, fjall and a bare append + `fdatasync`.
 //!
 //! Each engine lives in a process of its own, so that its memory can be told from the others', and keeps its ids
-//! throughout. The runs are interleaved (A B C D, A B C D, …), so that all of them meet the same weather; what is
+//! throughout. The runs are interleaved (A B C D, B C D A, …), so that all of them meet the same weather; what is
 //! printed are medians, and the ratio to the bare append of the same run.
 
 mod engine;
@@ -30,10 +30,10 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "64,256,1024")]
     callers: Vec<u64>,
     /// How long a run takes.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// How many runs of each engine and number of callers.
-    #[arg(long, default_value_t = 5)]
+    /// How many runs of each engine and number of callers; a multiple of the engines lets each be first as often.
+    #[arg(long, default_value_t = 12)]
     rounds: usize,
     /// The engines: ours, raw, redb, fjall, sled, log-then-sled. Raw is the denominator.
     #[arg(long, value_delimiter = ',', default_value = "ours,raw,redb,fjall")]
@@ -69,6 +69,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 let outcome = engine.run(callers, options.seconds)?;
                 report.ran(callers, &engine.name, outcome);
             }
+            engines.rotate_left(1); // a disk that tires is not always tired for the same one
         }
     }
     report.print();

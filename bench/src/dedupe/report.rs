@@ -51,20 +51,28 @@ impl Report {
         let mut callers: Vec<u64> = self.runs.iter().map(|(callers, ..)| *callers).collect();
         callers.dedup();
         for callers in callers {
-            let raw = self.median_of(callers, "raw", |outcome| outcome.commits);
             for (engine, _) in &self.engines {
                 let of = |figure: fn(&Outcome) -> f64| self.median_of(callers, engine, figure);
                 let (commits, syncs) = (of(|outcome| outcome.commits), of(|outcome| outcome.syncs));
                 println!(
                     "| {callers} | {engine} | {:.0} | {commits:.0} | {:.0} % | {syncs:.0} | {:.0} | {:.1} | {:.1} |",
                     of(|outcome| outcome.claims),
-                    commits / raw.max(1.0) * 100.0,
+                    self.share_of_raw(callers, engine) * 100.0,
                     commits / syncs.max(1.0),
                     of(|outcome| f64::from(outcome.p50) / 1000.0),
                     of(|outcome| f64::from(outcome.p99) / 1000.0),
                 );
             }
         }
+    }
+
+    /// The median of the ratios to the bare append of the same round: the weather changes from round to round.
+    fn share_of_raw(&self, callers: u64, engine: &str) -> f64 {
+        let of = |wanted: &str| {
+            let runs = self.runs.iter().filter(move |(c, e, _)| *c == callers && e == wanted);
+            runs.map(|(.., outcome)| outcome.commits).collect::<Vec<_>>()
+        };
+        median(of(engine).into_iter().zip(of("raw")).map(|(commits, raw)| commits / raw.max(1.0)))
     }
 
     fn median_of(&self, callers: u64, engine: &str, figure: fn(&Outcome) -> f64) -> f64 {
