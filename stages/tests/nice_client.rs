@@ -1,0 +1,13 @@
+//! The client of NICE against servers that misbehave in every way that was seen or feared.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+#[path = "nice_client/answers.rs"]
+mod answers;
+#[path = "nice_client/fake.rs"]
+mod fake;
+#[path = "nice_client/media.rs"]
+mod media;
+#[path = "nice_client/rig.rs"]
+mod rig;
+#[path = "nice_client/tokens.rs"]
+mod tokens;
