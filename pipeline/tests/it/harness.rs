@@ -155,6 +155,16 @@ impl Bed {
     }
 }
 
+impl Drop for Bed {
+    /// Keeps what a failed test leaves, to be looked at.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("left to look at: {}", self.dir.path().display());
+        }
+    }
+}
+
 /// The executable without any settings of this environment.
 pub(crate) fn executable(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nice-knovvu"));
