@@ -1,7 +1,14 @@
 //! What a simulation is made of: every knob, with the default of the contract.
 
+mod behaviour;
+mod day;
+
 use std::{net::SocketAddr, time::Duration};
 
+pub use self::{
+    behaviour::{AcdConfig, LifeConfig, NotReady, PlaybackConfig},
+    day::{DayConfig, RecordingSize},
+};
 use crate::faults::Faults;
 
 /// A whole simulated tenant. [`SimConfig::default`] is the contract's default in every field.
@@ -146,188 +153,6 @@ pub struct TeamConfig {
     pub id: i64,
     /// Display name.
     pub name: String,
-}
-
-/// The calls that the schedule begins with. More can be added while the simulation runs.
-#[derive(Clone, Debug)]
-pub struct DayConfig {
-    /// How many calls with an agent. Default 0: an empty day.
-    pub calls: usize,
-    /// Hang-ups are spread evenly over this time from the start. Default 60 s.
-    pub over: Duration,
-    /// And over this time before the start: history that is there already. Default 0.
-    pub history: Duration,
-    /// Share of calls that are transferred once or twice. Default 0.15.
-    pub transfer_share: f64,
-    /// Share of calls whose recording never exists. Default 0.05.
-    pub never_recorded_share: f64,
-    /// Share of legs taken by an agent outside the wanted group. Default 0.3.
-    pub out_of_group_share: f64,
-    /// Share of calls that the agent placed. Default 0.25.
-    pub outbound_share: f64,
-    /// Contacts nobody answered, on top of the calls and as a share of them. Default 0.05.
-    pub abandoned_share: f64,
-    /// Chats, on top of the calls and as a share of them. Default 0.05.
-    pub chat_share: f64,
-    /// Share of calls that were elevated between channels: more than one interaction. Default 0.05.
-    pub elevated_share: f64,
-    /// How long agents talk, in seconds of the call's own story: nobody waits for it. Default 20 to 600.
-    pub talk_secs: (u64, u64),
-    /// How large recordings are. Default 40 KiB to 400 KiB.
-    pub recording_size: RecordingSize,
-}
-
-impl Default for DayConfig {
-    fn default() -> Self {
-        Self {
-            calls: 0,
-            over: Duration::from_secs(60),
-            history: Duration::ZERO,
-            transfer_share: 0.15,
-            never_recorded_share: 0.05,
-            out_of_group_share: 0.3,
-            outbound_share: 0.25,
-            abandoned_share: 0.05,
-            chat_share: 0.05,
-            elevated_share: 0.05,
-            talk_secs: (20, 600),
-            recording_size: RecordingSize::Between(40 * 1024, 400 * 1024),
-        }
-    }
-}
-
-/// How large a segment's recording is; the file of a transferred call is as large as its segments together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordingSize {
-    /// Exactly this many bytes.
-    Fixed(u64),
-    /// Evenly drawn, both ends included.
-    Between(u64, u64),
-}
-
-/// What happens to a call, and when. Time zero is the hang-up.
-#[derive(Clone, Debug)]
-pub struct LifeConfig {
-    /// After-call work. Default 30 s.
-    pub acw: Duration,
-    /// From the end of after-call work to the first sight in `contacts/completed`. Default 45 s.
-    pub completed_delay: Duration,
-    /// From the end of after-call work to the second update (warehouse stamps, disposition). Default 5 min.
-    pub second_update_delay: Duration,
-    /// From the end of after-call work to the recording, evenly drawn. Default 2 min to 30 min.
-    pub recording_delay: (Duration, Duration),
-}
-
-impl Default for LifeConfig {
-    fn default() -> Self {
-        Self {
-            acw: Duration::from_secs(30),
-            completed_delay: Duration::from_secs(45),
-            second_update_delay: Duration::from_secs(300),
-            recording_delay: (Duration::from_secs(120), Duration::from_secs(1800)),
-        }
-    }
-}
-
-/// How the ACD answers.
-#[derive(Clone, Debug)]
-pub struct AcdConfig {
-    /// `services/v{n}` below this answers old field names. Default 30.
-    pub new_names_from: u32,
-    /// Largest page of an administrative list; the default page is half of it. Default 100.
-    pub admin_page_max: usize,
-    /// Largest page of a contact list, and its default. Default 10 000.
-    pub contacts_page_max: usize,
-    /// Answers every scalar as text, as 2016 did. Default off.
-    pub scalars_as_strings: bool,
-    /// Wraps every answer in `{"resultSet": …}`. Default off.
-    pub result_set_wrapper: bool,
-    /// Puts a single contact under the key `contactId`, as the published types have it. Default off: flat.
-    pub contact_nested: bool,
-    /// Lists the master itself among the `childContacts` of a hierarchy. Default off.
-    pub hierarchy_includes_master: bool,
-    /// A contact list without `orderBy` comes in another order each time. Default on: it is not promised to be stable.
-    pub unsorted_is_unstable: bool,
-    /// Requests and the window they are counted in; more are answered 429. Default off.
-    pub rate_limit: Option<(u32, Duration)>,
-}
-
-impl Default for AcdConfig {
-    fn default() -> Self {
-        Self {
-            new_names_from: 30,
-            admin_page_max: 100,
-            contacts_page_max: 10_000,
-            scalars_as_strings: false,
-            result_set_wrapper: false,
-            contact_nested: false,
-            hierarchy_includes_master: false,
-            unsorted_is_unstable: true,
-            rate_limit: None,
-        }
-    }
-}
-
-/// How media playback and the signed links answer.
-#[derive(Clone, Debug)]
-pub struct PlaybackConfig {
-    /// Requests that the window takes. Default 150.
-    pub limit: u32,
-    /// The window. Default 300 s.
-    pub window: Duration,
-    /// Counts as a sliding window, so that no window of that length ever holds more; else as a token bucket that
-    /// refills evenly. Default off: a bucket.
-    pub strict_window: bool,
-    /// A 429 carries `Retry-After`. Default off.
-    pub retry_after: bool,
-    /// What a call whose recording is not there yet answers. Default: drawn per call.
-    pub not_ready: NotReady,
-    /// The contact id of a later leg finds the call as well. Default off: 404.
-    pub legs_find_the_call: bool,
-    /// The service user may play recordings; else 403. Default on.
-    pub permitted: bool,
-    /// `isDownload=true` answers `{"redirectUrl": …}`. Default on.
-    pub redirect_url: bool,
-    /// Wraps the answer as the help page of 2018 shows it. Default off.
-    pub old_shape: bool,
-    /// How long a signed link works. Default 300 s.
-    pub media_link_ttl: Duration,
-    /// Media answers carry `Content-Length`; else they are chunked. Default on.
-    pub content_length: bool,
-    /// Media answers honour `Range`. Default on.
-    pub ranges: bool,
-}
-
-impl Default for PlaybackConfig {
-    fn default() -> Self {
-        Self {
-            limit: 150,
-            window: Duration::from_secs(300),
-            strict_window: false,
-            retry_after: false,
-            not_ready: NotReady::Mixed,
-            legs_find_the_call: false,
-            permitted: true,
-            redirect_url: true,
-            old_shape: false,
-            media_link_ttl: Duration::from_secs(300),
-            content_length: true,
-            ranges: true,
-        }
-    }
-}
-
-/// What media playback answers before a recording is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotReady {
-    /// One of the three below, drawn per call.
-    Mixed,
-    /// 404, as for an unknown call.
-    NotFound,
-    /// 200 with `interactions: []`.
-    NoInteractions,
-    /// 200 with the call's metadata but no link.
-    NoLink,
 }
 
 /// Where ended calls are pushed to, and how unreliably.

@@ -30,8 +30,7 @@ pub struct Faults {
     pub slow_pause: Duration,
     /// A medium stops in the middle and says nothing more until the client hangs up.
     pub media_stall: f64,
-    /// `Content-Length` promises more than the medium has, for good measure of the client's idle timeout: the
-    /// connection ends instead of the missing bytes.
+    /// `Content-Length` promises more than the medium has: the connection ends instead of the missing bytes.
     pub content_length_long: f64,
     /// `Content-Length` promises less than the medium has. The client cannot tell: what it stores is not the truth.
     pub content_length_short: f64,
