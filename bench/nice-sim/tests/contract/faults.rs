@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use nice_sim::{CallSpec, Faults, SimConfig};
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, EVER, busy, numbers, sha256};
 
@@ -41,6 +42,18 @@ async fn media_break_in_each_way() -> anyhow::Result<()> {
     let (client, call) = with(slow).await?;
     let whole = client.media(&link(&client, call).await?).await?.bytes().await?;
     assert_eq!(sha256(&whole), client.sim.truth()[0].recordings[0].sha256);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reset_is_a_reset() -> anyhow::Result<()> {
+    let (client, call) = with(Faults { media_reset: 1.0, ..Faults::none() }).await?;
+    let link = link(&client, call).await?;
+    let path = link.trim_start_matches(client.sim.base_url());
+    let mut socket = tokio::net::TcpStream::connect(client.sim.host()).await?;
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", client.sim.host()).as_bytes()).await?;
+    let end = socket.read_to_end(&mut Vec::new()).await;
+    assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
     Ok(())
 }
 
