@@ -1,6 +1,7 @@
 //! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -253,23 +254,43 @@ pub(super) struct Api {
     pub(super) http: Http,
     pub(super) tokens: Tokens,
     pub(super) quota: Arc<dyn Quota>,
+    /// Tokens in a row that NICE issued and never took.
+    pub(super) never_taken: AtomicU32,
 }
+
+/// So many tokens in a row must be refused from the first request on before it is a matter for a person. A token
+/// that was taken and is refused later was revoked between two requests, and another will do.
+const NEVER_TAKEN: u32 = 2;
 
 impl Api {
     /// Asks for `url` with a bearer token; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
-        let (mut reply, token) = self.attempt(endpoint, url).await?;
+        let (mut reply, mut token) = self.attempt(endpoint, url).await?;
         if reply.is_unauthorized() {
+            self.count_refusal(&token);
             if !self.tokens.reject(&token) {
                 return Err(refused(endpoint));
             }
-            (reply, _) = self.attempt(endpoint, url).await?;
+            (reply, token) = self.attempt(endpoint, url).await?;
             if reply.is_unauthorized() {
+                self.count_refusal(&token);
+                if self.never_taken.load(Ordering::Relaxed) < NEVER_TAKEN {
+                    self.tokens.reject(&token);
+                    return Err(NiceError::transient(format!("{}: a renewed token was refused", endpoint.name())));
+                }
                 self.tokens.settle();
                 return Err(refused(endpoint));
             }
         }
+        token.value.mark_taken();
+        self.never_taken.store(0, Ordering::Relaxed);
         reply.answer(endpoint)
+    }
+
+    fn count_refusal(&self, token: &Held<Token>) {
+        if token.value.is_first_refusal() {
+            self.never_taken.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn attempt(&self, endpoint: Endpoint, url: &Url) -> Result<(Reply, Arc<Held<Token>>), NiceError> {

@@ -4,6 +4,7 @@
 //! [`NiceError::Refused`] (a person must look) or transient, never permanent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
@@ -21,12 +22,25 @@ pub(super) struct Token {
     bearer: HeaderValue,
     /// What it says of us.
     pub(super) claims: Claims,
+    /// Whether NICE has taken it once, and whether it was counted as never taken.
+    taken: AtomicBool,
+    counted: AtomicBool,
 }
 
 impl Token {
     /// The header that carries it.
     pub(super) fn bearer(&self) -> HeaderValue {
         self.bearer.clone()
+    }
+
+    /// NICE has taken it: refused later, it was revoked, and another will do.
+    pub(super) fn mark_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
+    }
+
+    /// True once for a token that is refused and was never taken.
+    pub(super) fn is_first_refusal(&self) -> bool {
+        !self.taken.load(Ordering::Relaxed) && !self.counted.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -87,7 +101,7 @@ impl Tokens {
             .map_err(|_| NiceError::transient("token: NICE issued one that no header can carry"))?;
         bearer.set_sensitive(true);
         let (fresh_for, valid_for) = lifetime(issued.expires_in_secs);
-        Ok(Fetched { value: Token { bearer, claims: issued.claims }, fresh_for, valid_for })
+        Ok(Fetched { value: Token { bearer, claims: issued.claims, taken: AtomicBool::new(false), counted: AtomicBool::new(false) }, fresh_for, valid_for })
     }
 
     async fn prepare(&self, http: &Http) -> Result<RequestBuilder, NiceError> {
