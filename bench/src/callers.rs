@@ -15,7 +15,7 @@ use crate::peers::{Engine, Id};
 use crate::stats::percentile;
 
 /// As many as a caller may find in line; as in the store itself.
-const BATCH_LIMIT: usize = 8192;
+pub(crate) const BATCH_LIMIT: usize = 8192;
 
 /// The share of ids that were seen before, in percent.
 const SEEN_PERCENT: u64 = 30;

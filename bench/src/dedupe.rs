@@ -1,7 +1,7 @@
 //! B3, dedupe: durable claims a second against redb, fjall and a bare append + `fdatasync`.
 //!
 //! Each engine lives in a process of its own, so that its memory can be told from the others', and keeps its ids
-//! throughout. The runs are interleaved (A B C D, B C D A, …), so that all of them meet the same weather; what is
+//! throughout. The runs are short and interleaved, each round in an order of its own, so that all of them meet the same weather; what is
 //! printed are medians, and the ratio to the bare append of the same run.
 
 mod engine;
@@ -13,6 +13,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::Context;
 use clap::Args;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 pub(crate) use engine::{EngineOptions, run as engine};
 
@@ -29,14 +32,17 @@ pub(crate) struct Options {
     /// How many callers wait for their own id at a time.
     #[arg(long, value_delimiter = ',', default_value = "64,256,1024")]
     callers: Vec<u64>,
-    /// How long a run takes.
-    #[arg(long, default_value_t = 2)]
-    seconds: u64,
-    /// How many runs of each engine and number of callers; a multiple of the engines lets each be first as often.
-    #[arg(long, default_value_t = 12)]
+    /// How long a run takes, in milliseconds.
+    #[arg(long, default_value_t = 1000)]
+    millis: u64,
+    /// The seed of the orders of the rounds.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many runs of each engine and number of callers.
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// The engines: ours, raw, redb, fjall, sled, log-then-sled. Raw is the denominator.
-    #[arg(long, value_delimiter = ',', default_value = "ours,raw,redb,fjall")]
+    /// The engines: ours, raw, raw-recycled, redb, fjall, sled, log-then-sled. The raw ones are the denominators.
+    #[arg(long, value_delimiter = ',', default_value = "ours,raw,raw-recycled,redb,fjall")]
     engines: Vec<String>,
     /// Where the files go: a directory on the disk that is meant.
     #[arg(long, default_value = ".")]
@@ -54,8 +60,9 @@ struct Running {
 /// Loads every engine, runs them in turn, prints the table.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("bench-dedupe-").tempdir_in(&options.dir)?;
-    let mut report = Report::new(options.loaded, options.seconds);
+    let mut report = Report::new(options.loaded, options.millis);
     println!("load average {} at the start", machine::load_average()?);
+    let mut chance = StdRng::seed_from_u64(options.seed);
     let mut engines = Vec::new();
     for name in &options.engines {
         let mut engine = Running::start(name, dir.path(), options.loaded)?;
@@ -65,11 +72,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for &callers in &options.callers {
         for _ in 0..options.rounds {
             report.machine(machine::load_average()?, machine::syncs_per_second(dir.path())?);
+            // A disk tires and recovers: nobody always runs first, or after the same one.
+            engines.shuffle(&mut chance);
             for engine in &mut engines {
-                let outcome = engine.run(callers, options.seconds)?;
+                let outcome = engine.run(callers, options.millis)?;
                 report.ran(callers, &engine.name, outcome);
             }
-            engines.rotate_left(1); // a disk that tires is not always tired for the same one
         }
     }
     report.print();
@@ -100,8 +108,8 @@ impl Running {
         line.split_whitespace().map(|figure| figure.parse().with_context(|| format!("figure {figure:?}"))).collect()
     }
 
-    fn run(&mut self, callers: u64, seconds: u64) -> anyhow::Result<Outcome> {
-        writeln!(self.orders, "{callers} {seconds}")?;
+    fn run(&mut self, callers: u64, millis: u64) -> anyhow::Result<Outcome> {
+        writeln!(self.orders, "{callers} {millis}")?;
         let [claims, commits, syncs, p50, p99] = self.answer()?[..] else {
             anyhow::bail!("the engine {} answered with another number of figures", self.name);
         };

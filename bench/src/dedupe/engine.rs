@@ -15,7 +15,7 @@ use crate::{machine, peers};
 /// What one engine is told.
 #[derive(Debug, Args)]
 pub(crate) struct EngineOptions {
-    /// ours, raw, redb, fjall, sled or log-then-sled.
+    /// ours, raw, raw-recycled, redb, fjall, sled or log-then-sled.
     #[arg(long)]
     engine: String,
     /// How many ids it loads first.
@@ -27,7 +27,7 @@ pub(crate) struct EngineOptions {
 }
 
 /// Prints seconds to load, resident bytes an id, bytes on disk an id; then a line of figures for each line of orders
-/// (`callers seconds`).
+/// (`callers milliseconds`).
 pub(crate) fn run(options: &EngineOptions) -> anyhow::Result<()> {
     let dir = options.dir.join(&options.engine);
     std::fs::create_dir_all(&dir)?;
@@ -53,8 +53,8 @@ fn serve<T: Target>(target: T, options: &EngineOptions, begin: Instant, resident
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let (callers, seconds) = line.split_once(' ').context("an order is: callers seconds")?;
-        let span = Duration::from_secs(seconds.parse()?);
+        let (callers, millis) = line.split_once(' ').context("an order is: callers milliseconds")?;
+        let span = Duration::from_millis(millis.parse()?);
         let run = drive(target.clone(), callers.parse()?, span, options.loaded, Arc::clone(&fresh));
         let outcome = runtime.block_on(run)?;
         println!("{} {} {} {} {}", outcome.claims, outcome.commits, outcome.syncs, outcome.p50, outcome.p99);

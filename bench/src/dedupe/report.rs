@@ -6,15 +6,15 @@ use crate::stats::median;
 /// Gathers what was measured.
 pub(super) struct Report {
     loaded: u64,
-    seconds: u64,
+    millis: u64,
     engines: Vec<(String, Vec<f64>)>,
     machine: Vec<(String, f64)>,
     runs: Vec<(u64, String, Outcome)>,
 }
 
 impl Report {
-    pub(super) fn new(loaded: u64, seconds: u64) -> Self {
-        Self { loaded, seconds, engines: Vec::new(), machine: Vec::new(), runs: Vec::new() }
+    pub(super) fn new(loaded: u64, millis: u64) -> Self {
+        Self { loaded, millis, engines: Vec::new(), machine: Vec::new(), runs: Vec::new() }
     }
 
     /// Notes what loading took: seconds, resident bytes an id, bytes on disk an id.
@@ -40,14 +40,16 @@ impl Report {
         let syncs: Vec<f64> = self.machine.iter().map(|(_, syncs)| *syncs).collect();
         let (least, most) = (syncs.iter().copied().fold(f64::MAX, f64::min), syncs.iter().copied().fold(0.0, f64::max));
         println!();
-        println!("{} ids loaded, 30 % of the claims seen before, runs of {} s, medians", self.loaded, self.seconds);
+        println!("{} ids loaded, 30 % of the claims seen before, runs of {} ms, medians", self.loaded, self.millis);
         println!("bare page + fdatasync: {:.0}/s ({least:.0} to {most:.0})", median(syncs));
         if let (Some((first, _)), Some((last, _))) = (self.machine.first(), self.machine.last()) {
             println!("load average {first} before the first run, {last} before the last");
         }
         println!();
-        println!("| callers | engine | claims/s | durable ids/s | of raw | syncs/s | ids a sync | p50 ms | p99 ms |");
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!(
+            "| callers | engine | claims/s | durable ids/s | of raw | of recycled | syncs/s | ids a sync | p50 ms | p99 ms |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
         let mut callers: Vec<u64> = self.runs.iter().map(|(callers, ..)| *callers).collect();
         callers.dedup();
         for callers in callers {
@@ -55,9 +57,10 @@ impl Report {
                 let of = |figure: fn(&Outcome) -> f64| self.median_of(callers, engine, figure);
                 let (commits, syncs) = (of(|outcome| outcome.commits), of(|outcome| outcome.syncs));
                 println!(
-                    "| {callers} | {engine} | {:.0} | {commits:.0} | {:.0} % | {syncs:.0} | {:.0} | {:.1} | {:.1} |",
+                    "| {callers} | {engine} | {:.0} | {commits:.0} | {} | {} | {syncs:.0} | {:.0} | {:.1} | {:.1} |",
                     of(|outcome| outcome.claims),
-                    self.share_of_raw(callers, engine) * 100.0,
+                    self.share_of("raw", callers, engine),
+                    self.share_of("raw-recycled", callers, engine),
                     commits / syncs.max(1.0),
                     of(|outcome| f64::from(outcome.p50) / 1000.0),
                     of(|outcome| f64::from(outcome.p99) / 1000.0),
@@ -66,13 +69,18 @@ impl Report {
         }
     }
 
-    /// The median of the ratios to the bare append of the same round: the weather changes from round to round.
-    fn share_of_raw(&self, callers: u64, engine: &str) -> f64 {
+    /// The median of the ratios to a bare append of the same round: the weather changes from round to round.
+    fn share_of(&self, denominator: &str, callers: u64, engine: &str) -> String {
         let of = |wanted: &str| {
             let runs = self.runs.iter().filter(move |(c, e, _)| *c == callers && e == wanted);
             runs.map(|(.., outcome)| outcome.commits).collect::<Vec<_>>()
         };
-        median(of(engine).into_iter().zip(of("raw")).map(|(commits, raw)| commits / raw.max(1.0)))
+        let (own, bare) = (of(engine), of(denominator));
+        if bare.is_empty() {
+            return "-".to_owned();
+        }
+        let share = median(own.into_iter().zip(bare).map(|(commits, bare)| commits / bare.max(1.0)));
+        format!("{:.0} %", share * 100.0)
     }
 
     fn median_of(&self, callers: u64, engine: &str, figure: fn(&Outcome) -> f64) -> f64 {

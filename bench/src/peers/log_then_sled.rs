@@ -4,20 +4,17 @@
 //! is durable; the ids stay in memory as in the store, and sled gets one block a batch as well.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
+use super::raw::Log;
 use super::{Engine, Id, in_batches};
-
-/// After so many bytes of log sled is made durable and the log begins anew: a restart reads no more than this.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A log of ids with sled behind it.
 pub(crate) struct LogThenSled {
-    log: Mutex<(File, u64)>,
+    log: Log,
     database: sled::Db,
     file: File,
     ids: RwLock<HashSet<Id>>,
@@ -31,9 +28,8 @@ impl LogThenSled {
         let config = sled::Config::new().path(&path).cache_capacity(32 * 1024 * 1024);
         let database = config.flush_every_ms(None).open()?;
         let file = File::open(path.join("db"))?;
-        let log = OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
         Ok(Self {
-            log: Mutex::new((log, 0)),
+            log: Log::create(dir, true)?,
             database,
             file,
             ids: RwLock::default(),
@@ -64,17 +60,11 @@ impl Engine for LogThenSled {
     }
 
     fn commit(&self, ids: &[Id]) -> anyhow::Result<()> {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, length) = &mut *log;
-        file.write_all(ids.as_flattened())?;
-        file.sync_data()?;
-        *length += ids.as_flattened().len() as u64;
+        let full = self.log.append(ids)?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.to_sled(ids)?;
-        if *length > CHECKPOINT_BYTES {
-            self.checkpoint()?;
-            file.set_len(0)?;
-            *length = 0;
+        if full {
+            self.checkpoint()?; // before the log begins anew
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())

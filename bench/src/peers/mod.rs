@@ -38,7 +38,8 @@ pub(crate) trait Engine: Send + Sync {
 /// Opens a peer by its name.
 pub(crate) fn open(name: &str, dir: &Path) -> anyhow::Result<Arc<dyn Engine>> {
     Ok(match name {
-        "raw" => Arc::new(raw::Raw::open(dir)?),
+        "raw" => Arc::new(raw::Raw::open(dir, false)?),
+        "raw-recycled" => Arc::new(raw::Raw::open(dir, true)?),
         "redb" => Arc::new(redb::Redb::open(dir)?),
         "fjall" => Arc::new(fjall::Fjall::open(dir)?),
         "sled" => Arc::new(sled_synced::SledSynced::open(dir)?),
