@@ -154,6 +154,18 @@ fn nul_is_stripped_at_every_depth() {
     assert_eq!(contact.from_address.as_deref(), Some("12"));
     assert_eq!(contact.raw["x"]["ab"][0], "cd");
     assert!(!contact.raw.to_string().contains("\\u0000"));
+    // Found by fuzzing: a text that merely spells the escape is not NUL.
+    assert_eq!(with(r#","x":"\\u0000""#).unwrap().raw["x"], "\\u0000");
+}
+
+/// Found by fuzzing: read by the faster way of parsing, this number came out as ...6e61 or ...8e61.
+#[test]
+fn a_number_is_kept_to_its_last_digit() {
+    for number in ["1.7777777777777776e61", "1.7777777777777778e61", "0.1", "123456789012345678"] {
+        let raw = with(&format!(",\"x\":{number}")).unwrap().raw.to_string();
+        let again: Value = serde_json::from_str(&raw).unwrap();
+        assert_eq!(again["x"].to_string().replace("e+", "e"), number, "{raw}");
+    }
 }
 
 #[test]
