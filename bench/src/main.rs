@@ -4,6 +4,7 @@ mod callers;
 mod dedupe;
 mod machine;
 mod peers;
+mod recording;
 mod stats;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,8 @@ struct Arguments {
 enum Benchmark {
     /// B3: durable claims, against redb, fjall and a bare append + fdatasync.
     Dedupe(dedupe::Options),
+    /// B4: recordings of a gibibyte, through the running daemon.
+    Recording(recording::Options),
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
     #[command(hide = true)]
     DedupeEngine(dedupe::EngineOptions),
@@ -29,6 +32,7 @@ enum Benchmark {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Dedupe(options) => dedupe::run(&options),
+        Benchmark::Recording(options) => recording::run(&options),
         Benchmark::DedupeEngine(options) => dedupe::engine(&options),
     }
 }
