@@ -169,7 +169,8 @@ async fn a_redirect_is_refused() {
     for code in [301, 302, 303, 307, 308] {
         let target = target.clone();
         let studio = Studio::new(move |_| answer(code, &[("Location", &target)], "")).await;
-        assert!(is_permanent(&studio.open().await.map(drop)), "{code}");
+        let Err(NiceError::Permanent { what }) = studio.open().await else { panic!("{code}") };
+        assert!(what.contains("redirect"), "{what}");
     }
     assert!(stranger.seen().is_empty());
 }
@@ -304,7 +305,27 @@ async fn more_than_was_announced_is_never_delivered() {
         }
     })
     .await;
-    assert!(is_transient(&studio.read().await));
+    let Err(NiceError::Transient { what, .. }) = studio.read().await else { panic!() };
+    assert_eq!(what, "the recording is longer than announced");
+}
+
+#[tokio::test]
+async fn a_part_that_is_whole_is_not_the_recording() {
+    let studio = Studio::new(|request| match (request.nth, request.range()) {
+        (0, None) => part(0, 70_000, &[]),
+        (1, Some(70_000)) => {
+            answer(206, &[("Content-Range", "bytes 70000-99999/200000")], &recording()[70_000..100_000])
+        }
+        (2, Some(100_000)) => {
+            // Everything anew, and cleanly ended before the place where we were.
+            let body = [chunked(&recording()[..50_000]), b"0\r\n\r\n".to_vec()].concat();
+            vec![Step::Send([head(200, &[("Transfer-Encoding", "chunked")]), body].concat())]
+        }
+        (_, from) => part(from.unwrap(), usize::MAX, &[]),
+    })
+    .await;
+    assert_eq!(studio.read().await.unwrap(), recording());
+    assert_eq!(studio.resumes(), 3);
 }
 
 #[tokio::test]
@@ -312,11 +333,15 @@ async fn a_chunked_recording_ends_with_its_last_chunk_only() {
     let opening = || head(200, &[("Transfer-Encoding", "chunked")]);
     let studio = Studio::new(move |request| match request.nth {
         0 => vec![Step::Send([opening(), chunked(&recording()[..70_000])].concat())],
+        // Cleanly ended, but before the place where we were.
+        1 => vec![Step::Send([opening(), chunked(&recording()[..50_000]), b"0\r\n\r\n".to_vec()].concat())],
         _ => vec![Step::Send([opening(), chunked(&recording()), b"0\r\n\r\n".to_vec()].concat())],
     })
     .await;
-    assert_eq!(studio.open().await.unwrap().content_length(), None);
-    assert_eq!(studio.read().await.unwrap(), recording());
+    let media = studio.open().await.unwrap();
+    assert_eq!(media.content_length(), None);
+    assert_eq!(read(media).await.unwrap(), recording());
+    assert_eq!(studio.resumes(), 2);
 }
 
 #[tokio::test]

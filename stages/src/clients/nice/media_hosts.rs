@@ -241,6 +241,8 @@ mod tests {
         }
         for link in [
             "http://media.example.com/a.mp4",
+            "http://media.example.com:443/a.mp4",
+            "http://b.s3.amazonaws.com:443/x",
             "https://media.example.com:8443/a.mp4",
             "https://media.example.com./a.mp4",
             "https://media.example.com.evil.example/a.mp4",
