@@ -34,7 +34,7 @@ const COUNT_BYTES: usize = 4;
 /// The longest sleep between two looks at the tree, in case the wall clock jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// Delayed messages are counted up to here; a longer count would make the metrics slow.
+/// The messages of a lane are counted up to here; a longer count would make the metrics slow.
 const MOST_COUNTED: usize = 100_000;
 
 /// A durable queue with delays in the local state.
@@ -71,12 +71,18 @@ impl EmbeddedQueue {
 }
 
 impl Inner {
-    fn new_key(&self, lane: Lane, due: Timestamp) -> QueueKey {
+    /// A key that no message has. Within a process no sequence is given twice; one of an earlier process may come
+    /// again when the clock was set back between them.
+    fn new_key(&self, lane: Lane, due: Timestamp) -> Result<QueueKey, sled::Error> {
         let mut key = [0; 17];
         key[0] = lane_byte(lane);
         key[1..9].copy_from_slice(&u64::try_from(due.as_millisecond()).unwrap_or_default().to_be_bytes());
-        key[9..].copy_from_slice(&self.sequence.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        key
+        loop {
+            key[9..].copy_from_slice(&self.sequence.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            if !self.tree.contains_key(key)? {
+                return Ok(key);
+            }
+        }
     }
 
     fn due(&self, delay: Duration) -> Timestamp {
@@ -105,9 +111,20 @@ impl Inner {
                 }
                 let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
                 let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_add(1);
-                self.tree.insert(key, entry_value(count, body))?;
-                self.store.commit_soon();
-                return Ok(Ok((key, Bytes::copy_from_slice(body), count)));
+                // The entry may have been settled since it was read: only one that still stands is delivered.
+                let counted = self.tree.compare_and_swap(key, Some(&value), Some(entry_value(count, body)));
+                match counted {
+                    Ok(Ok(())) => {
+                        self.store.commit_soon();
+                        return Ok(Ok((key, Bytes::copy_from_slice(body), count)));
+                    }
+                    other => {
+                        self.in_flight().remove(&key);
+                        // Handed back with another count since it was read: another look finds it.
+                        sleep = Duration::ZERO;
+                        other?.ok();
+                    }
+                }
             }
         }
         // At least a millisecond, the resolution of the due time.
@@ -122,7 +139,7 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
-        let key = self.inner.new_key(lane, self.inner.due(delay));
+        let key = self.inner.new_key(lane, self.inner.due(delay)).map_err(queue_error)?;
         self.inner.tree.insert(key, entry_value(0, &body)).map_err(queue_error)?;
         self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
         self.inner.changed.notify_waiters();
@@ -131,10 +148,13 @@ impl Queue for EmbeddedQueue {
 
     fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
         let room = Arc::new(Semaphore::new(prefetch));
-        stream::unfold((self.inner.clone(), room), |(inner, room)| async move {
+        stream::unfold(Some((self.inner.clone(), room)), |reader| async move {
+            let (inner, room) = reader?;
             let permit = room.clone().acquire_owned().await.ok()?;
             let delivery = next_delivery(&inner, permit).await;
-            Some((delivery, (inner, room)))
+            // An error is the last word: the store does not recover from one.
+            let reader = delivery.is_ok().then_some((inner, room));
+            Some((delivery, reader))
         })
         .boxed()
     }
@@ -143,12 +163,14 @@ impl Queue for EmbeddedQueue {
         let inner = self.inner.clone();
         let count = move || {
             let now = inner.clock.now();
-            let mut backlog = Backlog { in_flight: inner.in_flight().len() as u64, ..Backlog::default() };
+            let in_flight = inner.in_flight().clone();
+            let mut backlog = Backlog { in_flight: in_flight.len() as u64, ..Backlog::default() };
             for lane in [Lane::Live, Lane::Backfill] {
                 let mut due = 0;
                 for key in inner.tree.scan_prefix([lane_byte(lane)]).keys().take(MOST_COUNTED) {
                     let key = key?;
                     match QueueKey::try_from(key.as_ref()) {
+                        Ok(key) if in_flight.contains(&key) => {}
                         Ok(key) if due_of(&key) > now => backlog.delayed += 1,
                         _ => due += 1,
                     }
@@ -160,10 +182,7 @@ impl Queue for EmbeddedQueue {
             }
             Ok(backlog)
         };
-        tokio::task::spawn_blocking(count)
-            .await
-            .map_err(|error| QueueError(error.to_string()))?
-            .map_err(queue_error)
+        tokio::task::spawn_blocking(count).await.map_err(|error| QueueError(error.to_string()))?.map_err(queue_error)
     }
 
     async fn check(&self) -> Result<(), QueueError> {
@@ -177,6 +196,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         // Before the look, so that a change during it is not missed.
         let mut changed = std::pin::pin!(inner.changed.notified());
         changed.as_mut().enable();
+        inner.store.check().map_err(|error| QueueError(error.to_string()))?;
         match inner.take().map_err(queue_error)? {
             Ok((key, body, count)) => {
                 let settle = EmbeddedSettle { inner: inner.clone(), key, settled: false, _permit: permit };
@@ -209,7 +229,7 @@ impl Settle for EmbeddedSettle {
     }
 
     async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        let key = self.inner.new_key(Lane::of(event.source), self.inner.due(delay));
+        let key = self.inner.new_key(Lane::of(event.source), self.inner.due(delay)).map_err(settle_error)?;
         let mut exchange = sled::Batch::default();
         exchange.remove(&self.key);
         exchange.insert(&key, entry_value(0, &event.encode()));
@@ -268,3 +288,6 @@ fn queue_error(error: sled::Error) -> QueueError {
 fn settle_error(error: sled::Error) -> SettleError {
     SettleError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
