@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use state::{StateError, Store};
 
 use super::{AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RecordingRow};
-use crate::model::{Agent, AgentId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId};
+use crate::model::{
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId,
+};
 
 /// The tree in the local state.
 const TREE: &str = "catalog";
@@ -33,6 +35,8 @@ mod kind {
     pub(super) const HOP: u8 = b'h';
     /// `n` → counters.
     pub(super) const COUNTS: u8 = b'n';
+    /// `i` → id of the last dead letter (8), so that none is given again.
+    pub(super) const LAST_DEAD_LETTER: u8 = b'i';
 }
 
 /// The Knovvu database in the local state.
@@ -63,8 +67,8 @@ impl EmbeddedCatalog {
             .map_err(StateError::from)?
             .and_then(|value| serde_json::from_slice(&value).ok())
             .unwrap_or_default();
-        let last = tree.scan_prefix([kind::DEAD_LETTER]).keys().next_back().transpose().map_err(StateError::from)?;
-        let next_dead_letter = last.and_then(|key| tail_number(&key)).unwrap_or_default() + 1;
+        let last = tree.get([kind::LAST_DEAD_LETTER]).map_err(StateError::from)?;
+        let next_dead_letter = last.and_then(|id| tail_number(&id)).unwrap_or_default() + 1;
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         let writing = Mutex::new(Counters { counts, next_dead_letter, next_hop });
@@ -123,11 +127,7 @@ impl Inner {
         Ok(())
     }
 
-    fn finish(
-        &self,
-        key: &ConversationKey,
-        change: impl FnOnce(&mut ConversationRow),
-    ) -> Result<(), CatalogError> {
+    fn finish(&self, key: &ConversationKey, change: impl FnOnce(&mut ConversationRow)) -> Result<(), CatalogError> {
         let mut counters = self.lock();
         let Some(mut row) = self.row(key)? else {
             return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
@@ -233,6 +233,7 @@ impl Catalog for EmbeddedCatalog {
                 counts.dead_letters += 1;
                 counters.next_dead_letter += 1;
             }
+            batch.insert(&[kind::LAST_DEAD_LETTER], &(counters.next_dead_letter - 1).to_be_bytes());
             batch.insert(digest, &letter.id.to_be_bytes());
             batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
             batch.insert(&[kind::COUNTS], write(&counts)?);
@@ -305,22 +306,35 @@ impl Catalog for EmbeddedCatalog {
             None => vec![kind::CONVERSATION],
             Some(key) => keyed(kind::CONVERSATION, &key.tenant, key.external_id.get().saturating_add(1)),
         };
-        let mut keys = Vec::new();
-        for value in self.inner.tree.range(from..vec![kind::CONVERSATION + 1]).values() {
-            let row: ConversationRow = read(&value.map_err(broken)?)?;
-            if row.ended_at >= since {
-                keys.push(row.key());
+        let tree = self.inner.tree.clone();
+        // Reads every row that ended before as well.
+        let listing = tokio::task::spawn_blocking(move || {
+            let mut keys = Vec::new();
+            for value in tree.range(from..vec![kind::CONVERSATION + 1]).values() {
+                if keys.len() == limit {
+                    break;
+                }
+                let row: EndedRow = read(&value.map_err(broken)?)?;
+                if row.ended_at >= since {
+                    keys.push(ConversationKey { tenant: row.tenant_id, external_id: row.external_id });
+                }
             }
-            if keys.len() == limit {
-                break;
-            }
-        }
-        Ok(keys)
+            Ok(keys)
+        });
+        listing.await.map_err(|error| CatalogError(error.to_string()))?
     }
 
     async fn check(&self) -> Result<(), CatalogError> {
         self.inner.commit().await
     }
+}
+
+/// As much of a [`ConversationRow`] as a listing by time needs.
+#[derive(Deserialize)]
+struct EndedRow {
+    tenant_id: TenantId,
+    external_id: ContactId,
+    ended_at: Timestamp,
 }
 
 fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {
@@ -364,3 +378,6 @@ fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, CatalogError> {
 fn broken(error: sled::Error) -> CatalogError {
     CatalogError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
