@@ -5,3 +5,6 @@ pub mod nice;
 pub mod queue;
 pub mod quota;
 pub mod recording_store;
+
+#[cfg(test)]
+mod test_state;

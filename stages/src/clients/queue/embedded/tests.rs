@@ -1,57 +1,82 @@
 //! The embedded queue passes the door's suite, and keeps its own promises.
 
-use std::path::Path;
-
-use state::{State, StateOptions};
-use tempfile::TempDir;
-
 use super::*;
 use crate::clients::queue::conformance::{Subject, queue_checks};
+use crate::clients::test_state::TestState;
 
 struct Embedded {
-    dir: TempDir,
-    state: State,
+    state: TestState,
     queue: EmbeddedQueue,
 }
 
 impl Embedded {
-    fn open(dir: TempDir) -> Self {
-        let opened = State::open(dir.path(), StateOptions::default()).unwrap();
-        assert_eq!(opened.set_aside, None, "the state is not damaged");
-        let queue = EmbeddedQueue::open(opened.state.store(), Clock::system()).unwrap();
-        Self { dir, state: opened.state, queue }
+    fn open(state: TestState) -> Self {
+        let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
+        Self { state, queue }
     }
 }
 
 impl Subject for Embedded {
     async fn fresh() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
+        Self::open(TestState::new())
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::new(self.queue.clone())
     }
 
-    /// What the disk holds at this moment is what a killed process leaves behind.
     async fn crash(self) -> Self {
-        let left_behind = tempfile::tempdir().unwrap();
-        copy(self.dir.path(), left_behind.path());
-        drop(self.state);
-        Self::open(left_behind)
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
+        Self::open(self.state.crashed())
     }
 }
 
 queue_checks!(Embedded);
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_replaces_no_message() {
+    let state = TestState::new();
+    let begin: Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
+    for run in 0..3 {
+        // Every process begins at the same instant, and so gives out the same sequences.
+        let queue = EmbeddedQueue::open(state.state.store(), Clock::fixed(begin)).unwrap();
+        for number in 0..5 {
+            queue.publish(Lane::Live, Bytes::from(format!("{run}.{number}"))).await.unwrap();
+        }
+    }
+    let queue = EmbeddedQueue::open(state.state.store(), Clock::fixed(begin)).unwrap();
+    assert_eq!(queue.backlog().await.unwrap().live, 15);
+}
+
+#[tokio::test]
+async fn a_delay_ends_when_the_clock_says_so() {
+    let state = TestState::new();
+    let clock = Clock::fixed("2026-04-01T12:00:00Z".parse().unwrap());
+    let queue = EmbeddedQueue::open(state.state.store(), clock.clone()).unwrap();
+    queue.publish_delayed(Lane::Live, Bytes::from("later"), Duration::from_secs(60)).await.unwrap();
+    assert!(queue.inner.take().unwrap().is_err());
+    clock.advance(jiff::SignedDuration::from_millis(59_999));
+    assert_eq!(queue.inner.take().unwrap().unwrap_err(), Duration::from_millis(1));
+    clock.advance(jiff::SignedDuration::from_millis(1));
+    assert_eq!(queue.inner.take().unwrap().unwrap().1, "later");
+}
+
+#[tokio::test]
+async fn handing_back_on_purpose_does_not_count_towards_the_limit() {
+    let state = TestState::new();
+    let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
+    queue.publish(Lane::Live, Bytes::from("one")).await.unwrap();
+    let mut deliveries = queue.deliveries(1);
+    for _ in 0..3 * DELIVERY_LIMIT {
+        assert!(!deliveries.next().await.unwrap().unwrap().over_limit);
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_store_is_the_last_word() {
+    let state = TestState::new();
+    let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
+    let held = queue.clone();
+    state.state.store().close().await.unwrap();
+    assert!(held.publish(Lane::Live, Bytes::from("one")).await.is_err(), "never confirmed");
+    assert!(queue.check().await.is_err());
+}
