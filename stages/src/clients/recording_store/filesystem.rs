@@ -1,8 +1,10 @@
 //! Recordings as files: `{dir}/{object key}`, and `conversation.json` beside them.
 //!
-//! A file is written under `{dir}/.partial/`, synced, and renamed into place; the folder is synced after it. A
-//! crash leaves at most a file under `.partial`, which the next start removes.
+//! A file is written under `{dir}/.partial/`, synced, and renamed into place; its folders are synced after it. A
+//! crash leaves at most a file under `.partial`, which the next start removes. A file that is being written is
+//! locked, so that the start of one process spares what another one writes.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +30,8 @@ const PARTIAL: &str = ".partial";
 pub struct FilesystemStore {
     dir: PathBuf,
     name: String,
+    /// Tells the files of this process from those of others.
+    run: u64,
     next_partial: AtomicU64,
 }
 
@@ -36,7 +40,7 @@ impl FilesystemStore {
     pub async fn open(dir: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(dir.join(PARTIAL)).await?;
         let name = fs::canonicalize(dir).await?.display().to_string();
-        Ok(Self { dir: dir.to_owned(), name, next_partial: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), name, run: rand::random(), next_partial: AtomicU64::new(0) })
     }
 
     /// The folder.
@@ -44,25 +48,36 @@ impl FilesystemStore {
         &self.dir
     }
 
-    fn partial(&self) -> Partial {
+    /// Creates a file to write to. Both go with the future that is dropped: a file that was just being created is
+    /// removed by the thread that created it.
+    async fn partial(&self) -> std::io::Result<(fs::File, Partial)> {
         let number = self.next_partial.fetch_add(1, Ordering::Relaxed);
-        Partial { path: self.dir.join(PARTIAL).join(format!("{}-{number}", std::process::id())), kept: false }
+        // Process ids repeat, in containers at every start.
+        let name = format!("{:016x}-{number}", self.run);
+        let partial = Partial { path: self.dir.join(PARTIAL).join(name), kept: false };
+        let created = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::create_new(&partial.path)?;
+            file.lock()?;
+            Ok::<_, std::io::Error>((file, partial))
+        });
+        let (file, partial) = created.await.map_err(std::io::Error::other)??;
+        Ok((fs::File::from_std(file), partial))
     }
 
-    /// Syncs the finished file, moves it into place, and syncs every folder that the path made.
+    /// Syncs the finished file, moves it into place, and syncs the folders above it, whoever made them: another
+    /// put may have made one and not synced it yet.
     async fn publish(&self, file: fs::File, mut partial: Partial, key: &str) -> std::io::Result<()> {
         file.sync_all().await?;
-        drop(file);
         let target = self.dir.join(key);
         let folder = target.parent().unwrap_or(&self.dir);
-        let was_new = !fs::try_exists(folder).await?;
         fs::create_dir_all(folder).await?;
         fs::rename(&partial.path, &target).await?;
         partial.kept = true;
-        let topmost = if was_new { self.dir.as_path() } else { folder };
+        // Only now, since it holds the lock.
+        drop(file);
         for folder in folder.ancestors() {
             fs::File::open(folder).await?.sync_all().await?;
-            if folder == topmost {
+            if folder == self.dir {
                 break;
             }
         }
@@ -77,8 +92,7 @@ impl RecordingStore for FilesystemStore {
     }
 
     async fn put(&self, key: &ObjectKey, _content_type: &str, mut body: Body<'_>) -> Result<u64, StageError> {
-        let partial = self.partial();
-        let file = fs::File::create_new(&partial.path).await.map_err(|error| failed("create", &error))?;
+        let (file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
         let mut size = 0;
         while let Some(bytes) = body.next().await {
@@ -92,9 +106,9 @@ impl RecordingStore for FilesystemStore {
     }
 
     async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError> {
-        let partial = self.partial();
-        let mut file = fs::File::create_new(&partial.path).await.map_err(|error| failed("create", &error))?;
+        let (mut file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         file.write_all(description).await.map_err(|error| failed("write", &error))?;
+        file.flush().await.map_err(|error| failed("write", &error))?;
         let key = format!("{folder}/{DESCRIPTION}");
         self.publish(file, partial, &key).await.map_err(|error| failed("finish", &error))
     }
@@ -108,19 +122,42 @@ impl RecordingStore for FilesystemStore {
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {
-        let mut removed = 0;
-        let mut entries = fs::read_dir(self.dir.join(PARTIAL)).await.map_err(|error| failed("list", &error))?;
-        while let Some(entry) = entries.next_entry().await.map_err(|error| failed("list", &error))? {
-            fs::remove_file(entry.path()).await.map_err(|error| failed("remove", &error))?;
-            removed += 1;
-        }
-        Ok(removed)
+        let partial = self.dir.join(PARTIAL);
+        let swept = tokio::task::spawn_blocking(move || sweep(&partial));
+        swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| failed("sweep", &error))
     }
 
     async fn check(&self) -> Result<(), StageError> {
-        let partial = self.partial();
-        fs::write(&partial.path, b"check").await.map_err(|error| failed("write", &error))
+        let (mut file, _partial) = self.partial().await.map_err(|error| failed("create", &error))?;
+        file.write_all(b"check").await.map_err(|error| failed("write", &error))?;
+        file.flush().await.map_err(|error| failed("write", &error))
     }
+}
+
+/// Removes every file that nobody writes to.
+fn sweep(partial: &Path) -> std::io::Result<u64> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(partial)? {
+        let path = entry?.path();
+        let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        // For writing: a network file system grants the lock only then.
+        let file = match std::fs::File::options().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if gone(&error) => continue, // finished meanwhile
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => removed += 1,
+            Err(error) if gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
 }
 
 /// A file under `.partial`, removed unless it was moved into place.
@@ -143,3 +180,6 @@ impl Drop for Partial {
 fn failed(what: &str, error: &std::io::Error) -> StageError {
     StageError::transient(format!("recording store: cannot {what} a file: {error}"))
 }
+
+#[cfg(test)]
+mod tests;
