@@ -1,0 +1,324 @@
+//! What every recording store must do, whatever stands behind the door: one named check for each promise.
+//!
+//! An implementation writes a [`Subject`] and calls `recording_store_checks!(TheSubject);` in its tests, with
+//! attributes before the name where a server is needed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Body, RecordingStore};
+use crate::flow::{StageError, task};
+use crate::model::{ConversationKey, Extension, ObjectKey};
+
+/// A size at which no store takes a body in one piece.
+const LARGE: usize = 64 * 1024 * 1024;
+
+/// The most that a store may hold of a body: some parts in flight.
+const MOST_HELD: usize = 32 * 1024 * 1024;
+
+/// As large as the pieces in which a network delivers.
+const CHUNK: usize = 64 * 1024;
+
+const WAV: &str = "audio/wav";
+
+/// A recording store under test.
+pub(crate) trait Subject: Sized {
+    /// A store of its own, empty.
+    async fn fresh() -> Self;
+
+    /// The store.
+    fn store(&self) -> Arc<dyn RecordingStore>;
+
+    /// What lies under a key, read past the door.
+    async fn bytes(&self, key: &ObjectKey) -> Option<Vec<u8>>;
+
+    /// How many half-written objects take up room.
+    async fn half_written(&self) -> usize;
+
+    /// Leaves a half-written object as a process does that was killed.
+    async fn leave_half_written(&self);
+}
+
+/// Makes one test of each check.
+macro_rules! recording_store_checks {
+    ($(#[$attribute:meta])* $subject:ident) => {
+        $crate::clients::recording_store::conformance::recording_store_checks!(
+            @each [$(#[$attribute])*] $subject:
+            a_recording_is_stored_whole,
+            an_empty_recording_is_an_object,
+            a_key_written_again_is_replaced,
+            a_large_recording_streams_in_bounded_memory,
+            a_body_that_breaks_leaves_nothing,
+            a_broken_body_leaves_the_object_that_stood,
+            a_dropped_put_leaves_nothing,
+            an_object_appears_only_when_it_is_whole,
+            many_puts_of_one_key_leave_one_whole_object,
+            many_recordings_are_stored_side_by_side,
+            a_description_may_stand_beside,
+            what_a_crash_left_is_swept,
+            a_sweep_spares_what_is_being_written,
+            the_store_answers,
+        );
+    };
+    (@each $attributes:tt $subject:ident: $($check:ident,)*) => {
+        $($crate::clients::recording_store::conformance::recording_store_checks!(@one $attributes $subject $check);)*
+    };
+    (@one [$($attributes:tt)*] $subject:ident $check:ident) => {
+        $($attributes)*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $check() {
+            $crate::clients::recording_store::conformance::$check::<$subject>().await;
+        }
+    };
+}
+pub(crate) use recording_store_checks;
+
+pub(crate) fn key(id: u64, position: u32) -> ObjectKey {
+    let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: id.to_string().parse().unwrap() };
+    let started_at: Timestamp = "2026-04-01T16:34:25Z".parse().unwrap();
+    ObjectKey::new(&key, started_at, position, Extension::for_content_type(Some(WAV)))
+}
+
+/// Bytes that differ from place to place, so that a lost or doubled piece shows.
+fn content(seed: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|place| ((place / 251) ^ (place % 251) ^ seed) as u8).collect()
+}
+
+fn body(content: &[u8], chunk: usize) -> Body<'static> {
+    let chunks: Vec<_> = content.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    stream::iter(chunks).boxed()
+}
+
+/// A body that a check feeds as it goes.
+pub(crate) fn fed_body() -> (mpsc::Sender<Result<Bytes, StageError>>, Body<'static>) {
+    let (feed, chunks) = mpsc::channel(1);
+    (feed, ReceiverStream::new(chunks).boxed())
+}
+
+async fn assert_nothing<S: Subject>(subject: &S, key: &ObjectKey) {
+    assert_eq!(subject.store().size(key).await.unwrap(), None);
+    assert_eq!(subject.bytes(key).await, None);
+}
+
+pub(crate) async fn a_recording_is_stored_whole<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    assert!(!store.bucket().is_empty());
+    assert_nothing(&subject, &key(1, 0)).await;
+    for (position, (length, chunk)) in (0..).zip([(1, 1), (1000, 7), (CHUNK, CHUNK), (CHUNK * 5 + 3, CHUNK - 1)]) {
+        let content = content(position as usize, length);
+        let size = store.put(&key(1, position), WAV, body(&content, chunk)).await.unwrap();
+        assert_eq!(size, length as u64);
+        assert_eq!(store.size(&key(1, position)).await.unwrap(), Some(length as u64));
+        assert!(subject.bytes(&key(1, position)).await.unwrap() == content);
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn an_empty_recording_is_an_object<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    let bodies = [stream::empty().boxed(), stream::iter([Ok(Bytes::new()), Ok(Bytes::new())]).boxed()];
+    for (position, body) in (0..).zip(bodies) {
+        assert_eq!(store.put(&key(1, position), WAV, body).await.unwrap(), 0);
+        assert_eq!(store.size(&key(1, position)).await.unwrap(), Some(0));
+        assert_eq!(subject.bytes(&key(1, position)).await, Some(Vec::new()));
+    }
+}
+
+pub(crate) async fn a_key_written_again_is_replaced<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    for (seed, length) in [(1, 5000), (2, 100_000), (3, 0), (4, 10)] {
+        let content = content(seed, length);
+        store.put(&key(1, 0), WAV, body(&content, 999)).await.unwrap();
+        assert_eq!(store.size(&key(1, 0)).await.unwrap(), Some(length as u64));
+        assert!(subject.bytes(&key(1, 0)).await.unwrap() == content);
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
+    /// A piece that counts itself as long as anybody holds it.
+    struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_sub(self.0.len(), Ordering::SeqCst);
+        }
+    }
+
+    let subject = S::fresh().await;
+    let (held, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let piece = content(5, CHUNK);
+    let pieces = stream::iter(0..LARGE / CHUNK).map({
+        let (held, most, piece) = (held.clone(), most.clone(), piece.clone());
+        move |number| {
+            let mut piece = piece.clone();
+            piece[..8].copy_from_slice(&number.to_be_bytes());
+            let now = held.fetch_add(CHUNK, Ordering::SeqCst) + CHUNK;
+            most.fetch_max(now, Ordering::SeqCst);
+            Ok(Bytes::from_owner(Counted(piece, held.clone())))
+        }
+    });
+    let size = subject.store().put(&key(1, 0), WAV, pieces.boxed()).await.unwrap();
+    assert_eq!(size, LARGE as u64);
+    assert!(most.load(Ordering::SeqCst) <= MOST_HELD, "{} bytes were held", most.load(Ordering::SeqCst));
+    assert_eq!(held.load(Ordering::SeqCst), 0);
+    let stored = subject.bytes(&key(1, 0)).await.unwrap();
+    assert_eq!(stored.len(), LARGE);
+    for (number, stored) in stored.chunks(CHUNK).enumerate() {
+        assert!(stored[..8] == number.to_be_bytes() && stored[8..] == piece[8..], "piece {number}");
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
+    let subject = S::fresh().await;
+    let errors = [StageError::transient("cut"), StageError::permanent("gone"), StageError::NotReady { reason: "late" }];
+    for length in [0, 10, 12 * 1024 * 1024] {
+        for error in &errors {
+            let pieces = body(&content(1, length), CHUNK).chain(stream::iter([Err(error.clone())]));
+            let answer = subject.store().put(&key(1, 0), WAV, pieces.boxed()).await.unwrap_err();
+            assert_eq!(format!("{answer:?}"), format!("{error:?}"), "passed on as it is");
+            assert_nothing(&subject, &key(1, 0)).await;
+        }
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
+    let subject = S::fresh().await;
+    let whole = content(1, 5000);
+    subject.store().put(&key(1, 0), WAV, body(&whole, 100)).await.unwrap();
+    let broken = body(&content(2, 9000), 100).chain(stream::iter([Err(StageError::transient("cut"))]));
+    subject.store().put(&key(1, 0), WAV, broken.boxed()).await.unwrap_err();
+    assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole);
+}
+
+pub(crate) async fn a_dropped_put_leaves_nothing<S: Subject>() {
+    let subject = S::fresh().await;
+    for pieces in [0, 1, 200] {
+        let store = subject.store();
+        let (feed, body) = fed_body();
+        let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await });
+        for _ in 0..pieces {
+            feed.send(Ok(Bytes::from(vec![7; CHUNK]))).await.unwrap();
+        }
+        drop(putting);
+        feed.closed().await;
+        assert_nothing(&subject, &key(1, 0)).await;
+    }
+    subject.store().sweep().await.unwrap();
+    assert_eq!(subject.half_written().await, 0);
+    assert_nothing(&subject, &key(1, 0)).await;
+}
+
+pub(crate) async fn an_object_appears_only_when_it_is_whole<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    let (feed, body) = fed_body();
+    let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await.unwrap() });
+    for _ in 0..200 {
+        feed.send(Ok(Bytes::from(vec![7; CHUNK]))).await.unwrap();
+    }
+    assert_nothing(&subject, &key(1, 0)).await;
+    drop(feed);
+    assert_eq!(putting.await.unwrap(), 200 * CHUNK as u64);
+    assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
+}
+
+pub(crate) async fn many_puts_of_one_key_leave_one_whole_object<S: Subject>() {
+    let subject = S::fresh().await;
+    let puts = (1..=12).map(|seed| {
+        let store = subject.store();
+        task::spawn("put", async move {
+            let content = content(seed, 10_000 * seed);
+            store.put(&key(1, 0), WAV, body(&content, 4096)).await.unwrap()
+        })
+    });
+    for (seed, put) in (1..).zip(join_all(puts.collect::<Vec<_>>()).await) {
+        assert_eq!(put.unwrap(), 10_000 * seed);
+    }
+    let stored = subject.bytes(&key(1, 0)).await.unwrap();
+    assert!(stored == content(stored.len() / 10_000, stored.len()), "one of them, whole");
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn many_recordings_are_stored_side_by_side<S: Subject>() {
+    let subject = S::fresh().await;
+    let puts = (0..40).map(|number: usize| {
+        let store = subject.store();
+        task::spawn("put", async move {
+            let content = content(number, 5_000 + number);
+            let key = key(1 + number as u64 / 2, number as u32 % 2);
+            store.put(&key, WAV, body(&content, 512)).await.unwrap();
+        })
+    });
+    for put in join_all(puts.collect::<Vec<_>>()).await {
+        put.unwrap();
+    }
+    for number in 0..40_usize {
+        let stored = subject.bytes(&key(1 + number as u64 / 2, number as u32 % 2)).await.unwrap();
+        assert!(stored == content(number, 5_000 + number));
+    }
+}
+
+pub(crate) async fn a_description_may_stand_beside<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    store.describe(key(1, 0).folder(), b"{\"state\":\"no_recording\"}").await.unwrap();
+    let content = content(1, 100);
+    store.put(&key(1, 0), WAV, body(&content, 10)).await.unwrap();
+    store.describe(key(1, 0).folder(), b"{}").await.unwrap();
+    assert!(subject.bytes(&key(1, 0)).await.unwrap() == content, "the recording is not touched");
+    assert_eq!(store.size(&key(1, 1)).await.unwrap(), None);
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn what_a_crash_left_is_swept<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    store.put(&key(1, 0), WAV, body(&content(1, 100), 10)).await.unwrap();
+    subject.leave_half_written().await;
+    subject.leave_half_written().await;
+    assert_eq!(subject.half_written().await, 2);
+    assert_eq!(store.sweep().await.unwrap(), 2);
+    assert_eq!(subject.half_written().await, 0);
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    assert_eq!(store.size(&key(1, 0)).await.unwrap(), Some(100), "what is whole stays");
+}
+
+pub(crate) async fn a_sweep_spares_what_is_being_written<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    let (feed, body) = fed_body();
+    let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await });
+    for _ in 0..200 {
+        feed.send(Ok(Bytes::from(vec![7; CHUNK]))).await.unwrap();
+    }
+    assert_eq!(subject.store().sweep().await.unwrap(), 0);
+    drop(feed);
+    assert_eq!(putting.await.unwrap().unwrap(), 200 * CHUNK as u64);
+    assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
+}
+
+pub(crate) async fn the_store_answers<S: Subject>() {
+    let subject = S::fresh().await;
+    subject.store().check().await.unwrap();
+    assert_eq!(subject.half_written().await, 0);
+}
