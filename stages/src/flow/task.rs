@@ -14,7 +14,7 @@ pub fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
-    let future = future.instrument(tracing::info_span!("task", name));
+    let future = future.instrument(tracing::trace_span!("task", name));
     #[expect(clippy::disallowed_methods, reason = "the one place where tasks begin")]
     AbortOnDropHandle::new(tokio::spawn(future))
 }

@@ -159,6 +159,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_in_unknown_fields_do_not_drift() {
+        let body = MINIMAL.replace("\"schema\":1", "\"schema\":1,\"share\":8.96547e-298");
+        let event = ContactEvent::decode(body.as_bytes()).unwrap();
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
     fn a_bad_message_is_named_without_its_content() {
         for (body, expected) in [
             ("", "ends too early"),
