@@ -71,8 +71,7 @@ async fn measure(case: &Case, options: &Options, dir: &Path) -> anyhow::Result<(
     let agent = sim.group(1001)[0];
     let size = options.mib * 1024 * 1024;
     let spec = CallSpec { size: Some(size), break_first: u32::from(case.broken), ..CallSpec::new(agent) };
-    let calls: Vec<i64> =
-        (0..case.recordings).map(|_| sim.add_call(spec.clone()).contact_ids[0]).collect();
+    let calls: Vec<i64> = (0..case.recordings).map(|_| sim.add_call(spec.clone()).contact_ids[0]).collect();
     let mut seconds = 0.0_f64;
     for call in &calls {
         seconds = seconds.max(daemon.upload_seconds(&options.daemon, dir, *call).await?);
@@ -85,18 +84,26 @@ async fn measure(case: &Case, options: &Options, dir: &Path) -> anyhow::Result<(
         moved / seconds,
         idle / MIB,
         (peak - idle) / MIB,
-        if case.broken { format!(", fetched {:.2} times", sim.media_bytes() as f64 / MIB / moved) } else { String::new() }
+        if case.broken {
+            format!(", fetched {:.2} times", sim.media_bytes() as f64 / MIB / moved)
+        } else {
+            String::new()
+        }
     );
     daemon.stop()?;
     if case.recordings == 1 && !case.broken {
         let link = playback_link(&sim, calls[0]).await?;
         let rate = |seconds: f64| moved / seconds;
-        println!("{:<40} {:>8.0} MiB/s", "  peer: curl | tee file | sha256sum", rate(shell(&format!(
-            "curl -sS '{link}' | tee '{}' | sha256sum", dir.join("peer").display()
-        )).await?));
-        println!("{:<40} {:>8.0} MiB/s", "  plain download: curl to /dev/null", rate(shell(&format!(
-            "curl -sS -o /dev/null '{link}'"
-        )).await?));
+        println!(
+            "{:<40} {:>8.0} MiB/s",
+            "  peer: curl | tee file | sha256sum",
+            rate(shell(&format!("curl -sS '{link}' | tee '{}' | sha256sum", dir.join("peer").display())).await?)
+        );
+        println!(
+            "{:<40} {:>8.0} MiB/s",
+            "  plain download: curl to /dev/null",
+            rate(shell(&format!("curl -sS -o /dev/null '{link}'")).await?)
+        );
     }
     sim.shutdown().await;
     std::fs::remove_dir_all(dir)?;

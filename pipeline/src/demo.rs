@@ -52,11 +52,8 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
     eprintln!("simulated NICE at {}; {} calls end within {} s", sim.base_url(), options.calls, DAY.as_secs());
 
     let doors = doors::open(&config).await?;
-    let watched = Watched {
-        catalog: doors.catalog.clone(),
-        metrics: doors.metrics.clone(),
-        tenant: doors::tenant(&config)?,
-    };
+    let watched =
+        Watched { catalog: doors.catalog.clone(), metrics: doors.metrics.clone(), tenant: doors::tenant(&config)? };
     let nice = doors::nice(&config, &doors)?;
     let ending = stopping.child_token();
     let daemon = task::spawn("daemon", {
@@ -253,7 +250,10 @@ impl Report {
         if let Some(example) = &self.example {
             println!("play one     ffplay -autoexit {}", example.display());
         }
-        println!("look closer  NICE_KNOVVU_STATE__DIR={} NICE_KNOVVU_TENANT__ID={TENANT} nice-knovvu status", dir.display());
+        println!(
+            "look closer  NICE_KNOVVU_STATE__DIR={} NICE_KNOVVU_TENANT__ID={TENANT} nice-knovvu status",
+            dir.display()
+        );
         if stopped {
             return Ok(());
         }

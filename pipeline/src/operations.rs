@@ -164,7 +164,14 @@ impl Operations {
             (None, None) => "under_way",
         };
         let state = state.to_owned();
-        Ok(Trace { conversation_id: external_id, state, conversation: row.map(without_personal_data), dead_letter, processed, hops })
+        Ok(Trace {
+            conversation_id: external_id,
+            state,
+            conversation: row.map(without_personal_data),
+            dead_letter,
+            processed,
+            hops,
+        })
     }
 
     /// Every agent, former ones too.

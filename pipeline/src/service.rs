@@ -186,7 +186,7 @@ async fn webhook_receiver(
 }
 
 async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Failure::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address"))
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address")))
 }

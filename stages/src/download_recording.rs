@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, SegmentId};
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
-use crate::model::{Conversation, ContactId, RecordedConversation};
+use crate::model::{ContactId, Conversation, RecordedConversation};
 
 mod leg;
 

@@ -216,12 +216,14 @@ mod tests {
     #[test]
     fn the_rows_follow_the_group() {
         let now: jiff::Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
-        let group = vec![member(1, "ann", true), member(2, "bob", true), member(3, "cid", true), member(4, "dot", true)];
+        let group =
+            vec![member(1, "ann", true), member(2, "bob", true), member(3, "cid", true), member(4, "dot", true)];
         let (first, report) = compare(&[], group, now);
         assert_eq!((report.members, report.joined, first.len()), (4, 4, 4));
 
         let later: jiff::Timestamp = "2026-04-01T13:00:00Z".parse().unwrap();
-        let group = vec![member(1, "ann", true), member(2, "bea", true), member(3, "cid", false), member(5, "eve", true)];
+        let group =
+            vec![member(1, "ann", true), member(2, "bea", true), member(3, "cid", false), member(5, "eve", true)];
         let (changed, report) = compare(&first, group.clone(), later);
         assert_eq!(report, SyncReport { members: 3, joined: 1, left: 1, deactivated: 1, renamed: 1 });
         let left = changed.iter().find(|agent| agent.external_id.get() == 4).unwrap();

@@ -17,9 +17,7 @@ use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::RecordingStore;
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, crash};
-use crate::model::{
-    Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, StoredRecording,
-};
+use crate::model::{Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, StoredRecording};
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";

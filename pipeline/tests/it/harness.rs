@@ -145,11 +145,7 @@ impl Bed {
             if settled >= expected && waiting == 0 {
                 return;
             }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "not settled: {expected} expected, {status:#}\n{}",
-                tail(&self.log())
-            );
+            assert!(begun.elapsed() < PATIENCE, "not settled: {expected} expected, {status:#}\n{}", tail(&self.log()));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -39,10 +39,10 @@ impl Quota for LocalQuota {
         };
         let since = Instant::now();
         loop {
-            let permission = window.try_acquire().await.map_err(|error| NiceError::Quota {
-                what: format!("rate budget: {error}"),
-                retry_after: None,
-            })?;
+            let permission = window
+                .try_acquire()
+                .await
+                .map_err(|error| NiceError::Quota { what: format!("rate budget: {error}"), retry_after: None })?;
             match permission {
                 Permission::Granted => {
                     let waited = since.elapsed().as_secs_f64();

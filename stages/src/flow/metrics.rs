@@ -148,28 +148,22 @@ impl Metrics {
             ),
             token_renewals: page.counter("nice_token_renewals_total", "Tokens that were requested from NICE."),
             recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
-            recording_resumes: page.counter(
-                "recording_resumes_total",
-                "Downloads that broke and were resumed or begun again.",
-            ),
+            recording_resumes: page
+                .counter("recording_resumes_total", "Downloads that broke and were resumed or begun again."),
             dead_letters: page.counters("dead_letters_total", "Dead letters written, by stage.", &["stage"]),
             dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
             webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
             agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
-            agents_last_sync: page.float_gauge(
-                "agents_last_sync_timestamp_seconds",
-                "When the group was last read whole (Unix time).",
-            ),
+            agents_last_sync: page
+                .float_gauge("agents_last_sync_timestamp_seconds", "When the group was last read whole (Unix time)."),
             poll_watermark: page.float_gauge(
                 "poll_watermark_timestamp_seconds",
                 "Everything that NICE changed before this time is found and committed (Unix time).",
             ),
             processed_ids: page.gauge("processed_ids", "Ids in the processed-id log."),
             state_disk_bytes: page.gauge("state_disk_bytes", "Bytes of the local state on disk."),
-            state_set_aside: page.counter(
-                "state_set_aside_total",
-                "Stores that did not open and were set aside since the start.",
-            ),
+            state_set_aside: page
+                .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             registry: registry.clone(),
         };
         metrics.start_at_zero();

@@ -65,7 +65,8 @@ impl RetryPolicy {
     /// or from its discovery, whichever is later. A call that was old when it was found (a replay) is given up
     /// earlier: past its own deadline, after a look at every delay step. No call is given up at the first look.
     pub fn recording_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let is_past = |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
+        let is_past =
+            |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
         let seen_every_step = event.not_ready as usize >= self.not_ready_delays.len();
         event.not_ready >= 1
             && (is_past(event.ended_at.max(event.queued_at)) || (seen_every_step && is_past(event.ended_at)))

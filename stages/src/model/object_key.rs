@@ -61,14 +61,8 @@ impl ObjectKey {
     /// The key of the recording at `position` of a conversation that started at `started_at`.
     pub fn new(key: &ConversationKey, started_at: Timestamp, position: u32, extension: Extension) -> Self {
         let day = started_at.to_zoned(TimeZone::UTC).date();
-        let folder = format!(
-            "{}/{:04}/{:02}/{:02}/{}",
-            key.tenant,
-            day.year(),
-            day.month(),
-            day.day(),
-            key.external_id
-        );
+        let folder =
+            format!("{}/{:04}/{:02}/{:02}/{}", key.tenant, day.year(), day.month(), day.day(), key.external_id);
         Self { folder, position, extension }
     }
 

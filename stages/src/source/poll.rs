@@ -125,9 +125,9 @@ impl Poll {
                                     retry_after.unwrap_or_default()
                                 }
                                 NiceError::Refused { .. } => self.context.retry.error_delay_max.min(MAX_RETRY_AFTER),
-                                NiceError::NotReady { .. }
-                                | NiceError::Permanent { .. }
-                                | NiceError::LinkExpired => Duration::ZERO,
+                                NiceError::NotReady { .. } | NiceError::Permanent { .. } | NiceError::LinkExpired => {
+                                    Duration::ZERO
+                                }
                             };
                             let delay = delay.max(asked);
                             warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
@@ -200,8 +200,7 @@ impl Poll {
         seen: &mut HashSet<ContactId>,
         found: &mpsc::Sender<Found>,
     ) -> Result<Pass, PassError> {
-        let mut pass =
-            Pass { pages: 0, new_ids: 0, complete: false, newest: None, sorted: true, last_poll_time: None };
+        let mut pass = Pass { pages: 0, new_ids: 0, complete: false, newest: None, sorted: true, last_poll_time: None };
         let mut tally = Tally::new();
         let mut next: Option<NextLink> = None;
         let mut skip = 0;

@@ -122,9 +122,7 @@ impl IntoResponse for Refusal {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")]).into_response(),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, [("connection", "close")]).into_response(),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, [("connection", "close")]).into_response(),
-            Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECS)]).into_response()
-            }
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECS)]).into_response(),
         }
     }
 }

@@ -112,7 +112,14 @@ impl NiceClient {
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
         let media = Arc::new(MediaSource::new(settings.media_hosts.clone(), metrics, timeouts)?);
-        Ok(Self { inner: Arc::new(Inner { settings, api: Api { http, tokens, quota, never_taken: AtomicU32::new(0) }, discovery, media }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                api: Api { http, tokens, quota, never_taken: AtomicU32::new(0) },
+                discovery,
+                media,
+            }),
+        })
     }
 
     /// Reads the whole group, or fails: a short list is never an answer.

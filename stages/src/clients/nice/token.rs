@@ -101,7 +101,16 @@ impl Tokens {
             .map_err(|_| NiceError::transient("token: NICE issued one that no header can carry"))?;
         bearer.set_sensitive(true);
         let (fresh_for, valid_for) = lifetime(issued.expires_in_secs);
-        Ok(Fetched { value: Token { bearer, claims: issued.claims, taken: AtomicBool::new(false), counted: AtomicBool::new(false) }, fresh_for, valid_for })
+        Ok(Fetched {
+            value: Token {
+                bearer,
+                claims: issued.claims,
+                taken: AtomicBool::new(false),
+                counted: AtomicBool::new(false),
+            },
+            fresh_for,
+            valid_for,
+        })
     }
 
     async fn prepare(&self, http: &Http) -> Result<RequestBuilder, NiceError> {
