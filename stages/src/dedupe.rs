@@ -124,3 +124,6 @@ impl Settle for ClaimSettle {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,4 +7,4 @@ pub mod quota;
 pub mod recording_store;
 
 #[cfg(test)]
-mod test_state;
+pub(crate) mod test_state;

@@ -21,6 +21,8 @@ pub mod retry;
 pub mod serve;
 pub mod stage;
 pub mod task;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use clock::Clock;
 pub use delivery::{Delivery, Settle};

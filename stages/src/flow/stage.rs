@@ -281,3 +281,6 @@ async fn dead_letter(
     context.metrics.dead_letters.with_label_values(&[stage]).inc();
     settle_done(delivery, "dead letter", &context.metrics).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! One delivery for each conversation, whatever repeats and whatever dies.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::stream::{self, BoxStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::*;
+use crate::clients::queue::{EmbeddedQueue, Queue};
+use crate::enqueue::Enqueue;
+use crate::flow::testing::{TestFlow, event};
+use crate::flow::{Clock, FlowExt};
+use crate::model::{AgentId, Conversation, ConversationKey};
+
+/// The hot window of these tests.
+const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// How long nothing must come for a test to believe that nothing comes.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A dedupe that a test feeds, and the receipts that were settled.
+struct Subject {
+    flow: TestFlow,
+    feed: mpsc::Sender<Found>,
+    passed: BoxStream<'static, Delivery<ContactEvent>>,
+    settled: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Subject {
+    fn new() -> Self {
+        let flow = TestFlow::new(8);
+        let (feed, found) = mpsc::channel(64);
+        let processed = flow.state.state.processed().clone();
+        let passed = dedupe(ReceiverStream::new(found), processed, RETENTION, &flow.context).boxed();
+        Self { flow, feed, passed, settled: Arc::default() }
+    }
+
+    async fn find(&self, event: ContactEvent) {
+        let (settled, id) = (self.settled.clone(), event.conversation.get());
+        let receipt = Receipt::new(move || settled.lock().unwrap().push(id));
+        self.feed.send(Found { event, receipt }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Delivery<ContactEvent> {
+        let delivery = tokio::time::timeout(Duration::from_secs(60), self.passed.next()).await;
+        delivery.expect("a delivery").expect("the stream goes on")
+    }
+
+    async fn assert_quiet(&mut self) {
+        let more = tokio::time::timeout(QUIET, self.passed.next()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+
+    fn settled(&self) -> Vec<u64> {
+        self.settled.lock().unwrap().clone()
+    }
+}
+
+async fn save_row(flow: &TestFlow, event: &ContactEvent) {
+    let ended_at = event.ended_at.unwrap();
+    let conversation = Conversation {
+        event: event.clone(),
+        master: event.conversation,
+        agent: AgentId::from_number(7).unwrap(),
+        started_at: ended_at,
+        ended_at,
+        direction: None,
+        customer_number: None,
+        metadata: serde_json::json!({}),
+    };
+    flow.context.catalog.save_metadata(&conversation).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_passes_once() {
+    let mut subject = Subject::new();
+    subject.find(event(1)).await;
+    let delivery = subject.next().await;
+    assert_eq!((&delivery.item, &delivery.event), (&event(1), &event(1)));
+    assert!(subject.settled().is_empty());
+    delivery.ack().await.unwrap();
+    assert_eq!(subject.settled(), [1]);
+    subject.find(event(1)).await;
+    subject.assert_quiet().await;
+    assert_eq!(subject.settled(), [1, 1], "the source of the repeat is told at once");
+    assert_eq!((subject.flow.finished("dedupe", "ok"), subject.flow.finished("dedupe", "done")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_repeat_in_flight_is_settled_by_the_commit_of_the_first() {
+    let mut subject = Subject::new();
+    for _ in 0..3 {
+        subject.find(event(1)).await;
+    }
+    subject.find(event(2)).await;
+    let (first, other) = (subject.next().await, subject.next().await);
+    let (first, other) = if first.event == event(1) { (first, other) } else { (other, first) };
+    assert_eq!(other.event, event(2), "a repeat holds up nobody");
+    subject.assert_quiet().await;
+    assert!(subject.settled().is_empty(), "a repeat is not safe before the first is");
+    first.ack().await.unwrap();
+    subject.assert_quiet().await;
+    assert_eq!(subject.settled(), [1, 1, 1]);
+    drop(other);
+    assert_eq!(subject.settled(), [1, 1, 1], "a receipt is not settled by handing back");
+}
+
+#[tokio::test]
+async fn a_repeat_takes_the_place_of_a_first_one_that_was_handed_back() {
+    let mut subject = Subject::new();
+    for _ in 0..3 {
+        subject.find(event(1)).await;
+    }
+    for _ in 0..2 {
+        let delivery = subject.next().await;
+        subject.assert_quiet().await;
+        drop(delivery);
+    }
+    let third = subject.next().await;
+    assert!(subject.settled().is_empty());
+    third.ack().await.unwrap();
+    assert_eq!(subject.settled(), [1]);
+    subject.assert_quiet().await;
+}
+
+#[tokio::test]
+async fn a_deferred_event_is_left_to_its_source() {
+    let mut subject = Subject::new();
+    subject.find(event(1)).await;
+    subject.next().await.defer(false, Duration::from_secs(3600)).await.unwrap();
+    assert!(subject.settled().is_empty());
+    subject.find(event(1)).await;
+    subject.next().await.ack().await.unwrap();
+    assert_eq!(subject.settled(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_is_settled_only_once_the_claim_survives_a_crash() {
+    let TestFlow { state, context } = TestFlow::new(8);
+    let processed = state.state.processed().clone();
+    let digest = event(1).key().digest();
+    let survived = Arc::new(Mutex::new(None));
+    let receipt = Receipt::new({
+        let survived = survived.clone();
+        move || *survived.lock().unwrap() = Some(state.crashed().state.processed().contains(&digest))
+    });
+    let found = stream::iter([Found { event: event(1), receipt }]);
+    let mut passed = dedupe(found, processed, RETENTION, &context).boxed();
+    let delivery = passed.next().await.unwrap();
+    assert_eq!(*survived.lock().unwrap(), None);
+    delivery.ack().await.unwrap();
+    assert_eq!(*survived.lock().unwrap(), Some(true));
+}
+
+#[tokio::test]
+async fn a_claim_that_was_not_committed_dies_with_the_process() {
+    let mut subject = Subject::new();
+    subject.find(event(1)).await;
+    let held = subject.next().await;
+    subject.flow.state.state.store().commit().await.unwrap();
+    let crashed = subject.flow.state.crashed();
+    assert!(!crashed.state.processed().contains(&event(1).key().digest()));
+    drop(held);
+}
+
+#[tokio::test]
+async fn beyond_the_hot_window_the_catalog_decides() {
+    let mut subject = Subject::new();
+    let old = |id| ContactEvent { ended_at: Some("2026-03-20T12:00:00Z".parse().unwrap()), ..event(id) };
+    save_row(&subject.flow, &old(1)).await;
+    subject.find(old(1)).await;
+    subject.assert_quiet().await;
+    assert_eq!(subject.settled(), [1], "a row stands");
+    subject.find(old(2)).await;
+    assert_eq!(subject.next().await.event, old(2), "no row stands");
+    // Within the window the log decides; who asks for a replay of a row wants it.
+    save_row(&subject.flow, &event(3)).await;
+    subject.find(event(3)).await;
+    assert_eq!(subject.next().await.event, event(3));
+    // Without an end nobody can tell; the consumer will.
+    let endless = ContactEvent { ended_at: None, ..event(4) };
+    subject.find(endless.clone()).await;
+    assert_eq!(subject.next().await.event, endless);
+}
+
+#[tokio::test]
+async fn a_store_that_failed_settles_nothing() {
+    let mut subject = Subject::new();
+    subject.find(event(1)).await;
+    let delivery = subject.next().await;
+    subject.flow.state.state.store().close().await.unwrap();
+    assert!(delivery.ack().await.is_err());
+    assert!(subject.settled().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_repeats_each_conversation_is_queued_once() {
+    const CONVERSATIONS: u64 = 300;
+    let flow = TestFlow::new(8);
+    let queue = EmbeddedQueue::open(flow.state.state.store(), Clock::system()).unwrap();
+    let settled = Arc::new(AtomicUsize::new(0));
+    let found = stream::iter((0..5 * CONVERSATIONS).map({
+        let settled = settled.clone();
+        // Repeats come close together and far apart.
+        move |number| {
+            let settled = settled.clone();
+            let receipt = Receipt::new(move || {
+                settled.fetch_add(1, Ordering::SeqCst);
+            });
+            Found { event: event(1 + number * number % CONVERSATIONS), receipt }
+        }
+    }));
+    let stage = Enqueue { queue: Arc::new(queue.clone()), clock: flow.context.clock.clone() };
+    let processed = flow.state.state.processed().clone();
+    dedupe(found, processed.clone(), RETENTION, &flow.context).insist(stage, &flow.context).settle(&flow.context).await;
+    let distinct: std::collections::BTreeSet<_> =
+        (0..5 * CONVERSATIONS).map(|number| 1 + number * number % CONVERSATIONS).collect();
+    assert_eq!(settled.load(Ordering::SeqCst) as u64, 5 * CONVERSATIONS);
+    assert_eq!(queue.backlog().await.unwrap().live as usize, distinct.len());
+    assert_eq!((processed.len(), processed.in_flight()), (distinct.len(), 0));
+    let crashed = flow.state.crashed();
+    assert!(distinct.iter().all(|id| {
+        let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: id.to_string().parse().unwrap() };
+        crashed.state.processed().contains(&key.digest())
+    }));
+}
