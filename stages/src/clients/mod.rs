@@ -8,3 +8,5 @@ pub mod recording_store;
 
 #[cfg(test)]
 pub(crate) mod test_state;
+#[cfg(test)]
+mod test_kill;
