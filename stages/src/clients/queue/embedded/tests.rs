@@ -72,11 +72,11 @@ async fn handing_back_on_purpose_does_not_count_towards_the_limit() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_store_is_the_last_word() {
+async fn a_publish_that_cannot_be_made_durable_is_not_confirmed() {
     let state = TestState::new();
     let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
     let held = queue.clone();
     state.state.store().close().await.unwrap();
-    assert!(held.publish(Lane::Live, Bytes::from("one")).await.is_err(), "never confirmed");
+    assert!(held.publish(Lane::Live, Bytes::from("one")).await.is_err(), "not confirmed");
     assert!(queue.check().await.is_err());
 }
