@@ -85,7 +85,7 @@ async fn measure(case: &Case, options: &Options, dir: &Path) -> anyhow::Result<(
         idle / MIB,
         (peak - idle) / MIB,
         if case.broken {
-            format!(", fetched {:.2} times", sim.media_bytes() as f64 / MIB / moved)
+            format!(", asked for {:.2} times, the cut withheld 0.50", sim.media_bytes() as f64 / MIB / moved)
         } else {
             String::new()
         }

@@ -1,5 +1,7 @@
 //! The daemon as a process, against a simulated NICE, judged by an oracle that reads what lies on disk.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, helpers of tests too")]
+
 mod harness;
 mod oracle;
 

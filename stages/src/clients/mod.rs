@@ -7,6 +7,6 @@ pub mod quota;
 pub mod recording_store;
 
 #[cfg(test)]
-pub(crate) mod test_state;
-#[cfg(test)]
 mod test_kill;
+#[cfg(test)]
+pub(crate) mod test_state;

@@ -208,6 +208,7 @@ async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Fou
     loop {
         if handed_back.swap(false, Ordering::SeqCst) {
             after = None;
+            tokio::time::sleep(context.retry.error_delay_min).await;
         }
         let batch = match inbox.next(after, BATCH) {
             Ok(batch) => batch,
@@ -237,7 +238,11 @@ async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Fou
                     let letter = DeadLetter::of_body(&body, None, "source", &reason, context.clock.now());
                     match context.catalog.add_dead_letter(letter).await {
                         Ok(()) => remove(&inbox, id),
-                        Err(error) => warn!(%error, "dead letter not written, the event stays in the inbox"),
+                        Err(error) => {
+                            warn!(%error, "dead letter not written, the event stays in the inbox");
+                            handed_back.store(true, Ordering::SeqCst);
+                            tokio::time::sleep(context.retry.error_delay_min).await;
+                        }
                     }
                 }
             }
