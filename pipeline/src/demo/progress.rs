@@ -68,7 +68,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         for line in self.stages.iter().chain([&self.calls]) {
-            line.finish();
+            line.abandon();
         }
     }
 }
