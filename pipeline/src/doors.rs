@@ -1,6 +1,6 @@
 //! Opens what the settings chose behind each door, once, for every command.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -50,9 +50,7 @@ pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
 
 /// Opens everything that the settings chose.
 pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
-    let RecordingsConfig::Filesystem { dir } = embedded_only(config)? else {
-        return Err(not_built("[recordings]", "s3", "filesystem"));
-    };
+    let dir = built_in(config)?;
     let metrics = Metrics::new();
     let clock = Clock::system();
     let opened = open_state(config).await?;
@@ -85,8 +83,8 @@ pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
     })
 }
 
-/// Refuses the kinds that this executable was built without.
-fn embedded_only(config: &Config) -> Result<RecordingsConfig, Failure> {
+/// Where the recordings lie; refuses the kinds that this executable was built without. Touches nothing.
+pub(crate) fn built_in(config: &Config) -> Result<PathBuf, Failure> {
     if config.events.agent_sessions {
         return Err(Failure::usage(
             "[events] agent_sessions: this executable does not listen to agent sessions; set it to false, \
@@ -102,7 +100,10 @@ fn embedded_only(config: &Config) -> Result<RecordingsConfig, Failure> {
         Some(CatalogConfig::Embedded) => {}
         Some(CatalogConfig::Postgres { .. }) | None => return Err(not_built("[catalog]", "postgres", "embedded")),
     }
-    config.recordings.clone().ok_or_else(|| not_built("[recordings]", "s3", "filesystem"))
+    match &config.recordings {
+        Some(RecordingsConfig::Filesystem { dir }) => Ok(dir.clone()),
+        Some(RecordingsConfig::S3 { .. }) | None => Err(not_built("[recordings]", "s3", "filesystem")),
+    }
 }
 
 fn not_built(section: &str, kind: &str, instead: &str) -> Failure {
@@ -236,6 +237,6 @@ pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
 }
 
 /// Where a running daemon of this state tells its address and token.
-pub(crate) fn admin_file(state_dir: &Path) -> std::path::PathBuf {
+pub(crate) fn admin_file(state_dir: &Path) -> PathBuf {
     state_dir.join("admin.json")
 }

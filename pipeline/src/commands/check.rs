@@ -5,9 +5,12 @@ use std::future::Future;
 use crate::config::Config;
 use crate::doors;
 use crate::failure::Failure;
+use crate::telemetry;
 
 /// Exit code 3 when one of the systems does not answer as it must.
 pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Failure> {
+    telemetry::start(&config.log)?;
+    doors::built_in(&config)?;
     if show_settings {
         println!("{}", config.to_redacted_toml());
     }
