@@ -1,1 +1,468 @@
-//! bad_settings
+//! Settings that are wrong: one clear line and exit code 2 before anything is touched; or, where only the attempt
+//! can tell, exit code 1.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::harness::{Ended, executable};
+
+/// Settings that would do, as lines of sections; a case replaces or adds lines.
+const LEAST: &[(&str, &str)] = &[
+    ("tenant.id", "\"acme\""),
+    ("nice.auth_flow", "\"access_key\""),
+    ("nice.access_key_id", "\"key\""),
+    ("nice.access_key_secret", "\"canary-access-key-secret\""),
+    ("nice.group", "\"Knovvu\""),
+    ("state.dir", "\"data\""),
+];
+
+/// One way to be wrong.
+struct Case {
+    name: &'static str,
+    /// Lines that are added, or stand instead; an empty one takes the line away.
+    lines: &'static [(&'static str, &'static str)],
+    environment: &'static [(&'static str, &'static str)],
+    /// What one line of stderr must hold.
+    says: &'static [&'static str],
+}
+
+const fn case(
+    name: &'static str,
+    lines: &'static [(&'static str, &'static str)],
+    environment: &'static [(&'static str, &'static str)],
+    says: &'static [&'static str],
+) -> Case {
+    Case { name, lines, environment, says }
+}
+
+const CASES: &[Case] = &[
+    case("unknown key in the file", &[("events.pol_interval", "\"15s\"")], &[], &["pol_interval", "poll_interval"]),
+    case("unknown section in the file", &[("event.poll", "true")], &[], &["event", "events"]),
+    case("key in another case", &[("events.Poll", "true")], &[], &["Poll", "poll"]),
+    case(
+        "unknown key in the environment",
+        &[],
+        &[("NICE_KNOVVU_EVENTS__POL_INTERVAL", "15s")],
+        &["NICE_KNOVVU_EVENTS__POL_INTERVAL", "NICE_KNOVVU_EVENTS__POLL_INTERVAL"],
+    ),
+    case(
+        "one underscore too few in the environment",
+        &[],
+        &[("NICE_KNOVVU_NICE_GROUP", "x")],
+        &["NICE_KNOVVU_NICE_GROUP", "NICE_KNOVVU_NICE__GROUP"],
+    ),
+    case("wrong type", &[("events.poll", "\"yes\"")], &[], &["poll", "true or false"]),
+    case(
+        "wrong type in the environment",
+        &[],
+        &[("NICE_KNOVVU_EVENTS__POLL", "ja")],
+        &["EVENTS__POLL", "true or false"],
+    ),
+    case("bare-number duration", &[("agents.sync_interval", "600")], &[], &["sync_interval", "600", "unit", "\"10m\""]),
+    case(
+        "bare-number duration in the environment",
+        &[],
+        &[("NICE_KNOVVU_FLOW__GRACE", "30")],
+        &["NICE_KNOVVU_FLOW__GRACE", "30", "unit"],
+    ),
+    case("negative duration", &[("flow.grace", "\"-5s\"")], &[], &["grace", "-5s"]),
+    case("interval of zero", &[("events.poll_interval", "\"0s\"")], &[], &["poll_interval", "0s"]),
+    case("rate without a window", &[("limits.media_playback", "\"150\"")], &[], &["media_playback", "150/5m"]),
+    case("share above one", &[("limits.live_reserve", "1.5")], &[], &["live_reserve", "0 to 1"]),
+    case("concurrency of zero", &[("consumer.concurrency", "0")], &[], &["concurrency", "1 to 1024"]),
+    case(
+        "missing secret",
+        &[("nice.access_key_secret", "")],
+        &[],
+        &["access_key_secret", "missing", "access_key_secret_file", "NICE_KNOVVU_NICE__ACCESS_KEY_SECRET"],
+    ),
+    case("missing tenant", &[("tenant.id", "")], &[], &["[tenant] id", "missing", "NICE_KNOVVU_TENANT__ID"]),
+    case(
+        "webhook without a token",
+        &[("events.webhook", "true")],
+        &[],
+        &["webhook_token", "missing", "[events] webhook = true"],
+    ),
+    case(
+        "oauth without a client",
+        &[("nice.auth_flow", "\"oauth\""), ("nice.client_secret", "\"canary-client-secret\"")],
+        &[],
+        &["client_id", "missing", "auth_flow = \"oauth\""],
+    ),
+    case(
+        "absent secret file",
+        &[("nice.access_key_secret", ""), ("nice.access_key_secret_file", "\"nowhere/canary-path\"")],
+        &[],
+        &["access_key_secret_file", "does not exist"],
+    ),
+    case(
+        "secret file that is a directory",
+        &[("nice.access_key_secret", ""), ("nice.access_key_secret_file", "\".\"")],
+        &[],
+        &["access_key_secret_file", "cannot be"],
+    ),
+    case(
+        "empty secret file",
+        &[("nice.access_key_secret", ""), ("nice.access_key_secret_file", "\"/dev/null\"")],
+        &[],
+        &["access_key_secret_file", "empty"],
+    ),
+    case(
+        "endless secret file",
+        &[("nice.access_key_secret", ""), ("nice.access_key_secret_file", "\"/dev/zero\"")],
+        &[],
+        &["access_key_secret_file", "larger"],
+    ),
+    case(
+        "value and file both",
+        &[("nice.access_key_secret_file", "\"secret\"")],
+        &[],
+        &["access_key_secret", "both", "remove one"],
+    ),
+    case("unknown word", &[("nice.group_kind", "\"acdgroup\"")], &[], &["group_kind", "acdgroup", "acd_group"]),
+    case("unknown kind of queue", &[("queue.kind", "\"kafka\"")], &[], &["kind", "kafka", "embedded"]),
+    case(
+        "http to a host that is not this one",
+        &[("nice.issuer", "\"http://cxone.niceincontact.com\"")],
+        &[],
+        &["issuer", "plain http", "https"],
+    ),
+    case(
+        "http to a host that begins as this one",
+        &[("nice.acd_url", "\"http://127.0.0.1.evil.example\"")],
+        &[],
+        &["acd_url", "https"],
+    ),
+    case(
+        "this machine in a disguise",
+        &[("nice.acd_url", "\"http://[::ffff:127.0.0.1]:9\"")],
+        &[],
+        &["acd_url", "https"],
+    ),
+    case(
+        "password in an address",
+        &[("nice.auth_url", "\"https://u:canary-password@x.example\"")],
+        &[],
+        &["auth_url", "password"],
+    ),
+    case(
+        "media host with a scheme",
+        &[("nice.media_hosts", "[\"https://a.example\"]")],
+        &[],
+        &["media_hosts", "https://a.example", "host"],
+    ),
+    case("every host a media host", &[("nice.media_hosts", "[\"*\"]")], &[], &["media_hosts", "every host"]),
+    case("no media host", &[("nice.media_hosts", "[]")], &[], &["media_hosts", "empty"]),
+    case(
+        "media host on this machine without its port",
+        &[("nice.media_hosts", "[\"localhost\"]")],
+        &[],
+        &["media_hosts", "port"],
+    ),
+    case("media hosts as one text", &[("nice.media_hosts", "\"a.example\"")], &[], &["media_hosts", "list"]),
+    case("tenant with a path in it", &[("tenant.id", "\"../x\"")], &[], &["id", "letters, digits"]),
+    case("listen without a port", &[("admin.listen", "\"127.0.0.1\"")], &[], &["listen", "port"]),
+    case("no such time zone", &[("reconciliation.timezone", "\"Mars/Base\"")], &[], &["timezone", "Mars/Base"]),
+    case("no such time of day", &[("reconciliation.at", "\"25:00\"")], &[], &["at", "25:00"]),
+    case(
+        "queue of a build with RabbitMQ",
+        &[("queue.kind", "\"rabbitmq\""), ("queue.url", "\"amqp://u:canary-password@h\"")],
+        &[],
+        &["[queue] kind", "rabbitmq", "embedded"],
+    ),
+    case("RabbitMQ without its address", &[("queue.kind", "\"rabbitmq\"")], &[], &["[queue] url", "missing"]),
+    case(
+        "queue of a build with Fluvio",
+        &[("queue.kind", "\"fluvio\""), ("queue.url", "\"h:9003\"")],
+        &[],
+        &["[queue] kind", "fluvio", "embedded"],
+    ),
+    case(
+        "catalog of a build with PostgreSQL",
+        &[
+            ("catalog.kind", "\"postgres\""),
+            ("catalog.url", "\"postgres://u:canary-password@h/d\""),
+            ("catalog.seal_key", "\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\""),
+        ],
+        &[],
+        &["[catalog] kind", "postgres", "embedded"],
+    ),
+    case(
+        "store of a build with S3",
+        &[
+            ("recordings.kind", "\"s3\""),
+            ("recordings.endpoint", "\"https://s3.example\""),
+            ("recordings.bucket", "\"calls\""),
+            ("recordings.access_key_id", "\"k\""),
+            ("recordings.secret_access_key", "\"canary-s3-secret\""),
+        ],
+        &[],
+        &["[recordings] kind", "s3", "filesystem"],
+    ),
+    case("seal key that is no hex", &[("catalog.seal_key", "\"canary-seal-key\"")], &[], &["seal_key", "64 hex"]),
+    case("agent sessions", &[("events.agent_sessions", "true")], &[], &["agent_sessions", "false", "poll"]),
+    case("bad log filter", &[("log.filter", "\"info,stages=loud\"")], &[], &["[log] filter", "info,stages=debug"]),
+    case("bad log format", &[("log.format", "\"xml\"")], &[], &["format", "text", "json"]),
+];
+
+/// A directory in which the executable runs, a port that is taken, and a NICE that nobody may call.
+struct Place {
+    dir: tempfile::TempDir,
+    taken: TcpListener,
+    nice: TcpListener,
+}
+
+impl Place {
+    fn new() -> Self {
+        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = Self { dir: tempfile::tempdir().unwrap(), taken: listener(), nice: listener() };
+        std::fs::write(place.dir.path().join("secret"), "canary-of-a-file\n").unwrap();
+        place.nice.set_nonblocking(true).unwrap();
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The settings file with these lines.
+    fn text(&self, lines: &[(&str, &str)]) -> String {
+        let listen = format!("\"{}\"", self.taken.local_addr().unwrap());
+        let nice = format!("\"http://{}\"", self.nice.local_addr().unwrap());
+        let mut all: Vec<(&str, &str)> = LEAST.to_vec();
+        all.extend([("admin.listen", listen.as_str()), ("events.webhook_listen", listen.as_str())]);
+        all.extend(["nice.issuer", "nice.acd_url", "nice.facade_url", "nice.auth_url"].map(|key| (key, nice.as_str())));
+        for (key, value) in lines {
+            all.retain(|(known, _)| known != key);
+            if !value.is_empty() {
+                all.push((key, value));
+            }
+        }
+        // Dotted keys: every line stands for itself, whatever its section.
+        all.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+    }
+
+    fn run(&self, text: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+        std::fs::write(self.path().join("nice-knovvu.toml"), text).unwrap();
+        let mut command = executable(arguments);
+        command.current_dir(self.path()).envs(environment.iter().copied());
+        Ended::of(command)
+    }
+
+    /// Nothing was made, opened or called.
+    fn untouched(&self, what: &str) {
+        let mut names: Vec<_> =
+            std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["nice-knovvu.toml", "secret"], "{what}: something was written");
+        assert!(self.nice.accept().is_err(), "{what}: NICE was called");
+    }
+}
+
+/// Exit code 2, one line on stderr that says all of it, nothing on stdout, no secret.
+fn is_refused(ended: &Ended, says: &[&str], what: &str) {
+    assert_eq!(ended.code, Some(2), "{what}: {ended:?}");
+    assert_eq!(ended.stdout, "", "{what}");
+    assert!(!ended.stderr.contains("canary"), "{what} tells a secret: {}", ended.stderr);
+    let line = ended.stderr.lines().find(|line| says.iter().all(|text| line.contains(text)));
+    assert!(line.is_some(), "{what}: no line says {says:?}:\n{}", ended.stderr);
+}
+
+#[test]
+fn a_mistake_is_named_with_its_remedy_and_nothing_is_touched() {
+    let place = Place::new();
+    for case in CASES {
+        let text = place.text(case.lines);
+        for command in ["run", "check"] {
+            let what = format!("{}, {command}", case.name);
+            let ended = place.run(&text, &[command], case.environment);
+            is_refused(&ended, case.says, &what);
+            assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{what}: one line: {}", ended.stderr);
+            place.untouched(&what);
+        }
+    }
+}
+
+#[test]
+fn an_odd_media_host_is_refused_before_anything_is_touched_or_taken() {
+    let place = Place::new();
+    for host in [
+        "0.0.0.0:80",
+        "0.0.0.0",
+        "[::]:80",
+        "[::1]",
+        "[::1]:80",
+        "127.1:80",
+        "0x7f.1:80",
+        "2130706433:80",
+        "a-.example",
+        "a..example",
+        "a.example.",
+        ".example",
+        "*.com",
+        "*.a-.example",
+        "*.a_b.example",
+        "a_b.example",
+        "*.*.example",
+        "a.example:0",
+        "a.example:65536",
+        "a.example:",
+        "xn--.example",
+        "xn--a.example",
+        "-a.example",
+        "1.2.3.4.5",
+        "a b",
+        "u@a.example",
+        "%61.example",
+        "é.example",
+        "a.localhost",
+        "a.localhost:80",
+        "169.254.169.254",
+        "[fe80::1%251]:80",
+        "1.2.3",
+        "*.1.2.3.4",
+        "a.1",
+        "[::ffff:127.0.0.1]:80",
+        "LOCALHOST:80",
+        "a\\b",
+        "",
+    ] {
+        let quoted = format!("['{host}']");
+        // A NICE that hangs up at once: nothing listens on this port.
+        let nobody = "\"http://127.0.0.1:1\"";
+        let text = place.text(&[("nice.media_hosts", &quoted), ("nice.issuer", nobody), ("nice.auth_url", nobody)]);
+        let ended = place.run(&text, &["check"], &[]);
+        if ended.code == Some(2) {
+            is_refused(&ended, &["media_hosts"], host);
+        } else {
+            // The settings are good, and it is NICE that does not answer.
+            assert_eq!(ended.code, Some(3), "{host}: {ended:?}");
+            std::fs::remove_dir_all(place.path().join("data")).unwrap();
+        }
+        place.untouched(host);
+    }
+}
+
+#[test]
+fn a_listing_refuses_the_same_mistakes() {
+    let place = Place::new();
+    for (lines, says) in [
+        (&[("events.pol", "true")], "poll"),
+        (&[("log.filter", "\"info,stages=loud\"")], "[log] filter"),
+        (&[("catalog.kind", "\"mysql\"")], "kind"),
+    ] {
+        for arguments in [&["status"][..], &["trace", "1"], &["dead-letters", "list"], &["agents", "list"]] {
+            let what = format!("{lines:?}, {arguments:?}");
+            is_refused(&place.run(&place.text(lines), arguments, &[]), &[says], &what);
+            place.untouched(&what);
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once_in_the_order_of_the_file() {
+    let place = Place::new();
+    let text = "[events]\npoll = 1\nwebhok = true\n[flow]\ngrace = 30\n";
+    let ended = place.run(text, &["run"], &[("NICE_KNOVVU_LOG__FORMAT", "xml")]);
+    assert_eq!(ended.code, Some(2));
+    let at = |text: &str| ended.stderr.find(text).unwrap_or_else(|| panic!("{text} is not named: {}", ended.stderr));
+    assert!(at("poll") < at("webhok") && at("webhok") < at("grace") && at("grace") < at("LOG__FORMAT"));
+    assert!(at("LOG__FORMAT") < at("[tenant] id"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let place = Place::new();
+    let good = place.text(&[]);
+    for (arguments, says) in [
+        (&["run", "--config", "nowhere.toml"][..], &["nowhere.toml", "does not exist"][..]),
+        (&["status", "--config", "nowhere.toml"], &["nowhere.toml", "does not exist"]),
+        (&["run", "--config", "."], &["cannot be read"]),
+        (&["run", "--config", "/dev/zero"], &["/dev/zero", "larger"]),
+    ] {
+        is_refused(&place.run(&good, arguments, &[]), says, &format!("{arguments:?}"));
+        place.untouched("a file that cannot be read");
+    }
+    let ended = place.run(&good, &["run"], &[("NICE_KNOVVU_CONFIG", "elsewhere.toml")]);
+    is_refused(&ended, &["elsewhere.toml"], "NICE_KNOVVU_CONFIG");
+    for text in
+        ["[events\npoll = true", "poll", "[nice]\naccess_key_secret = \"canary-unclosed", "a = 1\na = 2", "\u{0}"]
+    {
+        let ended = place.run(text, &["run"], &[]);
+        is_refused(&ended, &["nice-knovvu.toml"], &format!("{text:?}"));
+        place.untouched(text);
+    }
+}
+
+#[test]
+fn a_service_alone_is_refused_on_the_embedded_queue() {
+    let place = Place::new();
+    for command in ["producer", "consumer"] {
+        is_refused(&place.run(&place.text(&[]), &[command], &[]), &["[queue] kind", "nice-knovvu run"], command);
+        place.untouched(command);
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let place = Place::new();
+    let address = place.taken.local_addr().unwrap().to_string();
+    let ended = place.run(&place.text(&[]), &["run"], &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = ended.stderr.lines().last().unwrap();
+    assert!(line.contains("[admin] listen") && line.contains(&address), "{line}");
+    let webhook =
+        [("admin.listen", "\"127.0.0.1:0\""), ("events.webhook", "true"), ("events.webhook_token", "\"canary\"")];
+    let ended = place.run(&place.text(&webhook), &["run"], &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = ended.stderr.lines().last().unwrap();
+    assert!(line.contains("[events] webhook_listen") && line.contains(&address), "{line}");
+    assert!(!place.path().join("data/admin.json").exists(), "the address of a daemon that is gone");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let place = Place::new();
+    // Below a file, and in a place where not even root can make one.
+    for dir in ["secret/data", "/proc/nice-knovvu"] {
+        for arguments in [&["run"][..], &["status"], &["check"]] {
+            let quoted = format!("\"{dir}\"");
+            let ended = place.run(&place.text(&[("state.dir", &quoted)]), arguments, &[]);
+            assert_eq!(ended.code, Some(1), "{dir} {arguments:?}: {ended:?}");
+            let line = ended.stderr.lines().last().unwrap_or_default();
+            assert!(line.contains(dir), "{arguments:?}: {line}");
+            assert!(!line.contains("panicked"), "{line}");
+        }
+        let quoted = format!("\"{dir}\"");
+        let ended = place.run(&place.text(&[("recordings.dir", &quoted)]), &["run"], &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let line = ended.stderr.lines().last().unwrap_or_default();
+        assert!(line.contains("[recordings] dir") && line.contains(dir), "{line}");
+    }
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_refused_with_exit_code_2() {
+    let place = Place::new();
+    let good = place.text(&[]);
+    for arguments in [
+        &[][..],
+        &["rn"],
+        &["run", "--confg", "x"],
+        &["trace"],
+        &["trace", "../x"],
+        &["trace", "0"],
+        &["trace", "12345678901234567890"],
+        &["dead-letters", "replay"],
+        &["dead-letters", "replay", "1", "--all"],
+        &["dead-letters", "show", "one"],
+        &["dead-letters", "drop", "-1"],
+        &["completions", "tcsh"],
+        &["run", "extra"],
+    ] {
+        let ended = place.run(&good, arguments, &[]);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(!ended.stderr.is_empty(), "{arguments:?}");
+        place.untouched(&format!("{arguments:?}"));
+    }
+}

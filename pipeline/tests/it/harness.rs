@@ -104,6 +104,57 @@ impl Bed {
         self.command(arguments).stdin(Stdio::null()).output().expect("the executable runs")
     }
 
+    /// Runs a command to its end and reads what it said.
+    pub(crate) fn ended(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments))
+    }
+
+    /// Waits until these conversations are final (in a row or as a dead letter), as the daemon sees them.
+    pub(crate) async fn final_states(&self, daemon: &mut Daemon, ids: &[i64]) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let mut states = Vec::new();
+            for id in ids {
+                states.push(daemon.state_of(*id).await);
+            }
+            if states.iter().all(|state| ["ready", "no_recording", "dead_letter"].contains(&state.as_str())) {
+                return states;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not final: {states:?}\n{}", tail(&self.log()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until these conversations are ready.
+    pub(crate) async fn ready(&self, daemon: &mut Daemon, ids: &[i64]) {
+        let states = self.final_states(daemon, ids).await;
+        assert!(states.iter().all(|state| state == "ready"), "{states:?}\n{}", tail(&self.log()));
+    }
+
+    /// What the daemon has logged.
+    pub(crate) fn logged(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until the log holds a text.
+    pub(crate) async fn says(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "never said: {text}\n{}", tail(&self.log()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the simulated NICE has answered an endpoint so often from now on.
+    pub(crate) async fn asked(&self, endpoint: &str, times: u64) {
+        let begun = Instant::now();
+        let from = self.sim.requests_to(endpoint);
+        while self.sim.requests_to(endpoint) < from + times {
+            assert!(begun.elapsed() < PATIENCE, "{endpoint} is not asked\n{}", tail(&self.log()));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Runs a command that prints JSON.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.output(arguments);
@@ -158,6 +209,38 @@ impl Drop for Bed {
             self.dir.disable_cleanup(true);
             eprintln!("left to look at: {}", self.dir.path().display());
         }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Runs a command to its end; one that does not end is killed, and the test fails.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the executable runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        let (sender, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = ended.recv_timeout(PATIENCE) else {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            panic!("{what} does not end");
+        };
+        let output = output.expect("its output can be read");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Everything it said.
+    pub(crate) fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
     }
 }
 
@@ -217,6 +300,35 @@ impl Daemon {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// What `trace` would call the state of a conversation.
+    pub(crate) async fn state_of(&mut self, id: i64) -> String {
+        let begun = Instant::now();
+        loop {
+            match self.get(&format!("/api/v1/trace/{id}")).await {
+                Some((404, _)) => return "unknown".to_owned(),
+                Some((200, body)) => {
+                    let trace: Value = serde_json::from_str(&body).unwrap();
+                    return trace["state"].as_str().unwrap().to_owned();
+                }
+                // A busy machine: the next answer will tell.
+                other => assert!(begun.elapsed() < PATIENCE, "{other:?}\n{}", tail(&self.log)),
+            }
+        }
+    }
+
+    /// A line of `/proc/PID/status`, in KiB: `VmRSS` now, `VmHWM` at most so far.
+    pub(crate) fn memory_kib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// SIGKILL, now.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -225,8 +337,7 @@ impl Daemon {
 
     /// SIGTERM, and the end.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.wait()
     }
 
