@@ -169,10 +169,15 @@ impl Bed {
     }
 
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        self.start_command(command)
+    }
+
+    /// Starts a command that becomes the daemon.
+    pub(crate) fn start_command(&self, mut command: Command) -> Daemon {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = self
-            .command(&["run"])
-            .envs(environment.iter().copied())
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
