@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
+use sha2::{Digest, Sha256};
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
 use stages::clients::recording_store::DESCRIPTION;
 use stages::flow::{Metrics, task};
@@ -226,8 +227,9 @@ impl Report {
         self.recordings += leg.recordings.len().max(row.recordings.len());
         for (stored, truth) in row.recordings.iter().zip(&leg.recordings) {
             let path = recordings.join(&stored.object_key);
-            let length = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
-            if length == Some(truth.size) && stored.sha256 == truth.sha256 {
+            // The bytes on disk, not what the row says of them.
+            let digest = std::fs::read(&path).map(|bytes| hex::encode(Sha256::digest(bytes)));
+            if digest.is_ok_and(|digest| digest == truth.sha256) {
                 self.equal += 1;
             }
             self.example.get_or_insert(path);

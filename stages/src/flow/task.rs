@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -30,11 +31,11 @@ where
     Filling: Future<Output = ()> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(bound);
-    TaskStream { receiver, _task: spawn(name, fill(sender)) }
+    TaskStream { items: ReceiverStream::new(receiver), _task: spawn(name, fill(sender)) }
 }
 
 struct TaskStream<T> {
-    receiver: mpsc::Receiver<T>,
+    items: ReceiverStream<T>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -42,6 +43,6 @@ impl<T> Stream for TaskStream<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        self.receiver.poll_recv(context)
+        Pin::new(&mut self.items).poll_next(context)
     }
 }
