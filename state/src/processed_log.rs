@@ -28,8 +28,8 @@ use crate::{Clock, Key, StateError};
 /// Into how many parts the ids are divided at most by count: the cap gives up a quarter of them at a time.
 const PARTS: u64 = 4;
 
-/// How many seeded keys share a commit: 1 MiB of ids.
-const SEED_BATCH: usize = 65_536;
+/// How many seeded keys share a commit: more of them make sled hold on to more memory than the ids take.
+const SEED_BATCH: usize = 8192;
 
 /// The processed-id log; clones share it.
 #[derive(Clone)]
@@ -95,8 +95,8 @@ impl ProcessedLog {
         max_ids: u64,
     ) -> Result<Self, StateError> {
         let mut index = Index::default();
-        let segments = Segments::load(store.database(), (max_ids / PARTS).max(1), |name, key| {
-            index.segments.entry(name).or_insert_with(KeySet::new).insert(key);
+        let segments = Segments::load(store.database(), (max_ids / PARTS).max(1), |name, keys| {
+            index.segments.entry(name).or_insert_with(KeySet::new).insert_all(keys);
         })?;
         let disk = Disk { segments, committing: Vec::new(), into: None };
         let log = Arc::new(Log { clock, retention, max_ids, index: Mutex::new(index), disk: Mutex::new(disk) });

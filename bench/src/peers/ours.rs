@@ -13,7 +13,7 @@ pub(crate) struct Ours(State);
 
 impl Ours {
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        let opened = State::open(&dir.join("state"), StateOptions::default())?;
+        let opened = State::open(&dir.join("state"), StateOptions { max_ids: u64::MAX, ..StateOptions::default() })?;
         anyhow::ensure!(opened.set_aside.is_none(), "the state was damaged");
         Ok(Self(opened.state))
     }

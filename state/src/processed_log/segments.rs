@@ -20,6 +20,9 @@ const BLOCK_IDS: usize = MAX_VALUE_BYTES / Key::LEN;
 /// and the entries of a day cost less than 2 bytes an id.
 const SHORT_BLOCK_IDS: usize = 64;
 
+/// How many ids are read before they are put in order: a thousand for each shard in memory, 16 MiB in all.
+const READ_IDS: usize = 1024 * 1024;
+
 /// One tree of ids.
 struct Segment {
     tree: sled::Tree,
@@ -41,37 +44,44 @@ pub(super) fn day_of(at: Timestamp) -> Date {
 }
 
 impl Segments {
-    /// Reads every id on disk and hands it to `found`; a day of more than `part_limit` ids goes on in a new tree.
+    /// Reads every id on disk and hands them to `found`, many at a time; a day of more than `part_limit` ids goes on in a new tree.
     pub(super) fn load(
         database: &sled::Db,
         part_limit: u64,
-        mut found: impl FnMut(SegmentName, Key),
+        mut found: impl FnMut(SegmentName, &[Key]),
     ) -> Result<Self, StateError> {
         let mut names: Vec<_> = database.tree_names().iter().filter_map(|tree| SegmentName::of_tree(tree)).collect();
         names.sort_unstable();
         let mut segments = Self { database: database.clone(), by_name: BTreeMap::new(), part_limit };
+        let mut read = Vec::new();
         for name in names {
             let mut segment =
                 Segment { tree: database.open_tree(name.tree())?, ids: 0, last_block: 0, last_ids: Vec::new() };
-            let mut last = None;
-            for entry in &segment.tree {
-                let (number, block) = entry?;
-                let Ok(number) = number.as_ref().try_into().map(u64::from_be_bytes) else {
-                    return Err(StateError::damaged("a block of processed ids has an unreadable number"));
-                };
+            let Some((last, _)) = segment.tree.last()? else {
+                segments.by_name.insert(name, segment);
+                continue;
+            };
+            let last = last.as_ref().try_into().map(u64::from_be_bytes);
+            segment.last_block = last.map_err(|_| StateError::damaged("a block of processed ids has no number"))?;
+            // One by one, not with an iterator: the page cache of sled takes note of the look-ups only, and keeps
+            // everything it has read until there were enough of them.
+            for number in 0..=segment.last_block {
+                let Some(block) = segment.tree.get(number.to_be_bytes())? else { continue };
                 let (ids, []) = block.as_chunks::<{ Key::LEN }>() else {
                     return Err(StateError::damaged("a block of processed ids has an odd length"));
                 };
-                for id in ids {
-                    found(name, Key::from_bytes(*id));
+                read.extend(ids.iter().copied().map(Key::from_bytes));
+                if read.len() >= READ_IDS {
+                    found(name, &read);
+                    read.clear();
                 }
                 segment.ids += ids.len() as u64;
-                last = Some((number, block));
+                if number == segment.last_block {
+                    segment.last_ids = block.to_vec();
+                }
             }
-            if let Some((number, block)) = last {
-                segment.last_block = number;
-                segment.last_ids = block.to_vec();
-            }
+            found(name, &read);
+            read.clear();
             segments.by_name.insert(name, segment);
         }
         Ok(segments)
