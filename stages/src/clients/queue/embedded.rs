@@ -6,7 +6,7 @@
 //! Memory is bounded by the prefetch, not by the backlog.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ const COUNT_BYTES: usize = 4;
 /// The longest sleep between two looks at the tree, in case the wall clock jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
+/// A message that was delivered so often without being settled may be what ends the process. Such suspects are
+/// delivered one at a time, so that the innocent ones among them are settled and only the guilty one is counted on.
+const SUSPECT: u32 = 3;
+
 /// The messages of a lane are counted up to here; a longer count would make the metrics slow.
 const MOST_COUNTED: usize = 100_000;
 
@@ -49,6 +53,7 @@ struct Inner {
     clock: Clock,
     sequence: AtomicU64,
     in_flight: Mutex<BTreeSet<QueueKey>>,
+    suspect_in_flight: AtomicBool,
     changed: Notify,
 }
 
@@ -64,6 +69,7 @@ impl EmbeddedQueue {
             clock,
             sequence,
             in_flight: Mutex::new(BTreeSet::new()),
+            suspect_in_flight: AtomicBool::new(false),
             changed: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -93,6 +99,14 @@ impl Inner {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends what [`Inner::take`] began for a message that was delivered for the `count`th time.
+    fn give_back(&self, key: &QueueKey, count: u32) {
+        if count > SUSPECT {
+            self.suspect_in_flight.store(false, Ordering::SeqCst);
+        }
+        self.in_flight().remove(key);
+    }
+
     /// The first due message that is not in flight, marked as in flight; or else how long to sleep.
     fn take(&self) -> Result<Result<(QueueKey, Bytes, u32), Duration>, sled::Error> {
         let now = self.clock.now();
@@ -111,6 +125,10 @@ impl Inner {
                 }
                 let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
                 let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_add(1);
+                if count > SUSPECT && self.suspect_in_flight.swap(true, Ordering::SeqCst) {
+                    self.in_flight().remove(&key);
+                    continue;
+                }
                 // The entry may have been settled since it was read: only one that still stands is delivered.
                 let counted = self.tree.compare_and_swap(key, Some(&value), Some(entry_value(count, body)));
                 match counted {
@@ -119,7 +137,7 @@ impl Inner {
                         return Ok(Ok((key, Bytes::copy_from_slice(body), count)));
                     }
                     other => {
-                        self.in_flight().remove(&key);
+                        self.give_back(&key, count);
                         // Handed back with another count since it was read: another look finds it.
                         sleep = Duration::ZERO;
                         other?.ok();
@@ -199,7 +217,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         inner.store.check().map_err(|error| QueueError(error.to_string()))?;
         match inner.take().map_err(queue_error)? {
             Ok((key, body, count)) => {
-                let settle = EmbeddedSettle { inner: inner.clone(), key, settled: false, _permit: permit };
+                let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
                 return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
             }
             Err(sleep) => {
@@ -214,6 +232,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
 struct EmbeddedSettle {
     inner: Arc<Inner>,
     key: QueueKey,
+    count: u32,
     settled: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -253,7 +272,7 @@ impl Drop for EmbeddedSettle {
                 }
             }
         }
-        self.inner.in_flight().remove(&self.key);
+        self.inner.give_back(&self.key, self.count);
         self.inner.changed.notify_waiters();
     }
 }
