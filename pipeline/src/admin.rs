@@ -32,6 +32,9 @@ use crate::doors;
 use crate::failure::Failure;
 use crate::operations::{OperationError, Operations};
 
+/// What `/livez` answers.
+pub(crate) const ALIVE: &str = "alive\n";
+
 /// How a command finds the daemon of a state directory.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AdminFile {
@@ -122,7 +125,7 @@ fn router(shared: Shared) -> Router {
         .route("/dead-letters/{id}/replay", post(replay))
         .route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
     Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
+        .route("/livez", get(|| async { ALIVE }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api)

@@ -1,12 +1,12 @@
 //! Asks the running daemon of a state directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::admin::{AdminFile, Problem};
+use crate::admin::{ALIVE, AdminFile, Problem};
 use crate::doors;
 use crate::failure::Failure;
 
@@ -18,6 +18,8 @@ pub(crate) struct AdminClient {
     http: reqwest::Client,
     base: String,
     token: String,
+    /// Where address and token stand.
+    file: PathBuf,
 }
 
 impl AdminClient {
@@ -36,11 +38,12 @@ impl AdminClient {
             .connect_timeout(Duration::from_secs(2))
             .build()
             .map_err(Failure::failed)?;
-        let client = Self { http, base: format!("http://{address}"), token };
-        match client.http.get(format!("{}/livez", client.base)).send().await {
-            Ok(answer) if answer.status() == StatusCode::OK => Ok(Some(client)),
-            _ => Ok(None),
-        }
+        let client = Self { http, base: format!("http://{address}"), token, file: path };
+        let Ok(answer) = client.http.get(format!("{}/livez", client.base)).send().await else { return Ok(None) };
+        // Another program may have been given the port of a daemon that was killed.
+        let alive = answer.status() == StatusCode::OK && answer.content_length() == Some(ALIVE.len() as u64);
+        let alive = alive && answer.text().await.is_ok_and(|text| text == ALIVE);
+        Ok(alive.then_some(client))
     }
 
     /// Asks for `path` under `/api/v1`.
@@ -55,6 +58,10 @@ impl AdminClient {
         let problem = answer.json::<Problem>().await;
         let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.error);
         match status {
+            StatusCode::UNAUTHORIZED => Err(Failure::failed(format!(
+                "{}: left over by a daemon that is gone, and another one has its address; remove this file",
+                self.file.display()
+            ))),
             StatusCode::BAD_GATEWAY => Err(Failure::unreachable(message)),
             _ => Err(Failure::failed(message)),
         }
