@@ -135,7 +135,9 @@ pub(crate) struct Selected {
 
 /// Prints the completion script of a shell.
 pub(crate) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "nice-knovvu", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nice-knovvu", &mut script);
+    crate::output::bytes(&script);
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::config::{Config, Need};
 use crate::doors::{self, Doors};
 use crate::failure::Failure;
 use crate::operations::{OperationError, Operations, Status, Trace};
-use crate::{config, telemetry};
+use crate::{config, output, telemetry};
 
 mod check;
 pub(crate) mod tables;
@@ -127,12 +127,12 @@ pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) ->
         }
         DeadLettersCommand::Replay(Selected { id: Some(id), .. }) => {
             let () = ask!(access, POST format!("/dead-letters/{id}/replay"), replay(id));
-            println!("dead letter {id} is back on the queue");
+            output::line(format!("dead letter {id} is back on the queue"));
         }
         DeadLettersCommand::Replay(Selected { id: None, .. }) => replay_all(&access).await?,
         DeadLettersCommand::Drop { id } => {
             let () = ask!(access, DELETE format!("/dead-letters/{id}"), drop_dead_letter(id));
-            println!("dead letter {id} is dropped");
+            output::line(format!("dead letter {id} is dropped"));
         }
     }
     access.close().await
@@ -153,7 +153,7 @@ async fn replay_all(access: &Access) -> Result<(), Failure> {
             eprintln!("{}", failure.message());
         }
     }
-    println!("{} of {} dead letters are back on the queue", letters.len() - stayed, letters.len());
+    output::line(format!("{} of {} dead letters are back on the queue", letters.len() - stayed, letters.len()));
     if stayed > 0 {
         return Err(Failure::partly(format!("{stayed} dead letters stay on the shelf")));
     }
@@ -163,9 +163,9 @@ async fn replay_all(access: &Access) -> Result<(), Failure> {
 /// Results go to stdout: as JSON for a script, or as a table for a person.
 fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String) {
     match json.then(|| serde_json::to_string_pretty(result)) {
-        Some(Ok(text)) => println!("{text}"),
+        Some(Ok(text)) => output::line(text),
         Some(Err(error)) => eprintln!("nice-knovvu: {error}"),
-        None => println!("{}", table(result)),
+        None => output::line(table(result)),
     }
 }
 

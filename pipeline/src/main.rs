@@ -28,6 +28,7 @@ mod failure;
 mod nice_producer;
 mod observe;
 mod operations;
+mod output;
 mod rebuild;
 mod service;
 mod shutdown;

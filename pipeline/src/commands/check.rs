@@ -5,19 +5,19 @@ use std::future::Future;
 use crate::config::Config;
 use crate::doors;
 use crate::failure::Failure;
-use crate::telemetry;
+use crate::{output, telemetry};
 
 /// Exit code 3 when one of the systems does not answer as it must.
 pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
     doors::built_in(&config)?;
     if show_settings {
-        println!("{}", config.to_redacted_toml());
+        output::line(config.to_redacted_toml());
     }
-    println!("settings         ok");
+    output::line("settings         ok");
     let mut broken = Vec::new();
     if crate::admin_client::AdminClient::find(&config.state.dir).await?.is_some() {
-        println!("local state      ok (in use by the running daemon; its /readyz tells of queue and catalog)");
+        output::line("local state      ok (in use by the running daemon; its /readyz tells of queue and catalog)");
         return Err(Failure::failed("stop the daemon to check the embedded stores, or ask it: nice-knovvu status"));
     }
     let doors = doors::open(&config).await?;
@@ -40,9 +40,9 @@ async fn report<E: std::fmt::Display>(
     broken: &mut Vec<&'static str>,
 ) {
     match answer.await {
-        Ok(()) => println!("{name:<16} ok"),
+        Ok(()) => output::line(format!("{name:<16} ok")),
         Err(error) => {
-            println!("{name:<16} {error}");
+            output::line(format!("{name:<16} {error}"));
             broken.push(name);
         }
     }
