@@ -1,1 +1,393 @@
-//! commands
+//! The commands of an operator and of an orchestrator: the same answers with and without a daemon, and exit codes
+//! that a script can rely on.
+
+use std::time::{Duration, Instant};
+
+use nice_sim::{CallSpec, Faults};
+use rustix::process::Signal;
+use serde_json::Value;
+use stages::flow::metrics::STAGES;
+
+use crate::harness::{Bed, Daemon, PATIENCE, executable, hurried, post_event, tail};
+use crate::oracle;
+
+/// A daemon that has brought in two calls, and set two aside.
+async fn worked(seed: u64) -> (Bed, Daemon, [i64; 2], [i64; 2]) {
+    let mut bed = Bed::new(hurried(seed, 0)).await;
+    bed.set("AGENTS__SYNC_INTERVAL", "1h");
+    let agents = bed.sim.group(1001);
+    let call = |index: usize| bed.sim.add_call(CallSpec::new(agents[index])).contact_ids[0];
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    let ready = [call(0), call(1)];
+    bed.ready(&mut daemon, &ready).await;
+    bed.sim.set_faults(Faults { foreign_media_link: 1.0, ..Faults::none() });
+    let dead = [call(2), call(3)];
+    let states = bed.final_states(&mut daemon, &dead).await;
+    assert_eq!(states, ["dead_letter", "dead_letter"], "{}", tail(&bed.log()));
+    bed.sim.set_faults(Faults::none());
+    (bed, daemon, ready, dead)
+}
+
+/// What every listing says, without what moves by itself.
+fn listings(bed: &Bed, ids: &[i64]) -> Vec<Value> {
+    let mut answers = vec![bed.json(&["agents", "list", "--json"]), bed.json(&["dead-letters", "list", "--json"])];
+    for letter in answers[1].as_array().unwrap().clone() {
+        answers.push(bed.json(&["dead-letters", "show", &letter["id"].to_string(), "--json"]));
+    }
+    for id in ids {
+        answers.push(bed.json(&["trace", &id.to_string(), "--json"]));
+    }
+    let mut status = bed.json(&["status", "--json"]);
+    for moving in [
+        "started_at",
+        "agents_last_sync",
+        "stages",
+        "rate_budget",
+        "poll_watermark",
+        "state_disk_bytes",
+        "freshness_lag_seconds",
+    ] {
+        assert!(status.as_object_mut().unwrap().remove(moving).is_some(), "{moving} is missing");
+    }
+    answers.push(status);
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_says_the_same_with_and_without_a_daemon() {
+    let (bed, mut daemon, ready, dead) = worked(401).await;
+    let ids = [ready, dead].concat();
+    assert_eq!(bed.json(&["status", "--json"])["conversations"]["dead_letters"], 2);
+    assert!(bed.json(&["status", "--json"])["started_at"].is_string());
+    for (arguments, says) in [
+        (&["status"][..], &["acme", "running since", "2 ready", "2 dead letters", "fetch_metadata"][..]),
+        (&["dead-letters", "list"], &["download_recording", "leaves the allowed hosts"]),
+        (&["agents", "list"], &["agent0@tenant.example", "yes"]),
+        (&["agents", "sync"], &["12 agents in the group"]),
+    ] {
+        let ended = bed.ended(arguments);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        for text in says {
+            assert!(ended.stdout.contains(text), "{arguments:?} does not say {text}: {}", ended.stdout);
+        }
+    }
+    let running = listings(&bed, &ids);
+    let id = ready[0].to_string();
+    let trace = bed.ended(&["trace", &id]);
+    for text in [id.as_str(), "ready", "sha256", "upload", "in analysis queue"] {
+        assert!(trace.stdout.contains(text), "{text}: {}", trace.stdout);
+    }
+    assert!(daemon.terminate().success());
+    assert!(!bed.data().join("admin.json").exists(), "the address of a daemon that has ended");
+
+    assert!(listings(&bed, &ids) == running, "the listings differ");
+    assert_eq!(bed.json(&["status", "--json"])["started_at"], Value::Null);
+    assert!(bed.ended(&["status"]).stdout.contains("not running"));
+
+    // A daemon that was killed leaves its address behind; another may even listen there now.
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    daemon.kill();
+    assert!(bed.data().join("admin.json").exists());
+    assert!(listings(&bed, &ids) == running, "the listings differ");
+    let other = axum::Router::new().fallback(|| std::future::ready("{}"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, other).await });
+    let file = format!(r#"{{"address":"{address}","token":"x"}}"#);
+    std::fs::write(bed.data().join("admin.json"), file).unwrap();
+    assert!(listings(&bed, &ids) == running, "the listings differ");
+    server.abort();
+    // Even another daemon, which does not know the token.
+    let stranger = Bed::new(hurried(409, 0)).await;
+    let mut daemon = stranger.start();
+    daemon.ready().await;
+    let theirs: Value = serde_json::from_slice(&std::fs::read(stranger.data().join("admin.json")).unwrap()).unwrap();
+    let file = serde_json::json!({ "address": theirs["address"], "token": "x" });
+    std::fs::write(bed.data().join("admin.json"), file.to_string()).unwrap();
+    let ended = bed.ended(&["status"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("admin.json") && ended.stderr.contains("remove this file"), "{ended:?}");
+    std::fs::write(bed.data().join("admin.json"), "{").unwrap();
+    assert!(listings(&bed, &ids) == running, "the listings differ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_shown_replayed_and_dropped_with_and_without_a_daemon() {
+    let (bed, mut daemon, ready, dead) = worked(402).await;
+    let letters = bed.json(&["dead-letters", "list", "--json"]);
+    let numbers: Vec<String> = letters.as_array().unwrap().iter().map(|letter| letter["id"].to_string()).collect();
+    let shown = bed.ended(&["dead-letters", "show", &numbers[0]]);
+    assert!(shown.stdout.contains("message:") && shown.stdout.contains("nice-cxone"), "{shown:?}");
+    for arguments in [["show", "99"], ["replay", "99"], ["drop", "99"]] {
+        let ended = bed.ended(&["dead-letters", arguments[0], arguments[1]]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(ended.stderr.contains("no dead letter 99"), "{ended:?}");
+    }
+    let unknown = bed.ended(&["trace", "4711"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""), "{unknown:?}");
+    assert!(unknown.stderr.contains("nothing is known of conversation 4711"), "{unknown:?}");
+
+    // One by the daemon, ...
+    assert_eq!(bed.ended(&["dead-letters", "replay", &numbers[0]]).code, Some(0));
+    bed.ready(&mut daemon, &dead[..1]).await;
+    assert_eq!(bed.json(&["dead-letters", "list", "--json"]).as_array().unwrap().len(), 1);
+    assert!(daemon.terminate().success());
+    // ... the other without one; the next daemon finds it on the queue.
+    for arguments in [["show", "99"], ["replay", "99"], ["drop", "99"]] {
+        assert_eq!(bed.ended(&["dead-letters", arguments[0], arguments[1]]).code, Some(1));
+    }
+    assert_eq!(bed.ended(&["trace", "4711"]).code, Some(1));
+    let replayed = bed.ended(&["dead-letters", "replay", "--all"]);
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    assert!(replayed.stdout.contains("1 of 1"), "{replayed:?}");
+    assert!(bed.ended(&["dead-letters", "replay", "--all"]).stdout.contains("0 of 0"));
+    assert_eq!(bed.json(&["status", "--json"])["backlog"]["live"], 1);
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    bed.ready(&mut daemon, &[ready, dead].concat()).await;
+
+    bed.sim.set_faults(Faults { foreign_media_link: 1.0, ..Faults::none() });
+    let id = bed.sim.add_call(CallSpec::new(bed.sim.group(1001)[0])).contact_ids[0];
+    assert_eq!(bed.final_states(&mut daemon, &[id]).await, ["dead_letter"]);
+    let number = bed.json(&["dead-letters", "list", "--json"])[0]["id"].to_string();
+    assert_eq!(bed.ended(&["dead-letters", "drop", &number]).code, Some(0));
+    assert_eq!(bed.json(&["dead-letters", "list", "--json"]), Value::Array(Vec::new()));
+    assert_eq!(bed.ended(&["dead-letters", "drop", &number]).code, Some(1));
+    assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_health_from_trouble() {
+    let mut bed = Bed::new(hurried(403, 0)).await;
+    let healthy = bed.ended(&["check"]);
+    assert_eq!((healthy.code, healthy.stderr.as_str()), (Some(0), ""), "{healthy:?}");
+    let lines: Vec<_> = healthy.stdout.lines().collect();
+    for system in ["settings", "local state", "queue", "catalog", "recording store", "nice"] {
+        let line = lines.iter().find(|line| line.starts_with(system));
+        assert!(line.is_some_and(|line| line.ends_with("ok")), "{system}: {}", healthy.stdout);
+    }
+    assert_eq!(lines.len(), 6, "{}", healthy.stdout);
+    let shown = bed.ended(&["check", "--settings"]);
+    assert!(shown.stdout.contains("access_key_secret = \"********\""), "{}", shown.stdout);
+    assert!(!shown.stdout.contains(&bed.sim.config().tenant.access_key_secret));
+
+    bed.set("NICE__GROUP", "nobody's");
+    let ended = bed.ended(&["check"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stdout.contains("no such group") && ended.stderr.contains("nice"), "{ended:?}");
+    bed.set("NICE__GROUP", "Knovvu");
+    bed.set("NICE__ACCESS_KEY_SECRET", "canary-of-a-wrong-key");
+    let ended = bed.ended(&["check"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stdout.contains("401") && !ended.said().contains("canary"), "{ended:?}");
+    for key in ["ISSUER", "ACD_URL", "FACADE_URL", "AUTH_URL"] {
+        bed.set(&format!("NICE__{key}"), "http://127.0.0.1:1");
+    }
+    let ended = bed.ended(&["check"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stderr.contains("not in order: nice"), "{ended:?}");
+    let nice = ended.stdout.lines().find(|line| line.starts_with("nice")).unwrap();
+    assert!(nice.contains("cannot be reached"), "{nice}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_daemon_in_time_with_exit_code_0() {
+    let mut bed = Bed::new(hurried(404, 40)).await;
+    bed.set("FLOW__GRACE", "2s");
+    let limit = Duration::from_secs(2 + 5);
+    for (signal, faults) in [
+        (Signal::TERM, Faults::none()),
+        (Signal::INT, Faults::none()),
+        // While everything hangs: media that say nothing more, and listings that fail.
+        (Signal::TERM, Faults { media_stall: 1.0, ..Faults::none() }),
+        (Signal::TERM, Faults { server_errors: 1.0, ..Faults::none() }),
+    ] {
+        bed.sim.set_faults(faults.clone());
+        for agent in bed.sim.group(1001) {
+            bed.sim.add_call(CallSpec::new(agent));
+        }
+        let mut daemon = bed.start();
+        daemon.ready().await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let begun = Instant::now();
+        daemon.signal(signal);
+        let status = daemon.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {status}\n{}", tail(&bed.log()));
+        assert!(begun.elapsed() < limit, "{signal:?}: {:?}", begun.elapsed());
+    }
+    // A second signal does not wait.
+    bed.sim.set_faults(Faults { media_stall: 1.0, ..Faults::none() });
+    bed.set("FLOW__GRACE", "10m");
+    bed.sim.add_call(CallSpec::new(bed.sim.group(1001)[0]));
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    bed.asked("media", 1).await;
+    daemon.signal(Signal::TERM);
+    bed.says("draining").await;
+    let begun = Instant::now();
+    while daemon.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        daemon.signal(Signal::TERM);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(daemon.wait().code(), Some(143));
+
+    bed.sim.set_faults(Faults::none());
+    bed.set("FLOW__GRACE", "5s");
+    let mut daemon = bed.start();
+    bed.settled(&mut daemon).await;
+    assert!(daemon.terminate().success());
+    assert_eq!(oracle::verify(&bed).await.dead, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_is_turned_away() {
+    let bed = Bed::new(hurried(405, 0)).await;
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    let begun = Instant::now();
+    let second = bed.ended(&["run"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    let line = second.stderr.lines().last().unwrap();
+    assert!(line.contains(&bed.data().display().to_string()) && line.contains("another process"), "{line}");
+    println!("turned away after {:?}: {line}", begun.elapsed());
+    // The first one is not disturbed, and can still be found.
+    assert_eq!(daemon.get("/readyz").await.map(|answer| answer.0), Some(200));
+    assert!(bed.json(&["status", "--json"])["started_at"].is_string());
+    assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_address_answers_orchestrator_prometheus_and_nobody_else() {
+    let mut bed = Bed::new(hurried(406, 0)).await;
+    let receiver = bed.with_webhook();
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    assert_eq!(daemon.get("/livez").await, Some((200, "alive\n".to_owned())));
+    assert_eq!(daemon.get("/readyz").await, Some((200, "ready\n".to_owned())));
+    post_event(receiver, "{").await;
+    let (code, page) = daemon.get("/metrics").await.unwrap();
+    assert_eq!(code, 200);
+    for stage in STAGES {
+        assert!(page.contains(&format!("stage=\"{stage}\"")), "no series of {stage}");
+    }
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = series.split('{').next().unwrap();
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{line}");
+    }
+    assert!(page.contains(r#"webhook_requests_total{status="400"} 1"#), "{page}");
+
+    let file: Value = serde_json::from_slice(&std::fs::read(bed.data().join("admin.json")).unwrap()).unwrap();
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&bed.data().join("admin.json").metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "others may read the token");
+    let root = format!("http://{}", file["address"].as_str().unwrap());
+    let token = file["token"].as_str().unwrap().to_owned();
+    assert!(token.len() >= 32);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (method, path) in [
+        ("GET", "/status"),
+        ("GET", "/trace/1"),
+        ("GET", "/agents"),
+        ("POST", "/agents/sync"),
+        ("GET", "/dead-letters"),
+        ("GET", "/dead-letters/1"),
+        ("DELETE", "/dead-letters/1"),
+        ("POST", "/dead-letters/1/replay"),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let ask = || client.request(method.clone(), format!("{root}/api/v1{path}"));
+        for given in
+            [None, Some(String::new()), Some("x".to_owned()), Some(token[1..].to_owned()), Some(format!("{token}0"))]
+        {
+            let request = given.iter().fold(ask(), |request, given| request.bearer_auth(given));
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 401, "{method} {path} with {given:?}");
+            assert!(!answer.text().await.unwrap().contains(&token));
+        }
+        assert_ne!(ask().bearer_auth(&token).send().await.unwrap().status().as_u16(), 401, "{method} {path}");
+    }
+    for path in ["/", "/api/v1/", "/api/v1/settings", "/admin.json"] {
+        let answer = client.get(format!("{root}{path}")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 404, "{path}");
+    }
+    assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_json_is_json_line_by_line_with_the_conversation_as_a_field() {
+    let mut config = hurried(407, 8);
+    config.faults = Faults { server_errors: 0.2, ..Faults::none() };
+    let mut bed = Bed::new(config).await;
+    bed.set("LOG__FORMAT", "json");
+    let mut daemon = bed.start();
+    bed.settled(&mut daemon).await;
+    assert!(daemon.terminate().success());
+    let log = bed.logged();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(lines.len() > 10);
+    for line in &lines {
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "no {field}: {line}");
+        }
+    }
+    let truth = bed.sim.truth();
+    for leg in truth.iter().filter(|leg| leg.in_group) {
+        let id = leg.contact_id.to_string();
+        let of_call = |line: &&Value| conversation_of(line).is_some_and(|found| found == id);
+        let stages: Vec<_> =
+            lines.iter().filter(of_call).filter(|line| line["message"] == "stage done").map(stage_of).collect();
+        assert!(stages.contains(&"enqueue".to_owned()), "{id}: {stages:?}");
+        assert!(stages.contains(&"fetch_metadata".to_owned()), "{id}: {stages:?}");
+    }
+}
+
+/// The conversation that a line is about, from the span around it.
+fn conversation_of(line: &Value) -> Option<String> {
+    let span = line["spans"].as_array()?.iter().find(|span| span["name"] == "conversation")?;
+    Some(span["id"].as_str()?.to_owned())
+}
+
+fn stage_of(line: &Value) -> String {
+    line["span"]["stage"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn completions_help_and_version_need_no_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = executable(&["completions", shell]).current_dir(dir.path()).output().unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{shell}");
+        for word in ["nice-knovvu", "dead-letters", "replay", "trace", "--config"] {
+            let word = if shell == "fish" { word.trim_start_matches('-') } else { word };
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    for arguments in [&["--help"][..], &["help", "dead-letters"], &["--version"], &["run", "--help"]] {
+        let output = executable(arguments).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_cut_short_by_its_reader_is_no_crash() {
+    let (bed, mut daemon, ..) = worked(408).await;
+    let mut child = bed
+        .command(&["dead-letters", "list", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `| head -0` does.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(daemon.terminate().success());
+}
