@@ -128,6 +128,7 @@ impl State {
     }
 
     /// The rate window of this name; the same one for every caller, with the limit and length of the last.
+    /// A limit of 0 counts as 1.
     pub fn rate_window(&self, name: &str, limit: u32, window: SignedDuration) -> Result<RateWindow, StateError> {
         let mut named = self.named();
         if let Some(rate) = named.rate_windows.get(name) {

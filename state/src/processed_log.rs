@@ -10,6 +10,7 @@
 //! # Bounds
 //! Days older than the retention are dropped, and so is the oldest part once there are more than `max_ids` ids.
 
+mod claim;
 mod key_set;
 mod segments;
 
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
+pub use self::claim::{Claim, ClaimOutcome, Waiter};
 use self::key_set::KeySet;
 use self::segments::{Segments, day_of};
 use crate::keyspace::SegmentName;
@@ -37,28 +39,6 @@ pub struct ProcessedLog {
     log: Arc<Log>,
     store: Store,
 }
-
-/// What became of a wish to work on a key.
-#[derive(Debug)]
-pub enum ClaimOutcome {
-    /// It is the caller's: work, then commit it.
-    Claimed(Claim),
-    /// It was committed before.
-    Processed,
-    /// Somebody else works on it.
-    InFlight(Waiter),
-}
-
-/// A key taken but not yet committed; dropping it gives the key back.
-pub struct Claim {
-    processed: ProcessedLog,
-    key: Key,
-    open: bool,
-}
-
-/// Waits for the claim of somebody else.
-#[derive(Debug)]
-pub struct Waiter(watch::Receiver<()>);
 
 /// The state of the log, apart from the store so that the store can call it.
 struct Log {
@@ -147,6 +127,8 @@ impl ProcessedLog {
                 forgotten += ids;
             }
         }
+        // Also what a commit put into a day that was dropped meanwhile, as it may happen when the clock was set.
+        self.log.index().segments.retain(|name, _| !name.ended_before(now, self.log.retention));
         Ok(forgotten)
     }
 
@@ -181,6 +163,7 @@ impl ProcessedLog {
         for (name, _) in disk.segments.list() {
             self.log.forget(&mut disk, name)?;
         }
+        self.log.index().segments.clear();
         self.store.commit_soon();
         Ok(())
     }
@@ -190,59 +173,14 @@ impl ProcessedLog {
         let mut index = self.log.index();
         if let Some(waiters) = index.in_flight.get_mut(&key) {
             let settled = waiters.get_or_insert_with(|| watch::Sender::new(()));
-            return Ok(ClaimOutcome::InFlight(Waiter(settled.subscribe())));
+            return Ok(ClaimOutcome::InFlight(Waiter::new(settled.subscribe())));
         }
         if only_new && index.contains(&key) {
             return Ok(ClaimOutcome::Processed);
         }
         index.in_flight.insert(key, None);
         drop(index);
-        Ok(ClaimOutcome::Claimed(Claim { processed: self.clone(), key, open: true }))
-    }
-}
-
-impl Claim {
-    /// The key that is claimed.
-    pub fn key(&self) -> Key {
-        self.key
-    }
-
-    /// Remembers the key for good; durable when it resolves.
-    ///
-    /// Once polled there is no way back: dropping the future leaves the key to the next commit, which is asked for.
-    /// After an error nobody may say that the key was processed.
-    pub async fn commit(mut self) -> Result<(), StateError> {
-        self.open = false;
-        self.processed.log.index().pending.push(self.key);
-        let asked = CommitAsked(&self.processed.store);
-        let result = self.processed.store.commit().await;
-        std::mem::forget(asked);
-        result
-    }
-}
-
-/// Asks for a commit if the one who waits for it goes away.
-struct CommitAsked<'a>(&'a Store);
-
-impl Drop for CommitAsked<'_> {
-    fn drop(&mut self) {
-        self.0.commit_soon();
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if self.open {
-            self.processed.log.index().in_flight.remove(&self.key);
-        }
-    }
-}
-
-impl Waiter {
-    /// Resolves when that claim is committed or given back; claim again to learn which.
-    pub async fn settled(mut self) {
-        // Nothing is ever sent: the channel closes when the claim goes.
-        while self.0.changed().await.is_ok() {}
+        Ok(ClaimOutcome::Claimed(Claim::new(self.clone(), key)))
     }
 }
 
@@ -324,12 +262,6 @@ impl Index {
 impl std::fmt::Debug for ProcessedLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProcessedLog").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Claim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Claim").field(&self.key).finish()
     }
 }
 

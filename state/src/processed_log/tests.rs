@@ -188,6 +188,19 @@ async fn a_failed_commit_acknowledges_nothing_and_holds_nobody() {
     assert!(bench.open().processed().contains(&key(1)));
 }
 
+#[tokio::test]
+async fn a_commit_after_the_close_fails_and_holds_nobody() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let claim = claimed(state.processed(), 1);
+    let ClaimOutcome::InFlight(waiter) = state.processed().claim(key(1)).unwrap() else { panic!() };
+    state.store().close().await.unwrap();
+    assert!(matches!(claim.commit().await, Err(StateError::Closed)));
+    waiter.settled().await;
+    drop(state);
+    assert!(!bench.open().processed().contains(&key(1)));
+}
+
 #[test]
 fn the_clock_may_go_back_a_day() {
     let bench = Bench::new();
