@@ -15,7 +15,8 @@ pub fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
-    let future = future.instrument(tracing::trace_span!("task", name));
+    // Not `name`: a log in JSON gives every span a `name` of its own.
+    let future = future.instrument(tracing::info_span!("task", task = name));
     #[expect(clippy::disallowed_methods, reason = "the one place where tasks begin")]
     AbortOnDropHandle::new(tokio::spawn(future))
 }
