@@ -39,6 +39,7 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
         };
         let service = TowerToHyperService::new(router.clone());
         let stopping = stopping.clone();
+        // Tracked, and ended by the timeouts or by `stopping`.
         connections.spawn(async move {
             let (stream, _permit) = stream;
             let mut connection = std::pin::pin!(
