@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use crate::harness::{Bed, Daemon, PATIENCE, WEBHOOK_SECRET, hurried, post_event, tail};
 use crate::oracle;
 
-const SIGKILL: i32 = 9;
 const KIB: usize = 1024;
 
 /// A bed whose calls are known to the webhook alone, and its daemon.

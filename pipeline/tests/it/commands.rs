@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nice_sim::{CallSpec, Faults};
 use rustix::process::Signal;
+use serde::Deserializer;
 use serde_json::Value;
 use stages::flow::metrics::STAGES;
 
@@ -117,8 +118,12 @@ async fn a_listing_says_the_same_with_and_without_a_daemon() {
 async fn dead_letters_are_shown_replayed_and_dropped_with_and_without_a_daemon() {
     let (bed, mut daemon, ready, dead) = worked(402).await;
     let letters = bed.json(&["dead-letters", "list", "--json"]);
-    let numbers: Vec<String> = letters.as_array().unwrap().iter().map(|letter| letter["id"].to_string()).collect();
-    let shown = bed.ended(&["dead-letters", "show", &numbers[0]]);
+    let letters = letters.as_array().unwrap().iter();
+    let numbers: std::collections::BTreeMap<i64, String> = letters
+        .map(|letter| (letter["conversation_id"].as_str().unwrap().parse().unwrap(), letter["id"].to_string()))
+        .collect();
+    let number = &numbers[&dead[0]];
+    let shown = bed.ended(&["dead-letters", "show", number]);
     assert!(shown.stdout.contains("message:") && shown.stdout.contains("nice-cxone"), "{shown:?}");
     for arguments in [["show", "99"], ["replay", "99"], ["drop", "99"]] {
         let ended = bed.ended(&["dead-letters", arguments[0], arguments[1]]);
@@ -130,7 +135,7 @@ async fn dead_letters_are_shown_replayed_and_dropped_with_and_without_a_daemon()
     assert!(unknown.stderr.contains("nothing is known of conversation 4711"), "{unknown:?}");
 
     // One by the daemon, ...
-    assert_eq!(bed.ended(&["dead-letters", "replay", &numbers[0]]).code, Some(0));
+    assert_eq!(bed.ended(&["dead-letters", "replay", number]).code, Some(0));
     bed.ready(&mut daemon, &dead[..1]).await;
     assert_eq!(bed.json(&["dead-letters", "list", "--json"]).as_array().unwrap().len(), 1);
     assert!(daemon.terminate().success());
@@ -328,8 +333,12 @@ async fn a_log_in_json_is_json_line_by_line_with_the_conversation_as_a_field() {
     bed.settled(&mut daemon).await;
     assert!(daemon.terminate().success());
     let log = bed.logged();
-    let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let read = |line: &str| {
+        let strict = serde_json::Deserializer::from_str(line).deserialize_any(NoKeyTwice);
+        assert!(strict.is_ok(), "{:?}: {line}", strict.err());
+        serde_json::from_str(line).unwrap()
+    };
+    let lines: Vec<Value> = log.lines().map(read).collect();
     assert!(lines.len() > 10);
     for line in &lines {
         for field in ["timestamp", "level", "message", "target"] {
