@@ -141,7 +141,7 @@ impl Doors {
     ) -> Result<SyncAgents, Failure> {
         let last_sync = self.state.watermark(AGENTS_WATERMARK)?;
         let (catalog, clock, metrics) = (self.catalog.clone(), self.clock.clone(), self.metrics.clone());
-        Ok(SyncAgents::new(nice, catalog, tenant, roster, last_sync, clock, metrics))
+        Ok(SyncAgents::new(nice, catalog, tenant, roster, last_sync, self.poll_watermark()?, clock, metrics))
     }
 
     /// What an operator may ask or do with these doors.

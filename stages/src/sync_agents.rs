@@ -6,13 +6,21 @@
 //!
 //! A group that cannot be read whole changes nothing. A group that reads empty is read again before it is
 //! believed.
+//!
+//! # Joiners
+//! An agent joins at an unknown moment between two readings, and the poll filtered out its calls of that time. So the
+//! poll's watermark is held back to the last reading before the joiner is written, and until the filter knows it.
+//!
+//! # After a crash
+//! The joiner is either not written and joins again, or written and the watermark stands back already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use state::Watermark;
+use state::{HeldBack, StateError, Watermark};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
@@ -25,6 +33,9 @@ use crate::source::roster::Roster;
 /// The pause before an empty group is read again.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
+/// How much further back the poll goes for joiners: our clock and NICE's may differ by so much.
+const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
+
 /// Why the agents could not be brought in step. Nothing was changed, or it is changed again next time.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
@@ -34,6 +45,9 @@ pub enum SyncError {
     /// The agents could not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The poll could not be sent back for the calls of joiners.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// What one sync changed.
@@ -58,6 +72,7 @@ pub struct SyncAgents {
     tenant: TenantId,
     roster: watch::Sender<Roster>,
     last_sync: Watermark,
+    poll: Watermark,
     clock: Clock,
     metrics: Metrics,
     /// One sync at a time: the timer's and an operator's do not interleave.
@@ -65,24 +80,27 @@ pub struct SyncAgents {
 }
 
 impl SyncAgents {
-    /// A sync that tells `roster` of every change. `last_sync` remembers when the group was read last.
+    /// A sync that tells `roster` of every change. `last_sync` remembers when the group was read last; `poll` is the
+    /// watermark that goes back when agents join.
+    #[expect(clippy::too_many_arguments, reason = "each is a door or a handle of another type or purpose")]
     pub fn new(
         nice: NiceClient,
         catalog: Arc<dyn Catalog>,
         tenant: TenantId,
         roster: watch::Sender<Roster>,
         last_sync: Watermark,
+        poll: Watermark,
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { nice, catalog, tenant, roster, last_sync, clock, metrics, running: Mutex::new(()) }
+        Self { nice, catalog, tenant, roster, last_sync, poll, clock, metrics, running: Mutex::new(()) }
     }
 
     /// Lets the sources go on with the agents of the last run, until the group is read.
     pub async fn restore(&self) -> Result<(), CatalogError> {
         let agents = self.catalog.agents(&self.tenant).await?;
         if !agents.is_empty() {
-            self.announce(&agents, false);
+            self.announce(&agents);
         }
         Ok(())
     }
@@ -133,11 +151,12 @@ impl SyncAgents {
             group = self.nice.group_agents().await?.agents;
         }
         let (changed, report) = compare(&before, group, begun);
+        let _held_back = self.hold_poll_back(&report, begun).await?;
         if !changed.is_empty() {
             self.catalog.save_agents(&self.tenant, &changed).await?;
         }
         let agents = self.catalog.agents(&self.tenant).await?;
-        self.announce(&agents, report.joined > 0 && !before.is_empty());
+        self.announce(&agents);
         if let Err(error) = self.last_sync.advance(begun).await {
             warn!(%error, "time of the sync not written; the next joiners are looked for further back");
         }
@@ -145,19 +164,30 @@ impl SyncAgents {
         Ok(report)
     }
 
-    fn announce(&self, agents: &[Agent], joined: bool) {
+    /// Sends the poll back to the last reading if agents have joined since.
+    async fn hold_poll_back(&self, report: &SyncReport, begun: Timestamp) -> Result<Option<HeldBack>, StateError> {
+        match self.last_sync.get() {
+            Some(last) if report.joined > 0 => {
+                let to = last.min(begun).checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
+                self.poll.hold_back(to).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn announce(&self, agents: &[Agent]) {
         let active = agents.iter().filter(|agent| agent.is_active).count();
         let gauge = |state: &str, count: usize| {
             self.metrics.agents.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         };
         gauge("active", active);
         gauge("inactive", agents.len() - active);
-        Roster::replace(&self.roster, agents, joined.then(|| self.last_sync.get()).flatten());
+        Roster::replace(&self.roster, agents);
     }
 }
 
 /// The rows that must be written so that the agents follow the group, and what that changes.
-fn compare(before: &[Agent], group: Vec<GroupAgent>, now: jiff::Timestamp) -> (Vec<Agent>, SyncReport) {
+fn compare(before: &[Agent], group: Vec<GroupAgent>, now: Timestamp) -> (Vec<Agent>, SyncReport) {
     let mut known: HashMap<AgentId, &Agent> = before.iter().map(|agent| (agent.external_id, agent)).collect();
     let mut report = SyncReport::default();
     let mut changed = Vec::new();

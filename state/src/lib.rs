@@ -37,7 +37,7 @@ pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
 pub use rate_window::{Permission, RateWindow};
 use store::OpenFailure;
 pub use store::Store;
-pub use watermark::Watermark;
+pub use watermark::{HeldBack, Position, Watermark};
 
 /// Where the state takes the time from, so that a test can move it.
 #[derive(Clone)]

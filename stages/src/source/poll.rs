@@ -7,7 +7,8 @@
 //! # Watermark
 //! Everything that NICE changed before the watermark is found, and its claims are committed. It moves only when
 //! all events of a listing are settled, by NICE's clock, and stays behind by the overlap. Where a listing has
-//! several pages it is repeated until no new contact appears: rows move while one pages through them.
+//! several pages it is repeated until no new contact appears: rows move while one pages through them. When agents
+//! join, it is moved back, and a listing under way no longer moves it.
 //!
 //! # After a crash
 //! The listing begins again at the watermark.
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::{SignedDuration, Timestamp};
-use state::Watermark;
+use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
@@ -102,15 +103,14 @@ struct Pass {
 
 impl Poll {
     async fn run(mut self, found: mpsc::Sender<Found>) {
-        let mut rewound = 0;
         let mut intervals = self.context.retry.intervals();
         loop {
             if self.roster.wait_for(Roster::is_known).await.is_err() {
                 return;
             }
-            let since = self.since(&mut rewound);
+            let position = self.watermark.position();
             let begun = Instant::now();
-            let pause = match self.list_all(since, &found).await {
+            let pause = match self.list_all(position, &found).await {
                 Ok(()) => {
                     intervals.reset();
                     self.interval
@@ -142,16 +142,10 @@ impl Poll {
         }
     }
 
-    /// Where the next listing begins: at the watermark, or before it once when agents have joined.
-    fn since(&self, rewound: &mut u64) -> Timestamp {
+    /// Where the next listing begins.
+    fn since(&self, position: Position) -> Timestamp {
         let now = self.context.clock.now();
-        let mut since = self.watermark.get().unwrap_or_else(|| back(now, self.first_window));
-        if let Some(rewind) = self.roster.borrow().rewind()
-            && rewind.generation > *rewound
-        {
-            *rewound = rewind.generation;
-            since = since.min(back(rewind.to, self.overlap));
-        }
+        let since = position.at.unwrap_or_else(|| back(now, self.first_window));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         if since < reach {
             warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill");
@@ -159,8 +153,8 @@ impl Poll {
         since.max(reach)
     }
 
-    async fn list_all(&self, since: Timestamp, found: &mpsc::Sender<Found>) -> Result<(), PassError> {
-        let mut cursor = since;
+    async fn list_all(&self, position: Position, found: &mpsc::Sender<Found>) -> Result<(), PassError> {
+        let mut cursor = self.since(position);
         let mut seen = HashSet::new();
         let mut repeats = 0;
         loop {
@@ -175,7 +169,7 @@ impl Poll {
                 let next = pass.newest.map(|newest| back(newest, Duration::from_secs(1)));
                 match next.filter(|next| pass.sorted && *next > cursor) {
                     Some(next) => {
-                        self.move_watermark(next).await?;
+                        self.move_watermark(position, next).await?;
                         cursor = next;
                         seen.clear();
                         repeats = 0;
@@ -187,7 +181,7 @@ impl Poll {
             let reached = pass.last_poll_time.or(pass.newest);
             if let Some(reached) = reached {
                 // A poll time ahead of us would skip what comes in between.
-                self.move_watermark(reached.min(self.context.clock.now())).await?;
+                self.move_watermark(position, reached.min(self.context.clock.now())).await?;
             }
             return Ok(());
         }
@@ -266,12 +260,16 @@ impl Poll {
         Ok(())
     }
 
-    async fn move_watermark(&self, reached: Timestamp) -> Result<(), PassError> {
+    async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), PassError> {
         let to = back(reached, self.overlap);
-        self.watermark.advance(to).await.map_err(|error| {
+        let moved = self.watermark.advance_from(position, to).await.map_err(|error| {
             warn!(%error, "watermark not moved, the listing is repeated");
             PassError::HandedBack
         })?;
+        if !moved {
+            debug!("agents joined during the listing, which is repeated from where their calls may begin");
+            return Ok(());
+        }
         crash::point("watermark_moved");
         self.context.metrics.poll_watermark.set(to.as_millisecond() as f64 / 1e3);
         Ok(())
