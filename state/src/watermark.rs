@@ -66,7 +66,13 @@ impl Watermark {
             None => None,
             Some(bytes) => Some(decode(&bytes).ok_or_else(|| StateError::damaged("a watermark is unreadable"))?),
         };
-        let cell = Cell { name: name.to_owned(), tree, writing: Default::default(), durable: Mutex::new(durable), held_back: AtomicU64::new(0) };
+        let cell = Cell {
+            name: name.to_owned(),
+            tree,
+            writing: Default::default(),
+            durable: Mutex::new(durable),
+            held_back: AtomicU64::new(0),
+        };
         Ok(Self { cell: Arc::new(cell), store: store.clone() })
     }
 

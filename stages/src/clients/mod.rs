@@ -7,6 +7,4 @@ pub mod quota;
 pub mod recording_store;
 
 #[cfg(test)]
-mod test_kill;
-#[cfg(test)]
 pub(crate) mod test_state;

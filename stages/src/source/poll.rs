@@ -36,11 +36,17 @@ use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
 /// Rows asked for at a time.
 const PAGE: u32 = 1_000;
 
-/// NICE's most rows behind one listing; past them the listing begins again at the newest row seen.
+/// Rows after which a listing begins again at the newest row seen, so that moving rows disturb it less.
 const LISTING: u64 = 10_000;
+
+/// Where no row says when it was changed, or all were changed in one second, a listing goes on up to here.
+const LONGEST_LISTING: u64 = 200_000;
 
 /// Repeats of a listing of several pages that does not come to rest; the nightly comparison sees to the rest.
 const MAX_REPEATS: u32 = 5;
+
+/// NICE's own resolution of a change may be as coarse as this.
+const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// NICE's completed contacts reach back this far.
 const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -95,6 +101,7 @@ impl From<NiceError> for PassError {
 struct Pass {
     pages: u32,
     new_ids: usize,
+    listed: HashSet<ContactId>,
     complete: bool,
     newest: Option<Timestamp>,
     sorted: bool,
@@ -108,6 +115,7 @@ impl Poll {
             if self.roster.wait_for(Roster::is_known).await.is_err() {
                 return;
             }
+            self.begin().await;
             let position = self.watermark.position();
             let begun = Instant::now();
             let pause = match self.list_all(position, &found).await {
@@ -142,6 +150,16 @@ impl Poll {
         }
     }
 
+    /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read.
+    async fn begin(&self) {
+        if self.watermark.get().is_none() {
+            let to = back(self.context.clock.now(), self.first_window);
+            if let Err(error) = self.watermark.advance(to).await {
+                warn!(%error, "the beginning of the first listing is not written, will retry");
+            }
+        }
+    }
+
     /// Where the next listing begins.
     fn since(&self, position: Position) -> Timestamp {
         let now = self.context.clock.now();
@@ -165,18 +183,15 @@ impl Poll {
                 continue;
             }
             if !pass.complete {
-                // A second back, since NICE's own resolution may be that coarse.
-                let next = pass.newest.map(|newest| back(newest, Duration::from_secs(1)));
-                match next.filter(|next| pass.sorted && *next > cursor) {
-                    Some(next) => {
-                        self.move_watermark(position, next).await?;
-                        cursor = next;
-                        seen.clear();
-                        repeats = 0;
-                        continue;
-                    }
-                    None => warn!("a listing of 10,000 rows cannot be continued; the nightly comparison must"),
-                }
+                let Some(next) = pass.resume_at(cursor, self.context.clock.now()) else {
+                    // The watermark stays: what lies behind must not be passed over in silence.
+                    return Err(NiceError::transient("completed: NICE's list has no end").into());
+                };
+                self.move_watermark(position, next).await?;
+                cursor = next;
+                seen.clear();
+                repeats = 0;
+                continue;
             }
             let reached = pass.last_poll_time.or(pass.newest);
             if let Some(reached) = reached {
@@ -194,11 +209,22 @@ impl Poll {
         seen: &mut HashSet<ContactId>,
         found: &mpsc::Sender<Found>,
     ) -> Result<Pass, PassError> {
-        let mut pass = Pass { pages: 0, new_ids: 0, complete: false, newest: None, sorted: true, last_poll_time: None };
+        let mut pass = Pass {
+            pages: 0,
+            new_ids: 0,
+            listed: HashSet::new(),
+            complete: false,
+            newest: None,
+            sorted: true,
+            last_poll_time: None,
+        };
         let mut tally = Tally::new();
         let mut next: Option<NextLink> = None;
         let mut skip = 0;
-        while skip < LISTING {
+        while skip < LONGEST_LISTING {
+            if skip >= LISTING && pass.resume_at(since, self.context.clock.now()).is_some() {
+                break;
+            }
             let filter = CompletedFilter::UpdatedSince(since);
             let query = CompletedQuery { filter, top: PAGE, skip, next: next.take() };
             let page = self.nice.completed(&query).await?;
@@ -208,7 +234,7 @@ impl Poll {
                 pass.last_poll_time = page.last_poll_time;
             }
             let rows = page.contacts.len() as u64;
-            let more = is_more(&page, skip, rows);
+            let (more, listed) = (is_more(&page, skip, rows), pass.listed.len());
             next = page.next;
             for row in page.contacts {
                 match row {
@@ -226,6 +252,9 @@ impl Poll {
             if !more || rows == 0 {
                 pass.complete = true;
                 break;
+            }
+            if skip >= LISTING && pass.listed.len() == listed {
+                break; // the pages repeat themselves
             }
         }
         if tally.all_settled().await { Ok(pass) } else { Err(PassError::HandedBack) }
@@ -281,10 +310,21 @@ impl Pass {
         if seen.insert(contact.contact_id) {
             self.new_ids += 1;
         }
+        if !self.listed.insert(contact.contact_id) {
+            return; // a row that is shown again says nothing of the order
+        }
         match contact.last_update_time {
             Some(time) if self.newest.is_none_or(|newest| time >= newest) => self.newest = Some(time),
-            _ => self.sorted = false,
+            Some(_) => self.sorted = false,
+            None => {}
         }
+    }
+
+    /// From when on a listing finds what this one did not come to: at the newest row, if the rows came in their
+    /// order and that leads on, but not beyond the present.
+    fn resume_at(&self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let next = back(self.newest.filter(|_| self.sorted)?, RESOLUTION);
+        (next > since && next <= now).then_some(next)
     }
 }
 
@@ -332,3 +372,6 @@ impl Tally {
         settled.load(Ordering::SeqCst) == issued
     }
 }
+
+#[cfg(test)]
+mod tests;

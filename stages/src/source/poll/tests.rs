@@ -1,0 +1,197 @@
+use std::collections::BTreeSet;
+
+use axum::extract::{Query, State as Shared};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::clients::catalog::EmbeddedCatalog;
+use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceSettings, Quota};
+use crate::clients::test_state::TestState;
+use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
+use crate::model::{Agent, AgentId};
+
+const NOW: &str = "2026-04-01T12:00:00Z";
+
+struct Free;
+
+#[async_trait::async_trait]
+impl Quota for Free {
+    async fn admit(&self, _family: ApiFamily) -> Result<(), NiceError> {
+        Ok(())
+    }
+}
+
+/// A contact's id and when it was changed last.
+type Rows = Arc<Vec<(u64, Option<Timestamp>)>>;
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    updated_since: Timestamp,
+    top: usize,
+    skip: usize,
+}
+
+async fn completed(Shared(rows): Shared<Rows>, Query(asked): Query<Asked>) -> Json<Value> {
+    let fits = |changed: &Option<Timestamp>| changed.is_none_or(|changed| changed >= asked.updated_since);
+    let rows: Vec<_> = rows.iter().filter(|(_, changed)| fits(changed)).collect();
+    let contact = |(id, changed): &&(u64, Option<Timestamp>)| {
+        json!({
+            "contactId": id, "agentId": 7, "contactStartDate": "2026-04-01T11:00:00Z",
+            "totalDurationSeconds": 60, "lastUpdateTime": changed,
+        })
+    };
+    let page: Vec<_> = rows.iter().skip(asked.skip).take(asked.top).map(contact).collect();
+    Json(json!({ "lastPollTime": NOW, "totalRecords": rows.len(), "completedContacts": page }))
+}
+
+struct Rig {
+    poll: Poll,
+    state: TestState,
+    _roster: watch::Sender<Roster>,
+    _server: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Rig {
+    async fn new(rows: Vec<(u64, Option<Timestamp>)>) -> Self {
+        let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
+        let router = Router::new()
+            .route("/authentication/v1/token/access-key", post(|| async { Json(token) }))
+            .route("/inContactAPI/services/v33.0/contacts/completed", get(completed))
+            .with_state(Arc::new(rows));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
+
+        let metrics = Metrics::new();
+        let settings = NiceSettings {
+            issuer: base.clone(),
+            auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
+            api_version: "v33.0".into(),
+            group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
+            acd_url: Some(base.clone()),
+            facade_url: Some(base.clone()),
+            auth_url: Some(base),
+            media_hosts: Vec::new(),
+        };
+        let state = TestState::new();
+        let (roster, reader) = watch::channel(Roster::default());
+        Roster::replace(&roster, &[agent()]);
+        let poll = Poll {
+            nice: NiceClient::new(settings, Arc::new(Free), metrics.clone()).unwrap(),
+            tenant: "acme".parse().unwrap(),
+            watermark: state.state.watermark("poll").unwrap(),
+            roster: reader,
+            interval: Duration::from_secs(1),
+            overlap: Duration::from_secs(120),
+            first_window: Duration::from_secs(3600),
+            context: FlowContext {
+                clock: Clock::fixed(NOW.parse().unwrap()),
+                metrics,
+                catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
+                retry: RetryPolicy {
+                    not_ready_delays: vec![Duration::from_secs(1)],
+                    recording_deadline: Duration::from_secs(60),
+                    error_delay_min: Duration::from_secs(1),
+                    error_delay_max: Duration::from_secs(1),
+                },
+                freshness: Freshness::default(),
+                concurrency: 4,
+                stopping: Default::default(),
+            },
+        };
+        Self { poll, state, _roster: roster, _server: server }
+    }
+
+    /// Makes one listing and settles all that it finds.
+    async fn list(&self) -> (Result<(), PassError>, BTreeSet<u64>) {
+        self.list_from(self.poll.watermark.position()).await
+    }
+
+    async fn list_from(&self, position: Position) -> (Result<(), PassError>, BTreeSet<u64>) {
+        let (sender, mut found) = mpsc::channel(64);
+        let settle = async {
+            let mut ids = BTreeSet::new();
+            while let Some(Found { event, receipt }) = found.recv().await {
+                ids.insert(event.conversation.get());
+                receipt.settled();
+            }
+            ids
+        };
+        let list = async move {
+            let sender = sender;
+            self.poll.list_all(position, &sender).await
+        };
+        tokio::join!(list, settle)
+    }
+
+    fn watermark(&self) -> Option<Timestamp> {
+        self.poll.watermark.get()
+    }
+}
+
+fn agent() -> Agent {
+    Agent {
+        external_id: AgentId::from_number(7).unwrap(),
+        user_id: None,
+        user_name: String::new(),
+        first_name: String::new(),
+        last_name: String::new(),
+        is_active: true,
+        member_until: None,
+    }
+}
+
+fn before_now(millis: i64) -> Option<Timestamp> {
+    NOW.parse::<Timestamp>().unwrap().checked_sub(SignedDuration::from_millis(millis)).ok()
+}
+
+#[tokio::test]
+async fn the_beginning_does_not_creep_forward_while_nothing_can_be_listed() {
+    let rig = Rig::new(Vec::new()).await;
+    rig.poll.begin().await;
+    assert_eq!(rig.watermark(), before_now(3_600_000));
+    rig.poll.context.clock.advance(SignedDuration::from_hours(48));
+    rig.poll.begin().await;
+    assert_eq!(rig.watermark(), before_now(3_600_000));
+    assert_eq!(rig.state.crashed().state.watermark("poll").unwrap().get(), before_now(3_600_000));
+}
+
+#[tokio::test]
+async fn a_listing_that_began_before_agents_joined_does_not_move_the_watermark() {
+    let rig = Rig::new(vec![(1, before_now(60_000))]).await;
+    let before = rig.poll.watermark.position();
+    drop(rig.poll.watermark.hold_back(before_now(600_000).unwrap()).await.unwrap());
+    let (listed, found) = rig.list_from(before).await;
+    assert!(listed.is_ok() && found.len() == 1);
+    assert_eq!(rig.watermark(), None);
+    assert!(rig.list().await.0.is_ok());
+    assert_eq!(rig.watermark(), before_now(120_000));
+}
+
+#[tokio::test]
+async fn a_long_listing_goes_on_where_it_stopped_although_rows_are_shown_again() {
+    let mut rows: Vec<_> = (0..12_000_u64).map(|n| (n + 1, before_now(1_200_000 - n as i64 * 50))).collect();
+    for at in [500, 3_000, 9_000] {
+        let again = rows[at];
+        rows.insert(at + 900, again);
+    }
+    let rig = Rig::new(rows).await;
+    let (listed, found) = rig.list().await;
+    assert!(listed.is_ok());
+    assert_eq!(found.len(), 12_000);
+    assert_eq!(rig.watermark(), before_now(120_000));
+}
+
+#[tokio::test]
+async fn a_long_listing_without_usable_times_is_read_to_its_end() {
+    for changed in [None, before_now(60_000), before_now(-86_400_000)] {
+        let rig = Rig::new((1..=11_500).map(|id| (id, changed)).collect()).await;
+        let (listed, found) = rig.list().await;
+        assert!(listed.is_ok());
+        assert_eq!(found.len(), 11_500, "{changed:?}");
+        assert_eq!(rig.watermark(), before_now(120_000));
+    }
+}
