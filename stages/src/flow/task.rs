@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -21,7 +21,8 @@ pub fn spawn<T: Send + 'static>(
     AbortOnDropHandle::new(tokio::spawn(future))
 }
 
-/// A stream that a task fills through a channel of `bound` items; dropping the stream ends the task.
+/// A stream that a task fills through a channel of `bound` items; dropping the stream ends the task. It ends when
+/// the task does; a panic of the task goes on in whoever reads the stream, for an end would look like the work done.
 pub fn stream<T, Filling>(
     name: &'static str,
     bound: usize,
@@ -32,18 +33,58 @@ where
     Filling: Future<Output = ()> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(bound);
-    TaskStream { items: ReceiverStream::new(receiver), _task: spawn(name, fill(sender)) }
+    TaskStream { receiver, task: Some(spawn(name, fill(sender))) }
 }
 
 struct TaskStream<T> {
-    items: ReceiverStream<T>,
-    _task: AbortOnDropHandle<()>,
+    receiver: mpsc::Receiver<T>,
+    /// None once it has ended.
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 impl<T> Stream for TaskStream<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        Pin::new(&mut self.items).poll_next(context)
+        if let Some(item) = ready!(self.receiver.poll_recv(context)) {
+            return Poll::Ready(Some(item));
+        }
+        if let Some(task) = &mut self.task {
+            let ended = ready!(Pin::new(task).poll(context));
+            self.task = None;
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_task() {
+        let items = stream("test", 1, |sender| async move {
+            for n in 0..3 {
+                sender.send(n).await.unwrap();
+            }
+        });
+        assert_eq!(items.collect::<Vec<_>>().await, [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_task_is_not_taken_for_its_end() {
+        let items = stream("test", 1, |sender: mpsc::Sender<u8>| async move {
+            sender.send(1).await.unwrap();
+            panic!("on purpose");
+        });
+        let read = std::panic::AssertUnwindSafe(items.collect::<Vec<_>>()).catch_unwind().await;
+        assert!(read.is_err());
     }
 }
