@@ -107,7 +107,8 @@ impl DownloadRecording {
             return Ok(None);
         }
         let legs = self.nice.legs(conversation.event.conversation).await?;
-        if legs.len() <= 1 {
+        // Another master means another leg, listed or not: the contact's file would hold other agents' voices.
+        if legs.len() <= 1 && conversation.master == conversation.event.conversation {
             return Ok(None);
         }
         let agent = self.catalog.agent(&conversation.event.tenant, conversation.agent).await?;
