@@ -45,7 +45,11 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
     let since = Instant::now();
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
-        Ok(event) if !delivery.over_limit => return Some(context.freshness.track(event, delivery.settle)),
+        Ok(mut event) if !delivery.over_limit => {
+            // Of a message that others wrote; without it no deadline would ever pass.
+            event.queued_at.get_or_insert(context.clock.now());
+            return Some(context.freshness.track(event, delivery.settle));
+        }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
     };

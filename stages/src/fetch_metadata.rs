@@ -1,8 +1,8 @@
 //! Stage 5, fetch metadata: an event → the conversation as NICE knows it.
 //!
 //! # Contract
-//! A contact that NICE does not know, or that is still going on, is awaited until the deadline. What is no phone
-//! call of a group agent is dropped with a counted reason and leaves no row.
+//! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
+//! then. What is no phone call of a group agent is dropped with a counted reason and leaves no row.
 
 use std::sync::Arc;
 
@@ -28,15 +28,16 @@ impl Stage<ContactEvent> for FetchMetadata {
     type Out = Conversation;
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
+        let given_up = self.retry.recording_given_up(&event, self.clock.now());
         let contact = match self.nice.contact(event.conversation).await {
-            Err(NiceError::NotReady { .. }) if self.retry.recording_given_up(&event, self.clock.now()) => {
+            Err(NiceError::NotReady { .. }) if given_up => {
                 return Err(StageError::permanent("NICE did not know the contact until the deadline"));
             }
             answer => answer?,
         };
         crash::point("metadata_fetched");
         if contact.is_active == Some(true) {
-            return Err(StageError::NotReady { reason: "the contact is still going on" });
+            return Err(incomplete("the contact is still going on", given_up));
         }
         if !contact.is_phone_call() {
             return Ok(Outcome::Done("not_a_phone_call"));
@@ -45,7 +46,7 @@ impl Stage<ContactEvent> for FetchMetadata {
             return Ok(Outcome::Done("never_answered"));
         };
         let (Some(started_at), Some(ended_at)) = (contact.started_at, contact.ended_at().or(event.ended_at)) else {
-            return Err(StageError::NotReady { reason: "the contact has no start or duration yet" });
+            return Err(incomplete("the contact has no start or duration yet", given_up));
         };
         let known = self.catalog.agent(&event.tenant, agent).await?;
         if !known.is_some_and(|agent| agent.was_member_at(Some(ended_at))) {
@@ -60,8 +61,17 @@ impl Stage<ContactEvent> for FetchMetadata {
             direction,
             customer_number,
             metadata: contact.raw,
-            event,
+            // NICE's word on the end counts from here on: an event may be wrong.
+            event: ContactEvent { ended_at: Some(ended_at), ..event },
         }))
+    }
+}
+
+/// What NICE knows of the contact does not suffice: awaited, until it is given up.
+fn incomplete(reason: &'static str, given_up: bool) -> StageError {
+    match given_up {
+        false => StageError::NotReady { reason },
+        true => StageError::permanent(format!("at the deadline {reason}")),
     }
 }
 

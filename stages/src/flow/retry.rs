@@ -61,26 +61,31 @@ impl RetryPolicy {
             .build()
     }
 
-    /// Whether a recording that is still not there counts as none: past the deadline, counted from the call's end
-    /// or from its discovery, whichever is later. A call that was old when it was found (a replay) is given up
+    /// Whether a recording that is still not there counts as none: past the deadline, counted from the call's
+    /// discovery, which is not before its end whatever an event says. A call that was old when it was found (a replay) is given up
     /// earlier: past its own deadline, after a look at every delay step. No call is given up at the first look.
     pub fn recording_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
         let is_past =
             |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
         let seen_every_step = event.not_ready as usize >= self.not_ready_delays.len();
-        event.not_ready >= 1
-            && (is_past(event.ended_at.max(event.queued_at)) || (seen_every_step && is_past(event.ended_at)))
+        event.not_ready >= 1 && (is_past(known_since(event)) || (seen_every_step && is_past(event.ended_at)))
     }
 
     /// Whether transient errors have lasted too long for this message.
     pub fn errors_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let since = event.queued_at.or(event.ended_at);
-        event.attempt >= MIN_ATTEMPTS && since.is_some_and(|since| now >= after(since, self.recording_deadline))
+        event.attempt >= MIN_ATTEMPTS
+            && known_since(event).is_some_and(|since| now >= after(since, self.recording_deadline))
     }
 
     fn deadline(&self, event: &ContactEvent) -> Option<Timestamp> {
-        event.ended_at.max(event.queued_at).map(|since| after(since, self.recording_deadline))
+        known_since(event).map(|since| after(since, self.recording_deadline))
     }
+}
+
+/// When the call was discovered. The end that an event names may lie in the future: a wrong clock or time zone at
+/// the other side, and no deadline would ever pass.
+fn known_since(event: &ContactEvent) -> Option<Timestamp> {
+    event.queued_at.or(event.ended_at)
 }
 
 fn after(time: Timestamp, by: Duration) -> Timestamp {
@@ -126,6 +131,18 @@ mod tests {
         event.not_ready = 1;
         assert!(policy().recording_given_up(&event, late));
         assert!(!policy().recording_given_up(&event, "2026-04-01T12:59:59Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_call_that_ends_in_the_future_is_given_up_all_the_same() {
+        let mut event = event("2999-01-01T00:00:00Z");
+        event.queued_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
+        event.not_ready = 1;
+        let late = "2026-04-01T13:00:00Z".parse().unwrap();
+        assert!(policy().recording_given_up(&event, late));
+        let soon = "2026-04-01T12:59:50Z".parse().unwrap();
+        assert!(!policy().recording_given_up(&event, soon));
+        assert_eq!(policy().not_ready_delay(&event, soon), Duration::from_secs(10));
     }
 
     #[test]
