@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceClient, NiceSettings};
 use stages::clients::queue::{EmbeddedQueue, Queue};
@@ -68,8 +69,13 @@ pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
     }
     if let Some(aside) = &opened.set_aside {
         metrics.state_set_aside.inc();
-        rebuild::catalog(&catalog, &dir, aside).await?;
+        tracing::error!(
+            set_aside = %aside.display(),
+            "the local state was damaged and is set aside; it is rebuilt from the recordings and from NICE"
+        );
     }
+    let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
+    rebuild::catalog(&state, &catalog, &dir, &state.watermark(POLL_WATERMARK)?, since).await?;
     let rebuilt = rebuild::processed_log(&state, &catalog, config.state.retention, &clock).await?;
     Ok(Doors {
         state,
@@ -118,6 +124,12 @@ async fn open_state(config: &Config) -> Result<state::Opened, Failure> {
     let options = StateOptions { retention, ..StateOptions::default() };
     let opened = tokio::task::spawn_blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
     Ok(opened)
+}
+
+/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
+/// been awaited until the deadline.
+pub(crate) fn hot_window(config: &Config) -> Duration {
+    config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }
 
 /// The producer's name for its place in NICE's changes.

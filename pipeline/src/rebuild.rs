@@ -3,6 +3,9 @@
 //! The conversations come back from the descriptions beside the recordings; the processed-id log from the
 //! catalog. What neither knows is found again by the poll, whose first listing then reaches back over the whole
 //! hot window. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
+//!
+//! # After a crash
+//! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +13,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
 use stages::flow::Clock;
-use state::State;
-use tracing::{error, info, warn};
+use stages::model::TenantId;
+use state::{State, Watermark};
+use tracing::{info, warn};
 
 use crate::failure::Failure;
 
@@ -24,26 +28,50 @@ const MAX_DESCRIPTION: u64 = 4 << 20;
 /// Keys taken from the catalog at a time.
 const PAGE: usize = 10_000;
 
-/// Restores the conversations that are described beside their recordings.
-pub(crate) async fn catalog(catalog: &EmbeddedCatalog, recordings: &Path, aside: &Path) -> Result<(), Failure> {
-    error!(
-        set_aside = %aside.display(),
-        "the local state was damaged and is set aside; it is rebuilt from the recordings and from NICE"
-    );
-    let (restoring, recordings) = (catalog.clone(), recordings.to_owned());
-    let restored = tokio::task::spawn_blocking(move || restore(&restoring, &recordings, 0))
+/// The tree that holds the mark, and the mark.
+const TREE: &str = "rebuild";
+const WHOLE: &str = "catalog";
+
+/// Restores the conversations that are described beside their recordings, unless that was done before. Where any
+/// were, the poll's first listing begins at `since`.
+pub(crate) async fn catalog(
+    state: &State,
+    catalog: &EmbeddedCatalog,
+    recordings: &Path,
+    poll: &Watermark,
+    since: Timestamp,
+) -> Result<(), Failure> {
+    let marks = state.store().tree(TREE)?;
+    if marks.contains_key(WHOLE).map_err(Failure::failed)? {
+        return Ok(());
+    }
+    let (restoring, folder) = (catalog.clone(), recordings.to_owned());
+    let restored = tokio::task::spawn_blocking(move || restore(&restoring, &folder, 0))
         .await
         .map_err(Failure::failed)?
-        .map_err(|error| Failure::failed(format!("the recordings cannot be read: {error}")))?;
-    catalog.check().await.map_err(Failure::failed)?;
-    info!(restored, "conversations restored from the descriptions beside their recordings");
-    Ok(())
+        .map_err(|error| {
+            let remedy = "let this user read it, then start again";
+            Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
+        })?;
+    if restored > 0 {
+        info!(restored, "conversations restored from the descriptions beside their recordings");
+        if poll.get().is_none() {
+            poll.advance(since).await?;
+        }
+    }
+    marks.insert(WHOLE, b"").map_err(Failure::failed)?;
+    catalog.check().await.map_err(Failure::failed)
 }
 
 fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::Result<u64> {
     let mut restored = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
+        // Beside the tenants there are `.partial`, and whatever a file system keeps in its root.
+        let is_tenant = || entry.file_name().to_str().is_some_and(|name| name.parse::<TenantId>().is_ok());
+        if depth == 0 && !is_tenant() {
+            continue;
+        }
         if depth < DEPTH && entry.file_type()?.is_dir() {
             restored += restore(catalog, &entry.path(), depth + 1)?;
         } else if depth == DEPTH && entry.file_name() == "conversation.json" {
@@ -92,4 +120,44 @@ pub(crate) async fn processed_log(
         info!(seeded, "processed-id log seeded from the catalog");
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use stages::clients::catalog::{Catalog, EmbeddedCatalog};
+    use stages::model::ConversationKey;
+    use state::StateOptions;
+
+    use super::*;
+
+    const DESCRIPTION: &str = r#"{
+        "id": "1", "tenant_id": "acme", "integration_type": "nice-cxone", "external_id": "5",
+        "master_external_id": "5", "agent_external_id": "7", "started_at": "2026-04-01T12:00:00Z",
+        "ended_at": "2026-04-01T12:01:00Z", "direction": null, "customer_number": null, "metadata": {},
+        "state": "ready", "source": "poll", "recordings": [], "enqueued_at": "2026-04-01T12:05:00Z",
+        "claimed_at": null
+    }"#;
+
+    #[tokio::test]
+    async fn what_a_crash_left_undone_is_done_by_the_next_start_and_not_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let recordings = dir.path().join("recordings");
+        let call = recordings.join("acme/2026/04/01/5");
+        std::fs::create_dir_all(&call).unwrap();
+        std::fs::create_dir_all(recordings.join("lost+found/a")).unwrap();
+        std::fs::write(call.join("conversation.json"), DESCRIPTION).unwrap();
+        let state = State::open(&dir.path().join("state"), StateOptions::default()).unwrap().state;
+        let embedded = EmbeddedCatalog::open(state.store()).unwrap();
+        let poll = state.watermark("poll").unwrap();
+        let since = "2026-03-29T00:00:00Z".parse().unwrap();
+
+        // Nothing was set aside in this run: an earlier one ended before it had restored anything.
+        catalog(&state, &embedded, &recordings, &poll, since).await.unwrap();
+        let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: "5".parse().unwrap() };
+        assert!(embedded.conversation(&key).await.unwrap().is_some());
+        assert_eq!((embedded.counts().await.unwrap().ready, poll.get()), (1, Some(since)));
+
+        std::fs::remove_dir_all(&recordings).unwrap();
+        catalog(&state, &embedded, &recordings, &poll, since).await.unwrap();
+    }
 }
