@@ -31,7 +31,9 @@ use crate::{shutdown, telemetry};
 pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
     let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
-    let doors = doors::open(&config).await?;
+    // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
+    let Some(doors) = stopping.run_until_cancelled(doors::open(&config)).await else { return Ok(()) };
+    let doors = doors?;
     let nice = doors::nice(&config, &doors)?;
     serve_until(&config, doors, nice, stopping).await
 }
@@ -95,11 +97,11 @@ pub(crate) async fn serve_until(
 
     let broken = CancellationToken::new();
     let failed = broken.clone();
-    let agents = task::spawn("sync_agents", {
+    let mut agents = task::spawn("sync_agents", {
         let (sync, interval, retry) = (sync.clone(), config.agents.sync_interval, context.retry.clone());
         async move { sync.run(interval, retry).await }
     });
-    let observing = task::spawn("observe", observe::run(observe::Observed::of(&doors), broken.clone()));
+    let mut observing = task::spawn("observe", observe::run(observe::Observed::of(&doors), broken.clone()));
     let mut flows = task::spawn("flows", async move {
         let queue_failed = move |error| {
             error!(%error, "the queue failed");
@@ -112,14 +114,17 @@ pub(crate) async fn serve_until(
     info!(admin = %admin.address(), "running");
     let ended_alone = tokio::select! {
         biased;
-        () = stopping.cancelled() => false,
-        () = broken.cancelled() => false,
-        _ = &mut flows => true,
+        () = stopping.cancelled() => None,
+        () = broken.cancelled() => None,
+        _ = &mut flows => Some("the flow"),
+        // Without these two the service would go on with old agents, or blind for a broken disk.
+        _ = &mut agents => Some("the agent sync"),
+        _ = &mut observing => Some("the observation"),
     };
     admin.set_ready(false);
     stopping.cancel();
     drop(agents);
-    if !ended_alone {
+    if !flows.is_finished() {
         drain(config.flow.grace, flows).await;
     }
     drop((receiver, observing));
@@ -129,8 +134,8 @@ pub(crate) async fn serve_until(
         return Err(Failure::failed("the local state failed: check the disk, then start again; nothing is lost"));
     }
     closed?;
-    if ended_alone {
-        return Err(Failure::failed("the flow ended by itself: start again; nothing is lost"));
+    if let Some(what) = ended_alone {
+        return Err(Failure::failed(format!("{what} ended by itself: start again; nothing is lost")));
     }
     info!("ended");
     Ok(())
@@ -156,7 +161,7 @@ fn poll(
         return Ok(None);
     }
     let first_window = match doors.rebuilt {
-        true => config.state.retention.max(config.reconciliation.window),
+        true => doors::hot_window(config),
         false => config.reconciliation.window,
     };
     Ok(Some(Poll {
