@@ -7,4 +7,6 @@ pub mod quota;
 pub mod recording_store;
 
 #[cfg(test)]
+mod test_kill;
+#[cfg(test)]
 pub(crate) mod test_state;

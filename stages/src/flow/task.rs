@@ -16,7 +16,7 @@ pub fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
     // Not `name`: a log in JSON gives every span a `name` of its own.
-    let future = future.instrument(tracing::info_span!("task", task = name));
+    let future = future.instrument(tracing::trace_span!("task", task = name));
     #[expect(clippy::disallowed_methods, reason = "the one place where tasks begin")]
     AbortOnDropHandle::new(tokio::spawn(future))
 }
@@ -33,11 +33,11 @@ where
     Filling: Future<Output = ()> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(bound);
-    TaskStream { receiver, task: Some(spawn(name, fill(sender))) }
+    TaskStream { items: ReceiverStream::new(receiver), task: Some(spawn(name, fill(sender))) }
 }
 
 struct TaskStream<T> {
-    receiver: mpsc::Receiver<T>,
+    items: ReceiverStream<T>,
     /// None once it has ended.
     task: Option<AbortOnDropHandle<()>>,
 }
@@ -46,7 +46,7 @@ impl<T> Stream for TaskStream<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Some(item) = ready!(self.receiver.poll_recv(context)) {
+        if let Some(item) = ready!(Pin::new(&mut self.items).poll_next(context)) {
             return Poll::Ready(Some(item));
         }
         if let Some(task) = &mut self.task {

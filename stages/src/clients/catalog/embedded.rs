@@ -93,7 +93,7 @@ impl Inner {
     }
 
     fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, CatalogError> {
-        self.tree.get(key).map_err(broken)?.map(|value| read(&value)).transpose()
+        self.tree.get(key).map_err(|error| self.broken(error))?.map(|value| read(&value)).transpose()
     }
 
     fn row(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
@@ -122,7 +122,7 @@ impl Inner {
             batch.insert(entry, write(&AnalysisEntry { key, enqueued_at: at })?);
         }
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(broken)?;
+        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
         counters.counts = counts;
         Ok(())
     }
@@ -140,6 +140,13 @@ impl Inner {
         self.write_row(&row, Some(before), &mut counters)
     }
 
+    /// An error of the tree ends the store: the next start sets it aside if it is damaged.
+    fn broken(&self, error: sled::Error) -> CatalogError {
+        let error = StateError::from(error);
+        self.store.report(&error);
+        CatalogError(error.to_string())
+    }
+
     async fn commit(&self) -> Result<(), CatalogError> {
         self.store.commit().await.map_err(|error| CatalogError(error.to_string()))
     }
@@ -149,7 +156,12 @@ impl Inner {
 impl Catalog for EmbeddedCatalog {
     async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
         let prefix = tenant_prefix(kind::AGENT, tenant);
-        self.inner.tree.scan_prefix(prefix).values().map(|value| read(&value.map_err(broken)?)).collect()
+        self.inner
+            .tree
+            .scan_prefix(prefix)
+            .values()
+            .map(|value| read(&value.map_err(|error| self.inner.broken(error))?))
+            .collect()
     }
 
     async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
@@ -161,7 +173,7 @@ impl Catalog for EmbeddedCatalog {
         for agent in agents {
             batch.insert(keyed(kind::AGENT, tenant, agent.external_id.get()), write(agent)?);
         }
-        self.inner.tree.apply_batch(batch).map_err(broken)?;
+        self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
         self.inner.commit().await
     }
 
@@ -174,8 +186,8 @@ impl Catalog for EmbeddedCatalog {
             let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
             let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
             let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
-            Ok(self.inner.tree.contains_key(row).map_err(broken)?
-                || self.inner.tree.contains_key(letter).map_err(broken)?)
+            Ok(self.inner.tree.contains_key(row).map_err(|error| self.inner.broken(error))?
+                || self.inner.tree.contains_key(letter).map_err(|error| self.inner.broken(error))?)
         };
         keys.iter().map(known).collect()
     }
@@ -218,14 +230,15 @@ impl Catalog for EmbeddedCatalog {
 
     async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
         let entries = self.inner.tree.scan_prefix([kind::ANALYSIS]).values().skip(skip).take(limit);
-        entries.map(|value| read(&value.map_err(broken)?)).collect()
+        entries.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
     }
 
     async fn add_dead_letter(&self, mut letter: DeadLetter) -> Result<(), CatalogError> {
         {
             let mut counters = self.inner.lock();
             let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
-            let standing = self.inner.tree.get(&digest).map_err(broken)?.and_then(|id| tail_number(&id));
+            let standing =
+                self.inner.tree.get(&digest).map_err(|error| self.inner.broken(error))?.and_then(|id| tail_number(&id));
             let mut counts = counters.counts;
             letter.id = standing.unwrap_or(counters.next_dead_letter);
             let mut batch = sled::Batch::default();
@@ -237,7 +250,7 @@ impl Catalog for EmbeddedCatalog {
             batch.insert(digest, &letter.id.to_be_bytes());
             batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
             batch.insert(&[kind::COUNTS], write(&counts)?);
-            self.inner.tree.apply_batch(batch).map_err(broken)?;
+            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
             counters.counts = counts;
         }
         self.inner.commit().await
@@ -246,7 +259,7 @@ impl Catalog for EmbeddedCatalog {
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
         let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
         let range = self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values().take(limit);
-        range.map(|value| read(&value.map_err(broken)?)).collect()
+        range.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
@@ -266,7 +279,7 @@ impl Catalog for EmbeddedCatalog {
             batch.remove(at);
             batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
             batch.insert(&[kind::COUNTS], write(&counts)?);
-            self.inner.tree.apply_batch(batch).map_err(broken)?;
+            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
             counters.counts = counts;
         }
         self.inner.commit().await?;
@@ -281,7 +294,8 @@ impl Catalog for EmbeddedCatalog {
         };
         let mut at = keyed(kind::HOP, &key.tenant, key.external_id.get());
         at.extend_from_slice(&sequence.to_be_bytes());
-        let written = write(&hop).and_then(|value| self.inner.tree.insert(at, value).map_err(broken));
+        let written =
+            write(&hop).and_then(|value| self.inner.tree.insert(at, value).map_err(|error| self.inner.broken(error)));
         if let Err(error) = written {
             tracing::warn!(%error, "timeline not written");
         }
@@ -289,7 +303,12 @@ impl Catalog for EmbeddedCatalog {
 
     async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
         let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
-        self.inner.tree.scan_prefix(prefix).values().map(|value| read(&value.map_err(broken)?)).collect()
+        self.inner
+            .tree
+            .scan_prefix(prefix)
+            .values()
+            .map(|value| read(&value.map_err(|error| self.inner.broken(error))?))
+            .collect()
     }
 
     async fn counts(&self) -> Result<Counts, CatalogError> {
@@ -306,15 +325,15 @@ impl Catalog for EmbeddedCatalog {
             None => vec![kind::CONVERSATION],
             Some(key) => keyed(kind::CONVERSATION, &key.tenant, key.external_id.get().saturating_add(1)),
         };
-        let tree = self.inner.tree.clone();
+        let inner = self.inner.clone();
         // Reads every row that ended before as well.
         let listing = tokio::task::spawn_blocking(move || {
             let mut keys = Vec::new();
-            for value in tree.range(from..vec![kind::CONVERSATION + 1]).values() {
+            for value in inner.tree.range(from..vec![kind::CONVERSATION + 1]).values() {
                 if keys.len() == limit {
                     break;
                 }
-                let row: EndedRow = read(&value.map_err(broken)?)?;
+                let row: EndedRow = read(&value.map_err(|error| inner.broken(error))?)?;
                 if row.ended_at >= since {
                     keys.push(ConversationKey { tenant: row.tenant_id, external_id: row.external_id });
                 }
@@ -373,10 +392,6 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, CatalogError> {
 
 fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, CatalogError> {
     serde_json::to_vec(value).map_err(|error| CatalogError(format!("unwritable value: {error}")))
-}
-
-fn broken(error: sled::Error) -> CatalogError {
-    CatalogError(error.to_string())
 }
 
 #[cfg(test)]

@@ -91,6 +91,13 @@ impl Inner {
         }
     }
 
+    /// An error of the tree ends the store: the next start sets it aside if it is damaged.
+    fn broken(&self, error: sled::Error) -> String {
+        let error = StateError::from(error);
+        self.store.report(&error);
+        error.to_string()
+    }
+
     fn due(&self, delay: Duration) -> Timestamp {
         self.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX)
     }
@@ -157,8 +164,9 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
-        let key = self.inner.new_key(lane, self.inner.due(delay)).map_err(queue_error)?;
-        self.inner.tree.insert(key, entry_value(0, &body)).map_err(queue_error)?;
+        let key =
+            self.inner.new_key(lane, self.inner.due(delay)).map_err(|error| QueueError(self.inner.broken(error)))?;
+        self.inner.tree.insert(key, entry_value(0, &body)).map_err(|error| QueueError(self.inner.broken(error)))?;
         self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
         self.inner.changed.notify_waiters();
         Ok(())
@@ -200,7 +208,10 @@ impl Queue for EmbeddedQueue {
             }
             Ok(backlog)
         };
-        tokio::task::spawn_blocking(count).await.map_err(|error| QueueError(error.to_string()))?.map_err(queue_error)
+        tokio::task::spawn_blocking(count)
+            .await
+            .map_err(|error| QueueError(error.to_string()))?
+            .map_err(|error| QueueError(self.inner.broken(error)))
     }
 
     async fn check(&self) -> Result<(), QueueError> {
@@ -215,7 +226,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         let mut changed = std::pin::pin!(inner.changed.notified());
         changed.as_mut().enable();
         inner.store.check().map_err(|error| QueueError(error.to_string()))?;
-        match inner.take().map_err(queue_error)? {
+        match inner.take().map_err(|error| QueueError(inner.broken(error)))? {
             Ok((key, body, count)) => {
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
                 return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
@@ -240,7 +251,7 @@ struct EmbeddedSettle {
 #[async_trait]
 impl Settle for EmbeddedSettle {
     async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
-        self.inner.tree.remove(self.key).map_err(settle_error)?;
+        self.inner.tree.remove(self.key).map_err(|error| SettleError(self.inner.broken(error)))?;
         // Not awaited: an acknowledgement that a power cut undoes brings a message whose conversation is final.
         self.inner.store.commit_soon();
         self.settled = true;
@@ -248,11 +259,14 @@ impl Settle for EmbeddedSettle {
     }
 
     async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        let key = self.inner.new_key(Lane::of(event.source), self.inner.due(delay)).map_err(settle_error)?;
+        let key = self
+            .inner
+            .new_key(Lane::of(event.source), self.inner.due(delay))
+            .map_err(|error| SettleError(self.inner.broken(error)))?;
         let mut exchange = sled::Batch::default();
         exchange.remove(&self.key);
         exchange.insert(&key, entry_value(0, &event.encode()));
-        self.inner.tree.apply_batch(exchange).map_err(settle_error)?;
+        self.inner.tree.apply_batch(exchange).map_err(|error| SettleError(self.inner.broken(error)))?;
         self.settled = true;
         self.inner.store.commit().await.map_err(|error| SettleError(error.to_string()))?;
         self.inner.changed.notify_waiters();
@@ -298,14 +312,6 @@ fn entry_value(count: u32, body: &[u8]) -> Vec<u8> {
     value.extend_from_slice(&count.to_be_bytes());
     value.extend_from_slice(body);
     value
-}
-
-fn queue_error(error: sled::Error) -> QueueError {
-    QueueError(error.to_string())
-}
-
-fn settle_error(error: sled::Error) -> SettleError {
-    SettleError(error.to_string())
 }
 
 #[cfg(test)]
