@@ -35,8 +35,11 @@ const COUNT_BYTES: usize = 4;
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// A message that was delivered so often without being settled may be what ends the process. Such suspects are
-/// delivered one at a time, so that the innocent ones among them are settled and only the guilty one is counted on.
+/// delivered one at a time and after all others, so that the innocent are settled and the guilty one alone is counted.
 const SUSPECT: u32 = 3;
+
+/// Entries of a lane that one look passes over: those in flight and the suspects.
+const MOST_LOOKED_AT: usize = 4_096;
 
 /// The messages of a lane are counted up to here; a longer count would make the metrics slow.
 const MOST_COUNTED: usize = 100_000;
@@ -114,12 +117,14 @@ impl Inner {
         self.in_flight().remove(key);
     }
 
-    /// The first due message that is not in flight, marked as in flight; or else how long to sleep.
-    fn take(&self) -> Result<Result<(QueueKey, Bytes, u32), Duration>, sled::Error> {
+    /// The first due message that is not in flight, marked as in flight; or else how long to sleep. Suspects come
+    /// after all others, the least suspected first.
+    fn take(&self) -> Result<Result<Taken, Duration>, sled::Error> {
         let now = self.clock.now();
         let mut sleep = LONGEST_SLEEP;
         for lane in [Lane::Live, Lane::Backfill] {
-            for entry in self.tree.scan_prefix([lane_byte(lane)]) {
+            let mut suspect: Option<Taken> = None;
+            for entry in self.tree.scan_prefix([lane_byte(lane)]).take(MOST_LOOKED_AT) {
                 let (key, value) = entry?;
                 let Ok(key) = QueueKey::try_from(key.as_ref()) else { continue };
                 let due = due_of(&key);
@@ -127,33 +132,66 @@ impl Inner {
                     sleep = sleep.min(Duration::try_from(due.duration_since(now)).unwrap_or_default());
                     break;
                 }
-                if !self.in_flight().insert(key) {
-                    continue;
-                }
-                let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
-                let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_add(1);
-                if count > SUSPECT && self.suspect_in_flight.swap(true, Ordering::SeqCst) {
-                    self.in_flight().remove(&key);
-                    continue;
-                }
-                // The entry may have been settled since it was read: only one that still stands is delivered.
-                let counted = self.tree.compare_and_swap(key, Some(&value), Some(entry_value(count, body)));
-                match counted {
-                    Ok(Ok(())) => {
-                        self.store.commit_soon();
-                        return Ok(Ok((key, Bytes::copy_from_slice(body), count)));
+                let found = Taken { key, count: count_of(&value).saturating_add(1), value };
+                if found.count > SUSPECT {
+                    if suspect.as_ref().is_none_or(|least| found.count < least.count) && !self.is_in_flight(&key) {
+                        suspect = Some(found);
                     }
-                    other => {
-                        self.give_back(&key, count);
-                        // Handed back with another count since it was read: another look finds it.
-                        sleep = Duration::ZERO;
-                        other?.ok();
-                    }
+                } else if let Some(taken) = self.mark(found, &mut sleep)? {
+                    return Ok(Ok(taken));
+                }
+            }
+            if let Some(suspect) = suspect
+                && !self.suspect_in_flight.swap(true, Ordering::SeqCst)
+            {
+                match self.mark(suspect, &mut sleep)? {
+                    Some(taken) => return Ok(Ok(taken)),
+                    None => self.suspect_in_flight.store(false, Ordering::SeqCst),
                 }
             }
         }
         // At least a millisecond, the resolution of the due time.
         Ok(Err(sleep.max(Duration::from_millis(1))))
+    }
+
+    fn is_in_flight(&self, key: &QueueKey) -> bool {
+        self.in_flight().contains(key)
+    }
+
+    /// Marks a message as in flight and counts the delivery; none where another has it or it was settled meanwhile.
+    fn mark(&self, found: Taken, sleep: &mut Duration) -> Result<Option<Taken>, sled::Error> {
+        if !self.in_flight().insert(found.key) {
+            return Ok(None);
+        }
+        // The entry may have been settled since it was read: only one that still stands is delivered.
+        let counted = entry_value(found.count, found.body());
+        match self.tree.compare_and_swap(found.key, Some(&found.value), Some(counted)) {
+            Ok(Ok(())) => {
+                self.store.commit_soon();
+                Ok(Some(found))
+            }
+            other => {
+                self.in_flight().remove(&found.key);
+                // Handed back with another count since it was read: another look finds it.
+                *sleep = Duration::ZERO;
+                other?.ok();
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A message on its way to a reader.
+#[derive(Debug)]
+struct Taken {
+    key: QueueKey,
+    count: u32,
+    value: sled::IVec,
+}
+
+impl Taken {
+    fn body(&self) -> &[u8] {
+        &self.value[COUNT_BYTES.min(self.value.len())..]
     }
 }
 
@@ -227,7 +265,9 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         changed.as_mut().enable();
         inner.store.check().map_err(|error| QueueError(error.to_string()))?;
         match inner.take().map_err(|error| QueueError(inner.broken(error)))? {
-            Ok((key, body, count)) => {
+            Ok(taken) => {
+                let body = Bytes::copy_from_slice(taken.body());
+                let Taken { key, count, .. } = taken;
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
                 return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
             }
@@ -279,8 +319,8 @@ impl Drop for EmbeddedSettle {
         if !self.settled {
             // Handed back on purpose: only deliveries that end in a crash count towards the limit.
             if let Ok(Some(value)) = self.inner.tree.get(self.key) {
-                let (count, body) = value.split_at(COUNT_BYTES.min(value.len()));
-                let count = count.try_into().map(u32::from_be_bytes).unwrap_or_default().saturating_sub(1);
+                let body = &value[COUNT_BYTES.min(value.len())..];
+                let count = count_of(&value).saturating_sub(1);
                 if let Err(error) = self.inner.tree.insert(self.key, entry_value(count, body)) {
                     tracing::warn!(%error, "delivery count not lowered");
                 }
@@ -305,6 +345,11 @@ fn due_of(key: &QueueKey) -> Timestamp {
         .ok()
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+/// How often the message of an entry was delivered.
+fn count_of(value: &[u8]) -> u32 {
+    value.first_chunk().map_or(0, |count| u32::from_be_bytes(*count))
 }
 
 fn entry_value(count: u32, body: &[u8]) -> Vec<u8> {

@@ -57,7 +57,7 @@ async fn a_delay_ends_when_the_clock_says_so() {
     clock.advance(jiff::SignedDuration::from_millis(59_999));
     assert_eq!(queue.inner.take().unwrap().unwrap_err(), Duration::from_millis(1));
     clock.advance(jiff::SignedDuration::from_millis(1));
-    assert_eq!(queue.inner.take().unwrap().unwrap().1, "later");
+    assert_eq!(queue.inner.take().unwrap().unwrap().body(), b"later");
 }
 
 #[tokio::test]
