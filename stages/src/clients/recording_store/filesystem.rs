@@ -5,6 +5,7 @@
 //! locked, so that the start of one process spares what another one writes.
 
 use std::fs::TryLockError;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,7 +39,7 @@ pub struct FilesystemStore {
 impl FilesystemStore {
     /// Opens the folder, and makes it where it does not exist.
     pub async fn open(dir: &Path) -> std::io::Result<Self> {
-        fs::create_dir_all(dir.join(PARTIAL)).await?;
+        private_folders(&dir.join(PARTIAL)).await?;
         let name = fs::canonicalize(dir).await?.display().to_string();
         Ok(Self { dir: dir.to_owned(), name, run: rand::random(), next_partial: AtomicU64::new(0) })
     }
@@ -56,7 +57,7 @@ impl FilesystemStore {
         let name = format!("{:016x}-{number}", self.run);
         let partial = Partial { path: self.dir.join(PARTIAL).join(name), kept: false };
         let created = tokio::task::spawn_blocking(move || {
-            let file = std::fs::File::create_new(&partial.path)?;
+            let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&partial.path)?;
             file.lock()?;
             Ok::<_, std::io::Error>((file, partial))
         });
@@ -70,7 +71,7 @@ impl FilesystemStore {
         file.sync_all().await?;
         let target = self.dir.join(key);
         let folder = target.parent().unwrap_or(&self.dir);
-        fs::create_dir_all(folder).await?;
+        private_folders(folder).await?;
         fs::rename(&partial.path, &target).await?;
         partial.kept = true;
         // Only now, since it holds the lock.
@@ -158,6 +159,11 @@ fn sweep(partial: &Path) -> std::io::Result<u64> {
         }
     }
     Ok(removed)
+}
+
+/// Makes folders that only this user can look into: they hold call audio and customers' numbers.
+async fn private_folders(folder: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await
 }
 
 /// A file under `.partial`, removed unless it was moved into place.
