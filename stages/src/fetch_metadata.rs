@@ -50,7 +50,12 @@ impl Stage<ContactEvent> for FetchMetadata {
         };
         let known = self.catalog.agent(&event.tenant, agent).await?;
         if !known.is_some_and(|agent| agent.was_member_at(Some(ended_at))) {
-            return Ok(Outcome::Done("not_in_group"));
+            // An agent may have joined since the group was read: only a later reading tells.
+            let read_at = self.catalog.agents_read_at(&event.tenant).await?;
+            return match read_at.is_some_and(|read_at| read_at >= ended_at) {
+                true => Ok(Outcome::Done("not_in_group")),
+                false => Err(incomplete("the group was not read since the call ended", given_up)),
+            };
         }
         let (direction, customer_number) = direction(&contact);
         Ok(Outcome::Next(Conversation {

@@ -155,6 +155,7 @@ impl SyncAgents {
         if !changed.is_empty() {
             self.catalog.save_agents(&self.tenant, &changed).await?;
         }
+        self.catalog.note_agents_read(&self.tenant, begun).await?;
         let agents = self.catalog.agents(&self.tenant).await?;
         self.announce(&agents);
         if let Err(error) = self.last_sync.advance(begun).await {

@@ -23,7 +23,7 @@ use futures::Stream;
 use jiff::{SignedDuration, Timestamp};
 use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::roster::Roster;
 use super::{Found, Receipt};
@@ -166,7 +166,10 @@ impl Poll {
         let since = position.at.unwrap_or_else(|| back(now, self.first_window));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         if since < reach {
-            warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill");
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(
+                || warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
+            );
         }
         since.max(reach)
     }
@@ -280,11 +283,14 @@ impl Poll {
     async fn set_aside(&self, reason: &str) -> Result<(), PassError> {
         let now = self.context.clock.now();
         let letter = DeadLetter::of_body(reason.as_bytes(), Some(&self.tenant), "source", reason, now);
-        self.context.catalog.add_dead_letter(letter).await.map_err(|error| {
+        let is_new = self.context.catalog.add_dead_letter(letter).await.map_err(|error| {
             warn!(%error, "dead letter not written, the listing is repeated");
             PassError::HandedBack
         })?;
-        self.context.metrics.dead_letters.with_label_values(&["source"]).inc();
+        if is_new {
+            error!(reason, stage = "source", "dead letter");
+            self.context.metrics.dead_letters.with_label_values(&["source"]).inc();
+        }
         self.context.metrics.stage_items.with_label_values(&["source", "dead_letter"]).inc();
         Ok(())
     }

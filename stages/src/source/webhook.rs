@@ -237,7 +237,7 @@ async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Fou
                     let reason = error.to_string();
                     let letter = DeadLetter::of_body(&body, None, "source", &reason, context.clock.now());
                     match context.catalog.add_dead_letter(letter).await {
-                        Ok(()) => remove(&inbox, id),
+                        Ok(_) => remove(&inbox, id),
                         Err(error) => {
                             warn!(%error, "dead letter not written, the event stays in the inbox");
                             handed_back.store(true, Ordering::SeqCst);

@@ -35,6 +35,7 @@ macro_rules! catalog_checks {
         $crate::clients::catalog::conformance::catalog_checks!(
             @each [$(#[$attribute])*] $subject:
             agents_are_written_replaced_and_listed_by_id,
+            the_reading_of_the_group_is_noted,
             tenants_do_not_see_each_other,
             metadata_is_saved_as_it_is_and_again,
             a_final_row_stays_as_it_is,
@@ -201,6 +202,17 @@ pub(crate) async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
     assert!(agents == [left.clone(), agent(10, "Cid"), agent(100, "Ann"), first[3].clone()], "{agents:?}");
     let one = subject.catalog().agent(&acme(), left.external_id).await.unwrap();
     assert!(one == Some(left));
+}
+
+pub(crate) async fn the_reading_of_the_group_is_noted<S: Subject>() {
+    let subject = S::fresh().await;
+    assert_eq!(subject.catalog().agents_read_at(&acme()).await.unwrap(), None);
+    for seconds in [5, 9] {
+        subject.catalog().note_agents_read(&acme(), at(seconds)).await.unwrap();
+    }
+    let subject = subject.crash().await;
+    assert_eq!(subject.catalog().agents_read_at(&acme()).await.unwrap(), Some(at(9)));
+    assert_eq!(subject.catalog().agents(&acme()).await.unwrap(), []);
 }
 
 pub(crate) async fn tenants_do_not_see_each_other<S: Subject>() {

@@ -23,6 +23,8 @@ const TREE: &str = "catalog";
 mod kind {
     /// `a` tenant NUL agent id (8, big-endian) → agent.
     pub(super) const AGENT: u8 = b'a';
+    /// `r` tenant NUL → when the group was read.
+    pub(super) const AGENTS_READ: u8 = b'r';
     /// `c` tenant NUL external id (8, big-endian) → conversation row.
     pub(super) const CONVERSATION: u8 = b'c';
     /// `q` time in milliseconds (8) digest (16) → conversation key.
@@ -140,6 +142,30 @@ impl Inner {
         self.write_row(&row, Some(before), &mut counters)
     }
 
+    /// Writes a dead letter; false if it is of a body that stands already.
+    fn shelve(&self, mut letter: DeadLetter) -> Result<bool, CatalogError> {
+        let mut counters = self.lock();
+        let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
+        let standing = self.tree.get(&digest).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
+        if standing.is_some() && letter.conversation_id.is_none() {
+            return Ok(false);
+        }
+        let mut counts = counters.counts;
+        letter.id = standing.unwrap_or(counters.next_dead_letter);
+        if standing.is_none() {
+            counts.dead_letters += 1;
+            counters.next_dead_letter += 1;
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(&[kind::LAST_DEAD_LETTER], &(counters.next_dead_letter - 1).to_be_bytes());
+        batch.insert(digest, &letter.id.to_be_bytes());
+        batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
+        batch.insert(&[kind::COUNTS], write(&counts)?);
+        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        counters.counts = counts;
+        Ok(true)
+    }
+
     /// An error of the tree ends the store: the next start sets it aside if it is damaged.
     fn broken(&self, error: sled::Error) -> CatalogError {
         let error = StateError::from(error);
@@ -175,6 +201,16 @@ impl Catalog for EmbeddedCatalog {
         }
         self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
         self.inner.commit().await
+    }
+
+    async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
+        let key = tenant_prefix(kind::AGENTS_READ, tenant);
+        self.inner.tree.insert(key, write(&at)?).map_err(|error| self.inner.broken(error))?;
+        self.inner.commit().await
+    }
+
+    async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
+        self.inner.get(&tenant_prefix(kind::AGENTS_READ, tenant))
     }
 
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
@@ -233,27 +269,11 @@ impl Catalog for EmbeddedCatalog {
         entries.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
     }
 
-    async fn add_dead_letter(&self, mut letter: DeadLetter) -> Result<(), CatalogError> {
-        {
-            let mut counters = self.inner.lock();
-            let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
-            let standing =
-                self.inner.tree.get(&digest).map_err(|error| self.inner.broken(error))?.and_then(|id| tail_number(&id));
-            let mut counts = counters.counts;
-            letter.id = standing.unwrap_or(counters.next_dead_letter);
-            let mut batch = sled::Batch::default();
-            if standing.is_none() {
-                counts.dead_letters += 1;
-                counters.next_dead_letter += 1;
-            }
-            batch.insert(&[kind::LAST_DEAD_LETTER], &(counters.next_dead_letter - 1).to_be_bytes());
-            batch.insert(digest, &letter.id.to_be_bytes());
-            batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
-            batch.insert(&[kind::COUNTS], write(&counts)?);
-            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
-            counters.counts = counts;
-        }
-        self.inner.commit().await
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
+        let written = self.inner.shelve(letter)?;
+        // Also of a letter that stood: another caller may have written it a moment ago.
+        self.inner.commit().await?;
+        Ok(written)
     }
 
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {

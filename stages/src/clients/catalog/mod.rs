@@ -42,6 +42,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// Creates or replaces these agents; all others stay as they are.
     async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError>;
 
+    /// Notes that the agents are in step with the group as it was at `at`. Durable once it returns.
+    async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError>;
+
+    /// When the group was read last; none before the first time. Who is not among the agents then was not in it.
+    async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError>;
+
     /// How far a conversation has come, if its row stands.
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError>;
 
@@ -69,8 +75,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// The analysis queue, oldest first: `limit` conversations after the first `skip`.
     async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError>;
 
-    /// Sets a delivery aside. Durable once it returns. The same letter twice is one letter.
-    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<(), CatalogError>;
+    /// Sets a delivery aside. Durable once it returns. The same letter twice is one letter: that of a conversation is
+    /// written anew, that of an unreadable body stays as it is. False if it stayed.
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError>;
 
     /// Dead letters by id: at most `limit` after `after`.
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
