@@ -20,6 +20,12 @@ use crate::model::{ContactId, Conversation, RecordedConversation};
 
 mod leg;
 
+/// Not "no recording": other legs have theirs, and this one's may be among them under another name.
+const NOT_TOLD_APART: &str = "no segment of this leg is listed yet";
+
+/// Each segment costs a request of the rate budget; a leg has one, or a few after holds.
+const MOST_SEGMENTS: usize = 100;
+
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordingScope {
@@ -65,6 +71,11 @@ impl Stage<Conversation> for DownloadRecording {
 
     async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
         let media = match self.open_all(&conversation).await {
+            Err(StageError::NotReady { reason: NOT_TOLD_APART })
+                if self.retry.recording_given_up(&conversation.event, self.clock.now()) =>
+            {
+                return Err(StageError::permanent("the call has recordings, and none can be told to be of this leg"));
+            }
             Err(StageError::NotReady { .. })
                 if self.retry.recording_given_up(&conversation.event, self.clock.now()) =>
             {
@@ -114,7 +125,10 @@ impl DownloadRecording {
         let agent = self.catalog.agent(&conversation.event.tenant, conversation.agent).await?;
         let segments = leg::segments_of(conversation, agent.as_ref(), playback);
         if segments.is_empty() {
-            return Err(StageError::NotReady { reason: "no segment of this leg is listed yet" });
+            return Err(StageError::NotReady { reason: NOT_TOLD_APART });
+        }
+        if segments.len() > MOST_SEGMENTS {
+            return Err(StageError::permanent("the leg has more segments than any real leg"));
         }
         Ok(Some(segments))
     }

@@ -1,7 +1,7 @@
 //! Which segments of a call belong to one leg.
 //!
 //! The recording platform knows agents by their UserHub id, the ACD by a number. Both are compared where both
-//! are known; else the agent's name decides; a segment without any agent belongs to the leg that covers it.
+//! are known; else the agent's name decides; a segment whose agent is not named belongs to the leg that covers it.
 
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ fn belongs(
     let mut speakers = participants
         .iter()
         .filter(|participant| participant.is_agent && participant.segment_id.as_ref() == Some(&segment.id))
+        .filter(|participant| participant.user_id.is_some() || participant.agent_name.is_some())
         .peekable();
     if speakers.peek().is_none() {
         let length = length(segment.started_at, segment.ended_at);
