@@ -101,7 +101,7 @@ pub(crate) struct StageStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
-    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, or `under_way`.
+    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `dropped` (the last hop says why), or `under_way`.
     pub(crate) state: String,
     pub(crate) conversation: Option<serde_json::Value>,
     pub(crate) dead_letter: Option<DeadLetter>,
@@ -161,6 +161,7 @@ impl Operations {
             (Some(row), None) => row.state.as_str(),
             (Some(row), Some(_)) if row.state.is_final() => row.state.as_str(),
             (_, Some(_)) => "dead_letter",
+            (None, None) if hops.last().is_some_and(|hop| hop.outcome == "done") => "dropped",
             (None, None) => "under_way",
         };
         let state = state.to_owned();
