@@ -46,6 +46,16 @@ impl AdminClient {
         Ok(alive.then_some(client))
     }
 
+    /// Whether the daemon is ready: its local state, queue and catalog work.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let answer = self.http.get(format!("{}/readyz", self.base)).send().await;
+        let answer = answer.map_err(|error| format!("does not answer: {error}"))?;
+        match answer.status() {
+            StatusCode::OK => Ok(()),
+            _ => Err(answer.text().await.unwrap_or_default().trim().to_owned()),
+        }
+    }
+
     /// Asks for `path` under `/api/v1`.
     pub(crate) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
         let url = format!("{}/api/v1{path}", self.base);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
 
 type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
 
+/// How long a command waits for the local state while another process has it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Who fulfils an operator's wish.
 enum Access {
     Daemon(AdminClient),
@@ -41,11 +45,20 @@ enum Access {
 impl Access {
     /// The daemon of this state directory, or else the state itself.
     async fn of(config: &Config, with_nice: bool) -> Result<Self, Failure> {
-        if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
-            return Ok(Self::Daemon(daemon));
-        }
         telemetry::start(&config.log)?;
-        let doors = doors::open(config).await?;
+        let begun = Instant::now();
+        let doors = loop {
+            if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
+                return Ok(Self::Daemon(daemon));
+            }
+            match doors::open(config).await {
+                // A daemon that is just starting, or another command: it answers, or is gone, in a moment.
+                Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                opened => break opened?,
+            }
+        };
         let tenant = doors::tenant(config)?;
         let sync = if with_nice { Some(Arc::new(sync_agents(config, &doors, &tenant)?)) } else { None };
         let operations = doors.operations(config, tenant, sync)?;

@@ -112,6 +112,26 @@ pub(crate) fn built_in(config: &Config) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Refuses settings of the sources that cannot work together.
+pub(crate) fn sources(config: &Config) -> Result<(), Failure> {
+    if !config.events.poll && config.events.webhook.is_none() {
+        return Err(Failure::usage(
+            "[events] poll, webhook: both are false, so no call would ever be found; set one of them to true",
+        ));
+    }
+    if config
+        .events
+        .webhook
+        .as_ref()
+        .is_some_and(|webhook| webhook.listen == config.admin.listen && webhook.listen.port() != 0)
+    {
+        return Err(Failure::usage(
+            "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
+        ));
+    }
+    Ok(())
+}
+
 fn not_built(section: &str, kind: &str, instead: &str) -> Failure {
     Failure::usage(format!(
         "{section} kind: \"{kind}\" is not part of this executable; choose kind = \"{instead}\" and `nice-knovvu run`"
@@ -200,7 +220,8 @@ pub(crate) fn nice(config: &Config, doors: &Doors) -> Result<NiceClient, Failure
         .map_err(|error| Failure::usage(format!("[nice]: {error}")))
 }
 
-fn nice_settings(config: &Config) -> Result<NiceSettings, Failure> {
+/// The settings `[nice]` as the client takes them.
+pub(crate) fn nice_settings(config: &Config) -> Result<NiceSettings, Failure> {
     let nice = config.nice.clone().ok_or_else(|| Failure::usage("[nice]: missing"))?;
     let auth = match nice.auth_flow {
         config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {

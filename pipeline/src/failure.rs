@@ -7,27 +7,33 @@ use std::process::ExitCode;
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    locked: bool,
 }
 
 impl Failure {
     /// Exit code 1: it failed.
     pub(crate) fn failed(message: impl ToString) -> Self {
-        Self { code: 1, message: message.to_string() }
+        Self { code: 1, message: message.to_string(), locked: false }
     }
 
     /// Exit code 2: the command line or the settings are wrong; nothing was touched.
     pub(crate) fn usage(message: impl ToString) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self { code: 2, message: message.to_string(), locked: false }
     }
 
     /// Exit code 3: an outside system cannot be reached.
     pub(crate) fn unreachable(message: impl ToString) -> Self {
-        Self { code: 3, message: message.to_string() }
+        Self { code: 3, message: message.to_string(), locked: false }
     }
 
     /// Exit code 4: done in part, some conversations are dead letters.
     pub(crate) fn partly(message: impl ToString) -> Self {
-        Self { code: 4, message: message.to_string() }
+        Self { code: 4, message: message.to_string(), locked: false }
+    }
+
+    /// Whether another process has the local state: it may be gone in a moment, or turn out to be the daemon.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locked
     }
 
     /// Why, for a person.
@@ -44,6 +50,7 @@ impl Failure {
 
 impl From<state::StateError> for Failure {
     fn from(error: state::StateError) -> Self {
-        Self::failed(error)
+        let locked = matches!(error, state::StateError::Locked { .. });
+        Self { locked, ..Self::failed(error) }
     }
 }

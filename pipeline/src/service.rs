@@ -5,7 +5,7 @@
 //! the grace period the rest is handed back to where it came from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use stages::clients::nice::NiceClient;
@@ -27,12 +27,17 @@ use crate::nice_producer::NiceProducer;
 use crate::observe;
 use crate::{shutdown, telemetry};
 
+/// How long the daemon waits for the local state while a command has it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The command `run`: both services until a signal.
 pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
+    doors::built_in(&config)?;
+    doors::sources(&config)?;
     let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
     // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
-    let Some(doors) = stopping.run_until_cancelled(doors::open(&config)).await else { return Ok(()) };
+    let Some(doors) = stopping.run_until_cancelled(open_patiently(&config)).await else { return Ok(()) };
     let doors = doors?;
     let nice = doors::nice(&config, &doors)?;
     serve_until(&config, doors, nice, stopping).await
@@ -49,6 +54,19 @@ pub(crate) fn separate(service: &str, config: &Config) -> Result<(), Failure> {
             "[queue] kind: `{service}` needs a queue client that this executable was built without; \
              use `nice-knovvu run` with kind = \"embedded\""
         ))),
+    }
+}
+
+/// Opens the doors. A command may have the local state for a moment: that must not keep the daemon from starting.
+async fn open_patiently(config: &Config) -> Result<Doors, Failure> {
+    let begun = Instant::now();
+    loop {
+        match doors::open(config).await {
+            Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            opened => return opened,
+        }
     }
 }
 
