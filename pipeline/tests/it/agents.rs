@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nice_sim::{CallSpec, Faults};
 use serde_json::Value;
 
-use crate::harness::{Bed, Daemon, PATIENCE, hurried, tail};
+use crate::harness::{Bed, Daemon, PATIENCE, hurried, post_event, tail};
 use crate::oracle;
 
 const GROUP: i64 = 1001;
@@ -255,4 +255,33 @@ async fn a_team_is_a_group_as_well() {
     bed.asked("contacts-completed", 2).await;
     assert_eq!(daemon.state_of(foreign).await, "unknown");
     assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiners_call_told_by_the_webhook_waits_for_the_next_reading_of_the_group() {
+    let mut bed = Bed::new(hurried(306, 0)).await;
+    let receiver = bed.with_webhook();
+    bed.set("EVENTS__POLL", "false");
+    bed.set("AGENTS__SYNC_INTERVAL", "4s");
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    let group = bed.sim.group(GROUP);
+    let outsiders: Vec<i64> = bed.sim.agents().into_iter().filter(|agent| !group.contains(agent)).take(2).collect();
+    let (joiner, stranger) = (outsiders[0], outsiders[1]);
+    bed.sim.set_group(GROUP, group.into_iter().chain([joiner]));
+    let joined = bed.sim.add_call(CallSpec::new(joiner)).contact_ids[0];
+    let strange = bed.sim.add_call(CallSpec::new(stranger)).contact_ids[0];
+    for id in [joined, strange] {
+        let body = format!(r#"{{"contactId":{id}}}"#);
+        assert_eq!(post_event(receiver, body).await, Some(202));
+    }
+    let states = bed.final_states(&mut daemon, &[joined]).await;
+    assert_eq!(states, ["ready"], "{}", tail(&bed.log()));
+    let begun = Instant::now();
+    while daemon.state_of(strange).await != "dropped" {
+        assert!(begun.elapsed() < PATIENCE, "the stranger's call is not dropped");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(daemon.terminate().success());
+    assert_eq!(oracle::verify(&bed).await.ready, 1);
 }

@@ -169,11 +169,11 @@ async fn check_tells_health_from_trouble() {
     let healthy = bed.ended(&["check"]);
     assert_eq!((healthy.code, healthy.stderr.as_str()), (Some(0), ""), "{healthy:?}");
     let lines: Vec<_> = healthy.stdout.lines().collect();
-    for system in ["settings", "local state", "queue", "catalog", "recording store", "nice"] {
+    for system in ["settings", "local state", "queue", "catalog", "recording store", "nice", "media playback"] {
         let line = lines.iter().find(|line| line.starts_with(system));
         assert!(line.is_some_and(|line| line.ends_with("ok")), "{system}: {}", healthy.stdout);
     }
-    assert_eq!(lines.len(), 6, "{}", healthy.stdout);
+    assert_eq!(lines.len(), 7, "{}", healthy.stdout);
     let shown = bed.ended(&["check", "--settings"]);
     assert!(shown.stdout.contains("access_key_secret = \"********\""), "{}", shown.stdout);
     assert!(!shown.stdout.contains(&bed.sim.config().tenant.access_key_secret));
