@@ -1,5 +1,5 @@
 //! The client of NICE against servers that misbehave in every way that was seen or feared.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails loudly, and its tasks end with it")]
 
 #[path = "nice_client/answers.rs"]
 mod answers;
