@@ -23,7 +23,8 @@ pub struct Freshness {
 impl Freshness {
     /// Counts a delivery as in flight until it is settled or dropped.
     pub fn track(&self, event: ContactEvent, settle: Box<dyn Settle>) -> Delivery<ContactEvent> {
-        let ended_at = event.ended_at;
+        // A webhook may not say when its call ended: then the time of its message counts.
+        let ended_at = event.ended_at.or(event.queued_at);
         if let Some(ended_at) = ended_at {
             *self.lock().entry(ended_at).or_default() += 1;
         }
