@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use nice_sim::CallSpec;
+use nice_sim::{CallSpec, Faults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -324,6 +324,8 @@ async fn a_full_disk_is_said_and_loses_no_202() {
     }
     let mut daemon = bed.start_command(limited);
     daemon.ready().await;
+    // Nothing gets done, so that nothing gives its place on the disk back.
+    bed.sim.set_faults(Faults { server_errors: 1.0, ..Faults::none() });
     let mut taken = Vec::new();
     let mut refused = 0;
     let begun = Instant::now();
@@ -340,6 +342,7 @@ async fn a_full_disk_is_said_and_loses_no_202() {
         }
     }
     let status = daemon.wait();
+    bed.sim.set_faults(Faults::none());
     println!("{} taken, {refused} refused, then {status}", taken.len());
     assert_eq!(status.code(), Some(1), "{}", tail(&bed.log()));
     let last = bed.logged().lines().last().unwrap_or_default().to_owned();
