@@ -155,9 +155,6 @@ pub(crate) fn hot_window(config: &Config) -> Duration {
 /// The producer's name for its place in NICE's changes.
 const POLL_WATERMARK: &str = "poll";
 
-/// When the group was read last.
-const AGENTS_WATERMARK: &str = "agents";
-
 impl Doors {
     /// Up to where the poll has found everything.
     pub(crate) fn poll_watermark(&self) -> Result<Watermark, Failure> {
@@ -171,9 +168,8 @@ impl Doors {
         tenant: TenantId,
         roster: watch::Sender<Roster>,
     ) -> Result<SyncAgents, Failure> {
-        let last_sync = self.state.watermark(AGENTS_WATERMARK)?;
         let (catalog, clock, metrics) = (self.catalog.clone(), self.clock.clone(), self.metrics.clone());
-        Ok(SyncAgents::new(nice, catalog, tenant, roster, last_sync, self.poll_watermark()?, clock, metrics))
+        Ok(SyncAgents::new(nice, catalog, tenant, roster, self.poll_watermark()?, clock, metrics))
     }
 
     /// What an operator may ask or do with these doors.
@@ -190,7 +186,6 @@ impl Doors {
             state: self.state.clone(),
             sync,
             poll_watermark: self.poll_watermark()?,
-            last_sync: self.state.watermark(AGENTS_WATERMARK)?,
             quota: vec![
                 ("acd", self.rate_window("acd", config.limits.acd)?),
                 ("media_playback", self.rate_window("media_playback", config.limits.media_playback)?),

@@ -71,7 +71,6 @@ pub struct SyncAgents {
     catalog: Arc<dyn Catalog>,
     tenant: TenantId,
     roster: watch::Sender<Roster>,
-    last_sync: Watermark,
     poll: Watermark,
     clock: Clock,
     metrics: Metrics,
@@ -80,20 +79,17 @@ pub struct SyncAgents {
 }
 
 impl SyncAgents {
-    /// A sync that tells `roster` of every change. `last_sync` remembers when the group was read last; `poll` is the
-    /// watermark that goes back when agents join.
-    #[expect(clippy::too_many_arguments, reason = "each is a door or a handle of another type or purpose")]
+    /// A sync that tells `roster` of every change. `poll` is the watermark that goes back when agents join.
     pub fn new(
         nice: NiceClient,
         catalog: Arc<dyn Catalog>,
         tenant: TenantId,
         roster: watch::Sender<Roster>,
-        last_sync: Watermark,
         poll: Watermark,
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { nice, catalog, tenant, roster, last_sync, poll, clock, metrics, running: Mutex::new(()) }
+        Self { nice, catalog, tenant, roster, poll, clock, metrics, running: Mutex::new(()) }
     }
 
     /// Lets the sources go on with the agents of the last run, until the group is read.
@@ -158,19 +154,16 @@ impl SyncAgents {
         self.catalog.note_agents_read(&self.tenant, begun).await?;
         let agents = self.catalog.agents(&self.tenant).await?;
         self.announce(&agents);
-        if let Err(error) = self.last_sync.advance(begun).await {
-            warn!(%error, "time of the sync not written; the next joiners are looked for further back");
-        }
         self.metrics.agents_last_sync.set(begun.as_millisecond() as f64 / 1e3);
         Ok(report)
     }
 
     /// Sends the poll back to the last reading if agents have joined since.
-    async fn hold_poll_back(&self, report: &SyncReport, begun: Timestamp) -> Result<Option<HeldBack>, StateError> {
-        match self.last_sync.get() {
+    async fn hold_poll_back(&self, report: &SyncReport, begun: Timestamp) -> Result<Option<HeldBack>, SyncError> {
+        match self.catalog.agents_read_at(&self.tenant).await? {
             Some(last) if report.joined > 0 => {
                 let to = last.min(begun).checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
-                self.poll.hold_back(to).await.map(Some)
+                Ok(Some(self.poll.hold_back(to).await?))
             }
             _ => Ok(None),
         }
