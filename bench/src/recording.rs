@@ -208,24 +208,14 @@ impl Drop for Daemon {
 }
 
 fn settings(sim: &Sim, dir: &Path) -> Vec<(String, String)> {
-    let tenant = &sim.config().tenant;
-    let base = sim.base_url().to_owned();
     let pairs = [
         ("TENANT__ID", "bench".to_owned()),
-        ("NICE__ISSUER", base.clone()),
-        ("NICE__AUTH_FLOW", "access_key".to_owned()),
-        ("NICE__ACCESS_KEY_ID", tenant.access_key_id.clone()),
-        ("NICE__ACCESS_KEY_SECRET", tenant.access_key_secret.clone()),
-        ("NICE__GROUP", "Knovvu".to_owned()),
-        ("NICE__ACD_URL", base.clone()),
-        ("NICE__FACADE_URL", base.clone()),
-        ("NICE__AUTH_URL", base),
-        ("NICE__MEDIA_HOSTS", sim.host().to_owned()),
         ("EVENTS__POLL_INTERVAL", "200ms".to_owned()),
         ("RETRY__NOT_READY_DELAYS", "200ms".to_owned()),
         ("LIMITS__ACD", "100/s".to_owned()),
         ("STATE__DIR", dir.join("data").display().to_string()),
         ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
     ];
-    pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value)).into()
+    let pairs = pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
+    pairs.into_iter().chain(sim.environment()).collect()
 }

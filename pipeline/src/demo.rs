@@ -134,21 +134,10 @@ fn add_special_calls(sim: &Sim) {
 
 /// The settings of the demo, given as the environment would give them.
 fn settings(sim: &Sim, dir: &Path) -> Result<Config, Failure> {
-    let tenant = &sim.config().tenant;
-    let base = sim.base_url();
     let dir = dir.to_str().ok_or_else(|| Failure::usage("--dir: not UTF-8; choose another folder"))?;
     let filter = std::env::var_os("NICE_KNOVVU_LOG__FILTER").and_then(|filter| filter.into_string().ok());
     let pairs = [
         ("TENANT__ID", TENANT.to_owned()),
-        ("NICE__ISSUER", base.to_owned()),
-        ("NICE__AUTH_FLOW", "access_key".to_owned()),
-        ("NICE__ACCESS_KEY_ID", tenant.access_key_id.clone()),
-        ("NICE__ACCESS_KEY_SECRET", tenant.access_key_secret.clone()),
-        ("NICE__GROUP", "Knovvu".to_owned()),
-        ("NICE__ACD_URL", base.to_owned()),
-        ("NICE__FACADE_URL", base.to_owned()),
-        ("NICE__AUTH_URL", base.to_owned()),
-        ("NICE__MEDIA_HOSTS", sim.host().to_owned()),
         ("AGENTS__SYNC_INTERVAL", "10s".to_owned()),
         ("EVENTS__POLL_INTERVAL", "1s".to_owned()),
         ("EVENTS__POLL_OVERLAP", "10s".to_owned()),
@@ -162,7 +151,7 @@ fn settings(sim: &Sim, dir: &Path) -> Result<Config, Failure> {
         ("LOG__FILTER", filter.unwrap_or_else(|| "error".to_owned())),
     ];
     let environment = pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
-    Config::load(None, environment, Need::Service).map_err(Failure::failed)
+    Config::load(None, environment.into_iter().chain(sim.environment()), Need::Service).map_err(Failure::failed)
 }
 
 /// Shows the flow until every call of the group is final, the time is up, or a signal came.

@@ -129,25 +129,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
 }
 
-/// The settings that reach the simulation.
+/// The settings that reach the simulation, as TOML.
 fn settings(sim: &Sim) -> String {
-    let (base, host, tenant) = (sim.base_url(), sim.host(), &sim.config().tenant);
-    format!(
-        "[nice]\n\
-         issuer = \"{base}\"\n\
-         auth_flow = \"access_key\"\n\
-         access_key_id = \"{}\"\n\
-         access_key_secret = \"{}\"\n\
-         group_kind = \"acd_group\"\n\
-         group = \"{}\"\n\
-         acd_url = \"{base}\"\n\
-         facade_url = \"{base}\"\n\
-         auth_url = \"{base}\"\n\
-         media_hosts = [\"{host}\"]\n",
-        tenant.access_key_id,
-        tenant.access_key_secret,
-        sim.config().directory.wanted_group,
-    )
+    let line = |(key, value): (&str, String)| match key {
+        "media_hosts" => format!("{key} = [\"{value}\"]\n"),
+        _ => format!("{key} = \"{value}\"\n"),
+    };
+    sim.settings().into_iter().map(line).fold("[nice]\n".to_owned(), |page, line| page + &line)
 }
 
 #[tokio::main]

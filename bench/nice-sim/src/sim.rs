@@ -64,6 +64,29 @@ impl Sim {
         self.service.base.trim_start_matches("http://")
     }
 
+    /// What a client's settings `[nice]` must say to reach it, by key.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let (base, config) = (self.base_url().to_owned(), self.config());
+        vec![
+            ("issuer", base.clone()),
+            ("auth_flow", "access_key".to_owned()),
+            ("access_key_id", config.tenant.access_key_id.clone()),
+            ("access_key_secret", config.tenant.access_key_secret.clone()),
+            ("group_kind", "acd_group".to_owned()),
+            ("group", config.directory.wanted_group.to_string()),
+            ("acd_url", base.clone()),
+            ("facade_url", base.clone()),
+            ("auth_url", base),
+            ("media_hosts", self.host().to_owned()),
+        ]
+    }
+
+    /// The same as the environment gives it to the daemon.
+    pub fn environment(&self) -> impl Iterator<Item = (String, String)> {
+        let name = |key: &str| format!("NICE_KNOVVU_NICE__{}", key.to_ascii_uppercase());
+        self.settings().into_iter().map(move |(key, value)| (name(key), value))
+    }
+
     /// The configuration it runs with.
     pub fn config(&self) -> &SimConfig {
         &self.service.config

@@ -37,19 +37,8 @@ impl Bed {
     pub(crate) async fn new(config: SimConfig) -> Self {
         let sim = Sim::start(config).await.expect("the simulated NICE starts");
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let tenant = &sim.config().tenant;
-        let base = sim.base_url().to_owned();
         let settings = [
             ("TENANT__ID", "acme".to_owned()),
-            ("NICE__ISSUER", base.clone()),
-            ("NICE__AUTH_FLOW", "access_key".to_owned()),
-            ("NICE__ACCESS_KEY_ID", tenant.access_key_id.clone()),
-            ("NICE__ACCESS_KEY_SECRET", tenant.access_key_secret.clone()),
-            ("NICE__GROUP", "Knovvu".to_owned()),
-            ("NICE__ACD_URL", base.clone()),
-            ("NICE__FACADE_URL", base.clone()),
-            ("NICE__AUTH_URL", base),
-            ("NICE__MEDIA_HOSTS", sim.host().to_owned()),
             ("AGENTS__SYNC_INTERVAL", "1s".to_owned()),
             ("EVENTS__POLL_INTERVAL", "200ms".to_owned()),
             ("EVENTS__POLL_OVERLAP", "2m".to_owned()),
@@ -64,7 +53,11 @@ impl Bed {
             ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
             ("LOG__FILTER", "info,stages=debug,nice_knovvu=debug".to_owned()),
         ];
-        let settings = settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value)).into();
+        let settings = settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
+        let mut settings: Vec<_> = settings.into_iter().chain(sim.environment()).collect();
+        // By its name, as an operator would say it.
+        settings.retain(|(key, _)| key != "NICE_KNOVVU_NICE__GROUP");
+        settings.push(("NICE_KNOVVU_NICE__GROUP".to_owned(), "Knovvu".to_owned()));
         Self { sim, dir, settings }
     }
 
