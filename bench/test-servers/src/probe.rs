@@ -1,0 +1,48 @@
+//! Whether a server answers, asked in its own protocol.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question, and the first byte of the right answer.
+pub(crate) struct Probe {
+    port: u16,
+    question: &'static [u8],
+    answer: Option<u8>,
+}
+
+impl Probe {
+    /// AMQP 0-9-1's greeting: a broker that has booted answers with a method frame.
+    pub(crate) fn amqp(port: u16) -> Self {
+        Self { port, question: b"AMQP\0\0\x09\x01", answer: Some(1) }
+    }
+
+    /// PostgreSQL's start of a session: asks for the password once it lets in, and sends an error before.
+    pub(crate) fn postgresql(port: u16) -> Self {
+        const START: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+        Self { port, question: START, answer: Some(b'R') }
+    }
+
+    /// For what has no protocol to speak of: it accepts connections.
+    pub(crate) fn listens(port: u16) -> Self {
+        Self { port, question: b"", answer: None }
+    }
+
+    /// Whether the right answer came.
+    pub(crate) fn answers(&self) -> bool {
+        let ask = || -> std::io::Result<bool> {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(self.question)?;
+            let Some(answer) = self.answer else { return Ok(true) };
+            let mut first = [0];
+            stream.read_exact(&mut first)?;
+            Ok(first[0] == answer)
+        };
+        ask().unwrap_or(false)
+    }
+}

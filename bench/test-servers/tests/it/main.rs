@@ -1,0 +1,7 @@
+//! That the servers keep what tests rely on: they answer, come back with their data, and leave nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
+
+mod end;
+mod postgres;
+mod rabbitmq;

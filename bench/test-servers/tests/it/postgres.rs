@@ -1,0 +1,47 @@
+//! PostgreSQL.
+
+use test_servers::Postgres;
+
+#[tokio::test]
+async fn a_committed_row_survives_a_kill() {
+    let server = Postgres::start().await;
+    let url = server.database().await;
+    server.psql(&url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)").await;
+    server.kill().await;
+    server.start_again().await;
+    assert_eq!(server.psql(&url, "SELECT id FROM kept").await.trim(), "7");
+    assert!(server.cpu_seconds() > 0.0);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_disturb_a_paused_clock() {
+    tokio::time::pause();
+    let server = Postgres::start().await;
+    let before = tokio::time::Instant::now();
+    server.kill().await;
+    server.start_again().await;
+    assert_eq!(tokio::time::Instant::now(), before);
+}
+
+#[tokio::test]
+async fn a_database_is_new_and_empty() {
+    let server = test_servers::postgres().await;
+    let (one, other) = tokio::join!(server.database(), server.database());
+    assert_ne!(one, other);
+    server.psql(&one, "CREATE TABLE mine ()").await;
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.psql(&one, tables).await.trim(), "1");
+    assert_eq!(server.psql(&other, tables).await.trim(), "0");
+}
+
+#[tokio::test]
+async fn a_role_needs_its_password_and_commits_are_synced() {
+    let server = test_servers::postgres().await;
+    server.psql(&server.url(), "CREATE ROLE reader LOGIN PASSWORD 'right'").await;
+    let settings = "SELECT current_user, current_setting('fsync'), current_setting('synchronous_commit')";
+    let right = server.url_of("postgres", "reader", "right");
+    assert_eq!(server.psql(&right, settings).await.trim(), "reader|on|on");
+    let wrong = server.url_of("postgres", "reader", "wrong");
+    let refused = tokio::spawn(async move { server.psql(&wrong, settings).await }).await;
+    assert!(refused.is_err(), "it lets in with a wrong password");
+}

@@ -1,0 +1,55 @@
+//! RabbitMQ.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use test_servers::RabbitMq;
+
+/// Makes a quorum queue by the broker's own means.
+const DECLARE: &str = r#"{new, _} = rabbit_amqqueue:declare(
+    {resource, <<"/">>, queue, <<"kept">>}, true, false,
+    [{<<"x-queue-type">>, longstr, <<"quorum">>}], none, <<"test">>), ok."#;
+
+async fn queues(server: &RabbitMq) -> String {
+    server.ctl(&["list_queues", "--no-table-headers", "name", "durable"]).await.trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_quorum_queue_survives_a_kill() {
+    let server = RabbitMq::start().await;
+    server.ctl(&["eval", DECLARE]).await;
+    assert_eq!(queues(&server).await, "kept\ttrue");
+    server.kill().await;
+    server.start_again().await;
+    assert_eq!(queues(&server).await, "kept\ttrue");
+    assert!(server.cpu_seconds() > 0.0);
+}
+
+#[tokio::test]
+async fn a_frozen_broker_accepts_and_does_not_answer_until_it_thaws() {
+    let server = RabbitMq::start().await;
+    let ask = || {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(b"AMQP\0\0\x09\x01").unwrap();
+        stream
+    };
+    server.freeze();
+    let mut stream = ask();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(stream.read_exact(&mut [0]).is_err(), "it answers");
+    server.thaw();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+}
+
+#[tokio::test]
+async fn the_management_plugin_listens() {
+    let server = test_servers::rabbitmq().await;
+    let address: SocketAddr = server.management_url().strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /api/overview HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
