@@ -3,7 +3,7 @@
 //! Each listens on 127.0.0.1 on ports of its own, keeps its files in a directory of its own, and ends with the
 //! test process even where that is killed: a shell at the other end of a pipe sees the pipe end, kills what is
 //! left of the server and removes the directory. A test may kill a server, start it again on the same files,
-//! freeze it, or put a [`Proxy`] before it that cuts and stalls.
+//! or freeze it.
 //!
 //! Whatever goes wrong panics with what was tried and the end of the server's log: this is test support. What a
 //! server needs on the machine is installed by `./test`.
@@ -20,12 +20,14 @@ mod probe;
 mod process;
 mod programs;
 mod rabbitmq;
+mod s3;
 mod server;
 
 use tokio::sync::OnceCell;
 
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
+pub use s3::S3;
 
 /// The PostgreSQL that all tests of this process share; each takes a [`database`](Postgres::database) of its own.
 pub async fn postgres() -> &'static Postgres {
@@ -37,4 +39,10 @@ pub async fn postgres() -> &'static Postgres {
 pub async fn rabbitmq() -> &'static RabbitMq {
     static SHARED: OnceCell<RabbitMq> = OnceCell::const_new();
     SHARED.get_or_init(RabbitMq::start).await
+}
+
+/// The S3 store that all tests of this process share; each takes a [`bucket`](S3::bucket) of its own.
+pub async fn s3() -> &'static S3 {
+    static SHARED: OnceCell<S3> = OnceCell::const_new();
+    SHARED.get_or_init(S3::start).await
 }

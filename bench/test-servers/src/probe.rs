@@ -9,7 +9,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A question, and the first byte of the right answer.
 pub(crate) struct Probe {
-    port: u16,
+    /// None is asked of what cannot be asked.
+    port: Option<u16>,
     question: &'static [u8],
     answer: Option<u8>,
 }
@@ -17,24 +18,35 @@ pub(crate) struct Probe {
 impl Probe {
     /// AMQP 0-9-1's greeting: a broker that has booted answers with a method frame.
     pub(crate) fn amqp(port: u16) -> Self {
-        Self { port, question: b"AMQP\0\0\x09\x01", answer: Some(1) }
+        Self { port: Some(port), question: b"AMQP\0\0\x09\x01", answer: Some(1) }
     }
 
     /// PostgreSQL's start of a session: asks for the password once it lets in, and sends an error before.
     pub(crate) fn postgresql(port: u16) -> Self {
         const START: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
-        Self { port, question: START, answer: Some(b'R') }
+        Self { port: Some(port), question: START, answer: Some(b'R') }
+    }
+
+    /// Any answer of HTTP.
+    pub(crate) fn http(port: u16) -> Self {
+        Self { port: Some(port), question: b"GET / HTTP/1.0\r\n\r\n", answer: Some(b'H') }
     }
 
     /// For what has no protocol to speak of: it accepts connections.
     pub(crate) fn listens(port: u16) -> Self {
-        Self { port, question: b"", answer: None }
+        Self { port: Some(port), question: b"", answer: None }
+    }
+
+    /// For what is not known where to reach: what needs it waits for it.
+    pub(crate) fn none() -> Self {
+        Self { port: None, question: b"", answer: None }
     }
 
     /// Whether the right answer came.
     pub(crate) fn answers(&self) -> bool {
+        let Some(port) = self.port else { return true };
         let ask = || -> std::io::Result<bool> {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(self.question)?;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_servers::{Postgres, RabbitMq};
+use test_servers::{Postgres, RabbitMq, S3};
 
 /// Names the server that the child starts.
 const SERVER: &str = "TEST_SERVERS_OWNS";
@@ -27,12 +27,14 @@ async fn own_a_server_until_killed() {
     let _owned: Box<dyn std::any::Any> = match server.to_str().unwrap() {
         "postgres" => Box::new(Postgres::start().await),
         "rabbitmq" => Box::new(RabbitMq::start().await),
+        "s3" => Box::new(S3::start().await),
         other => panic!("{other} is no server"),
     };
     eprintln!("it runs");
     pending::<()>().await;
 }
 
+/// Starts the child, and returns once its server answers.
 fn owner_of(server: &str, dir: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "end::own_a_server_until_killed", "--nocapture"])
@@ -43,14 +45,9 @@ fn owner_of(server: &str, dir: &Path) -> Child {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let mut said = Vec::new();
-    for line in lines {
-        if line == "it runs" {
-            return child;
-        }
-        said.push(line);
-    }
-    panic!("{server} did not start:\n{}", said.join("\n"));
+    let before: Vec<_> = lines.take_while(|line| line != "it runs").collect();
+    assert_eq!(child.try_wait().unwrap(), None, "{server} did not start:\n{}", before.join("\n"));
+    child
 }
 
 /// Where the processes in `dir` work.
@@ -89,6 +86,11 @@ fn postgres_ends_with_its_owner() {
 #[test]
 fn rabbitmq_ends_with_its_owner() {
     ends_with_its_owner("rabbitmq");
+}
+
+#[test]
+fn s3_ends_with_its_owner() {
+    ends_with_its_owner("s3");
 }
 
 #[tokio::test]

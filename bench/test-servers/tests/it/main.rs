@@ -5,3 +5,4 @@
 mod end;
 mod postgres;
 mod rabbitmq;
+mod s3;
