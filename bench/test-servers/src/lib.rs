@@ -3,14 +3,15 @@
 //! Each listens on 127.0.0.1 on ports of its own, keeps its files in a directory of its own, and ends with the
 //! test process even where that is killed: a shell at the other end of a pipe sees the pipe end, kills what is
 //! left of the server and removes the directory. A test may kill a server, start it again on the same files,
-//! or freeze it.
+//! freeze it, or put a [`Proxy`] before it that cuts and stalls.
 //!
 //! Whatever goes wrong panics with what was tried and the end of the server's log: this is test support. What a
 //! server needs on the machine is installed by `./test`.
 //!
 //! # Nothing here lives on a runtime
 //! A `#[tokio::test]` has a runtime that ends with it, while the shared servers stay. So the work is done by
-//! blocking code on threads, which also keeps a paused clock from running ahead of a server that starts.
+//! blocking code on threads, which also keeps a paused clock from running ahead of a server that starts. Only the
+//! [`Proxy`] belongs to the test that makes it.
 
 mod daemon;
 mod home;
@@ -19,13 +20,16 @@ mod postgres;
 mod probe;
 mod process;
 mod programs;
+mod proxy;
 mod rabbitmq;
 mod s3;
 mod server;
+mod tls;
 
 use tokio::sync::OnceCell;
 
 pub use postgres::Postgres;
+pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use s3::S3;
 

@@ -9,17 +9,19 @@ use crate::daemon::Daemon;
 use crate::home::Home;
 use crate::probe::Probe;
 use crate::server::{self, Server, blocking, lifecycle};
+use crate::tls::Identity;
 use crate::{ports, programs};
 
 /// Connections of many tests at a time.
 const MAX_CONNECTIONS: u32 = 200;
 
-/// A PostgreSQL that syncs what it commits, and asks for passwords.
+/// A PostgreSQL that syncs what it commits, asks for passwords, and speaks TLS with who wants to.
 pub struct Postgres {
     server: Server,
     programs: PathBuf,
     port: u16,
     password: String,
+    authority: String,
     /// How many databases were made.
     databases: AtomicU32,
 }
@@ -52,11 +54,15 @@ impl Postgres {
             .current_dir(&data);
         programs::output(programs::run_as(&mut initdb, user))?;
 
+        let identity = Identity::new();
         let settings = [
             "listen_addresses = '127.0.0.1'".to_owned(),
             format!("port = {port}"),
             "unix_socket_directories = ''".to_owned(),
             format!("max_connections = {MAX_CONNECTIONS}"),
+            "ssl = on".to_owned(),
+            format!("ssl_cert_file = '{}'", home.file("server.crt", &identity.certificate).display()),
+            format!("ssl_key_file = '{}'", home.file("server.key", &identity.key).display()),
             // In the directory, and so removed with it, even after a kill.
             "dynamic_shared_memory_type = mmap".to_owned(),
         ];
@@ -66,7 +72,7 @@ impl Postgres {
         programs::run_as(postgres.arg("-D").arg(&data), user);
         let daemon = Daemon::start("postgres", &home, data, postgres, Probe::postgresql(port))?;
         let server = Server::new(vec![daemon], home);
-        Ok(Self { server, programs, port, password, databases: AtomicU32::new(0) })
+        Ok(Self { server, programs, port, password, authority: identity.authority, databases: AtomicU32::new(0) })
     }
 
     /// Where it listens.
@@ -82,6 +88,11 @@ impl Postgres {
     /// A database as a user of the test's own; what is given must need no escape in a URL.
     pub fn url_of(&self, database: &str, user: &str, password: &str) -> String {
         format!("postgres://{user}:{password}@{}/{database}", self.address())
+    }
+
+    /// The authority of its certificate, which is for 127.0.0.1 and localhost.
+    pub fn ca_pem(&self) -> &str {
+        &self.authority
     }
 
     /// A new, empty database, as the superuser.

@@ -8,6 +8,7 @@ use crate::daemon::Daemon;
 use crate::home::Home;
 use crate::probe::Probe;
 use crate::server::{self, Server, blocking, lifecycle};
+use crate::tls::Identity;
 use crate::{ports, programs};
 
 /// Not the one on the PATH, which Debian has changed to become another user and to forget the environment.
@@ -21,6 +22,13 @@ pub struct RabbitMq {
     environment: Vec<(&'static str, String)>,
     port: u16,
     management_port: u16,
+    tls: Option<Tls>,
+}
+
+/// What a client needs to come in over TLS.
+struct Tls {
+    port: u16,
+    authority: String,
 }
 
 lifecycle!(RabbitMq);
@@ -28,14 +36,19 @@ lifecycle!(RabbitMq);
 impl RabbitMq {
     /// One of the test's own.
     pub async fn start() -> Self {
-        server::start("RabbitMQ", Self::try_start).await
+        server::start("RabbitMQ", || Self::try_start(false)).await
     }
 
-    fn try_start() -> Result<Self, String> {
+    /// One that listens for TLS as well.
+    pub async fn start_with_tls() -> Self {
+        server::start("RabbitMQ", || Self::try_start(true)).await
+    }
+
+    fn try_start(with_tls: bool) -> Result<Self, String> {
         let program = programs::at(SERVER, "rabbitmq-server");
         let epmd_program = programs::at(EPMD, "erlang-base");
         let home = Home::new("rabbitmq", None);
-        let [port, distribution_port, epmd_port, management_port, prometheus_port] = ports::free();
+        let [port, distribution_port, epmd_port, management_port, prometheus_port, tls_port] = ports::free();
 
         // What the node and its tools share: without it each would take the first epmd and cookie that it finds.
         home.file(".erlang.cookie", &hex::encode(rand::random::<[u8; 16]>()));
@@ -43,7 +56,7 @@ impl RabbitMq {
         home.file("enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n");
         home.file("advanced.config", "[].\n");
         home.file("env.conf", "");
-        let settings = [
+        let mut settings = vec![
             format!("listeners.tcp.default = 127.0.0.1:{port}"),
             "management.tcp.ip = 127.0.0.1".to_owned(),
             format!("management.tcp.port = {management_port}"),
@@ -53,6 +66,16 @@ impl RabbitMq {
             "log.console.level = info".to_owned(),
             "log.file = false".to_owned(),
         ];
+        let tls = with_tls.then(|| {
+            let identity = Identity::new();
+            settings.extend([
+                format!("listeners.ssl.default = 127.0.0.1:{tls_port}"),
+                format!("ssl_options.certfile = {}", home.file("server.crt", &identity.certificate).display()),
+                format!("ssl_options.keyfile = {}", home.file("server.key", &identity.key).display()),
+                "ssl_options.verify = verify_none".to_owned(),
+            ]);
+            Tls { port: tls_port, authority: identity.authority }
+        });
         home.file("rabbitmq.conf", &(settings.join("\n") + "\n"));
 
         // In the foreground and before the node: one that the node starts by itself would stay when all is over.
@@ -64,7 +87,7 @@ impl RabbitMq {
         node.env_clear().envs(environment.iter().cloned());
         let node = Daemon::start("rabbitmq", &home, home.dir("node"), node, Probe::amqp(port))?;
         let server = Server::new(vec![epmd, node], home);
-        Ok(Self { server, environment, port, management_port })
+        Ok(Self { server, environment, port, management_port, tls })
     }
 
     /// Where it listens.
@@ -75,6 +98,20 @@ impl RabbitMq {
     /// The default virtual host, as the user who may do everything.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@{}/%2f", self.address())
+    }
+
+    /// The same over TLS, of one that was started so.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@127.0.0.1:{}/%2f", self.tls().port)
+    }
+
+    /// The authority of its certificate, which is for 127.0.0.1 and localhost, of one that was started with TLS.
+    pub fn ca_pem(&self) -> &str {
+        &self.tls().authority
+    }
+
+    fn tls(&self) -> &Tls {
+        self.tls.as_ref().expect("it was started by `start_with_tls`")
     }
 
     /// The management plugin's API, for the same user.

@@ -6,11 +6,13 @@ use std::process::Command;
 use super::{Keys, REGION, S3};
 use crate::daemon::Daemon;
 use crate::home::Home;
-use crate::ports;
 use crate::probe::Probe;
 use crate::server::Server;
+use crate::{ports, programs};
 
 pub(super) fn start() -> Result<S3, String> {
+    let version = programs::output(programs::short("garage").arg("--version"));
+    version.unwrap_or_else(|error| panic!("garage is not on the PATH, bench/README.md says how it is built: {error}"));
     let home = Home::new("s3", None);
     let [port, rpc_port] = ports::free();
     let rpc = format!("{}:{rpc_port}", Ipv4Addr::LOCALHOST);

@@ -4,5 +4,6 @@
 
 mod end;
 mod postgres;
+mod proxy;
 mod rabbitmq;
 mod s3;

@@ -45,3 +45,15 @@ async fn a_role_needs_its_password_and_commits_are_synced() {
     let refused = tokio::spawn(async move { server.psql(&wrong, settings).await }).await;
     assert!(refused.is_err(), "it lets in with a wrong password");
 }
+
+#[tokio::test]
+async fn it_is_reached_with_tls_and_without() {
+    let server = test_servers::postgres().await;
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), server.ca_pem()).unwrap();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let plain = format!("{}?sslmode=disable", server.url());
+    assert_eq!(server.psql(&plain, encrypted).await.trim(), "f");
+    let verified = format!("{}?sslmode=verify-full&sslrootcert={}", server.url(), ca.path().display());
+    assert_eq!(server.psql(&verified, encrypted).await.trim(), "t");
+}

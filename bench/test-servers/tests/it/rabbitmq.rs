@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use test_servers::RabbitMq;
@@ -52,4 +53,18 @@ async fn the_management_plugin_listens() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn it_speaks_tls_with_a_certificate_of_its_authority() {
+    let server = RabbitMq::start_with_tls().await;
+    let address = server.tls_url().replace("amqps://guest:guest@", "").replace("/%2f", "");
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), server.ca_pem()).unwrap();
+    // The distribution's own `openssl` comes with PostgreSQL's packages.
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &address, "-verify_ip", "127.0.0.1", "-verify_return_error", "-CAfile"]);
+    let output = openssl.arg(ca.path()).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("Verify return code: 0 (ok)"), "{text}");
 }
