@@ -75,6 +75,11 @@ impl Postgres {
         Ok(Self { server, programs, port, password, authority: identity.authority, databases: AtomicU32::new(0) })
     }
 
+    /// `kill -9`; the files stay.
+    pub async fn kill(&self) {
+        self.server.kill().await;
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()

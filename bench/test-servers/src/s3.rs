@@ -34,7 +34,7 @@ struct Keys {
 lifecycle!(S3);
 
 impl S3 {
-    /// One of the test's own. To [`kill`](Self::kill) a RADOS Gateway leaves what stores its objects alone.
+    /// One of the test's own.
     pub async fn start() -> Self {
         // A choice of the person who runs the tests.
         match std::env::var("TEST_S3").as_deref() {
@@ -46,6 +46,11 @@ impl S3 {
 
     fn new(server: Server, port: u16, keys: Keys) -> Self {
         Self { server, port, keys, buckets: AtomicU32::new(0) }
+    }
+
+    /// `kill -9`; the objects stay: of a RADOS Gateway, what stores them lives on.
+    pub async fn kill(&self) {
+        self.server.kill().await;
     }
 
     /// Where it listens.

@@ -54,15 +54,10 @@ impl Server {
     }
 }
 
-/// Gives a type with a field `server` what every server can do.
+/// Gives a type with a field `server` what every server can do in the same way.
 macro_rules! lifecycle {
     ($server:ident) => {
         impl $server {
-            /// `kill -9`; the files stay.
-            pub async fn kill(&self) {
-                self.server.kill().await;
-            }
-
             /// Starts it on the same ports and files, and returns once it answers. One that runs is killed before.
             pub async fn start_again(&self) {
                 self.server.start_again().await;
