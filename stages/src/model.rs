@@ -189,6 +189,8 @@ pub struct ContactEvent {
     pub attempt: u32,
     /// How many of those attempts found the recording not ready yet.
     pub not_ready: u32,
+    /// How long the message has waited for its turn while its tenant's NICE takes no more, in seconds.
+    pub busy_secs: u64,
     /// When the message was first put on the queue.
     pub queued_at: Option<Timestamp>,
     /// W3C trace context.
@@ -209,6 +211,7 @@ impl ContactEvent {
             source,
             attempt: 0,
             not_ready: 0,
+            busy_secs: 0,
             queued_at: None,
             traceparent: None,
             unknown: serde_json::Map::new(),

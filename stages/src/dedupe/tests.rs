@@ -11,7 +11,7 @@ use super::*;
 use crate::clients::queue::{EmbeddedQueue, Queue};
 use crate::enqueue::Enqueue;
 use crate::flow::testing::{TestFlow, event};
-use crate::flow::{Clock, FlowExt};
+use crate::flow::{Clock, Deferral, FlowExt};
 use crate::model::{AgentId, Conversation, ConversationKey};
 
 /// The hot window of these tests.
@@ -129,7 +129,7 @@ async fn a_repeat_takes_the_place_of_a_first_one_that_was_handed_back() {
 async fn a_deferred_event_is_left_to_its_source() {
     let mut subject = Subject::new();
     subject.find(event(1)).await;
-    subject.next().await.defer(false, Duration::from_secs(3600)).await.unwrap();
+    subject.next().await.defer(Deferral::Error, Duration::from_secs(3600)).await.unwrap();
     assert!(subject.settled().is_empty());
     subject.find(event(1)).await;
     subject.next().await.ack().await.unwrap();

@@ -26,6 +26,17 @@ pub trait Settle: Send + Sync {
     async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError>;
 }
 
+/// Why an item is to be delivered again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deferral {
+    /// An error: one attempt more.
+    Error,
+    /// The recording is not ready: one attempt more, and one look.
+    NotReady,
+    /// It was not its turn: no attempt, and the time does not count against the call.
+    Busy,
+}
+
 /// An item on its way through the flow.
 #[must_use = "a delivery that is dropped comes again"]
 pub struct Delivery<T> {
@@ -57,12 +68,16 @@ impl<T> Delivery<T> {
         self.settle.ack().await
     }
 
-    /// Deliver it again after `delay`, counted as one more attempt.
-    pub async fn defer(self, not_ready: bool, delay: Duration) -> Result<(), SettleError> {
+    /// Deliver it again after `delay`, with the reason counted in the event.
+    pub async fn defer(self, reason: Deferral, delay: Duration) -> Result<(), SettleError> {
         let mut event = self.event;
-        event.attempt = event.attempt.saturating_add(1);
-        if not_ready {
-            event.not_ready = event.not_ready.saturating_add(1);
+        match reason {
+            Deferral::Error => event.attempt = event.attempt.saturating_add(1),
+            Deferral::NotReady => {
+                event.attempt = event.attempt.saturating_add(1);
+                event.not_ready = event.not_ready.saturating_add(1);
+            }
+            Deferral::Busy => event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1)),
         }
         self.settle.defer(&event, delay).await
     }

@@ -24,6 +24,15 @@ pub enum StageError {
         /// The least delay that the other side asked for.
         retry_after: Option<Duration>,
     },
+    /// Not an error: the tenant's rate budget has no room, or enough others wait for its NICE. The message waits,
+    /// however long that lasts.
+    #[error("{reason}")]
+    Busy {
+        /// What is awaited.
+        reason: String,
+        /// When there may be room.
+        retry_after: Duration,
+    },
     /// Not an error: NICE has not processed the call yet. The message waits in a delay step.
     #[error("{reason}")]
     NotReady {

@@ -23,7 +23,7 @@ pub const STAGES: &[&str] = &[
 ];
 
 /// What a stage can make of an item: the values of the label `outcome`.
-pub const OUTCOMES: &[&str] = &["ok", "done", "retry", "not_ready", "dead_letter", "handed_back"];
+pub const OUTCOMES: &[&str] = &["ok", "done", "retry", "busy", "not_ready", "dead_letter", "handed_back"];
 
 /// All metrics, registered once and shared by every part.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct Metrics {
     pub conversations_done: IntCounterVec,
     /// Messages on the queue, by lane: live, backfill, delayed, in_flight.
     pub queue_backlog: IntGaugeVec,
+    /// 1 while the broker takes no messages because it is short of memory or disk.
+    pub queue_connection_blocked: IntGauge,
+    /// Connections to the broker that were made again after they were lost.
+    pub queue_reconnects: IntCounter,
     /// Age of the oldest conversation that is due on the queue.
     pub freshness_lag: prometheus::Gauge,
     /// Time from the end of a call until it is ready for analysis.
@@ -59,6 +63,8 @@ pub struct Metrics {
     pub recording_bytes: IntCounter,
     /// Downloads that broke and were resumed or begun again.
     pub recording_resumes: IntCounter,
+    /// Requests to the recording store that failed and were sent again in place, by operation.
+    pub recording_store_retries: IntCounterVec,
     /// Dead letters written, by stage.
     pub dead_letters: IntCounterVec,
     /// Dead letters on the shelf now.
@@ -77,6 +83,8 @@ pub struct Metrics {
     pub state_disk_bytes: IntGauge,
     /// Stores that did not open and were set aside since the start.
     pub state_set_aside: IntCounter,
+    /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
+    pub producer_lease_held: IntGauge,
 }
 
 impl Default for Metrics {
@@ -116,6 +124,11 @@ impl Metrics {
                 &["reason"],
             ),
             queue_backlog: page.gauges("queue_backlog_messages", "Messages on the queue, by lane.", &["lane"]),
+            queue_connection_blocked: page.gauge(
+                "queue_connection_blocked",
+                "1 while the broker takes no messages because it is short of memory or disk.",
+            ),
+            queue_reconnects: page.counter("queue_reconnects_total", "Connections to the broker that were made again."),
             freshness_lag: page.float_gauge(
                 "freshness_lag_seconds",
                 "Age, since its call ended, of the oldest conversation that is due on the queue.",
@@ -150,6 +163,11 @@ impl Metrics {
             recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
             recording_resumes: page
                 .counter("recording_resumes_total", "Downloads that broke and were resumed or begun again."),
+            recording_store_retries: page.counters(
+                "recording_store_retries_total",
+                "Requests to the recording store that failed and were sent again in place, by operation.",
+                &["operation"],
+            ),
             dead_letters: page.counters("dead_letters_total", "Dead letters written, by stage.", &["stage"]),
             dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
             webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
@@ -164,6 +182,8 @@ impl Metrics {
             state_disk_bytes: page.gauge("state_disk_bytes", "Bytes of the local state on disk."),
             state_set_aside: page
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
+            producer_lease_held: page
+                .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -182,12 +202,17 @@ impl Metrics {
             self.stage_wait.with_label_values(&[stage]);
             self.dead_letters.with_label_values(&[stage]);
         }
+        for reason in ["already_final", "never_answered", "no_recording", "not_a_phone_call", "not_in_group"] {
+            self.conversations_done.with_label_values(&[reason]);
+        }
         for lane in ["live", "backfill", "delayed", "in_flight"] {
             self.queue_backlog.with_label_values(&[lane]);
         }
         for status in ["202", "400", "401", "408", "413", "503"] {
             self.webhook_requests.with_label_values(&[status]);
         }
+        // The usual one; a store that knows more starts them itself.
+        self.recording_store_retries.with_label_values(&["put"]);
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);
         }

@@ -25,7 +25,7 @@ pub mod task;
 pub(crate) mod testing;
 
 pub use clock::Clock;
-pub use delivery::{Delivery, Settle};
+pub use delivery::{Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
 pub use freshness::Freshness;
 pub use metrics::Metrics;

@@ -71,10 +71,11 @@ impl RetryPolicy {
         event.not_ready >= 1 && (is_past(known_since(event)) || (seen_every_step && is_past(event.ended_at)))
     }
 
-    /// Whether transient errors have lasted too long for this message.
+    /// Whether transient errors have lasted too long for this message. The time that it waited for the rate budget
+    /// was not lost to errors.
     pub fn errors_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        event.attempt >= MIN_ATTEMPTS
-            && known_since(event).is_some_and(|since| now >= after(since, self.recording_deadline))
+        let allowed = self.recording_deadline.saturating_add(Duration::from_secs(event.busy_secs));
+        event.attempt >= MIN_ATTEMPTS && known_since(event).is_some_and(|since| now >= after(since, allowed))
     }
 
     fn deadline(&self, event: &ContactEvent) -> Option<Timestamp> {
@@ -155,6 +156,18 @@ mod tests {
         assert!(policy().recording_given_up(&event, "2026-04-01T13:00:00Z".parse().unwrap()));
         event.not_ready = 2;
         assert!(policy().recording_given_up(&event, soon));
+    }
+
+    #[test]
+    fn waiting_for_the_budget_for_days_gives_up_no_call() {
+        let mut event = event("2026-04-01T12:00:00Z");
+        event.attempt = MIN_ATTEMPTS;
+        let late = "2026-04-01T13:00:00Z".parse().unwrap();
+        assert!(policy().errors_given_up(&event, late));
+        event.busy_secs = 1;
+        assert!(!policy().errors_given_up(&event, late));
+        event.busy_secs = u64::MAX;
+        assert!(!policy().errors_given_up(&event, Timestamp::MAX - SignedDuration::from_secs(1)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
 
-use super::{Clock, Delivery, Freshness, Metrics, Outcome, RetryPolicy, StageError, crash, task};
+use super::{Clock, Deferral, Delivery, Freshness, Metrics, Outcome, RetryPolicy, StageError, crash, task};
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
 
 /// One step from item to item: a struct that holds its clients, and one function.
@@ -159,10 +159,12 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
     let mut intervals = context.retry.intervals();
     loop {
         let (result, took) = attempt(stage, item.clone(), context).await;
-        let Err(StageError::Transient { reason, retry_after }) = result else {
-            return finish::<_, S>(result, took, delivery, context).await;
+        let (outcome, reason, retry_after) = match result {
+            Err(StageError::Transient { reason, retry_after }) => ("retry", reason, retry_after),
+            Err(StageError::Busy { reason, retry_after }) => ("busy", reason, Some(retry_after)),
+            result => return finish::<_, S>(result, took, delivery, context).await,
         };
-        context.metrics.stage_finished(S::NAME, "retry", took);
+        context.metrics.stage_finished(S::NAME, outcome, took);
         let delay = intervals.next_backoff().unwrap_or(context.retry.error_delay_max);
         let delay = delay.max(retry_after.unwrap_or_default().min(super::retry::MAX_RETRY_AFTER));
         warn!(reason, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
@@ -211,7 +213,14 @@ async fn finish<In, S: Stage<In>>(
             context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
-            defer(delivery, true, delay).await;
+            defer(delivery, Deferral::NotReady, delay).await;
+            None
+        }
+        Err(StageError::Busy { reason, retry_after }) => {
+            context.catalog.record_hop(&key, hop("busy", Some(&reason))).await;
+            context.metrics.stage_finished(S::NAME, "busy", took);
+            debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
+            defer(delivery, Deferral::Busy, retry_after).await;
             None
         }
         Err(StageError::Transient { reason, .. }) if context.retry.errors_given_up(&delivery.event, now) => {
@@ -225,7 +234,7 @@ async fn finish<In, S: Stage<In>>(
             context.metrics.stage_finished(S::NAME, "retry", took);
             let attempt = delivery.event.attempt;
             warn!(reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
-            defer(delivery, false, delay).await;
+            defer(delivery, Deferral::Error, delay).await;
             None
         }
         Err(StageError::Permanent { reason }) => {
@@ -244,8 +253,8 @@ async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &Metrics) {
     crash::point("message_acked");
 }
 
-async fn defer(delivery: Delivery<()>, not_ready: bool, delay: Duration) {
-    match delivery.defer(not_ready, delay).await {
+async fn defer(delivery: Delivery<()>, reason: Deferral, delay: Duration) {
+    match delivery.defer(reason, delay).await {
         Ok(()) => crash::point("message_deferred"),
         Err(error) => warn!(%error, "deferral failed, the item will come again"),
     }
@@ -274,7 +283,7 @@ async fn dead_letter(
     context.catalog.record_hop(&key, hop).await;
     if let Err(error) = context.catalog.add_dead_letter(letter).await {
         warn!(%error, "dead letter not written, the item will come again");
-        defer(delivery, false, context.retry.error_delay_max).await;
+        defer(delivery, Deferral::Error, context.retry.error_delay_max).await;
         return;
     }
     context.metrics.stage_finished(stage, "dead_letter", took);

@@ -50,12 +50,20 @@ struct Wire {
     attempt: u32,
     #[serde(default)]
     not_ready: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    busy_secs: u64,
     #[serde(default)]
     queued_at: Option<Timestamp>,
     #[serde(default)]
     traceparent: Option<String>,
     #[serde(flatten)]
     unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Most messages never wait for the budget, and say nothing of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 /// Read first, so that a later schema is named as such and not as a missing field.
@@ -80,6 +88,7 @@ impl ContactEvent {
             source: Some(self.source),
             attempt: self.attempt,
             not_ready: self.not_ready,
+            busy_secs: self.busy_secs,
             queued_at: self.queued_at,
             traceparent: self.traceparent.clone(),
             unknown: self.unknown.clone(),
@@ -110,6 +119,7 @@ impl ContactEvent {
             source: wire.source.unwrap_or(EventSource::Poll),
             attempt: wire.attempt,
             not_ready: wire.not_ready,
+            busy_secs: wire.busy_secs,
             queued_at: wire.queued_at,
             traceparent: wire.traceparent,
             unknown: wire.unknown,
@@ -147,6 +157,14 @@ mod tests {
         let event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
         assert_eq!(event.conversation.get(), 698_800_000_001);
         assert_eq!(event.attempt, 0);
+    }
+
+    #[test]
+    fn the_time_spent_waiting_for_the_budget_travels_on() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert!(!String::from_utf8(event.encode()).unwrap().contains("busySecs"));
+        event.busy_secs = 7;
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
     }
 
     #[test]

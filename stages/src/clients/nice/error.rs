@@ -44,7 +44,7 @@ pub enum NiceError {
     Quota {
         /// What is wrong with the budget.
         what: String,
-        /// When there may be room again.
+        /// When there may be room; none where the budget could not be asked.
         retry_after: Option<Duration>,
     },
 }
@@ -66,8 +66,8 @@ impl NiceError {
     }
 }
 
-/// How long an item waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
-const REFUSED_DELAY: Duration = Duration::from_secs(60);
+/// How long an item, or the poll, waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
+pub const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
 /// The shortest time between two alarms, however many items meet the same refusal.
 const ALARM_INTERVAL: Duration = Duration::from_secs(60);
@@ -75,9 +75,9 @@ const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 impl From<NiceError> for StageError {
     fn from(error: NiceError) -> Self {
         match error {
-            NiceError::Transient { what, retry_after } | NiceError::Quota { what, retry_after } => {
-                Self::Transient { reason: what, retry_after }
-            }
+            NiceError::Transient { what, retry_after } => Self::Transient { reason: what, retry_after },
+            NiceError::Quota { what, retry_after: Some(retry_after) } => Self::Busy { reason: what, retry_after },
+            NiceError::Quota { what, retry_after: None } => Self::transient(what),
             NiceError::NotReady { what } => Self::NotReady { reason: what },
             NiceError::Refused { what } => {
                 if alarm_is_due(Instant::now()) {
@@ -111,6 +111,13 @@ mod tests {
         assert!(
             matches!(error, StageError::Transient { retry_after: Some(wait), .. } if wait == Duration::from_secs(60))
         );
+    }
+
+    #[test]
+    fn a_budget_without_room_is_no_error_and_one_that_cannot_be_asked_is() {
+        let quota = |retry_after| StageError::from(NiceError::Quota { what: "budget".to_owned(), retry_after });
+        assert!(matches!(quota(Some(Duration::from_secs(9))), StageError::Busy { .. }));
+        assert!(matches!(quota(None), StageError::Transient { retry_after: None, .. }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -110,6 +110,8 @@ pub(super) struct Http {
     client: Client,
     metrics: Metrics,
     timeout: Duration,
+    /// Requests in a row that nobody answered.
+    unanswered: AtomicU32,
 }
 
 impl Http {
@@ -123,7 +125,7 @@ impl Http {
             .default_headers(headers)
             .build()
             .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
-        Ok(Self { client, metrics, timeout: timeouts.api })
+        Ok(Self { client, metrics, timeout: timeouts.api, unanswered: AtomicU32::new(0) })
     }
 
     /// A GET, not yet sent.
@@ -145,6 +147,10 @@ impl Http {
     pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
         let began = Instant::now();
         let outcome = tokio::time::timeout(self.timeout, exchange(endpoint, request)).await;
+        match &outcome {
+            Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
+            Ok(Err(Failure::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
+        }
         let label = match &outcome {
             Ok(Ok(reply)) => reply.status.as_str().to_owned(),
             Ok(Err(failure)) => failure.label().to_owned(),
@@ -256,6 +262,32 @@ pub(super) struct Api {
     pub(super) quota: Arc<dyn Quota>,
     /// Tokens in a row that NICE issued and never took.
     pub(super) never_taken: AtomicU32,
+    /// How often NICE has refused us.
+    pub(super) refusals: AtomicU64,
+    /// Calls of [`Api::get`] under way.
+    pub(super) under_way: AtomicUsize,
+}
+
+/// After so many requests without an answer NICE counts as silent, until it answers one.
+const SILENT_AFTER: u32 = 4;
+
+/// So many at a time go on trying whether a silent NICE answers.
+const PROBES: usize = 2;
+
+/// Counts a call for as long as it lives.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// So many tokens in a row must be refused from the first request on before it is a matter for a person. A token
@@ -263,8 +295,22 @@ pub(super) struct Api {
 const NEVER_TAKEN: u32 = 2;
 
 impl Api {
+    /// Whether NICE is silent, and enough callers wait for it as it is.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.http.unanswered.load(Ordering::Relaxed) >= SILENT_AFTER && self.under_way.load(Ordering::Relaxed) >= PROBES
+    }
+
     /// Asks for `url` with a bearer token; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+        let _under_way = UnderWay::new(&self.under_way);
+        let answer = self.ask(endpoint, url).await;
+        if matches!(answer, Err(NiceError::Refused { .. })) {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
         let (mut reply, mut token) = self.attempt(endpoint, url).await?;
         if reply.is_unauthorized() {
             self.count_refusal(&token);

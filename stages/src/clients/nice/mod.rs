@@ -12,7 +12,7 @@
 //! - [`wire`]: NICE's JSON, read leniently by pure functions.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -30,7 +30,7 @@ mod group;
 mod http;
 mod media;
 mod media_hosts;
-mod net;
+pub(super) mod net;
 mod resolver;
 mod settings;
 mod token;
@@ -42,7 +42,7 @@ pub use answers::{
     MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
 };
 use discovery::Discovery;
-pub use error::NiceError;
+pub use error::{NiceError, REFUSED_DELAY};
 use http::{Api, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
@@ -115,7 +115,14 @@ impl NiceClient {
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,
-                api: Api { http, tokens, quota, never_taken: AtomicU32::new(0) },
+                api: Api {
+                    http,
+                    tokens,
+                    quota,
+                    never_taken: AtomicU32::new(0),
+                    refusals: AtomicU64::new(0),
+                    under_way: AtomicUsize::new(0),
+                },
                 discovery,
                 media,
             }),
@@ -169,6 +176,16 @@ impl NiceClient {
         refresher: LinkRefresher,
     ) -> Result<Media, NiceError> {
         self.inner.media.clone().open(link, Some(refresher)).await
+    }
+
+    /// How often NICE has refused these settings since the client was made: others may stand in their place by now.
+    pub(super) fn refusals(&self) -> u64 {
+        self.inner.api.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Whether NICE answers nothing, and enough callers wait for it as it is.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.inner.api.is_stuck()
     }
 
     /// Asks for a token, for where NICE is, and for the group.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::Url;
 
 /// Whether a secret may be sent there: https, or http that does not leave this machine.
-pub(super) fn carries_secrets(url: &Url) -> bool {
+pub(in crate::clients) fn carries_secrets(url: &Url) -> bool {
     let bare = url.username().is_empty() && url.password().is_none();
     match url.scheme() {
         "https" => bare && url.has_host(),
@@ -26,7 +26,7 @@ pub(super) fn below(root: &Url, segments: &[&str]) -> Url {
 }
 
 /// Whether a URL's host (IPv6 in brackets) names this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
-pub(super) fn is_loopback_host(host: &str) -> bool {
+pub(in crate::clients) fn is_loopback_host(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || ip_literal(host).is_some_and(|ip| ip.is_loopback())
 }
 

@@ -45,7 +45,7 @@ impl fmt::Debug for NiceSettings {
 
 impl NiceSettings {
     /// The checks that keep a bearer token from travelling in clear and a path from being built of odd parts.
-    pub(super) fn validate(&self) -> Result<(), NiceError> {
+    pub fn validate(&self) -> Result<(), NiceError> {
         let urls = [
             ("issuer", Some(&self.issuer)),
             ("acd_url", self.acd_url.as_ref()),

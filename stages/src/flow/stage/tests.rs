@@ -92,6 +92,19 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
 }
 
 #[tokio::test]
+async fn waiting_for_the_budget_is_no_attempt() {
+    let flow = TestFlow::new(4);
+    let mut before = event(1);
+    (before.attempt, before.busy_secs) = (3, 5);
+    let wait = Duration::from_secs(1800);
+    let stage = answers(move |_| Err(StageError::Busy { reason: "no room".to_owned(), retry_after: wait }));
+    let fates = run_all(&flow, vec![before.clone()], stage).await;
+    let expected = ContactEvent { busy_secs: 1805, ..before };
+    assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);
+    assert_eq!((flow.finished("upload", "busy"), flow.finished("upload", "retry")), (1, 0));
+}
+
+#[tokio::test]
 async fn what_is_not_ready_waits_for_its_step() {
     let flow = TestFlow::new(4);
     let stage = answers(|_| Err(StageError::NotReady { reason: "no link yet" }));
