@@ -6,29 +6,24 @@
 
 use std::sync::Arc;
 
-use stages::clients::nice::NiceClient;
 use stages::clients::queue::{Queue, QueueError};
 use stages::clients::recording_store::RecordingStore;
+use stages::clients::tenants::Tenants;
 use stages::dequeue::{SkipFinal, dequeue};
-use stages::download_recording::{DownloadRecording, RecordingScope};
+use stages::download_recording::DownloadRecording;
 use stages::fetch_metadata::FetchMetadata;
 use stages::flow::{FlowContext, FlowExt};
-use stages::model::TenantId;
 use stages::persist::Persist;
 use stages::upload::Upload;
 
 /// What the service needs.
 pub(crate) struct ConversationConsumer {
-    /// The tenant whose NICE is known.
-    pub(crate) tenant: TenantId,
-    /// The door to NICE.
-    pub(crate) nice: NiceClient,
+    /// The tenants whose NICE is known.
+    pub(crate) tenants: Arc<Tenants>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
     /// The recording store.
     pub(crate) recordings: Arc<dyn RecordingStore>,
-    /// What of a transferred call is imported.
-    pub(crate) scope: RecordingScope,
     /// The machinery.
     pub(crate) context: FlowContext,
 }
@@ -41,20 +36,15 @@ impl ConversationConsumer {
         let catalog = context.catalog.clone();
         let (retry, clock) = (context.retry.clone(), context.clock.clone());
 
-        let skip_final = SkipFinal { tenant: self.tenant, catalog: catalog.clone() };
+        let skip_final = SkipFinal { tenants: self.tenants.clone(), catalog: catalog.clone() };
         let fetch_metadata = FetchMetadata {
-            nice: self.nice.clone(),
+            tenants: self.tenants.clone(),
             catalog: catalog.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
         };
-        let download_recording = DownloadRecording {
-            nice: self.nice,
-            catalog: catalog.clone(),
-            scope: self.scope,
-            retry,
-            clock: clock.clone(),
-        };
+        let download_recording =
+            DownloadRecording { tenants: self.tenants, catalog: catalog.clone(), retry, clock: clock.clone() };
         let persist = Persist { catalog: catalog.clone() };
         let upload = Upload { store: self.recordings, catalog, clock, metrics: context.metrics.clone() };
 

@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceClient, NiceSettings};
 use stages::clients::queue::{EmbeddedQueue, Queue};
-use stages::clients::quota::LocalQuota;
+use stages::clients::quota::{LocalQuota, Patience, Rate};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
-use stages::download_recording::RecordingScope;
+use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use stages::flow::{Clock, Freshness, Metrics, RetryPolicy};
 use stages::model::TenantId;
 use stages::source::roster::Roster;
@@ -198,19 +198,35 @@ impl Doors {
     }
 
     fn rate_window(&self, name: &str, rate: config::Rate) -> Result<RateWindow, Failure> {
-        let window = SignedDuration::try_from(rate.window).map_err(Failure::usage)?;
-        Ok(self.state.rate_window(name, rate.limit, window)?)
+        let counted_for = SignedDuration::try_from(as_rate(rate).counted_for()).map_err(Failure::usage)?;
+        Ok(self.state.rate_window(name, rate.limit, counted_for)?)
+    }
+
+    /// The tenant's rate budget, for whoever waits this long.
+    fn quota(&self, config: &Config, patience: Patience) -> Result<LocalQuota, Failure> {
+        let limits = &config.limits;
+        let acd = (self.rate_window("acd", limits.acd)?, as_rate(limits.acd));
+        let media_playback =
+            (self.rate_window("media_playback", limits.media_playback)?, as_rate(limits.media_playback));
+        Ok(LocalQuota::new(acd, media_playback, patience, self.clock.clone(), self.metrics.clone()))
     }
 }
 
-/// The client of the tenant's NICE, within the tenant's rate budget.
+fn as_rate(rate: config::Rate) -> Rate {
+    Rate { limit: rate.limit, window: rate.window }
+}
+
+/// The tenants of the consumer: the one of the settings.
+pub(crate) fn tenants(config: &Config, doors: &Doors) -> Result<Arc<Tenants>, Failure> {
+    let settings =
+        FixedSettings { tenant: tenant(config)?, nice: nice_settings(config)?, scope: recording_scope(config) };
+    let quota = Arc::new(doors.quota(config, Patience::WORKER)?);
+    Ok(Arc::new(Tenants::new(Arc::new(settings), Arc::new(move |_| quota.clone()), doors.metrics.clone())))
+}
+
+/// The producer's client of the tenant's NICE, within the tenant's rate budget.
 pub(crate) fn nice(config: &Config, doors: &Doors) -> Result<NiceClient, Failure> {
-    let quota = LocalQuota::new(
-        doors.rate_window("acd", config.limits.acd)?,
-        doors.rate_window("media_playback", config.limits.media_playback)?,
-        doors.clock.clone(),
-        doors.metrics.clone(),
-    );
+    let quota = doors.quota(config, Patience::Endless)?;
     NiceClient::new(nice_settings(config)?, Arc::new(quota), doors.metrics.clone())
         .map_err(|error| Failure::usage(format!("[nice]: {error}")))
 }

@@ -105,11 +105,9 @@ pub(crate) async fn serve_until(
         context: context.clone(),
     };
     let consumer = ConversationConsumer {
-        tenant: doors::tenant(config)?,
-        nice,
+        tenants: doors::tenants(config, &doors)?,
         queue: doors.queue.clone(),
         recordings: doors.recordings.clone(),
-        scope: doors::recording_scope(config),
         context: context.clone(),
     };
 

@@ -12,8 +12,9 @@ use tracing::{error, warn};
 
 use crate::clients::catalog::{Catalog, DeadLetter};
 use crate::clients::queue::{Queue, QueueDelivery, QueueError};
+use crate::clients::tenants::Tenants;
 use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
-use crate::model::{ContactEvent, TenantId};
+use crate::model::ContactEvent;
 
 /// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
 pub fn dequeue(
@@ -79,8 +80,8 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
 
 /// Lets a conversation of a known tenant pass that is not final yet.
 pub struct SkipFinal {
-    /// The tenant whose NICE is known.
-    pub tenant: TenantId,
+    /// The tenants whose NICE is known.
+    pub tenants: Arc<Tenants>,
     /// Knows what is final.
     pub catalog: Arc<dyn Catalog>,
 }
@@ -90,13 +91,11 @@ impl Stage<ContactEvent> for SkipFinal {
     type Out = ContactEvent;
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
-        if event.tenant != self.tenant {
-            return Err(StageError::permanent("unknown tenant: no NICE settings are known for it"));
-        }
         let state = self.catalog.state_of(&event.key()).await?;
         if state.is_some_and(|state| state.is_final()) {
             return Ok(Outcome::Done("already_final"));
         }
+        self.tenants.get(&event.tenant).await?;
         Ok(Outcome::Next(event))
     }
 }

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, SegmentId};
+use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::{ContactId, Conversation, RecordedConversation};
 
@@ -26,23 +27,12 @@ const NOT_TOLD_APART: &str = "no segment of this leg is listed yet";
 /// Each segment costs a request of the rate budget; a leg has one, or a few after holds.
 const MOST_SEGMENTS: usize = 100;
 
-/// What is imported of a call with several legs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordingScope {
-    /// The leg's own segments.
-    Leg,
-    /// The whole call.
-    Master,
-}
-
 /// Opens recordings.
 pub struct DownloadRecording {
-    /// The door to NICE.
-    pub nice: NiceClient,
+    /// The doors to NICE.
+    pub tenants: Arc<Tenants>,
     /// Knows the agents' UserHub ids.
     pub catalog: Arc<dyn Catalog>,
-    /// Leg or master.
-    pub scope: RecordingScope,
     /// The deadline.
     pub retry: RetryPolicy,
     /// The time.
@@ -91,19 +81,21 @@ impl Stage<Conversation> for DownloadRecording {
 impl DownloadRecording {
     async fn open_all(&self, conversation: &Conversation) -> Result<Vec<Media>, StageError> {
         let contact = PlaybackOf::Contact(conversation.master);
-        let playback = contact.fetch(&self.nice).await?;
-        let wanted = match self.scope {
+        let tenant = self.tenants.get(&conversation.event.tenant).await?;
+        let nice = &tenant.nice;
+        let playback = contact.fetch(nice).await?;
+        let wanted = match tenant.scope {
             RecordingScope::Master => None,
-            RecordingScope::Leg => self.segments(conversation, &playback).await?,
+            RecordingScope::Leg => self.segments(nice, conversation, &playback).await?,
         };
         let Some(segments) = wanted else {
-            return self.open(&contact, playback).await;
+            return open(nice, &contact, playback).await;
         };
         let mut media = Vec::new();
         for segment in segments {
             let segment = PlaybackOf::Segment(segment);
-            let playback = segment.fetch(&self.nice).await?;
-            media.extend(self.open(&segment, playback).await?);
+            let playback = segment.fetch(nice).await?;
+            media.extend(open(nice, &segment, playback).await?);
         }
         Ok(media)
     }
@@ -111,13 +103,14 @@ impl DownloadRecording {
     /// The leg's segments, or none where the contact's one file is the leg's.
     async fn segments(
         &self,
+        nice: &NiceClient,
         conversation: &Conversation,
         playback: &Playback,
     ) -> Result<Option<Vec<SegmentId>>, StageError> {
         if !leg::may_be_transferred(conversation, playback) {
             return Ok(None);
         }
-        let legs = self.nice.legs(conversation.event.conversation).await?;
+        let legs = nice.legs(conversation.event.conversation).await?;
         // Another master means another leg, listed or not: the contact's file would hold other agents' voices.
         if legs.len() <= 1 && conversation.master == conversation.event.conversation {
             return Ok(None);
@@ -132,36 +125,36 @@ impl DownloadRecording {
         }
         Ok(Some(segments))
     }
+}
 
-    /// Opens every interaction of an answer, by start time.
-    async fn open(&self, of: &PlaybackOf, playback: Playback) -> Result<Vec<Media>, StageError> {
-        let interactions = by_start(playback);
-        if interactions.is_empty() {
-            return Err(StageError::NotReady { reason: "no recording is listed yet" });
-        }
-        let mut media = Vec::with_capacity(interactions.len());
-        for (index, interaction) in interactions.into_iter().enumerate() {
-            let Some(link) = interaction.link else {
-                return Err(StageError::NotReady { reason: "the recording has no link yet" });
-            };
-            let opened = self.nice.open_media_with_refresh(&link, self.refresher(of, index)).await?;
-            media.push(opened);
-        }
-        Ok(media)
+/// Opens every interaction of an answer, by start time.
+async fn open(nice: &NiceClient, of: &PlaybackOf, playback: Playback) -> Result<Vec<Media>, StageError> {
+    let interactions = by_start(playback);
+    if interactions.is_empty() {
+        return Err(StageError::NotReady { reason: "no recording is listed yet" });
     }
+    let mut media = Vec::with_capacity(interactions.len());
+    for (index, interaction) in interactions.into_iter().enumerate() {
+        let Some(link) = interaction.link else {
+            return Err(StageError::NotReady { reason: "the recording has no link yet" });
+        };
+        let opened = nice.open_media_with_refresh(&link, refresher(nice, of, index)).await?;
+        media.push(opened);
+    }
+    Ok(media)
+}
 
-    /// Asks for a fresh link when the one in use has expired.
-    fn refresher(&self, of: &PlaybackOf, index: usize) -> Arc<Refresher> {
-        let (nice, of) = (self.nice.clone(), of.clone());
-        Arc::new(move || {
-            let (nice, of) = (nice.clone(), of.clone());
-            Box::pin(async move {
-                let playback = of.fetch(&nice).await?;
-                let link = by_start(playback).into_iter().nth(index).and_then(|interaction| interaction.link);
-                link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
-            })
+/// Asks for a fresh link when the one in use has expired.
+fn refresher(nice: &NiceClient, of: &PlaybackOf, index: usize) -> Arc<Refresher> {
+    let (nice, of) = (nice.clone(), of.clone());
+    Arc::new(move || {
+        let (nice, of) = (nice.clone(), of.clone());
+        Box::pin(async move {
+            let playback = of.fetch(&nice).await?;
+            let link = by_start(playback).into_iter().nth(index).and_then(|interaction| interaction.link);
+            link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
         })
-    }
+    })
 }
 
 type Refresher = dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync;

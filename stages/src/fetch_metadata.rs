@@ -7,14 +7,15 @@
 use std::sync::Arc;
 
 use crate::clients::catalog::Catalog;
-use crate::clients::nice::{Contact, NiceClient, NiceError};
+use crate::clients::nice::{Contact, NiceError};
+use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::{ContactEvent, Conversation, Direction};
 
 /// Asks NICE for a contact.
 pub struct FetchMetadata {
-    /// The door to NICE.
-    pub nice: NiceClient,
+    /// The doors to NICE.
+    pub tenants: Arc<Tenants>,
     /// Knows the group's agents.
     pub catalog: Arc<dyn Catalog>,
     /// The deadline.
@@ -29,7 +30,8 @@ impl Stage<ContactEvent> for FetchMetadata {
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
         let given_up = self.retry.recording_given_up(&event, self.clock.now());
-        let contact = match self.nice.contact(event.conversation).await {
+        let tenant = self.tenants.get(&event.tenant).await?;
+        let contact = match tenant.nice.contact(event.conversation).await {
             Err(NiceError::NotReady { .. }) if given_up => {
                 return Err(StageError::permanent("NICE did not know the contact until the deadline"));
             }

@@ -9,5 +9,7 @@ mod fake;
 mod media;
 #[path = "nice_client/rig.rs"]
 mod rig;
+#[path = "nice_client/tenants.rs"]
+mod tenants;
 #[path = "nice_client/tokens.rs"]
 mod tokens;

@@ -105,6 +105,11 @@ impl RateWindow {
         ring.limit - ring.grants.iter().filter(|grant| !ring.is_past(grant, now)).count()
     }
 
+    /// The most grants in any window.
+    pub fn limit(&self) -> usize {
+        self.ring().limit
+    }
+
     /// Changes limit and length; grants made so far count under the new ones.
     pub(crate) fn resize(&self, limit: u32, window: SignedDuration) -> Result<(), StateError> {
         let mut ring = self.ring();

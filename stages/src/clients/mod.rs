@@ -5,6 +5,7 @@ pub mod nice;
 pub mod queue;
 pub mod quota;
 pub mod recording_store;
+pub mod tenants;
 
 #[cfg(test)]
 mod test_kill;
