@@ -17,8 +17,12 @@ use crate::model::EventSource;
 #[cfg(test)]
 mod conformance;
 mod embedded;
+#[cfg(feature = "servers")]
+mod rabbitmq;
 
 pub use embedded::EmbeddedQueue;
+#[cfg(feature = "servers")]
+pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
 /// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf.
 pub const DELIVERY_LIMIT: u32 = 20;
