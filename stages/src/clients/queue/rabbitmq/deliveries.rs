@@ -23,7 +23,7 @@ use tracing::warn;
 
 use super::connection::{intervals, pause};
 use super::settle::Held;
-use super::topology::{PROBATION, ready};
+use super::topology::{PROBATION, code, ready};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Lane, QueueDelivery, QueueError};
 use crate::flow::task;
@@ -86,13 +86,12 @@ impl Reader {
             let opening = Session::open(&connection, &self.queue, self.prefetch);
             match timeout(ANSWER_TIMEOUT, opening).await {
                 Ok(Ok(session)) => return Ok(session),
-                Ok(Err(error)) => {
-                    warn!(%error, "no deliveries, will try again");
-                    // Perhaps a queue is gone.
-                    if let Err(error) = self.queue.topology.declare(&connection).await {
+                Ok(Err(error)) if code(&error) == Some(404) => {
+                    if let Err(error) = self.queue.topology.declare_again(&connection).await {
                         warn!(%error, "nothing declared");
                     }
                 }
+                Ok(Err(error)) => warn!(%error, "no deliveries, will try again"),
                 Err(_) => warn!("no deliveries: the broker does not answer, will try again"),
             }
             pause(&mut intervals).await;

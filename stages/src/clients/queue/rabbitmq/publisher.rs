@@ -104,10 +104,9 @@ impl Publisher {
 
     /// Declares everything again after a queue or an exchange was found missing.
     async fn declare_again(&self, deadline: Instant) {
-        warn!("an exchange or a queue is missing at the broker, declaring it again");
         let declared = async {
             let connection = self.link.connection().await?;
-            self.topology.declare(&connection).await.map_err(QueueError::from)
+            self.topology.declare_again(&connection).await.map_err(QueueError::from)
         };
         if let Ok(Err(error)) = timeout_at(deadline, declared).await {
             warn!(%error, "nothing declared");

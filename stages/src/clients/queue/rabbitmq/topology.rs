@@ -15,7 +15,9 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
 use super::RabbitError;
 use crate::clients::queue::{Backlog, DELIVERY_LIMIT, Lane};
@@ -37,6 +39,10 @@ const LADDER: [u64; 12] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600];
 /// How long the declaration of everything may take; new quorum queues each elect a leader.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a queue that was deleted behind our back stays away. One that is declared again before the broker has
+/// ended the consumers of the old one may keep such a consumer, and hand out messages that never arrive.
+const ABSENCE: Duration = Duration::from_secs(1);
+
 /// The success code of AMQP, for closing what is no longer needed.
 pub(super) const OK: u16 = 200;
 
@@ -53,6 +59,8 @@ pub(super) struct Topology {
     prefix: String,
     /// In milliseconds, which is what the broker counts in.
     steps: BTreeSet<u64>,
+    /// When something that was missing was declared again; one at a time does it for all who miss it.
+    declared_again: Mutex<Option<Instant>>,
 }
 
 impl Topology {
@@ -64,7 +72,7 @@ impl Topology {
         }
         let asked = delays.iter().map(|delay| millis(*delay)).filter(|millis| *millis > 0);
         let steps = LADDER.iter().map(|seconds| seconds * 1000).chain(asked).collect();
-        Ok(Self { prefix: prefix.to_owned(), steps })
+        Ok(Self { prefix: prefix.to_owned(), steps, declared_again: Mutex::default() })
     }
 
     /// The queue of a lane.
@@ -99,6 +107,20 @@ impl Topology {
         timeout(DECLARE_TIMEOUT, self.declare_all(connection))
             .await
             .map_err(|_| RabbitError::Failed(format!("nothing was declared within {DECLARE_TIMEOUT:?}")))?
+    }
+
+    /// Declares everything after something was found missing.
+    pub(super) async fn declare_again(&self, connection: &Connection) -> Result<(), RabbitError> {
+        let missed_at = Instant::now();
+        let mut declared_again = self.declared_again.lock().await;
+        if declared_again.is_some_and(|declared_at| declared_at > missed_at) {
+            return Ok(());
+        }
+        warn!("an exchange or a queue is missing at the broker, declaring it again");
+        tokio::time::sleep(ABSENCE).await;
+        self.declare(connection).await?;
+        *declared_again = Some(Instant::now());
+        Ok(())
     }
 
     async fn declare_all(&self, connection: &Connection) -> Result<(), RabbitError> {
@@ -172,7 +194,7 @@ pub(super) fn failed(error: lapin::Error) -> RabbitError {
 /// Closes a channel that did its work; one that cannot be closed goes with its connection.
 async fn close(channel: &Channel) {
     if let Err(error) = channel.close(OK, "done".into()).await {
-        tracing::debug!(%error, "channel not closed");
+        debug!(%error, "channel not closed");
     }
 }
 
