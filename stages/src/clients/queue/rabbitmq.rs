@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::{Backlog, Lane, Queue, QueueDelivery, QueueError};
@@ -60,6 +60,14 @@ pub struct RabbitOptions {
     pub ca: Option<String>,
     /// The name of the service, as the broker's operators see it.
     pub service: String,
+}
+
+impl RabbitOptions {
+    /// Whether the settings can be used at all; connects to nothing.
+    pub fn validate(&self) -> Result<(), RabbitError> {
+        connection::parse(self.url.expose_secret())?;
+        Topology::new(&self.prefix, &self.delays).map(|_| ())
+    }
 }
 
 /// Why the broker cannot be used. The texts name the setting and the remedy.

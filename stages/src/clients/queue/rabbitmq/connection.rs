@@ -12,7 +12,7 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use futures::StreamExt;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, Event};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::topology::{Topology, code};
 use super::{RabbitError, RabbitOptions};
+use crate::clients::nice::net::is_loopback_host;
 use crate::clients::queue::QueueError;
 use crate::flow::{Metrics, task};
 
@@ -265,11 +266,17 @@ impl Supervisor {
     }
 }
 
-/// The URL with a heartbeat. The library takes a missing or an odd host for localhost, which nobody meant.
-fn parse(url: &str) -> Result<AMQPUri, RabbitError> {
+/// The URL with a heartbeat. The library takes a missing or an odd host for localhost, which nobody meant. A password
+/// leaves the machine by TLS only.
+pub(super) fn parse(url: &str) -> Result<AMQPUri, RabbitError> {
     let mut uri: AMQPUri = url.parse().map_err(|_| RabbitError::Url("not a URL of a broker".to_owned()))?;
     if uri.authority.host.is_empty() || (uri.authority.host == "localhost" && !url.contains("localhost")) {
         return Err(RabbitError::Url("no host name or IPv4 address".to_owned()));
+    }
+    if uri.scheme == AMQPScheme::AMQP && !is_loopback_host(&uri.authority.host) {
+        return Err(RabbitError::Url(
+            "amqp:// would send the password in clear; beyond this machine use amqps://".to_owned(),
+        ));
     }
     uri.query.heartbeat = Some(uri.query.heartbeat.filter(|secs| *secs > 0).unwrap_or(HEARTBEAT_SECS));
     Ok(uri)
@@ -292,10 +299,10 @@ mod tests {
 
     #[test]
     fn a_url_names_a_host_and_gets_a_heartbeat() {
-        let uri = parse("amqp://u:p@10.0.0.1:5672/%2f").unwrap();
+        let uri = parse("amqps://u:p@10.0.0.1:5672/%2f").unwrap();
         assert_eq!((uri.authority.host.as_str(), uri.query.heartbeat), ("10.0.0.1", Some(HEARTBEAT_SECS)));
         assert_eq!(parse("amqps://localhost?heartbeat=0").unwrap().query.heartbeat, Some(HEARTBEAT_SECS));
-        for url in ["", "http://localhost", "amqp:///", "amqp://[2001:db8::1]:5672/"] {
+        for url in ["", "http://localhost", "amqp:///", "amqps://[2001:db8::1]:5672/", "amqp://u:p@10.0.0.1"] {
             let error = parse(url).unwrap_err();
             assert!(matches!(error, RabbitError::Url(_)), "{url}: {error}");
         }
