@@ -74,7 +74,7 @@ impl RabbitOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RabbitError {
     /// The URL is none.
-    #[error("[queue] url: {0}; write amqp://user:password@host:port/vhost")]
+    #[error("[queue] url: {0}; write amqps://user:password@host:port/vhost")]
     Url(String),
     /// The prefix cannot begin a queue's name.
     #[error("[queue] prefix: 1 to 100 letters, digits, '.', '-' and '_', and not beginning with \"amq.\"")]
