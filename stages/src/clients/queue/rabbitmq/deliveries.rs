@@ -35,6 +35,10 @@ const BACKFILL_INTERVAL: Duration = Duration::from_millis(500);
 /// How soon it looks again when a live message was on its way.
 const LIVE_FIRST: Duration = Duration::from_millis(10);
 
+/// How long backfill that made way for live messages is held. A broker waits for an answer half an hour by default,
+/// and then ends the channel with all that is in flight on it.
+const MADE_WAY: Duration = Duration::from_secs(300);
+
 /// The deliveries of a queue. `prefetch` is the most that are unsettled at a time.
 pub(super) fn deliveries(queue: Arc<Inner>, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
     let reader = Reader { queue, prefetch, room: Arc::new(Semaphore::new(prefetch)), session: None };
@@ -134,10 +138,12 @@ impl Session {
         let dead = consume(&channel, queue.topology.dead(), 1).await?;
         let consumers = [live.tag(), dead.tag()];
         let arrivals = stream::select(tagged(live, false), tagged(dead, true)).boxed();
-        // Room for all that the broker sends unasked, and the ends of both consumers.
-        let (arriving, arrived) = mpsc::channel(prefetch.max(1).saturating_add(3));
+        // Room for all that the broker sends unasked, a backfill message that made way, and the ends of both consumers.
+        let (arriving, arrived) = mpsc::channel(prefetch.max(1).saturating_add(4));
         let (asking, asked) = mpsc::channel(1);
-        let intake = Intake { channel: channel.clone(), queue: queue.clone(), arrivals, arriving, asked, spare: None };
+        let (channel_of_intake, queue) = (channel.clone(), queue.clone());
+        let intake =
+            Intake { channel: channel_of_intake, queue, arrivals, arriving, asked, spare: None, made_way: MADE_WAY };
         // It ends with its consumers: soon after the session, or with the connection.
         drop(task::spawn("intake", intake.run()).detach());
         Ok(Self { channel, consumers, arrived, asking, look_at: Instant::now() + BACKFILL_INTERVAL })
@@ -212,8 +218,10 @@ struct Intake {
     arrivals: BoxStream<'static, Arrival>,
     arriving: mpsc::Sender<Result<Held, Interrupted>>,
     asked: mpsc::Receiver<oneshot::Sender<Result<Found, Interrupted>>>,
-    /// Backfill that was fetched when a live message came after all.
-    spare: Option<Held>,
+    /// Backfill that was fetched when a live message came after all, and when it has made way for long enough.
+    spare: Option<(Held, Instant)>,
+    /// [`MADE_WAY`].
+    made_way: Duration,
 }
 
 impl Intake {
@@ -221,8 +229,15 @@ impl Intake {
     async fn run(mut self) {
         let mut is_read = true;
         loop {
+            let due = self.spare.as_ref().map(|(_, due)| *due);
             tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    // It comes after the live messages that are here, and before those that are not.
+                    if let Some((held, _)) = self.spare.take() {
+                        drop(self.arriving.try_send(Ok(held)));
+                    }
+                }
                 arrival = self.arrivals.next() => match arrival {
                     Some(arrival) => { self.pass_on(arrival); }
                     None => return,
@@ -271,7 +286,8 @@ impl Intake {
             let queue = self.queue.topology.lane(Lane::Backfill);
             let message = self.channel.basic_get(queue, BasicGetOptions::default()).await;
             let message = message.map_err(|error| Interrupted(error.to_string()))?;
-            self.spare = message.map(|message| self.hold(message.delivery, Lane::Backfill, false));
+            let due = Instant::now() + self.made_way;
+            self.spare = message.map(|message| (self.hold(message.delivery, Lane::Backfill, false), due));
         }
         let mut live_came = false;
         while let Some(Some(arrival)) = self.arrivals.next().now_or_never() {
@@ -279,11 +295,11 @@ impl Intake {
             live_came = true;
         }
         Ok(match self.spare.take() {
-            Some(held) if live_came => {
-                self.spare = Some(held);
+            Some(spare) if live_came => {
+                self.spare = Some(spare);
                 Found::LiveFirst
             }
-            Some(held) => Found::Backfill(held),
+            Some((held, _)) => Found::Backfill(held),
             None => Found::Nothing,
         })
     }
@@ -302,5 +318,44 @@ fn returns(delivery: &Delivery) -> u64 {
         Some(AMQPValue::ShortShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
         Some(AMQPValue::ShortShortUInt(count)) => (*count).into(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::message::BasicGetMessage;
+
+    use super::*;
+    use crate::clients::queue::Queue;
+    use crate::clients::queue::rabbitmq::{RabbitOptions, RabbitQueue};
+    use crate::flow::Metrics;
+
+    #[tokio::test]
+    async fn backfill_that_made_way_is_not_held_for_as_long_as_live_messages_come() {
+        let options = RabbitOptions {
+            url: test_servers::rabbitmq().await.url().into(),
+            prefix: format!("test.{:016x}", rand::random::<u64>()),
+            delays: Vec::new(),
+            ca: None,
+            service: "test".to_owned(),
+        };
+        let queue = RabbitQueue::connect(options, &Metrics::new()).await.unwrap();
+        queue.publish(Lane::Backfill, "backfill".into()).await.unwrap();
+        queue.publish(Lane::Live, "live".into()).await.unwrap();
+        let queue = queue.inner.clone();
+        let channel = queue.consuming.connection().await.unwrap().create_channel().await.unwrap();
+        let live = channel.basic_get(queue.topology.lane(Lane::Live), BasicGetOptions::default()).await.unwrap();
+        let BasicGetMessage { delivery, .. } = live.unwrap();
+        let arrivals = stream::iter([Arrival::Message(Box::new(delivery), false)]).chain(stream::pending()).boxed();
+        let (arriving, mut arrived) = mpsc::channel(2);
+        let (_asking, asked) = mpsc::channel(1);
+        let mut intake = Intake { channel, queue, arrivals, arriving, asked, spare: None, made_way: Duration::ZERO };
+        assert!(matches!(intake.look().await, Ok(Found::LiveFirst)));
+        let intake = task::spawn("intake", intake.run());
+        for text in ["live", "backfill"] {
+            let held = timeout(ANSWER_TIMEOUT, arrived.recv()).await.expect("it comes").unwrap().ok().unwrap();
+            assert_eq!(held.body(), text);
+        }
+        drop(intake);
     }
 }

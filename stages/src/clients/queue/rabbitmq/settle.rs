@@ -108,6 +108,18 @@ impl Held {
         QueueDelivery { body, over_limit, settle: Box::new(settle) }
     }
 
+    /// What the message says.
+    #[cfg(test)]
+    pub(super) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Whether the broker still awaits our answer. It hands a message out again once the channel is gone: with the
+    /// connection, or because the broker waited too long for the answer to any message of the channel.
+    fn is_ours(&self) -> bool {
+        self.channel.status().connected()
+    }
+
     async fn ack(&mut self) -> Result<(), SettleError> {
         // Even if it fails: an answer after an answer would end the channel, and with it other deliveries.
         self.answered = true;
@@ -142,6 +154,10 @@ impl Settle for RabbitSettle {
     }
 
     async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
+        // Its place is taken already, and another message would be a second one of the same call.
+        if !self.held.is_ours() {
+            return Err(SettleError("the broker has already handed it out again".to_owned()));
+        }
         let (lane, body) = (Lane::of(event.source), Bytes::from(event.encode()));
         match self.queue.publisher.publish(lane, &body, delay).await {
             Ok(()) => self.held.ack().await,
@@ -160,8 +176,11 @@ impl RabbitSettle {
     /// Defers for as long as the delivery is ours; when its channel is gone, the broker delivers it again.
     async fn defer_insisting(mut self, lane: Lane, body: Bytes, delay: Duration) {
         let mut intervals = intervals();
-        while self.held.channel.status().connected() {
+        loop {
             pause(&mut intervals).await;
+            if !self.held.is_ours() {
+                return;
+            }
             match self.queue.publisher.publish(lane, &body, delay).await {
                 Ok(()) => {
                     if let Err(error) = self.held.ack().await {

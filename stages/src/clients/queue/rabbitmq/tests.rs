@@ -52,6 +52,8 @@ impl Subject for Rabbit {
 
 queue_checks!(Rabbit);
 
+mod returned;
+
 /// Ends a test that would hang: longer than a broker takes to start, and a dead line to be found out.
 const PATIENCE: Duration = Duration::from_secs(90);
 
