@@ -14,8 +14,12 @@ use crate::model::ObjectKey;
 #[cfg(test)]
 mod conformance;
 mod filesystem;
+#[cfg(feature = "servers")]
+mod s3;
 
 pub use filesystem::{DESCRIPTION, FilesystemStore};
+#[cfg(feature = "servers")]
+pub use s3::{Credentials, Encryption, S3Options, S3OptionsError, S3Store};
 
 /// The bytes of a recording as they arrive; an error means that the recording is not whole.
 pub type Body<'a> = BoxStream<'a, Result<Bytes, StageError>>;

@@ -1,0 +1,214 @@
+//! The transport under rusoto: a signed request in, reqwest's answer out.
+//!
+//! What rusoto would misread is put right here, before it sees an answer: a success that carries an error, white
+//! space before the XML, headers that it cannot parse. No answer of S3 that is asked for here is large, so each is
+//! read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a signature
+//! goes to the endpoint and nowhere else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Method, Request, Response, Url};
+use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
+use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
+use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
+
+/// A page of 1,000 uploads has some 700 KiB.
+const MOST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The headers that are passed on, besides the object's metadata: rusoto panics where it cannot parse one of those
+/// that it looks at.
+const HEADERS: &[&str] = &["content-length", "content-type", "etag", "retry-after"];
+
+/// What a failure to get an answer begins with: rusoto keeps nothing of it but a text.
+pub(super) mod class {
+    /// No connection.
+    pub(crate) const CONNECT: &str = "connect";
+    /// No connection that can be trusted.
+    pub(crate) const CERTIFICATE: &str = "certificate";
+    /// A connection that broke, or an answer that is none.
+    pub(crate) const NETWORK: &str = "network";
+    /// A request that must not be sent.
+    pub(crate) const UNSENDABLE: &str = "unsendable";
+}
+
+/// Sends signed requests.
+#[derive(Debug, Clone)]
+pub(super) struct Dispatcher {
+    client: Client,
+    server_time: ServerTime,
+}
+
+impl Dispatcher {
+    /// Makes the transport; nothing is sent. `authorities` are trusted besides those of the system.
+    pub(super) fn new(connect: Duration, authorities: Vec<Certificate>) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            // A retry needs a signature of its own.
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .connect_timeout(connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(32)
+            .tls_certs_merge(authorities)
+            .build()?;
+        Ok(Self { client, server_time: ServerTime::default() })
+    }
+
+    /// What time it is at the server.
+    pub(super) fn server_time(&self) -> ServerTime {
+        self.server_time.clone()
+    }
+}
+
+impl DispatchSignedRequest for Dispatcher {
+    fn dispatch(&self, request: SignedRequest, _: Option<Duration>) -> DispatchSignedRequestFuture {
+        let this = self.clone();
+        Box::pin(async move {
+            let needs_text = answers_in_text(&request);
+            let request = outgoing(request)?;
+            let response = this.client.execute(request).await.map_err(|error| failed(&error))?;
+            this.server_time.note(response.headers());
+            incoming(response, needs_text).await
+        })
+    }
+}
+
+/// What time it is at the server, by its latest answer: ages of what lies there are counted by its clock, not ours.
+#[derive(Debug, Clone)]
+pub(super) struct ServerTime(Arc<AtomicI64>);
+
+impl Default for ServerTime {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
+impl ServerTime {
+    /// None until an answer told it.
+    pub(super) fn get(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.0.load(Ordering::Relaxed)).ok()
+    }
+
+    fn note(&self, headers: &HeaderMap) {
+        static PARSER: DateTimeParser = DateTimeParser::new().relaxed_weekday(true);
+        let date = headers.get(DATE).and_then(|date| PARSER.parse_timestamp(date.as_bytes()).ok());
+        if let Some(date) = date {
+            self.0.store(date.as_second(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a success has a text to say so, and nothing else is one: S3 may begin to answer with 200 and find out
+/// afterwards that the parts cannot be put together, or that the copy fails.
+fn answers_in_text(request: &SignedRequest) -> bool {
+    request.method == "POST" || request.headers.contains_key("x-amz-copy-source")
+}
+
+fn outgoing(request: SignedRequest) -> Result<Request, HttpDispatchError> {
+    let path = request.canonical_path();
+    let mut text = format!("{}://{}{path}", request.scheme(), request.hostname());
+    if !request.canonical_query_string.is_empty() {
+        text.push('?');
+        text.push_str(&request.canonical_query_string);
+    }
+    let url = Url::parse(&text).map_err(|_| unsendable("the address is not a URL"))?;
+    // reqwest would send the request to another path than the one that was signed.
+    if url.path() != path {
+        return Err(unsendable("the key has a segment that a URL leaves out"));
+    }
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| unsendable("an unknown method"))?;
+    let mut outgoing = Request::new(method, url);
+    for (name, values) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable("a header has no valid name"))?;
+        for value in values {
+            let value = HeaderValue::from_bytes(value).map_err(|_| unsendable("a header has no valid value"))?;
+            outgoing.headers_mut().append(name.clone(), value);
+        }
+    }
+    *outgoing.body_mut() = request.payload.map(|payload| match payload {
+        SignedRequestPayload::Buffer(bytes) => bytes.into(),
+        SignedRequestPayload::Stream(stream) => reqwest::Body::wrap_stream(stream),
+    });
+    Ok(outgoing)
+}
+
+async fn incoming(mut response: Response, needs_text: bool) -> Result<HttpResponse, HttpDispatchError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+        if body.len() + chunk.len() > MOST_ANSWER {
+            return Err(HttpDispatchError::new(format!("{}: the answer is too large", class::NETWORK)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let body = root(&body);
+    let mut status = response.status().as_u16();
+    if response.status().is_success() && (body.starts_with(b"<Error") || (needs_text && body.is_empty())) {
+        status = 500;
+    }
+    Ok(HttpResponse {
+        status: status.try_into().map_err(|_| HttpDispatchError::new(format!("{}: no status", class::NETWORK)))?,
+        headers: passed_on(response.headers()).collect(),
+        body: ByteStream::from(body.to_vec()),
+    })
+}
+
+/// An answer from its outermost element on. The declaration goes, and with it the white space on both sides of it
+/// that kept the connection alive: rusoto reads neither.
+fn root(body: &[u8]) -> &[u8] {
+    let body = body.trim_ascii_start();
+    let Some(declaration) = body.strip_prefix(b"<?xml") else { return body };
+    let end = declaration.windows(2).position(|window| window == b"?>");
+    end.and_then(|end| declaration.get(end + 2..)).unwrap_or_default().trim_ascii_start()
+}
+
+/// The headers that are looked at, as text. What is not ASCII loses those letters.
+fn passed_on<Name>(headers: &HeaderMap) -> impl Iterator<Item = (Name, String)>
+where
+    Name: for<'a> TryFrom<&'a [u8]>,
+{
+    headers.iter().filter_map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let is_wanted = HEADERS.contains(&name.as_str()) || name.as_str().starts_with("x-amz-meta-");
+        let is_sound = name != "content-length" || value.parse::<i64>().is_ok();
+        let name = Name::try_from(name.as_str().as_bytes()).ok()?;
+        (is_wanted && is_sound).then_some((name, value))
+    })
+}
+
+/// reqwest's own text holds the URL, and so the key.
+fn failed(error: &reqwest::Error) -> HttpDispatchError {
+    HttpDispatchError::new(if let Some(why) = certificate_refused(error) {
+        format!("{}: {why}", class::CERTIFICATE)
+    } else if error.is_connect() {
+        class::CONNECT.to_owned()
+    } else {
+        class::NETWORK.to_owned()
+    })
+}
+
+/// Why the server's certificate is not trusted, if that is what went wrong.
+fn certificate_refused(error: &reqwest::Error) -> Option<String> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        // An I/O error shows what it wraps as its own text, not as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        let tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            return Some(why.to_string());
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn unsendable(why: &str) -> HttpDispatchError {
+    HttpDispatchError::new(format!("{}: {why}", class::UNSENDABLE))
+}

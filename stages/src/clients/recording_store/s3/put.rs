@@ -1,0 +1,356 @@
+//! A body into the store: one PUT where it is smaller than a part, a multipart upload where it is not.
+//!
+//! Parts are sent while the next one is gathered. The upload is completed only after the body ended without an
+//! error; before that nothing is to be seen under the key. A body or a store that fails aborts the upload.
+//!
+//! The object carries the SHA-256 of its content as metadata. S3 wants metadata before the content, and the hash of
+//! what streams is known only at its end: an upload in parts is therefore completed without, and then copied onto
+//! itself with the metadata, inside the store. A crash in between leaves a whole object without the metadata, of a
+//! call that is not ready: the next delivery writes it again.
+
+use std::pin::pin;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered, StreamExt};
+use md5::{Digest, Md5};
+use rusoto_core::ByteStream;
+use rusoto_s3::{
+    CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CopyObjectRequest,
+    CreateMultipartUploadRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, S3, UploadPartRequest,
+};
+use sha2::Sha256;
+use tokio::time::timeout;
+
+use super::S3Store;
+use super::call::Operation;
+use super::error::{Failure, Kind};
+use super::memory::{Gathering, Part};
+use super::uploads::Upload;
+use crate::clients::recording_store::Body;
+use crate::flow::StageError;
+
+/// Parts of one upload that are sent at once: a second one fills the pauses of the first.
+const SENT_AT_ONCE: usize = 2;
+
+/// The most parts that S3 takes.
+const MOST_PARTS: u32 = 10_000;
+
+/// After so many parts their size doubles, so that they suffice for 183 GiB in parts of 5 MiB at first.
+const PARTS_OF_A_SIZE: u32 = 2_500;
+
+/// The most that S3 copies in one request. A larger object goes without its hash; the recording's row has it.
+const MOST_COPIED: u64 = 5 * 1024 * 1024 * 1024;
+
+/// The name of the metadata that holds the SHA-256 of the content in hex.
+const SHA256: &str = "sha256";
+
+impl S3Store {
+    /// Stores `body` under `key`, and returns its length.
+    pub(super) async fn store(&self, key: &str, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
+        let mut source = Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, store: self };
+        let first = source.part(1).await?;
+        if first.is_last {
+            let sha256 = source.sha256();
+            self.put_whole(key, content_type, &first, &sha256).await?;
+            return Ok(source.length);
+        }
+        self.abort_others(key).await?;
+        let upload = self.create_upload(key, content_type).await?;
+        match self.send_parts(&upload, &mut source, first).await {
+            Ok(parts) => self.complete(upload, source.length, &parts).await?,
+            Err(error) => {
+                self.abort(upload).await;
+                return Err(error);
+            }
+        }
+        self.seal(key, content_type, source.length, &source.sha256()).await?;
+        Ok(source.length)
+    }
+
+    async fn put_whole(&self, key: &str, content_type: &str, part: &Part, sha256: &str) -> Result<(), Failure> {
+        let (encryption, kms_key_id) = self.options.encryption.headers();
+        let put = self.call(Operation::Put, part.length as u64, || {
+            self.client.put_object(PutObjectRequest {
+                bucket: self.options.bucket.clone(),
+                key: key.to_owned(),
+                body: Some(body_of(part)),
+                content_md5: Some(BASE64_STANDARD.encode(part.md5)),
+                content_type: Some(content_type.to_owned()),
+                metadata: Some([(SHA256.to_owned(), sha256.to_owned())].into()),
+                server_side_encryption: encryption.clone(),
+                ssekms_key_id: kms_key_id.clone(),
+                ..Default::default()
+            })
+        });
+        named(Operation::Put, put.await?.e_tag).map(drop)
+    }
+
+    /// Begins an upload in parts.
+    pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
+        let (encryption, kms_key_id) = self.options.encryption.headers();
+        let create = self.call(Operation::CreateUpload, 0, || {
+            self.client.create_multipart_upload(CreateMultipartUploadRequest {
+                bucket: self.options.bucket.clone(),
+                key: key.to_owned(),
+                content_type: Some(content_type.to_owned()),
+                server_side_encryption: encryption.clone(),
+                ssekms_key_id: kms_key_id.clone(),
+                ..Default::default()
+            })
+        });
+        let id = named(Operation::CreateUpload, create.await?.upload_id)?;
+        Ok(self.uploads.begin(key, &id))
+    }
+
+    /// Sends the whole body; returns the parts that S3 has now, in order.
+    async fn send_parts(
+        &self,
+        upload: &Upload<'_>,
+        source: &mut Source<'_>,
+        first: Part,
+    ) -> Result<Vec<Sent>, StageError> {
+        let mut sending = FuturesUnordered::new();
+        let sent = self.send_each(upload, source, first, &mut sending).await;
+        if sent.is_err() {
+            // A part that arrives after the abort stays for ever at some servers.
+            let settled = timeout(self.options.request_timeout, sending.for_each(async |_| {})).await;
+            if settled.is_err() {
+                tracing::debug!("parts are still on their way, the upload is aborted all the same");
+            }
+        }
+        sent
+    }
+
+    async fn send_each<'a>(
+        &'a self,
+        upload: &'a Upload<'_>,
+        source: &mut Source<'_>,
+        first: Part,
+        sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, Failure>>>,
+    ) -> Result<Vec<Sent>, StageError> {
+        let mut sent = Vec::new();
+        let mut part = first;
+        for number in 1..=MOST_PARTS {
+            while sending.len() >= SENT_AT_ONCE
+                && let Some(one) = sending.next().await
+            {
+                sent.push(one?);
+            }
+            let is_last = part.is_last;
+            sending.push(self.send_part(upload, number, part).boxed());
+            if is_last {
+                while let Some(one) = sending.next().await {
+                    sent.push(one?);
+                }
+                sent.sort_unstable_by_key(|part: &Sent| part.number);
+                return Ok(sent);
+            }
+            let mut next = pin!(source.part(number + 1));
+            part = loop {
+                tokio::select! {
+                    part = &mut next => break part?,
+                    Some(one) = sending.next() => sent.push(one?),
+                }
+            };
+        }
+        Err(StageError::permanent("the recording is larger than S3 can hold in parts"))
+    }
+
+    /// Sends one part.
+    pub(super) async fn send_part(&self, upload: &Upload<'_>, number: u32, part: Part) -> Result<Sent, Failure> {
+        let send = self.call(Operation::UploadPart, part.length as u64, || {
+            self.client.upload_part(UploadPartRequest {
+                bucket: self.options.bucket.clone(),
+                key: upload.name().key.clone(),
+                upload_id: upload.name().id.clone(),
+                part_number: number.into(),
+                body: Some(body_of(&part)),
+                content_md5: Some(BASE64_STANDARD.encode(part.md5)),
+                ..Default::default()
+            })
+        });
+        let e_tag = named(Operation::UploadPart, send.await?.e_tag)?;
+        Ok(Sent { number, e_tag, md5: part.md5 })
+    }
+
+    /// Makes an object of the parts. Ends the upload, one way or the other.
+    async fn complete(&self, upload: Upload<'_>, length: u64, parts: &[Sent]) -> Result<(), Failure> {
+        let complete = self.call(Operation::CompleteUpload, 0, || {
+            let parts = parts
+                .iter()
+                .map(|part| CompletedPart { e_tag: Some(part.e_tag.clone()), part_number: Some(part.number.into()) });
+            self.client.complete_multipart_upload(CompleteMultipartUploadRequest {
+                bucket: self.options.bucket.clone(),
+                key: upload.name().key.clone(),
+                upload_id: upload.name().id.clone(),
+                multipart_upload: Some(CompletedMultipartUpload { parts: Some(parts.collect()) }),
+                ..Default::default()
+            })
+        });
+        let failure = match complete.await.and_then(|done| named(Operation::CompleteUpload, done.e_tag)) {
+            Ok(_) => {
+                upload.end();
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        // Completed by an attempt whose answer was lost, or by one whose answer does not say so (Ceph leaves the ETag
+        // empty), or aborted by somebody: the object tells.
+        let object = match failure.kind {
+            Kind::NoUpload | Kind::Unsaid => self.head(&upload.name().key).await?,
+            Kind::Busy | Kind::Missing | Kind::Refused | Kind::Rejected => None,
+        };
+        let is_ours = object.is_some_and(|object| {
+            let e_tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"'));
+            length_of(&object) == Some(length) && e_tag == Some(&e_tag_of(parts))
+        });
+        if is_ours {
+            upload.end();
+            return Ok(());
+        }
+        self.abort(upload).await;
+        Err(failure)
+    }
+
+    /// Gives the object its hash, and makes sure that it is there whole.
+    async fn seal(&self, key: &str, content_type: &str, length: u64, sha256: &str) -> Result<(), StageError> {
+        let carries_hash = length <= MOST_COPIED;
+        if carries_hash {
+            let (encryption, kms_key_id) = self.options.encryption.headers();
+            let copy = self.call(Operation::Copy, 0, || {
+                self.client.copy_object(CopyObjectRequest {
+                    bucket: self.options.bucket.clone(),
+                    key: key.to_owned(),
+                    // A key of ours has no letter that would have to be escaped.
+                    copy_source: format!("{}/{key}", self.options.bucket),
+                    metadata_directive: Some("REPLACE".to_owned()),
+                    metadata: Some([(SHA256.to_owned(), sha256.to_owned())].into()),
+                    content_type: Some(content_type.to_owned()),
+                    server_side_encryption: encryption.clone(),
+                    ssekms_key_id: kms_key_id.clone(),
+                    ..Default::default()
+                })
+            });
+            copy.await?;
+        }
+        let object = self.head(key).await?;
+        let found = object.as_ref().and_then(|object| object.metadata.as_ref()?.get(SHA256));
+        if object.as_ref().and_then(length_of) != Some(length) {
+            return Err(StageError::transient("the recording store holds another length than was sent"));
+        }
+        if carries_hash && found.map(String::as_str) != Some(sha256) {
+            return Err(StageError::transient("the recording store did not keep the object's metadata"));
+        }
+        Ok(())
+    }
+
+    /// What is known of an object, if it is there.
+    pub(super) async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, Failure> {
+        let head = self.call(Operation::Head, 0, || {
+            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
+            self.client.head_object(HeadObjectRequest { bucket, key, ..Default::default() })
+        });
+        match head.await {
+            Ok(object) => Ok(Some(object)),
+            Err(failure) if failure.kind == Kind::Missing => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// The length of an object.
+pub(super) fn length_of(object: &HeadObjectOutput) -> Option<u64> {
+    object.content_length.and_then(|length| length.try_into().ok())
+}
+
+/// A part that S3 has.
+#[derive(Debug)]
+pub(super) struct Sent {
+    number: u32,
+    e_tag: String,
+    md5: [u8; 16],
+}
+
+/// The ETag of an object made of parts, as S3 makes it.
+fn e_tag_of(parts: &[Sent]) -> String {
+    let mut md5 = Md5::new();
+    parts.iter().for_each(|part| md5.update(part.md5));
+    format!("{}-{}", hex::encode(md5.finalize()), parts.len())
+}
+
+/// What a success must name.
+fn named(operation: Operation, name: Option<String>) -> Result<String, Failure> {
+    let missing = || Failure::new(operation, Kind::Unsaid, "the answer does not say what was stored");
+    name.filter(|name| !name.is_empty()).ok_or_else(missing)
+}
+
+fn body_of(part: &Part) -> ByteStream {
+    let pieces = part.pieces.clone();
+    let pieces = stream::iter((0..pieces.len()).map(move |place| Ok(pieces[place].clone())));
+    ByteStream::new_with_size(pieces, part.length)
+}
+
+/// How large the parts are, which are counted from 1.
+fn part_size(first: usize, number: u32) -> usize {
+    first << ((number - 1) / PARTS_OF_A_SIZE)
+}
+
+/// The body as it arrives, cut into parts and hashed.
+struct Source<'a> {
+    body: Body<'a>,
+    /// What arrived and belongs to the next part.
+    rest: Bytes,
+    sha256: Sha256,
+    length: u64,
+    store: &'a S3Store,
+}
+
+impl Source<'_> {
+    /// The next part. It knows whether it is the last one: what follows it has been seen.
+    async fn part(&mut self, number: u32) -> Result<Part, StageError> {
+        let size = part_size(self.store.options.part_size, number);
+        let mut part = Gathering::new(&self.store.memory);
+        while self.arrives().await? {
+            if part.length() == size {
+                return Ok(part.finish(false));
+            }
+            let fits = self.rest.len().min(size - part.length());
+            part.add(&self.rest[..fits]).await;
+            drop(self.rest.split_to(fits));
+        }
+        Ok(part.finish(true))
+    }
+
+    /// Waits for more of the body; false at its end.
+    async fn arrives(&mut self) -> Result<bool, StageError> {
+        while self.rest.is_empty() {
+            let Some(bytes) = self.body.next().await else { return Ok(false) };
+            self.rest = bytes?;
+            self.sha256.update(&self.rest);
+            self.length += self.rest.len() as u64;
+        }
+        Ok(true)
+    }
+
+    fn sha256(&self) -> String {
+        hex::encode(self.sha256.clone().finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_parts_hold_any_recording() {
+        let least = 5 * 1024 * 1024;
+        let parts: Vec<_> = (1..=MOST_PARTS).map(|number| part_size(least, number)).collect();
+        assert!(parts[..2_500].iter().all(|&size| size == least));
+        assert_eq!(parts.iter().sum::<usize>() >> 30, 183);
+        assert_eq!(parts.iter().max(), Some(&(least * 8)));
+    }
+}

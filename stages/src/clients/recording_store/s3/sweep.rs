@@ -1,0 +1,222 @@
+//! Uploads in parts that a crash left open: they take up room, and nobody sees them.
+//!
+//! An upload that nobody works on is told from one under way in another process by three rules.
+//! - Whoever begins to upload a key aborts what else is open for it: a crashed call is delivered again, and its next
+//!   delivery cleans up at once. Should two consumers work on one call after all, one of them fails and tries again.
+//! - What this process gave up, dropped with its future, goes with the next sweep.
+//! - What is left goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
+//!   that is sent takes minutes at most.
+//!
+//! Uploads under keys that are not ours are nobody's business here: the bucket may be shared.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rusoto_s3::{AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, S3};
+
+use super::call::Operation;
+use super::error::{Failure, Kind};
+use super::uploads::{Name, Upload};
+use super::{PROBE_KEY, S3Store};
+use crate::model::{ContactId, Extension, TenantId};
+
+/// Pages of a listing that are read at most; the next sweep goes on.
+const MOST_PAGES: usize = 1_000;
+
+impl S3Store {
+    /// Aborts the uploads that nobody works on, and counts them.
+    pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
+        let mut aborted = 0;
+        for upload in self.uploads.take_given_up() {
+            self.abort(self.uploads.begin(&upload.key, &upload.id)).await;
+            aborted += 1;
+        }
+        for upload in self.open_uploads("").await? {
+            if is_ours(&upload.name.key)
+                && !self.uploads.is_under_way(&upload.name.id)
+                && self.is_stale(&upload).await?
+            {
+                self.abort_named(&upload.name).await?;
+                aborted += 1;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// Does what a put and a sweep need the right to do, and leaves nothing behind.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let upload = self.create_upload(PROBE_KEY, "application/octet-stream").await?;
+        self.open_uploads(PROBE_KEY).await?;
+        self.abort_named(upload.name()).await?;
+        upload.end();
+        Ok(())
+    }
+
+    /// Aborts what is open for a key that is about to be uploaded.
+    pub(super) async fn abort_others(&self, key: &str) -> Result<(), Failure> {
+        for upload in self.open_uploads(key).await? {
+            if upload.name.key == key && !self.uploads.is_under_way(&upload.name.id) {
+                tracing::info!("an upload of the same recording was left open and is aborted");
+                self.abort_named(&upload.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Aborts an upload of ours; where the store does not let us, the next sweep does.
+    pub(super) async fn abort(&self, upload: Upload<'_>) {
+        match self.abort_named(upload.name()).await {
+            Ok(()) => upload.end(),
+            Err(failure) => tracing::warn!(%failure, "upload not aborted, the next sweep tries again"),
+        }
+    }
+
+    async fn abort_named(&self, upload: &Name) -> Result<(), Failure> {
+        let abort = self.call(Operation::AbortUpload, 0, || {
+            self.client.abort_multipart_upload(AbortMultipartUploadRequest {
+                bucket: self.options.bucket.clone(),
+                key: upload.key.clone(),
+                upload_id: upload.id.clone(),
+                ..Default::default()
+            })
+        });
+        match abort.await {
+            Ok(_) => Ok(()),
+            Err(failure) if matches!(failure.kind, Kind::NoUpload | Kind::Missing) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Every open upload under keys that begin with `prefix`.
+    pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<Open>, Failure> {
+        let mut open = Vec::new();
+        let (mut key_marker, mut id_marker) = (None, None);
+        for _ in 0..MOST_PAGES {
+            let list = self.call(Operation::ListUploads, 0, || {
+                self.client.list_multipart_uploads(ListMultipartUploadsRequest {
+                    bucket: self.options.bucket.clone(),
+                    prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+                    key_marker: key_marker.clone(),
+                    upload_id_marker: id_marker.clone(),
+                    ..Default::default()
+                })
+            });
+            let page = list.await?;
+            open.extend(page.uploads.unwrap_or_default().into_iter().filter_map(Open::read));
+            let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || next.0.is_none() || next == (key_marker, id_marker) {
+                break;
+            }
+            (key_marker, id_marker) = next;
+        }
+        Ok(open)
+    }
+
+    /// Whether the last thing that happened to an upload is so long ago that nobody works on it.
+    async fn is_stale(&self, upload: &Open) -> Result<bool, Failure> {
+        if !self.is_long_ago(upload.initiated) {
+            return Ok(false);
+        }
+        let mut marker = None;
+        for _ in 0..MOST_PAGES {
+            let list = self.call(Operation::ListParts, 0, || {
+                self.client.list_parts(ListPartsRequest {
+                    bucket: self.options.bucket.clone(),
+                    key: upload.name.key.clone(),
+                    upload_id: upload.name.id.clone(),
+                    part_number_marker: marker,
+                    ..Default::default()
+                })
+            });
+            let page = match list.await {
+                Ok(page) => page,
+                // Finished or aborted meanwhile.
+                Err(failure) if matches!(failure.kind, Kind::NoUpload | Kind::Missing) => return Ok(false),
+                Err(failure) => return Err(failure),
+            };
+            let mut parts = page.parts.into_iter().flatten();
+            if parts.any(|part| !part.last_modified.as_deref().and_then(time).is_some_and(|at| self.is_long_ago(at))) {
+                return Ok(false);
+            }
+            if page.is_truncated != Some(true) || page.next_part_number_marker == marker {
+                break;
+            }
+            marker = page.next_part_number_marker;
+        }
+        Ok(true)
+    }
+
+    /// By the clock of the store. Its `Date` has whole seconds, and counts to the end of its second.
+    fn is_long_ago(&self, at: Timestamp) -> bool {
+        let age = self.server_time.get().map(|now| now.duration_since(at).saturating_add(SignedDuration::from_secs(1)));
+        age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age >= self.options.stale_after))
+    }
+}
+
+/// An upload as the store lists it.
+pub(super) struct Open {
+    name: Name,
+    initiated: Timestamp,
+}
+
+impl Open {
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn read(upload: MultipartUpload) -> Option<Self> {
+        let name = Name { key: upload.key?, id: upload.upload_id? };
+        // One whose beginning cannot be read is never old.
+        let initiated = upload.initiated.as_deref().and_then(time).unwrap_or(Timestamp::MAX);
+        Some(Self { name, initiated })
+    }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// Whether a key is one of a recording, or the one of a check.
+fn is_ours(key: &str) -> bool {
+    let is_number = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Ok([tenant, year, month, day, id, file]) = <[&str; 6]>::try_from(key.split('/').collect::<Vec<_>>()) else {
+        return key == PROBE_KEY;
+    };
+    let names_file = file.split_once('.').is_some_and(|(position, extension)| {
+        position.parse::<u32>().is_ok_and(|number| number.to_string() == position)
+            && extension.parse::<Extension>().is_ok()
+    });
+    tenant.parse::<TenantId>().is_ok()
+        && is_number(year, 4)
+        && is_number(month, 2)
+        && is_number(day, 2)
+        && id.parse::<ContactId>().is_ok()
+        && names_file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::recording_store::conformance;
+
+    #[test]
+    fn only_keys_of_recordings_are_ours() {
+        assert!(is_ours(&conformance::key(698_800_000_001, 3).to_string()));
+        assert!(is_ours(PROBE_KEY));
+        for other in [
+            "",
+            "0.wav",
+            "acme/2026/04/01/1/0",
+            "acme/2026/04/01/1/0.wav/x",
+            "acme/2026/4/1/1/0.wav",
+            "acme/2026/04/01/one/0.wav",
+            "acme/2026/04/01/1/+0.wav",
+            "acme/2026/04/01/1/0.backup",
+            "../2026/04/01/1/0.wav",
+            "acme/2026/04/01/1/0.wav.tmp",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The store's own promises, against a real server.
+
+use std::path::Path;
+
+use rusoto_s3::{PutObjectRequest, S3};
+
+use super::*;
+use crate::clients::recording_store::conformance::fed_body;
+use crate::clients::recording_store::s3::call::Operation;
+use crate::clients::recording_store::s3::error::Failure;
+use crate::flow::task;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {
+    use sha2::Digest;
+    let bucket = Bucket::fresh().await;
+    for length in [0, 10, LEAST_PART, LEAST_PART + 1, 3 * LEAST_PART] {
+        assert_eq!(bucket.store.put(&key(1, 0), WAV, body_of(length)).await.unwrap(), length as u64);
+        let expected = hex::encode(sha2::Sha256::digest(content_of(length)));
+        let object = bucket.store.head(&key(1, 0).to_string()).await.unwrap().unwrap();
+        let hash = object.metadata.unwrap_or_default().remove("sha256");
+        assert_eq!((hash, object.content_type.as_deref()), (Some(expected), Some(WAV)), "{length}");
+        assert!(bucket.bytes(&key(1, 0)).await.unwrap() == content_of(length), "{length}");
+    }
+    assert_eq!(bucket.half_written().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_refuses_content_that_does_not_match_its_md5() {
+    let bucket = Bucket::fresh().await;
+    let put = bucket.store.client.put_object(PutObjectRequest {
+        bucket: bucket.store.options.bucket.clone(),
+        key: key(1, 0).to_string(),
+        body: Some(b"content".to_vec().into()),
+        content_md5: Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned()),
+        ..Default::default()
+    });
+    let failure = Failure::of(Operation::Put, put.await.unwrap_err());
+    assert!(failure.to_string().contains("400"), "{failure}");
+    assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
+}
+
+fn secret_in(file: &Path, server: &test_servers::S3) -> Credentials {
+    Credentials::SecretFile {
+        access_key_id: server.access_key().to_owned(),
+        secret_access_key_file: file.to_owned(),
+        session_token_file: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_changes_in_its_file_works_without_a_restart() {
+    let bucket = Bucket::fresh().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "an-old-secret").unwrap();
+    let store = bucket.other(|options| options.credentials = secret_in(&file, bucket.server)).await;
+    let error = store.put(&key(1, 0), WAV, body_of(10)).await.unwrap_err();
+    assert!(error.to_string().contains("[recordings] "), "{error}");
+    std::fs::write(&file, format!("{}\n", bucket.server.secret_key())).unwrap();
+    assert_eq!(store.put(&key(1, 0), WAV, body_of(10)).await.unwrap(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_names_what_is_wrong() {
+    let bucket = Bucket::fresh().await;
+    let unknown = Credentials::Static {
+        access_key_id: "GK000000000000000000000000".to_owned(),
+        secret_access_key: "wr0ng".into(),
+        session_token: None,
+    };
+    let checked = async |change: &dyn Fn(&mut S3Options)| {
+        let error = bucket.other(change).await.check().await.unwrap_err();
+        assert!(matches!(&error, StageError::Transient { retry_after: Some(_), .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&bucket.server.endpoint()) && !text.contains("wr0ng"), "{text}");
+        text
+    };
+    let text = checked(&|options| options.credentials = unknown.clone()).await;
+    assert!(text.contains("[recordings] access_key_id"), "{text}");
+    let text = checked(&|options| options.bucket = "there-is-no-such-bucket".to_owned()).await;
+    assert!(text.contains("[recordings] ") && text.contains("there-is-no-such-bucket"), "{text}");
+    let error = bucket.other(|options| options.endpoint = "http://127.0.0.1:9".parse().unwrap()).await.check().await;
+    assert!(error.unwrap_err().to_string().contains("cannot be reached (connect) (http://127.0.0.1:9/"));
+    bucket.store.check().await.unwrap();
+    assert_eq!(bucket.half_written().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_delivery_of_a_crashed_call_aborts_what_the_crash_left() {
+    let bucket = Bucket::fresh().await;
+    let crashed = bucket.other(|_| {}).await;
+    leave_upload(&crashed, &key(1, 0).to_string()).await;
+    leave_upload(&crashed, &key(1, 1).to_string()).await;
+    let patient = bucket.other(|options| options.stale_after = Duration::from_secs(600)).await;
+    patient.put(&key(1, 0), WAV, body_of(LEAST_PART + 5)).await.unwrap();
+    let open = bucket.store.open_uploads("").await.unwrap();
+    assert_eq!(open.iter().map(|upload| &upload.name().key).collect::<Vec<_>>(), [&key(1, 1).to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_spares_the_uploads_of_another_process_and_of_other_programs() {
+    let bucket = Bucket::fresh().await;
+    let another = bucket.other(|options| options.stale_after = Duration::from_secs(600)).await;
+    let (feed, body) = fed_body();
+    let store = bucket.store.clone();
+    let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await });
+    for number in 0..200 {
+        feed.send(Ok(piece(number, CHUNK))).await.unwrap();
+    }
+    leave_upload(&bucket.other(|_| {}).await, "backups/2026.tar").await;
+    assert_eq!(another.sweep().await.unwrap(), 0);
+    assert_eq!(bucket.store.sweep().await.unwrap(), 0);
+    drop(feed);
+    assert_eq!(putting.await.unwrap().unwrap(), 200 * CHUNK as u64);
+    assert_eq!(bucket.half_written().await, 1, "the other program's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_somebody_aborted_fails_and_leaves_nothing() {
+    let bucket = Bucket::fresh().await;
+    let (feed, body) = fed_body();
+    let store = bucket.store.clone();
+    let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await });
+    for number in 0..200 {
+        feed.send(Ok(piece(number, CHUNK))).await.unwrap();
+    }
+    bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string()).await.unwrap();
+    drop(feed);
+    let error = putting.await.unwrap().unwrap_err();
+    assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+    assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
+    assert_eq!(bucket.half_written().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_and_comes_back_costs_no_recording() {
+    let server = test_servers::S3::start().await;
+    let options = S3Options { stale_after: Duration::ZERO, ..Bucket::options(&server).await };
+    let store = Arc::new(open(options).await);
+    let (feed, body) = fed_body();
+    let putting = task::spawn("put", {
+        let store = store.clone();
+        async move { store.put(&key(1, 0), WAV, body).await }
+    });
+    let length = 400 * CHUNK;
+    for number in 0..200 {
+        feed.send(Ok(piece(number, CHUNK))).await.unwrap();
+    }
+    server.kill().await;
+    server.start_again().await;
+    for number in 200..400 {
+        if feed.send(Ok(piece(number, CHUNK))).await.is_err() {
+            break; // it gave up
+        }
+    }
+    drop(feed);
+    match putting.await.unwrap() {
+        Ok(size) => assert_eq!(size, length as u64),
+        Err(error) => {
+            assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+            assert_eq!(store.size(&key(1, 0)).await.unwrap(), None);
+            store.put(&key(1, 0), WAV, body_of(length)).await.unwrap();
+        }
+    }
+    assert!(content(&server, &store, &key(1, 0)).await.unwrap() == content_of(length));
+    store.sweep().await.unwrap();
+    assert!(store.open_uploads("").await.unwrap().is_empty());
+}

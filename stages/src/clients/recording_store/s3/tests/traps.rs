@@ -1,0 +1,316 @@
+//! What S3, rusoto or the network may do to us, one trap a test.
+
+use super::fake::{COMPLETED, Fake, Request, answer, error};
+use super::*;
+use crate::clients::recording_store::s3::error::Kind;
+
+/// A body that makes two parts.
+const TWO_PARTS: usize = LEAST_PART + 1000;
+
+async fn put(store: &S3Store, length: usize) -> Result<u64, StageError> {
+    store.put(&key(1, 0), WAV, body_of(length)).await
+}
+
+#[track_caller]
+fn assert_transient(result: Result<u64, StageError>, names: &str, wait: Option<u64>) {
+    let error = result.unwrap_err();
+    let StageError::Transient { reason, retry_after } = &error else { panic!("{error:?}") };
+    assert!(reason.contains(names), "{reason}");
+    assert_eq!(retry_after.map(|wait| wait.as_secs()), wait, "{reason}");
+    for secret in ["s3cr3t", "acme", "/2026/"] {
+        assert!(!format!("{error:?}").contains(secret), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_completion_that_answers_with_an_error_in_a_success_is_no_success() {
+    let failing = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\n<Error><Code>InternalError</Code></Error>";
+    let fake = Fake::start(move |request, before| match request.operation() {
+        "complete" if before < 2 => answer(200, &[], failing),
+        _ => None,
+    });
+    let fake = fake.await;
+    assert_eq!(put(&fake.store().await, TWO_PARTS).await.unwrap(), TWO_PARTS as u64);
+    assert_eq!(fake.of("complete").len(), 3, "sent again in place");
+
+    let fake = Fake::start(|request, _| match request.operation() {
+        "complete" => answer(200, &[], "<Error><Code>InvalidPart</Code></Error>"),
+        _ => None,
+    });
+    let fake = fake.await;
+    assert_transient(put(&fake.store().await, TWO_PARTS).await, "complete_upload: 500 InvalidPart", None);
+    assert_eq!(fake.of("abort").len(), 1);
+}
+
+#[tokio::test]
+async fn a_completion_or_copy_that_says_nothing_is_no_success() {
+    for operation in ["complete", "copy"] {
+        let fake = Fake::start(move |request, before| {
+            (request.operation() == operation && before == 0).then(|| answer(200, &[], "").unwrap())
+        });
+        let fake = fake.await;
+        assert_eq!(put(&fake.store().await, TWO_PARTS).await.unwrap(), TWO_PARTS as u64);
+        assert_eq!(fake.of(operation).len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_completion_that_does_not_name_what_was_stored_counts_only_if_the_object_is_ours() {
+    let nameless = "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>";
+    for is_ours in [true, false] {
+        let fake = Fake::start(move |request, _| match request.operation() {
+            "complete" => answer(200, &[], nameless),
+            "head" if !is_ours => Some(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n".to_vec()),
+            _ => None,
+        });
+        let fake = fake.await;
+        let stored = put(&fake.store().await, TWO_PARTS).await;
+        if is_ours {
+            assert_eq!(stored.unwrap(), TWO_PARTS as u64);
+        } else {
+            assert_transient(stored, "complete_upload: the answer does not say", None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn white_space_that_kept_the_connection_alive_is_skipped() {
+    for completed in [format!(" \n\r\n\t  {COMPLETED}"), COMPLETED.replace("?>", "?>\n\n    ")] {
+        let fake = Fake::start(move |request, _| match request.operation() {
+            "complete" => answer(200, &[], &completed),
+            _ => None,
+        });
+        let fake = fake.await;
+        assert_eq!(put(&fake.store().await, TWO_PARTS).await.unwrap(), TWO_PARTS as u64);
+        assert_eq!(fake.of("complete").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_another_length_is_no_success() {
+    let fake = Fake::start(|request, _| match request.operation() {
+        "head" => Some(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n".to_vec()),
+        _ => None,
+    });
+    let fake = fake.await;
+    assert_transient(put(&fake.store().await, TWO_PARTS).await, "another length", None);
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_a_completion_is_resolved_by_the_object() {
+    for (is_ours, tag) in [(true, None), (false, Some("\"somebody-elses\""))] {
+        let fake = Fake::start(move |request, before| match (request.operation(), before, tag) {
+            ("complete", 0, _) => Some(Vec::new()),
+            ("complete", ..) => error(404, "NoSuchUpload"),
+            ("head", _, Some(tag)) => {
+                Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {TWO_PARTS}\r\netag: {tag}\r\n\r\n").into_bytes())
+            }
+            _ => None,
+        });
+        let fake = fake.await;
+        let stored = put(&fake.store().await, TWO_PARTS).await;
+        if is_ours {
+            assert_eq!(stored.unwrap(), TWO_PARTS as u64);
+        } else {
+            assert_transient(stored, "404 NoSuchUpload", None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_a_url_would_change_is_not_sent() {
+    let fake = Fake::start(|_, _| None).await;
+    for key in ["a/../b", "a/./b", "..", "a/%2e%2e/b/../c"] {
+        let failure = fake.store().await.head(key).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Rejected, "{failure}");
+    }
+    assert!(fake.operations().is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_is_transient_names_the_setting_and_is_not_repeated() {
+    for (status, code, names) in [
+        (403, "InvalidAccessKeyId", "[recordings] access_key_id"),
+        (403, "SignatureDoesNotMatch", "[recordings] secret_access_key"),
+        (404, "NoSuchBucket", "[recordings] bucket"),
+        (400, "AuthorizationHeaderMalformed", "[recordings] region"),
+    ] {
+        let fake = Fake::start(move |_, _| error(status, code)).await;
+        assert_transient(put(&fake.store().await, 10).await, names, Some(60));
+        assert_eq!(fake.operations(), ["put"]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_sheds_load_is_asked_again_when_it_said_with_a_fresh_signature() {
+    let slow_down = "<Error><Code>SlowDown</Code></Error>";
+    let fake = Fake::start(move |_, before| match before {
+        0 => answer(503, &["retry-after: 1"], slow_down),
+        1 => answer(500, &[], ""),
+        _ => None,
+    });
+    let fake = fake.await;
+    let store = fake.store().await;
+    assert_eq!(put(&store, 10).await.unwrap(), 10);
+    let puts = fake.of("put");
+    assert_eq!(puts.len(), 3);
+    assert!(puts.iter().all(|put| put.body == content_of(10)), "the body is sent whole each time");
+    let header = |place: usize, name: &str| puts[place].headers[name].clone();
+    assert_ne!(header(0, "x-amz-date"), header(1, "x-amz-date"));
+    assert_ne!(header(0, "authorization"), header(1, "authorization"));
+    assert_eq!(store.metrics.recording_store_retries.with_label_values(&["put"]).get(), 2);
+}
+
+#[tokio::test]
+async fn a_longer_wait_than_fits_in_place_is_handed_to_the_flow() {
+    for (header, wait) in [("retry-after: 120", Some(120)), ("retry-after: 99999", Some(300))] {
+        let fake = Fake::start(move |_, _| answer(503, &[header], "")).await;
+        assert_transient(put(&fake.store().await, 10).await, "put: 503", wait);
+        assert_eq!(fake.operations(), ["put"]);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_stays_troubled_is_given_up_for_now() {
+    let fake = Fake::start(|request, _| (request.operation() == "part").then(|| error(500, "InternalError").unwrap()));
+    let fake = fake.await;
+    assert_transient(put(&fake.store().await, TWO_PARTS).await, "upload_part: 500 InternalError", None);
+    assert!((6..=12).contains(&fake.of("part").len()), "{}", fake.of("part").len());
+    assert_eq!(fake.of("abort").len(), 1);
+}
+
+#[tokio::test]
+async fn headers_that_cannot_be_read_do_no_harm() {
+    let fake = Fake::start(|request, _| {
+        let mut answer = b"HTTP/1.1 200 OK\r\nx-amz-expiration: caf\xe9 \xff\r\n\
+            x-amz-server-side-encryption-bucket-key-enabled: perhaps\r\nx-amz-missing-meta: many\r\n\
+            x-amz-mp-parts-count: few\r\netag: \"caf\xc3\xa9\"\r\n"
+            .to_vec();
+        let length = if request.operation() == "head" { "10" } else { "0" };
+        answer.extend_from_slice(format!("content-length: {length}\r\nconnection: close\r\n\r\n").as_bytes());
+        Some(answer)
+    });
+    let fake = fake.await;
+    let store = fake.store().await;
+    assert_eq!(put(&store, 10).await.unwrap(), 10);
+    assert_eq!(store.size(&key(1, 0)).await.unwrap(), Some(10));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Fake::start(|_, _| None).await;
+    for status in [301, 302, 307, 308] {
+        let location = format!("location: {}/calls/x", elsewhere.url());
+        let fake = Fake::start(move |_, _| answer(status, &[&location], "")).await;
+        assert_transient(put(&fake.store().await, 10).await, "[recordings] region, endpoint", Some(60));
+    }
+    assert!(elsewhere.operations().is_empty(), "no signature left for elsewhere");
+}
+
+#[tokio::test]
+async fn a_put_says_what_it_stores() {
+    let fake = Fake::start(|_, _| None).await;
+    put(&fake.store().await, 10).await.unwrap();
+    let [put] = &fake.of("put")[..] else { panic!("one put") };
+    assert_eq!(put.target, "/calls/acme/2026/04/01/1/0.wav");
+    for (name, value) in [
+        ("content-length", "10"),
+        ("content-md5", "xWvVSA9uVBPLYqCtlmZhOg=="),
+        ("content-type", WAV),
+        ("x-amz-meta-sha256", "1f825aa2f0020ef7cf91dfa30da4668d791c5d4824fc8e41354b89ec05795ab3"),
+    ] {
+        assert_eq!(put.headers.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!put.headers.contains_key("transfer-encoding"));
+}
+
+#[tokio::test]
+async fn every_part_carries_its_md5_and_the_object_its_sha256() {
+    use base64::Engine;
+    use md5::Digest;
+    let fake = Fake::start(|_, _| None).await;
+    put(&fake.store().await, TWO_PARTS).await.unwrap();
+    let parts = fake.of("part");
+    assert_eq!(parts.iter().map(|part| part.body.len()).collect::<Vec<_>>(), [LEAST_PART, 1000]);
+    for part in &parts {
+        let md5 = base64::prelude::BASE64_STANDARD.encode(md5::Md5::digest(&part.body));
+        assert_eq!(part.headers["content-md5"], md5);
+    }
+    let copy = &fake.of("copy")[0].headers;
+    assert_eq!(copy["x-amz-meta-sha256"], hex::encode(sha2::Sha256::digest(content_of(TWO_PARTS))));
+    assert_eq!(copy["x-amz-copy-source"], "calls/acme/2026/04/01/1/0.wav");
+    assert_eq!((&*copy["x-amz-metadata-directive"], &*copy["content-type"]), ("REPLACE", WAV));
+    assert_eq!(fake.operations(), ["uploads", "create", "part", "part", "complete", "copy", "head"]);
+}
+
+#[tokio::test]
+async fn encryption_is_asked_for_wherever_an_object_is_made() {
+    for (encryption, algorithm, key_id) in [
+        (Encryption::Bucket, None, None),
+        (Encryption::SseS3, Some("AES256"), None),
+        (Encryption::SseKms { key_id: None }, Some("aws:kms"), None),
+        (Encryption::SseKms { key_id: Some("key-1".to_owned()) }, Some("aws:kms"), Some("key-1")),
+    ] {
+        let fake = Fake::start(|_, _| None).await;
+        let store = open(S3Options { encryption, ..fake.options() }).await;
+        put(&store, TWO_PARTS).await.unwrap();
+        put(&store, 10).await.unwrap();
+        for operation in ["put", "create", "copy"] {
+            let header = |request: &Request, name: &str| request.headers.get(name).cloned();
+            let request = &fake.of(operation)[0];
+            assert_eq!(header(request, "x-amz-server-side-encryption").as_deref(), algorithm, "{operation}");
+            let name = "x-amz-server-side-encryption-aws-kms-key-id";
+            assert_eq!(header(request, name).as_deref(), key_id, "{operation}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_token_is_sent_along() {
+    let fake = Fake::start(|_, _| None).await;
+    let credentials = Credentials::Static {
+        access_key_id: "id".to_owned(),
+        secret_access_key: "secret".into(),
+        session_token: Some("token-1".into()),
+    };
+    put(&open(S3Options { credentials, ..fake.options() }).await, 10).await.unwrap();
+    assert_eq!(fake.of("put")[0].headers["x-amz-security-token"], "token-1");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let fake = Fake::start(|_, _| None).await;
+    let mut options = S3Options { request_timeout: Duration::from_millis(50), ..fake.options() };
+    options.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    assert_transient(put(&open(options.clone()).await, 10).await, "put: no answer in time", None);
+    drop(listener);
+    assert_transient(put(&open(options).await, 10).await, "cannot be reached (connect)", None);
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_not_used() {
+    let test = "clients::recording_store::s3::tests::traps::a_put_says_what_it_stores";
+    let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
+    again.args([test, "--exact"]).kill_on_drop(true);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        again.env(name, "http://127.0.0.1:1");
+    }
+    let output = again.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_named() {
+    let fake = Fake::start(|_, _| None).await;
+    let refused = async |options: S3Options| S3Store::open(options, Metrics::new()).await.err().unwrap().to_string();
+    for endpoint in ["http://s3.example", "https://user@s3.example", "https://s3.example/?x=1"] {
+        let error = refused(S3Options { endpoint: endpoint.parse().unwrap(), ..fake.options() }).await;
+        assert!(error.starts_with("[recordings] endpoint: "), "{error}");
+    }
+    let error = refused(S3Options { ca_file: Some("/nowhere/ca.pem".into()), ..fake.options() }).await;
+    assert!(error.starts_with("[recordings] ca_file: /nowhere/ca.pem: "), "{error}");
+    let error = refused(S3Options { part_size: LEAST_PART - 1, ..fake.options() }).await;
+    assert!(error.starts_with("[recordings] part_size: "), "{error}");
+}

@@ -1,0 +1,85 @@
+//! The uploads in parts that this process has open, and those that it gave up.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Uploads given up are remembered so far; those beyond are found by their age.
+const MOST_GIVEN_UP: usize = 1_000;
+
+/// Those under way, and those given up that a sweep has to abort.
+#[derive(Debug, Default)]
+pub(super) struct Uploads(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    under_way: HashSet<String>,
+    given_up: Vec<Name>,
+}
+
+/// Names an upload.
+#[derive(Debug)]
+pub(super) struct Name {
+    /// The key of the object that it is to become.
+    pub(super) key: String,
+    /// S3's id of it.
+    pub(super) id: String,
+}
+
+impl Uploads {
+    /// Notes an upload that was just created.
+    pub(super) fn begin(&self, key: &str, id: &str) -> Upload<'_> {
+        self.open().under_way.insert(id.to_owned());
+        Upload { uploads: self, name: Name { key: key.to_owned(), id: id.to_owned() }, is_over: false }
+    }
+
+    /// Whether this process works on it.
+    pub(super) fn is_under_way(&self, id: &str) -> bool {
+        self.open().under_way.contains(id)
+    }
+
+    fn give_up(&self, upload: Name) {
+        let mut open = self.open();
+        if open.given_up.len() < MOST_GIVEN_UP {
+            open.given_up.push(upload);
+        }
+    }
+
+    /// Those given up; the caller sees to them.
+    pub(super) fn take_given_up(&self) -> Vec<Name> {
+        std::mem::take(&mut self.open().given_up)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An upload under way. Dropped before it is over, with the future that worked on it, it is given up.
+#[derive(Debug)]
+pub(super) struct Upload<'a> {
+    uploads: &'a Uploads,
+    name: Name,
+    is_over: bool,
+}
+
+impl Upload<'_> {
+    /// Its name.
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Notes that S3 does not have it any more.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        self.uploads.open().under_way.remove(&self.name.id);
+        if !self.is_over {
+            let name = Name { key: std::mem::take(&mut self.name.key), id: std::mem::take(&mut self.name.id) };
+            self.uploads.give_up(name);
+        }
+    }
+}
