@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::S3Store;
 use super::error::{Failure, Kind};
+use crate::flow::Metrics;
 
 /// What is asked of the store; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,19 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    /// Each of them.
+    const ALL: [Self; 9] = [
+        Self::Put,
+        Self::CreateUpload,
+        Self::UploadPart,
+        Self::CompleteUpload,
+        Self::AbortUpload,
+        Self::Copy,
+        Self::Head,
+        Self::ListUploads,
+        Self::ListParts,
+    ];
+
     /// The label in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -55,6 +69,13 @@ const LEAST_BYTES_PER_SEC: u64 = 64 * 1024;
 
 /// S3 puts the parts together, or copies the object, while the request waits: minutes for the largest.
 const SERVER_WORK: Duration = Duration::from_secs(300);
+
+/// Lets the series that count retries start at zero.
+pub(super) fn start_at_zero(metrics: &Metrics) {
+    for operation in Operation::ALL {
+        metrics.recording_store_retries.with_label_values(&[operation.name()]);
+    }
+}
 
 impl S3Store {
     /// How long one attempt may take that carries `length` bytes.

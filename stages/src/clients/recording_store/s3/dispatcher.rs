@@ -5,6 +5,7 @@
 //! read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a signature
 //! goes to the endpoint and nowhere else.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -196,15 +197,14 @@ fn failed(error: &reqwest::Error) -> HttpDispatchError {
 
 /// Why the server's certificate is not trusted, if that is what went wrong.
 fn certificate_refused(error: &reqwest::Error) -> Option<String> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        // An I/O error shows what it wraps as its own text, not as its source.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
             return Some(why.to_string());
         }
-        source = error.source();
+        // An I/O error passes for what it wraps: that is not its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        next = wrapped.map_or_else(|| error.source(), |error| Some(error));
     }
     None
 }

@@ -10,7 +10,7 @@
 //! - [`error`]: what a failure means.
 //! - [`memory`]: what all puts together may hold.
 //! - [`put`]: a body into the store.
-//! - [`uploads`]: the uploads that are open here.
+//! - [`uploads`]: the uploads that are open here, and [`marks`], how others on this machine see them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use rusoto_s3::S3Client;
 
 use self::credentials::Keyring;
 use self::dispatcher::{Dispatcher, ServerTime};
+use self::marks::Marks;
 use self::memory::Memory;
 use self::uploads::Uploads;
 use super::{Body, RecordingStore};
@@ -33,6 +34,7 @@ mod call;
 mod credentials;
 mod dispatcher;
 mod error;
+mod marks;
 mod memory;
 mod put;
 mod sweep;
@@ -97,6 +99,9 @@ pub struct S3Options {
     pub request_timeout: Duration,
     /// An upload that got no part for so long is nobody's.
     pub stale_after: Duration,
+    /// A folder of this machine in which uploads under way are marked, so that a sweep sees at once what a killed
+    /// process left. Processes may share it. None: a sweep waits until they are stale.
+    pub marks: Option<PathBuf>,
 }
 
 impl S3Options {
@@ -119,6 +124,7 @@ impl S3Options {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             stale_after: Duration::from_secs(600),
+            marks: None,
         }
     }
 }
@@ -136,6 +142,7 @@ pub struct S3Store {
     server_time: ServerTime,
     memory: Memory,
     uploads: Uploads,
+    marks: Option<Marks>,
     metrics: Metrics,
 }
 
@@ -153,6 +160,8 @@ impl S3Store {
             Some(file) => authorities(file).await?,
             None => Vec::new(),
         };
+        let marks = options.marks.as_deref().map(Marks::open).transpose();
+        let marks = marks.map_err(|error| S3OptionsError(format!("the folder for marks of uploads: {error}")))?;
         let keyring = Keyring::open(options.credentials.clone()).await.map_err(S3OptionsError)?;
         let dispatcher = Dispatcher::new(options.connect_timeout, authorities)
             .map_err(|_| S3OptionsError("[recordings] ca_file: the HTTPS transport cannot be set up".to_owned()))?;
@@ -163,7 +172,8 @@ impl S3Store {
         };
         let client = S3Client::new_with_client(Client::new_with(keyring.clone(), dispatcher), region);
         let memory = Memory::new(options.memory);
-        Ok(Self { options, client, keyring, server_time, memory, uploads: Uploads::default(), metrics })
+        call::start_at_zero(&metrics);
+        Ok(Self { options, client, keyring, server_time, memory, uploads: Uploads::default(), marks, metrics })
     }
 }
 

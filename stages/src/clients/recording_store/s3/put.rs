@@ -28,8 +28,9 @@ use tokio::time::timeout;
 use super::S3Store;
 use super::call::Operation;
 use super::error::{Failure, Kind};
+use super::marks::Mark;
 use super::memory::{Gathering, Part};
-use super::uploads::Upload;
+use super::uploads::{Name, Upload};
 use crate::clients::recording_store::Body;
 use crate::flow::StageError;
 
@@ -91,6 +92,7 @@ impl S3Store {
 
     /// Begins an upload in parts.
     pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
+        let mark = self.mark(key).await;
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let create = self.call(Operation::CreateUpload, 0, || {
             self.client.create_multipart_upload(CreateMultipartUploadRequest {
@@ -103,7 +105,17 @@ impl S3Store {
             })
         });
         let id = named(Operation::CreateUpload, create.await?.upload_id)?;
-        Ok(self.uploads.begin(key, &id))
+        Ok(self.uploads.begin(Name { key: key.to_owned(), id }, mark))
+    }
+
+    /// A mark for an upload that is about to begin. It can do without.
+    async fn mark(&self, key: &str) -> Option<Mark> {
+        let (marks, key) = (self.marks.clone()?, key.to_owned());
+        let set = tokio::task::spawn_blocking(move || marks.set(&key)).await;
+        set.map_err(std::io::Error::other)
+            .and_then(|set| set)
+            .inspect_err(|error| tracing::warn!(%error, "upload not marked; after a crash it is known by its age only"))
+            .ok()
     }
 
     /// Sends the whole body; returns the parts that S3 has now, in order.

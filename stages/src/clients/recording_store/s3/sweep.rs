@@ -1,9 +1,10 @@
 //! Uploads in parts that a crash left open: they take up room, and nobody sees them.
 //!
-//! An upload that nobody works on is told from one under way in another process by three rules.
+//! An upload that nobody works on is told from one under way in another process by four rules.
 //! - Whoever begins to upload a key aborts what else is open for it: a crashed call is delivered again, and its next
 //!   delivery cleans up at once. Should two consumers work on one call after all, one of them fails and tries again.
 //! - What this process gave up, dropped with its future, goes with the next sweep.
+//! - What a process of this machine left, killed, goes with the next sweep of any: its [mark](super::marks) tells.
 //! - What is left goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
 //!   that is sent takes minutes at most.
 //!
@@ -16,6 +17,7 @@ use rusoto_s3::{AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPa
 
 use super::call::Operation;
 use super::error::{Failure, Kind};
+use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::{PROBE_KEY, S3Store};
 use crate::model::{ContactId, Extension, TenantId};
@@ -27,17 +29,40 @@ impl S3Store {
     /// Aborts the uploads that nobody works on, and counts them.
     pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
         let mut aborted = 0;
-        for upload in self.uploads.take_given_up() {
-            self.abort(self.uploads.begin(&upload.key, &upload.id)).await;
+        for (name, mark) in self.uploads.take_given_up() {
+            self.abort(self.uploads.begin(name, mark)).await;
             aborted += 1;
         }
+        aborted += self.abort_marked().await?;
         for upload in self.open_uploads("").await? {
-            if is_ours(&upload.name.key)
-                && !self.uploads.is_under_way(&upload.name.id)
-                && self.is_stale(&upload).await?
-            {
+            if is_ours(&upload.name.key) && !self.is_under_way(&upload) && self.is_stale(&upload).await? {
                 self.abort_named(&upload.name).await?;
                 aborted += 1;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// Aborts what processes of this machine left that are gone.
+    async fn abort_marked(&self) -> Result<u64, Failure> {
+        let Some(marks) = self.marks.clone() else { return Ok(0) };
+        let left = tokio::task::spawn_blocking(move || marks.left()).await;
+        let left = left.map_err(std::io::Error::other).and_then(|left| left).unwrap_or_else(|error| {
+            tracing::warn!(%error, "marks of uploads cannot be read; what a crash left is known by its age only");
+            Vec::new()
+        });
+        let mut aborted = 0;
+        let mut left = left.into_iter();
+        while let Some(mark) = left.next() {
+            if !is_ours(mark.key()) {
+                continue; // nothing that begins with an empty key is meant
+            }
+            match self.abort_others(mark.key()).await {
+                Ok(others) => aborted += others,
+                Err(failure) => {
+                    std::iter::once(mark).chain(left).for_each(Mark::leave);
+                    return Err(failure);
+                }
             }
         }
         Ok(aborted)
@@ -52,15 +77,23 @@ impl S3Store {
         Ok(())
     }
 
-    /// Aborts what is open for a key that is about to be uploaded.
-    pub(super) async fn abort_others(&self, key: &str) -> Result<(), Failure> {
+    /// Aborts what is open for a key and not under way here, and counts it.
+    pub(super) async fn abort_others(&self, key: &str) -> Result<u64, Failure> {
+        let mut aborted = 0;
         for upload in self.open_uploads(key).await? {
-            if upload.name.key == key && !self.uploads.is_under_way(&upload.name.id) {
-                tracing::info!("an upload of the same recording was left open and is aborted");
+            if upload.name.key == key && !self.is_under_way(&upload) {
                 self.abort_named(&upload.name).await?;
+                aborted += 1;
             }
         }
-        Ok(())
+        if aborted > 0 {
+            tracing::info!(aborted, "uploads that were left open are aborted");
+        }
+        Ok(aborted)
+    }
+
+    fn is_under_way(&self, upload: &Open) -> bool {
+        self.uploads.is_under_way(&upload.name.id)
     }
 
     /// Aborts an upload of ours; where the store does not let us, the next sweep does.

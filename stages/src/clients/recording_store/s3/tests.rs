@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use tempfile::TempDir;
 
 use super::memory::Gathering;
 use super::*;
@@ -21,10 +22,12 @@ const WAV: &str = "audio/wav";
 struct Bucket {
     server: &'static test_servers::S3,
     store: Arc<S3Store>,
+    /// For the marks.
+    _dir: TempDir,
 }
 
 impl Bucket {
-    /// Options for a new bucket, with no waits for the sake of others.
+    /// Options for a new bucket.
     async fn options(server: &test_servers::S3) -> S3Options {
         let credentials = Credentials::Static {
             access_key_id: server.access_key().to_owned(),
@@ -50,9 +53,9 @@ async fn open(options: S3Options) -> S3Store {
 impl Subject for Bucket {
     async fn fresh() -> Self {
         let server = test_servers::s3().await;
-        // What another process left counts as dead at once; what this one works on never does.
-        let options = S3Options { stale_after: Duration::ZERO, ..Self::options(server).await };
-        Self { server, store: Arc::new(open(options).await) }
+        let dir = tempfile::tempdir().unwrap();
+        let options = S3Options { marks: Some(dir.path().to_owned()), ..Self::options(server).await };
+        Self { server, store: Arc::new(open(options).await), _dir: dir }
     }
 
     fn store(&self) -> Arc<dyn RecordingStore> {
@@ -87,6 +90,7 @@ async fn leave_upload(store: &S3Store, key: &str) {
     let mut part = Gathering::new(&store.memory);
     part.add(&vec![7; LEAST_PART]).await;
     store.send_part(&upload, 1, part.finish(false)).await.unwrap();
+    upload.die();
 }
 
 fn body_of(length: usize) -> Body<'static> {

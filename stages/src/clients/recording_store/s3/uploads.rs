@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::marks::Mark;
+
 /// Uploads given up are remembered so far; those beyond are found by their age.
 const MOST_GIVEN_UP: usize = 1_000;
 
@@ -13,8 +15,11 @@ pub(super) struct Uploads(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     under_way: HashSet<String>,
-    given_up: Vec<Name>,
+    given_up: Vec<GivenUp>,
 }
+
+/// An upload that nobody works on any more, and its mark until it is aborted.
+pub(super) type GivenUp = (Name, Option<Mark>);
 
 /// Names an upload.
 #[derive(Debug)]
@@ -26,10 +31,10 @@ pub(super) struct Name {
 }
 
 impl Uploads {
-    /// Notes an upload that was just created.
-    pub(super) fn begin(&self, key: &str, id: &str) -> Upload<'_> {
-        self.open().under_way.insert(id.to_owned());
-        Upload { uploads: self, name: Name { key: key.to_owned(), id: id.to_owned() }, is_over: false }
+    /// Notes an upload that was just created, or that is to be aborted.
+    pub(super) fn begin(&self, name: Name, mark: Option<Mark>) -> Upload<'_> {
+        self.open().under_way.insert(name.id.clone());
+        Upload { uploads: self, name, mark, is_over: false }
     }
 
     /// Whether this process works on it.
@@ -37,15 +42,17 @@ impl Uploads {
         self.open().under_way.contains(id)
     }
 
-    fn give_up(&self, upload: Name) {
+    fn give_up(&self, upload: GivenUp) {
         let mut open = self.open();
         if open.given_up.len() < MOST_GIVEN_UP {
             open.given_up.push(upload);
+        } else if let (_, Some(mark)) = upload {
+            mark.leave();
         }
     }
 
     /// Those given up; the caller sees to them.
-    pub(super) fn take_given_up(&self) -> Vec<Name> {
+    pub(super) fn take_given_up(&self) -> Vec<GivenUp> {
         std::mem::take(&mut self.open().given_up)
     }
 
@@ -59,6 +66,7 @@ impl Uploads {
 pub(super) struct Upload<'a> {
     uploads: &'a Uploads,
     name: Name,
+    mark: Option<Mark>,
     is_over: bool,
 }
 
@@ -66,6 +74,15 @@ impl Upload<'_> {
     /// Its name.
     pub(super) fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Leaves everything as a process does that is killed.
+    #[cfg(test)]
+    pub(super) fn die(mut self) {
+        if let Some(mark) = self.mark.take() {
+            mark.leave();
+        }
+        self.is_over = true;
     }
 
     /// Notes that S3 does not have it any more.
@@ -79,7 +96,7 @@ impl Drop for Upload<'_> {
         self.uploads.open().under_way.remove(&self.name.id);
         if !self.is_over {
             let name = Name { key: std::mem::take(&mut self.name.key), id: std::mem::take(&mut self.name.id) };
-            self.uploads.give_up(name);
+            self.uploads.give_up((name, self.mark.take()));
         }
     }
 }

@@ -96,6 +96,10 @@ impl Fake {
         open(self.options()).await
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

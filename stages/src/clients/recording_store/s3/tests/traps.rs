@@ -1,8 +1,12 @@
 //! What S3, rusoto or the network may do to us, one trap a test.
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
 use super::fake::{COMPLETED, Fake, Request, answer, error};
 use super::*;
 use crate::clients::recording_store::s3::error::Kind;
+use crate::flow::task;
 
 /// A body that makes two parts.
 const TWO_PARTS: usize = LEAST_PART + 1000;
@@ -313,4 +317,95 @@ async fn settings_that_cannot_work_are_named() {
     assert!(error.starts_with("[recordings] ca_file: /nowhere/ca.pem: "), "{error}");
     let error = refused(S3Options { part_size: LEAST_PART - 1, ..fake.options() }).await;
     assert!(error.starts_with("[recordings] part_size: "), "{error}");
+}
+
+#[tokio::test]
+async fn an_upload_is_stale_by_the_clock_of_the_store_and_its_latest_part() {
+    let key = key(1, 0);
+    for (initiated, part, is_swept) in [
+        ("2026-04-01T11:49:59.000Z", None, true),
+        ("2026-04-01T11:50:02.000Z", None, false),
+        ("2026-04-01T11:00:00.000Z", Some("2026-04-01T11:49:59.000Z"), true),
+        ("2026-04-01T11:00:00.000Z", Some("2026-04-01T11:50:02.000Z"), false),
+        ("2999-04-01T11:00:00.000Z", None, false),
+        ("some day", None, false),
+        ("2026-04-01T11:00:00.000Z", Some("some day"), false),
+    ] {
+        let uploads = format!(
+            "<ListMultipartUploadsResult><Upload><Key>{key}</Key><UploadId>u</UploadId>\
+             <Initiated>{initiated}</Initiated></Upload></ListMultipartUploadsResult>"
+        );
+        let part = part.map(|at| format!("<Part><PartNumber>1</PartNumber><LastModified>{at}</LastModified></Part>"));
+        let parts = format!("<ListPartsResult>{}</ListPartsResult>", part.unwrap_or_default());
+        let date = "date: Wed, 01 Apr 2026 12:00:00 GMT";
+        let fake = Fake::start(move |request, _| match request.operation() {
+            "uploads" => answer(200, &[date], &uploads),
+            "parts" => answer(200, &[date], &parts),
+            _ => None,
+        });
+        let fake = fake.await;
+        assert_eq!(fake.store().await.sweep().await.unwrap(), u64::from(is_swept), "{initiated}");
+        assert_eq!(fake.of("abort").len(), usize::from(is_swept));
+    }
+}
+
+#[tokio::test]
+async fn every_page_of_a_listing_is_swept() {
+    let page = |id: u32, is_last: bool| {
+        format!(
+            "<ListMultipartUploadsResult><IsTruncated>{}</IsTruncated><NextKeyMarker>k{id}</NextKeyMarker>\
+             <NextUploadIdMarker>u{id}</NextUploadIdMarker><Upload><Key>{}</Key><UploadId>u{id}</UploadId>\
+             <Initiated>2026-04-01T11:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>",
+            !is_last,
+            key(u64::from(id) + 1, 0),
+        )
+    };
+    let fake = Fake::start(move |request, before| match request.operation() {
+        "uploads" => {
+            answer(200, &["date: Wed, 01 Apr 2026 12:00:00 GMT"], &page(before.try_into().unwrap(), before == 2))
+        }
+        "parts" => answer(200, &["date: Wed, 01 Apr 2026 12:00:00 GMT"], "<ListPartsResult></ListPartsResult>"),
+        _ => None,
+    });
+    let fake = fake.await;
+    assert_eq!(fake.store().await.sweep().await.unwrap(), 3);
+    assert!(fake.of("uploads")[2].target.contains("key-marker=k1"), "{:?}", fake.of("uploads")[2].target);
+}
+
+/// A TLS server before a fake store, and the authority of its certificate as PEM.
+async fn tls_before(fake: &Fake) -> (Url, String, AbortOnDropHandle<()>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+    let upstream = fake.address();
+    let terminator = task::spawn("tls", async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that does not trust us hangs up.
+            let Ok(mut inside) = acceptor.accept(stream).await else { continue };
+            let mut outside = TcpStream::connect(upstream).await.unwrap();
+            drop(tokio::io::copy_bidirectional(&mut inside, &mut outside).await);
+        }
+    });
+    (url, certificate.pem(), terminator)
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_by_its_file_and_otherwise_not() {
+    let fake = Fake::start(|_, _| None).await;
+    let (endpoint, authority, _terminator) = tls_before(&fake).await;
+    let options = S3Options { endpoint, ..fake.options() };
+    let stored = put(&open(options.clone()).await, 10).await;
+    assert_transient(stored, "[recordings] ca_file", Some(60));
+    assert!(fake.operations().is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, authority).unwrap();
+    assert_eq!(put(&open(S3Options { ca_file: Some(file), ..options }).await, 10).await.unwrap(), 10);
 }
