@@ -36,7 +36,7 @@ impl Marks {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         file.lock()?;
         file.write_all(key.as_bytes())?;
-        Ok(Mark { path: Some(path), key: key.to_owned(), _file: file })
+        Ok(Mark { path, key: key.to_owned(), _file: file })
     }
 
     /// The marks of processes that are gone. Each is locked now, so that only one process sees to it.
@@ -58,18 +58,18 @@ impl Marks {
             let mut key = Vec::new();
             (&file).take(MOST_KEY).read_to_end(&mut key)?;
             let key = String::from_utf8(key).unwrap_or_default();
-            left.push(Mark { path: Some(path), key, _file: file });
+            left.push(Mark { path, key, _file: file });
         }
         Ok(left)
     }
 }
 
-/// A mark. Its file is removed when it is dropped.
+/// A mark. Dropped, it stays without a lock, as after a crash, and the next sweep sees to what it names.
 #[derive(Debug)]
 pub(super) struct Mark {
-    /// None: the file stays.
-    path: Option<PathBuf>,
+    path: PathBuf,
     key: String,
+    /// Holds the lock.
     _file: File,
 }
 
@@ -79,19 +79,12 @@ impl Mark {
         &self.key
     }
 
-    /// Leaves the file, as a crash does.
-    pub(super) fn leave(mut self) {
-        self.path = None;
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path
-            && let Err(error) = std::fs::remove_file(path)
+    /// Removes it: nothing is open any more.
+    pub(super) fn remove(self) {
+        if let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, "the mark of an upload is not removed; a sweep does");
+            tracing::warn!(%error, "the mark of an upload is not removed, the next sweep does");
         }
     }
 }
@@ -105,12 +98,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, other) = (Marks::open(dir.path()).unwrap(), Marks::open(dir.path()).unwrap());
         let under_way = one.set("a").unwrap();
-        one.set("b").unwrap().leave();
-        drop(one.set("c").unwrap());
+        drop(one.set("b").unwrap());
+        one.set("c").unwrap().remove();
         let left = other.left().unwrap();
         assert_eq!(left.iter().map(Mark::key).collect::<Vec<_>>(), ["b"]);
         assert!(one.left().unwrap().is_empty(), "one process sees to it");
-        drop((under_way, left));
+        left.into_iter().for_each(Mark::remove);
+        under_way.remove();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

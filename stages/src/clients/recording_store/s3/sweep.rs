@@ -17,7 +17,6 @@ use rusoto_s3::{AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPa
 
 use super::call::Operation;
 use super::error::{Failure, Kind};
-use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::{PROBE_KEY, S3Store};
 use crate::model::{ContactId, Extension, TenantId};
@@ -29,8 +28,11 @@ impl S3Store {
     /// Aborts the uploads that nobody works on, and counts them.
     pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
         let mut aborted = 0;
-        for (name, mark) in self.uploads.take_given_up() {
-            self.abort(self.uploads.begin(name, mark)).await;
+        let given_up = self.uploads.take_given_up().into_iter().map(|name| self.uploads.begin(name, None));
+        // Where one fails, it and the rest are dropped, and so given up again.
+        for upload in given_up.collect::<Vec<_>>() {
+            self.abort_named(upload.name()).await?;
+            upload.end();
             aborted += 1;
         }
         aborted += self.abort_marked().await?;
@@ -52,18 +54,11 @@ impl S3Store {
             Vec::new()
         });
         let mut aborted = 0;
-        let mut left = left.into_iter();
-        while let Some(mark) = left.next() {
-            if !is_ours(mark.key()) {
-                continue; // nothing that begins with an empty key is meant
+        for mark in left {
+            if is_ours(mark.key()) {
+                aborted += self.abort_others(mark.key()).await?;
             }
-            match self.abort_others(mark.key()).await {
-                Ok(others) => aborted += others,
-                Err(failure) => {
-                    std::iter::once(mark).chain(left).for_each(Mark::leave);
-                    return Err(failure);
-                }
-            }
+            mark.remove();
         }
         Ok(aborted)
     }

@@ -90,7 +90,6 @@ async fn leave_upload(store: &S3Store, key: &str) {
     let mut part = Gathering::new(&store.memory);
     part.add(&vec![7; LEAST_PART]).await;
     store.send_part(&upload, 1, part.finish(false)).await.unwrap();
-    upload.die();
 }
 
 fn body_of(length: usize) -> Body<'static> {

@@ -15,11 +15,8 @@ pub(super) struct Uploads(Mutex<Open>);
 #[derive(Debug, Default)]
 struct Open {
     under_way: HashSet<String>,
-    given_up: Vec<GivenUp>,
+    given_up: Vec<Name>,
 }
-
-/// An upload that nobody works on any more, and its mark until it is aborted.
-pub(super) type GivenUp = (Name, Option<Mark>);
 
 /// Names an upload.
 #[derive(Debug)]
@@ -42,17 +39,15 @@ impl Uploads {
         self.open().under_way.contains(id)
     }
 
-    fn give_up(&self, upload: GivenUp) {
+    fn give_up(&self, upload: Name) {
         let mut open = self.open();
         if open.given_up.len() < MOST_GIVEN_UP {
             open.given_up.push(upload);
-        } else if let (_, Some(mark)) = upload {
-            mark.leave();
         }
     }
 
     /// Those given up; the caller sees to them.
-    pub(super) fn take_given_up(&self) -> Vec<GivenUp> {
+    pub(super) fn take_given_up(&self) -> Vec<Name> {
         std::mem::take(&mut self.open().given_up)
     }
 
@@ -76,18 +71,10 @@ impl Upload<'_> {
         &self.name
     }
 
-    /// Leaves everything as a process does that is killed.
-    #[cfg(test)]
-    pub(super) fn die(mut self) {
-        if let Some(mark) = self.mark.take() {
-            mark.leave();
-        }
-        self.is_over = true;
-    }
-
     /// Notes that S3 does not have it any more.
     pub(super) fn end(mut self) {
         self.is_over = true;
+        self.mark.take().into_iter().for_each(Mark::remove);
     }
 }
 
@@ -96,7 +83,7 @@ impl Drop for Upload<'_> {
         self.uploads.open().under_way.remove(&self.name.id);
         if !self.is_over {
             let name = Name { key: std::mem::take(&mut self.name.key), id: std::mem::take(&mut self.name.id) };
-            self.uploads.give_up((name, self.mark.take()));
+            self.uploads.give_up(name);
         }
     }
 }

@@ -62,6 +62,37 @@ async fn a_secret_that_changes_in_its_file_works_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_read_even_while_the_body_is_on_its_way() {
+    let bucket = Bucket::fresh().await;
+    let wrong = Credentials::Static {
+        access_key_id: bucket.server.access_key().to_owned(),
+        secret_access_key: "wr0ng".into(),
+        session_token: None,
+    };
+    let store = bucket.other(|options| options.credentials = wrong).await;
+    for length in [LEAST_PART - 1, LEAST_PART + 1] {
+        let error = store.put(&key(1, 0), WAV, body_of(length)).await.unwrap_err();
+        assert!(error.to_string().contains("[recordings] "), "{length}: {error}");
+    }
+    assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_recordings_that_share_a_small_memory_all_arrive() {
+    let bucket = Bucket::fresh().await;
+    let store = Arc::new(bucket.other(|options| options.memory = LEAST_PART).await);
+    let length = |number: u32| 2 * LEAST_PART + number as usize;
+    let puts = (0..8).map(|number| {
+        let store = store.clone();
+        task::spawn("put", async move { store.put(&key(1, number), WAV, body_of(length(number))).await })
+    });
+    for (number, put) in (0..).zip(futures::future::join_all(puts.collect::<Vec<_>>()).await) {
+        assert_eq!(put.unwrap().unwrap(), length(number) as u64);
+        assert!(bucket.bytes(&key(1, number)).await.unwrap() == content_of(length(number)), "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_names_what_is_wrong() {
     let bucket = Bucket::fresh().await;
     let unknown = Credentials::Static {
