@@ -97,7 +97,7 @@ pub struct S3Options {
     pub connect_timeout: Duration,
     /// The longest wait for an answer; a request that carries a body gets more, by its length.
     pub request_timeout: Duration,
-    /// An upload that got no part for so long is nobody's.
+    /// An upload that got no part for so long is nobody's. A part that waits for its bytes for so long fails.
     pub stale_after: Duration,
     /// A folder of this machine in which uploads under way are marked, so that a sweep sees at once what a killed
     /// process left. Processes may share it. None: a sweep waits until they are stale.

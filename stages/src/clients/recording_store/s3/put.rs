@@ -9,6 +9,7 @@
 //! call that is not ready: the next delivery writes it again.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +24,7 @@ use rusoto_s3::{
     CreateMultipartUploadRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, S3, UploadPartRequest,
 };
 use sha2::Sha256;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::S3Store;
 use super::call::Operation;
@@ -52,7 +53,8 @@ const SHA256: &str = "sha256";
 impl S3Store {
     /// Stores `body` under `key`, and returns its length.
     pub(super) async fn store(&self, key: &str, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
-        let mut source = Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, store: self };
+        let mut source =
+            Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store: self };
         let first = source.part(1).await?;
         if first.is_last {
             let sha256 = source.sha256();
@@ -318,6 +320,8 @@ struct Source<'a> {
     rest: Bytes,
     sha256: Sha256,
     length: u64,
+    /// How long the part that is gathered waited for the body.
+    awaited: Duration,
     store: &'a S3Store,
 }
 
@@ -326,6 +330,7 @@ impl Source<'_> {
     async fn part(&mut self, number: u32) -> Result<Part, StageError> {
         let size = part_size(self.store.options.part_size, number);
         let mut part = Gathering::new(&self.store.memory);
+        self.awaited = Duration::ZERO;
         while self.arrives().await? {
             if part.length() == size {
                 return Ok(part.finish(false));
@@ -337,10 +342,16 @@ impl Source<'_> {
         Ok(part.finish(true))
     }
 
-    /// Waits for more of the body; false at its end.
+    /// Waits for more of the body; false at its end. What is gathered takes memory that other puts wait for, and an
+    /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead.
     async fn arrives(&mut self) -> Result<bool, StageError> {
         while self.rest.is_empty() {
-            let Some(bytes) = self.body.next().await else { return Ok(false) };
+            let begun = Instant::now();
+            let left = self.store.options.stale_after.saturating_sub(self.awaited);
+            let next = timeout(left, self.body.next()).await;
+            let next = next.map_err(|_| StageError::transient("the recording arrives too slowly to be stored"))?;
+            self.awaited += begun.elapsed();
+            let Some(bytes) = next else { return Ok(false) };
             self.rest = bytes?;
             self.sha256.update(&self.rest);
             self.length += self.rest.len() as u64;

@@ -293,6 +293,25 @@ async fn a_store_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_recording_that_trickles_does_not_hold_its_memory_for_ever() {
+    let fake = Fake::start(|_, _| None).await;
+    let options = S3Options { stale_after: Duration::from_millis(200), memory: LEAST_PART, ..fake.options() };
+    let store = open(options).await;
+    let trickle = stream::repeat_with(|| Ok(Bytes::from_static(b"a"))).then(async |byte| {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        byte
+    });
+    let begun = stream::iter([Ok(piece(0, LEAST_PART + CHUNK))]);
+    let key = key(1, 0);
+    let put = store.put(&key, WAV, begun.chain(trickle).boxed());
+    let error = tokio::time::timeout(Duration::from_secs(20), put).await.expect("it ends").unwrap_err();
+    assert!(matches!(&error, StageError::Transient { .. }), "{error}");
+    assert!(error.to_string().contains("too slowly"), "{error}");
+    assert_eq!(fake.of("abort").len(), 1);
+    assert!(fake.of("complete").is_empty());
+}
+
+#[tokio::test]
 async fn a_proxy_of_the_environment_is_not_used() {
     let test = "clients::recording_store::s3::tests::traps::a_put_says_what_it_stores";
     let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
