@@ -176,7 +176,7 @@ impl Credentials {
             Self::Profile { file, profile } => {
                 let text = read_file("credentials_file", file).await?;
                 let section = section(&text, profile)
-                    .ok_or_else(|| format!("[recordings] profile: {profile}: not in {}", file.display()))?;
+                    .ok_or_else(|| format!("[recordings] credentials_profile: {profile}: not in {}", file.display()))?;
                 let value =
                     |name: &str| section.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
                 let token = value("aws_session_token").map(str::to_owned);
@@ -247,7 +247,13 @@ mod tests {
             ("ID", "s3cr=t/+", Some("tok"))
         );
         std::fs::write(&file, FILE.replace("call recordings", "calls")).unwrap();
-        assert!(profile(&file).read().await.unwrap_err().contains("[recordings] profile: call recordings: not in"));
+        assert!(
+            profile(&file)
+                .read()
+                .await
+                .unwrap_err()
+                .contains("[recordings] credentials_profile: call recordings: not in")
+        );
     }
 
     #[tokio::test]

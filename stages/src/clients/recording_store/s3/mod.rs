@@ -107,8 +107,8 @@ pub struct S3Options {
 impl S3Options {
     /// The defaults of what need not be set.
     ///
-    /// Parts of 5 MiB, the smallest, keep memory low; two of them and some, 12 MiB in all, let one large recording
-    /// be read and sent at once, and suffice for many small ones: NICE gives out a recording every two seconds.
+    /// Parts of 5 MiB, the smallest, keep memory low. With 32 MiB in all, three large recordings are read and sent at
+    /// once, or any number of small ones: NICE gives out a recording every two seconds. More of them wait for memory.
     /// Ten minutes without a part are more than a part takes with all its attempts, and more than 5 MiB of a
     /// recording take that arrives no faster than it was spoken.
     pub fn new(endpoint: Url, bucket: String, region: String, credentials: Credentials) -> Self {
@@ -120,7 +120,7 @@ impl S3Options {
             encryption: Encryption::Bucket,
             ca_file: None,
             part_size: LEAST_PART,
-            memory: 12 * 1024 * 1024,
+            memory: 32 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             stale_after: Duration::from_secs(600),
@@ -161,7 +161,8 @@ impl S3Store {
             None => Vec::new(),
         };
         let marks = options.marks.as_deref().map(Marks::open).transpose();
-        let marks = marks.map_err(|error| S3OptionsError(format!("the folder for marks of uploads: {error}")))?;
+        let marks =
+            marks.map_err(|error| S3OptionsError(format!("[state] dir: the folder for marks of uploads: {error}")))?;
         let keyring = Keyring::open(options.credentials.clone()).await.map_err(S3OptionsError)?;
         let dispatcher = Dispatcher::new(options.connect_timeout, authorities)
             .map_err(|_| S3OptionsError("[recordings] ca_file: the HTTPS transport cannot be set up".to_owned()))?;

@@ -61,7 +61,7 @@ impl S3Store {
             self.put_whole(key, content_type, &first, &sha256).await?;
             return Ok(source.length);
         }
-        self.abort_others(key).await?;
+        self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
         match self.send_parts(&upload, &mut source, first).await {
             Ok(parts) => self.complete(upload, source.length, &parts).await?,

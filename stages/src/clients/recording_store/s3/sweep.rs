@@ -3,6 +3,8 @@
 //! An upload that nobody works on is told from one under way in another process by four rules.
 //! - Whoever begins to upload a key aborts what else is open for it: a crashed call is delivered again, and its next
 //!   delivery cleans up at once. Should two consumers work on one call after all, one of them fails and tries again.
+//!   Spared is what has gone on for [`VERY_LONG`] and still goes on: the broker hands a call out again that takes so
+//!   long, and if each delivery ended the one before, none would come to its end. Both store the same bytes.
 //! - What this process gave up, dropped with its future, goes with the next sweep.
 //! - What a process of this machine left, killed, goes with the next sweep of any: its [mark](super::marks) tells.
 //! - What is left goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
@@ -21,6 +23,14 @@ use super::uploads::{Name, Upload};
 use super::{PROBE_KEY, S3Store};
 use crate::model::{ContactId, Extension, TenantId};
 
+/// An upload that is so old may have outlived the broker's patience with its consumer, half an hour where it is not
+/// set otherwise.
+const VERY_LONG: Duration = Duration::from_secs(20 * 60);
+
+/// An upload that got a part within this time goes on: a part of a recording that arrives no faster than it was spoken
+/// may take that long.
+const GOES_ON: Duration = Duration::from_secs(300);
+
 /// Pages of a listing that are read at most; the next sweep goes on.
 const MOST_PAGES: usize = 1_000;
 
@@ -37,7 +47,8 @@ impl S3Store {
         }
         aborted += self.abort_marked().await?;
         for upload in self.open_uploads("").await? {
-            if is_ours(&upload.name.key) && !self.is_under_way(&upload) && self.is_stale(&upload).await? {
+            let after = self.options.stale_after;
+            if is_ours(&upload.name.key) && !self.is_under_way(&upload) && self.is_stale(&upload, after).await? {
                 self.abort_named(&upload.name).await?;
                 aborted += 1;
             }
@@ -56,7 +67,7 @@ impl S3Store {
         let mut aborted = 0;
         for mark in left {
             if is_ours(mark.key()) {
-                aborted += self.abort_others(mark.key()).await?;
+                aborted += self.abort_others(mark.key(), None).await?;
             }
             mark.remove();
         }
@@ -72,11 +83,21 @@ impl S3Store {
         Ok(())
     }
 
-    /// Aborts what is open for a key and not under way here, and counts it.
-    pub(super) async fn abort_others(&self, key: &str) -> Result<u64, Failure> {
+    /// Aborts what is open for a key before another upload of it begins.
+    pub(super) async fn abort_replaced(&self, key: &str) -> Result<(), Failure> {
+        self.abort_others(key, Some(VERY_LONG)).await.map(drop)
+    }
+
+    /// Aborts what is open for a key and not under way here, and counts it; but for what has gone on for so long and
+    /// still does.
+    pub(super) async fn abort_others(&self, key: &str, spared: Option<Duration>) -> Result<u64, Failure> {
         let mut aborted = 0;
         for upload in self.open_uploads(key).await? {
-            if upload.name.key == key && !self.is_under_way(&upload) {
+            if upload.name.key != key || self.is_under_way(&upload) {
+                continue;
+            }
+            let is_old = spared.is_some_and(|age| self.is_long_ago(upload.initiated, age));
+            if !is_old || self.is_stale(&upload, GOES_ON).await? {
                 self.abort_named(&upload.name).await?;
                 aborted += 1;
             }
@@ -141,8 +162,8 @@ impl S3Store {
     }
 
     /// Whether the last thing that happened to an upload is so long ago that nobody works on it.
-    async fn is_stale(&self, upload: &Open) -> Result<bool, Failure> {
-        if !self.is_long_ago(upload.initiated) {
+    async fn is_stale(&self, upload: &Open, after: Duration) -> Result<bool, Failure> {
+        if !self.is_long_ago(upload.initiated, after) {
             return Ok(false);
         }
         let mut marker = None;
@@ -163,7 +184,9 @@ impl S3Store {
                 Err(failure) => return Err(failure),
             };
             let mut parts = page.parts.into_iter().flatten();
-            if parts.any(|part| !part.last_modified.as_deref().and_then(time).is_some_and(|at| self.is_long_ago(at))) {
+            if parts
+                .any(|part| !part.last_modified.as_deref().and_then(time).is_some_and(|at| self.is_long_ago(at, after)))
+            {
                 return Ok(false);
             }
             if page.is_truncated != Some(true) || page.next_part_number_marker == marker {
@@ -175,9 +198,9 @@ impl S3Store {
     }
 
     /// By the clock of the store. Its `Date` has whole seconds, and counts to the end of its second.
-    fn is_long_ago(&self, at: Timestamp) -> bool {
+    fn is_long_ago(&self, at: Timestamp, after: Duration) -> bool {
         let age = self.server_time.get().map(|now| now.duration_since(at).saturating_add(SignedDuration::from_secs(1)));
-        age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age >= self.options.stale_after))
+        age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age >= after))
     }
 }
 

@@ -135,6 +135,18 @@ async fn the_next_delivery_of_a_crashed_call_aborts_what_the_crash_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_gone_on_for_very_long_and_still_does_is_spared() {
+    let bucket = Bucket::fresh().await;
+    leave_upload(&bucket.other(without_marks).await, &key(1, 0).to_string()).await;
+    let open = async || bucket.store.open_uploads("").await.unwrap().len();
+    // Any age counts as very long here, and a part came just now.
+    bucket.store.abort_others(&key(1, 0).to_string(), Some(Duration::ZERO)).await.unwrap();
+    assert_eq!(open().await, 1);
+    bucket.store.abort_others(&key(1, 0).to_string(), Some(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!(open().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_spares_the_uploads_of_other_processes_and_of_other_programs() {
     let bucket = Bucket::fresh().await;
     let (feed, body) = fed_body();
@@ -171,7 +183,7 @@ async fn an_upload_that_somebody_aborted_fails_and_leaves_nothing() {
     for number in 0..200 {
         feed.send(Ok(piece(number, CHUNK))).await.unwrap();
     }
-    bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string()).await.unwrap();
+    bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string(), None).await.unwrap();
     drop(feed);
     let error = putting.await.unwrap().unwrap_err();
     assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
