@@ -39,8 +39,6 @@ pub(crate) struct Doors {
     pub(crate) clock: Clock,
     /// The calls that the consumer is working on.
     pub(crate) freshness: Freshness,
-    /// The local state was empty: the first listing reaches back over the whole hot window.
-    pub(crate) rebuilt: bool,
 }
 
 /// The one tenant of the embedded catalog.
@@ -76,7 +74,7 @@ pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
     }
     let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
     rebuild::catalog(&state, &catalog, &dir, &state.watermark(POLL_WATERMARK)?, since).await?;
-    let rebuilt = rebuild::processed_log(&state, &catalog, config.state.retention, &clock).await?;
+    rebuild::processed_log(&state, &catalog, tenant(config).ok().as_ref(), config.state.retention, &clock).await?;
     Ok(Doors {
         state,
         catalog: Arc::new(catalog),
@@ -85,7 +83,6 @@ pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
         metrics,
         clock,
         freshness: Freshness::default(),
-        rebuilt: rebuilt || opened.set_aside.is_some(),
     })
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
 use stages::flow::Clock;
-use stages::model::TenantId;
+use stages::model::{ConversationKey, TenantId};
 use state::{State, Watermark};
 use tracing::{info, warn};
 
@@ -46,13 +46,15 @@ pub(crate) async fn catalog(
         return Ok(());
     }
     let (restoring, folder) = (catalog.clone(), recordings.to_owned());
-    let restored = tokio::task::spawn_blocking(move || restore(&restoring, &folder, 0))
-        .await
-        .map_err(Failure::failed)?
-        .map_err(|error| {
-            let remedy = "let this user read it, then start again";
-            Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
-        })?;
+    // A command, and the very first start, may come before there is any recording.
+    let restored = tokio::task::spawn_blocking(move || match folder.try_exists()? {
+        true => restore(&restoring, &folder, 0),
+        false => Ok(0),
+    });
+    let restored = restored.await.map_err(Failure::failed)?.map_err(|error| {
+        let remedy = "let this user read it, then start again";
+        Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
+    })?;
     if restored > 0 {
         info!(restored, "conversations restored from the descriptions beside their recordings");
         if poll.get().is_none() {
@@ -94,24 +96,24 @@ fn read(path: &Path) -> Option<ConversationRow> {
     row.state.is_final().then_some(row)
 }
 
-/// Seeds an empty processed-id log with what the catalog knows of the hot window; true if it was empty.
+/// Seeds an empty processed-id log with what the catalog knows of the tenant's hot window.
 pub(crate) async fn processed_log(
     state: &State,
     catalog: &dyn Catalog,
+    tenant: Option<&TenantId>,
     retention: Duration,
     clock: &Clock,
-) -> Result<bool, Failure> {
-    if !state.processed().is_empty() {
-        return Ok(false);
-    }
+) -> Result<(), Failure> {
+    let (true, Some(tenant)) = (state.processed().is_empty(), tenant) else { return Ok(()) };
     let since = clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
     let mut after = None;
     let mut seeded = 0;
     loop {
-        let keys = catalog.ended_since(since, after.as_ref(), PAGE).await.map_err(Failure::failed)?;
-        let Some(last) = keys.last().cloned() else { break };
+        let ids = catalog.ended_since(tenant, since, after, PAGE).await.map_err(Failure::failed)?;
+        let Some(last) = ids.last().copied() else { break };
         let log = state.processed().clone();
-        let digests: Vec<_> = keys.iter().map(|key| key.digest()).collect();
+        let digest = |external_id| ConversationKey { tenant: tenant.clone(), external_id }.digest();
+        let digests: Vec<_> = ids.into_iter().map(digest).collect();
         seeded += tokio::task::spawn_blocking(move || log.seed(digests)).await.map_err(Failure::failed)??;
         after = Some(last);
     }
@@ -119,13 +121,12 @@ pub(crate) async fn processed_log(
         state.store().commit().await?;
         info!(seeded, "processed-id log seeded from the catalog");
     }
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-    use stages::model::ConversationKey;
     use state::StateOptions;
 
     use super::*;

@@ -176,10 +176,6 @@ fn poll(
     if !config.events.poll {
         return Ok(None);
     }
-    let first_window = match doors.rebuilt {
-        true => doors::hot_window(config),
-        false => config.reconciliation.window,
-    };
     Ok(Some(Poll {
         nice: nice.clone(),
         tenant: doors::tenant(config)?,
@@ -187,7 +183,7 @@ fn poll(
         roster,
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
-        first_window,
+        first_window: doors::hot_window(config),
         context: context.clone(),
     }))
 }

@@ -337,28 +337,29 @@ impl Catalog for EmbeddedCatalog {
 
     async fn ended_since(
         &self,
+        tenant: &TenantId,
         since: Timestamp,
-        after: Option<&ConversationKey>,
+        after: Option<ContactId>,
         limit: usize,
-    ) -> Result<Vec<ConversationKey>, CatalogError> {
-        let from = match after {
-            None => vec![kind::CONVERSATION],
-            Some(key) => keyed(kind::CONVERSATION, &key.tenant, key.external_id.get().saturating_add(1)),
-        };
-        let inner = self.inner.clone();
+    ) -> Result<Vec<ContactId>, CatalogError> {
+        let from = keyed(kind::CONVERSATION, tenant, after.map_or(0, |id| id.get().saturating_add(1)));
+        let (inner, tenant) = (self.inner.clone(), tenant.clone());
         // Reads every row that ended before as well.
         let listing = tokio::task::spawn_blocking(move || {
-            let mut keys = Vec::new();
+            let mut ids = Vec::new();
             for value in inner.tree.range(from..vec![kind::CONVERSATION + 1]).values() {
-                if keys.len() == limit {
+                if ids.len() == limit {
                     break;
                 }
                 let row: EndedRow = read(&value.map_err(|error| inner.broken(error))?)?;
+                if row.tenant_id != tenant {
+                    break;
+                }
                 if row.ended_at >= since {
-                    keys.push(ConversationKey { tenant: row.tenant_id, external_id: row.external_id });
+                    ids.push(row.external_id);
                 }
             }
-            Ok(keys)
+            Ok(ids)
         });
         listing.await.map_err(|error| CatalogError(error.to_string()))?
     }

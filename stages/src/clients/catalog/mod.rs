@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 #[cfg(test)]
-mod conformance;
+pub(super) mod conformance;
 mod embedded;
 
 pub use embedded::EmbeddedCatalog;
@@ -98,14 +98,18 @@ pub trait Catalog: Send + Sync + 'static {
     /// How many conversations stand in which state.
     async fn counts(&self) -> Result<Counts, CatalogError>;
 
-    /// Conversations of which a row stands and that ended at or after `since`: the seed of a new processed-id log.
-    /// At most `limit` in the order of their keys after `after`.
+    /// The tenant's conversations of which a row stands and that ended at or after `since`: the seed of a new
+    /// processed-id log. At most `limit` in the order of their ids after `after`.
     async fn ended_since(
         &self,
+        tenant: &TenantId,
         since: Timestamp,
-        after: Option<&ConversationKey>,
+        after: Option<ContactId>,
         limit: usize,
-    ) -> Result<Vec<ConversationKey>, CatalogError>;
+    ) -> Result<Vec<ContactId>, CatalogError>;
+
+    /// Writes what is left of timelines: at the end of the process.
+    async fn flush(&self) {}
 
     /// Whether the catalog answers.
     async fn check(&self) -> Result<(), CatalogError>;
