@@ -2,6 +2,8 @@
 
 pub mod catalog;
 pub mod nice;
+#[cfg(feature = "servers")]
+pub mod postgres;
 pub mod queue;
 pub mod quota;
 pub mod recording_store;

@@ -1,0 +1,81 @@
+-- Roles with no more rights than each service's statements need. Applied by an administrator, before the first
+-- `nice-knovvu migrate` and again after each one; repeating it is harmless:
+--
+--     psql --dbname knovvu --file migrations/roles.sql
+--
+-- The four roles cannot log in. Give each service a user of its own and make it a member:
+--
+--     create user nice_producer password '…' in role knovvu_producer;
+--     create user nice_migrate password '…' in role knovvu_owner;
+--     alter user nice_migrate set role knovvu_owner;     -- so that the tables belong to the role, not to this user
+--
+-- knovvu_owner     owns the tables: `migrate`, `settings set`; never a running service
+-- knovvu_producer  sources, agents, reconciliation; sees of a conversation that it stands, not whose it is
+-- knovvu_consumer  writes conversations, and completes them once; deletes none
+-- knovvu_analysis  takes work from analysis_queue, reads the conversation and its recordings
+
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['knovvu_owner', 'knovvu_producer', 'knovvu_consumer', 'knovvu_analysis'] loop
+        if not exists (select from pg_roles where rolname = role) then
+            execute format('create role %I nologin', role);
+        end if;
+    end loop;
+end
+$$;
+
+grant usage, create on schema public to knovvu_owner;
+grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysis;
+
+-- The rest needs the tables.
+do $$
+begin
+    if to_regclass('public.rate_leases') is null then
+        raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
+        return;
+    end if;
+
+    -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
+    revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
+        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, nice_settings, rate_budgets, rate_leases
+        from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
+    revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
+        release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
+    revoke all on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
+        bigint[], double precision[]) from public, knovvu_analysis;
+
+    -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
+    -- much may be asked of NICE.
+    grant select on refinery_schema_history, tenants, nice_settings, conversation_counts, agents, agents_read
+        to knovvu_producer, knovvu_consumer;
+    grant select, insert, update, delete on dead_letters to knovvu_producer, knovvu_consumer;
+    grant select, insert, delete on timeline to knovvu_producer, knovvu_consumer;
+    grant select, insert, update on rate_budgets to knovvu_producer, knovvu_consumer;
+    grant select, insert, update, delete on rate_leases to knovvu_producer, knovvu_consumer;
+    grant execute on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
+        bigint[], double precision[]) to knovvu_producer, knovvu_consumer;
+
+    grant insert, update on agents, agents_read to knovvu_producer;
+    -- Everything but the customer's number and NICE's own record.
+    grant select (id, tenant_id, integration_type, external_id, master_external_id, agent_external_id, started_at,
+                  ended_at, ended_on, direction, state, source, completed_at) on conversations to knovvu_producer;
+    grant select on recordings to knovvu_producer;
+    grant select (conversation_id, enqueued_at, claimed_at, finished_at) on analysis_queue to knovvu_producer;
+    grant select, insert, update on reconciliation_runs to knovvu_producer;
+
+    grant select, insert on conversations to knovvu_consumer;
+    grant update (master_external_id, agent_external_id, started_at, ended_at, direction, customer_number, metadata,
+                  state, source, completed_at) on conversations to knovvu_consumer;
+    grant update on conversation_counts to knovvu_consumer;
+    grant select, insert on recordings to knovvu_consumer;
+    grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
+    grant select on reconciliation_runs to knovvu_consumer;
+
+    grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
+    grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;
+    grant execute on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
+        release_analysis(interval) to knovvu_analysis;
+end
+$$;
