@@ -8,9 +8,11 @@
 //! What holds after a crash, of this process or of the server: what was answered is there, what was not answered
 //! may be there. Every write goes by key and has the effect of one however often it is repeated.
 
+mod catalog;
 mod database;
 pub mod schema;
 
+pub use catalog::PostgresCatalog;
 pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
 
 #[cfg(test)]

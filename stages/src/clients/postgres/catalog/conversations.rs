@@ -1,0 +1,404 @@
+//! Conversations: looked up, written and completed, many in one statement.
+//!
+//! Two consumers may hold the same conversation. Its row is locked before it is changed, rows in the order of
+//! their keys everywhere, and changed only from `metadata_saved`: whoever comes second finds it final and leaves it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::batch::Work;
+use super::{Keys, parsed, saturated, text, unreadable};
+use crate::clients::catalog::{CatalogError, ConversationRow, RecordingRow};
+use crate::clients::postgres::{Database, DatabaseError};
+use crate::model::{
+    ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE,
+    StoredRecording, TenantId,
+};
+
+const STATES: &str = "
+    select a.n, c.state
+    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    join conversations c on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id";
+
+const KNOWN: &str = "
+    select a.n
+    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    join conversations c on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+    union all
+    select a.n
+    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    join dead_letters d on d.tenant_id = a.tenant_id and d.conversation_id = a.external_id";
+
+/// In the order of the keys. The commit waits for no disk; the setting lasts for this statement's commit only.
+const SAVE_METADATA: &str = "
+    insert into conversations as c (
+        tenant_id, external_id, integration_type, master_external_id, agent_external_id, started_at, ended_at,
+        direction, customer_number, metadata, source, state)
+    select a.tenant_id, a.external_id, $3, a.master, a.agent, a.started_at, a.ended_at,
+        a.direction, a.customer_number, a.metadata, a.source, 'metadata_saved'
+    from unnest($1::text[], $2::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[],
+            $9::text[], $10::jsonb[], $11::text[]) with ordinality
+        as a (tenant_id, external_id, master, agent, started_at, ended_at, direction, customer_number, metadata, source, n)
+    where (select set_config('synchronous_commit', 'off', true)) = 'off'
+    order by a.n
+    on conflict (tenant_id, integration_type, external_id) do update set
+        master_external_id = excluded.master_external_id, agent_external_id = excluded.agent_external_id,
+        started_at = excluded.started_at, ended_at = excluded.ended_at, direction = excluded.direction,
+        customer_number = excluded.customer_number, metadata = excluded.metadata, source = excluded.source
+    where c.state = 'metadata_saved'";
+
+/// The completing transaction. Gives the places of the asks whose row stands.
+const COMPLETE: &str = "
+    with asked as (
+        select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[]) with ordinality
+            as a (tenant_id, external_id, is_recorded, at, n)
+    ), locked as (
+        select c.id, a.is_recorded, a.at, a.n
+        from asked a
+        join conversations c
+            on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+        order by c.tenant_id, length(c.external_id), c.external_id
+        for no key update of c
+    ), finished as (
+        update conversations c
+        set state = case when l.is_recorded then 'ready' else 'no_recording' end, completed_at = now()
+        from locked l
+        where c.id = l.id and c.state = 'metadata_saved'
+        returning c.id, l.is_recorded, l.at, l.n
+    ), stored as (
+        insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
+        select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+        from finished f
+        join unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
+            as r (n, position, bucket, object_key, size_bytes, sha256, content_type) on r.n = f.n
+    ), queued as (
+        insert into analysis_queue (conversation_id, enqueued_at) select f.id, f.at from finished f where f.is_recorded
+    )
+    select n from locked";
+
+/// Reads one conversation; the columns of personal data are named by whoever asks.
+macro_rules! read_conversation {
+    ($personal:literal) => {
+        concat!(
+            "
+    select c.id, c.tenant_id, c.integration_type, c.external_id, c.master_external_id, c.agent_external_id,
+        c.started_at, c.ended_at, c.direction, ",
+            $personal,
+            ", c.state, c.source,
+        q.enqueued_at, q.claimed_at,
+        r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+    from conversations c
+    left join analysis_queue q on q.conversation_id = c.id
+    left join recordings r on r.conversation_id = c.id
+    where c.tenant_id = $1 and c.integration_type = $2 and c.external_id = $3
+    order by r.position"
+        )
+    };
+}
+
+const READ: &str = read_conversation!("c.customer_number, c.metadata");
+
+/// For a role that has no right to the customer's number and NICE's own record: the producer's.
+const READ_IMPERSONAL: &str = read_conversation!("null::text as customer_number, '{}'::jsonb as metadata");
+
+/// By key, though few rows of a large table are asked for: the days that have rows are found one by one, each day
+/// gives its first keys from the index, and the first of all days are the page.
+const ENDED_SINCE: &str = "
+    with recursive days as (
+        select min(ended_on) as day from conversations where ended_on >= ($1::timestamptz at time zone 'UTC')::date
+        union all
+        select (select min(ended_on) from conversations where ended_on > days.day) from days where days.day is not null
+    )
+    select found.external_id
+    from days cross join lateral (
+        select c.external_id from conversations c
+        where c.ended_on = days.day and c.tenant_id = $3 and c.ended_at >= $1 and c.integration_type = $2
+            and (length(c.external_id), c.external_id) > ($4::integer, $5)
+        order by length(c.external_id), c.external_id
+        limit $6
+    ) found
+    where days.day is not null
+    order by length(found.external_id), found.external_id
+    limit $6";
+
+/// Looks up how far conversations have come.
+pub(super) struct States(pub(super) Database);
+
+impl Work for States {
+    type Ask = ConversationKey;
+    type Answer = Option<ConversationState>;
+
+    const NAME: &'static str = "read state";
+
+    async fn run(
+        &self,
+        asks: &[&ConversationKey],
+    ) -> Result<Vec<Result<Option<ConversationState>, CatalogError>>, DatabaseError> {
+        let keys = Keys::of(asks.iter().copied());
+        let rows = self.0.query(Self::NAME, STATES, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE]).await?;
+        let mut answers = asks.iter().map(|_| Ok(None)).collect::<Vec<_>>();
+        for row in rows {
+            if let Some(answer) = answers.get_mut(place(&row)) {
+                *answer = state(&row).map(Some);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// A conversation whose texts the tables take.
+pub(super) struct Writable {
+    conversation: Conversation,
+    weight: usize,
+}
+
+/// What is written of a conversation.
+pub(super) fn writable(conversation: &Conversation) -> Writable {
+    let metadata = text::json(&conversation.metadata);
+    let weight = text::weight(&metadata);
+    let customer_number = conversation.customer_number.as_deref().map(text::text);
+    Writable { conversation: Conversation { metadata, customer_number, ..conversation.clone() }, weight }
+}
+
+/// Writes rows in state `metadata_saved`.
+pub(super) struct Metadata(pub(super) Database);
+
+impl Work for Metadata {
+    type Ask = Writable;
+    type Answer = ();
+
+    const NAME: &'static str = "save metadata";
+
+    fn weight(ask: &Writable) -> usize {
+        ask.weight
+    }
+
+    async fn run(&self, asks: &[&Writable]) -> Result<Vec<Result<(), CatalogError>>, DatabaseError> {
+        // One statement writes a row once: of a conversation that is asked for twice, as it is asked for last.
+        let rows: BTreeMap<ConversationKey, &Conversation> =
+            asks.iter().map(|ask| (ask.conversation.key(), &ask.conversation)).collect();
+        let keys = Keys::of(rows.keys());
+        let masters: Vec<_> = rows.values().map(|row| row.master.to_string()).collect();
+        let agents: Vec<_> = rows.values().map(|row| row.agent.to_string()).collect();
+        let started: Vec<_> = rows.values().map(|row| row.started_at).collect();
+        let ended: Vec<_> = rows.values().map(|row| row.ended_at).collect();
+        let directions: Vec<_> = rows.values().map(|row| row.direction.map(direction_name)).collect();
+        let numbers: Vec<_> = rows.values().map(|row| row.customer_number.as_deref()).collect();
+        let metadata: Vec<_> = rows.values().map(|row| &row.metadata).collect();
+        let sources: Vec<_> = rows.values().map(|row| row.source().as_str()).collect();
+        self.0
+            .execute(
+                Self::NAME,
+                SAVE_METADATA,
+                &[
+                    &keys.tenants,
+                    &keys.external_ids,
+                    &INTEGRATION_TYPE,
+                    &masters,
+                    &agents,
+                    &started,
+                    &ended,
+                    &directions,
+                    &numbers,
+                    &metadata,
+                    &sources,
+                ],
+            )
+            .await?;
+        Ok(asks.iter().map(|_| Ok(())).collect())
+    }
+}
+
+/// How a conversation ends.
+pub(super) struct Completion {
+    key: ConversationKey,
+    /// None without a recording.
+    enqueued_at: Option<Timestamp>,
+    recordings: Vec<RecordingRow>,
+}
+
+impl Completion {
+    /// With these recordings, and on to the analysis.
+    pub(super) fn ready(key: &ConversationKey, recordings: &[StoredRecording], at: Timestamp) -> Self {
+        let recordings = recordings.iter().map(RecordingRow::from).collect();
+        Self { key: key.clone(), enqueued_at: Some(at), recordings }
+    }
+
+    /// Without one.
+    pub(super) fn no_recording(key: &ConversationKey) -> Self {
+        Self { key: key.clone(), enqueued_at: None, recordings: Vec::new() }
+    }
+}
+
+/// Completes conversations: recordings, state and analysis entry in one commit.
+pub(super) struct Completions(pub(super) Database);
+
+impl Work for Completions {
+    type Ask = Completion;
+    type Answer = ();
+
+    const NAME: &'static str = "complete";
+
+    async fn run(&self, asks: &[&Completion]) -> Result<Vec<Result<(), CatalogError>>, DatabaseError> {
+        let keys = Keys::of(asks.iter().map(|ask| &ask.key));
+        let recorded: Vec<_> = asks.iter().map(|ask| ask.enqueued_at.is_some()).collect();
+        let ats: Vec<_> = asks.iter().map(|ask| ask.enqueued_at).collect();
+        let recordings: Vec<(i64, &RecordingRow)> =
+            (1..).zip(asks).flat_map(|(n, ask)| ask.recordings.iter().map(move |row| (n, row))).collect();
+        let owners: Vec<_> = recordings.iter().map(|(n, _)| *n).collect();
+        let positions: Vec<_> =
+            recordings.iter().map(|(_, row)| i32::try_from(row.position).unwrap_or(i32::MAX)).collect();
+        let buckets: Vec<_> = recordings.iter().map(|(_, row)| text::text(&row.bucket)).collect();
+        let object_keys: Vec<_> = recordings.iter().map(|(_, row)| row.object_key.as_str()).collect();
+        let sizes: Vec<_> = recordings.iter().map(|(_, row)| saturated(row.size_bytes)).collect();
+        let hashes: Vec<_> = recordings.iter().map(|(_, row)| row.sha256.as_str()).collect();
+        let types: Vec<_> = recordings.iter().map(|(_, row)| text::text(&row.content_type)).collect();
+        let rows = self
+            .0
+            .query(
+                Self::NAME,
+                COMPLETE,
+                &[
+                    &keys.tenants,
+                    &keys.external_ids,
+                    &INTEGRATION_TYPE,
+                    &recorded,
+                    &ats,
+                    &owners,
+                    &positions,
+                    &buckets,
+                    &object_keys,
+                    &sizes,
+                    &hashes,
+                    &types,
+                ],
+            )
+            .await?;
+        let standing: HashSet<usize> = rows.iter().map(place).collect();
+        let answer = |(place, ask): (usize, &&Completion)| match standing.contains(&place) {
+            true => Ok(()),
+            false => Err(CatalogError(format!("no row of conversation {}", ask.key.external_id))),
+        };
+        Ok(asks.iter().enumerate().map(answer).collect())
+    }
+}
+
+/// Which of these conversations have a row or a dead letter.
+pub(super) async fn known(database: &Database, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
+    let mut known = vec![false; keys.len()];
+    let keys = Keys::of(keys.iter());
+    let rows =
+        database.query("look up conversations", KNOWN, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE]).await?;
+    for row in rows {
+        if let Some(known) = known.get_mut(place(&row)) {
+            *known = true;
+        }
+    }
+    Ok(known)
+}
+
+/// One conversation with its recordings and its analysis entry, and with personal data where the role may see it.
+pub(super) async fn read(database: &Database, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
+    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+    let rows = match database.query("read conversation", READ, &[&tenant, &INTEGRATION_TYPE, &id]).await {
+        Err(DatabaseError::Refused { .. }) => {
+            database.query("read conversation", READ_IMPERSONAL, &[&tenant, &INTEGRATION_TYPE, &id]).await?
+        }
+        read => read?,
+    };
+    let Some(first) = rows.first() else { return Ok(None) };
+    // Without recordings there is one row, and nothing in these columns.
+    let has_recordings = first.try_get::<_, Option<i32>>("position").map_err(unreadable)?.is_some();
+    let recordings = if has_recordings { rows.iter().map(recording).collect::<Result<_, _>>()? } else { Vec::new() };
+    Ok(Some(ConversationRow {
+        id: first.try_get::<_, i64>("id").map_err(unreadable)?.to_string(),
+        tenant_id: parsed(first, "tenant_id")?,
+        integration_type: first.try_get("integration_type").map_err(unreadable)?,
+        external_id: parsed(first, "external_id")?,
+        master_external_id: parsed(first, "master_external_id")?,
+        agent_external_id: parsed(first, "agent_external_id")?,
+        started_at: first.try_get("started_at").map_err(unreadable)?,
+        ended_at: first.try_get("ended_at").map_err(unreadable)?,
+        direction: direction(first)?,
+        customer_number: first.try_get("customer_number").map_err(unreadable)?,
+        metadata: first.try_get("metadata").map_err(unreadable)?,
+        state: state(first)?,
+        source: source(first)?,
+        recordings,
+        enqueued_at: first.try_get("enqueued_at").map_err(unreadable)?,
+        claimed_at: first.try_get("claimed_at").map_err(unreadable)?,
+    }))
+}
+
+/// The tenant's conversations that ended since a time, a page of them in the order of their ids.
+pub(super) async fn ended_since(
+    database: &Database,
+    tenant: &TenantId,
+    since: Timestamp,
+    after: Option<ContactId>,
+    limit: usize,
+) -> Result<Vec<ContactId>, CatalogError> {
+    // The empty id is before every other.
+    let id = after.map(|id| id.to_string()).unwrap_or_default();
+    let digits = i32::try_from(id.len()).unwrap_or_default();
+    let rows = database
+        .query(
+            "list conversations",
+            ENDED_SINCE,
+            &[&since, &INTEGRATION_TYPE, &tenant.as_str(), &digits, &id, &saturated(limit)],
+        )
+        .await?;
+    rows.iter().map(|row| parsed(row, "external_id")).collect()
+}
+
+/// The place of the ask that a row answers.
+fn place(row: &tokio_postgres::Row) -> usize {
+    // From 1 in SQL; a place that does not exist answers nobody.
+    row.try_get::<_, i64>("n").ok().and_then(|n| usize::try_from(n - 1).ok()).unwrap_or(usize::MAX)
+}
+
+fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {
+    Ok(RecordingRow {
+        position: u32::try_from(row.try_get::<_, i32>("position").map_err(unreadable)?).map_err(unreadable)?,
+        bucket: row.try_get("bucket").map_err(unreadable)?,
+        object_key: row.try_get("object_key").map_err(unreadable)?,
+        size_bytes: u64::try_from(row.try_get::<_, i64>("size_bytes").map_err(unreadable)?).map_err(unreadable)?,
+        sha256: row.try_get("sha256").map_err(unreadable)?,
+        content_type: row.try_get("content_type").map_err(unreadable)?,
+    })
+}
+
+fn state(row: &tokio_postgres::Row) -> Result<ConversationState, CatalogError> {
+    let all = [ConversationState::MetadataSaved, ConversationState::Ready, ConversationState::NoRecording];
+    let name: &str = row.try_get("state").map_err(unreadable)?;
+    all.into_iter().find(|state| state.as_str() == name).ok_or_else(|| unreadable("unknown state"))
+}
+
+fn source(row: &tokio_postgres::Row) -> Result<EventSource, CatalogError> {
+    let all = [
+        EventSource::Poll,
+        EventSource::Webhook,
+        EventSource::AgentSession,
+        EventSource::Reconciliation,
+        EventSource::Backfill,
+    ];
+    let name: &str = row.try_get("source").map_err(unreadable)?;
+    all.into_iter().find(|source| source.as_str() == name).ok_or_else(|| unreadable("unknown source"))
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+}
+
+fn direction(row: &tokio_postgres::Row) -> Result<Option<Direction>, CatalogError> {
+    match row.try_get("direction").map_err(unreadable)? {
+        None => Ok(None),
+        Some("inbound") => Ok(Some(Direction::Inbound)),
+        Some("outbound") => Ok(Some(Direction::Outbound)),
+        Some(_) => Err(unreadable("unknown direction")),
+    }
+}

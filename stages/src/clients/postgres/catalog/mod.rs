@@ -1,0 +1,383 @@
+//! The catalog in PostgreSQL.
+//!
+//! Every call is one statement, and so one commit: all of it is there or nothing. What many conversations need at
+//! once ([`conversations`]: state, metadata, completion) goes in batches that share it. Timestamps keep the
+//! microseconds that the database has.
+//!
+//! Of a conversation's commits only the completing one waits for the disk. That of its metadata does not: the
+//! completing commit, later in the same log, makes both durable, and a crash of the server before that repeats the
+//! whole. Nor does the timeline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use deadpool_postgres::Object;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use self::batch::Batches;
+use self::conversations::{Completion, Completions, Metadata, States};
+use self::timeline::Timeline;
+use super::Database;
+use crate::clients::catalog::{AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use crate::model::{
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, StoredRecording,
+    TenantId,
+};
+
+mod batch;
+mod conversations;
+mod text;
+mod timeline;
+
+const AGENTS: &str = "
+    select external_id, user_id, user_name, first_name, last_name, is_active, member_until from agents
+    where tenant_id = $1 and ($2::text is null or external_id = $2)
+    order by length(external_id), external_id";
+
+const SAVE_AGENTS: &str = "
+    insert into agents (tenant_id, external_id, user_id, user_name, first_name, last_name, is_active, member_until)
+    select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::timestamptz[]) a
+    on conflict (tenant_id, external_id) do update set
+        user_id = excluded.user_id, user_name = excluded.user_name, first_name = excluded.first_name,
+        last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until";
+
+const NOTE_AGENTS_READ: &str = "
+    insert into agents_read (tenant_id, read_at) values ($1, $2)
+    on conflict (tenant_id) do update set read_at = excluded.read_at";
+
+const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1";
+
+const ANALYSIS_QUEUE: &str = "
+    select c.tenant_id, c.external_id, q.enqueued_at
+    from (
+        select conversation_id, enqueued_at from analysis_queue where claimed_at is null
+        order by enqueued_at, conversation_id offset $1 limit $2
+    ) q
+    join conversations c on c.id = q.conversation_id
+    where c.integration_type = $3
+    order by q.enqueued_at, q.conversation_id";
+
+/// That of a conversation is written anew under its id, that of a body stays.
+const ADD_DEAD_LETTER: &str = "
+    insert into dead_letters as standing (digest, tenant_id, conversation_id, stage, reason, message, at)
+    values ($1, $2, $3, $4, $5, $6, $7)
+    on conflict (digest) do update set
+        stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at
+    where standing.conversation_id is not null";
+
+const DEAD_LETTERS: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at from dead_letters
+    where id > $1 order by id limit $2";
+
+const DEAD_LETTER: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at from dead_letters where id = $1";
+
+const REMOVE_DEAD_LETTER: &str = "
+    delete from dead_letters
+    where id = $1 and tenant_id is not distinct from $2 and conversation_id is not distinct from $3
+        and stage = $4 and reason = $5 and message = $6 and at = $7";
+
+const COUNTS: &str = "
+    select sum(metadata_saved)::bigint, sum(ready)::bigint, sum(no_recording)::bigint,
+        (select count(*) from dead_letters)
+    from conversation_counts";
+
+/// The Knovvu database in PostgreSQL.
+#[derive(Clone)]
+pub struct PostgresCatalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    states: Batches<States>,
+    metadata: Batches<Metadata>,
+    completions: Batches<Completions>,
+    timeline: Timeline,
+}
+
+impl PostgresCatalog {
+    /// The catalog in a database whose tables are those of this executable; starts the tasks that write.
+    pub fn new(database: Database) -> Self {
+        let inner = Inner {
+            states: Batches::start(States(database.clone())),
+            metadata: Batches::start(Metadata(database.clone())),
+            completions: Batches::start(Completions(database.clone())),
+            timeline: Timeline::start(&database),
+            database,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+#[async_trait]
+impl Catalog for PostgresCatalog {
+    async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
+        let (tenant, any) = (tenant.as_str(), None::<String>);
+        let rows = self.inner.database.query("list agents", AGENTS, &[&tenant, &any]).await?;
+        rows.iter().map(agent).collect()
+    }
+
+    async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
+        let (tenant, id) = (tenant.as_str(), Some(id.to_string()));
+        let rows = self.inner.database.query("read agent", AGENTS, &[&tenant, &id]).await?;
+        rows.first().map(agent).transpose()
+    }
+
+    async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError> {
+        // One statement writes a row once: of an agent that is named twice, as it is named last.
+        let agents: BTreeMap<AgentId, &Agent> = agents.iter().map(|agent| (agent.external_id, agent)).collect();
+        let ids: Vec<_> = agents.keys().map(ToString::to_string).collect();
+        let agents: Vec<_> = agents.into_values().collect();
+        let user_ids: Vec<_> = agents.iter().map(|agent| agent.user_id.as_deref().map(text::text)).collect();
+        let user_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.user_name)).collect();
+        let first_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.first_name)).collect();
+        let last_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.last_name)).collect();
+        let active: Vec<_> = agents.iter().map(|agent| agent.is_active).collect();
+        let until: Vec<_> = agents.iter().map(|agent| agent.member_until).collect();
+        let tenant = tenant.as_str();
+        self.inner
+            .database
+            .execute(
+                "save agents",
+                SAVE_AGENTS,
+                &[&tenant, &ids, &user_ids, &user_names, &first_names, &last_names, &active, &until],
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
+        self.inner.database.execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at]).await?;
+        Ok(())
+    }
+
+    async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
+        let rows = self.inner.database.query("agents read at", AGENTS_READ_AT, &[&tenant.as_str()]).await?;
+        rows.first().map(|row| row.try_get(0).map_err(unreadable)).transpose()
+    }
+
+    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
+        self.inner.states.ask(key.clone()).await
+    }
+
+    async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
+        conversations::known(&self.inner.database, keys).await
+    }
+
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+        self.inner.metadata.ask(conversations::writable(conversation)).await
+    }
+
+    async fn complete(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.inner.completions.ask(Completion::ready(key, recordings, at)).await
+    }
+
+    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
+        self.inner.completions.ask(Completion::no_recording(key)).await
+    }
+
+    async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
+        conversations::read(&self.inner.database, key).await
+    }
+
+    async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
+        let (skip, limit) = (saturated(skip), saturated(limit));
+        let rows = self
+            .inner
+            .database
+            .query("list analysis queue", ANALYSIS_QUEUE, &[&skip, &limit, &INTEGRATION_TYPE])
+            .await?;
+        rows.iter()
+            .map(|row| Ok(AnalysisEntry { key: key(row)?, enqueued_at: row.try_get(2).map_err(unreadable)? }))
+            .collect()
+    }
+
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
+        let digest = letter.digest();
+        let letter = shelved(&letter);
+        let written = self
+            .inner
+            .database
+            .execute(
+                "add dead letter",
+                ADD_DEAD_LETTER,
+                &[
+                    &digest.as_bytes().as_slice(),
+                    &letter.tenant_id,
+                    &letter.conversation_id,
+                    &letter.stage,
+                    &letter.reason,
+                    &letter.message,
+                    &letter.at,
+                ],
+            )
+            .await?;
+        Ok(written > 0)
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+        let (after, limit) = (saturated(after), saturated(limit));
+        let rows = self.inner.database.query("list dead letters", DEAD_LETTERS, &[&after, &limit]).await?;
+        rows.iter().map(dead_letter).collect()
+    }
+
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
+        let rows = self.inner.database.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
+        rows.first().map(dead_letter).transpose()
+    }
+
+    async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
+        let (id, letter) = (saturated(letter.id), shelved(letter));
+        // Of a run whose answer was lost: if the letter is gone at the next one, that run has removed it.
+        let ran_before = AtomicBool::new(false);
+        let (ran_before, letter) = (&ran_before, &letter);
+        let remove = |client: Object| async move {
+            let statement = client.prepare_cached(REMOVE_DEAD_LETTER).await?;
+            let may_be_done = ran_before.swap(true, Ordering::Relaxed);
+            let removed = client
+                .execute(
+                    &statement,
+                    &[
+                        &id,
+                        &letter.tenant_id,
+                        &letter.conversation_id,
+                        &letter.stage,
+                        &letter.reason,
+                        &letter.message,
+                        &letter.at,
+                    ],
+                )
+                .await?;
+            if removed == 0 && may_be_done {
+                let statement = client.prepare_cached(DEAD_LETTER).await?;
+                return Ok(client.query_opt(&statement, &[&id]).await?.is_none());
+            }
+            Ok(removed > 0)
+        };
+        Ok(self.inner.database.run("remove dead letter", remove).await?)
+    }
+
+    async fn record_hop(&self, key: &ConversationKey, hop: Hop) {
+        self.inner.timeline.record(key, hop);
+    }
+
+    async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
+        self.inner.timeline.of(key).await
+    }
+
+    async fn counts(&self) -> Result<Counts, CatalogError> {
+        let rows = self.inner.database.query("count", COUNTS, &[]).await?;
+        let count = |column: usize| -> Result<u64, CatalogError> {
+            let count: Option<i64> =
+                rows.first().map(|row| row.try_get(column)).transpose().map_err(unreadable)?.flatten();
+            Ok(u64::try_from(count.unwrap_or_default()).unwrap_or_default())
+        };
+        Ok(Counts { metadata_saved: count(0)?, ready: count(1)?, no_recording: count(2)?, dead_letters: count(3)? })
+    }
+
+    async fn ended_since(
+        &self,
+        tenant: &TenantId,
+        since: Timestamp,
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<ContactId>, CatalogError> {
+        conversations::ended_since(&self.inner.database, tenant, since, after, limit).await
+    }
+
+    async fn flush(&self) {
+        self.inner.timeline.flush().await;
+    }
+
+    async fn check(&self) -> Result<(), CatalogError> {
+        let rows = self.inner.database.query("check", "select pg_is_in_recovery()", &[]).await?;
+        if rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+            return Err(CatalogError("the database is a standby and takes no writes".to_owned()));
+        }
+        self.flush().await;
+        Ok(())
+    }
+}
+
+/// The keys of many conversations, as parameters.
+struct Keys {
+    tenants: Vec<String>,
+    external_ids: Vec<String>,
+}
+
+impl Keys {
+    fn of<'a>(keys: impl Iterator<Item = &'a ConversationKey>) -> Self {
+        let (tenants, external_ids) =
+            keys.map(|key| (key.tenant.as_str().to_owned(), key.external_id.to_string())).unzip();
+        Self { tenants, external_ids }
+    }
+}
+
+/// A number as PostgreSQL's `bigint` takes it; what is larger stands for "any".
+fn saturated(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// A row that another program wrote in another form.
+fn unreadable(error: impl std::fmt::Display) -> CatalogError {
+    CatalogError(format!("unreadable row: {error}"))
+}
+
+/// An id or a name in a row.
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(row: &Row, column: &str) -> Result<T, CatalogError> {
+    let text: &str = row.try_get(column).map_err(unreadable)?;
+    text.parse().map_err(unreadable)
+}
+
+fn key(row: &Row) -> Result<ConversationKey, CatalogError> {
+    Ok(ConversationKey { tenant: parsed(row, "tenant_id")?, external_id: parsed(row, "external_id")? })
+}
+
+fn agent(row: &Row) -> Result<Agent, CatalogError> {
+    Ok(Agent {
+        external_id: parsed(row, "external_id")?,
+        user_id: row.try_get("user_id").map_err(unreadable)?,
+        user_name: row.try_get("user_name").map_err(unreadable)?,
+        first_name: row.try_get("first_name").map_err(unreadable)?,
+        last_name: row.try_get("last_name").map_err(unreadable)?,
+        is_active: row.try_get("is_active").map_err(unreadable)?,
+        member_until: row.try_get("member_until").map_err(unreadable)?,
+    })
+}
+
+fn dead_letter(row: &Row) -> Result<DeadLetter, CatalogError> {
+    Ok(DeadLetter {
+        id: u64::try_from(row.try_get::<_, i64>("id").map_err(unreadable)?).map_err(unreadable)?,
+        tenant_id: row.try_get("tenant_id").map_err(unreadable)?,
+        conversation_id: row.try_get("conversation_id").map_err(unreadable)?,
+        stage: row.try_get("stage").map_err(unreadable)?,
+        reason: row.try_get("reason").map_err(unreadable)?,
+        message: row.try_get("message").map_err(unreadable)?,
+        at: row.try_get("at").map_err(unreadable)?,
+    })
+}
+
+/// A dead letter as the tables take it.
+fn shelved(letter: &DeadLetter) -> DeadLetter {
+    DeadLetter {
+        id: letter.id,
+        tenant_id: letter.tenant_id.as_deref().map(text::text),
+        conversation_id: letter.conversation_id.as_deref().map(text::text),
+        stage: text::text(&letter.stage),
+        reason: text::text(&letter.reason),
+        message: text::json(&letter.message),
+        at: letter.at,
+    }
+}
+
+#[cfg(test)]
+mod tests;

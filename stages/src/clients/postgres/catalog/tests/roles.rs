@@ -1,0 +1,221 @@
+//! The roles of `migrations/roles.sql` suffice for what each service does, and for no more.
+
+use tokio_postgres::error::SqlState;
+
+use super::sample::{at, conversation, key, recording};
+use super::*;
+use crate::clients::postgres::schema;
+use crate::model::ContactEvent;
+
+/// Some grants of a budget, of leases that are settled.
+const TAKE_RATE_LEASE: &str = "select * from take_rate_lease('acme', 'acd', 10, 300, 10, 5, array[1]::bigint[], array[0]::bigint[], array[1.0]::float8[])";
+
+async fn fresh() -> TestDatabase<'static> {
+    TestDatabase::on(test_servers::postgres().await).await
+}
+
+/// Asserts that these statements are refused for want of rights.
+async fn assert_refused(database: &Database, statements: &[&str]) {
+    let client = database.client().await.unwrap();
+    for statement in statements {
+        let error = client.batch_execute(statement).await.expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{statement}: {error}");
+    }
+}
+
+/// What both services do with dead letters and the timeline.
+async fn assert_keeps_its_books(catalog: &PostgresCatalog) {
+    let event: ContactEvent = conversation(77).event;
+    assert!(catalog.add_dead_letter(DeadLetter::of_event(&event, "upload", "why", at(0))).await.unwrap());
+    let letter = catalog.dead_letters(0, 10).await.unwrap().remove(0);
+    assert_eq!(catalog.dead_letter(letter.id).await.unwrap().as_ref(), Some(&letter));
+    assert!(catalog.remove_dead_letter(&letter).await.unwrap());
+    let hop = Hop {
+        at: at(0),
+        stage: "upload".to_owned(),
+        outcome: "ok".to_owned(),
+        attempt: 0,
+        took_millis: 1,
+        detail: None,
+    };
+    catalog.record_hop(&key(77), hop.clone()).await;
+    assert_eq!(catalog.hops(&key(77)).await.unwrap(), [hop]);
+    timeline::prune_now(&catalog.inner.database).await.unwrap();
+    assert_eq!(catalog.hops(&key(77)).await.unwrap(), [], "it was old");
+    catalog.counts().await.unwrap();
+    catalog.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_producer_can_do_its_work_and_no_more() {
+    let database = fresh().await;
+    let producer = database.member("test_producer");
+    schema::check(&producer).await.unwrap();
+    let catalog = PostgresCatalog::new(producer.clone());
+    let tenant = key(1).tenant;
+    let agent = Agent {
+        external_id: AgentId::from_number(7).unwrap(),
+        user_id: None,
+        user_name: "ann@example.com".to_owned(),
+        first_name: "Ann".to_owned(),
+        last_name: "Lee".to_owned(),
+        is_active: true,
+        member_until: None,
+    };
+    for _ in 0..2 {
+        catalog.save_agents(&tenant, std::slice::from_ref(&agent)).await.unwrap();
+        catalog.note_agents_read(&tenant, at(1)).await.unwrap();
+    }
+    assert_eq!(catalog.agents(&tenant).await.unwrap(), [agent]);
+    assert_eq!(catalog.agents_read_at(&tenant).await.unwrap(), Some(at(1)));
+    assert_eq!(catalog.known(&[key(1)]).await.unwrap(), [false]);
+    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), None);
+    assert_eq!(catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(), []);
+    assert_keeps_its_books(&catalog).await;
+    let consumer = PostgresCatalog::new(database.member("test_consumer"));
+    consumer.save_metadata(&conversation(3)).await.unwrap();
+    let traced = catalog.conversation(&key(3)).await.unwrap().unwrap();
+    assert_eq!((traced.customer_number, traced.metadata), (None, serde_json::json!({})), "it needs no personal data");
+    assert!(catalog.save_metadata(&conversation(1)).await.is_err());
+    assert_refused(
+        &producer,
+        &[
+            "select customer_number from conversations",
+            "select metadata from conversations",
+            "update conversations set state = 'ready'",
+            "delete from conversations",
+            "delete from agents",
+            "delete from reconciliation_runs",
+            "delete from recordings",
+            "insert into analysis_queue (conversation_id, enqueued_at) values (1, now())",
+            "select claim_analysis(1)",
+            "insert into tenants (tenant_id, slug) values ('mine', 'mine')",
+            "update refinery_schema_history set checksum = ''",
+            "alter table conversations add column mine text",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_consumer_can_do_its_work_and_no_more() {
+    let database = fresh().await;
+    let consumer = database.member("test_consumer");
+    schema::check(&consumer).await.unwrap();
+    let catalog = PostgresCatalog::new(consumer.clone());
+    for id in [1, 2] {
+        catalog.save_metadata(&conversation(id)).await.unwrap();
+        catalog.save_metadata(&conversation(id)).await.unwrap();
+    }
+    catalog.complete(&key(1), &[recording(1)], at(1)).await.unwrap();
+    catalog.complete_without_recording(&key(2)).await.unwrap();
+    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready));
+    assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
+    assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);
+    assert_eq!(catalog.known(&[key(1), key(3)]).await.unwrap(), [true, false]);
+    assert_eq!(
+        catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(),
+        [key(1).external_id, key(2).external_id]
+    );
+    let tenant = key(1).tenant;
+    assert_eq!(catalog.agents(&tenant).await.unwrap(), []);
+    assert_eq!(catalog.agent(&tenant, AgentId::from_number(7).unwrap()).await.unwrap(), None);
+    assert_eq!(catalog.agents_read_at(&tenant).await.unwrap(), None);
+    assert_keeps_its_books(&catalog).await;
+    assert_refused(
+        &consumer,
+        &[
+            "delete from conversations",
+            "truncate conversations cascade",
+            "update conversations set external_id = '9'",
+            "update conversations set tenant_id = 'other'",
+            "update recordings set sha256 = ''",
+            "delete from recordings",
+            "delete from analysis_queue",
+            "update analysis_queue set claimed_at = now()",
+            "update agents set is_active = true",
+            "insert into tenants (tenant_id, slug) values ('mine', 'mine')",
+            "drop table timeline",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_analysis_reads_conversations_and_no_secrets() {
+    let database = fresh().await;
+    let analysis = database.member("test_analysis");
+    let client = analysis.client().await.unwrap();
+    client.batch_execute("select * from conversations; select * from recordings; select * from agents").await.unwrap();
+    assert_refused(
+        &analysis,
+        &[
+            "select * from nice_settings",
+            "select client_secret from nice_settings",
+            TAKE_RATE_LEASE,
+            "select * from dead_letters",
+            "select * from timeline",
+            "update conversations set state = 'ready'",
+            "insert into analysis_queue (conversation_id, enqueued_at) values (1, now())",
+            "delete from analysis_queue",
+            "update analysis_queue set enqueued_at = now()",
+        ],
+    )
+    .await;
+    for service in ["test_producer", "test_consumer"] {
+        let service = database.member(service);
+        let client = service.client().await.unwrap();
+        client.batch_execute("select * from nice_settings").await.unwrap();
+        client.batch_execute(TAKE_RATE_LEASE).await.unwrap();
+        let forged = ["delete from nice_settings", "update nice_settings set issuer = ''", "delete from rate_budgets"];
+        assert_refused(&service, &forged).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_that_another_program_wrote_with_the_documented_columns_are_read() {
+    let database = fresh().await;
+    database
+        .sql(
+            "insert into tenants (tenant_id, slug) values ('acme', 'acme');
+             insert into agents (tenant_id, external_id, user_name, first_name, last_name, is_active)
+             values ('acme', '7', 'ann', 'Ann', 'Lee', true);
+             insert into conversations (tenant_id, integration_type, external_id, master_external_id,
+                 agent_external_id, started_at, ended_at, direction, customer_number, metadata, state, source)
+             values ('acme', 'nice-cxone', '1', '1', '7', now(), now(), null, null, '{}', 'ready', 'backfill');
+             insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
+             select id, 0, 'b', 'k', 0, repeat('0', 64), 'audio/wav' from conversations;
+             insert into analysis_queue (conversation_id, enqueued_at) select id, now() from conversations;
+             insert into dead_letters (tenant_id, conversation_id, stage, reason, message, at)
+             values ('acme', '2', 'upload', 'by hand', '{}', now()), ('acme', '3', 'upload', 'by hand', '{}', now());",
+        )
+        .await;
+    let catalog = PostgresCatalog::new(database.member("test_services"));
+    assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
+    assert_eq!(catalog.agents(&key(1).tenant).await.unwrap().len(), 1);
+    assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);
+    assert_eq!(catalog.known(&[key(1), key(2), key(3), key(4)]).await.unwrap(), [true, true, true, false]);
+    let counts = Counts { ready: 1, dead_letters: 2, ..Counts::default() };
+    assert_eq!(catalog.counts().await.unwrap(), counts);
+    database.sql("delete from conversations").await;
+    assert_eq!(catalog.counts().await.unwrap(), Counts { dead_letters: 2, ..Counts::default() });
+    assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_id_outside_the_grammar_finds_no_place_in_the_tables() {
+    let database = fresh().await;
+    let client = database.member("test_consumer").client().await.unwrap();
+    for id in ["", "0", "007", "-1", " 1", "1 ", "../1", "1'", "12345678901234567890", "\u{661}"] {
+        let error = client
+            .execute(
+                "insert into conversations (tenant_id, integration_type, external_id, master_external_id,
+                    agent_external_id, started_at, ended_at, metadata, state, source)
+                 values ('acme', 'nice-cxone', $1, '1', '7', now(), now(), '{}', 'metadata_saved', 'poll')",
+                &[&id],
+            )
+            .await
+            .expect_err(id);
+        assert_eq!(error.code(), Some(&SqlState::CHECK_VIOLATION), "{id:?}: {error}");
+    }
+}
