@@ -10,10 +10,12 @@
 
 mod catalog;
 mod database;
+mod lease;
 pub mod schema;
 
 pub use catalog::PostgresCatalog;
 pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
+pub use lease::{Held, ProducerLease};
 
 #[cfg(test)]
 mod test_database;

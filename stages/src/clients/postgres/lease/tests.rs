@@ -1,0 +1,80 @@
+//! The lease between two producers, on a real server.
+
+use futures::FutureExt;
+
+use super::*;
+use crate::clients::postgres::test_database::TestDatabase;
+
+async fn database() -> TestDatabase<'static> {
+    TestDatabase::on(test_servers::postgres().await).await
+}
+
+fn lease(database: &TestDatabase<'_>, tenant: &str) -> ProducerLease {
+    ProducerLease::new(database.member("test_producer"), tenant.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_tenant_has_one_producer_and_tenants_do_not_share() {
+    let database = database().await;
+    let held = lease(&database, "acme").try_take().await.unwrap().unwrap();
+    assert!(lease(&database, "acme").try_take().await.unwrap().is_none());
+    assert!(lease(&database, "other").try_take().await.unwrap().is_some());
+    assert!(held.lost().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn who_waits_is_told_who_has_it_and_takes_over_when_it_is_let_go() {
+    let database = database().await;
+    let (first, second) = (lease(&database, "acme"), lease(&database, "acme"));
+    let held = first.try_take().await.unwrap().unwrap();
+    let session = database.member("test_producer").dedicated().await.unwrap();
+    let holder = second.holder(&session.client).await.unwrap().unwrap();
+    assert!(holder.starts_with("test at 127.0.0.1, server process "), "{holder}");
+    let waiting = second.wait();
+    tokio::pin!(waiting);
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(held);
+    let held = waiting.await;
+    assert!(first.try_take().await.unwrap().is_none());
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_holder_learns_that_its_session_is_gone_and_another_takes_over() {
+    let database = database().await;
+    let held = lease(&database, "acme").wait().await;
+    database
+        .sql(
+            "select pg_terminate_backend(pid) from pg_locks
+             where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())",
+        )
+        .await;
+    held.lost().await;
+    lease(&database, "acme").wait().await;
+}
+
+#[tokio::test]
+async fn a_holder_learns_that_the_server_died_and_waits_until_it_is_back() {
+    let server = test_servers::Postgres::start().await;
+    let database = TestDatabase::on(&server).await;
+    let (first, second) = (lease(&database, "acme"), lease(&database, "acme"));
+    let held = first.wait().await;
+    server.kill().await;
+    held.lost().await;
+    assert!(first.try_take().await.is_err_and(|error| error.is_passing()));
+    let waiting = second.wait();
+    let (held, ()) = futures::join!(waiting, server.start_again());
+    assert!(first.try_take().await.unwrap().is_none());
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_holder_whose_server_hangs_gives_the_lease_up() {
+    let server = test_servers::Postgres::start().await;
+    let database = TestDatabase::on(&server).await;
+    let held = lease(&database, "acme").wait().await;
+    server.freeze();
+    tokio::time::pause();
+    timeout(PING + ANSWER + Duration::from_secs(1), held.lost()).await.unwrap();
+    server.thaw();
+}
