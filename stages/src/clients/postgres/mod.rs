@@ -11,7 +11,9 @@
 mod catalog;
 mod database;
 mod lease;
+pub mod nice_settings;
 pub mod schema;
+pub mod seal;
 
 pub use catalog::PostgresCatalog;
 pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
