@@ -12,6 +12,7 @@ mod catalog;
 mod database;
 mod lease;
 pub mod nice_settings;
+pub mod rate_budget;
 pub mod schema;
 pub mod seal;
 

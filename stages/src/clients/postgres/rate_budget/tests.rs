@@ -1,0 +1,258 @@
+//! Never more than N in any W, over any number of processes and whatever becomes of them.
+
+use std::sync::atomic::AtomicUsize;
+
+use test_servers::Postgres;
+
+use super::*;
+use crate::clients::postgres::test_database::{TestDatabase, open};
+use crate::clients::postgres::{schema, test_database};
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+fn rate(limit: u32, window: Duration) -> Rate {
+    Rate { limit, window }
+}
+
+/// What a process has of the budget.
+fn quota(database: &Database, rate: Rate, patience: Patience) -> SharedQuota {
+    SharedQuota::new(database.clone(), "acme".parse().unwrap(), rate, rate, patience, Metrics::new())
+}
+
+fn impatient(database: &Database, rate: Rate) -> SharedQuota {
+    quota(database, rate, Patience::UpTo(Duration::ZERO))
+}
+
+async fn admit(quota: &SharedQuota) -> Result<(), NiceError> {
+    quota.admit(ApiFamily::MediaPlayback).await
+}
+
+/// Lets the next lease have so many more grants than are waited for.
+fn look_ahead(quota: &SharedQuota, ahead: i64) {
+    let mut pool = quota.media_playback.pool();
+    (pool.ahead, pool.asked_at) = (ahead, Some(Instant::now()));
+}
+
+async fn available(quota: &SharedQuota) -> usize {
+    quota.available(ApiFamily::MediaPlayback).await.unwrap()
+}
+
+fn is_full(answer: &Result<(), NiceError>) -> bool {
+    matches!(answer, Err(NiceError::Quota { retry_after: Some(_), .. }))
+}
+
+/// Another process's view of the same database.
+async fn databases(count: usize) -> Vec<Database> {
+    let url = test_servers::postgres().await.database().await;
+    schema::migrate(&open(&url)).await.unwrap();
+    (0..count).map(|_| open(&url)).collect()
+}
+
+/// A process that sends as many requests as it may, until it is killed.
+struct Hammer {
+    sent: Arc<AtomicUsize>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Hammer {
+    fn new(database: &Database, rate: Rate, tasks: usize, log: &Arc<Mutex<Vec<Instant>>>) -> Self {
+        let quota = Arc::new(quota(database, rate, Patience::Endless));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let hammering = (0..tasks).map(|_| {
+            let (quota, sent, log) = (quota.clone(), sent.clone(), log.clone());
+            task::spawn("hammer", async move {
+                loop {
+                    admit(&quota).await.unwrap();
+                    log.lock().unwrap().push(Instant::now());
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let tasks = hammering.collect();
+        Self { sent, _tasks: tasks }
+    }
+
+    fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns once so many requests were sent by all.
+async fn until_sent(log: &Arc<Mutex<Vec<Instant>>>, count: usize) {
+    while log.lock().unwrap().len() < count {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn assert_no_window_holds_more(log: &Arc<Mutex<Vec<Instant>>>, rate: Rate) {
+    let mut sent = log.lock().unwrap().clone();
+    sent.sort();
+    for (index, end) in sent.iter().enumerate() {
+        let within = sent[..=index].iter().filter(|at| end.duration_since(**at) <= rate.window).count();
+        assert!(within <= rate.limit as usize, "{within} requests within {:?}", rate.window);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_window_holds_more_than_the_limit_while_processes_come_and_go() {
+    let databases = databases(4).await;
+    let rate = rate(24, Duration::from_secs(2));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let mut hammers: Vec<_> = databases[..3].iter().map(|database| Hammer::new(database, rate, 6, &log)).collect();
+    until_sent(&log, 18).await;
+    drop(hammers.remove(0));
+    hammers.push(Hammer::new(&databases[3], rate, 6, &log));
+    until_sent(&log, 72).await;
+    drop(hammers);
+    assert_no_window_holds_more(&log, rate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_want_everything_each_has_its_share() {
+    let databases = databases(2).await;
+    let rate = rate(24, Duration::from_secs(1));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let many = Hammer::new(&databases[0], rate, 12, &log);
+    let few = Hammer::new(&databases[1], rate, 4, &log);
+    until_sent(&log, 96).await;
+    let (many, few) = (many.sent(), few.sent());
+    assert!(many >= 12 && few >= 12, "{many} and {few}");
+    assert_no_window_holds_more(&log, rate);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_spend_the_window_twice() {
+    let databases = databases(2).await;
+    let rate = rate(6, AN_HOUR);
+    let first = impatient(&databases[0], rate);
+    for _ in 0..4 {
+        admit(&first).await.unwrap();
+    }
+    drop(first);
+    let second = impatient(&databases[1], rate);
+    assert_eq!(available(&second).await, 2);
+    admit(&second).await.unwrap();
+    admit(&second).await.unwrap();
+    assert!(is_full(&admit(&second).await));
+    assert_eq!(second.available(ApiFamily::Acd).await.unwrap(), 6, "each family has its own");
+}
+
+#[tokio::test]
+async fn each_service_may_take_of_the_budget_and_nobody_else() {
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    let rate = rate(6, AN_HOUR);
+    for (user, left) in [("test_producer", 5), ("test_consumer", 4)] {
+        let quota = impatient(&database.member(user), rate);
+        admit(&quota).await.unwrap();
+        assert_eq!(available(&quota).await, left);
+    }
+    let stranger = admit(&impatient(&database.member("test_analysis"), rate)).await;
+    assert!(matches!(stranger, Err(NiceError::Quota { retry_after: None, .. })), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_held_counts_as_used() {
+    let databases = databases(2).await;
+    let rate = rate(80, AN_HOUR);
+    let first = impatient(&databases[0], rate);
+    look_ahead(&first, 5);
+    admit(&first).await.unwrap();
+    drop(first);
+    assert_eq!(available(&impatient(&databases[1], rate)).await, 80 - 6);
+}
+
+#[tokio::test]
+async fn what_is_not_used_is_given_back() {
+    let database = test_database().await;
+    let rate = rate(80, AN_HOUR);
+    let quota = impatient(&database, rate);
+    look_ahead(&quota, 5);
+    admit(&quota).await.unwrap();
+    assert_eq!(available(&quota).await, 74);
+    let returning = quota.media_playback.returning.lock().unwrap().take().unwrap();
+    returning.await.unwrap();
+    assert_eq!(available(&quota).await, 79);
+    admit(&quota).await.unwrap();
+    assert_eq!(available(&quota).await, 78);
+}
+
+#[tokio::test]
+async fn each_that_finds_no_room_is_told_a_turn_of_its_own() {
+    let quota = impatient(&test_database().await, rate(2, AN_HOUR));
+    admit(&quota).await.unwrap();
+    admit(&quota).await.unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        let Err(NiceError::Quota { retry_after: Some(wait), .. }) = admit(&quota).await else { panic!("no room") };
+        waits.push(wait);
+    }
+    assert!(waits[0] <= AN_HOUR && waits[0] > AN_HOUR / 4, "{waits:?}");
+    assert_ne!(waits[0], waits[1]);
+}
+
+#[tokio::test]
+async fn fast_requests_ask_the_database_seldom() {
+    let database = test_database().await;
+    let quota = impatient(&database, rate(1_000_000, Duration::from_secs(1)));
+    for _ in 0..20_000 {
+        admit(&quota).await.unwrap();
+    }
+    let client = database.client().await.unwrap();
+    let takes: i64 = client.query_one("select takes from rate_budgets", &[]).await.unwrap().get(0);
+    assert!(takes < 400, "asked {takes} times");
+}
+
+#[test]
+fn of_150_in_5_minutes_nearly_all_can_be_used() {
+    let rate = rate(150, Duration::from_secs(300));
+    let counted = rate.counted_for() + usable_at_least(rate);
+    assert!(rate.window.as_secs_f64() / counted.as_secs_f64() > 0.995, "{counted:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_withholds_for_a_window_at_most() {
+    let database = test_database().await;
+    let quota = impatient(&database, rate(1, Duration::from_secs(60)));
+    admit(&quota).await.unwrap();
+    let ahead = "update rate_leases set taken_at = taken_at + '1 day', counts_until = counts_until + '1 day'";
+    database.client().await.unwrap().execute(ahead, &[]).await.unwrap();
+    let Err(NiceError::Quota { retry_after: Some(wait), .. }) = admit(&quota).await else { panic!("it counts") };
+    assert!(wait <= Duration::from_secs(61), "{wait:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_holds_however_the_database_isolates() {
+    let url = test_servers::postgres().await.database().await;
+    schema::migrate(&open(&url)).await.unwrap();
+    let setup = "do $$ begin execute format('alter database %I set default_transaction_isolation = \
+                 ''repeatable read''', current_database()); end $$";
+    open(&url).client().await.unwrap().batch_execute(setup).await.unwrap();
+    let rate = rate(40, AN_HOUR);
+    let asking = (0..4).flat_map(|_| {
+        let quota = Arc::new(impatient(&open(&url), rate));
+        (0..20).map(move |_| {
+            let quota = quota.clone();
+            task::spawn("ask", async move { admit(&quota).await.is_ok() })
+        })
+    });
+    let answers = futures::future::join_all(asking.collect::<Vec<_>>()).await;
+    let granted = answers.into_iter().filter(|granted| *granted.as_ref().unwrap()).count();
+    assert!((1..=40).contains(&granted), "{granted}");
+}
+
+#[tokio::test]
+async fn without_the_database_nothing_is_sent_and_nothing_is_forgotten() {
+    let server = Postgres::start().await;
+    let database = open(&server.database().await);
+    schema::migrate(&database).await.unwrap();
+    let quota = impatient(&database, rate(4, AN_HOUR));
+    admit(&quota).await.unwrap();
+    server.kill().await;
+    let answer = admit(&quota).await;
+    assert!(matches!(answer, Err(NiceError::Quota { retry_after: None, .. })), "{answer:?}");
+    server.start_again().await;
+    while admit(&quota).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(available(&quota).await <= 2);
+}
