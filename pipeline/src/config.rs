@@ -40,7 +40,7 @@ mod tests;
 pub(crate) use self::page::default_page;
 pub(crate) use self::{
     error::ConfigErrors,
-    sections::{GroupKind, LogFormat, RecordingScope},
+    sections::{Encryption, GroupKind, LogFormat, RecordingScope},
     value::{MediaHost, Rate, SealKey},
 };
 
@@ -53,12 +53,19 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// Which settings a command cannot do without. Whatever is given is validated in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Everything: `run`, `producer`, `backfill`, `reconcile`, `check`.
+    /// Everything: `run`, `check`.
     Service,
+    /// Everything but the recording store: `producer`.
+    Producer,
     /// Everything but the webhook; the tenant only where the catalog is embedded: `consumer`.
     Consumer,
     /// Tenant, NICE and catalog: `agents sync`.
     Nice,
+    /// The catalog with its key: `settings`.
+    Settings,
+    /// The catalog: `migrate`.
+    #[cfg_attr(not(feature = "servers"), expect(dead_code, reason = "the command is refused"))]
+    Catalog,
     /// Nothing but what has a default: listings.
     Local,
 }
@@ -241,17 +248,25 @@ pub(crate) struct ConsumerConfig {
 
 /// `[queue]`
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
 pub(crate) struct QueueConfig {
     /// Which queue.
     pub kind: QueueKind,
+    /// Certificates that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// What the names of all queues begin with.
     pub prefix: String,
 }
 
 /// Which queue.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
 pub(crate) enum QueueKind {
     /// On the local disk.
     Embedded,
@@ -263,13 +278,17 @@ pub(crate) enum QueueKind {
     /// Fluvio.
     Fluvio {
         /// The cluster; none: as its own profile says.
+        #[allow(dead_code, reason = "validated with the rest; the client is not part of this executable")]
         url: Option<SecretString>,
     },
 }
 
 /// `[catalog]`
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
 pub(crate) enum CatalogConfig {
     /// On the local disk.
     Embedded,
@@ -277,6 +296,8 @@ pub(crate) enum CatalogConfig {
     Postgres {
         /// `postgres://…`, with its password.
         url: SecretString,
+        /// The most connections of a process.
+        connections: usize,
         /// Seals and opens NICE's secrets; given to all but the commands that read no secret.
         seal_key: Option<SealKey>,
     },
@@ -284,7 +305,11 @@ pub(crate) enum CatalogConfig {
 
 /// `[recordings]`
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
+#[expect(clippy::large_enum_variant, reason = "made once for a process")]
 pub(crate) enum RecordingsConfig {
     /// Below a directory.
     Filesystem {
@@ -299,11 +324,55 @@ pub(crate) enum RecordingsConfig {
         bucket: String,
         /// The region that requests are signed for.
         region: String,
+        /// The key to the bucket.
+        credentials: S3Credentials,
+        /// Encryption at rest.
+        encryption: Encryption,
+        /// The key of `sse-kms`.
+        kms_key_id: Option<String>,
+        /// Bytes that all uploads of the process hold at a time.
+        memory: usize,
+        /// Certificates that are trusted besides the system's.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// Where the key to the bucket stands.
+#[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
+pub(crate) enum S3Credentials {
+    /// In the settings.
+    Key {
         /// The id of the key.
         access_key_id: String,
         /// The secret of the key.
-        secret_access_key: SecretString,
+        secret_access_key: SecretSource,
+        /// The token of a temporary key.
+        session_token: Option<SecretSource>,
     },
+    /// In a file that is read again when it changes.
+    File {
+        /// In the format of AWS's shared credentials.
+        path: PathBuf,
+        /// The profile in it.
+        profile: String,
+    },
+}
+
+/// A secret that may change while the process runs.
+#[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "servers"),
+    expect(dead_code, reason = "validated with the rest; acted on by the clients of the servers")
+)]
+pub(crate) enum SecretSource {
+    /// It stands in the settings, and does not.
+    Here(SecretString),
+    /// It stands in this file, which is read again when it changes.
+    File(PathBuf),
 }
 
 /// `[state]`
@@ -361,7 +430,7 @@ impl Config {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
         let environment = source::read_environment(env, &mut errors);
         let Some(file) = file else { return Err(errors.sorted()) };
-        let values = load::accept(file, environment, need, name, |_| true, &mut errors);
+        let values = load::accept(file, environment, need, name, load::Scope::Settings, &mut errors);
         errors.into_result()?;
         Ok(sections::config(&values))
     }
@@ -369,6 +438,25 @@ impl Config {
     /// The effective settings as TOML, each with its origin; secrets are masked.
     pub(crate) fn to_redacted_toml(&self) -> &str {
         &self.page
+    }
+}
+
+impl NiceConfig {
+    /// Reads a table `[nice]` that stands alone; `name` stands for the text in mistakes.
+    #[cfg_attr(not(feature = "servers"), expect(dead_code, reason = "the command is refused"))]
+    pub(crate) fn from_toml(text: &str, name: &str) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let Some(entries) = source::read_text(text, name, &mut errors) else { return Err(errors.sorted()) };
+        let scope = load::Scope::Nice;
+        for entry in &entries {
+            let stranger = keys::all().find(|(place, section, _)| *place == entry.key && !scope.holds(section));
+            if stranger.is_some() {
+                errors.add(entry.rank, &entry.place, "only the table [nice] is read here; remove this key");
+            }
+        }
+        let values = load::accept(entries, Vec::new(), Need::Nice, name, scope, &mut errors);
+        errors.into_result()?;
+        sections::nice(&values).ok_or_else(|| ConfigErrors::one(name, "[nice]: not complete"))
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! The environment wins over the file; what is overridden is not read. Nothing is touched but the secret files.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use secrecy::ExposeSecret;
 
@@ -30,6 +33,8 @@ pub(super) enum Origin {
 pub(super) struct Setting {
     pub(super) value: Value,
     pub(super) origin: Origin,
+    /// The file that holds it, of a secret that was given so.
+    pub(super) file: Option<PathBuf>,
     place: String,
     rank: Rank,
 }
@@ -52,19 +57,41 @@ impl Values {
         }
     }
 
+    /// Whether a path is given that may be left empty.
+    fn is_set(&self, section: &'static str, key: &'static str) -> bool {
+        self.setting(section, key)
+            .is_some_and(|setting| !matches!(&setting.value, Value::Path(path) if path.as_os_str().is_empty()))
+    }
+
     /// Whether a switch is on.
     fn is_on(&self, section: &'static str, key: &'static str) -> bool {
         self.setting(section, key).is_some_and(|setting| matches!(setting.value, Value::Flag(true)))
     }
 }
 
-/// Accepts every entry and fills in the defaults. Sections for which `within` is false are only validated.
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Every section, of a file and of the environment.
+    Settings,
+    /// The table `[nice]`, alone in its text.
+    Nice,
+}
+
+impl Scope {
+    /// Whether the section is read, so that a key of it can be missing.
+    pub(super) fn holds(self, section: &Section) -> bool {
+        self == Self::Settings || section.name == "nice"
+    }
+}
+
+/// Accepts every entry and fills in the defaults.
 pub(super) fn accept(
     file: Vec<Entry>,
     environment: Vec<Entry>,
     need: Need,
     file_name: &str,
-    within: impl Fn(&Section) -> bool,
+    scope: Scope,
     errors: &mut ConfigErrors,
 ) -> Values {
     let mut values = Values::default();
@@ -85,10 +112,10 @@ pub(super) fn accept(
     }
     contradictions(&values, errors);
     let prefix = if file_name.is_empty() { String::new() } else { format!("{file_name}: ") };
-    for (at, section, key) in keys::all().filter(|(at, section, _)| !given.contains(at) && within(section)) {
+    for (at, section, key) in keys::all().filter(|(at, section, _)| !given.contains(at) && scope.holds(section)) {
         if key.needed.by(need, &values) {
             let place = format!("{prefix}[{}] {}", section.name, key.name);
-            errors.add(Rank::Missing(at), &place, missing(section, key));
+            errors.add(Rank::Missing(at), &place, missing(section, key, scope));
         }
     }
     values
@@ -101,7 +128,13 @@ fn accept_key(key: &'static Key, ways: &[&Entry], origin: Origin, errors: &mut C
         ([], Preset::Default(default)) => {
             let raw = Raw::Typeless((*default).to_owned());
             let value = key.kind.read(&raw).expect("a test reads every default of the table");
-            return Some(Setting { value, origin: Origin::Default, place: String::new(), rank: Rank::Missing(0) });
+            return Some(Setting {
+                value,
+                origin: Origin::Default,
+                file: None,
+                place: String::new(),
+                rank: Rank::Missing(0),
+            });
         }
         ([entry], _) => *entry,
         ([entry, other, ..], _) => {
@@ -117,7 +150,13 @@ fn accept_key(key: &'static Key, ways: &[&Entry], origin: Origin, errors: &mut C
         (Form::SecretFile, raw) => read_secret(key, raw).map(|value| (value, Origin::SecretFile)),
     };
     match accepted {
-        Ok((value, origin)) => Some(Setting { value, origin, place: entry.place.clone(), rank: entry.rank }),
+        Ok((value, origin)) => {
+            let file = match (origin, &entry.raw) {
+                (Origin::SecretFile, Raw::Text(path) | Raw::Typeless(path)) => Some(path.into()),
+                _ => None,
+            };
+            Some(Setting { value, origin, file, place: entry.place.clone(), rank: entry.rank })
+        }
         Err(fault) => {
             errors.add(entry.rank, &entry.place, fault);
             None
@@ -170,8 +209,8 @@ fn contradictions(values: &Values, errors: &mut ConfigErrors) {
     }
 }
 
-/// Why a key has to be given, and both ways to give it.
-fn missing(section: &Section, key: &Key) -> String {
+/// Why a key has to be given, and the ways to give it.
+fn missing(section: &Section, key: &Key, scope: Scope) -> String {
     let mut ways = Vec::new();
     for form in key.forms() {
         let written = key.written(*form);
@@ -184,7 +223,9 @@ fn missing(section: &Section, key: &Key) -> String {
             }
             _ => format!("{written} = \"…\""),
         });
-        ways.push(keys::environment_name(section.name, &written));
+        if scope == Scope::Settings {
+            ways.push(keys::environment_name(section.name, &written));
+        }
     }
     format!("missing, but {}: {} Set {}.", key.needed.why(), key.meaning, ways.join(", or "))
 }
@@ -193,19 +234,20 @@ impl Needed {
     /// Whether a command with this need cannot do without the key.
     fn by(self, need: Need, values: &Values) -> bool {
         let kind = |section| values.word(section, "kind");
-        let service = matches!(need, Need::Service | Need::Consumer);
+        let service = matches!(need, Need::Service | Need::Producer | Need::Consumer);
         let calls_nice = service || need == Need::Nice;
         let nice_here = calls_nice && kind("catalog") == Some("embedded");
         match self {
             Self::Never => false,
-            Self::Tenant => matches!(need, Need::Service | Need::Nice) || nice_here,
+            Self::Tenant => matches!(need, Need::Service | Need::Producer | Need::Nice) || nice_here,
             Self::Nice => nice_here,
             Self::Oauth => nice_here && values.word("nice", "auth_flow") == Some("oauth"),
-            Self::Webhook => need == Need::Service && values.is_on("events", "webhook"),
+            Self::Webhook => matches!(need, Need::Service | Need::Producer) && values.is_on("events", "webhook"),
             Self::Rabbitmq => service && kind("queue") == Some("rabbitmq"),
             Self::Postgres => need != Need::Local && kind("catalog") == Some("postgres"),
-            Self::Sealed => calls_nice && kind("catalog") == Some("postgres"),
-            Self::S3 => service && kind("recordings") == Some("s3"),
+            Self::Sealed => (calls_nice || need == Need::Settings) && kind("catalog") == Some("postgres"),
+            Self::S3 => service && need != Need::Producer && kind("recordings") == Some("s3"),
+            Self::S3Key => Self::S3.by(need, values) && !values.is_set("recordings", "credentials_file"),
         }
     }
 
@@ -217,7 +259,7 @@ impl Needed {
             Self::Webhook => "needed for [events] webhook = true",
             Self::Rabbitmq => "needed for [queue] kind = \"rabbitmq\"",
             Self::Postgres | Self::Sealed => "needed for [catalog] kind = \"postgres\"",
-            Self::S3 => "needed for [recordings] kind = \"s3\"",
+            Self::S3 | Self::S3Key => "needed for [recordings] kind = \"s3\"",
         }
     }
 }

@@ -61,6 +61,7 @@ fn mandatory(needed: Needed) -> &'static str {
         Needed::Rabbitmq => "mandatory for rabbitmq",
         Needed::Postgres | Needed::Sealed => "mandatory for postgres",
         Needed::S3 => "mandatory for s3",
+        Needed::S3Key => "mandatory for s3 without credentials_file",
     }
 }
 

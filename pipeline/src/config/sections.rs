@@ -11,12 +11,15 @@ use secrecy::SecretString;
 
 use super::{
     AdminConfig, AgentsConfig, AuthFlow, CatalogConfig, Config, ConsumerConfig, EventsConfig, FlowConfig, LimitsConfig,
-    LogConfig, NiceConfig, QueueConfig, QueueKind, ReconciliationConfig, RecordingsConfig, RetryConfig, StateConfig,
-    TenantConfig, WebhookConfig,
+    LogConfig, NiceConfig, QueueConfig, QueueKind, ReconciliationConfig, RecordingsConfig, RetryConfig, S3Credentials,
+    SecretSource, StateConfig, TenantConfig, WebhookConfig,
     load::Values,
     page,
     value::{MediaHost, Rate, SealKey, Value},
 };
+
+/// Bytes in a MiB.
+const MIB: usize = 1 << 20;
 
 /// An enumeration whose variants are the words of a key.
 macro_rules! words {
@@ -55,6 +58,18 @@ words!(
         Leg = "leg",
         /// The whole call.
         Master = "master",
+    }
+);
+
+words!(
+    /// Which encryption at rest the store is asked for.
+    Encryption {
+        /// As the bucket says.
+        None = "none",
+        /// With keys of the store.
+        SseS3 = "sse-s3",
+        /// With a key of the key management service.
+        SseKms = "sse-kms",
     }
 );
 
@@ -201,7 +216,7 @@ fn queue(values: &Values) -> Option<QueueConfig> {
         "fluvio" => QueueKind::Fluvio { url },
         other => unreachable!("the table knows no queue {other}"),
     };
-    Some(QueueConfig { kind, prefix: values.get("queue", "prefix") })
+    Some(QueueConfig { kind, ca_file: file(values, "queue", "ca_file"), prefix: values.get("queue", "prefix") })
 }
 
 fn catalog(values: &Values) -> Option<CatalogConfig> {
@@ -209,6 +224,7 @@ fn catalog(values: &Values) -> Option<CatalogConfig> {
         "embedded" => Some(CatalogConfig::Embedded),
         "postgres" => Some(CatalogConfig::Postgres {
             url: values.optional("catalog", "url")?,
+            connections: values.get::<u32>("catalog", "connections") as usize,
             seal_key: values.optional("catalog", "seal_key"),
         }),
         other => unreachable!("the table knows no catalog {other}"),
@@ -227,9 +243,33 @@ fn recordings(values: &Values) -> Option<RecordingsConfig> {
             endpoint: values.optional::<Option<Url>>("recordings", "endpoint")??,
             bucket: values.optional("recordings", "bucket")?,
             region: values.get("recordings", "region"),
-            access_key_id: values.optional("recordings", "access_key_id")?,
-            secret_access_key: values.optional("recordings", "secret_access_key")?,
+            credentials: s3_credentials(values)?,
+            encryption: values.get("recordings", "encryption"),
+            kms_key_id: values.optional("recordings", "kms_key_id"),
+            memory: values.get::<u32>("recordings", "memory_mib") as usize * MIB,
+            ca_file: file(values, "recordings", "ca_file"),
         }),
         other => unreachable!("the table knows no recording store {other}"),
     }
+}
+
+fn s3_credentials(values: &Values) -> Option<S3Credentials> {
+    if let Some(path) = file(values, "recordings", "credentials_file") {
+        return Some(S3Credentials::File { path, profile: values.get("recordings", "credentials_profile") });
+    }
+    let secret = |key| {
+        let setting = values.setting("recordings", key)?;
+        let text = SecretString::typed(&setting.value)?;
+        Some(setting.file.clone().map_or(SecretSource::Here(text), SecretSource::File))
+    };
+    Some(S3Credentials::Key {
+        access_key_id: values.optional("recordings", "access_key_id")?,
+        secret_access_key: secret("secret_access_key")?,
+        session_token: secret("session_token"),
+    })
+}
+
+/// A path that may be left empty.
+fn file(values: &Values, section: &'static str, key: &'static str) -> Option<PathBuf> {
+    Some(values.get(section, key)).filter(|path: &PathBuf| !path.as_os_str().is_empty())
 }

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 mod mistakes;
+mod needs;
 mod page;
 mod secrets;
 

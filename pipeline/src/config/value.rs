@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{civil::Time, tz::TimeZone};
 use reqwest::Url;
-#[cfg(test)]
+#[cfg(any(test, feature = "servers"))]
 use secrecy::ExposeSecret;
 use secrecy::{SecretBox, SecretString};
 
@@ -94,10 +94,13 @@ pub(super) enum Value {
 
 /// The key that seals secrets in the database: 32 bytes.
 #[derive(Debug, Clone)]
-#[cfg_attr(not(test), expect(dead_code, reason = "validated with the rest; used by the catalog client"))]
+#[cfg_attr(
+    not(any(test, feature = "servers")),
+    expect(dead_code, reason = "validated with the rest; used by the catalog client")
+)]
 pub(crate) struct SealKey(Arc<SecretBox<[u8; 32]>>);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "servers"))]
 impl SealKey {
     /// The bytes, for the cipher only.
     pub(crate) fn expose(&self) -> &[u8; 32] {
