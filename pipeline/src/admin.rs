@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200 once the process works; 503 before, and while it drains |
+//! | `/readyz` | 200 once the process works; 503 before, while it drains, and while its producer waits for the lease |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/…` | for this program's own commands, behind the token in `{state.dir}/admin.json` |
 //!
@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use stages::flow::{Metrics, serve, task};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::doors;
 use crate::failure::Failure;
 use crate::operations::{OperationError, Operations};
 
@@ -45,8 +45,7 @@ pub(crate) struct AdminFile {
 /// The running admin server; dropping it ends it.
 pub(crate) struct Admin {
     address: SocketAddr,
-    file: PathBuf,
-    ready: Arc<AtomicBool>,
+    file: Option<PathBuf>,
     stopping: CancellationToken,
     _server: AbortOnDropHandle<()>,
 }
@@ -55,38 +54,70 @@ pub(crate) struct Admin {
 struct Shared {
     operations: Operations,
     metrics: Metrics,
-    ready: Arc<AtomicBool>,
+    readiness: Readiness,
     token: Arc<str>,
 }
 
+/// Whether the process works; clones share it.
+#[derive(Clone)]
+pub(crate) struct Readiness {
+    serving: Arc<AtomicBool>,
+    producing: Option<watch::Receiver<bool>>,
+}
+
+/// What is said of a producer that does not work.
+pub(crate) const WAITS: &str = "waiting for the lease: another producer has the tenant";
+
+impl Readiness {
+    /// Not ready yet. `producing`, where there is a producer, is set while it holds the tenant's lease.
+    pub(crate) fn new(producing: Option<watch::Receiver<bool>>) -> Self {
+        Self { serving: Arc::default(), producing }
+    }
+
+    /// Whether the producer works, where there is one.
+    pub(crate) fn producing(&self) -> Option<watch::Receiver<bool>> {
+        self.producing.clone()
+    }
+
+    /// Everything is started, or the end has begun.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::SeqCst);
+    }
+
+    /// What stands against it, if anything.
+    pub(crate) fn hindrance(&self) -> Option<&'static str> {
+        if !self.serving.load(Ordering::SeqCst) {
+            return Some("starting or draining");
+        }
+        let waits = self.producing.as_ref().is_some_and(|producing| !*producing.borrow());
+        waits.then_some(WAITS)
+    }
+}
+
 impl Admin {
-    /// Serves on `listener` and writes the file by which commands find it.
+    /// Serves on `listener` and writes `file`, by which commands find it.
     pub(crate) fn start(
         listener: TcpListener,
-        state_dir: &Path,
+        file: Option<PathBuf>,
         operations: Operations,
         metrics: Metrics,
+        readiness: Readiness,
     ) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
         let token = format!("{:032x}", rand::random::<u128>());
-        let file = doors::admin_file(state_dir);
-        write_file(&file, &AdminFile { address, token: token.clone() })
-            .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
-        let ready = Arc::new(AtomicBool::new(false));
-        let shared = Shared { operations, metrics, ready: ready.clone(), token: token.into() };
+        if let Some(file) = &file {
+            write_file(file, &AdminFile { address, token: token.clone() })
+                .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
+        }
+        let shared = Shared { operations, metrics, readiness, token: token.into() };
         let stopping = CancellationToken::new();
         let server = task::spawn("admin", serve::serve(listener, router(shared), stopping.clone()));
-        Ok(Self { address, file, ready, stopping, _server: server })
+        Ok(Self { address, file, stopping, _server: server })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What `/readyz` answers.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::SeqCst);
     }
 
     /// Ends the server and removes the file.
@@ -97,7 +128,7 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.file) {
+        if let Some(Err(error)) = self.file.as_ref().map(std::fs::remove_file) {
             tracing::debug!(%error, "admin file not removed");
         }
     }
@@ -143,12 +174,12 @@ async fn authorized(State(shared): State<Shared>, request: Request, next: Next) 
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    if let Err(error) = shared.operations.state.store().check() {
+    if let Some(Err(error)) = shared.operations.local.as_ref().map(|local| local.state.store().check()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    match shared.ready.load(Ordering::SeqCst) {
-        true => (StatusCode::OK, "ready\n").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n").into_response(),
+    match shared.readiness.hindrance() {
+        None => (StatusCode::OK, "ready\n").into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
@@ -203,9 +234,9 @@ impl IntoResponse for OperationError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
             Self::Sync(_) => StatusCode::BAD_GATEWAY,
-            Self::Catalog(_) | Self::Queue(_) | Self::State(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(Problem { error: self.to_string() })).into_response()
     }

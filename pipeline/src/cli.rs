@@ -28,9 +28,9 @@ Exit codes: 0 done; 1 failed; 2 usage or settings; 3 an outside system cannot be
 pub(crate) enum Command {
     /// Run both services in one process
     Run,
-    /// Run the Nice Producer alone (needs a queue that both services reach)
+    /// Run the Nice Producer alone (needs RabbitMQ and PostgreSQL)
     Producer,
-    /// Run the Conversation Consumer alone (needs a queue that both services reach)
+    /// Run the Conversation Consumer alone, in any number (needs RabbitMQ and PostgreSQL)
     Consumer,
     /// Watch simulated calls flow through all stages, on embedded defaults, then read a report
     #[cfg(feature = "demo")]
@@ -55,6 +55,11 @@ pub(crate) enum Command {
     /// Conversations set aside with their reason
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// A tenant's NICE settings in the Knovvu database
+    #[command(subcommand)]
+    Settings(SettingsCommand),
+    /// Bring the Knovvu database to the schema of this version
+    Migrate,
     /// Validate the settings, then each outside system, one line each
     Check {
         /// Print the effective settings first, secrets masked
@@ -121,6 +126,35 @@ pub(crate) enum DeadLettersCommand {
         /// Its number in the list
         id: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsCommand {
+    /// Show them, secrets masked
+    Show {
+        #[command(flatten)]
+        tenant: TenantOption,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace them by the table `[nice]` of a TOML text on stdin; secrets are sealed
+    Set {
+        #[command(flatten)]
+        tenant: TenantOption,
+    },
+    /// Ask NICE with them: token, discovery, group, media playback
+    Check {
+        #[command(flatten)]
+        tenant: TenantOption,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantOption {
+    /// The tenant; by default the one of `[tenant] id` in the settings
+    #[arg(long = "tenant", value_name = "ID")]
+    pub(crate) id: Option<stages::model::TenantId>,
 }
 
 #[derive(Debug, Args)]

@@ -7,23 +7,30 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde::Serialize;
 use stages::clients::catalog::DeadLetter;
-use stages::model::{Agent, TenantId};
+use stages::model::Agent;
 use stages::source::roster::Roster;
-use stages::sync_agents::{SyncAgents, SyncReport};
+use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use tokio::sync::watch;
 
 use crate::admin_client::AdminClient;
 use crate::cli::{AgentsCommand, DeadLettersCommand, Selected};
 use crate::config::{Config, Need};
-use crate::doors::{self, Doors};
+use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
+use crate::lease::Held;
 use crate::operations::{OperationError, Operations, Status, Trace};
 use crate::{config, output, telemetry};
 
 mod check;
+#[cfg(feature = "servers")]
+mod database;
+#[cfg(not(feature = "servers"))]
+#[path = "commands/no_database.rs"]
+mod database;
 pub(crate) mod tables;
 
 pub(crate) use check::check;
+pub(crate) use database::{migrate, settings};
 
 /// Loads the settings: the whole of them, before anything else is touched.
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
@@ -39,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Who fulfils an operator's wish.
 enum Access {
     Daemon(AdminClient),
-    Here(Box<(Operations, Doors)>),
+    Here(Box<(Operations, Doors, Option<Held>)>),
 }
 
 impl Access {
@@ -51,7 +58,8 @@ impl Access {
             if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
                 return Ok(Self::Daemon(daemon));
             }
-            match doors::open(config).await {
+            let wanted = if with_nice { Wanted::AgentSync } else { Wanted::Listing };
+            match doors::open(config, wanted).await {
                 // A daemon that is just starting, or another command: it answers, or is gone, in a moment.
                 Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -59,17 +67,19 @@ impl Access {
                 opened => break opened?,
             }
         };
-        let tenant = doors::tenant(config)?;
-        let sync = if with_nice { Some(Arc::new(sync_agents(config, &doors, &tenant)?)) } else { None };
-        let operations = doors.operations(config, tenant, sync)?;
-        Ok(Self::Here(Box::new((operations, doors))))
+        let (sync, held) = match with_nice {
+            true => (Some(Arc::new(sync_agents(config, &doors)?)), Some(lease(config, &doors).await?)),
+            false => (None, None),
+        };
+        let operations = doors.operations(config, sync);
+        Ok(Self::Here(Box::new((operations, doors, held))))
     }
 
     /// Leaves the local state in order.
     async fn close(self) -> Result<(), Failure> {
         match self {
             Self::Daemon(_) => Ok(()),
-            Self::Here(here) => Ok(here.1.state.store().close().await?),
+            Self::Here(here) => here.1.close().await,
         }
     }
 }
@@ -84,9 +94,17 @@ macro_rules! ask {
     };
 }
 
-fn sync_agents(config: &Config, doors: &Doors, tenant: &TenantId) -> Result<SyncAgents, Failure> {
+fn sync_agents(config: &Config, doors: &Doors) -> Result<SyncAgents, Failure> {
     let (roster, _) = watch::channel(Roster::default());
-    doors.sync_agents(doors::nice(config, doors)?, tenant.clone(), roster)
+    doors.sync_agents(doors::tenant(config)?, roster)
+}
+
+/// Who joins is announced to the poll of the same process: the sync belongs to the tenant's producer.
+async fn lease(config: &Config, doors: &Doors) -> Result<Held, Failure> {
+    let held = doors.lease(&doors::tenant(config)?).try_hold().await?;
+    held.ok_or_else(|| {
+        Failure::failed("another producer has the tenant and keeps the agents in step; run `agents sync` where it runs")
+    })
 }
 
 /// `agents sync` and `agents list`.
@@ -185,7 +203,8 @@ fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String)
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
         match error {
-            OperationError::Sync(stages::sync_agents::SyncError::Nice(_)) => Self::unreachable(error),
+            OperationError::Sync(SyncError::Nice(_) | SyncError::Settings(_)) => Self::unreachable(error),
+            OperationError::NoTenant(_) => Self::usage(error),
             _ => Self::failed(error),
         }
     }

@@ -18,7 +18,7 @@ use stages::upload::Upload;
 
 /// What the service needs.
 pub(crate) struct ConversationConsumer {
-    /// The tenants whose NICE is known.
+    /// The way to every tenant's NICE.
     pub(crate) tenants: Arc<Tenants>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
@@ -32,23 +32,22 @@ impl ConversationConsumer {
     /// Runs until the service drains and everything under way is settled. `failed` learns of an error that ends
     /// the queue.
     pub(crate) async fn run(self, failed: impl Fn(QueueError) + Send + 'static) {
-        let context = self.context;
+        let Self { tenants, queue, recordings, context } = self;
         let catalog = context.catalog.clone();
         let (retry, clock) = (context.retry.clone(), context.clock.clone());
 
-        let skip_final = SkipFinal { tenants: self.tenants.clone(), catalog: catalog.clone() };
+        let skip_final = SkipFinal { tenants: tenants.clone(), catalog: catalog.clone() };
         let fetch_metadata = FetchMetadata {
-            tenants: self.tenants.clone(),
+            tenants: tenants.clone(),
             catalog: catalog.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
         };
-        let download_recording =
-            DownloadRecording { tenants: self.tenants, catalog: catalog.clone(), retry, clock: clock.clone() };
+        let download_recording = DownloadRecording { tenants, catalog: catalog.clone(), retry, clock: clock.clone() };
         let persist = Persist { catalog: catalog.clone() };
-        let upload = Upload { store: self.recordings, catalog, clock, metrics: context.metrics.clone() };
+        let upload = Upload { store: recordings, catalog, clock, metrics: context.metrics.clone() };
 
-        dequeue(&*self.queue, &context, failed)
+        dequeue(&*queue, &context, failed)
             .through(skip_final, &context)
             .through(fetch_metadata, &context)
             .through(download_recording, &context)

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::DemoOptions;
 use crate::commands::tables;
 use crate::config::{Config, Need};
+use crate::doors::{self, Wanted};
 use crate::failure::Failure;
-use crate::{doors, service, shutdown, telemetry};
+use crate::service::{self, Service};
+use crate::{shutdown, telemetry};
 
 mod progress;
 
@@ -52,14 +54,13 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
     eprintln!("simulated NICE at {}; {} calls end within {} s", sim.base_url(), options.calls, DAY.as_secs());
 
-    let doors = doors::open(&config).await?;
+    let doors = doors::open(&config, Wanted::Service(Service::Run)).await?;
     let watched =
         Watched { catalog: doors.catalog.clone(), metrics: doors.metrics.clone(), tenant: doors::tenant(&config)? };
-    let nice = doors::nice(&config, &doors)?;
     let ending = stopping.child_token();
     let daemon = task::spawn("daemon", {
         let (config, ending) = (config.clone(), ending.clone());
-        async move { service::serve_until(&config, doors, nice, ending).await }
+        async move { service::serve_until(&config, Service::Run, doors, ending).await }
     });
     let ended = watch(&sim, &watched, &stopping).await;
     let report = match ended {

@@ -1,38 +1,92 @@
 //! Opens what the settings chose behind each door, once, for every command.
+//!
+//! - `local`: the local state, and what brings it back after it was lost.
+//! - `servers`: RabbitMQ, PostgreSQL and S3.
+//! - `translate`: settings as the stages take them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceClient, NiceSettings};
 use stages::clients::queue::{EmbeddedQueue, Queue};
-use stages::clients::quota::{LocalQuota, Patience, Rate};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
-use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
-use stages::flow::{Clock, Freshness, Metrics, RetryPolicy};
+use stages::flow::{Clock, Freshness, Metrics};
 use stages::model::TenantId;
 use stages::source::roster::Roster;
 use stages::sync_agents::SyncAgents;
-use state::{RateWindow, State, StateOptions, Watermark};
+use state::Opened;
 use tokio::sync::watch;
 
-use crate::config::{self, CatalogConfig, Config, QueueKind, RecordingsConfig};
+use crate::config::{CatalogConfig, Config, QueueKind, RecordingsConfig};
 use crate::failure::Failure;
+use crate::lease::Lease;
 use crate::operations::Operations;
-use crate::rebuild;
+use crate::service::Service;
 
-/// The local state and the three doors.
+mod local;
+mod nice;
+#[cfg(feature = "servers")]
+mod servers;
+#[cfg(not(feature = "servers"))]
+#[path = "doors/not_built.rs"]
+mod servers;
+mod translate;
+
+pub(crate) use local::{Local, open_state};
+pub(crate) use nice::{Budgets, Nice};
+#[cfg(feature = "servers")]
+pub(crate) use servers::settings_table;
+pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};
+pub(crate) use translate::{nice_settings, recording_scope, retry_policy};
+
+/// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
+const UPLOAD_MARKS: &str = "uploads";
+
+/// What a process needs of the doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything that the service works with.
+    Service(Service),
+    /// What listings read, and what a replay writes to.
+    Listing,
+    /// As [`Wanted::Listing`], and what the agent sync works with.
+    AgentSync,
+}
+
+impl Wanted {
+    /// Whether the process keeps a state of its own. A consumer on servers does not, so that many of them can share
+    /// one settings file.
+    pub(crate) fn local(self, config: &Config) -> bool {
+        let produces = match self {
+            Self::Service(service) => service.produces(),
+            Self::Listing => false,
+            Self::AgentSync => true,
+        };
+        produces
+            || matches!(config.catalog, Some(CatalogConfig::Embedded))
+            || config.queue.as_ref().is_some_and(|queue| matches!(queue.kind, QueueKind::Embedded))
+    }
+
+    fn recordings(self) -> bool {
+        matches!(self, Self::Service(service) if service.consumes())
+    }
+}
+
+/// The local state and the doors.
 pub(crate) struct Doors {
-    /// The local state.
-    pub(crate) state: State,
+    /// The local state, where the process keeps one.
+    pub(crate) local: Option<Local>,
+    /// The Knovvu database, where it is one on a server.
+    pub(crate) database: Option<Database>,
     /// The catalog.
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
-    /// The recording store.
-    pub(crate) recordings: Arc<dyn RecordingStore>,
+    /// The recording store, for a consumer.
+    pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
+    /// The way to NICE of every tenant.
+    pub(crate) nice: Nice,
     /// Every metric.
     pub(crate) metrics: Metrics,
     /// The time.
@@ -41,76 +95,170 @@ pub(crate) struct Doors {
     pub(crate) freshness: Freshness,
 }
 
-/// The one tenant of the embedded catalog.
+impl Doors {
+    /// The local state of a process that keeps one.
+    pub(crate) fn local(&self) -> Result<&Local, Failure> {
+        self.local.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
+    }
+
+    /// The right to be the tenant's producer, to be waited for.
+    pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
+        servers::lease(self.database.as_ref(), tenant)
+    }
+
+    /// The agent sync of the tenant.
+    pub(crate) fn sync_agents(&self, tenant: TenantId, roster: watch::Sender<Roster>) -> Result<SyncAgents, Failure> {
+        let (tenants, catalog) = (self.nice.producer.clone(), self.catalog.clone());
+        let poll = self.local()?.poll_watermark.clone();
+        Ok(SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone()))
+    }
+
+    /// What an operator may ask or do with these doors.
+    pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
+        Operations {
+            tenant: tenant(config).ok(),
+            catalog: self.catalog.clone(),
+            queue: self.queue.clone(),
+            local: self.local.clone(),
+            sync,
+            producing: None,
+            budgets: self.nice.budgets.clone(),
+            freshness: self.freshness.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            started_at: None,
+        }
+    }
+
+    /// Leaves everything in order.
+    pub(crate) async fn close(&self) -> Result<(), Failure> {
+        self.catalog.flush().await;
+        match &self.local {
+            Some(local) => Ok(local.state.store().close().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The tenant of the settings.
 pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
     let id = &config.tenant.as_ref().ok_or_else(|| Failure::usage("[tenant] id: missing"))?.id;
     id.parse().map_err(|error| Failure::usage(format!("[tenant] id: {error}")))
 }
 
-/// Opens everything that the settings chose.
-pub(crate) async fn open(config: &Config) -> Result<Doors, Failure> {
-    let dir = built_in(config)?;
+/// Opens everything that is wanted.
+pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
     let metrics = Metrics::new();
     let clock = Clock::system();
-    let opened = open_state(config).await?;
-    let state = opened.state;
-    let catalog = EmbeddedCatalog::open(state.store())?;
-    let queue = EmbeddedQueue::open(state.store(), clock.clone())?;
-    let recordings = FilesystemStore::open(&dir).await.map_err(|error| {
-        let remedy = "make it, or let this user write to it";
-        Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
-    })?;
-    let recordings: Arc<dyn RecordingStore> = Arc::new(recordings);
-    let swept = recordings.sweep().await.map_err(Failure::failed)?;
-    if swept > 0 {
-        tracing::info!(swept, "half-written recordings of an earlier run removed");
-    }
-    if let Some(aside) = &opened.set_aside {
-        metrics.state_set_aside.inc();
-        tracing::error!(
-            set_aside = %aside.display(),
-            "the local state was damaged and is set aside; it is rebuilt from the recordings and from NICE"
-        );
-    }
-    let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
-    rebuild::catalog(&state, &catalog, &dir, &state.watermark(POLL_WATERMARK)?, since).await?;
-    rebuild::processed_log(&state, &catalog, tenant(config).ok().as_ref(), config.state.retention, &clock).await?;
-    Ok(Doors {
-        state,
-        catalog: Arc::new(catalog),
-        queue: Arc::new(queue),
-        recordings,
-        metrics,
-        clock,
-        freshness: Freshness::default(),
-    })
+    let state = match wanted.local(config) {
+        true => Some(local::open_state(config, &metrics).await?),
+        false => None,
+    };
+    let database = servers::database(config)?;
+    let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
+    let recordings = match wanted.recordings() {
+        true => Some(recordings(config, Some(config.state.dir.join(UPLOAD_MARKS)), &metrics).await?),
+        false => None,
+    };
+    let (catalog, local) = match (&database, state) {
+        (Some(database), state) => {
+            let catalog = servers::catalog(database).await?;
+            let local = match state {
+                Some(opened) => Some(local::on_server(config, opened, &*catalog, &clock).await?),
+                None => None,
+            };
+            (catalog, local)
+        }
+        (None, Some(opened)) => {
+            let catalog = EmbeddedCatalog::open(opened.state.store())?;
+            let local = local::embedded(config, opened, &catalog, &clock).await?;
+            (Arc::new(catalog) as Arc<dyn Catalog>, Some(local))
+        }
+        (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
+    };
+    let nice = Nice::new(config, local.as_ref(), database.as_ref(), &clock, &metrics)?;
+    Ok(Doors { local, database, catalog, queue, recordings, nice, metrics, clock, freshness: Freshness::default() })
 }
 
-/// Where the recordings lie; refuses the kinds that this executable was built without. Touches nothing.
-pub(crate) fn built_in(config: &Config) -> Result<PathBuf, Failure> {
+/// Opens the queue; the embedded one lies in the local state.
+pub(crate) async fn queue(
+    config: &Config,
+    state: Option<&Opened>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Queue>, Failure> {
+    let Some(queue) = &config.queue else {
+        return Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""));
+    };
+    match (&queue.kind, state) {
+        (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
+        _ => servers::queue(config, queue, metrics).await,
+    }
+}
+
+/// Opens the recording store. What an earlier run left half written is swept by the service.
+/// Where its marks of uploads lie is known to a service only.
+pub(crate) async fn recordings(
+    config: &Config,
+    marks: Option<PathBuf>,
+    metrics: &Metrics,
+) -> Result<Arc<dyn RecordingStore>, Failure> {
+    match &config.recordings {
+        Some(RecordingsConfig::Filesystem { dir }) => {
+            let store = FilesystemStore::open(dir).await.map_err(|error| {
+                let remedy = "make it, or let this user write to it";
+                Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
+            })?;
+            Ok(Arc::new(store))
+        }
+        Some(RecordingsConfig::S3 { .. }) => servers::recordings(config, marks, metrics).await,
+        None => Err(Failure::usage("[recordings] endpoint, bucket: missing")),
+    }
+}
+
+/// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
+pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
     if config.events.agent_sessions {
         return Err(Failure::usage(
             "[events] agent_sessions: this executable does not listen to agent sessions; set it to false, \
              the poll finds the same calls a little later",
         ));
     }
-    match config.queue.as_ref().map(|queue| &queue.kind) {
-        Some(QueueKind::Embedded) => {}
-        Some(QueueKind::Rabbitmq { .. }) | None => return Err(not_built("[queue]", "rabbitmq", "embedded")),
-        Some(QueueKind::Fluvio { .. }) => return Err(not_built("[queue]", "fluvio", "embedded")),
+    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Fluvio { .. })) {
+        return Err(Failure::usage(
+            "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
+        ));
     }
-    match &config.catalog {
-        Some(CatalogConfig::Embedded) => {}
-        Some(CatalogConfig::Postgres { .. }) | None => return Err(not_built("[catalog]", "postgres", "embedded")),
+    servers::built(config)?;
+    if service != Service::Run {
+        shared(config, service)?;
     }
-    match &config.recordings {
-        Some(RecordingsConfig::Filesystem { dir }) => Ok(dir.clone()),
-        Some(RecordingsConfig::S3 { .. }) | None => Err(not_built("[recordings]", "s3", "filesystem")),
+    if service.produces() {
+        sources(config)?;
     }
+    Ok(())
+}
+
+/// `producer` and `consumer` alone need doors that more than one process can open.
+fn shared(config: &Config, service: Service) -> Result<(), Failure> {
+    let refuse = |section: &str, server: &str| {
+        let service = service.name();
+        Err(Failure::usage(format!(
+            "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
+             nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
+        )))
+    };
+    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
+        return refuse("queue", "rabbitmq");
+    }
+    if matches!(config.catalog, Some(CatalogConfig::Embedded)) {
+        return refuse("catalog", "postgres");
+    }
+    Ok(())
 }
 
 /// Refuses settings of the sources that cannot work together.
-pub(crate) fn sources(config: &Config) -> Result<(), Failure> {
+fn sources(config: &Config) -> Result<(), Failure> {
     if !config.events.poll && config.events.webhook.is_none() {
         return Err(Failure::usage(
             "[events] poll, webhook: both are false, so no call would ever be found; set one of them to true",
@@ -129,152 +277,10 @@ pub(crate) fn sources(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn not_built(section: &str, kind: &str, instead: &str) -> Failure {
-    Failure::usage(format!(
-        "{section} kind: \"{kind}\" is not part of this executable; choose kind = \"{instead}\" and `nice-knovvu run`"
-    ))
-}
-
-async fn open_state(config: &Config) -> Result<state::Opened, Failure> {
-    let dir = config.state.dir.clone();
-    let retention = SignedDuration::try_from(config.state.retention).map_err(Failure::usage)?;
-    let options = StateOptions { retention, ..StateOptions::default() };
-    let opened = tokio::task::spawn_blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
-    Ok(opened)
-}
-
 /// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
 /// been awaited until the deadline.
 pub(crate) fn hot_window(config: &Config) -> Duration {
     config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
-}
-
-/// The producer's name for its place in NICE's changes.
-const POLL_WATERMARK: &str = "poll";
-
-impl Doors {
-    /// Up to where the poll has found everything.
-    pub(crate) fn poll_watermark(&self) -> Result<Watermark, Failure> {
-        Ok(self.state.watermark(POLL_WATERMARK)?)
-    }
-
-    /// The agent sync of the tenant.
-    pub(crate) fn sync_agents(
-        &self,
-        nice: NiceClient,
-        tenant: TenantId,
-        roster: watch::Sender<Roster>,
-    ) -> Result<SyncAgents, Failure> {
-        let (catalog, clock, metrics) = (self.catalog.clone(), self.clock.clone(), self.metrics.clone());
-        Ok(SyncAgents::new(nice, catalog, tenant, roster, self.poll_watermark()?, clock, metrics))
-    }
-
-    /// What an operator may ask or do with these doors.
-    pub(crate) fn operations(
-        &self,
-        config: &Config,
-        tenant: TenantId,
-        sync: Option<Arc<SyncAgents>>,
-    ) -> Result<Operations, Failure> {
-        Ok(Operations {
-            tenant,
-            catalog: self.catalog.clone(),
-            queue: self.queue.clone(),
-            state: self.state.clone(),
-            sync,
-            poll_watermark: self.poll_watermark()?,
-            quota: vec![
-                ("acd", self.rate_window("acd", config.limits.acd)?),
-                ("media_playback", self.rate_window("media_playback", config.limits.media_playback)?),
-            ],
-            freshness: self.freshness.clone(),
-            metrics: self.metrics.clone(),
-            clock: self.clock.clone(),
-            started_at: None,
-        })
-    }
-
-    fn rate_window(&self, name: &str, rate: config::Rate) -> Result<RateWindow, Failure> {
-        let counted_for = SignedDuration::try_from(as_rate(rate).counted_for()).map_err(Failure::usage)?;
-        Ok(self.state.rate_window(name, rate.limit, counted_for)?)
-    }
-
-    /// The tenant's rate budget, for whoever waits this long.
-    fn quota(&self, config: &Config, patience: Patience) -> Result<LocalQuota, Failure> {
-        let limits = &config.limits;
-        let acd = (self.rate_window("acd", limits.acd)?, as_rate(limits.acd));
-        let media_playback =
-            (self.rate_window("media_playback", limits.media_playback)?, as_rate(limits.media_playback));
-        Ok(LocalQuota::new(acd, media_playback, patience, self.clock.clone(), self.metrics.clone()))
-    }
-}
-
-fn as_rate(rate: config::Rate) -> Rate {
-    Rate { limit: rate.limit, window: rate.window }
-}
-
-/// The tenants of the consumer: the one of the settings.
-pub(crate) fn tenants(config: &Config, doors: &Doors) -> Result<Arc<Tenants>, Failure> {
-    let settings =
-        FixedSettings { tenant: tenant(config)?, nice: nice_settings(config)?, scope: recording_scope(config) };
-    let quota = Arc::new(doors.quota(config, Patience::WORKER)?);
-    Ok(Arc::new(Tenants::new(Arc::new(settings), Arc::new(move |_| quota.clone()), doors.metrics.clone())))
-}
-
-/// The producer's client of the tenant's NICE, within the tenant's rate budget.
-pub(crate) fn nice(config: &Config, doors: &Doors) -> Result<NiceClient, Failure> {
-    let quota = doors.quota(config, Patience::Endless)?;
-    NiceClient::new(nice_settings(config)?, Arc::new(quota), doors.metrics.clone())
-        .map_err(|error| Failure::usage(format!("[nice]: {error}")))
-}
-
-/// The settings `[nice]` as the client takes them.
-pub(crate) fn nice_settings(config: &Config) -> Result<NiceSettings, Failure> {
-    let nice = config.nice.clone().ok_or_else(|| Failure::usage("[nice]: missing"))?;
-    let auth = match nice.auth_flow {
-        config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {
-            client_id,
-            client_secret,
-            access_key_id: nice.access_key_id,
-            access_key_secret: nice.access_key_secret,
-        },
-        config::AuthFlow::AccessKey => {
-            Auth::AccessKey { access_key_id: nice.access_key_id, access_key_secret: nice.access_key_secret }
-        }
-    };
-    let kind = match nice.group_kind {
-        config::GroupKind::AcdGroup => GroupKind::AcdGroup,
-        config::GroupKind::Team => GroupKind::Team,
-    };
-    let media_hosts = nice.media_hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
-    Ok(NiceSettings {
-        issuer: nice.issuer,
-        auth,
-        api_version: nice.api_version,
-        group: GroupSelector { kind, id_or_name: nice.group },
-        acd_url: nice.acd_url,
-        facade_url: nice.facade_url,
-        auth_url: nice.auth_url,
-        media_hosts: media_hosts.map_err(|error| Failure::usage(format!("[nice] media_hosts: {error}")))?,
-    })
-}
-
-/// What of a transferred call is imported.
-pub(crate) fn recording_scope(config: &Config) -> RecordingScope {
-    match config.nice.as_ref().map(|nice| nice.recording_scope) {
-        Some(config::RecordingScope::Master) => RecordingScope::Master,
-        Some(config::RecordingScope::Leg) | None => RecordingScope::Leg,
-    }
-}
-
-/// The settings `[retry]` as the flow takes them.
-pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
-    RetryPolicy {
-        not_ready_delays: config.retry.not_ready_delays.clone(),
-        recording_deadline: config.retry.recording_deadline,
-        error_delay_min: config.retry.error_delay_min,
-        error_delay_max: config.retry.error_delay_max,
-    }
 }
 
 /// Where a running daemon of this state tells its address and token.

@@ -36,6 +36,11 @@ impl Failure {
         self.locked
     }
 
+    /// Whether an outside system did not answer: it may in a moment.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.code == 3
+    }
+
     /// Why, for a person.
     pub(crate) fn message(&self) -> &str {
         &self.message

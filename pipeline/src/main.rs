@@ -25,6 +25,7 @@ mod conversation_consumer;
 mod demo;
 mod doors;
 mod failure;
+mod lease;
 mod nice_producer;
 mod observe;
 mod operations;
@@ -32,6 +33,7 @@ mod output;
 mod rebuild;
 mod service;
 mod shutdown;
+mod systemd;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -40,9 +42,11 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use failure::Failure;
+use service::Service;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    doors::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::failed(format!("cannot start: {error}")).report(),
@@ -59,15 +63,17 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let load = |need| commands::load(cli.config.as_deref(), need);
     match cli.command {
-        Command::Run => service::run(load(config::Need::Service)?).await,
-        Command::Producer => service::separate("producer", &load(config::Need::Service)?),
-        Command::Consumer => service::separate("consumer", &load(config::Need::Consumer)?),
+        Command::Run => service::run(load(config::Need::Service)?, Service::Run).await,
+        Command::Producer => service::run(load(config::Need::Producer)?, Service::Producer).await,
+        Command::Consumer => service::run(load(config::Need::Consumer)?, Service::Consumer).await,
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::run(options).await,
         Command::Agents(command) => commands::agents(command, &load).await,
         Command::Status { json } => commands::status(json, &load).await,
         Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
+        Command::Settings(command) => commands::settings(command, &load).await,
+        Command::Migrate => commands::migrate(&load).await,
         Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,
         Command::Completions { shell } => {
             cli::completions(shell);

@@ -4,21 +4,39 @@
 //!   poll ──────┐
 //!   webhook ───┴─► dedupe ─► enqueue ─► (claim committed, source told)
 //! ```
+//!
+//! # Turns
+//! One producer of a tenant works at a time: the one that holds the tenant's lease. A second one waits, visibly, and
+//! takes over. Between the loss of a lease and its discovery two may work: conversations are enqueued twice then, and
+//! the consumers see that each has one effect.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use stages::clients::queue::Queue;
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
-use stages::flow::{FlowContext, FlowExt};
+use stages::flow::{FlowContext, FlowExt, task};
 use stages::source::poll::{self, Poll};
 use stages::source::{Found, webhook};
+use stages::sync_agents::SyncAgents;
 use state::{Inbox, ProcessedLog};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::lease::Lease;
 
 /// What the service needs.
 pub(crate) struct NiceProducer {
+    /// The right to be the tenant's producer.
+    pub(crate) lease: Lease,
+    /// Keeps the agents in step.
+    pub(crate) sync: Arc<SyncAgents>,
+    /// How often.
+    pub(crate) sync_interval: Duration,
     /// The poll of completed contacts, unless it is switched off.
     pub(crate) poll: Option<Poll>,
     /// What the webhook receiver has taken, if it is switched on or was.
@@ -29,23 +47,78 @@ pub(crate) struct NiceProducer {
     pub(crate) retention: Duration,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// How long a turn that is over may finish what it holds.
+    pub(crate) grace: Duration,
+    /// Set during a turn.
+    pub(crate) working: watch::Sender<bool>,
     /// The machinery.
     pub(crate) context: FlowContext,
 }
 
 impl NiceProducer {
-    /// Runs until the service drains and everything under way is settled.
+    /// Works in turns until the service drains and everything under way is settled. Ends earlier only if the agent
+    /// sync or the flow does: the flow must not go on with old agents, nor the lease be held without a flow.
     pub(crate) async fn run(self) {
-        let context = self.context;
+        let stopping = self.context.stopping.clone();
+        while let Some(held) = stopping.run_until_cancelled(self.lease.hold()).await {
+            self.context.metrics.producer_lease_held.set(1);
+            let turn = stopping.child_token();
+            self.sync.forget();
+            let agents = self.agents(&turn);
+            let mut flow = self.flow(&turn);
+            self.working.send_replace(true);
+            let ended_alone = tokio::select! {
+                biased;
+                () = stopping.cancelled() => false,
+                () = held.lost() => false,
+                _ = agents => true,
+                _ = &mut flow => true,
+            };
+            self.working.send_replace(false);
+            turn.cancel();
+            let ended = flow.is_finished() || tokio::time::timeout(self.grace, flow).await.is_ok();
+            if !ended && !stopping.is_cancelled() {
+                warn!("the flow did not end within the grace period, what it holds is found again");
+            }
+            self.context.metrics.producer_lease_held.set(0);
+            if ended_alone || stopping.is_cancelled() {
+                return;
+            }
+            warn!("the lease of the tenant is lost, another producer may take over");
+        }
+    }
+
+    /// Starts keeping the agents in step.
+    fn agents(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
+        let (sync, interval, retry) = (self.sync.clone(), self.sync_interval, self.context.retry.clone());
+        let turn = turn.clone();
+        task::spawn("sync_agents", async move {
+            let mut intervals = retry.intervals();
+            while let Err(error) = sync.restore().await {
+                warn!(%error, "agents not read, will retry");
+                let delay = intervals.next_backoff().unwrap_or(interval);
+                if turn.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                    return;
+                }
+            }
+            sync.run(interval, retry).await;
+        })
+    }
+
+    /// Starts the flow; it ends with the turn.
+    fn flow(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
+        let context = FlowContext { stopping: turn.clone(), ..self.context.clone() };
         let mut sources: SelectAll<BoxStream<'static, Found>> = SelectAll::new();
-        sources.push(webhook::drain(self.inbox, &context).boxed());
-        if let Some(poll) = self.poll {
+        sources.push(webhook::drain(self.inbox.clone(), &context).boxed());
+        if let Some(poll) = &self.poll {
+            let poll = Poll { context: context.clone(), ..poll.clone() };
             sources.push(poll::poll(poll).boxed());
         }
-
-        dedupe(sources, self.processed, self.retention, &context)
-            .insist(Enqueue { queue: self.queue, clock: context.clock.clone() }, &context)
-            .settle(&context)
-            .await;
+        let enqueue = Enqueue { queue: self.queue.clone(), clock: context.clock.clone() };
+        let (processed, retention) = (self.processed.clone(), self.retention);
+        info!("the producer works");
+        task::spawn("nice_producer", async move {
+            dedupe(sources, processed, retention, &context).insist(enqueue, &context).settle(&context).await;
+        })
     }
 }

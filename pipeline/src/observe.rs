@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stages::clients::catalog::Catalog;
+use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
+use stages::clients::recording_store::RecordingStore;
 use stages::flow::{Clock, Freshness, Metrics};
+use stages::model::TenantId;
 use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::doors::Doors;
+use crate::doors::{Budgets, Doors};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -20,9 +23,12 @@ const LOOKS_PER_PRUNING: u32 = 720;
 
 /// What is looked at.
 pub(crate) struct Observed {
-    state: State,
+    state: Option<State>,
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn Queue>,
+    budgets: Arc<dyn Budgets>,
+    /// Whose budget is shown; none where the process serves every tenant.
+    tenant: Option<TenantId>,
     freshness: Freshness,
     metrics: Metrics,
     clock: Clock,
@@ -30,11 +36,13 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The parts of a running daemon.
-    pub(crate) fn of(doors: &Doors) -> Self {
+    pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>) -> Self {
         Self {
-            state: doors.state.clone(),
+            state: doors.local.as_ref().map(|local| local.state.clone()),
             catalog: doors.catalog.clone(),
             queue: doors.queue.clone(),
+            budgets: doors.nice.budgets.clone(),
+            tenant,
             freshness: doors.freshness.clone(),
             metrics: doors.metrics.clone(),
             clock: doors.clock.clone(),
@@ -51,15 +59,34 @@ impl Observed {
             Err(error) => warn!(%error, "counts not read"),
         }
         self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
-        self.metrics.processed_ids.set(as_gauge(self.state.processed().len() as u64));
-        match self.state.store().size_on_disk() {
+        if let Some(tenant) = &self.tenant {
+            self.show_budgets(tenant).await;
+        }
+        let Some(state) = &self.state else { return };
+        self.metrics.processed_ids.set(as_gauge(state.processed().len() as u64));
+        match state.store().size_on_disk() {
             Ok(bytes) => self.metrics.state_disk_bytes.set(as_gauge(bytes)),
             Err(error) => warn!(%error, "size of the local state not read"),
         }
     }
 
+    async fn show_budgets(&self, tenant: &TenantId) {
+        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
+            let limit = self.budgets.limit(family);
+            let show = |kind: &str, count: usize| {
+                self.metrics.quota_requests.with_label_values(&[family.as_str(), kind]).set(count as f64);
+            };
+            match self.budgets.available(tenant, family).await {
+                Ok(available) => show("used", limit.saturating_sub(available)),
+                Err(error) => warn!(%error, "rate budget not read"),
+            }
+            show("limit", limit);
+        }
+    }
+
     async fn prune(&self) {
-        let (log, now) = (self.state.processed().clone(), self.clock.now());
+        let Some(state) = &self.state else { return };
+        let (log, now) = (state.processed().clone(), self.clock.now());
         match tokio::task::spawn_blocking(move || log.prune(now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(pruned)) => info!(pruned, "processed ids beyond the retention forgotten"),
@@ -73,7 +100,7 @@ impl Observed {
 pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
     let mut looks = 0_u32;
     loop {
-        if let Err(error) = observed.state.store().check() {
+        if let Some(Err(error)) = observed.state.as_ref().map(|state| state.store().check()) {
             error!(%error, "the local state takes no more writes");
             broken.cancel();
         }
@@ -83,6 +110,18 @@ pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Removes what crashes left half written in the recording store, now and then every `interval`, until it is dropped.
+pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, interval: Duration) {
+    loop {
+        match store.sweep().await {
+            Ok(0) => {}
+            Ok(swept) => info!(swept, "half-written recordings of an earlier run removed"),
+            Err(error) => warn!(%error, "recording store not swept, will retry"),
+        }
+        tokio::time::sleep(interval).await;
     }
 }
 

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use stages::clients::nice::{ApiFamily, NiceError};
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
 use stages::flow::metrics::{OUTCOMES, STAGES};
 use stages::flow::{Clock, Freshness, Metrics};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
-use state::{RateWindow, State, StateError, Watermark};
+use state::StateError;
+use tokio::sync::watch;
+
+use crate::doors::{Budgets, Local};
 
 /// Dead letters read at a time.
 const PAGE: usize = 500;
@@ -25,6 +29,9 @@ pub(crate) enum OperationError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// The settings name no tenant, and it must be one.
+    #[error("{0}")]
+    NoTenant(String),
     /// It cannot be done with this.
     #[error("{0}")]
     Refused(String),
@@ -40,18 +47,24 @@ pub(crate) enum OperationError {
     /// The local state did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The rate budget did not answer.
+    #[error(transparent)]
+    Budget(#[from] NiceError),
 }
 
 /// The doors that operations need.
 #[derive(Clone)]
 pub(crate) struct Operations {
-    pub(crate) tenant: TenantId,
+    /// None: the process serves every tenant, and none is named in its settings.
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) queue: Arc<dyn Queue>,
-    pub(crate) state: State,
+    /// None: the process keeps no state of its own.
+    pub(crate) local: Option<Local>,
     pub(crate) sync: Option<Arc<SyncAgents>>,
-    pub(crate) poll_watermark: Watermark,
-    pub(crate) quota: Vec<(&'static str, RateWindow)>,
+    /// Whether the producer of this process has its turn; none where no service runs.
+    pub(crate) producing: Option<watch::Receiver<bool>>,
+    pub(crate) budgets: Arc<dyn Budgets>,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
@@ -61,7 +74,7 @@ pub(crate) struct Operations {
 /// The state of the whole.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
-    pub(crate) tenant: TenantId,
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) version: String,
     /// None: no daemon runs, this was read from the local state.
     pub(crate) started_at: Option<Timestamp>,
@@ -74,9 +87,10 @@ pub(crate) struct Status {
     pub(crate) poll_watermark: Option<Timestamp>,
     pub(crate) rate_budget: Vec<Budget>,
     pub(crate) stages: Vec<StageStatus>,
-    pub(crate) webhook_inbox: usize,
-    pub(crate) processed_ids: usize,
-    pub(crate) state_disk_bytes: u64,
+    /// None, as the two that follow: the process keeps no state of its own.
+    pub(crate) webhook_inbox: Option<usize>,
+    pub(crate) processed_ids: Option<usize>,
+    pub(crate) state_disk_bytes: Option<u64>,
     /// The nightly comparison's last run.
     pub(crate) last_reconciliation: Option<Timestamp>,
 }
@@ -110,9 +124,24 @@ pub(crate) struct Trace {
 }
 
 impl Operations {
+    fn tenant(&self) -> Result<&TenantId, OperationError> {
+        let missing =
+            || OperationError::NoTenant("[tenant] id: missing, and the question is about one tenant".to_owned());
+        self.tenant.as_ref().ok_or_else(missing)
+    }
+
     /// The state of the whole.
     pub(crate) async fn status(&self) -> Result<Status, OperationError> {
-        let agents = self.catalog.agents(&self.tenant).await?;
+        let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
+        if let Some(tenant) = &self.tenant {
+            agents = self.catalog.agents(tenant).await?;
+            agents_last_sync = self.catalog.agents_read_at(tenant).await?;
+            for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
+                let available = self.budgets.available(tenant, family).await?;
+                rate_budget.push(Budget { family: family.as_str().to_owned(), available });
+            }
+        }
+        let state = self.local.as_ref().map(|local| &local.state);
         let agents_active = agents.iter().filter(|agent| agent.is_active).count();
         let outcome = |stage: &str, name: &str| self.metrics.stage_items.with_label_values(&[stage, name]).get();
         let stages = STAGES.iter().map(|stage| StageStatus {
@@ -120,10 +149,6 @@ impl Operations {
             in_flight: self.metrics.stage_in_flight.with_label_values(&[stage]).get(),
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
-        let budget = |(family, window): &(&str, RateWindow)| Budget {
-            family: (*family).to_owned(),
-            available: window.available(),
-        };
         Ok(Status {
             tenant: self.tenant.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -133,13 +158,13 @@ impl Operations {
             conversations: self.catalog.counts().await?,
             agents_active,
             agents_inactive: agents.len() - agents_active,
-            agents_last_sync: self.catalog.agents_read_at(&self.tenant).await?,
-            poll_watermark: self.poll_watermark.get(),
-            rate_budget: self.quota.iter().map(budget).collect(),
+            agents_last_sync,
+            poll_watermark: self.local.as_ref().and_then(|local| local.poll_watermark.get()),
+            rate_budget,
             stages: stages.collect(),
-            webhook_inbox: self.state.inbox().len(),
-            processed_ids: self.state.processed().len(),
-            state_disk_bytes: self.state.store().size_on_disk()?,
+            webhook_inbox: state.map(|state| state.inbox().len()),
+            processed_ids: state.map(|state| state.processed().len()),
+            state_disk_bytes: state.map(|state| state.store().size_on_disk()).transpose()?,
             last_reconciliation: None,
         })
     }
@@ -148,11 +173,11 @@ impl Operations {
     pub(crate) async fn trace(&self, id: &str) -> Result<Trace, OperationError> {
         let external_id: ContactId =
             id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
-        let key = ConversationKey { tenant: self.tenant.clone(), external_id };
+        let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
         let row = self.catalog.conversation(&key).await?;
         let hops = self.catalog.hops(&key).await?;
         let dead_letter = self.dead_letters().await?.into_iter().find(|letter| is_of(letter, &key));
-        let processed = self.state.processed().contains(&key.digest());
+        let processed = self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()));
         if row.is_none() && hops.is_empty() && dead_letter.is_none() && !processed {
             return Err(OperationError::NotFound(format!("nothing is known of conversation {external_id}")));
         }
@@ -176,14 +201,18 @@ impl Operations {
 
     /// Every agent, former ones too.
     pub(crate) async fn agents(&self) -> Result<Vec<Agent>, OperationError> {
-        Ok(self.catalog.agents(&self.tenant).await?)
+        Ok(self.catalog.agents(self.tenant()?).await?)
     }
 
     /// Reads the group now.
     pub(crate) async fn sync_agents(&self) -> Result<SyncReport, OperationError> {
+        if self.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
+            let reason = "this producer waits for the lease; ask the one that has it";
+            return Err(OperationError::Refused(reason.to_owned()));
+        }
         match &self.sync {
             Some(sync) => Ok(sync.run_once().await?),
-            None => Err(OperationError::Refused("no NICE settings are loaded".to_owned())),
+            None => Err(OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned())),
         }
     }
 

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
-use stages::clients::nice::NiceClient;
 use stages::flow::{FlowContext, serve, task};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
@@ -16,65 +14,97 @@ use stages::source::webhook::Receiver;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::Admin;
-use crate::config::{Config, QueueKind};
+use crate::admin::{Admin, Readiness, WAITS};
+use crate::config::Config;
 use crate::conversation_consumer::ConversationConsumer;
-use crate::doors::{self, Doors};
+use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::NiceProducer;
-use crate::observe;
-use crate::{shutdown, telemetry};
+use crate::systemd::Notifier;
+use crate::{observe, shutdown, telemetry};
 
-/// How long the daemon waits for the local state while a command has it.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The command `run`: both services until a signal.
-pub(crate) async fn run(config: Config) -> Result<(), Failure> {
-    telemetry::start(&config.log)?;
-    doors::built_in(&config)?;
-    doors::sources(&config)?;
-    let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
-    // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
-    let Some(doors) = stopping.run_until_cancelled(open_patiently(&config)).await else { return Ok(()) };
-    let doors = doors?;
-    let nice = doors::nice(&config, &doors)?;
-    serve_until(&config, doors, nice, stopping).await
+/// Which of the two services a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Both.
+    Run,
+    /// Nice Producer.
+    Producer,
+    /// Conversation Consumer.
+    Consumer,
 }
 
-/// `producer` and `consumer` on a queue that only one process can open.
-pub(crate) fn separate(service: &str, config: &Config) -> Result<(), Failure> {
-    match config.queue.as_ref().map(|queue| &queue.kind) {
-        Some(QueueKind::Embedded) => Err(Failure::usage(format!(
-            "[queue] kind: the embedded queue is open to one process only, so `{service}` alone would reach nobody; \
-             use `nice-knovvu run`, or choose kind = \"rabbitmq\" with a url"
-        ))),
-        _ => Err(Failure::usage(format!(
-            "[queue] kind: `{service}` needs a queue client that this executable was built without; \
-             use `nice-knovvu run` with kind = \"embedded\""
-        ))),
+impl Service {
+    /// Whether conversations are found and enqueued here.
+    pub(crate) fn produces(self) -> bool {
+        matches!(self, Self::Run | Self::Producer)
+    }
+
+    /// Whether conversations are taken off the queue here.
+    pub(crate) fn consumes(self) -> bool {
+        matches!(self, Self::Run | Self::Consumer)
+    }
+
+    /// The subcommand.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
     }
 }
 
-/// Opens the doors. A command may have the local state for a moment: that must not keep the daemon from starting.
-async fn open_patiently(config: &Config) -> Result<Doors, Failure> {
+/// How long the daemon waits for the local state while a command has it.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a start waits for a server that does not answer: all of them may be starting with us.
+const SERVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The pause before a server is tried again.
+const SERVER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time between two sweeps of what crashes left half written in the recording store.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(120);
+
+/// The commands `run`, `producer` and `consumer`: until a signal.
+pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {
+    telemetry::start(&config.log)?;
+    doors::validate(&config, service)?;
+    let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
+    // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
+    let opened = stopping.run_until_cancelled(open_patiently(&config, service)).await;
+    match opened {
+        Some(doors) => serve_until(&config, service, doors?, stopping).await,
+        None => Ok(()),
+    }
+}
+
+/// Opens the doors. A command may have the local state for a moment, and the servers may be starting like us.
+async fn open_patiently(config: &Config, service: Service) -> Result<Doors, Failure> {
     let begun = Instant::now();
     loop {
-        match doors::open(config).await {
-            Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
+        match doors::open(config, Wanted::Service(service)).await {
+            Err(failure) if failure.is_locked() && begun.elapsed() < STATE_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(failure) if failure.is_unreachable() && begun.elapsed() < SERVER_PATIENCE => {
+                warn!(reason = failure.message(), "a server does not answer, will retry");
+                tokio::time::sleep(SERVER_PAUSE).await;
             }
             opened => return opened,
         }
     }
 }
 
-/// Runs both services on opened doors until `stopping` is set.
+/// Runs the service on opened doors until `stopping` is set.
 pub(crate) async fn serve_until(
     config: &Config,
+    service: Service,
     doors: Doors,
-    nice: NiceClient,
     stopping: CancellationToken,
 ) -> Result<(), Failure> {
     let context = FlowContext {
@@ -86,68 +116,72 @@ pub(crate) async fn serve_until(
         concurrency: config.consumer.concurrency,
         stopping: stopping.clone(),
     };
-    let (roster, roster_reader) = watch::channel(Roster::default());
-    let sync = Arc::new(doors.sync_agents(nice.clone(), doors::tenant(config)?, roster)?);
-    sync.restore().await.map_err(Failure::failed)?;
-
     let admin_listener = bind("[admin] listen", config.admin.listen).await?;
-    let mut operations = doors.operations(config, doors::tenant(config)?, Some(sync.clone()))?;
+    let producer = match service.produces() {
+        true => Some(producer(config, &doors, &context)?),
+        false => None,
+    };
+    let mut operations = doors.operations(config, producer.as_ref().map(|producer| producer.sync.clone()));
     operations.started_at = Some(doors.clock.now());
-    let admin = Admin::start(admin_listener, &config.state.dir, operations, doors.metrics.clone())?;
-    let receiver = webhook_receiver(config, &doors, &stopping).await?;
-
-    let producer = NiceProducer {
-        poll: poll(config, &doors, &nice, roster_reader, &context)?,
-        inbox: doors.state.inbox().clone(),
-        processed: doors.state.processed().clone(),
-        retention: config.state.retention,
-        queue: doors.queue.clone(),
-        context: context.clone(),
-    };
-    let consumer = ConversationConsumer {
-        tenants: doors::tenants(config, &doors)?,
-        queue: doors.queue.clone(),
-        recordings: doors.recordings.clone(),
-        context: context.clone(),
+    operations.producing = producer.as_ref().map(|producer| producer.working.subscribe());
+    let readiness = Readiness::new(operations.producing.clone());
+    let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
+    let admin = Admin::start(admin_listener, file, operations, doors.metrics.clone(), readiness.clone())?;
+    let receiver = match &producer {
+        Some(producer) => webhook_receiver(config, &doors, producer, &stopping).await?,
+        None => None,
     };
 
-    let broken = CancellationToken::new();
-    let failed = broken.clone();
-    let mut agents = task::spawn("sync_agents", {
-        let (sync, interval, retry) = (sync.clone(), config.agents.sync_interval, context.retry.clone());
-        async move { sync.run(interval, retry).await }
-    });
-    let mut observing = task::spawn("observe", observe::run(observe::Observed::of(&doors), broken.clone()));
-    let mut flows = task::spawn("flows", async move {
-        let queue_failed = move |error| {
-            error!(%error, "the queue failed");
-            failed.cancel();
-        };
-        tokio::join!(producer.run(), consumer.run(queue_failed));
-    });
+    let (broken, queue_broken) = (CancellationToken::new(), CancellationToken::new());
+    let mut observing =
+        task::spawn("observe", observe::run(observe::Observed::of(&doors, doors::tenant(config).ok()), broken.clone()));
+    let mut producing = part("producer", producer.map(NiceProducer::run));
+    let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
+    let mut consuming = part(
+        "consumer",
+        consumer(&doors, &context).map(|consumer| {
+            let failed = queue_broken.clone();
+            consumer.run(move |error| {
+                error!(%error, "the queue failed");
+                failed.cancel();
+            })
+        }),
+    );
 
-    admin.set_ready(true);
-    info!(admin = %admin.address(), "running");
+    readiness.set_serving(true);
+    let notifier = Notifier::from_environment();
+    notifier.ready();
+    let _announcing = readiness.producing().map(|producing| task::spawn("announce", announce(notifier, producing)));
+    let _watchdog = notifier.watchdog({
+        let local = doors.local.clone();
+        move || local.as_ref().is_none_or(|local| local.state.store().check().is_ok())
+    });
+    info!(admin = %admin.address(), service = service.name(), "running");
     let ended_alone = tokio::select! {
         biased;
         () = stopping.cancelled() => None,
         () = broken.cancelled() => None,
-        _ = &mut flows => Some("the flow"),
-        // Without these two the service would go on with old agents, or blind for a broken disk.
-        _ = &mut agents => Some("the agent sync"),
+        () = queue_broken.cancelled() => None,
+        // Without one of these the service would go on in half, with old agents, or blind for a broken disk.
+        () = ended(&mut producing) => Some("the producer"),
+        () = ended(&mut consuming) => Some("the consumer"),
         _ = &mut observing => Some("the observation"),
     };
-    admin.set_ready(false);
+    readiness.set_serving(false);
+    notifier.stopping();
     stopping.cancel();
-    drop(agents);
-    if !flows.is_finished() {
-        drain(config.flow.grace, flows).await;
-    }
+    drop(sweeping);
+    drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing));
     admin.stop();
-    let closed = doors.state.store().close().await;
-    if broken.is_cancelled() {
+    // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
+    let state_failed = doors.local.as_ref().is_some_and(|local| local.state.store().check().is_err());
+    let closed = doors.close().await;
+    if broken.is_cancelled() || state_failed {
         return Err(Failure::failed("the local state failed: check the disk, then start again; nothing is lost"));
+    }
+    if queue_broken.is_cancelled() {
+        return Err(Failure::failed("the queue failed: the log says why; then start again; nothing is lost"));
     }
     closed?;
     if let Some(what) = ended_alone {
@@ -157,48 +191,93 @@ pub(crate) async fn serve_until(
     Ok(())
 }
 
-/// Waits for the flows, but not longer than the grace period; what they still hold is handed back.
-async fn drain(grace: Duration, flows: tokio_util::task::AbortOnDropHandle<()>) {
-    if tokio::time::timeout(grace, flows).await.is_err() {
+/// Shows in `systemctl status` whether the producer works or waits.
+async fn announce(notifier: Notifier, mut producing: watch::Receiver<bool>) {
+    loop {
+        let works = *producing.borrow_and_update();
+        notifier.status(if works { "the producer works" } else { WAITS });
+        if producing.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One of the two services, where the process runs it.
+type Part = Option<AbortOnDropHandle<()>>;
+
+fn part(name: &'static str, work: Option<impl Future<Output = ()> + Send + 'static>) -> Part {
+    work.map(|work| task::spawn(name, work))
+}
+
+/// Resolves when the part ends; never where there is none.
+async fn ended(part: &mut Part) {
+    match part {
+        Some(part) => drop(part.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the parts, but not longer than the grace period; what they still hold is handed back.
+async fn drain(grace: Duration, parts: [Part; 2]) {
+    let running = parts.into_iter().flatten().filter(|part| !part.is_finished());
+    if tokio::time::timeout(grace, futures::future::join_all(running)).await.is_err() {
         warn!(grace_secs = grace.as_secs_f64(), "grace period over, unfinished conversations are handed back");
         // Aborted tasks drop their deliveries at their next turn.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-fn poll(
-    config: &Config,
-    doors: &Doors,
-    nice: &NiceClient,
-    roster: watch::Receiver<Roster>,
-    context: &FlowContext,
-) -> Result<Option<Poll>, Failure> {
-    if !config.events.poll {
-        return Ok(None);
-    }
-    Ok(Some(Poll {
-        nice: nice.clone(),
-        tenant: doors::tenant(config)?,
-        watermark: doors.poll_watermark()?,
-        roster,
+fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<NiceProducer, Failure> {
+    let local = doors.local()?;
+    let tenant = doors::tenant(config)?;
+    let (roster, roster_reader) = watch::channel(Roster::default());
+    let poll = config.events.poll.then(|| Poll {
+        tenants: doors.nice.producer.clone(),
+        tenant: tenant.clone(),
+        watermark: local.poll_watermark.clone(),
+        roster: roster_reader,
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
         first_window: doors::hot_window(config),
         context: context.clone(),
-    }))
+    });
+    Ok(NiceProducer {
+        lease: doors.lease(&tenant),
+        sync: Arc::new(doors.sync_agents(tenant, roster)?),
+        sync_interval: config.agents.sync_interval,
+        poll,
+        inbox: local.state.inbox().clone(),
+        processed: local.state.processed().clone(),
+        retention: config.state.retention,
+        queue: doors.queue.clone(),
+        grace: config.flow.grace,
+        working: watch::Sender::new(false),
+        context: context.clone(),
+    })
+}
+
+fn consumer(doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+    Some(ConversationConsumer {
+        tenants: doors.nice.consumer.clone(),
+        queue: doors.queue.clone(),
+        recordings: doors.recordings.clone()?,
+        context: context.clone(),
+    })
 }
 
 async fn webhook_receiver(
     config: &Config,
     doors: &Doors,
+    producer: &NiceProducer,
     stopping: &CancellationToken,
-) -> Result<Option<tokio_util::task::AbortOnDropHandle<()>>, Failure> {
+) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
     let Some(webhook) = &config.events.webhook else { return Ok(None) };
     let listener = bind("[events] webhook_listen", webhook.listen).await?;
     info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
-    let secret: &SecretString = &webhook.token;
-    let inbox = doors.state.inbox().clone();
-    let receiver = Receiver::new(inbox, doors::tenant(config)?, secret, doors.metrics.clone());
+    let (inbox, working) = (producer.inbox.clone(), producer.working.clone());
+    let receiver = Receiver::new(inbox, doors::tenant(config)?, &webhook.token, doors.metrics.clone());
+    // A producer that waits for the lease would keep the event to itself until it takes over.
+    let receiver = receiver.only_while(move || *working.borrow());
     Ok(Some(task::spawn("webhook", serve::serve(listener, receiver.router(), stopping.clone()))))
 }
 
@@ -207,3 +286,6 @@ async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, F
         .await
         .map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,9 @@ use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError};
-use crate::clients::nice::{GroupAgent, NiceClient, NiceError};
-use crate::flow::{Clock, Metrics};
+use crate::clients::nice::{GroupAgent, NiceError, REFUSED_DELAY};
+use crate::clients::tenants::Tenants;
+use crate::flow::{Clock, Metrics, StageError};
 use crate::model::{Agent, AgentId, TenantId};
 use crate::source::roster::Roster;
 
@@ -42,6 +43,9 @@ pub enum SyncError {
     /// The group could not be read whole.
     #[error("the group could not be read: {0}")]
     Nice(#[from] NiceError),
+    /// The tenant's settings cannot be had.
+    #[error("the group could not be read: {0}")]
+    Settings(StageError),
     /// The agents could not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -67,7 +71,7 @@ pub struct SyncReport {
 
 /// Reads the group and writes agents.
 pub struct SyncAgents {
-    nice: NiceClient,
+    tenants: Arc<Tenants>,
     catalog: Arc<dyn Catalog>,
     tenant: TenantId,
     roster: watch::Sender<Roster>,
@@ -81,7 +85,7 @@ pub struct SyncAgents {
 impl SyncAgents {
     /// A sync that tells `roster` of every change. `poll` is the watermark that goes back when agents join.
     pub fn new(
-        nice: NiceClient,
+        tenants: Arc<Tenants>,
         catalog: Arc<dyn Catalog>,
         tenant: TenantId,
         roster: watch::Sender<Roster>,
@@ -89,7 +93,7 @@ impl SyncAgents {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { nice, catalog, tenant, roster, poll, clock, metrics, running: Mutex::new(()) }
+        Self { tenants, catalog, tenant, roster, poll, clock, metrics, running: Mutex::new(()) }
     }
 
     /// Lets the sources go on with the agents of the last run, until the group is read.
@@ -99,6 +103,12 @@ impl SyncAgents {
             self.announce(&agents);
         }
         Ok(())
+    }
+
+    /// Lets the sources wait for [`Self::restore`] or a reading of the group: another process may have kept the agents
+    /// in step meanwhile.
+    pub fn forget(&self) {
+        self.roster.send_replace(Roster::default());
     }
 
     /// Reads the group once.
@@ -130,7 +140,8 @@ impl SyncAgents {
                 Err(error) => {
                     let delay = backoff::backoff::Backoff::next_backoff(&mut intervals).unwrap_or(interval);
                     warn!(%error, delay_secs = delay.as_secs_f64(), "agents stay as they are, will retry");
-                    delay.min(interval)
+                    // A key that was mended is noticed within the minute.
+                    delay.min(interval).min(REFUSED_DELAY)
                 }
             };
             tokio::time::sleep(pause).await;
@@ -140,11 +151,12 @@ impl SyncAgents {
     async fn sync(&self) -> Result<SyncReport, SyncError> {
         let begun = self.clock.now();
         let before = self.catalog.agents(&self.tenant).await?;
-        let mut group = self.nice.group_agents().await?.agents;
+        let nice = self.tenants.get(&self.tenant).await.map_err(SyncError::Settings)?.nice.clone();
+        let mut group = nice.group_agents().await?.agents;
         if group.is_empty() && before.iter().any(|agent| agent.is_active) {
             warn!("the group reads empty; it is read again before it is believed");
             tokio::time::sleep(SECOND_LOOK).await;
-            group = self.nice.group_agents().await?.agents;
+            group = nice.group_agents().await?.agents;
         }
         let (changed, report) = compare(&before, group, begun);
         let _held_back = self.hold_poll_back(&report, begun).await?;

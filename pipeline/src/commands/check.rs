@@ -4,34 +4,50 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::nice::{ApiFamily, NiceClient, NiceError, Quota};
-use stages::flow::Metrics;
-use stages::model::ContactId;
+use stages::clients::tenants::Tenants;
+use stages::flow::{Clock, Metrics, StageError};
+use stages::model::{ContactId, TenantId};
+use state::Opened;
 
 use crate::admin_client::AdminClient;
-use crate::config::Config;
-use crate::doors;
+use crate::config::{CatalogConfig, Config, QueueKind};
+use crate::doors::{self, Wanted};
 use crate::failure::Failure;
+use crate::service::Service;
 use crate::{output, telemetry};
 
 /// Exit code 3 when one of the outside systems does not answer as it must, 1 when it is our own state.
 pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Failure> {
     telemetry::start(&config.log)?;
-    doors::built_in(&config)?;
-    doors::sources(&config)?;
-    let nice = NiceClient::new(doors::nice_settings(&config)?, Arc::new(Unmetered), Metrics::new())
-        .map_err(|error| Failure::usage(format!("[nice]: {error}")))?;
+    doors::validate(&config, Service::Run)?;
+    let tenants = doors::Nice::unmetered(&config, doors::database(&config)?.as_ref(), Arc::new(Unmetered))?;
     if show_settings {
         output::line(config.to_redacted_toml());
     }
     output::line("settings         ok");
     let (mut broken_here, mut broken) = (Vec::new(), Vec::new());
-    match AdminClient::find(&config.state.dir).await? {
-        Some(daemon) => report("daemon", daemon.ready(), &mut broken_here).await,
-        None => local(&config, &mut broken_here).await,
+    let daemon = AdminClient::find(&config.state.dir).await?;
+    let state = match &daemon {
+        Some(daemon) => {
+            report("daemon", daemon.ready(), &mut broken_here).await;
+            None
+        }
+        None if Wanted::Service(Service::Run).local(&config) => local(&config, &mut broken_here).await,
+        None => None,
+    };
+    if state.is_some() || !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
+        report("queue", queue(&config, state.as_ref()), &mut broken).await;
     }
-    report("nice", nice.check(), &mut broken).await;
-    report("media playback", playback(&nice), &mut broken).await;
+    if state.is_some() || !matches!(config.catalog, Some(CatalogConfig::Embedded)) {
+        report("catalog", catalog(&config, state.as_ref()), &mut broken).await;
+    }
+    report("recording store", recordings(&config), &mut broken).await;
+    ask_nice(&tenants, &doors::tenant(&config)?, &mut broken).await;
+    if let Some(opened) = state {
+        report("local state", opened.state.store().close(), &mut broken_here).await;
+    }
     if !broken_here.is_empty() {
         return Err(Failure::failed(format!("not in order: {}", [broken_here, broken].concat().join(", "))));
     }
@@ -41,19 +57,57 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// The embedded stores, which only one process at a time can open.
-async fn local(config: &Config, broken: &mut Vec<String>) {
-    let doors = match doors::open(config).await {
-        Ok(doors) => doors,
-        Err(failure) => return report("local state", async { Err(failure.message()) }, broken).await,
+/// Asks a tenant's NICE for everything that the services need of it, one line each.
+pub(super) async fn ask_nice(tenants: &Tenants, tenant: &TenantId, broken: &mut Vec<String>) {
+    let nice = match tenants.get(tenant).await {
+        Ok(tenant) => tenant.nice.clone(),
+        Err(error) => return report("nice", async { Err::<(), StageError>(error) }, broken).await,
     };
-    report("local state", async { doors.state.store().check() }, broken).await;
-    report("queue", doors.queue.check(), broken).await;
-    report("catalog", doors.catalog.check(), broken).await;
-    report("recording store", doors.recordings.check(), broken).await;
-    if let Err(error) = doors.state.store().close().await {
-        report("local state", async { Err(error) }, broken).await;
+    report("nice", nice.check(), broken).await;
+    report("media playback", playback(&nice), broken).await;
+}
+
+/// The local state, which only one process at a time can open. What is wrong with it stands in its line.
+async fn local(config: &Config, broken: &mut Vec<String>) -> Option<Opened> {
+    match doors::open_state(config, &Metrics::new()).await {
+        Ok(opened) => {
+            if let Err(error) = opened.state.store().check() {
+                report("local state", async { Err::<(), _>(error) }, broken).await;
+            }
+            Some(opened)
+        }
+        Err(failure) => {
+            report("local state", async { Err::<(), _>(failure.message()) }, broken).await;
+            None
+        }
     }
+}
+
+async fn queue(config: &Config, state: Option<&Opened>) -> Result<(), String> {
+    let queue = doors::queue(config, state, &Clock::system(), &Metrics::new()).await;
+    let queue = queue.map_err(|failure| failure.message().to_owned())?;
+    queue.check().await.map_err(|error| error.to_string())
+}
+
+async fn catalog(config: &Config, state: Option<&Opened>) -> Result<(), String> {
+    if let Some(database) = doors::database(config).map_err(|failure| failure.message().to_owned())? {
+        let catalog = doors::server_catalog(&database).await;
+        let catalog = catalog.map_err(|failure| failure.message().to_owned())?;
+        return catalog.check().await.map_err(|error| error.to_string());
+    }
+    match state {
+        Some(opened) => {
+            let catalog = EmbeddedCatalog::open(opened.state.store()).map_err(|error| error.to_string())?;
+            catalog.check().await.map_err(|error| error.to_string())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn recordings(config: &Config) -> Result<(), String> {
+    let store =
+        doors::recordings(config, None, &Metrics::new()).await.map_err(|failure| failure.message().to_owned())?;
+    store.check().await.map_err(|error| error.to_string())
 }
 
 /// Asks for a call that cannot be: "not there" is the answer of a service that works and lets us in.
@@ -66,7 +120,7 @@ async fn playback(nice: &NiceClient) -> Result<(), NiceError> {
 }
 
 /// A check makes a handful of requests, and must not wait for the budget that a running daemon uses.
-struct Unmetered;
+pub(super) struct Unmetered;
 
 #[async_trait]
 impl Quota for Unmetered {

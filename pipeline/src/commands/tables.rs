@@ -65,13 +65,18 @@ pub(super) fn status(status: &Status) -> String {
     let mut lines = Vec::new();
     let daemon = match status.started_at {
         Some(since) => format!("running since {}", time(Some(since))),
-        None => "not running; read from the local state".to_owned(),
+        None => "not running here".to_owned(),
     };
-    lines.push(format!("tenant          {} (nice-knovvu {}, {daemon})", status.tenant, status.version));
+    let tenant = status.tenant.as_ref().map_or("every", |tenant| tenant.as_str());
+    lines.push(format!("tenant          {tenant} (nice-knovvu {}, {daemon})", status.version));
     let backlog = status.backlog;
     lines.push(format!(
-        "backlog         {} live, {} backfill, {} delayed, {} in flight; webhook inbox {}",
-        backlog.live, backlog.backfill, backlog.delayed, backlog.in_flight, status.webhook_inbox
+        "backlog         {} live, {} backfill, {} delayed, {} in flight{}",
+        backlog.live,
+        backlog.backfill,
+        backlog.delayed,
+        backlog.in_flight,
+        status.webhook_inbox.map(|count| format!("; webhook inbox {count}")).unwrap_or_default()
     ));
     lines.push(format!("lag             {:.1} s (oldest call in flight)", status.freshness_lag_seconds));
     let counts = status.conversations;
@@ -90,19 +95,19 @@ pub(super) fn status(status: &Status) -> String {
         lines.push(format!("rate budget     {}: {} requests available now", budget.family, budget.available));
     }
     lines.push(format!("reconciliation  last run {}", time(status.last_reconciliation)));
-    lines.push(format!(
-        "local state     {} processed ids, {:.1} MiB on disk",
-        status.processed_ids,
-        status.state_disk_bytes as f64 / f64::from(1 << 20)
-    ));
+    if let (Some(ids), Some(bytes)) = (status.processed_ids, status.state_disk_bytes) {
+        let mib = bytes as f64 / f64::from(1 << 20);
+        lines.push(format!("local state     {ids} processed ids, {mib:.1} MiB on disk"));
+    }
     if status.started_at.is_none() {
         return lines.join("\n");
     }
-    let mut stages = table(&["stage", "in flight", "ok", "done", "not ready", "retry", "dead letter", "handed back"]);
+    let mut stages =
+        table(&["stage", "in flight", "ok", "done", "not ready", "busy", "retry", "dead letter", "handed back"]);
     for stage in &status.stages {
         let count = |outcome: &str| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
         let mut row = vec![stage.stage.clone(), stage.in_flight.to_string()];
-        row.extend(["ok", "done", "not_ready", "retry", "dead_letter", "handed_back"].map(count));
+        row.extend(["ok", "done", "not_ready", "busy", "retry", "dead_letter", "handed_back"].map(count));
         stages.add_row(row);
     }
     numbers(&mut stages, 1);

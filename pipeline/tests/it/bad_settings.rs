@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::harness::{Ended, executable};
 
 /// Settings that would do, as lines of sections; a case replaces or adds lines.
-const LEAST: &[(&str, &str)] = &[
+const LEAST: &[Line] = &[
     ("tenant.id", "\"acme\""),
     ("nice.auth_flow", "\"access_key\""),
     ("nice.access_key_id", "\"key\""),
@@ -16,20 +16,32 @@ const LEAST: &[(&str, &str)] = &[
     ("state.dir", "\"data\""),
 ];
 
+/// Parts of settings for servers.
+const POSTGRES: Line = ("catalog.kind", "\"postgres\"");
+const SEALED: Line = ("catalog.seal_key", "\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\"");
+const S3: Line = ("recordings.kind", "\"s3\"");
+const S3_AT: Line = ("recordings.endpoint", "\"https://s3.example\"");
+const S3_BUCKET: Line = ("recordings.bucket", "\"calls\"");
+const S3_ID: Line = ("recordings.access_key_id", "\"k\"");
+const S3_SECRET: Line = ("recordings.secret_access_key", "\"canary-s3-secret\"");
+
+/// A key with its section, and a value as TOML.
+type Line = (&'static str, &'static str);
+
 /// One way to be wrong.
 struct Case {
     name: &'static str,
     /// Lines that are added, or stand instead; an empty one takes the line away.
-    lines: &'static [(&'static str, &'static str)],
-    environment: &'static [(&'static str, &'static str)],
+    lines: &'static [Line],
+    environment: &'static [Line],
     /// What one line of stderr must hold.
     says: &'static [&'static str],
 }
 
 const fn case(
     name: &'static str,
-    lines: &'static [(&'static str, &'static str)],
-    environment: &'static [(&'static str, &'static str)],
+    lines: &'static [Line],
+    environment: &'static [Line],
     says: &'static [&'static str],
 ) -> Case {
     Case { name, lines, environment, says }
@@ -164,41 +176,98 @@ const CASES: &[Case] = &[
     case("listen without a port", &[("admin.listen", "\"127.0.0.1\"")], &[], &["listen", "port"]),
     case("no such time zone", &[("reconciliation.timezone", "\"Mars/Base\"")], &[], &["timezone", "Mars/Base"]),
     case("no such time of day", &[("reconciliation.at", "\"25:00\"")], &[], &["at", "25:00"]),
+    case("RabbitMQ without its address", &[("queue.kind", "\"rabbitmq\"")], &[], &["[queue] url", "missing"]),
     case(
-        "queue of a build with RabbitMQ",
+        "RabbitMQ at an address of another kind",
+        &[("queue.kind", "\"rabbitmq\""), ("queue.url", "\"http://u:canary-password@h\"")],
+        &[],
+        &["[queue] url", "amqp://", "amqps://"],
+    ),
+    case(
+        "RabbitMQ in clear beyond this machine",
         &[("queue.kind", "\"rabbitmq\""), ("queue.url", "\"amqp://u:canary-password@h\"")],
         &[],
-        &["[queue] kind", "rabbitmq", "embedded"],
+        &["[queue] url", "in clear", "amqps://"],
     ),
-    case("RabbitMQ without its address", &[("queue.kind", "\"rabbitmq\"")], &[], &["[queue] url", "missing"]),
+    case(
+        "RabbitMQ with certificates that are not there",
+        &[
+            ("queue.kind", "\"rabbitmq\""),
+            ("queue.url", "\"amqps://u:canary-password@h\""),
+            ("queue.ca_file", "\"nowhere.pem\""),
+        ],
+        &[],
+        &["[queue] ca_file", "nowhere.pem", "correct the path"],
+    ),
     case(
         "queue of a build with Fluvio",
         &[("queue.kind", "\"fluvio\""), ("queue.url", "\"h:9003\"")],
         &[],
         &["[queue] kind", "fluvio", "embedded"],
     ),
+    case("PostgreSQL without its address", &[SEALED, POSTGRES], &[], &["[catalog] url", "missing"]),
     case(
-        "catalog of a build with PostgreSQL",
-        &[
-            ("catalog.kind", "\"postgres\""),
-            ("catalog.url", "\"postgres://u:canary-password@h/d\""),
-            ("catalog.seal_key", "\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\""),
-        ],
+        "PostgreSQL without the seal key",
+        &[POSTGRES, ("catalog.url", "\"postgres://u:canary-password@h/d\"")],
         &[],
-        &["[catalog] kind", "postgres", "embedded"],
+        &["[catalog] seal_key", "missing", "NICE_KNOVVU_CATALOG__SEAL_KEY_FILE"],
     ),
     case(
-        "store of a build with S3",
-        &[
-            ("recordings.kind", "\"s3\""),
-            ("recordings.endpoint", "\"https://s3.example\""),
-            ("recordings.bucket", "\"calls\""),
-            ("recordings.access_key_id", "\"k\""),
-            ("recordings.secret_access_key", "\"canary-s3-secret\""),
-        ],
+        "PostgreSQL at an address of another kind",
+        &[SEALED, POSTGRES, ("catalog.url", "\"mysql://u:canary-password@h/d\"")],
         &[],
-        &["[recordings] kind", "s3", "filesystem"],
+        &["[catalog] url", "postgres://"],
     ),
+    case(
+        "PostgreSQL at an address without a host",
+        &[SEALED, POSTGRES, ("catalog.url", "\"postgres:///d\"")],
+        &[],
+        &["[catalog] url", "no host", "postgres://user:password@host/database"],
+    ),
+    case("no connection to the database", &[("catalog.connections", "1")], &[], &["connections", "2 to 64"]),
+    case(
+        "S3 without its bucket",
+        &[S3, S3_AT, S3_ID, S3_SECRET],
+        &[],
+        &["[recordings] bucket", "missing", "[recordings] kind = \"s3\""],
+    ),
+    case(
+        "S3 without its key",
+        &[S3, S3_AT, S3_BUCKET, S3_SECRET],
+        &[],
+        &["[recordings] access_key_id", "missing", "NICE_KNOVVU_RECORDINGS__ACCESS_KEY_ID"],
+    ),
+    case(
+        "S3 at plain http",
+        &[S3, ("recordings.endpoint", "\"http://s3.example\""), S3_BUCKET, S3_ID, S3_SECRET],
+        &[],
+        &["[recordings] endpoint", "plain http"],
+    ),
+    case(
+        "S3 with half of a temporary key in a file",
+        &[S3, S3_AT, S3_BUCKET, S3_ID, S3_SECRET, ("recordings.session_token_file", "\"secret\"")],
+        &[],
+        &["[recordings] session_token", "both in files"],
+    ),
+    case(
+        "S3 with keys in a file that is not there",
+        &[S3, S3_AT, S3_BUCKET, ("recordings.credentials_file", "\"nowhere.ini\"")],
+        &[],
+        &["[recordings] credentials_file", "nowhere.ini", "correct the path"],
+    ),
+    case(
+        "S3 with an endless file of keys",
+        &[S3, S3_AT, S3_BUCKET, ("recordings.credentials_file", "\"/dev/zero\"")],
+        &[],
+        &["[recordings] credentials_file", "/dev/zero", "larger"],
+    ),
+    case(
+        "S3 with certificates that are not there",
+        &[S3, S3_AT, S3_BUCKET, S3_ID, S3_SECRET, ("recordings.ca_file", "\"nowhere.pem\"")],
+        &[],
+        &["[recordings] ca_file", "nowhere.pem", "correct the path"],
+    ),
+    case("no such encryption", &[("recordings.encryption", "\"aes\"")], &[], &["encryption", "sse-s3", "sse-kms"]),
     case("seal key that is no hex", &[("catalog.seal_key", "\"canary-seal-key\"")], &[], &["seal_key", "64 hex"]),
     case("agent sessions", &[("events.agent_sessions", "true")], &[], &["agent_sessions", "false", "poll"]),
     case("bad log filter", &[("log.filter", "\"info,stages=loud\"")], &[], &["[log] filter", "info,stages=debug"]),
@@ -395,11 +464,27 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_service_alone_is_refused_on_the_embedded_queue() {
+fn a_service_alone_is_refused_on_a_queue_or_catalog_that_one_process_can_open() {
     let place = Place::new();
+    let rabbitmq = [("queue.kind", "\"rabbitmq\""), ("queue.url", "\"amqps://u:canary-password@h\"")];
     for command in ["producer", "consumer"] {
-        is_refused(&place.run(&place.text(&[]), &[command], &[]), &["[queue] kind", "nice-knovvu run"], command);
+        let embedded = place.run(&place.text(&[]), &[command], &[]);
+        is_refused(&embedded, &["[queue] kind", "nice-knovvu run", "rabbitmq"], command);
+        let halfway = place.run(&place.text(&rabbitmq), &[command], &[]);
+        is_refused(&halfway, &["[catalog] kind", "nice-knovvu run", "postgres"], command);
         place.untouched(command);
+    }
+}
+
+#[test]
+fn the_commands_of_the_database_are_refused_on_the_embedded_catalog() {
+    let place = Place::new();
+    for arguments in
+        [&["migrate"][..], &["settings", "show"], &["settings", "set"], &["settings", "check", "--tenant", "acme"]]
+    {
+        let ended = place.run(&place.text(&[]), arguments, &[]);
+        is_refused(&ended, &["[catalog] kind", "postgres", "[nice]"], &format!("{arguments:?}"));
+        place.untouched("a command of the database");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starts the daemon and the simulated NICE, and asks them questions.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -33,32 +34,38 @@ pub(crate) fn hurried(seed: u64, calls: usize) -> SimConfig {
     config
 }
 
+/// Settings for such a world, named as in the environment.
+pub(crate) fn hurried_settings() -> Vec<(String, String)> {
+    let settings = [
+        ("TENANT__ID", "acme"),
+        ("AGENTS__SYNC_INTERVAL", "1s"),
+        ("EVENTS__POLL_INTERVAL", "200ms"),
+        ("EVENTS__POLL_OVERLAP", "2m"),
+        ("RETRY__NOT_READY_DELAYS", "200ms,500ms,1s"),
+        ("RETRY__RECORDING_DEADLINE", "20s"),
+        ("RETRY__ERROR_DELAY_MIN", "50ms"),
+        ("RETRY__ERROR_DELAY_MAX", "1s"),
+        ("LIMITS__MEDIA_PLAYBACK", "1000000/5m"),
+        ("LIMITS__ACD", "10000/s"),
+        ("FLOW__GRACE", "5s"),
+        ("ADMIN__LISTEN", "127.0.0.1:0"),
+        ("LOG__FILTER", "info,stages=debug,nice_knovvu=debug"),
+    ];
+    settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value.to_owned())).into()
+}
+
 impl Bed {
     pub(crate) async fn new(config: SimConfig) -> Self {
         let sim = Sim::start(config).await.expect("the simulated NICE starts");
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let settings = [
-            ("TENANT__ID", "acme".to_owned()),
-            ("AGENTS__SYNC_INTERVAL", "1s".to_owned()),
-            ("EVENTS__POLL_INTERVAL", "200ms".to_owned()),
-            ("EVENTS__POLL_OVERLAP", "2m".to_owned()),
-            ("RETRY__NOT_READY_DELAYS", "200ms,500ms,1s".to_owned()),
-            ("RETRY__RECORDING_DEADLINE", "20s".to_owned()),
-            ("RETRY__ERROR_DELAY_MIN", "50ms".to_owned()),
-            ("RETRY__ERROR_DELAY_MAX", "1s".to_owned()),
-            ("LIMITS__MEDIA_PLAYBACK", "1000000/5m".to_owned()),
-            ("LIMITS__ACD", "10000/s".to_owned()),
-            ("FLOW__GRACE", "5s".to_owned()),
-            ("STATE__DIR", dir.path().join("data").display().to_string()),
-            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
-            ("LOG__FILTER", "info,stages=debug,nice_knovvu=debug".to_owned()),
-        ];
-        let settings = settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
-        let mut settings: Vec<_> = settings.into_iter().chain(sim.environment()).collect();
+        let mut settings = hurried_settings();
+        settings.extend(sim.environment());
         // By its name, as an operator would say it.
         settings.retain(|(key, _)| key != "NICE_KNOVVU_NICE__GROUP");
         settings.push(("NICE_KNOVVU_NICE__GROUP".to_owned(), "Knovvu".to_owned()));
-        Self { sim, dir, settings }
+        let mut bed = Self { sim, dir, settings };
+        bed.set("STATE__DIR", bed.data().display().to_string());
+        bed
     }
 
     /// Changes a setting, named as in the environment without its prefix.
@@ -168,15 +175,8 @@ impl Bed {
     }
 
     /// Starts a command that becomes the daemon.
-    pub(crate) fn start_command(&self, mut command: Command) -> Daemon {
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("the daemon starts");
-        Daemon { child, data: self.data(), log: self.log() }
+    pub(crate) fn start_command(&self, command: Command) -> Daemon {
+        Daemon::spawn(command, self.data(), self.log())
     }
 
     /// Waits until every call of the group that has ended is final, as the daemon sees it.
@@ -220,10 +220,17 @@ pub(crate) struct Ended {
 
 impl Ended {
     /// Runs a command to its end; one that does not end is killed, and the test fails.
-    pub(crate) fn of(mut command: Command) -> Self {
+    pub(crate) fn of(command: Command) -> Self {
+        Self::fed(command, "")
+    }
+
+    /// The same with a text on its stdin.
+    pub(crate) fn fed(mut command: Command, text: &str) -> Self {
         let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("the executable runs");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the executable runs");
+        // It may have ended without reading.
+        drop(child.stdin.take().unwrap().write_all(text.as_bytes()));
         let pid = rustix::process::Pid::from_child(&child);
         let (sender, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || sender.send(child.wait_with_output()));
@@ -266,9 +273,48 @@ pub(crate) struct Daemon {
     pub(crate) child: Child,
     data: PathBuf,
     log: PathBuf,
+    /// Where its part of the log begins.
+    from: u64,
 }
 
 impl Daemon {
+    /// Starts a command that becomes a daemon; what it logs is appended.
+    pub(crate) fn spawn(mut command: Command, data: PathBuf, log: PathBuf) -> Self {
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let from = file.metadata().unwrap().len();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let child = command.spawn().expect("the daemon starts");
+        Self { child, data, log, from }
+    }
+
+    /// What it has logged since it was started.
+    pub(crate) fn logged(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.from as usize..).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has logged a text.
+    pub(crate) async fn says(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "never said: {text}\n{}", tail(&self.log));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Its admin address with the token of the API; one that keeps no state tells the address in its log only.
+    fn admin(&self) -> Option<(String, String)> {
+        if let Ok(file) = std::fs::read(self.data.join("admin.json")) {
+            let file: Value = serde_json::from_slice(&file).ok()?;
+            return Some((file["address"].as_str()?.to_owned(), file["token"].as_str()?.to_owned()));
+        }
+        let log = self.logged();
+        let (_, after) = log.lines().find(|line| line.contains("running"))?.split_once("admin")?;
+        let after = after.trim_start_matches(['=', '"', ':', ' ']);
+        let end = after.find(|char: char| !char.is_ascii_digit() && !['.', ':'].contains(&char));
+        Some((after[..end.unwrap_or(after.len())].to_owned(), String::new()))
+    }
+
     /// Waits until `/readyz` answers 200.
     pub(crate) async fn ready(&mut self) {
         let begun = Instant::now();
@@ -281,12 +327,17 @@ impl Daemon {
         }
     }
 
+    /// Where the admin address is, once the daemon is ready.
+    pub(crate) fn admin_address(&self) -> String {
+        let file: Value = serde_json::from_slice(&std::fs::read(self.data.join("admin.json")).unwrap()).unwrap();
+        file["address"].as_str().unwrap().to_owned()
+    }
+
     /// A path of the admin address; none while it does not answer.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let file: Value = serde_json::from_slice(&std::fs::read(self.data.join("admin.json")).ok()?).ok()?;
-        let url = format!("http://{}{path}", file["address"].as_str()?);
+        let (address, token) = self.admin()?;
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
-        let answer = client.get(url).bearer_auth(file["token"].as_str()?).send().await.ok()?;
+        let answer = client.get(format!("http://{address}{path}")).bearer_auth(token).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 

@@ -53,7 +53,7 @@ fn disguises(text: &str) -> BTreeSet<String> {
 }
 
 /// Every line of a text that holds a canary.
-fn leaks(what: &str, text: &str, canaries: &[(&'static str, String)]) -> Vec<String> {
+pub(crate) fn leaks(what: &str, text: &str, canaries: &[(&'static str, String)]) -> Vec<String> {
     let mut found = Vec::new();
     for (name, canary) in canaries {
         for disguise in disguises(canary) {

@@ -28,9 +28,10 @@ use tracing::{debug, error, warn};
 use super::roster::Roster;
 use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
-use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceClient, NiceError};
+use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, REFUSED_DELAY};
+use crate::clients::tenants::Tenants;
 use crate::flow::retry::MAX_RETRY_AFTER;
-use crate::flow::{FlowContext, crash, task};
+use crate::flow::{FlowContext, StageError, crash, task};
 use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
 
 /// Rows asked for at a time.
@@ -55,9 +56,10 @@ const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
 const BOUND: usize = 256;
 
 /// The settings and clients of the poll.
+#[derive(Clone)]
 pub struct Poll {
-    /// The door to NICE.
-    pub nice: NiceClient,
+    /// The way to the tenant's NICE.
+    pub tenants: Arc<Tenants>,
     /// Whose calls these are.
     pub tenant: TenantId,
     /// Up to where everything is found.
@@ -87,6 +89,8 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
 /// Why a listing ended early. It begins again at the watermark.
 enum PassError {
     Nice(NiceError),
+    /// The tenant's settings cannot be had.
+    Settings(StageError),
     /// A claim or a dead letter could not be written; the reason is logged where it happened.
     HandedBack,
 }
@@ -132,13 +136,22 @@ impl Poll {
                                 NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
                                     retry_after.unwrap_or_default()
                                 }
-                                NiceError::Refused { .. } => self.context.retry.error_delay_max.min(MAX_RETRY_AFTER),
+                                NiceError::Refused { .. } => REFUSED_DELAY,
                                 NiceError::NotReady { .. } | NiceError::Permanent { .. } | NiceError::LinkExpired => {
                                     Duration::ZERO
                                 }
                             };
                             let delay = delay.max(asked);
                             warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
+                            delay
+                        }
+                        PassError::Settings(error) => {
+                            let asked = match &error {
+                                StageError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
+                                _ => self.context.retry.error_delay_max.min(MAX_RETRY_AFTER),
+                            };
+                            let delay = delay.max(asked);
+                            warn!(%error, delay_secs = delay.as_secs_f64(), "no listing, will retry");
                             delay
                         }
                         PassError::HandedBack => delay,
@@ -222,6 +235,7 @@ impl Poll {
             last_poll_time: None,
         };
         let mut tally = Tally::new();
+        let nice = self.tenants.get(&self.tenant).await.map_err(PassError::Settings)?.nice.clone();
         let mut next: Option<NextLink> = None;
         let mut skip = 0;
         while skip < LONGEST_LISTING {
@@ -230,7 +244,7 @@ impl Poll {
             }
             let filter = CompletedFilter::UpdatedSince(since);
             let query = CompletedQuery { filter, top: PAGE, skip, next: next.take() };
-            let page = self.nice.completed(&query).await?;
+            let page = nice.completed(&query).await?;
             crash::point("event_read");
             pass.pages += 1;
             if pass.pages == 1 {

@@ -60,12 +60,19 @@ pub struct Receiver {
     /// Compared as digests: equal in length whatever was sent.
     secret: [u8; 32],
     metrics: Metrics,
+    /// Whether events are taken now.
+    open: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Receiver {
     /// A receiver for one tenant.
     pub fn new(inbox: Inbox, tenant: TenantId, secret: &SecretString, metrics: Metrics) -> Self {
-        Self { inbox, tenant, secret: Sha256::digest(secret.expose_secret()).into(), metrics }
+        Self { inbox, tenant, secret: Sha256::digest(secret.expose_secret()).into(), metrics, open: Arc::new(|| true) }
+    }
+
+    /// Takes events only while `open` says so; 503 otherwise, so that the sender turns to another receiver.
+    pub fn only_while(self, open: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { open: Arc::new(open), ..self }
     }
 
     /// The routes, to be served by [`crate::flow::serve`].
@@ -83,6 +90,9 @@ impl Receiver {
     async fn take(&self, request: Request<Body>) -> Result<(), Refusal> {
         if !self.knows(&request) {
             return Err(Refusal::Unauthorized);
+        }
+        if !(self.open)() {
+            return Err(Refusal::Unavailable);
         }
         let declared = request.headers().get(axum::http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
 use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceSettings, Quota};
+use crate::clients::tenants::{FixedSettings, RecordingScope};
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
 use crate::model::{Agent, AgentId};
@@ -76,12 +77,17 @@ impl Rig {
             auth_url: Some(base),
             media_hosts: Vec::new(),
         };
+        let tenant: TenantId = "acme".parse().unwrap();
         let state = TestState::new();
         let (roster, reader) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         let poll = Poll {
-            nice: NiceClient::new(settings, Arc::new(Free), metrics.clone()).unwrap(),
-            tenant: "acme".parse().unwrap(),
+            tenants: Arc::new(Tenants::new(
+                Arc::new(FixedSettings { tenant: tenant.clone(), nice: settings, scope: RecordingScope::Leg }),
+                Arc::new(|_| Arc::new(Free)),
+                metrics.clone(),
+            )),
+            tenant,
             watermark: state.state.watermark("poll").unwrap(),
             roster: reader,
             interval: Duration::from_secs(1),

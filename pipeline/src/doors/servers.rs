@@ -1,0 +1,273 @@
+//! The servers of production: RabbitMQ, PostgreSQL and S3.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stages::clients::catalog::Catalog;
+use stages::clients::nice::{ApiFamily, NiceError, Quota};
+use stages::clients::postgres::nice_settings::SettingsTable;
+use stages::clients::postgres::rate_budget::SharedQuota;
+use stages::clients::postgres::seal::Seal;
+use stages::clients::postgres::{DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
+use stages::clients::queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
+use stages::clients::quota::{Patience, Rate};
+use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
+use stages::clients::tenants::{SettingsError, SettingsSource};
+use stages::flow::Metrics;
+use stages::model::TenantId;
+
+use super::nice::{Budgets, rate};
+use crate::config::{
+    self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,
+};
+use crate::failure::Failure;
+use crate::lease::Lease;
+
+pub(crate) use stages::clients::postgres::Database;
+
+/// What the servers' operators see of us.
+const SERVICE: &str = "nice-knovvu";
+
+/// Chooses the one cryptography that every TLS connection uses.
+pub(crate) fn install_crypto() {
+    // Fails only where one is chosen already, and that is the same.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+/// The way to the Knovvu database, where it is on a server; connects to nothing yet.
+pub(crate) fn database(config: &Config) -> Result<Option<Database>, Failure> {
+    match &config.catalog {
+        Some(CatalogConfig::Postgres { url, connections, .. }) => {
+            let options = DatabaseOptions { url: url.clone(), connections: *connections, service: SERVICE };
+            Ok(Some(Database::new(options)?))
+        }
+        Some(CatalogConfig::Embedded) => Ok(None),
+        None => Err(Failure::usage("[catalog] url: missing, but needed for [catalog] kind = \"postgres\"")),
+    }
+}
+
+/// The catalog in that database, whose tables must be the ones we know.
+pub(crate) async fn catalog(database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
+    schema::check(database).await?;
+    Ok(Arc::new(PostgresCatalog::new(database.clone())))
+}
+
+/// The queue on a broker.
+pub(super) async fn queue(config: &Config, queue: &QueueConfig, metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
+    match rabbit(config, queue)? {
+        Some(options) => Ok(Arc::new(RabbitQueue::connect(options, metrics).await?)),
+        None => Err(Failure::usage("[queue] kind: not part of this executable")),
+    }
+}
+
+/// The settings of RabbitMQ, where it is the queue.
+fn rabbit(config: &Config, queue: &QueueConfig) -> Result<Option<RabbitOptions>, Failure> {
+    let QueueKind::Rabbitmq { url } = &queue.kind else { return Ok(None) };
+    Ok(Some(RabbitOptions {
+        url: url.clone(),
+        prefix: queue.prefix.clone(),
+        delays: config.retry.not_ready_delays.clone(),
+        ca: queue.ca_file.as_deref().map(|path| readable("[queue] ca_file", path)).transpose()?,
+        service: SERVICE.to_owned(),
+    }))
+}
+
+/// The recording store in a bucket; connects to nothing yet. `marks` is where this machine's processes tell each other
+/// of their uploads.
+pub(super) async fn recordings(
+    config: &Config,
+    marks: Option<PathBuf>,
+    metrics: &Metrics,
+) -> Result<Arc<dyn RecordingStore>, Failure> {
+    let Some(RecordingsConfig::S3 { endpoint, bucket, region, credentials, encryption, kms_key_id, memory, ca_file }) =
+        &config.recordings
+    else {
+        return Err(Failure::usage("[recordings] kind: not part of this executable"));
+    };
+    let credentials = match credentials {
+        S3Credentials::Key { access_key_id, secret_access_key, session_token } => {
+            key(access_key_id, secret_access_key, session_token.as_ref())?
+        }
+        S3Credentials::File { path, profile } => Credentials::Profile { file: path.clone(), profile: profile.clone() },
+    };
+    let encryption = match encryption {
+        config::Encryption::None => Encryption::Bucket,
+        config::Encryption::SseS3 => Encryption::SseS3,
+        config::Encryption::SseKms => Encryption::SseKms { key_id: kms_key_id.clone() },
+    };
+    let options = S3Options::new(endpoint.clone(), bucket.clone(), region.clone(), credentials);
+    let options = S3Options { encryption, ca_file: ca_file.clone(), memory: *memory, marks, ..options };
+    Ok(Arc::new(S3Store::open(options, metrics.clone()).await.map_err(Failure::usage)?))
+}
+
+/// A key that is read again from its files when they change, if it stands in files.
+fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<Credentials, Failure> {
+    let access_key_id = id.to_owned();
+    match (secret, token) {
+        (SecretSource::Here(secret), None) => {
+            Ok(Credentials::Static { access_key_id, secret_access_key: secret.clone(), session_token: None })
+        }
+        (SecretSource::Here(secret), Some(SecretSource::Here(token))) => Ok(Credentials::Static {
+            access_key_id,
+            secret_access_key: secret.clone(),
+            session_token: Some(token.clone()),
+        }),
+        (SecretSource::File(secret), None) => Ok(Credentials::SecretFile {
+            access_key_id,
+            secret_access_key_file: secret.clone(),
+            session_token_file: None,
+        }),
+        (SecretSource::File(secret), Some(SecretSource::File(token))) => Ok(Credentials::SecretFile {
+            access_key_id,
+            secret_access_key_file: secret.clone(),
+            session_token_file: Some(token.clone()),
+        }),
+        _ => Err(Failure::usage(
+            "[recordings] session_token: give it as secret_access_key is given: both in files, or neither",
+        )),
+    }
+}
+
+/// Longer than any file of certificates or keys.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The text of a file that the settings name.
+fn readable(key: &str, path: &Path) -> Result<String, Failure> {
+    let refuse = |why: &dyn std::fmt::Display| {
+        let remedy = "correct the path, or let this user read the file";
+        Failure::usage(format!("{key}: {}: {why}; {remedy}", path.display()))
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| refuse(&error))?;
+    match file.take(LARGEST_FILE + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 > LARGEST_FILE => Err(refuse(&"larger than 1 MiB")),
+        Ok(_) => Ok(text),
+        Err(error) => Err(refuse(&error)),
+    }
+}
+
+/// The NICE settings of all tenants; without the seal key they can be shown only.
+pub(crate) fn settings_table(config: &Config, database: &Database) -> SettingsTable {
+    let seal = match &config.catalog {
+        Some(CatalogConfig::Postgres { seal_key: Some(key), .. }) => Some(Seal::new(key.expose())),
+        _ => None,
+    };
+    SettingsTable::new(database.clone(), seal)
+}
+
+/// The same as where the registry of tenants reads them.
+pub(super) fn settings_source(config: &Config, database: &Database) -> Arc<dyn SettingsSource> {
+    Arc::new(settings_table(config, database))
+}
+
+/// The rate budgets that all processes share.
+struct SharedBudgets {
+    database: Database,
+    acd: Rate,
+    media_playback: Rate,
+    metrics: Metrics,
+}
+
+/// The rate budgets in the database.
+pub(super) fn budgets(config: &Config, database: &Database, metrics: &Metrics) -> Arc<dyn Budgets> {
+    Arc::new(SharedBudgets {
+        database: database.clone(),
+        acd: rate(config.limits.acd),
+        media_playback: rate(config.limits.media_playback),
+        metrics: metrics.clone(),
+    })
+}
+
+impl SharedBudgets {
+    fn of(&self, tenant: &TenantId, patience: Patience) -> SharedQuota {
+        let (database, metrics) = (self.database.clone(), self.metrics.clone());
+        SharedQuota::new(database, tenant.clone(), self.acd, self.media_playback, patience, metrics)
+    }
+}
+
+#[async_trait]
+impl Budgets for SharedBudgets {
+    fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
+        Arc::new(self.of(tenant, patience))
+    }
+
+    fn limit(&self, family: ApiFamily) -> usize {
+        match family {
+            ApiFamily::Acd => self.acd.limit as usize,
+            ApiFamily::MediaPlayback => self.media_playback.limit as usize,
+        }
+    }
+
+    async fn available(&self, tenant: &TenantId, family: ApiFamily) -> Result<usize, NiceError> {
+        let left = self.of(tenant, Patience::WORKER).available(family).await;
+        left.map_err(|error| NiceError::Quota { what: error.to_string(), retry_after: None })
+    }
+}
+
+/// The right to be the tenant's producer.
+pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
+    match database {
+        Some(database) => Lease::Contended(ProducerLease::new(database.clone(), tenant.clone())),
+        None => Lease::Sole,
+    }
+}
+
+/// Every kind is there. What only the clients can tell of their settings is asked before anything is touched.
+pub(super) fn built(config: &Config) -> Result<(), Failure> {
+    if config.catalog.is_some() {
+        database(config)?;
+    }
+    if let Some(queue) = &config.queue
+        && let Some(options) = rabbit(config, queue)?
+    {
+        options.validate()?;
+    }
+    if let Some(RecordingsConfig::S3 { credentials, ca_file, .. }) = &config.recordings {
+        match credentials {
+            S3Credentials::Key { access_key_id, secret_access_key, session_token } => {
+                key(access_key_id, secret_access_key, session_token.as_ref())?;
+            }
+            S3Credentials::File { path, .. } => {
+                readable("[recordings] credentials_file", path)?;
+            }
+        }
+        if let Some(path) = ca_file {
+            readable("[recordings] ca_file", path)?;
+        }
+    }
+    Ok(())
+}
+
+impl From<RabbitError> for Failure {
+    fn from(error: RabbitError) -> Self {
+        match &error {
+            RabbitError::Url(_) | RabbitError::Prefix => Self::usage(error),
+            RabbitError::Unreachable { .. } | RabbitError::Login { .. } | RabbitError::VirtualHost { .. } => {
+                Self::unreachable(error)
+            }
+            RabbitError::Forbidden { .. } | RabbitError::Differs { .. } | RabbitError::Failed(_) => Self::failed(error),
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        match &error {
+            SettingsError::Unreachable(_) => Self::unreachable(error),
+            SettingsError::Unusable(_) => Self::failed(error),
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        match &error {
+            DatabaseError::Settings(_) => Self::usage(error),
+            DatabaseError::Unreachable { .. } | DatabaseError::Refused { .. } => Self::unreachable(error),
+            DatabaseError::Failed { .. } | DatabaseError::Schema(_) => Self::failed(error),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Settings as the stages take them.
+
+use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
+use stages::clients::tenants::RecordingScope;
+use stages::flow::RetryPolicy;
+
+use crate::config::{self, Config, NiceConfig};
+use crate::failure::Failure;
+
+/// The settings `[nice]` as the client takes them.
+pub(crate) fn nice_settings(nice: NiceConfig) -> Result<NiceSettings, Failure> {
+    let auth = match nice.auth_flow {
+        config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {
+            client_id,
+            client_secret,
+            access_key_id: nice.access_key_id,
+            access_key_secret: nice.access_key_secret,
+        },
+        config::AuthFlow::AccessKey => {
+            Auth::AccessKey { access_key_id: nice.access_key_id, access_key_secret: nice.access_key_secret }
+        }
+    };
+    let kind = match nice.group_kind {
+        config::GroupKind::AcdGroup => GroupKind::AcdGroup,
+        config::GroupKind::Team => GroupKind::Team,
+    };
+    let media_hosts = nice.media_hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
+    Ok(NiceSettings {
+        issuer: nice.issuer,
+        auth,
+        api_version: nice.api_version,
+        group: GroupSelector { kind, id_or_name: nice.group },
+        acd_url: nice.acd_url,
+        facade_url: nice.facade_url,
+        auth_url: nice.auth_url,
+        media_hosts: media_hosts.map_err(|error| Failure::usage(format!("[nice] media_hosts: {error}")))?,
+    })
+}
+
+/// What of a transferred call is imported.
+pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
+    match scope {
+        config::RecordingScope::Master => RecordingScope::Master,
+        config::RecordingScope::Leg => RecordingScope::Leg,
+    }
+}
+
+/// The settings `[retry]` as the flow takes them.
+pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
+    RetryPolicy {
+        not_ready_delays: config.retry.not_ready_delays.clone(),
+        recording_deadline: config.retry.recording_deadline,
+        error_delay_min: config.retry.error_delay_min,
+        error_delay_max: config.retry.error_delay_max,
+    }
+}

@@ -1,0 +1,147 @@
+use std::path::Path;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use stages::clients::queue::{Backlog, Lane, Queue, QueueDelivery, QueueError};
+
+use super::*;
+use crate::config::Need;
+
+/// Everything embedded below `dir`, and a NICE that is not there.
+fn config(dir: &Path) -> Config {
+    let pairs = [
+        ("TENANT__ID", "acme".to_owned()),
+        ("STATE__DIR", dir.join("state").display().to_string()),
+        ("RECORDINGS__DIR", dir.join("recordings").display().to_string()),
+        ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+        ("FLOW__GRACE", "1s".to_owned()),
+        ("NICE__ISSUER", "http://127.0.0.1:1".to_owned()),
+        ("NICE__AUTH_FLOW", "access_key".to_owned()),
+        ("NICE__ACCESS_KEY_ID", "id".to_owned()),
+        ("NICE__ACCESS_KEY_SECRET", "secret".to_owned()),
+        ("NICE__GROUP", "Knovvu".to_owned()),
+    ];
+    let env = pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
+    Config::load(None, env, Need::Service).unwrap()
+}
+
+async fn open(config: &Config) -> Doors {
+    doors::open(config, Wanted::Service(Service::Run)).await.unwrap()
+}
+
+fn context(config: &Config, doors: &Doors) -> FlowContext {
+    FlowContext {
+        clock: doors.clock.clone(),
+        metrics: doors.metrics.clone(),
+        catalog: doors.catalog.clone(),
+        retry: doors::retry_policy(config),
+        freshness: doors.freshness.clone(),
+        concurrency: 4,
+        stopping: CancellationToken::new(),
+    }
+}
+
+/// A queue whose deliveries end with an error.
+struct Broken;
+
+#[async_trait]
+impl Queue for Broken {
+    async fn publish(&self, _lane: Lane, _body: Bytes) -> Result<(), QueueError> {
+        Err(QueueError("broken".to_owned()))
+    }
+
+    async fn publish_delayed(&self, _lane: Lane, _body: Bytes, _delay: Duration) -> Result<(), QueueError> {
+        Err(QueueError("broken".to_owned()))
+    }
+
+    fn deliveries(&self, _prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
+        stream::once(async { Err(QueueError("broken".to_owned())) }).chain(stream::pending()).boxed()
+    }
+
+    async fn backlog(&self) -> Result<Backlog, QueueError> {
+        Ok(Backlog::default())
+    }
+
+    async fn check(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_fails_is_named_and_the_disk_is_not_blamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let doors = Doors { queue: Arc::new(Broken), ..open(&config).await };
+    let failure = serve_until(&config, Service::Run, doors, CancellationToken::new()).await.unwrap_err();
+    assert!(failure.message().starts_with("the queue failed"), "{}", failure.message());
+}
+
+#[tokio::test]
+async fn the_first_listing_reaches_back_over_the_hot_window_though_an_earlier_start_made_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    for _ in 0..2 {
+        let doors = open(&config).await;
+        let poll = producer(&config, &doors, &context(&config, &doors)).unwrap().poll.unwrap();
+        assert_eq!((poll.watermark.get(), poll.first_window), (None, doors::hot_window(&config)));
+        // As it is after the ids of the catalog were read back: the state is empty no longer.
+        let digest = stages::model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
+        doors.local().unwrap().state.processed().seed([digest]).unwrap();
+        doors.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flow_that_breaks_ends_the_producer() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let doors = open(&config).await;
+    // No stage can work on nothing at a time: it panics.
+    let context = FlowContext { concurrency: 0, ..context(&config, &doors) };
+    let producer = producer(&config, &doors, &context).unwrap();
+    tokio::time::timeout(Duration::from_secs(30), producer.run()).await.expect("it goes on without its flow");
+}
+
+#[cfg(feature = "servers")]
+#[tokio::test]
+async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
+    use secrecy::SecretString;
+    use stages::clients::postgres::{DatabaseOptions, PostgresCatalog, ProducerLease, schema};
+    use stages::model::Agent;
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let url = SecretString::from(test_servers::postgres().await.database().await);
+    let database = doors::Database::new(DatabaseOptions { url, connections: 4, service: "test" }).unwrap();
+    schema::migrate(&database).await.unwrap();
+    let catalog = PostgresCatalog::new(database.clone());
+    let doors = Doors { catalog: Arc::new(catalog), ..open(&config).await };
+    let tenant = doors::tenant(&config).unwrap();
+    let agent = Agent {
+        external_id: "7".parse().unwrap(),
+        user_id: None,
+        user_name: "ann".to_owned(),
+        first_name: "Ann".to_owned(),
+        last_name: "Bell".to_owned(),
+        is_active: true,
+        member_until: None,
+    };
+    doors.catalog.save_agents(&tenant, &[agent]).await.unwrap();
+
+    let mut producer = producer(&config, &doors, &context(&config, &doors)).unwrap();
+    producer.lease = crate::lease::Lease::Contended(ProducerLease::new(database.clone(), tenant));
+    let mut working = producer.working.subscribe();
+    let mut roster = producer.poll.as_ref().unwrap().roster.clone();
+    let _producing = task::spawn("producer", producer.run());
+    roster.wait_for(Roster::is_known).await.unwrap();
+
+    // The session that has the lease ends, and the agents cannot be read.
+    let end = "alter table agents rename to agents_elsewhere;
+               select pg_terminate_backend(pid) from pg_locks join pg_database d on d.oid = database
+               where locktype = 'advisory' and datname = current_database()";
+    database.client().await.unwrap().batch_execute(end).await.unwrap();
+    working.wait_for(|working| !working).await.unwrap();
+    working.wait_for(|working| *working).await.unwrap();
+    assert!(!roster.borrow().is_known(), "who joined during another producer's turn would be left out");
+}
