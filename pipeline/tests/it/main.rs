@@ -13,3 +13,5 @@ mod commands;
 mod crash;
 mod flow;
 mod secrets;
+mod servers;
+mod systemd;

@@ -1,0 +1,86 @@
+//! What a test sees of a bed while its services work.
+
+use std::time::{Duration, Instant};
+
+use super::bed::ServerBed;
+use crate::harness::{PATIENCE, tail};
+
+impl ServerBed {
+    /// How often `acme`'s NICE was asked for a recording.
+    pub(crate) fn playbacks(&self) -> u64 {
+        self.sim().requests_to("playback-contact") + self.sim().requests_to("playback-segment")
+    }
+
+    /// The queues of the bed with the messages that lie in each or are under way from it.
+    pub(crate) async fn queues(&self) -> Vec<(String, u64)> {
+        let listed = self.servers.rabbitmq.ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
+        let queue = |line: &str| {
+            let (name, messages) = line.split_once(char::is_whitespace)?;
+            let name = name.strip_prefix(&format!("{}.", self.prefix))?;
+            Some((name.to_owned(), messages.trim().parse().ok()?))
+        };
+        listed.lines().filter_map(queue).collect()
+    }
+
+    /// The conversations of a tenant that are final: in a row or as a dead letter.
+    pub(crate) async fn final_ids(&self, tenant: &str) -> Vec<i64> {
+        let query = "select external_id from conversations where tenant_id = $1 and state <> 'metadata_saved'
+                     union select conversation_id from dead_letters where tenant_id = $1 and conversation_id is not null";
+        let rows = self.sql().await.query(query, &[&tenant]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, &str>(0).parse().unwrap()).collect()
+    }
+
+    /// The calls of the tenant's group that are not final yet.
+    pub(crate) async fn unfinished(&self, tenant: &str) -> Vec<i64> {
+        let done = self.final_ids(tenant).await;
+        let truth = self.sim_of(tenant).truth();
+        let expected = truth.iter().filter(|leg| leg.in_group).map(|leg| leg.contact_id);
+        expected.filter(|id| !done.contains(id)).collect()
+    }
+
+    /// Waits until every call of this tenant is final. How long that took.
+    pub(crate) async fn finished(&self, tenant: &str) -> Duration {
+        let begun = Instant::now();
+        let (mut least, mut since) = (usize::MAX, begun);
+        loop {
+            let left = self.unfinished(tenant).await;
+            if left.is_empty() {
+                return begun.elapsed();
+            }
+            if left.len() < least {
+                (least, since) = (left.len(), Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE, "{tenant}: nothing goes on, {left:?} are left\n{}", self.tails());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until every call of every tenant is final and nothing lies in the queues. How long that took.
+    pub(crate) async fn quiet(&self) -> Duration {
+        let begun = Instant::now();
+        for tenant in &self.tenants {
+            self.finished(&tenant.id).await;
+        }
+        let final_since = Instant::now();
+        loop {
+            let queues = self.queues().await;
+            if queues.iter().all(|(_, messages)| *messages == 0) {
+                return begun.elapsed();
+            }
+            assert!(final_since.elapsed() < PATIENCE, "all is final, but {queues:?}\n{}", self.tails());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The last lines of every log.
+    pub(crate) fn tails(&self) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                text += &format!("== {}\n{}\n", path.display(), tail(&path));
+            }
+        }
+        text
+    }
+}
