@@ -11,6 +11,7 @@ mod bad_settings;
 mod bad_webhook;
 mod commands;
 mod crash;
+mod dashboards;
 mod flow;
 mod secrets;
 mod servers;
