@@ -12,6 +12,7 @@ mod bad_webhook;
 mod commands;
 mod crash;
 mod dashboards;
+mod deployment;
 mod flow;
 mod secrets;
 mod servers;
