@@ -39,6 +39,9 @@ pub(crate) async fn handle(
         Ok(ask) => ask,
         Err(status) => return Answer::Empty(status).plain(),
     };
+    if !service.config.latency.is_zero() {
+        tokio::time::sleep(service.config.latency).await;
+    }
     let (endpoint, response) = match ask.part(0).as_str() {
         ".well-known" => discovery::answer(&service, &ask),
         "auth" | "authentication" | "public" => auth::answer(&service, &ask),

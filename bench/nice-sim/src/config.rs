@@ -34,6 +34,8 @@ pub struct SimConfig {
     pub webhook: Option<WebhookConfig>,
     /// What goes wrong. Default: nothing.
     pub faults: Faults,
+    /// How long every answer takes at least. Default: no time at all.
+    pub latency: Duration,
 }
 
 impl Default for SimConfig {
@@ -49,6 +51,7 @@ impl Default for SimConfig {
             playback: PlaybackConfig::default(),
             webhook: None,
             faults: Faults::none(),
+            latency: Duration::ZERO,
         }
     }
 }

@@ -66,6 +66,9 @@ struct Args {
     /// Media playback requests per window; the window is 5 minutes.
     #[arg(long, default_value_t = 150)]
     playback_limit: u32,
+    /// How long every answer takes at least.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    latency: Duration,
     /// Everything that heals goes wrong now and then.
     #[arg(long)]
     faults: bool,
@@ -101,6 +104,7 @@ impl Args {
         config.life.second_update_delay = self.second_update_delay;
         config.life.recording_delay = (self.recording_delay_min, self.recording_delay_max);
         config.playback.limit = self.playback_limit;
+        config.latency = self.latency;
         if self.plain_not_ready {
             config.playback.not_ready = NotReady::NotFound;
         }
