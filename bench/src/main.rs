@@ -1,10 +1,18 @@
 //! The test bench: each subcommand measures one thing, next to its peers and to what the machine could do then.
 
+mod bed;
+mod broker;
 mod callers;
 mod dedupe;
+mod flow;
+mod latency;
 mod machine;
+mod naive;
 mod peers;
+mod process;
+mod program;
 mod recording;
+mod source;
 mod stats;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +28,10 @@ struct Arguments {
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    /// B1: conversations from the queue to ready on real servers, against FastStream, Node and naive Rust.
+    Flow(flow::Options),
+    /// B2: how long one takes below saturation, and what waiting ones cost.
+    Latency(latency::Options),
     /// B3: durable claims, against redb, fjall and a bare append + fdatasync.
     Dedupe(dedupe::Options),
     /// B4: recordings of a gibibyte, through the running daemon.
@@ -27,12 +39,26 @@ enum Benchmark {
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
     #[command(hide = true)]
     DedupeEngine(dedupe::EngineOptions),
+    /// NICE for `flow` and `latency`; started by them.
+    #[command(hide = true)]
+    Source(source::Options),
+    /// The naive peer of `flow` and `latency`; started by them.
+    #[command(hide = true)]
+    Naive,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
+        Benchmark::Flow(options) => runtime()?.block_on(flow::run(&options)),
+        Benchmark::Latency(options) => runtime()?.block_on(latency::run(&options)),
         Benchmark::Dedupe(options) => dedupe::run(&options),
         Benchmark::Recording(options) => recording::run(&options),
         Benchmark::DedupeEngine(options) => dedupe::engine(&options),
+        Benchmark::Source(options) => runtime()?.block_on(source::serve(&options)),
+        Benchmark::Naive => runtime()?.block_on(naive::run()),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new()
 }

@@ -1,0 +1,170 @@
+//! The programs that are measured: our daemon and its peers, each as one or more processes on the same servers.
+
+mod daemon;
+mod install;
+mod peer;
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+
+use crate::bed::{Bed, Common};
+use crate::process::Process;
+use crate::source::EndedCall;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Program {
+    /// Our consumer; the messages wait in its queue, as the peers' do.
+    Ours,
+    /// Our producer and consumer; the events come by webhook.
+    OursWebhook,
+    /// Python: FastStream, asyncpg, aiobotocore, aiohttp, uvloop.
+    #[value(name = "faststream")]
+    FastStream,
+    /// Node: amqplib, pg, @aws-sdk/client-s3.
+    Node,
+    /// Rust: lapin, tokio-postgres, reqwest.
+    Naive,
+}
+
+impl Program {
+    /// The name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "nice-knovvu, consumer",
+            Self::OursWebhook => "nice-knovvu, webhook to ready",
+            Self::FastStream => "FastStream",
+            Self::Node => "Node",
+            Self::Naive => "naive Rust",
+        }
+    }
+
+    /// Whether it is our daemon.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursWebhook)
+    }
+
+    /// Installs what it needs.
+    pub(crate) fn prepare(self, common: &Common) -> anyhow::Result<()> {
+        match self {
+            Self::FastStream => install::python(common),
+            Self::Node => install::node(common),
+            Self::Naive => Ok(()),
+            Self::Ours | Self::OursWebhook => {
+                let daemon = common.daemon.display();
+                ensure!(common.daemon.exists(), "{daemon} is missing: cargo build --release, or name it with --daemon");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How a program is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Consumer processes.
+    pub(crate) processes: usize,
+    /// Conversations that each works on at a time.
+    pub(crate) in_flight: u16,
+    /// Where a peer writes each id and the time of its confirm.
+    pub(crate) confirmed: Option<PathBuf>,
+}
+
+/// A program that runs and has nothing to do yet.
+pub(crate) struct Running {
+    /// All its processes.
+    pub(crate) processes: Vec<Process>,
+    /// Where its work comes from.
+    pub(crate) input: Input,
+    /// Where its work ends.
+    pub(crate) output: Output,
+    /// The queue in which work waits.
+    pub(crate) queue: String,
+}
+
+/// Where work comes from.
+pub(crate) enum Input {
+    /// The queue, bare ids.
+    Ids,
+    /// The queue, our messages.
+    Messages,
+    /// The producer's webhook.
+    Webhook { url: String, token: String },
+}
+
+/// Where work ends.
+pub(crate) enum Output {
+    /// The queue that a peer publishes to.
+    Queue(String),
+    /// The table that our daemon adds to, in this database.
+    Table { client: tokio_postgres::Client, database: String },
+}
+
+impl Running {
+    /// Starts a program on fresh names in all servers, and returns when it waits for work.
+    pub(crate) async fn start(bed: &Bed, program: Program, common: &Common, plan: &Plan) -> anyhow::Result<Self> {
+        match program {
+            Program::Ours => daemon::start(bed, common, plan, false).await,
+            Program::OursWebhook => daemon::start(bed, common, plan, true).await,
+            peer => peer::start(bed, peer, common, plan).await,
+        }
+    }
+
+    /// The body that announces a call to it.
+    pub(crate) fn body(&self, call: &EndedCall) -> Vec<u8> {
+        let id = call.id;
+        match self.input {
+            Input::Ids => id.to_string().into_bytes(),
+            Input::Messages => daemon::message(call).into_bytes(),
+            Input::Webhook { .. } => {
+                format!(r#"{{"contactId":"{id}","masterContactId":"{id}","agentId":"{}"}}"#, call.agent).into_bytes()
+            }
+        }
+    }
+
+    /// How many conversations are done.
+    pub(crate) async fn done(&self, bed: &Bed) -> anyhow::Result<usize> {
+        match &self.output {
+            Output::Queue(queue) => bed.broker.depth(queue).await,
+            Output::Table { client, .. } => {
+                let row = client.query_one("SELECT count(*) FROM analysis_queue", &[]).await?;
+                Ok(usize::try_from(row.get::<_, i64>(0))?)
+            }
+        }
+    }
+
+    /// Stops all processes in their tracks, or lets them go on.
+    pub(crate) fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
+        self.processes.iter().try_for_each(|process| process.freeze(frozen))
+    }
+
+    /// An error once a process has ended.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        self.processes.iter_mut().try_for_each(Process::check)
+    }
+
+    /// Seconds of processor time, all processes.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        self.processes.iter().map(Process::cpu_seconds).sum()
+    }
+
+    /// Resident bytes now, all processes.
+    pub(crate) fn resident(&self) -> anyhow::Result<f64> {
+        self.processes.iter().map(Process::resident).sum()
+    }
+
+    /// The most bytes that were resident, all processes.
+    pub(crate) fn peak(&self) -> anyhow::Result<f64> {
+        self.processes.iter().map(Process::peak).sum()
+    }
+
+    /// Ends it.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        for process in self.processes {
+            process.stop().await?;
+        }
+        Ok(())
+    }
+}

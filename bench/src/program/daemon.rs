@@ -1,0 +1,125 @@
+//! Our daemon on the same servers: a database with the tenant's settings and agents, then the services apart.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+use super::{Input, Output, Plan, Running};
+use crate::bed::{Bed, Common, connect};
+use crate::process::Process;
+use crate::source::EndedCall;
+
+const TENANT: &str = "bench";
+const WEBHOOK_TOKEN: &str = "bench-webhook-token";
+const SEAL_KEY: &str = "6e6963652d6b6e6f7676752d62656e63682d7365616c2d6b65792d33322d6221";
+
+/// The message of a call, as the producer publishes it.
+pub(super) fn message(call: &EndedCall) -> String {
+    let id = call.id;
+    format!(
+        r#"{{"schema":1,"integrationType":"nice-cxone","tenantId":"{TENANT}","conversationId":"{id}","masterContactId":"{id}","agentId":"{}","source":"webhook","attempt":0}}"#,
+        call.agent
+    )
+}
+
+/// What all its processes are told.
+struct Settings {
+    common: Common,
+    pairs: Vec<(&'static str, String)>,
+}
+
+/// Prepares a database and starts the services; the producer only where events come by webhook.
+pub(super) async fn start(bed: &Bed, common: &Common, plan: &Plan, webhook: bool) -> anyhow::Result<Running> {
+    let (run, dir) = bed.run()?;
+    let database = bed.postgres.database().await;
+    let settings = Settings { common: common.clone(), pairs: pairs(bed, &run, &database, plan).await };
+    settings.command(&dir, &["migrate"], "")?;
+    let catalog = connect(&database).await?;
+    catalog.execute("INSERT INTO tenants (tenant_id, slug) VALUES ($1, $1)", &[&TENANT]).await?;
+    settings.command(&dir, &["settings", "set"], &bed.source.described.settings)?;
+    settings.command(&dir, &["agents", "sync"], "")?;
+
+    let mut processes = Vec::new();
+    let mut input = Input::Messages;
+    if webhook {
+        let (listen, token) = (free_address()?, WEBHOOK_TOKEN.to_owned());
+        let more = [("EVENTS__WEBHOOK", "true".to_owned()), ("EVENTS__WEBHOOK_LISTEN", listen.to_string())];
+        processes.push(settings.service("producer", &dir.join("producer"), more.to_vec()).await?);
+        input = Input::Webhook { url: format!("http://{listen}/nice/events/contact-ended"), token };
+    }
+    for number in 0..plan.processes {
+        processes.push(settings.service("consumer", &dir.join(format!("consumer{number}")), Vec::new()).await?);
+    }
+    let output = Output::Table { client: catalog, database };
+    Ok(Running { processes, input, output, queue: format!("{run}.live") })
+}
+
+async fn pairs(bed: &Bed, run: &str, database: &str, plan: &Plan) -> Vec<(&'static str, String)> {
+    vec![
+        ("TENANT__ID", TENANT.to_owned()),
+        ("EVENTS__POLL", "false".to_owned()),
+        ("EVENTS__WEBHOOK_TOKEN", WEBHOOK_TOKEN.to_owned()),
+        ("LIMITS__MEDIA_PLAYBACK", "1000000/s".to_owned()),
+        ("LIMITS__ACD", "1000000/s".to_owned()),
+        // A call that is not ready stays away for the whole run.
+        ("RETRY__NOT_READY_DELAYS", "1h".to_owned()),
+        ("CONSUMER__CONCURRENCY", plan.in_flight.to_string()),
+        ("QUEUE__KIND", "rabbitmq".to_owned()),
+        ("QUEUE__URL", bed.rabbitmq.url()),
+        ("QUEUE__PREFIX", run.to_owned()),
+        ("CATALOG__KIND", "postgres".to_owned()),
+        ("CATALOG__URL", database.to_owned()),
+        ("CATALOG__SEAL_KEY", SEAL_KEY.to_owned()),
+        ("RECORDINGS__KIND", "s3".to_owned()),
+        ("RECORDINGS__ENDPOINT", bed.s3.endpoint()),
+        ("RECORDINGS__BUCKET", bed.s3.bucket().await),
+        ("RECORDINGS__ACCESS_KEY_ID", bed.s3.access_key().to_owned()),
+        ("RECORDINGS__SECRET_ACCESS_KEY", bed.s3.secret_key().to_owned()),
+        ("LOG__FILTER", "warn".to_owned()),
+    ]
+}
+
+impl Settings {
+    fn executable(&self, state: &Path, admin: SocketAddr, more: &[(&str, String)]) -> Command {
+        let places = [("STATE__DIR", state.display().to_string()), ("ADMIN__LISTEN", admin.to_string())];
+        let mut command = Command::new(&self.common.daemon);
+        let pairs = self.pairs.iter().chain(&places).chain(more);
+        command.envs(pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value)));
+        command
+    }
+
+    /// Runs a command to its end, with `input` as its stdin.
+    fn command(&self, dir: &Path, arguments: &[&str], input: &str) -> anyhow::Result<()> {
+        let mut command = self.executable(&dir.join("commands"), free_address()?, &[]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        // A command that reads no stdin may have closed it.
+        drop(stdin.write_all(input.as_bytes()));
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "nice-knovvu {}: {}: {said}", arguments.join(" "), output.status);
+        Ok(())
+    }
+
+    /// Starts a service and waits until it is ready.
+    async fn service(&self, name: &str, dir: &Path, more: Vec<(&'static str, String)>) -> anyhow::Result<Process> {
+        std::fs::create_dir_all(dir)?;
+        let (admin, log) = (free_address()?, dir.join("log"));
+        let mut command = self.executable(&dir.join("state"), admin, &more);
+        let mut process = Process::start(&format!("nice-knovvu {name}"), command.arg(name), &log, false)?;
+        let (client, url) = (reqwest::Client::builder().no_proxy().build()?, format!("http://{admin}/readyz"));
+        let ready = async || client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+        process.until(ready).await.with_context(|| format!("its log is {}", log.display()))?;
+        Ok(process)
+    }
+}
+
+/// An address that nobody listens on at this moment.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
