@@ -97,9 +97,9 @@ impl Report {
             for peer in self.programs().into_iter().filter(|program| !program.is_ours()) {
                 let (own_best, best) = (self.best(ours), self.best(peer));
                 let rate = self.ratio((ours, own_best), (peer, best), |ours, peer| ours.rate / peer.rate);
-                let cpu = self.ratio((ours, own_best), (peer, best), |ours, peer| peer.cpu / ours.cpu);
+                let cpu = self.ratio((ours, own_best), (peer, best), |ours, peer| ours.cpu / peer.cpu);
                 println!(
-                    "{} x{own_best} against {} x{best}: {rate:.2} times the rate, {cpu:.2} times less CPU",
+                    "{} x{own_best} against {} x{best}: {rate:.2} times the rate at {cpu:.2} times the CPU",
                     ours.name(),
                     peer.name()
                 );
