@@ -70,7 +70,8 @@ async fn whatever_is_killed_cut_or_stalled_is_survived_without_help() {
     let Stage { bed, producer, consumers } = stage;
     terminate(consumers.into_iter().chain([producer]));
     // What the killed ones left open in the store goes with the first sweep of the next one.
-    let last = bed.consumer("consumer-last");
+    let mut last = bed.consumer("consumer-last");
+    last.ready().await;
     let begun = Instant::now();
     while oracle::open_uploads(&bed).await.contains("<Upload>") {
         assert!(begun.elapsed() < PATIENCE, "uploads stay open\n{}", bed.tails());
