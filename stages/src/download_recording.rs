@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::clients::catalog::Catalog;
-use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, SegmentId};
+use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::{ContactId, Conversation, RecordedConversation};
@@ -82,7 +82,7 @@ impl DownloadRecording {
     async fn open_all(&self, conversation: &Conversation) -> Result<Vec<Media>, StageError> {
         let contact = PlaybackOf::Contact(conversation.master);
         let tenant = self.tenants.get(&conversation.event.tenant).await?;
-        let nice = &tenant.nice;
+        let nice = &tenant.nice.for_class(QuotaClass::of(&conversation.event));
         let playback = contact.fetch(nice).await?;
         let wanted = match tenant.scope {
             RecordingScope::Master => None,

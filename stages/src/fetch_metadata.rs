@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::clients::catalog::Catalog;
-use crate::clients::nice::{Contact, NiceError};
+use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::{ContactEvent, Conversation, Direction};
@@ -31,7 +31,7 @@ impl Stage<ContactEvent> for FetchMetadata {
     async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
         let given_up = self.retry.recording_given_up(&event, self.clock.now());
         let tenant = self.tenants.get(&event.tenant).await?;
-        let contact = match tenant.nice.contact(event.conversation).await {
+        let contact = match tenant.nice.for_class(QuotaClass::of(&event)).contact(event.conversation).await {
             Err(NiceError::NotReady { .. }) if given_up => {
                 return Err(StageError::permanent("NICE did not know the contact until the deadline"));
             }

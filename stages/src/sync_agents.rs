@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError};
-use crate::clients::nice::{GroupAgent, NiceError, REFUSED_DELAY};
+use crate::clients::nice::{GroupAgent, NiceError, QuotaClass, REFUSED_DELAY};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Metrics, StageError};
 use crate::model::{Agent, AgentId, TenantId};
@@ -151,7 +151,8 @@ impl SyncAgents {
     async fn sync(&self) -> Result<SyncReport, SyncError> {
         let begun = self.clock.now();
         let before = self.catalog.agents(&self.tenant).await?;
-        let nice = self.tenants.get(&self.tenant).await.map_err(SyncError::Settings)?.nice.clone();
+        let nice =
+            self.tenants.get(&self.tenant).await.map_err(SyncError::Settings)?.nice.for_class(QuotaClass::Agents);
         let mut group = nice.group_agents().await?.agents;
         if group.is_empty() && before.iter().any(|agent| agent.is_active) {
             warn!("the group reads empty; it is read again before it is believed");

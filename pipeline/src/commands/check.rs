@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-use stages::clients::nice::{ApiFamily, NiceClient, NiceError, Quota};
+use stages::clients::nice::{ApiFamily, NiceClient, NiceError, Quota, QuotaClass};
 use stages::clients::tenants::Tenants;
 use stages::flow::{Clock, Metrics, StageError};
 use stages::model::{ContactId, TenantId};
@@ -124,7 +124,7 @@ pub(super) struct Unmetered;
 
 #[async_trait]
 impl Quota for Unmetered {
-    async fn admit(&self, _family: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use state::{Permission, RateWindow};
 use tokio::time::Instant;
 
-use super::nice::{ApiFamily, NiceError, Quota};
+use super::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::flow::{Clock, Metrics};
 
 /// The longest single sleep, in case the wall clock jumps.
@@ -129,7 +129,7 @@ impl LocalQuota {
 
 #[async_trait]
 impl Quota for LocalQuota {
-    async fn admit(&self, family: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
         let budget = match family {
             ApiFamily::Acd => &self.acd,
             ApiFamily::MediaPlayback => &self.media_playback,
@@ -181,11 +181,12 @@ mod tests {
         let state = TestState::new();
         let quota = quota(&state, Patience::WORKER);
         for _ in 0..RATE.limit {
-            quota.admit(ApiFamily::MediaPlayback).await.unwrap();
+            quota.admit(ApiFamily::MediaPlayback, QuotaClass::Live).await.unwrap();
         }
         let mut waits = Vec::new();
         for _ in 0..3 {
-            let Err(NiceError::Quota { retry_after: Some(wait), .. }) = quota.admit(ApiFamily::MediaPlayback).await
+            let Err(NiceError::Quota { retry_after: Some(wait), .. }) =
+                quota.admit(ApiFamily::MediaPlayback, QuotaClass::Live).await
             else {
                 panic!("there is no room")
             };
@@ -194,7 +195,7 @@ mod tests {
         assert!(waits[0] > Duration::from_secs(290) && waits[0] <= RATE.counted_for() + LONGEST_SLEEP, "{waits:?}");
         assert!(waits[1] >= waits[0] + Duration::from_secs(149), "{waits:?}");
         assert!(waits[2] >= waits[1] + Duration::from_secs(149), "{waits:?}");
-        quota.admit(ApiFamily::Acd).await.unwrap();
+        quota.admit(ApiFamily::Acd, QuotaClass::Live).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,9 @@ use tracing::{debug, error, warn};
 use super::roster::Roster;
 use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
-use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, REFUSED_DELAY};
+use crate::clients::nice::{
+    CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, QuotaClass, REFUSED_DELAY,
+};
 use crate::clients::tenants::Tenants;
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, StageError, crash, task};
@@ -235,7 +237,7 @@ impl Poll {
             last_poll_time: None,
         };
         let mut tally = Tally::new();
-        let nice = self.tenants.get(&self.tenant).await.map_err(PassError::Settings)?.nice.clone();
+        let nice = self.tenants.get(&self.tenant).await.map_err(PassError::Settings)?.nice.for_class(QuotaClass::Live);
         let mut next: Option<NextLink> = None;
         let mut skip = 0;
         while skip < LONGEST_LISTING {

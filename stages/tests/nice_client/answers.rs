@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use stages::clients::nice::{CompletedFilter, CompletedQuery, GroupKind, NiceError};
+use stages::clients::nice::{ApiFamily, CompletedFilter, CompletedQuery, GroupKind, NiceError, QuotaClass};
 use stages::model::ContactId;
 
 use crate::fake::{Step, answer, head, json, status};
@@ -55,8 +55,23 @@ async fn a_wait_is_honoured_up_to_five_minutes_and_nonsense_is_absent() {
     ] {
         let rig = Rig::contact(answer(429, &[("Retry-After", header)], "")).await;
         let Err(NiceError::Transient { retry_after, .. }) = rig.client.contact(seven()).await else { panic!() };
-        assert_eq!(retry_after, expected.map(Duration::from_secs), "{header}");
+        let expected = expected.map(Duration::from_secs);
+        assert_eq!(retry_after, expected, "{header}");
+        assert_eq!(*rig.quota.refused.lock().unwrap(), [(ApiFamily::Acd, expected)], "the budget is told: {header}");
     }
+}
+
+#[tokio::test]
+async fn each_request_goes_on_the_account_of_its_clients_class() {
+    let rig = Rig::contact(json(r#"{"contactId":7}"#)).await;
+    for class in QuotaClass::ALL {
+        rig.client.for_class(class).contact(seven()).await.unwrap();
+    }
+    rig.client.contact(seven()).await.unwrap();
+    let classes = QuotaClass::ALL.into_iter().chain([QuotaClass::Live]);
+    let expected: Vec<_> = classes.map(|class| (ApiFamily::Acd, class)).collect();
+    assert_eq!(*rig.quota.admitted.lock().unwrap(), expected);
+    assert!(rig.quota.refused.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

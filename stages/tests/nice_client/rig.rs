@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use stages::clients::nice::{
-    ApiFamily, Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Quota, Timeouts,
+    ApiFamily, Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Quota, QuotaClass,
+    Timeouts,
 };
 use stages::flow::Metrics;
 
@@ -21,18 +22,23 @@ pub(crate) const SECRET: &str = "canary-secret-7c1f";
 /// A budget that counts, and that a test can close.
 #[derive(Default)]
 pub(crate) struct Counting {
-    pub(crate) admitted: Mutex<Vec<ApiFamily>>,
+    pub(crate) admitted: Mutex<Vec<(ApiFamily, QuotaClass)>>,
+    pub(crate) refused: Mutex<Vec<(ApiFamily, Option<Duration>)>>,
     pub(crate) closed: AtomicUsize,
 }
 
 #[async_trait]
 impl Quota for Counting {
-    async fn admit(&self, family: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, family: ApiFamily, class: QuotaClass) -> Result<(), NiceError> {
         if self.closed.load(Ordering::Relaxed) > 0 {
             return Err(NiceError::Quota { what: "no room".into(), retry_after: Some(Duration::from_secs(7)) });
         }
-        self.admitted.lock().unwrap().push(family);
+        self.admitted.lock().unwrap().push((family, class));
         Ok(())
+    }
+
+    async fn refused(&self, family: ApiFamily, retry_after: Option<Duration>) {
+        self.refused.lock().unwrap().push((family, retry_after));
     }
 }
 

@@ -7,8 +7,8 @@ use super::http::{Answer, Endpoint, parse};
 use super::wire::contact::{self, Page};
 use super::wire::playback;
 use super::{
-    CompletedFilter, CompletedQuery, Contact, ContactPage, Inner, Leg, NextLink, NiceError, Playback, SegmentId, group,
-    net,
+    CompletedFilter, CompletedQuery, Contact, ContactPage, Leg, NextLink, NiceClient, NiceError, Playback, SegmentId,
+    group, net,
 };
 use crate::model::ContactId;
 
@@ -19,19 +19,20 @@ const PHONE_CALL: &str = "4";
 const ORDER: &str = "lastUpdateTime asc";
 
 /// Reads one page of completed contacts.
-pub(super) async fn completed(inner: &Inner, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-    let root = acd(inner, &["contacts", "completed"]).await?;
+pub(super) async fn completed(nice: &NiceClient, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
+    let root = acd(nice, &["contacts", "completed"]).await?;
     let url = match &query.next {
-        Some(NextLink(url)) if inner.discovery.is_ours(url) => url.clone(),
+        Some(NextLink(url)) if nice.inner.discovery.is_ours(url) => url.clone(),
         _ => completed_url(root, query),
     };
-    let page = match inner.api.get(Endpoint::Completed, &url).await? {
+    let page = match nice.get(Endpoint::Completed, &url).await? {
         Answer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
         Answer::Nothing => Page::empty(),
         Answer::NotFound => return Err(missing(Endpoint::Completed)),
     };
     let linked = page.next.is_some();
-    let next = page.next.and_then(|link| group::follow(&inner.api, &inner.discovery, Endpoint::Completed, &link));
+    let next =
+        page.next.and_then(|link| group::follow(&nice.inner.api, &nice.inner.discovery, Endpoint::Completed, &link));
     Ok(ContactPage {
         contacts: page.rows,
         last_poll_time: page.last_poll_time,
@@ -70,9 +71,9 @@ fn ceiling(time: Timestamp) -> String {
 }
 
 /// Reads one contact.
-pub(super) async fn contact(inner: &Inner, id: ContactId) -> Result<Contact, NiceError> {
-    let url = acd(inner, &["contacts", &id.to_string()]).await?;
-    let body = match inner.api.get(Endpoint::Contact, &url).await? {
+pub(super) async fn contact(nice: &NiceClient, id: ContactId) -> Result<Contact, NiceError> {
+    let url = acd(nice, &["contacts", &id.to_string()]).await?;
+    let body = match nice.get(Endpoint::Contact, &url).await? {
         Answer::Body(body) => body,
         Answer::Nothing | Answer::NotFound => {
             return Err(NiceError::NotReady { what: "NICE does not know the contact yet" });
@@ -87,9 +88,9 @@ pub(super) async fn contact(inner: &Inner, id: ContactId) -> Result<Contact, Nic
 }
 
 /// Reads the legs of a call.
-pub(super) async fn legs(inner: &Inner, id: ContactId) -> Result<Vec<Leg>, NiceError> {
-    let url = acd(inner, &["contacts", &id.to_string(), "hierarchy"]).await?;
-    match inner.api.get(Endpoint::Hierarchy, &url).await? {
+pub(super) async fn legs(nice: &NiceClient, id: ContactId) -> Result<Vec<Leg>, NiceError> {
+    let url = acd(nice, &["contacts", &id.to_string(), "hierarchy"]).await?;
+    match nice.get(Endpoint::Hierarchy, &url).await? {
         Answer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
         Answer::Nothing => Ok(Vec::new()),
         Answer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
@@ -97,20 +98,21 @@ pub(super) async fn legs(inner: &Inner, id: ContactId) -> Result<Vec<Leg>, NiceE
 }
 
 /// Reads where the recordings of a call lie.
-pub(super) async fn contact_playback(inner: &Inner, master: ContactId) -> Result<Playback, NiceError> {
-    let mut url = net::below(&inner.discovery.facade(&inner.api).await?, &["media-playback", "v1", "contacts"]);
+pub(super) async fn contact_playback(nice: &NiceClient, master: ContactId) -> Result<Playback, NiceError> {
+    let mut url =
+        net::below(&nice.inner.discovery.facade(&nice.inner.api).await?, &["media-playback", "v1", "contacts"]);
     url.query_pairs_mut().append_pair("acd-call-id", &master.to_string());
     narrow(&mut url);
     url.query_pairs_mut().append_pair("isDownload", "false");
-    read_playback(inner, Endpoint::ContactPlayback, &url).await
+    read_playback(nice, Endpoint::ContactPlayback, &url).await
 }
 
 /// Reads where the recording of one agent leg lies.
-pub(super) async fn segment_playback(inner: &Inner, segment: &SegmentId) -> Result<Playback, NiceError> {
-    let root = inner.discovery.facade(&inner.api).await?;
+pub(super) async fn segment_playback(nice: &NiceClient, segment: &SegmentId) -> Result<Playback, NiceError> {
+    let root = nice.inner.discovery.facade(&nice.inner.api).await?;
     let mut url = net::below(&root, &["media-playback", "v1", "segments", segment.as_str()]);
     narrow(&mut url);
-    read_playback(inner, Endpoint::SegmentPlayback, &url).await
+    read_playback(nice, Endpoint::SegmentPlayback, &url).await
 }
 
 /// Voice, without the waveforms (large) and categories that nobody reads.
@@ -121,17 +123,17 @@ fn narrow(url: &mut Url) {
         .append_pair("exclude-qm-categories", "true");
 }
 
-async fn read_playback(inner: &Inner, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
+async fn read_playback(nice: &NiceClient, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
     let not_ready = NiceError::NotReady { what: "the recording is not processed yet" };
-    match inner.api.get(endpoint, url).await? {
+    match nice.get(endpoint, url).await? {
         Answer::Body(body) => parse(endpoint, body, playback::playback).await?.ok_or(not_ready),
         Answer::Nothing | Answer::NotFound => Err(not_ready),
     }
 }
 
-async fn acd(inner: &Inner, path: &[&str]) -> Result<Url, NiceError> {
-    let root = inner.discovery.acd(&inner.api).await?;
-    let root = net::below(&root, &["inContactAPI", "services", &inner.settings.api_version]);
+async fn acd(nice: &NiceClient, path: &[&str]) -> Result<Url, NiceError> {
+    let root = nice.inner.discovery.acd(&nice.inner.api).await?;
+    let root = net::below(&root, &["inContactAPI", "services", &nice.inner.settings.api_version]);
     Ok(net::below(&root, path))
 }
 

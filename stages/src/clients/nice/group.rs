@@ -12,7 +12,7 @@ use super::http::{Answer, Api, Endpoint, parse};
 use super::wire::ShapeError;
 use super::wire::contact::Page;
 use super::wire::directory::{self, Named};
-use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceError, net};
+use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceClient, NiceError, net};
 
 /// The largest page that NICE's lists of groups and agents are reported to give.
 const TOP: usize = 100;
@@ -27,14 +27,11 @@ const MAX_PAGES: usize = 1_000;
 type Reader<T> = fn(&[u8]) -> Result<Page<T>, ShapeError>;
 
 /// Reads the selected group.
-pub(super) async fn read(
-    api: &Api,
-    discovery: &Discovery,
-    version: &str,
-    selector: &GroupSelector,
-) -> Result<GroupReading, NiceError> {
-    let root = net::below(&discovery.acd(api).await?, &["inContactAPI", "services", version]);
-    let lists = Lists { api, discovery };
+pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
+    let (settings, selector) = (&nice.inner.settings, &nice.inner.settings.group);
+    let root = nice.inner.discovery.acd(&nice.inner.api).await?;
+    let root = net::below(&root, &["inContactAPI", "services", &settings.api_version]);
+    let lists = Lists { nice };
     let (groups, group_id) = match selector.kind {
         GroupKind::AcdGroup => {
             let url = net::below(&root, &["groups"]);
@@ -84,8 +81,7 @@ fn choose(groups: &[Named], selector: &GroupSelector) -> Result<String, NiceErro
 }
 
 struct Lists<'a> {
-    api: &'a Api,
-    discovery: &'a Discovery,
+    nice: &'a NiceClient,
 }
 
 impl Lists<'_> {
@@ -112,7 +108,8 @@ impl Lists<'_> {
                 return Err(inconsistent(endpoint, "it has more rows than any group"));
             }
             total = page.total.or(total);
-            let next = page.next.and_then(|link| follow(self.api, self.discovery, endpoint, &link));
+            let next =
+                page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
             let complete = next.is_none() && total == Some(seen as u64);
             if ended || complete || seen == before {
                 return match total {
@@ -132,7 +129,7 @@ impl Lists<'_> {
         url: &Url,
         reader: Reader<T>,
     ) -> Result<Page<T>, NiceError> {
-        match self.api.get(endpoint, url).await? {
+        match self.nice.get(endpoint, url).await? {
             Answer::Body(body) => parse(endpoint, body, reader).await,
             Answer::Nothing => Ok(Page::empty()),
             Answer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),

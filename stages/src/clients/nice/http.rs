@@ -14,7 +14,7 @@ use super::cached::Held;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::wire::retry_after::retry_after;
-use super::{ApiFamily, NiceError, Quota, Timeouts};
+use super::{ApiFamily, NiceError, Quota, QuotaClass, Timeouts};
 use crate::flow::Metrics;
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
@@ -300,24 +300,24 @@ impl Api {
         self.http.unanswered.load(Ordering::Relaxed) >= SILENT_AFTER && self.under_way.load(Ordering::Relaxed) >= PROBES
     }
 
-    /// Asks for `url` with a bearer token; a token that is refused is renewed once.
-    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+    /// Asks for `url` with a bearer token, on the account of `class`; a token that is refused is renewed once.
+    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
         let _under_way = UnderWay::new(&self.under_way);
-        let answer = self.ask(endpoint, url).await;
+        let answer = self.ask(endpoint, url, class).await;
         if matches!(answer, Err(NiceError::Refused { .. })) {
             self.refusals.fetch_add(1, Ordering::Relaxed);
         }
         answer
     }
 
-    async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
-        let (mut reply, mut token) = self.attempt(endpoint, url).await?;
+    async fn ask(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
+        let (mut reply, mut token) = self.attempt(endpoint, url, class).await?;
         if reply.is_unauthorized() {
             self.count_refusal(&token);
             if !self.tokens.reject(&token) {
                 return Err(refused(endpoint));
             }
-            (reply, token) = self.attempt(endpoint, url).await?;
+            (reply, token) = self.attempt(endpoint, url, class).await?;
             if reply.is_unauthorized() {
                 self.count_refusal(&token);
                 if self.never_taken.load(Ordering::Relaxed) < NEVER_TAKEN {
@@ -339,13 +339,22 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, endpoint: Endpoint, url: &Url) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
+    async fn attempt(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        class: QuotaClass,
+    ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
         // First without the budget: while there is no token, no request of it is spent.
         self.tokens.current(&self.http).await?;
-        self.quota.admit(endpoint.family()).await?;
+        self.quota.admit(endpoint.family(), class).await?;
         let token = self.tokens.current(&self.http).await?;
         let request = self.http.get(url.clone()).header(AUTHORIZATION, token.value.bearer());
-        Ok((self.http.send(endpoint, request).await?, token))
+        let reply = self.http.send(endpoint, request).await?;
+        if reply.status == StatusCode::TOO_MANY_REQUESTS {
+            self.quota.refused(endpoint.family(), reply.retry_after).await;
+        }
+        Ok((reply, token))
     }
 }
 

@@ -13,12 +13,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use reqwest::Url;
 
 use crate::flow::Metrics;
-use crate::model::ContactId;
+use crate::model::{ContactEvent, ContactId, EventSource};
 
 mod answers;
 mod body;
@@ -43,7 +45,7 @@ pub use answers::{
 };
 use discovery::Discovery;
 pub use error::{NiceError, REFUSED_DELAY};
-use http::{Api, Http};
+use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
@@ -69,12 +71,61 @@ impl ApiFamily {
     }
 }
 
+/// On whose account a request is sent, in the order in which they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QuotaClass {
+    /// A call that has just ended, and the poll that finds it.
+    Live,
+    /// Such a call once more.
+    Retry,
+    /// The group's agents.
+    Agents,
+    /// The nightly comparison, and what it found missing.
+    Reconciliation,
+    /// An operator's replay of a date range.
+    Backfill,
+}
+
+impl QuotaClass {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Live, Self::Retry, Self::Agents, Self::Reconciliation, Self::Backfill];
+
+    /// The class of what is asked about an event.
+    pub fn of(event: &ContactEvent) -> Self {
+        match event.source {
+            EventSource::Backfill => Self::Backfill,
+            EventSource::Reconciliation => Self::Reconciliation,
+            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession if event.attempt > 0 => Self::Retry,
+            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
+        }
+    }
+
+    /// Whether it has time: it takes of the budget only what the reserve for the others leaves.
+    pub fn is_bulk(self) -> bool {
+        matches!(self, Self::Reconciliation | Self::Backfill)
+    }
+
+    /// The name in metrics and budgets.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Retry => "retry",
+            Self::Agents => "agents",
+            Self::Reconciliation => "reconciliation",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
 /// The tenant's rate budget.
 #[async_trait]
 pub trait Quota: Send + Sync + 'static {
-    /// Returns when one more request of the family is within the limit; asked before every request, retries included.
-    /// Token requests, discovery and the recordings themselves do not count.
-    async fn admit(&self, family: ApiFamily) -> Result<(), NiceError>;
+    /// Returns when one more request of the family is within the limit and it is the class's turn; asked before every
+    /// request, retries included. Token requests, discovery and the recordings themselves do not count.
+    async fn admit(&self, family: ApiFamily, class: QuotaClass) -> Result<(), NiceError>;
+
+    /// NICE refused a request that was admitted (429): somebody else takes of its quota, or it is smaller than ours.
+    async fn refused(&self, _family: ApiFamily, _retry_after: Option<Duration>) {}
 }
 
 /// Asks NICE for a fresh link to the same recording.
@@ -84,6 +135,7 @@ pub type LinkRefresher = Arc<dyn Fn() -> BoxFuture<'static, Result<MediaLink, Ni
 #[derive(Clone)]
 pub struct NiceClient {
     inner: Arc<Inner>,
+    class: QuotaClass,
 }
 
 struct Inner {
@@ -126,13 +178,23 @@ impl NiceClient {
                 discovery,
                 media,
             }),
+            class: QuotaClass::Live,
         })
+    }
+
+    /// The same client, whose requests go on the account of `class`; a new client's are live.
+    pub fn for_class(&self, class: QuotaClass) -> Self {
+        Self { inner: self.inner.clone(), class }
+    }
+
+    /// Sends an API request.
+    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+        self.inner.api.get(endpoint, url, self.class).await
     }
 
     /// Reads the whole group, or fails: a short list is never an answer.
     pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
-        let Inner { settings, api, discovery, .. } = &*self.inner;
-        group::read(api, discovery, &settings.api_version, &settings.group).await
+        group::read(self).await
     }
 
     /// Reads one page of completed contacts.
@@ -140,28 +202,28 @@ impl NiceClient {
     /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
     /// or compare the number of different contacts with `total`.
     pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-        calls::completed(&self.inner, query).await
+        calls::completed(self, query).await
     }
 
     /// Reads one contact; one that NICE does not know is not ready.
     pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
-        calls::contact(&self.inner, id).await
+        calls::contact(self, id).await
     }
 
     /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
     /// keeps no hierarchy of it.
     pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
-        calls::legs(&self.inner, id).await
+        calls::legs(self, id).await
     }
 
     /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
     pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
-        calls::contact_playback(&self.inner, master).await
+        calls::contact_playback(self, master).await
     }
 
     /// Reads where the recording of one agent leg lies.
     pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
-        calls::segment_playback(&self.inner, segment).await
+        calls::segment_playback(self, segment).await
     }
 
     /// Opens a recording: its host, status, length and type are checked, its bytes not yet read.
@@ -199,5 +261,26 @@ impl std::fmt::Debug for NiceClient {
     /// Without credentials and tokens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NiceClient").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_what_an_event_comes_from_and_whether_it_comes_again() {
+        let of = |source, attempt| {
+            let event = ContactEvent::new("acme".parse().unwrap(), ContactId::from_number(7).unwrap(), source);
+            QuotaClass::of(&ContactEvent { attempt, ..event })
+        };
+        for source in [EventSource::Poll, EventSource::Webhook, EventSource::AgentSession] {
+            assert_eq!((of(source, 0), of(source, 1)), (QuotaClass::Live, QuotaClass::Retry));
+        }
+        for (source, class) in
+            [(EventSource::Reconciliation, QuotaClass::Reconciliation), (EventSource::Backfill, QuotaClass::Backfill)]
+        {
+            assert_eq!((of(source, 0), of(source, 1)), (class, class), "bulk stays bulk");
+        }
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{Database, DatabaseError};
-use crate::clients::nice::{ApiFamily, NiceError, Quota};
+use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::quota::{Line, Patience, Rate, no_room};
 use crate::flow::{Metrics, task};
 use crate::model::TenantId;
@@ -110,7 +110,7 @@ impl SharedQuota {
 
 #[async_trait]
 impl Quota for SharedQuota {
-    async fn admit(&self, family: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
         let since = Instant::now();
         self.budget(family).admit(since, self.patience).await?;
         let waited = since.elapsed().as_secs_f64();

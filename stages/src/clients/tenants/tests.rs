@@ -7,14 +7,14 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError};
+use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, QuotaClass};
 
 /// A budget without limit.
 struct Free;
 
 #[async_trait]
 impl Quota for Free {
-    async fn admit(&self, _: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, _: ApiFamily, _: QuotaClass) -> Result<(), NiceError> {
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceSettings, Quota};
+use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceSettings, Quota, QuotaClass};
 use crate::clients::tenants::{FixedSettings, RecordingScope};
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
@@ -19,7 +19,7 @@ struct Free;
 
 #[async_trait::async_trait]
 impl Quota for Free {
-    async fn admit(&self, _family: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use test_servers::Postgres;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, NiceError, Quota, Timeouts};
+use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass, Timeouts};
 use crate::clients::postgres::test_database::{TestDatabase, open};
 use crate::clients::postgres::{schema, test_database};
 use crate::clients::tenants::{Tenants, TenantsOptions};
@@ -54,7 +54,7 @@ struct Free;
 
 #[async_trait]
 impl Quota for Free {
-    async fn admit(&self, _: ApiFamily) -> Result<(), NiceError> {
+    async fn admit(&self, _: ApiFamily, _: QuotaClass) -> Result<(), NiceError> {
         Ok(())
     }
 }

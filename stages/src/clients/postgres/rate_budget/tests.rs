@@ -24,7 +24,7 @@ fn impatient(database: &Database, rate: Rate) -> SharedQuota {
 }
 
 async fn admit(quota: &SharedQuota) -> Result<(), NiceError> {
-    quota.admit(ApiFamily::MediaPlayback).await
+    quota.admit(ApiFamily::MediaPlayback, QuotaClass::Live).await
 }
 
 /// Lets the next lease have so many more grants than are waited for.
