@@ -39,7 +39,7 @@ begin
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, nice_settings, rate_budgets, rate_leases
+        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings, rate_budgets, rate_leases
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
@@ -63,7 +63,7 @@ begin
                   ended_at, ended_on, direction, state, source, completed_at) on conversations to knovvu_producer;
     grant select on recordings to knovvu_producer;
     grant select (conversation_id, enqueued_at, claimed_at, finished_at) on analysis_queue to knovvu_producer;
-    grant select, insert, update on reconciliation_runs to knovvu_producer;
+    grant select, insert, update on reconciliation_runs, backfills to knovvu_producer;
 
     grant select, insert on conversations to knovvu_consumer;
     grant update (master_external_id, agent_external_id, started_at, ended_at, direction, customer_number, metadata,
@@ -71,7 +71,7 @@ begin
     grant update on conversation_counts to knovvu_consumer;
     grant select, insert on recordings to knovvu_consumer;
     grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
-    grant select on reconciliation_runs to knovvu_consumer;
+    grant select on reconciliation_runs, backfills to knovvu_consumer;
 
     grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
     grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;

@@ -13,7 +13,8 @@
 //! through again: a repeat in the queue, never a loss.
 //!
 //! # Beyond the hot window
-//! The log forgets ids after its retention. For a call that ended before that, the catalog decides.
+//! The log forgets ids after its retention. For a call that ended before that, the catalog decides. A replay has
+//! compared its calls with the catalog before; what the log remembers of them was wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use tracing::{error, warn};
 
 use crate::flow::delivery::SettleError;
 use crate::flow::{Delivery, FlowContext, Settle, crash};
-use crate::model::ContactEvent;
+use crate::model::{ContactEvent, EventSource};
 use crate::source::{Found, Receipt};
 
 /// Passes each conversation on once and holds its claim until the delivery is settled.
@@ -55,12 +56,21 @@ struct Dedupe {
 impl Dedupe {
     async fn admit(&self, found: Found) -> Option<Delivery<ContactEvent>> {
         let since = Instant::now();
-        let Found { event, receipt } = found;
+        let Found { event, receipt, heals: mut despite_memory } = found;
+        let digest = event.key().digest();
         let claim = loop {
-            match self.processed.claim(event.key().digest()) {
+            let outcome = match despite_memory {
+                true => self.processed.claim_again(digest),
+                false => self.processed.claim(digest),
+            };
+            match outcome {
                 Ok(ClaimOutcome::Claimed(claim)) => break claim,
                 Ok(ClaimOutcome::Processed) => return self.drop_known(receipt, since),
-                Ok(ClaimOutcome::InFlight(waiter)) => waiter.settled().await,
+                Ok(ClaimOutcome::InFlight(waiter)) => {
+                    waiter.settled().await;
+                    // What is remembered from here on is true.
+                    despite_memory = false;
+                }
                 Err(error) => {
                     error!(%error, "claim failed, the event will come again");
                     self.context.metrics.stage_finished("dedupe", "handed_back", since.elapsed());
@@ -69,7 +79,7 @@ impl Dedupe {
             }
         };
         crash::point("claim_taken");
-        if self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
+        if !is_replay(&event) && self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
             return self.drop_known(receipt, since);
         }
         self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
@@ -102,6 +112,11 @@ impl Dedupe {
             }
         }
     }
+}
+
+/// Whether the catalog was asked for it a moment ago.
+fn is_replay(event: &ContactEvent) -> bool {
+    matches!(event.source, EventSource::Reconciliation | EventSource::Backfill)
 }
 
 /// Commits the claim, then tells the source.

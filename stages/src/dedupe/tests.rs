@@ -40,7 +40,7 @@ impl Subject {
     async fn find(&self, event: ContactEvent) {
         let (settled, id) = (self.settled.clone(), event.conversation.get());
         let receipt = Receipt::new(move || settled.lock().unwrap().push(id));
-        self.feed.send(Found { event, receipt }).await.unwrap();
+        self.feed.send(Found::new(event, receipt)).await.unwrap();
     }
 
     async fn next(&mut self) -> Delivery<ContactEvent> {
@@ -146,7 +146,7 @@ async fn a_receipt_is_settled_only_once_the_claim_survives_a_crash() {
         let survived = survived.clone();
         move || *survived.lock().unwrap() = Some(state.crashed().state.processed().contains(&digest))
     });
-    let found = stream::iter([Found { event: event(1), receipt }]);
+    let found = stream::iter([Found::new(event(1), receipt)]);
     let mut passed = dedupe(found, processed, RETENTION, &context).boxed();
     let delivery = passed.next().await.unwrap();
     assert_eq!(*survived.lock().unwrap(), None);
@@ -209,7 +209,7 @@ async fn of_many_repeats_each_conversation_is_queued_once() {
             let receipt = Receipt::new(move || {
                 settled.fetch_add(1, Ordering::SeqCst);
             });
-            Found { event: event(1 + number * number % CONVERSATIONS), receipt }
+            Found::new(event(1 + number * number % CONVERSATIONS), receipt)
         }
     }));
     let stage = Enqueue { queue: Arc::new(queue.clone()), clock: flow.context.clock.clone() };

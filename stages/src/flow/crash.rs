@@ -11,6 +11,7 @@ pub const POINTS: &[&str] = &[
     "message_published",
     "claim_committed",
     "watermark_moved",
+    "replay_advanced",
     "webhook_stored",
     "message_dequeued",
     "metadata_fetched",

@@ -4,10 +4,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, exponential_buckets,
 };
+
+use crate::clients::catalog::{RunKind, Tallied};
 
 /// The stages in the order of the flow: the values of the label `stage`.
 pub const STAGES: &[&str] = &[
@@ -85,6 +89,14 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// Conversations that replays have compared, by kind (reconciliation, backfill) and what became of them.
+    pub replay_conversations: IntCounterVec,
+    /// When a run of the kind was last finished (Unix time).
+    pub replay_last_finished: GaugeVec,
+    /// What the last finished run of the kind found missing.
+    pub replay_last_missing: IntGaugeVec,
+    /// Calls of backfills under way that are not imported yet.
+    pub backfill_remaining: IntGauge,
 }
 
 impl Default for Metrics {
@@ -184,6 +196,23 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            replay_conversations: page.counters(
+                "replay_conversations_total",
+                "Conversations that replays have compared with the catalog, by what became of them.",
+                &["kind", "verdict"],
+            ),
+            replay_last_finished: page.float_gauges(
+                "replay_last_finished_timestamp_seconds",
+                "When a run of the kind was last finished (Unix time).",
+                &["kind"],
+            ),
+            replay_last_missing: page.gauges(
+                "replay_last_missing",
+                "What the last finished run of the kind found missing.",
+                &["kind"],
+            ),
+            backfill_remaining: page
+                .gauge("backfill_remaining_conversations", "Calls of backfills under way that are not imported yet."),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -193,6 +222,9 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
+        for kind in RunKind::ALL {
+            self.replay_advanced(kind.as_str(), &Tallied::default());
+        }
         for stage in STAGES {
             for outcome in OUTCOMES {
                 self.stage_items.with_label_values(&[stage, outcome]);
@@ -228,6 +260,28 @@ impl Metrics {
     pub fn nice_request(&self, endpoint: &str, status: &str, took: Duration) {
         self.nice_requests.with_label_values(&[endpoint, status]).inc();
         self.nice_request_duration.with_label_values(&[endpoint]).observe(took.as_secs_f64());
+    }
+
+    /// Counts what a slice of a replay brought.
+    pub fn replay_advanced(&self, kind: &str, slice: &Tallied) {
+        let counted = [
+            ("ready", slice.ready),
+            ("no_recording", slice.no_recording),
+            ("dead", slice.dead),
+            ("excluded", slice.excluded),
+            ("in_flight", slice.in_flight),
+            ("missing", slice.missing),
+            ("marked", slice.marked),
+        ];
+        for (verdict, count) in counted {
+            self.replay_conversations.with_label_values(&[kind, verdict]).inc_by(count);
+        }
+    }
+
+    /// Notes that a replay is done.
+    pub fn replay_finished(&self, kind: &str, at: Timestamp, missing: u64) {
+        self.replay_last_finished.with_label_values(&[kind]).set(at.as_millisecond() as f64 / 1e3);
+        self.replay_last_missing.with_label_values(&[kind]).set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
     /// The page that Prometheus reads (text format 0.0.4).

@@ -2,15 +2,38 @@
 //!
 //! - [`poll`]: NICE's completed contacts, the truth.
 //! - [`webhook`]: what a Studio script posts to us, for speed.
+//! - [`replay`]: a range that is listed again: what the catalog does not have of it.
 //! - [`roster`]: the group's agents, by which the sources filter.
+//!
+//! [`listing`] reads a range of NICE's calls, [`compare`] says what became of each; the completeness report stands on
+//! the same two.
 //!
 //! Every source emits [`Found`] into the same dedupe; nothing after it knows which one an event came from.
 
+pub mod compare;
+pub mod listing;
 pub mod poll;
+pub mod replay;
 pub mod roster;
 pub mod webhook;
 
-use crate::model::ContactEvent;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tracing::error;
+
+use self::roster::Roster;
+use crate::clients::catalog::{CatalogError, DeadLetter};
+use crate::clients::nice::{Contact, NiceError, REFUSED_DELAY};
+use crate::flow::retry::MAX_RETRY_AFTER;
+use crate::flow::{FlowContext, RetryPolicy, StageError};
+use crate::model::{ContactEvent, EventSource, TenantId};
+
+/// NICE's completed contacts reach back this far.
+pub const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// An event, and the source's wish to learn that it is settled.
 #[derive(Debug)]
@@ -19,6 +42,15 @@ pub struct Found {
     pub event: ContactEvent,
     /// Told once the event needs no further care of the source.
     pub receipt: Receipt,
+    /// What the dedupe remembers of it is wrong: the catalog does not have it, and it is not on its way.
+    pub heals: bool,
+}
+
+impl Found {
+    /// What a source found that knows nothing of the catalog.
+    pub fn new(event: ContactEvent, receipt: Receipt) -> Self {
+        Self { event, receipt, heals: false }
+    }
 }
 
 /// Tells a source that its event is committed, or was known before. Dropping it says that it must come again.
@@ -41,4 +73,94 @@ impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Receipt")
     }
+}
+
+/// Counts the receipts of a listing until all of them are gone.
+struct Tally {
+    issued: usize,
+    settled: Arc<AtomicUsize>,
+    alive: mpsc::Sender<()>,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let (alive, gone) = mpsc::channel(1);
+        Self { issued: 0, settled: Arc::default(), alive, gone }
+    }
+
+    fn receipt(&mut self) -> Receipt {
+        self.issued += 1;
+        let (settled, alive) = (self.settled.clone(), self.alive.clone());
+        Receipt::new(move || {
+            settled.fetch_add(1, Ordering::SeqCst);
+            drop(alive);
+        })
+    }
+
+    /// Waits until every receipt is settled or dropped; true if none was dropped.
+    async fn all_settled(self) -> bool {
+        let Self { issued, settled, alive, mut gone } = self;
+        drop(alive);
+        // No value is ever sent: this returns when the last receipt is gone.
+        gone.recv().await;
+        settled.load(Ordering::SeqCst) == issued
+    }
+}
+
+/// The event of a listed contact, if it is a phone call of a group agent.
+fn event_of(contact: &Contact, tenant: &TenantId, source: EventSource, roster: &Roster) -> Option<ContactEvent> {
+    let agent = contact.agent_id.filter(|_| contact.is_phone_call())?;
+    let ended_at = contact.ended_at();
+    if !roster.admits(agent, ended_at) {
+        return None;
+    }
+    let mut event = ContactEvent::new(tenant.clone(), contact.contact_id, source);
+    event.master = Some(contact.master_contact_id);
+    event.agent = Some(agent);
+    event.ended_at = ended_at;
+    Some(event)
+}
+
+/// A row whose id breaks the grammar can never be imported: a dead letter, once.
+async fn set_aside(context: &FlowContext, tenant: &TenantId, reason: &str) -> Result<(), CatalogError> {
+    let letter = DeadLetter::of_body(reason.as_bytes(), Some(tenant), "source", reason, context.clock.now());
+    if context.catalog.add_dead_letter(letter).await? {
+        error!(reason, stage = "source", "dead letter");
+        context.metrics.dead_letters.with_label_values(&["source"]).inc();
+    }
+    context.metrics.stage_items.with_label_values(&["source", "dead_letter"]).inc();
+    Ok(())
+}
+
+/// Why NICE's list could not be read; it is read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// NICE did not answer as it should.
+    #[error(transparent)]
+    Nice(#[from] NiceError),
+    /// The tenant's settings cannot be had.
+    #[error("{0}")]
+    Settings(StageError),
+}
+
+impl ListError {
+    /// How long to wait at least.
+    fn asks_for(&self, retry: &RetryPolicy) -> Duration {
+        match self {
+            Self::Nice(NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. }) => {
+                retry_after.unwrap_or_default()
+            }
+            Self::Nice(NiceError::Refused { .. }) => REFUSED_DELAY,
+            Self::Nice(NiceError::NotReady { .. } | NiceError::Permanent { .. } | NiceError::LinkExpired) => {
+                Duration::ZERO
+            }
+            Self::Settings(StageError::Transient { retry_after, .. }) => retry_after.unwrap_or_default(),
+            Self::Settings(_) => retry.error_delay_max.min(MAX_RETRY_AFTER),
+        }
+    }
+}
+
+fn back(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }

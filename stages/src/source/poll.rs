@@ -15,25 +15,20 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backoff::backoff::Backoff;
 use futures::Stream;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use super::roster::Roster;
-use super::{Found, Receipt};
-use crate::clients::catalog::DeadLetter;
-use crate::clients::nice::{
-    CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, QuotaClass, REFUSED_DELAY,
-};
+use super::{Found, ListError, REACH, Tally, back, event_of, set_aside};
+use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::retry::MAX_RETRY_AFTER;
-use crate::flow::{FlowContext, StageError, crash, task};
+use crate::flow::{FlowContext, crash, task};
 use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
 
 /// Rows asked for at a time.
@@ -50,9 +45,6 @@ const MAX_REPEATS: u32 = 5;
 
 /// NICE's own resolution of a change may be as coarse as this.
 const RESOLUTION: Duration = Duration::from_secs(1);
-
-/// NICE's completed contacts reach back this far.
-const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;
@@ -90,16 +82,14 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
 
 /// Why a listing ended early. It begins again at the watermark.
 enum PassError {
-    Nice(NiceError),
-    /// The tenant's settings cannot be had.
-    Settings(StageError),
+    List(ListError),
     /// A claim or a dead letter could not be written; the reason is logged where it happened.
     HandedBack,
 }
 
 impl From<NiceError> for PassError {
     fn from(error: NiceError) -> Self {
-        Self::Nice(error)
+        Self::List(error.into())
     }
 }
 
@@ -133,27 +123,9 @@ impl Poll {
                     self.context.metrics.stage_finished("source", "retry", begun.elapsed());
                     let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
                     match error {
-                        PassError::Nice(error) => {
-                            let asked = match &error {
-                                NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
-                                    retry_after.unwrap_or_default()
-                                }
-                                NiceError::Refused { .. } => REFUSED_DELAY,
-                                NiceError::NotReady { .. } | NiceError::Permanent { .. } | NiceError::LinkExpired => {
-                                    Duration::ZERO
-                                }
-                            };
-                            let delay = delay.max(asked);
+                        PassError::List(error) => {
+                            let delay = delay.max(error.asks_for(&self.context.retry));
                             warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
-                            delay
-                        }
-                        PassError::Settings(error) => {
-                            let asked = match &error {
-                                StageError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
-                                _ => self.context.retry.error_delay_max.min(MAX_RETRY_AFTER),
-                            };
-                            let delay = delay.max(asked);
-                            warn!(%error, delay_secs = delay.as_secs_f64(), "no listing, will retry");
                             delay
                         }
                         PassError::HandedBack => delay,
@@ -237,7 +209,9 @@ impl Poll {
             last_poll_time: None,
         };
         let mut tally = Tally::new();
-        let nice = self.tenants.get(&self.tenant).await.map_err(PassError::Settings)?.nice.for_class(QuotaClass::Live);
+        let tenant = self.tenants.get(&self.tenant).await;
+        let tenant = tenant.map_err(|error| PassError::List(ListError::Settings(error)))?;
+        let nice = tenant.nice.for_class(QuotaClass::Live);
         let mut next: Option<NextLink> = None;
         let mut skip = 0;
         while skip < LONGEST_LISTING {
@@ -260,11 +234,14 @@ impl Poll {
                     Ok(contact) => {
                         pass.take(&contact, seen);
                         if let Some(event) = self.event(&contact) {
-                            let found_one = Found { event, receipt: tally.receipt() };
+                            let found_one = Found::new(event, tally.receipt());
                             found.send(found_one).await.map_err(|_closed| PassError::HandedBack)?;
                         }
                     }
-                    Err(bad) => self.set_aside(&bad.reason).await?,
+                    Err(bad) => set_aside(&self.context, &self.tenant, &bad.reason).await.map_err(|error| {
+                        warn!(%error, "dead letter not written, the listing is repeated");
+                        PassError::HandedBack
+                    })?,
                 }
             }
             skip += rows;
@@ -281,34 +258,10 @@ impl Poll {
 
     /// The event of a contact, if it is a phone call of a group agent.
     fn event(&self, contact: &Contact) -> Option<ContactEvent> {
-        let agent = contact.agent_id.filter(|_| contact.is_phone_call());
-        let ended_at = contact.ended_at();
-        let Some(agent) = agent.filter(|agent| self.roster.borrow().admits(*agent, ended_at)) else {
-            self.context.metrics.stage_items.with_label_values(&["source", "done"]).inc();
-            return None;
-        };
-        self.context.metrics.stage_items.with_label_values(&["source", "ok"]).inc();
-        let mut event = ContactEvent::new(self.tenant.clone(), contact.contact_id, EventSource::Poll);
-        event.master = Some(contact.master_contact_id);
-        event.agent = Some(agent);
-        event.ended_at = ended_at;
-        Some(event)
-    }
-
-    /// A row whose id breaks the grammar can never be imported: a dead letter, once.
-    async fn set_aside(&self, reason: &str) -> Result<(), PassError> {
-        let now = self.context.clock.now();
-        let letter = DeadLetter::of_body(reason.as_bytes(), Some(&self.tenant), "source", reason, now);
-        let is_new = self.context.catalog.add_dead_letter(letter).await.map_err(|error| {
-            warn!(%error, "dead letter not written, the listing is repeated");
-            PassError::HandedBack
-        })?;
-        if is_new {
-            error!(reason, stage = "source", "dead letter");
-            self.context.metrics.dead_letters.with_label_values(&["source"]).inc();
-        }
-        self.context.metrics.stage_items.with_label_values(&["source", "dead_letter"]).inc();
-        Ok(())
+        let event = event_of(contact, &self.tenant, EventSource::Poll, &self.roster.borrow());
+        let outcome = if event.is_some() { "ok" } else { "done" };
+        self.context.metrics.stage_items.with_label_values(&["source", outcome]).inc();
+        event
     }
 
     async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), PassError> {
@@ -356,43 +309,6 @@ fn is_more(page: &ContactPage, skip: u64, rows: u64) -> bool {
         || page.refused_next
         || page.total.is_some_and(|total| total > listed)
         || (page.total.is_none() && rows >= u64::from(PAGE))
-}
-
-fn back(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_sub(by).unwrap_or(Timestamp::MIN)
-}
-
-/// Counts the receipts of a listing until all of them are gone.
-struct Tally {
-    issued: usize,
-    settled: Arc<AtomicUsize>,
-    alive: mpsc::Sender<()>,
-    gone: mpsc::Receiver<()>,
-}
-
-impl Tally {
-    fn new() -> Self {
-        let (alive, gone) = mpsc::channel(1);
-        Self { issued: 0, settled: Arc::default(), alive, gone }
-    }
-
-    fn receipt(&mut self) -> Receipt {
-        self.issued += 1;
-        let (settled, alive) = (self.settled.clone(), self.alive.clone());
-        Receipt::new(move || {
-            settled.fetch_add(1, Ordering::SeqCst);
-            drop(alive);
-        })
-    }
-
-    /// Waits until every receipt is settled or dropped; true if none was dropped.
-    async fn all_settled(self) -> bool {
-        let Self { issued, settled, alive, mut gone } = self;
-        drop(alive);
-        // No value is ever sent: this returns when the last receipt is gone.
-        gone.recv().await;
-        settled.load(Ordering::SeqCst) == issued
-    }
 }
 
 #[cfg(test)]

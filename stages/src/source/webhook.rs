@@ -239,7 +239,7 @@ async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Fou
                 Ok(event) => {
                     let receipt = receipt(inbox.clone(), id, handed_back.clone());
                     context.metrics.stage_items.with_label_values(&["source", "ok"]).inc();
-                    if found.send(Found { event, receipt }).await.is_err() {
+                    if found.send(Found::new(event, receipt)).await.is_err() {
                         return;
                     }
                 }

@@ -11,10 +11,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use state::{StateError, Store};
 
-use super::{AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RecordingRow};
+use super::{
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Fate, Hop, RecordingRow, ReplayRun,
+    RunKind, RunState,
+};
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId,
 };
+
+mod runs;
 
 /// The tree in the local state.
 const TREE: &str = "catalog";
@@ -35,6 +40,8 @@ mod kind {
     pub(super) const DEAD_LETTER_OF: u8 = b'D';
     /// `h` tenant NUL external id (8) sequence (8) → hop.
     pub(super) const HOP: u8 = b'h';
+    /// `R` tenant NUL kind (1) id (8) → replay run.
+    pub(super) const RUN: u8 = b'R';
     /// `n` → counters.
     pub(super) const COUNTS: u8 = b'n';
     /// `i` → id of the last dead letter (8), so that none is given again.
@@ -362,6 +369,44 @@ impl Catalog for EmbeddedCatalog {
             Ok(ids)
         });
         listing.await.map_err(|error| CatalogError(error.to_string()))?
+    }
+
+    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
+        keys.iter().map(|key| self.inner.fate(key)).collect()
+    }
+
+    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
+        keys.iter().map(|key| self.inner.last_hop(key)).collect()
+    }
+
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError> {
+        self.inner.clone().final_between(tenant.clone(), from, to).await
+    }
+
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
+        let id = self.inner.begin_run(run)?;
+        self.inner.commit().await?;
+        Ok(id)
+    }
+
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+        let state = self.inner.save_run(run, before)?;
+        self.inner.commit().await?;
+        Ok(state)
+    }
+
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+        let changed = self.inner.change_run(run, to, at)?;
+        self.inner.commit().await?;
+        Ok(changed)
+    }
+
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+        self.inner.run(tenant, kind, id)
+    }
+
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        self.inner.runs(tenant, kind, limit)
     }
 
     async fn check(&self) -> Result<(), CatalogError> {

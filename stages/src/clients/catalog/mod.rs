@@ -16,8 +16,10 @@ use crate::model::{
 #[cfg(test)]
 pub(super) mod conformance;
 mod embedded;
+mod runs;
 
 pub use embedded::EmbeddedCatalog;
+pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -107,6 +109,33 @@ pub trait Catalog: Send + Sync + 'static {
         after: Option<ContactId>,
         limit: usize,
     ) -> Result<Vec<ContactId>, CatalogError>;
+
+    /// What is known of each of these conversations.
+    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError>;
+
+    /// The last hop of each of these conversations' timelines.
+    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError>;
+
+    /// How many of the tenant's conversations that began in `[from, to)` are final.
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError>;
+
+    /// Writes a new run and returns its id. Durable once it returns; the same run again (kind, tenant, time of its
+    /// start) is one.
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError>;
+
+    /// Writes how far a run has come, and returns the state in which it stands: that of `run`, unless an operator
+    /// has changed it since `before`. Durable once it returns.
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError>;
+
+    /// Changes the state in which a run stands, if it is still that of `run`; false if it is not. Durable once it
+    /// returns.
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError>;
+
+    /// One run of the tenant.
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError>;
+
+    /// The tenant's runs of a kind, newest first, at most `limit`.
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
 
     /// Writes what is left of timelines: at the end of the process.
     async fn flush(&self) {}

@@ -51,10 +51,8 @@ impl Lane {
     /// The lane of an event.
     pub fn of(source: EventSource) -> Self {
         match source {
-            EventSource::Backfill => Self::Backfill,
-            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession | EventSource::Reconciliation => {
-                Self::Live
-            }
+            EventSource::Reconciliation | EventSource::Backfill => Self::Backfill,
+            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
         }
     }
 

@@ -120,7 +120,7 @@ impl Rig {
         let (sender, mut found) = mpsc::channel(64);
         let settle = async {
             let mut ids = BTreeSet::new();
-            while let Some(Found { event, receipt }) = found.recv().await {
+            while let Some(Found { event, receipt, .. }) = found.recv().await {
                 ids.insert(event.conversation.get());
                 receipt.settled();
             }

@@ -353,7 +353,7 @@ pub(super) async fn ended_since(
 }
 
 /// The place of the ask that a row answers.
-fn place(row: &tokio_postgres::Row) -> usize {
+pub(super) fn place(row: &tokio_postgres::Row) -> usize {
     // From 1 in SQL; a place that does not exist answers nobody.
     row.try_get::<_, i64>("n").ok().and_then(|n| usize::try_from(n - 1).ok()).unwrap_or(usize::MAX)
 }
@@ -370,8 +370,12 @@ fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {
 }
 
 fn state(row: &tokio_postgres::Row) -> Result<ConversationState, CatalogError> {
+    state_of(row.try_get("state").map_err(unreadable)?)
+}
+
+/// The state of its name in a row.
+pub(super) fn state_of(name: &str) -> Result<ConversationState, CatalogError> {
     let all = [ConversationState::MetadataSaved, ConversationState::Ready, ConversationState::NoRecording];
-    let name: &str = row.try_get("state").map_err(unreadable)?;
     all.into_iter().find(|state| state.as_str() == name).ok_or_else(|| unreadable("unknown state"))
 }
 

@@ -21,7 +21,9 @@ use self::batch::Batches;
 use self::conversations::{Completion, Completions, Metadata, States};
 use self::timeline::Timeline;
 use super::Database;
-use crate::clients::catalog::{AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use crate::clients::catalog::{
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState,
+};
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, StoredRecording,
     TenantId,
@@ -29,6 +31,7 @@ use crate::model::{
 
 mod batch;
 mod conversations;
+mod runs;
 mod text;
 mod timeline;
 
@@ -292,6 +295,39 @@ impl Catalog for PostgresCatalog {
         limit: usize,
     ) -> Result<Vec<ContactId>, CatalogError> {
         conversations::ended_since(&self.inner.database, tenant, since, after, limit).await
+    }
+
+    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
+        runs::fates(&self.inner.database, keys).await
+    }
+
+    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
+        self.inner.timeline.flush().await;
+        runs::last_hops(&self.inner.database, keys).await
+    }
+
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError> {
+        runs::final_between(&self.inner.database, tenant, from, to).await
+    }
+
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
+        runs::begin(&self.inner.database, run).await
+    }
+
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+        runs::save(&self.inner.database, run, before).await
+    }
+
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+        runs::change(&self.inner.database, run, to, at).await
+    }
+
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+        runs::read(&self.inner.database, tenant, kind, id).await
+    }
+
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        runs::list(&self.inner.database, tenant, kind, limit).await
     }
 
     async fn flush(&self) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_postgres::Row;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Keys, saturated, text};
@@ -120,20 +121,20 @@ impl Timeline {
         self.flush().await;
         let (tenant, external_id) = (key.tenant.as_str(), key.external_id.to_string());
         let rows = self.database.query("read timeline", SELECT, &[&tenant, &INTEGRATION_TYPE, &external_id]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Hop {
-                    at: row.try_get(0)?,
-                    stage: row.try_get(1)?,
-                    outcome: row.try_get(2)?,
-                    attempt: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
-                    took_millis: u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or_default(),
-                    detail: row.try_get(5)?,
-                })
-            })
-            .collect::<Result<_, tokio_postgres::Error>>()
-            .map_err(super::unreadable)
+        rows.iter().map(|row| hop(row, 0)).collect::<Result<_, _>>().map_err(super::unreadable)
     }
+}
+
+/// A hop whose columns begin at `first`.
+pub(super) fn hop(row: &Row, first: usize) -> Result<Hop, tokio_postgres::Error> {
+    Ok(Hop {
+        at: row.try_get(first)?,
+        stage: row.try_get(first + 1)?,
+        outcome: row.try_get(first + 2)?,
+        attempt: u32::try_from(row.try_get::<_, i64>(first + 3)?).unwrap_or(u32::MAX),
+        took_millis: u64::try_from(row.try_get::<_, i64>(first + 4)?).unwrap_or_default(),
+        detail: row.try_get(first + 5)?,
+    })
 }
 
 async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {

@@ -1,0 +1,127 @@
+//! Replay runs, and what is known of the conversations that they list.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
+use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState};
+use crate::model::{ConversationKey, ConversationState, TenantId};
+
+/// As much of a conversation's row as its fate needs.
+#[derive(Deserialize)]
+struct FateRow {
+    state: ConversationState,
+}
+
+/// As much of a conversation's row as a count by its start needs.
+#[derive(Deserialize)]
+struct StartedRow {
+    started_at: Timestamp,
+    state: ConversationState,
+}
+
+impl Inner {
+    pub(super) fn fate(&self, key: &ConversationKey) -> Result<Fate, CatalogError> {
+        let row: Option<FateRow> = self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))?;
+        if let Some(FateRow { state }) = &row
+            && state.is_final()
+        {
+            return Ok(Fate::Row(*state));
+        }
+        let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+        let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
+        let id = self.tree.get(letter).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
+        if let Some(id) = id
+            && let Some(letter) = self.get::<DeadLetter>(&super::numbered(kind::DEAD_LETTER, id))?
+        {
+            return Ok(Fate::DeadLetter(letter.reason));
+        }
+        Ok(row.map_or(Fate::Unknown, |row| Fate::Row(row.state)))
+    }
+
+    pub(super) fn last_hop(&self, key: &ConversationKey) -> Result<Option<Hop>, CatalogError> {
+        let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
+        let last = self.tree.scan_prefix(prefix).values().next_back();
+        last.map(|value| read(&value.map_err(|error| self.broken(error))?)).transpose()
+    }
+
+    pub(super) async fn final_between(
+        self: Arc<Self>,
+        tenant: TenantId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64, CatalogError> {
+        // Reads every row of the tenant.
+        let count = tokio::task::spawn_blocking(move || {
+            let mut count = 0;
+            for value in self.tree.scan_prefix(tenant_prefix(kind::CONVERSATION, &tenant)).values() {
+                let row: StartedRow = read(&value.map_err(|error| self.broken(error))?)?;
+                count += u64::from(row.state.is_final() && row.started_at >= from && row.started_at < to);
+            }
+            Ok(count)
+        });
+        count.await.map_err(|error| CatalogError(error.to_string()))?
+    }
+
+    pub(super) fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
+        let _writing = self.lock();
+        let newest = self.runs(&run.tenant_id, run.kind, usize::MAX)?;
+        if let Some(same) = newest.iter().find(|other| other.started_at == run.started_at) {
+            return Ok(same.id);
+        }
+        let id = newest.first().map_or(0, |newest| newest.id) + 1;
+        self.write_run(&ReplayRun { id, ..run.clone() })?;
+        Ok(id)
+    }
+
+    pub(super) fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+        let _writing = self.lock();
+        let Some(standing) = self.run(&run.tenant_id, run.kind, run.id)? else {
+            return Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id)));
+        };
+        let (state, finished_at) = match standing.state == before {
+            true => (run.state, run.finished_at),
+            false => (standing.state, standing.finished_at),
+        };
+        self.write_run(&ReplayRun { state, finished_at, ..run.clone() })?;
+        Ok(state)
+    }
+
+    pub(super) fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+        let _writing = self.lock();
+        let standing = self.run(&run.tenant_id, run.kind, run.id)?;
+        let Some(standing) = standing.filter(|standing| standing.state == run.state) else { return Ok(false) };
+        let finished_at = to.is_final().then_some(at);
+        self.write_run(&ReplayRun { state: to, finished_at, ..standing })?;
+        Ok(true)
+    }
+
+    pub(super) fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+        let mut key = runs_of(tenant, kind);
+        key.extend_from_slice(&id.to_be_bytes());
+        self.get(&key)
+    }
+
+    pub(super) fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        let newest_first = self.tree.scan_prefix(runs_of(tenant, kind)).values().rev().take(limit);
+        newest_first.map(|value| read(&value.map_err(|error| self.broken(error))?)).collect()
+    }
+
+    fn write_run(&self, run: &ReplayRun) -> Result<(), CatalogError> {
+        let mut key = runs_of(&run.tenant_id, run.kind);
+        key.extend_from_slice(&run.id.to_be_bytes());
+        self.tree.insert(key, write(run)?).map_err(|error| self.broken(error))?;
+        Ok(())
+    }
+}
+
+fn runs_of(tenant: &TenantId, run: RunKind) -> Vec<u8> {
+    let mut key = tenant_prefix(kind::RUN, tenant);
+    key.push(match run {
+        RunKind::Reconciliation => b'r',
+        RunKind::Backfill => b'b',
+    });
+    key
+}

@@ -1,0 +1,154 @@
+//! What became of each call that NICE lists: the catalog, the timeline and the dedupe's memory are asked.
+//!
+//! In: events of a listing. Out: for each a [`Verdict`]. What stands in the catalog is the truth; of what does not, the
+//! timeline says whether it is on its way still. Nothing is changed here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use state::ProcessedLog;
+
+use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
+use crate::clients::queue::{Backlog, Queue, QueueError};
+use crate::flow::Clock;
+use crate::model::{ContactEvent, ConversationKey, ConversationState};
+
+/// Calls that one question to the catalog names.
+const BATCH: usize = 1_000;
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its row is ready for analysis.
+    Ready,
+    /// NICE did not record it.
+    NoRecording,
+    /// It was set aside, with this reason.
+    Dead(String),
+    /// It is not to be imported, for this reason.
+    Excluded(String),
+    /// It is on its way; the last that is known of it.
+    InFlight(String),
+    /// It is not in the catalog, and not on its way.
+    Missing {
+        /// Whether the dedupe remembers it.
+        marked: bool,
+        /// The last that is known of it.
+        last: String,
+    },
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The catalog did not answer.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The queue did not answer.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Compares events with what is known.
+#[derive(Clone)]
+pub struct Compare {
+    /// The truth, and the timeline.
+    pub catalog: Arc<dyn Catalog>,
+    /// What this producer's dedupe remembers; none where it is not at hand.
+    pub processed: Option<ProcessedLog>,
+    /// Where calls wait.
+    pub queue: Arc<dyn Queue>,
+    /// Longer than the flow leaves a call without a word.
+    pub settle: Duration,
+    /// Longer than a call waits in a delay step.
+    pub longest_delay: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Compare {
+    /// One verdict for each event.
+    pub async fn compare(&self, events: &[ContactEvent]) -> Result<Vec<Verdict>, CompareError> {
+        let mut verdicts = Vec::with_capacity(events.len());
+        for batch in events.chunks(BATCH) {
+            self.compare_batch(batch, &mut verdicts).await?;
+        }
+        Ok(verdicts)
+    }
+
+    async fn compare_batch(&self, events: &[ContactEvent], verdicts: &mut Vec<Verdict>) -> Result<(), CompareError> {
+        let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
+        let fates = self.catalog.fates(&keys).await?;
+        let is_open = |fate: &Fate| matches!(fate, Fate::Unknown | Fate::Row(ConversationState::MetadataSaved));
+        let open: Vec<ConversationKey> =
+            keys.iter().zip(&fates).filter(|(_, fate)| is_open(fate)).map(|(key, _)| key.clone()).collect();
+        let (mut hops, mut backlog) = (Vec::new().into_iter(), None);
+        if !open.is_empty() {
+            hops = self.catalog.last_hops(&open).await?.into_iter();
+            backlog = Some(self.queue.backlog().await?);
+        }
+        for ((event, key), fate) in events.iter().zip(&keys).zip(fates) {
+            verdicts.push(match fate {
+                Fate::Row(ConversationState::Ready) => Verdict::Ready,
+                Fate::Row(ConversationState::NoRecording) => Verdict::NoRecording,
+                Fate::DeadLetter(reason) => Verdict::Dead(reason),
+                Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
+                    self.of_open(event, key, hops.next().flatten(), backlog.unwrap_or_default())
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Of a call that has no final row and no dead letter.
+    fn of_open(&self, event: &ContactEvent, key: &ConversationKey, hop: Option<Hop>, backlog: Backlog) -> Verdict {
+        let now = self.clock.now();
+        let marked = self.processed.as_ref().is_some_and(|processed| processed.contains(&key.digest()));
+        let Some(hop) = hop else {
+            // Marked a moment ago, its first hop may not be written yet.
+            let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));
+            let last = if marked { "found" } else { "never found" }.to_owned();
+            return match marked && is_young {
+                true => Verdict::InFlight(last),
+                false => Verdict::Missing { marked, last },
+            };
+        };
+        if let Some(reason) = excluded(&hop) {
+            return Verdict::Excluded(reason);
+        }
+        let waits = backlog.live + backlog.backfill > 0 && hop.stage == "enqueue";
+        let quiet = match hop.outcome.as_str() {
+            "not_ready" | "busy" | "retry" => self.longest_delay + self.settle,
+            _ => self.settle,
+        };
+        let last = match &hop.detail {
+            Some(detail) => format!("{} {}: {detail}", hop.stage, hop.outcome),
+            None => format!("{} {}", hop.stage, hop.outcome),
+        };
+        match waits || !is_older(hop.at, quiet, now) {
+            true => Verdict::InFlight(last),
+            false => Verdict::Missing { marked, last },
+        }
+    }
+}
+
+/// Whether a conversation's last hop says that it is not to be imported; a call whose agent was not in the group then
+/// may be in it now.
+fn excluded(hop: &Hop) -> Option<String> {
+    match (hop.outcome.as_str(), hop.detail.as_deref()) {
+        ("done", Some(reason @ ("never_answered" | "not_a_phone_call" | "erased" | "beyond_retention"))) => {
+            Some(reason.to_owned())
+        }
+        // The letter is gone, and it was not replayed.
+        ("dead_letter", reason) => Some(format!("dropped by an operator: {}", reason.unwrap_or("no reason"))),
+        _ => None,
+    }
+}
+
+fn is_older(time: Timestamp, than: Duration, now: Timestamp) -> bool {
+    now.duration_since(time) >= SignedDuration::try_from(than).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! A range of NICE's completed calls, slice by slice.
+//!
+//! In: a span of time, by the start of calls. Out: slices of it in their order, each with all its rows.
+//!
+//! A slice is as long as one answer of NICE holds: nothing is paged, and so no row can slip from a page that is to come
+//! to one that was read, whatever changes meanwhile. The length follows the density of the calls. Only where a single
+//! second has more rows than an answer, it is paged, and that again until no row is missing.
+//!
+//! Nothing is kept: whoever lists remembers up to where it came, and begins another listing there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::debug;
+
+use super::ListError;
+use crate::clients::nice::{BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, NiceError, QuotaClass};
+use crate::clients::tenants::Tenants;
+use crate::model::TenantId;
+
+/// Rows asked for at a time. NICE gives up to ten times as many; a page of this size has some 3 MiB.
+pub const PAGE: u32 = 1_000;
+
+/// A slice is planned to fill this part of a page, so that it seldom has to be cut.
+const FILL: f64 = 0.7;
+
+/// Below it, time is not divided further: NICE's times may be as coarse.
+const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
+
+/// Long enough that an empty month is read at once in few requests, short enough for NICE's own limits.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// The most rows of one second.
+const MOST_OF_A_SECOND: u64 = 100_000;
+
+/// How often a second is paged that does not come to rest.
+const MAX_REPEATS: u32 = 5;
+
+/// A piece of the range, with all calls that began in it.
+#[derive(Debug)]
+pub struct Slice {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The moment after its last.
+    pub to: Timestamp,
+    /// The calls, each once.
+    pub contacts: Vec<Contact>,
+    /// Rows that cannot be read as calls.
+    pub bad: Vec<BadRow>,
+    /// Requests that it took.
+    pub requests: u64,
+}
+
+/// Reads a range.
+pub struct Listing {
+    tenants: Arc<Tenants>,
+    tenant: TenantId,
+    class: QuotaClass,
+    reached: Timestamp,
+    to: Timestamp,
+    length: SignedDuration,
+}
+
+impl Listing {
+    /// Of the calls that began in `[from, to)`; nothing is asked yet.
+    pub fn new(tenants: Arc<Tenants>, tenant: TenantId, class: QuotaClass, from: Timestamp, to: Timestamp) -> Self {
+        Self { tenants, tenant, class, reached: from, to, length: LONGEST }
+    }
+
+    /// The next slice, or none at the end of the range. The same one again until [`Listing::passed`] is told of it.
+    pub async fn next(&mut self) -> Result<Option<Slice>, ListError> {
+        let mut requests = 0;
+        while self.reached < self.to {
+            let from = self.reached;
+            let to = from.checked_add(self.length).unwrap_or(Timestamp::MAX).min(self.to);
+            let page = self.page(from, to, 0).await?;
+            requests += 1;
+            let rows = page.contacts.len() as u64;
+            let span = to.duration_since(from);
+            if !is_more(&page, rows) {
+                self.length = lengthened(self.length.max(span), rows);
+                return Ok(Some(self.slice(from, to, page.contacts, requests)));
+            }
+            if span <= SHORTEST {
+                let (rows, asked) = self.page_through(from, to).await?;
+                return Ok(Some(self.slice(from, to, rows, requests + asked)));
+            }
+            self.length = shortened(span, rows, page.total);
+        }
+        Ok(None)
+    }
+
+    /// Goes on behind this slice.
+    pub fn passed(&mut self, slice: &Slice) {
+        self.reached = slice.to;
+    }
+
+    async fn page(&self, from: Timestamp, to: Timestamp, skip: u64) -> Result<ContactPage, ListError> {
+        let tenant = self.tenants.get(&self.tenant).await.map_err(ListError::Settings)?;
+        let query = CompletedQuery { filter: CompletedFilter::Started { from, to }, top: PAGE, skip, next: None };
+        Ok(tenant.nice.for_class(self.class).completed(&query).await?)
+    }
+
+    /// Each call once. One that began at the very end belongs to the next slice, if there is one.
+    fn slice(&self, from: Timestamp, to: Timestamp, rows: Vec<Result<Contact, BadRow>>, requests: u64) -> Slice {
+        let mut contacts = HashMap::with_capacity(rows.len());
+        let mut bad = Vec::new();
+        for row in rows {
+            match row {
+                Ok(contact) if to < self.to && contact.started_at.is_some_and(|start| start >= to) => {}
+                Ok(contact) => drop(contacts.insert(contact.contact_id, contact)),
+                Err(row) => bad.push(row),
+            }
+        }
+        let mut contacts: Vec<_> = contacts.into_values().collect();
+        contacts.sort_unstable_by_key(|contact| (contact.started_at, contact.contact_id));
+        Slice { from, to, contacts, bad, requests }
+    }
+
+    /// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again until all are
+    /// there that NICE says there are, or until nothing new appears.
+    async fn page_through(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(Vec<Result<Contact, BadRow>>, u64), ListError> {
+        let mut found = HashMap::new();
+        let mut bad = Vec::new();
+        let mut requests = 0;
+        for repeat in 0..=MAX_REPEATS {
+            let (before, mut skip, mut total) = (found.len(), 0, None);
+            bad.clear();
+            loop {
+                let page = self.page(from, to, skip).await?;
+                requests += 1;
+                let rows = page.contacts.len() as u64;
+                let more = is_more_after(&page, skip, rows);
+                total = page.total.or(total);
+                for row in page.contacts {
+                    match row {
+                        Ok(contact) => drop(found.insert(contact.contact_id, contact)),
+                        Err(row) => bad.push(Err(row)),
+                    }
+                }
+                skip += rows;
+                if !more || rows == 0 {
+                    break;
+                }
+                if skip >= MOST_OF_A_SECOND {
+                    return Err(NiceError::transient("completed: NICE's list has no end").into());
+                }
+            }
+            let all_there = total.is_some_and(|total| (found.len() + bad.len()) as u64 >= total);
+            if all_there || (repeat > 0 && found.len() == before) {
+                break;
+            }
+            debug!(repeat, "rows move while they are paged, paged again");
+        }
+        Ok((found.into_values().map(Ok).chain(bad).collect(), requests))
+    }
+}
+
+fn is_more(page: &ContactPage, rows: u64) -> bool {
+    is_more_after(page, 0, rows)
+}
+
+/// Whether rows follow after the `rows` that stand after `skip` others.
+pub(super) fn is_more_after(page: &ContactPage, skip: u64, rows: u64) -> bool {
+    let listed = skip.saturating_add(rows);
+    page.next.is_some()
+        || page.refused_next
+        || page.total.is_some_and(|total| total > listed)
+        || (page.total.is_none() && rows >= u64::from(PAGE))
+}
+
+/// The length of the next slice after one of `length` that had so many rows.
+fn lengthened(length: SignedDuration, rows: u64) -> SignedDuration {
+    let wanted = f64::from(PAGE) * FILL;
+    // Growing at most fourfold: the calls of a night say little of those of the morning.
+    let factor = (wanted / (rows.max(1) as f64)).min(4.0);
+    scaled(length, factor)
+}
+
+/// The length after a slice of `span` turned out to have more rows than an answer.
+fn shortened(span: SignedDuration, rows: u64, total: Option<u64>) -> SignedDuration {
+    let total = total.unwrap_or_default().max(rows.saturating_mul(2)).max(1);
+    // What an answer really held, which may be less than was asked for.
+    scaled(span, rows.max(1) as f64 * FILL / total as f64)
+}
+
+fn scaled(length: SignedDuration, factor: f64) -> SignedDuration {
+    let scaled = SignedDuration::from_millis((length.as_millis() as f64 * factor) as i64);
+    scaled.clamp(SHORTEST, LONGEST)
+}
+
+#[cfg(test)]
+mod tests;

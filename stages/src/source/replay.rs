@@ -1,0 +1,342 @@
+//! Stage 1, source: a range that is listed again, and what the catalog does not have of it.
+//!
+//! # Contract
+//! In: a [`ReplayRun`]: the window of the nightly comparison, or the date range of a backfill. Out: an event for every
+//! call of a group agent in it that is neither in the catalog nor on its way. It goes through the same dedupe as all
+//! others, and so does not double what another source finds at the same moment.
+//!
+//! # Both ways
+//! What the dedupe remembers and the catalog does not have is replayed, once it is older than any work in flight. What
+//! the catalog has and the dedupe does not know is marked there.
+//!
+//! # After a crash
+//! The run stands in the catalog with the time up to which everything is on the queue. It is written when the claims
+//! of a slice of the listing are committed, so a crash repeats one slice at most: what was published of it is found
+//! on its way.
+//!
+//! # Bounds
+//! One slice of the listing is in memory, a page of NICE's. A backfill publishes at most [`LEAD`] calls more than the
+//! consumers have taken: the queue stays short, and a pause takes effect soon.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backoff::backoff::Backoff;
+use jiff::{SignedDuration, Timestamp};
+use state::ProcessedLog;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::compare::{Compare, CompareError, Verdict};
+use super::listing::{Listing, Slice};
+use super::roster::Roster;
+use super::{Found, ListError, REACH, Tally, event_of, set_aside};
+use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
+use crate::clients::nice::QuotaClass;
+use crate::clients::queue::{Queue, QueueError};
+use crate::clients::tenants::Tenants;
+use crate::flow::{FlowContext, crash};
+use crate::model::{ContactEvent, ContactId};
+
+/// Calls of a backfill that may wait on the queue: a quarter of an hour's work at NICE's usual quota.
+pub const LEAD: u64 = 500;
+
+/// How often a backfill that waits for the consumers looks again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The settings and clients of a replay.
+#[derive(Clone)]
+pub struct Replay {
+    /// The way to the tenant's NICE.
+    pub tenants: Arc<Tenants>,
+    /// Whose calls are let through.
+    pub roster: watch::Receiver<Roster>,
+    /// Says what became of each call.
+    pub compare: Compare,
+    /// The dedupe's memory.
+    pub processed: ProcessedLog,
+    /// How far that memory reaches.
+    pub retention: Duration,
+    /// Where calls wait for the consumers.
+    pub queue: Arc<dyn Queue>,
+    /// Whether consumers take from the queue meanwhile, so that a backfill waits for them.
+    pub has_consumers: bool,
+    /// A call that ended in a window began at most so long before it.
+    pub longest_call: Duration,
+    /// Into the dedupe.
+    pub found: mpsc::Sender<Found>,
+    /// The machinery.
+    pub context: FlowContext,
+}
+
+/// Why a run stands still.
+#[derive(Debug)]
+enum Stop {
+    /// The service drains, or the run's state was changed by another.
+    Ended,
+    /// The same again later.
+    Troubled { why: String, delay: Duration },
+}
+
+impl From<CatalogError> for Stop {
+    fn from(error: CatalogError) -> Self {
+        Self::Troubled { why: error.to_string(), delay: Duration::ZERO }
+    }
+}
+
+impl From<QueueError> for Stop {
+    fn from(error: QueueError) -> Self {
+        Self::Troubled { why: error.to_string(), delay: Duration::ZERO }
+    }
+}
+
+impl From<CompareError> for Stop {
+    fn from(error: CompareError) -> Self {
+        Self::Troubled { why: error.to_string(), delay: Duration::ZERO }
+    }
+}
+
+impl Replay {
+    /// Works on a run until it is done, or the service drains, or an operator pauses or cancels it.
+    pub async fn run(self, mut run: ReplayRun) {
+        let kind = run.kind.as_str();
+        info!(kind, run = run.id, from = %run.from, to = %run.to, reached = %run.reached, "replay begins");
+        if run.state == RunState::Planning {
+            // A plan has no effect: one that was broken off begins again.
+            (run.reached, run.found) = (run.from, Tallied::default());
+        }
+        let mut intervals = self.context.retry.intervals();
+        let stopping = self.context.stopping.clone();
+        let mut sent = HashSet::new();
+        while run.state.is_open() {
+            match stopping.run_until_cancelled(self.pass(&mut run, &mut sent, &mut intervals)).await {
+                Some(Ok(())) => {}
+                None | Some(Err(Stop::Ended)) => return,
+                Some(Err(Stop::Troubled { why, delay })) => {
+                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max).max(delay);
+                    warn!(kind, run = run.id, why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
+                    if stopping.run_until_cancelled(self.wait_in_trouble(&mut run, why, delay)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lists from where the run stands to its end, and changes its state there.
+    /// `sent` is what was sent of the slice at hand, when it was tried before.
+    async fn pass(
+        &self,
+        run: &mut ReplayRun,
+        sent: &mut HashSet<ContactId>,
+        intervals: &mut impl Backoff,
+    ) -> Result<(), Stop> {
+        self.roster.clone().wait_for(Roster::is_known).await.map_err(|_| Stop::Ended)?;
+        let class = match run.kind {
+            RunKind::Reconciliation => QuotaClass::Reconciliation,
+            RunKind::Backfill => QuotaClass::Backfill,
+        };
+        let mut resumed = run.reached != run.from;
+        let begin = self.begin(run);
+        let to = self.end(run);
+        let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
+        while let Some(slice) = listing.next().await.map_err(|error| self.troubled(&error))? {
+            let tallied = self.slice(run, &slice, sent, resumed).await?;
+            let before = run.state;
+            run.found.add(&tallied);
+            run.reached = slice.to;
+            run.reason = None;
+            self.count(run, &tallied);
+            self.save(run, before).await?;
+            crash::point("replay_advanced");
+            listing.passed(&slice);
+            sent.clear();
+            resumed = false;
+            intervals.reset();
+        }
+        self.finish(run).await
+    }
+
+    /// Where the listing begins: calls are listed by their start, and the comparison is of those that ended in the
+    /// window.
+    fn begin(&self, run: &ReplayRun) -> Timestamp {
+        let reach = self.context.clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN);
+        match run.kind {
+            RunKind::Reconciliation if run.reached == run.from => super::back(run.from, self.longest_call).max(reach),
+            RunKind::Reconciliation | RunKind::Backfill => run.reached,
+        }
+    }
+
+    /// Nothing is listed beyond the present.
+    fn end(&self, run: &ReplayRun) -> Timestamp {
+        run.to.min(self.context.clock.now()).max(run.reached)
+    }
+
+    /// Compares one slice, sends what is missing, and returns when it is on the queue.
+    async fn slice(
+        &self,
+        run: &ReplayRun,
+        slice: &Slice,
+        sent: &mut HashSet<ContactId>,
+        resumed: bool,
+    ) -> Result<Tallied, Stop> {
+        for row in &slice.bad {
+            set_aside(&self.context, &run.tenant_id, &row.reason).await?;
+        }
+        let events = self.events(run, slice);
+        let verdicts = self.compare.compare(&events).await?;
+        let mut tallied = Tallied { listed: events.len() as u64, requests: slice.requests, ..Tallied::default() };
+        let (mut tally, mut lead, mut known) = (Tally::new(), 0, Vec::new());
+        let publishes = run.state == RunState::Running;
+        for (event, verdict) in events.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Ready => tallied.ready += 1,
+                Verdict::NoRecording => tallied.no_recording += 1,
+                Verdict::Dead(_) => tallied.dead += 1,
+                Verdict::Excluded(_) => tallied.excluded += 1,
+                Verdict::InFlight(_) if sent.contains(&event.conversation) => {
+                    tallied.missing += 1;
+                    tallied.replayed += 1;
+                }
+                Verdict::InFlight(last) if resumed && publishes && last.starts_with("enqueue ") => {
+                    // Published by this run, before it was broken off in this slice.
+                    tallied.missing += 1;
+                    tallied.replayed += 1;
+                }
+                Verdict::InFlight(_) => tallied.in_flight += 1,
+                Verdict::Missing { marked, .. } => {
+                    tallied.missing += 1;
+                    if publishes {
+                        if lead == 0 {
+                            lead = self.lead(run).await?;
+                        }
+                        lead -= 1;
+                        sent.insert(event.conversation);
+                        let found = Found { event, receipt: tally.receipt(), heals: marked };
+                        self.found.send(found).await.map_err(|_closed| Stop::Ended)?;
+                        tallied.replayed += 1;
+                    }
+                    continue;
+                }
+            }
+            let digest = event.key().digest();
+            if publishes && self.is_markable(&event) && !self.processed.contains(&digest) {
+                known.push(digest);
+            }
+        }
+        if !known.is_empty() {
+            let processed = self.processed.clone();
+            let marked = tokio::task::spawn_blocking(move || processed.seed(known)).await;
+            let marked = marked.map_err(|error| error.to_string()).and_then(|seeded| seeded.map_err(|e| e.to_string()));
+            tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
+        }
+        match tally.all_settled().await {
+            true => Ok(tallied),
+            false => {
+                Err(Stop::Troubled { why: "a call could not be put on the queue".to_owned(), delay: Duration::ZERO })
+            }
+        }
+    }
+
+    /// The calls of the group in the run's window.
+    fn events(&self, run: &ReplayRun, slice: &Slice) -> Vec<ContactEvent> {
+        let roster = self.roster.borrow();
+        let is_in = |time: Option<Timestamp>| time.is_none_or(|time| time >= run.from && time < run.to);
+        let in_window = slice.contacts.iter().filter(|contact| match run.kind {
+            RunKind::Reconciliation => is_in(contact.ended_at()),
+            RunKind::Backfill => is_in(contact.started_at),
+        });
+        in_window.filter_map(|contact| event_of(contact, &run.tenant_id, run.kind.source(), &roster)).collect()
+    }
+
+    /// Whether another source may still tell of it: an older one would only take up room.
+    fn is_markable(&self, event: &ContactEvent) -> bool {
+        let retention = SignedDuration::try_from(self.retention).unwrap_or(SignedDuration::MAX);
+        event.ended_at.is_some_and(|ended_at| self.context.clock.now().duration_since(ended_at) < retention)
+    }
+
+    /// How many calls may be published now; waits until it is at least one.
+    async fn lead(&self, run: &ReplayRun) -> Result<u64, Stop> {
+        if run.kind != RunKind::Backfill || !self.has_consumers {
+            return Ok(LEAD);
+        }
+        loop {
+            let waiting = self.queue.backlog().await?.backfill;
+            if waiting < LEAD {
+                return Ok(LEAD - waiting);
+            }
+            self.obey(run).await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Ends here if an operator has changed the run.
+    async fn obey(&self, run: &ReplayRun) -> Result<(), Stop> {
+        let standing = self.context.catalog.run(&run.tenant_id, run.kind, run.id).await?;
+        match standing.is_some_and(|standing| standing.state == run.state) {
+            true => Ok(()),
+            false => Err(Stop::Ended),
+        }
+    }
+
+    /// The listing is at its end.
+    async fn finish(&self, run: &mut ReplayRun) -> Result<(), Stop> {
+        let (before, now) = (run.state, self.context.clock.now());
+        let mut next = run.clone();
+        if run.state == RunState::Planning {
+            next.plan = Some(run.found);
+            next.final_at_plan = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            next.planned_at = Some(now);
+            (next.reached, next.found) = (run.from, Tallied::default());
+            next.state = if run.plan_only { RunState::Planned } else { RunState::Running };
+        } else {
+            next.reached = run.to;
+            next.state = RunState::Done;
+            next.finished_at = Some(now);
+        }
+        self.save(&mut next, before).await?;
+        *run = next;
+        if run.state == RunState::Done {
+            let Tallied { listed, missing, replayed, marked, in_flight, .. } = run.found;
+            let kind = run.kind.as_str();
+            info!(kind, run = run.id, listed, missing, replayed, marked, in_flight, "replay is done");
+            self.context.metrics.replay_finished(kind, now, missing);
+        }
+        Ok(())
+    }
+
+    /// Writes the run, and ends if its state was changed meanwhile.
+    async fn save(&self, run: &mut ReplayRun, before: RunState) -> Result<(), Stop> {
+        match self.context.catalog.save_run(run, before).await? {
+            state if state == run.state => Ok(()),
+            _ => Err(Stop::Ended),
+        }
+    }
+
+    /// Tells operators what the run waits for, and ends early if they change it.
+    async fn wait_in_trouble(&self, run: &mut ReplayRun, why: String, delay: Duration) {
+        run.reason = Some(why);
+        let told = self.context.catalog.save_run(run, run.state).await;
+        if let Ok(state) = told
+            && state != run.state
+        {
+            run.state = state;
+            return;
+        }
+        tokio::time::sleep(delay).await;
+    }
+
+    fn troubled(&self, error: &ListError) -> Stop {
+        Stop::Troubled { why: error.to_string(), delay: error.asks_for(&self.context.retry) }
+    }
+
+    fn count(&self, run: &ReplayRun, slice: &Tallied) {
+        if run.state == RunState::Running {
+            self.context.metrics.replay_advanced(run.kind.as_str(), slice);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
