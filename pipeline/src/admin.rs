@@ -22,6 +22,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use stages::clients::catalog::ReplayRun;
+use stages::completeness::{Completeness, ReportError};
 use stages::flow::{Metrics, serve, task};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
+use crate::operations::replays::{Change, Progress, Range, Window};
 use crate::operations::{OperationError, Operations};
 
 /// What `/livez` answers.
@@ -154,6 +157,12 @@ fn router(shared: Shared) -> Router {
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
         .route("/dead-letters/{id}/replay", post(replay))
+        .route("/reconciliations", post(reconcile))
+        .route("/reconciliations/{id}", get(reconciliation))
+        .route("/backfills", get(backfills).post(backfill))
+        .route("/backfills/{id}", get(backfill_progress))
+        .route("/backfills/{id}/{change}", post(change_backfill))
+        .route("/report", post(report))
         .route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
     Router::new()
         .route("/livez", get(|| async { ALIVE }))
@@ -224,6 +233,37 @@ async fn drop_dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64
     shared.operations.drop_dead_letter(id).await.map(Json)
 }
 
+async fn reconcile(State(shared): State<Shared>, Json(window): Json<Window>) -> Answer<ReplayRun> {
+    shared.operations.reconcile(window).await.map(Json)
+}
+
+async fn reconciliation(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<ReplayRun> {
+    shared.operations.reconciliation(id).await.map(Json)
+}
+
+async fn backfill(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<ReplayRun> {
+    shared.operations.backfill(range).await.map(Json)
+}
+
+async fn backfills(State(shared): State<Shared>) -> Answer<Vec<Progress>> {
+    shared.operations.backfills().await.map(Json)
+}
+
+async fn backfill_progress(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<Progress> {
+    shared.operations.backfill_progress(id).await.map(Json)
+}
+
+async fn change_backfill(
+    State(shared): State<Shared>,
+    UrlPath((id, change)): UrlPath<(u64, Change)>,
+) -> Answer<Progress> {
+    shared.operations.change_backfill(id, change).await.map(Json)
+}
+
+async fn report(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<Completeness> {
+    shared.operations.report(range).await.map(Json)
+}
+
 /// An error as a command reads it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Problem {
@@ -234,6 +274,9 @@ impl IntoResponse for OperationError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Report(ReportError::List(_)) => StatusCode::BAD_GATEWAY,
+            Self::Report(ReportError::Compare(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
             Self::Sync(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,

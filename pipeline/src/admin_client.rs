@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::{ALIVE, AdminFile, Problem};
@@ -12,6 +13,9 @@ use crate::failure::Failure;
 
 /// A sync reads a whole group; everything else answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A report reads up to a month of NICE's list, within its rate limit.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A connection to the daemon.
 pub(crate) struct AdminClient {
@@ -58,8 +62,20 @@ impl AdminClient {
 
     /// Asks for `path` under `/api/v1`.
     pub(crate) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
-        let url = format!("{}/api/v1{path}", self.base);
-        let answer = self.http.request(method, url).bearer_auth(&self.token).send().await;
+        self.send(self.http.request(method, self.url(path))).await
+    }
+
+    /// Posts `body` to `path` under `/api/v1`, and waits for as long as it takes.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(self.http.post(self.url(path)).timeout(LONGEST).json(body)).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.base)
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let answer = request.bearer_auth(&self.token).send().await;
         let answer = answer.map_err(|error| Failure::unreachable(format!("the daemon does not answer: {error}")))?;
         let status = answer.status();
         if status.is_success() {
@@ -72,6 +88,7 @@ impl AdminClient {
                 "{}: left over by a daemon that is gone, and another one has its address; remove this file",
                 self.file.display()
             ))),
+            StatusCode::BAD_REQUEST => Err(Failure::usage(message)),
             StatusCode::BAD_GATEWAY => Err(Failure::unreachable(message)),
             _ => Err(Failure::failed(message)),
         }

@@ -21,6 +21,8 @@ Examples:
   nice-knovvu check --config acme.toml         settings and every outside system, one line each
   nice-knovvu run --config acme.toml           the daemon, both services in one process
   nice-knovvu trace 698800000001               everything known of one conversation
+  nice-knovvu report --from 2026-04-01 --to 2026-04-02     what became of every call of a day
+  nice-knovvu backfill --from 2026-04-01 --to 2026-04-08 --dry-run    what a week would cost
 
 Exit codes: 0 done; 1 failed; 2 usage or settings; 3 an outside system cannot be reached; 4 partly done.";
 
@@ -52,6 +54,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare NICE's calls with the database now, and replay what is missing
+    Reconcile(ReconcileOptions),
+    /// Import the calls that began in a date range
+    Backfill(BackfillOptions),
+    /// What became of every call that ended in a date range
+    Report(ReportOptions),
     /// Conversations set aside with their reason
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -85,6 +93,101 @@ pub(crate) struct DemoOptions {
     /// The simulated day: the same seed gives the same calls
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileOptions {
+    /// How far back a call may have ended [default: window of the settings' section reconciliation]
+    #[arg(long, value_name = "SPAN", value_parser = crate::config::span)]
+    pub(crate) window: Option<std::time::Duration>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BackfillOptions {
+    /// The first moment: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", required = true)]
+    pub(crate) from: Option<When>,
+    /// The moment after the last: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", required = true)]
+    pub(crate) to: Option<When>,
+    /// Only say what there is, what it costs and how long it takes
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<BackfillCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackfillCommand {
+    /// How far each backfill has come, newest first
+    Status {
+        /// One alone
+        id: Option<u64>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish no more until it is resumed
+    Pause {
+        /// Its number
+        id: u64,
+    },
+    /// Go on with one that is paused, or that was a dry run
+    Resume {
+        /// Its number
+        id: u64,
+    },
+    /// End it; what is on the queue already is imported
+    Cancel {
+        /// Its number
+        id: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The first moment: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: When,
+    /// The moment after the last: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: When,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A moment on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct When(pub(crate) jiff::Timestamp);
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let remedy = "write a date such as 2026-04-01 (its first moment in UTC), or RFC 3339 such as \
+                      2026-04-01T08:00:00Z or 2026-04-01T10:00:00+02:00";
+        if text.len() == "2026-04-01".len() {
+            let date: jiff::civil::Date = text.parse().map_err(|_| format!("not a day of the calendar; {remedy}"))?;
+            let start = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| format!("out of range; {remedy}"))?;
+            return Ok(Self(start.timestamp()));
+        }
+        if text.contains('[') {
+            return Err(format!("an offset says where the clock stood, a zone's name does not; {remedy}"));
+        }
+        let has_offset = text.ends_with(['Z', 'z']) || text.get(19..).is_some_and(|tail| tail.contains(['+', '-']));
+        if !has_offset {
+            return Err(format!("without an offset nobody knows which moment it is; {remedy}"));
+        }
+        text.parse().map(Self).map_err(|_| format!("not a moment in time; {remedy}"))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +280,28 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_utc_date_or_has_an_offset() {
+        let when = |text: &str| text.parse::<When>().map(|when| when.0.to_string());
+        assert_eq!(when("2026-04-01"), Ok("2026-04-01T00:00:00Z".to_owned()));
+        assert_eq!(when("2026-04-01T10:00:00+02:00"), Ok("2026-04-01T08:00:00Z".to_owned()));
+        assert_eq!(when("2026-03-29T02:30:00+01:00"), Ok("2026-03-29T01:30:00Z".to_owned()), "an hour no clock showed");
+        assert_eq!(when("2026-04-01T10:00:00.5Z"), Ok("2026-04-01T10:00:00.5Z".to_owned()));
+        for (text, why) in [
+            ("2026-04-01T10:00:00", "without an offset"),
+            ("2026-04-01 10:00", "without an offset"),
+            ("2026-03-29T02:30:00[Europe/Berlin]", "a zone's name"),
+            ("2026-02-30", "not a day"),
+            ("2026-04-01T10:00:00+99:00", "not a moment"),
+            ("yesterday", "without an offset"),
+            ("2026-W10-1", "not a day"),
+            ("", "without an offset"),
+        ] {
+            let error = when(text).unwrap_err();
+            assert!(error.contains(why) && error.contains("2026-04-01T08:00:00Z"), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde::Serialize;
 use stages::clients::catalog::DeadLetter;
+use stages::completeness::ReportError;
 use stages::model::Agent;
 use stages::source::roster::Roster;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
@@ -27,10 +28,12 @@ mod database;
 #[cfg(not(feature = "servers"))]
 #[path = "commands/no_database.rs"]
 mod database;
+mod replays;
 pub(crate) mod tables;
 
 pub(crate) use check::check;
 pub(crate) use database::{migrate, settings};
+pub(crate) use replays::{backfill, reconcile, report};
 
 /// Loads the settings: the whole of them, before anything else is touched.
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
@@ -43,6 +46,19 @@ type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
 /// How long a command waits for the local state while another process has it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a command works with where no daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Catalog and queue.
+    Listing,
+    /// As much, and NICE.
+    Report,
+    /// What the agent sync works with, and the right to be the producer.
+    AgentSync,
+    /// What a producer works with; it takes its right itself.
+    Replay,
+}
+
 /// Who fulfils an operator's wish.
 enum Access {
     Daemon(AdminClient),
@@ -51,14 +67,17 @@ enum Access {
 
 impl Access {
     /// The daemon of this state directory, or else the state itself.
-    async fn of(config: &Config, with_nice: bool) -> Result<Self, Failure> {
+    async fn of(config: &Config, wish: Wish) -> Result<Self, Failure> {
         telemetry::start(&config.log)?;
         let begun = Instant::now();
         let doors = loop {
             if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
                 return Ok(Self::Daemon(daemon));
             }
-            let wanted = if with_nice { Wanted::AgentSync } else { Wanted::Listing };
+            let wanted = match wish {
+                Wish::Listing | Wish::Report => Wanted::Listing,
+                Wish::AgentSync | Wish::Replay => Wanted::AgentSync,
+            };
             match doors::open(config, wanted).await {
                 // A daemon that is just starting, or another command: it answers, or is gone, in a moment.
                 Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
@@ -67,7 +86,7 @@ impl Access {
                 opened => break opened?,
             }
         };
-        let (sync, held) = match with_nice {
+        let (sync, held) = match wish == Wish::AgentSync {
             true => (Some(Arc::new(sync_agents(config, &doors)?)), Some(lease(config, &doors).await?)),
             false => (None, None),
         };
@@ -111,13 +130,13 @@ async fn lease(config: &Config, doors: &Doors) -> Result<Held, Failure> {
 pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), Failure> {
     match command {
         AgentsCommand::Sync { json } => {
-            let access = Access::of(&load(Need::Nice)?, true).await?;
+            let access = Access::of(&load(Need::Nice)?, Wish::AgentSync).await?;
             let report: SyncReport = ask!(access, POST "/agents/sync", sync_agents());
             print(json, &report, tables::sync);
             access.close().await
         }
         AgentsCommand::List { json } => {
-            let access = Access::of(&load(Need::Local)?, false).await?;
+            let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
             let agents: Vec<Agent> = ask!(access, GET "/agents", agents());
             print(json, &agents, |agents| tables::agents(agents));
             access.close().await
@@ -127,7 +146,7 @@ pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(),
 
 /// `status`.
 pub(crate) async fn status(json: bool, load: Load<'_>) -> Result<(), Failure> {
-    let access = Access::of(&load(Need::Local)?, false).await?;
+    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
     let status: Status = ask!(access, GET "/status", status());
     print(json, &status, tables::status);
     access.close().await
@@ -138,7 +157,7 @@ pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), 
     // Before it becomes part of a path.
     let id: stages::model::ContactId =
         id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
-    let access = Access::of(&load(Need::Local)?, false).await?;
+    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
     let trace: Trace = ask!(access, GET format!("/trace/{id}"), trace(&id.to_string()));
     print(json, &trace, tables::trace);
     access.close().await
@@ -146,7 +165,7 @@ pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), 
 
 /// `dead-letters`.
 pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), Failure> {
-    let access = Access::of(&load(Need::Local)?, false).await?;
+    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
     match command {
         DeadLettersCommand::List { json } => {
             let letters: Vec<DeadLetter> = ask!(access, GET "/dead-letters", dead_letters());
@@ -204,7 +223,8 @@ impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Sync(SyncError::Nice(_) | SyncError::Settings(_)) => Self::unreachable(error),
-            OperationError::NoTenant(_) => Self::usage(error),
+            OperationError::NoTenant(_) | OperationError::Invalid(_) => Self::usage(error),
+            OperationError::Report(ReportError::List(_)) => Self::unreachable(error),
             _ => Self::failed(error),
         }
     }

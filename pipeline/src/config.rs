@@ -193,7 +193,6 @@ pub(crate) struct WebhookConfig {
 
 /// `[reconciliation]`
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "validated with the rest; acted on by the nightly comparison")]
 pub(crate) struct ReconciliationConfig {
     /// Time of day at which it begins.
     pub at: Time,
@@ -203,7 +202,7 @@ pub(crate) struct ReconciliationConfig {
     pub window: Duration,
     /// How much earlier than the window a call may have begun.
     pub longest_call: Duration,
-    /// How old an end of call must be before a missing one is replayed.
+    /// Longer than the flow leaves a call without a word.
     pub settle: Duration,
 }
 
@@ -465,4 +464,9 @@ impl NiceConfig {
 pub(crate) fn settings_file(flag: Option<PathBuf>) -> Option<PathBuf> {
     let named = || std::env::var_os(source::FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
     flag.or_else(named).or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()))
+}
+
+/// A span of time as it is written in the settings and on the command line, such as `24h`; longer than none.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    value::span(text)
 }

@@ -11,17 +11,20 @@ use std::time::Duration;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
-use stages::flow::{Clock, Freshness, Metrics};
+use stages::flow::{Clock, FlowContext, Freshness, Metrics};
 use stages::model::TenantId;
+use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use stages::sync_agents::SyncAgents;
 use state::Opened;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{CatalogConfig, Config, QueueKind, RecordingsConfig};
+use crate::config::{CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
 use crate::failure::Failure;
 use crate::lease::Lease;
-use crate::operations::Operations;
+use crate::nightly::Nightly;
+use crate::operations::{Operations, Replaying};
 use crate::service::Service;
 
 mod local;
@@ -93,9 +96,37 @@ pub(crate) struct Doors {
     pub(crate) clock: Clock,
     /// The calls that the consumer is working on.
     pub(crate) freshness: Freshness,
+    /// Tells the producer that a replay was asked for.
+    pub(crate) wake: Arc<Notify>,
 }
 
 impl Doors {
+    /// The machinery of a flow that ends when `stopping` is set.
+    pub(crate) fn flow(&self, config: &Config, stopping: CancellationToken) -> FlowContext {
+        FlowContext {
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            catalog: self.catalog.clone(),
+            retry: retry_policy(config),
+            freshness: self.freshness.clone(),
+            concurrency: config.consumer.concurrency,
+            stopping,
+        }
+    }
+
+    /// What says of a listed call what became of it.
+    pub(crate) fn compare(&self, config: &Config) -> Compare {
+        let delays = config.retry.not_ready_delays.iter().copied();
+        Compare {
+            catalog: self.catalog.clone(),
+            processed: self.local.as_ref().map(|local| local.state.processed().clone()),
+            queue: self.queue.clone(),
+            settle: config.reconciliation.settle,
+            longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
+            clock: self.clock.clone(),
+        }
+    }
+
     /// The local state of a process that keeps one.
     pub(crate) fn local(&self) -> Result<&Local, Failure> {
         self.local.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
@@ -127,6 +158,10 @@ impl Doors {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             started_at: None,
+            replaying: Replaying { window: config.reconciliation.window, wake: self.wake.clone() },
+            compare: self.compare(config),
+            tenants: self.nice.producer.clone(),
+            longest_call: config.reconciliation.longest_call,
         }
     }
 
@@ -177,7 +212,8 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
     };
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &clock, &metrics)?;
-    Ok(Doors { local, database, catalog, queue, recordings, nice, metrics, clock, freshness: Freshness::default() })
+    let (freshness, wake) = (Freshness::default(), Arc::default());
+    Ok(Doors { local, database, catalog, queue, recordings, nice, metrics, clock, freshness, wake })
 }
 
 /// Opens the queue; the embedded one lies in the local state.
@@ -275,6 +311,12 @@ fn sources(config: &Config) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// When the nightly comparison is due.
+pub(crate) fn nightly(config: &Config) -> Nightly {
+    let ReconciliationConfig { at, timezone, window, longest_call, settle: _ } = config.reconciliation.clone();
+    Nightly { at, timezone, window, longest_call }
 }
 
 /// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have

@@ -27,10 +27,12 @@ mod doors;
 mod failure;
 mod lease;
 mod nice_producer;
+mod nightly;
 mod observe;
 mod operations;
 mod output;
 mod rebuild;
+mod replays;
 mod service;
 mod shutdown;
 mod systemd;
@@ -72,6 +74,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Status { json } => commands::status(json, &load).await,
         Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
+        Command::Reconcile(options) => commands::reconcile(options, &load).await,
+        Command::Backfill(options) => commands::backfill(options, &load).await,
+        Command::Report(options) => commands::report(options, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,
         Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   poll ──────┐
-//!   webhook ───┴─► dedupe ─► enqueue ─► (claim committed, source told)
+//!   webhook ───┼─► dedupe ─► enqueue ─► (claim committed, source told)
+//!   replay ────┘
 //! ```
 //!
 //! # Turns
@@ -16,18 +17,26 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use stages::clients::queue::Queue;
+use stages::clients::tenants::Tenants;
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt, task};
+use stages::model::TenantId;
+use stages::source::compare::Compare;
 use stages::source::poll::{self, Poll};
+use stages::source::replay::Replay;
+use stages::source::roster::Roster;
 use stages::source::{Found, webhook};
 use stages::sync_agents::SyncAgents;
-use state::{Inbox, ProcessedLog};
-use tokio::sync::watch;
+use state::{Inbox, ProcessedLog, Watermark};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::lease::Lease;
+use crate::nightly::Nightly;
+use crate::replays::Replays;
 
 /// What the service needs.
 pub(crate) struct NiceProducer {
@@ -41,6 +50,8 @@ pub(crate) struct NiceProducer {
     pub(crate) poll: Option<Poll>,
     /// What the webhook receiver has taken, if it is switched on or was.
     pub(crate) inbox: Inbox,
+    /// The nightly comparison and backfills.
+    pub(crate) replays: ReplaySettings,
     /// The dedupe's memory.
     pub(crate) processed: ProcessedLog,
     /// How far that memory reaches.
@@ -55,6 +66,32 @@ pub(crate) struct NiceProducer {
     pub(crate) context: FlowContext,
 }
 
+/// What replays need besides.
+#[derive(Clone)]
+pub(crate) struct ReplaySettings {
+    /// Whose calls.
+    pub(crate) tenant: TenantId,
+    /// The way to the tenant's NICE.
+    pub(crate) tenants: Arc<Tenants>,
+    /// Whose calls are let through.
+    pub(crate) roster: watch::Receiver<Roster>,
+    /// Says what became of each call.
+    pub(crate) compare: Compare,
+    /// A call may have begun so long before it ended.
+    pub(crate) longest_call: Duration,
+    /// Whether consumers take from the queue meanwhile.
+    pub(crate) has_consumers: bool,
+    /// When the comparison is due; none where a command does one piece of work.
+    pub(crate) nightly: Option<Nightly>,
+    /// When this producer first worked.
+    pub(crate) since: Watermark,
+    /// Set when something was asked for in this process.
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// Events of replays on their way to the dedupe.
+const REPLAY_BOUND: usize = 256;
+
 impl NiceProducer {
     /// Works in turns until the service drains and everything under way is settled. Ends earlier only if the agent
     /// sync or the flow does: the flow must not go on with old agents, nor the lease be held without a flow.
@@ -65,13 +102,15 @@ impl NiceProducer {
             let turn = stopping.child_token();
             self.sync.forget();
             let agents = self.agents(&turn);
-            let mut flow = self.flow(&turn);
+            let (replayed, replays) = self.replays(&turn);
+            let mut flow = self.flow(replayed, &turn);
             self.working.send_replace(true);
             let ended_alone = tokio::select! {
                 biased;
                 () = stopping.cancelled() => false,
                 () = held.lost() => false,
                 _ = agents => true,
+                _ = replays => true,
                 _ = &mut flow => true,
             };
             self.working.send_replace(false);
@@ -105,11 +144,41 @@ impl NiceProducer {
         })
     }
 
+    /// Starts the replays, and gives what they find.
+    fn replays(&self, turn: &CancellationToken) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
+        let (found, replayed) = mpsc::channel(REPLAY_BOUND);
+        let settings = self.replays.clone();
+        let replays = Replays {
+            replay: Replay {
+                tenants: settings.tenants,
+                roster: settings.roster,
+                compare: settings.compare,
+                processed: self.processed.clone(),
+                retention: self.retention,
+                queue: self.queue.clone(),
+                has_consumers: settings.has_consumers,
+                longest_call: settings.longest_call,
+                found,
+                context: FlowContext { stopping: turn.clone(), ..self.context.clone() },
+            },
+            tenant: settings.tenant,
+            nightly: settings.nightly,
+            since: settings.since,
+            wake: settings.wake,
+        };
+        (replayed, task::spawn("replays", replays.run()))
+    }
+
     /// Starts the flow; it ends with the turn.
-    fn flow(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
+    fn flow(
+        &self,
+        replayed: mpsc::Receiver<Found>,
+        turn: &CancellationToken,
+    ) -> tokio_util::task::AbortOnDropHandle<()> {
         let context = FlowContext { stopping: turn.clone(), ..self.context.clone() };
         let mut sources: SelectAll<BoxStream<'static, Found>> = SelectAll::new();
         sources.push(webhook::drain(self.inbox.clone(), &context).boxed());
+        sources.push(ReceiverStream::new(replayed).boxed());
         if let Some(poll) = &self.poll {
             let poll = Poll { context: context.clone(), ..poll.clone() };
             sources.push(poll::poll(poll).boxed());

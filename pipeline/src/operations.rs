@@ -2,20 +2,31 @@
 //! it itself on the same code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, NiceError};
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
+use stages::clients::tenants::Tenants;
+use stages::completeness::ReportError;
 use stages::flow::metrics::{OUTCOMES, STAGES};
 use stages::flow::{Clock, Freshness, Metrics};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
+use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use state::StateError;
 use tokio::sync::watch;
 
 use crate::doors::{Budgets, Local};
+
+pub(crate) mod replays;
+
+pub(crate) use replays::Replaying;
+
+/// Runs looked through for the last comparison that came to its end.
+const LOOKED_BACK: usize = 30;
 
 /// Dead letters read at a time.
 const PAGE: usize = 500;
@@ -35,6 +46,12 @@ pub(crate) enum OperationError {
     /// It cannot be done with this.
     #[error("{0}")]
     Refused(String),
+    /// It was asked for in a way that makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// NICE, the catalog or the queue did not answer a report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// NICE could not be asked.
     #[error(transparent)]
     Sync(#[from] SyncError),
@@ -69,6 +86,10 @@ pub(crate) struct Operations {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) started_at: Option<Timestamp>,
+    pub(crate) replaying: Replaying,
+    pub(crate) compare: Compare,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) longest_call: Duration,
 }
 
 /// The state of the whole.
@@ -124,7 +145,7 @@ pub(crate) struct Trace {
 }
 
 impl Operations {
-    fn tenant(&self) -> Result<&TenantId, OperationError> {
+    pub(crate) fn tenant(&self) -> Result<&TenantId, OperationError> {
         let missing =
             || OperationError::NoTenant("[tenant] id: missing, and the question is about one tenant".to_owned());
         self.tenant.as_ref().ok_or_else(missing)
@@ -149,6 +170,12 @@ impl Operations {
             in_flight: self.metrics.stage_in_flight.with_label_values(&[stage]).get(),
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
+        let mut last_reconciliation = None;
+        if let Some(tenant) = &self.tenant {
+            let runs = self.catalog.runs(tenant, RunKind::Reconciliation, LOOKED_BACK).await?;
+            last_reconciliation =
+                runs.into_iter().find(|run| run.state == RunState::Done).and_then(|run| run.finished_at);
+        }
         Ok(Status {
             tenant: self.tenant.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -165,7 +192,7 @@ impl Operations {
             webhook_inbox: state.map(|state| state.inbox().len()),
             processed_ids: state.map(|state| state.processed().len()),
             state_disk_bytes: state.map(|state| state.store().size_on_disk()).transpose()?,
-            last_reconciliation: None,
+            last_reconciliation,
         })
     }
 

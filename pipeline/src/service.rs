@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
-use crate::nice_producer::NiceProducer;
+use crate::nice_producer::{NiceProducer, ReplaySettings};
 use crate::systemd::Notifier;
 use crate::{observe, shutdown, telemetry};
 
@@ -107,18 +107,10 @@ pub(crate) async fn serve_until(
     doors: Doors,
     stopping: CancellationToken,
 ) -> Result<(), Failure> {
-    let context = FlowContext {
-        clock: doors.clock.clone(),
-        metrics: doors.metrics.clone(),
-        catalog: doors.catalog.clone(),
-        retry: doors::retry_policy(config),
-        freshness: doors.freshness.clone(),
-        concurrency: config.consumer.concurrency,
-        stopping: stopping.clone(),
-    };
+    let context = doors.flow(config, stopping.clone());
     let admin_listener = bind("[admin] listen", config.admin.listen).await?;
     let producer = match service.produces() {
-        true => Some(producer(config, &doors, &context)?),
+        true => Some(producer(config, &doors, &context, Sources::All)?),
         false => None,
     };
     let mut operations = doors.operations(config, producer.as_ref().map(|producer| producer.sync.clone()));
@@ -227,26 +219,54 @@ async fn drain(grace: Duration, parts: [Part; 2]) {
     }
 }
 
-fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<NiceProducer, Failure> {
+/// Which sources a producer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sources {
+    /// All that the settings name.
+    All,
+    /// Replays alone: of a command that does one piece of work where no daemon runs.
+    Replays,
+}
+
+/// The producer of the settings' tenant on opened doors.
+pub(crate) fn producer(
+    config: &Config,
+    doors: &Doors,
+    context: &FlowContext,
+    sources: Sources,
+) -> Result<NiceProducer, Failure> {
     let local = doors.local()?;
     let tenant = doors::tenant(config)?;
     let (roster, roster_reader) = watch::channel(Roster::default());
-    let poll = config.events.poll.then(|| Poll {
+    let has_poll = config.events.poll && sources == Sources::All;
+    let poll = has_poll.then(|| Poll {
         tenants: doors.nice.producer.clone(),
         tenant: tenant.clone(),
         watermark: local.poll_watermark.clone(),
-        roster: roster_reader,
+        roster: roster_reader.clone(),
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
         first_window: doors::hot_window(config),
         context: context.clone(),
     });
+    let replays = ReplaySettings {
+        tenant: tenant.clone(),
+        tenants: doors.nice.producer.clone(),
+        roster: roster_reader,
+        compare: doors.compare(config),
+        longest_call: config.reconciliation.longest_call,
+        has_consumers: sources == Sources::All,
+        nightly: (sources == Sources::All).then(|| doors::nightly(config)),
+        since: local.reconciled_since.clone(),
+        wake: doors.wake.clone(),
+    };
     Ok(NiceProducer {
         lease: doors.lease(&tenant),
         sync: Arc::new(doors.sync_agents(tenant, roster)?),
         sync_interval: config.agents.sync_interval,
         poll,
         inbox: local.state.inbox().clone(),
+        replays,
         processed: local.state.processed().clone(),
         retention: config.state.retention,
         queue: doors.queue.clone(),

@@ -28,4 +28,5 @@ pub mod upload;
 pub mod sync_agents;
 
 pub mod clients;
+pub mod completeness;
 pub mod flow;

@@ -9,6 +9,8 @@ use stages::sync_agents::SyncReport;
 
 use crate::operations::{Status, Trace};
 
+pub(super) mod replays;
+
 /// An empty table with a header.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

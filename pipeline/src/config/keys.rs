@@ -161,7 +161,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "The longest call there is: NICE lists by start, so the list begins this much before the window.",
             "Your calls, with their holds and transfers, last longer."),
         key("settle", Duration, "1h",
-            "How old an end of call must be before a missing one is replayed: older than any work in flight.",
+            "Longer than the flow leaves a call without a word: what was found before and is missing is replayed after it.",
             "A large backlog is usual; a replay too early is harmless, but costs calls."),
     ]),
     section("limits", "NICE's limits for one tenant, shared by all processes. Never more than this in ANY such span.", &[

@@ -239,3 +239,8 @@ pub(super) fn quoted(text: &str) -> String {
 fn list_text(texts: impl Iterator<Item = String>) -> String {
     format!("[{}]", texts.map(|text| quoted(&text)).collect::<Vec<_>>().join(", "))
 }
+
+/// A span of time, longer than none.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    time::interval(text)
+}

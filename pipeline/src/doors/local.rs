@@ -16,10 +16,15 @@ pub(crate) struct Local {
     pub(crate) state: State,
     /// Up to where the poll has found everything.
     pub(crate) poll_watermark: Watermark,
+    /// Since when nightly comparisons are due here.
+    pub(crate) reconciled_since: Watermark,
 }
 
 /// The producer's name for its place in NICE's changes.
 const POLL_WATERMARK: &str = "poll";
+
+/// The producer's name for its first turn.
+const RECONCILED_SINCE: &str = "reconciliation";
 
 /// Opens the stores; what cannot be opened is set aside.
 pub(crate) async fn open_state(config: &Config, metrics: &Metrics) -> Result<Opened, Failure> {
@@ -61,5 +66,9 @@ pub(super) async fn on_server(
 ) -> Result<Local, Failure> {
     let tenant = super::tenant(config).ok();
     rebuild::processed_log(&opened.state, catalog, tenant.as_ref(), config.state.retention, clock).await?;
-    Ok(Local { poll_watermark: opened.state.watermark(POLL_WATERMARK)?, state: opened.state })
+    Ok(Local {
+        poll_watermark: opened.state.watermark(POLL_WATERMARK)?,
+        reconciled_since: opened.state.watermark(RECONCILED_SINCE)?,
+        state: opened.state,
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
-use stages::clients::nice::{ApiFamily, NiceError, Quota};
+use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use stages::clients::quota::{LocalQuota, Patience, Rate};
 use stages::clients::tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants};
 use stages::flow::{Clock, Metrics};
@@ -90,6 +90,9 @@ pub(crate) trait Budgets: Send + Sync + 'static {
     /// The tenant's budget, for who has so much patience.
     fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota>;
 
+    /// Requests a second that the class can count on.
+    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64;
+
     /// The most requests of the family in its span.
     fn limit(&self, family: ApiFamily) -> usize;
 
@@ -125,6 +128,14 @@ impl Budgets for LocalBudgets {
     fn quota(&self, _tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
         let (acd, media_playback) = (self.acd.clone(), self.media_playback.clone());
         Arc::new(LocalQuota::new(acd, media_playback, patience, self.clock.clone(), self.metrics.clone()))
+    }
+
+    fn pace(&self, family: ApiFamily, _class: QuotaClass) -> f64 {
+        let rate = match family {
+            ApiFamily::Acd => self.acd.1,
+            ApiFamily::MediaPlayback => self.media_playback.1,
+        };
+        f64::from(rate.limit) * 0.5 / rate.counted_for().as_secs_f64()
     }
 
     fn limit(&self, family: ApiFamily) -> usize {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stages::clients::catalog::Catalog;
-use stages::clients::nice::{ApiFamily, NiceError, Quota};
+use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use stages::clients::postgres::nice_settings::SettingsTable;
 use stages::clients::postgres::rate_budget::SharedQuota;
 use stages::clients::postgres::seal::Seal;
@@ -192,6 +192,14 @@ impl SharedBudgets {
 impl Budgets for SharedBudgets {
     fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
         Arc::new(self.of(tenant, patience))
+    }
+
+    fn pace(&self, family: ApiFamily, _class: QuotaClass) -> f64 {
+        let rate = match family {
+            ApiFamily::Acd => self.acd,
+            ApiFamily::MediaPlayback => self.media_playback,
+        };
+        f64::from(rate.limit) * 0.5 / rate.counted_for().as_secs_f64()
     }
 
     fn limit(&self, family: ApiFamily) -> usize {

@@ -109,7 +109,12 @@ impl Tally {
 }
 
 /// The event of a listed contact, if it is a phone call of a group agent.
-fn event_of(contact: &Contact, tenant: &TenantId, source: EventSource, roster: &Roster) -> Option<ContactEvent> {
+pub(crate) fn event_of(
+    contact: &Contact,
+    tenant: &TenantId,
+    source: EventSource,
+    roster: &Roster,
+) -> Option<ContactEvent> {
     let agent = contact.agent_id.filter(|_| contact.is_phone_call())?;
     let ended_at = contact.ended_at();
     if !roster.admits(agent, ended_at) {

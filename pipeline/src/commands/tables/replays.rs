@@ -1,0 +1,163 @@
+//! Replays and the completeness report as tables for a person.
+
+use stages::clients::catalog::{ReplayRun, RunState};
+use stages::completeness::{Completeness, Counted};
+
+use super::{numbers, table, time};
+use crate::operations::replays::Progress;
+
+/// Exceptions shown in a table; JSON has all of them.
+const SHOWN: usize = 50;
+
+pub(crate) fn reconciliation(run: &ReplayRun) -> String {
+    let found = &run.found;
+    let mut lines = vec![format!(
+        "{} calls of the group ended from {} to {}: {} ready, {} without a recording, {} dead, {} excluded, {} in flight, \
+         {} missing",
+        found.listed,
+        time(Some(run.from)),
+        time(Some(run.to)),
+        found.ready,
+        found.no_recording,
+        found.dead,
+        found.excluded,
+        found.in_flight,
+        found.missing
+    )];
+    lines.push(match (run.state, found.missing) {
+        (RunState::Done, 0) => "nothing was missing".to_owned(),
+        (RunState::Done, _) => format!("{} are on the queue now", found.replayed),
+        (state, _) => format!("reconciliation {} is {}", run.id, state.as_str()),
+    });
+    lines.join("\n")
+}
+
+pub(crate) fn plan(progress: &Progress) -> String {
+    let run = &progress.run;
+    let plan = run.plan.unwrap_or_default();
+    let mut lines = vec![format!("plan of backfill {}: calls that began from {} to {}", run.id, run.from, run.to)];
+    lines.push(format!("calls           {}", plan.listed));
+    lines.push(format!(
+        "already there   {} ({} ready, {} without a recording, {} dead, {} excluded, {} in flight)",
+        plan.there(),
+        plan.ready,
+        plan.no_recording,
+        plan.dead,
+        plan.excluded,
+        plan.in_flight
+    ));
+    lines.push(format!("missing         {}", plan.missing));
+    if let (Some(requests), Some(seconds)) = (progress.requests, progress.planned_seconds) {
+        lines.push(format!("API requests    {} for recordings, {} to the ACD", requests.media_playback, requests.acd));
+        lines.push(format!("time            {} at the present quota", span(seconds)));
+    }
+    lines.join("\n")
+}
+
+pub(crate) fn outcome(progress: &Progress) -> String {
+    let (run, state) = (&progress.run, progress.run.state);
+    let id = run.id;
+    match state {
+        RunState::Planned => {
+            format!("nothing is published; `nice-knovvu backfill resume {id}` imports what is missing")
+        }
+        RunState::Done if run.found.missing == 0 => format!("backfill {id} is done: nothing was missing"),
+        RunState::Done => {
+            format!("backfill {id}: {} calls are on the queue; {}", run.found.replayed, eta(progress))
+        }
+        _ => format!(
+            "backfill {id} is {}: {} of {} calls on the queue",
+            state.as_str(),
+            run.found.replayed,
+            missing(run)
+        ),
+    }
+}
+
+pub(crate) fn backfills(all: &[Progress]) -> String {
+    let mut table =
+        table(&["id", "from", "to", "state", "calls", "missing", "on the queue", "imported", "per second", "done at"]);
+    for progress in all {
+        let run = &progress.run;
+        table.add_row([
+            run.id.to_string(),
+            time(Some(run.from)),
+            time(Some(run.to)),
+            match &run.reason {
+                Some(reason) => format!("{}, waits: {reason}", run.state.as_str()),
+                None => run.state.as_str().to_owned(),
+            },
+            run.plan.map_or(run.found.listed, |plan| plan.listed).to_string(),
+            missing(run).to_string(),
+            run.found.replayed.to_string(),
+            progress.imported.to_string(),
+            progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
+            time(progress.done_at),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn completeness(report: &Completeness) -> String {
+    let mut table = table(&["day (UTC)", "ended", "ready", "no recording", "dead", "in flight", "excluded", "missing"]);
+    let row = |name: String, counted: &Counted| {
+        let Counted { ended, ready, no_recording, dead, in_flight, excluded, missing } = counted;
+        let counts = [ended, ready, no_recording, dead, in_flight, excluded, missing];
+        [name].into_iter().chain(counts.map(u64::to_string)).collect::<Vec<_>>()
+    };
+    for day in &report.days {
+        table.add_row(row(day.day.to_string(), &day.counted));
+    }
+    table.add_row(row("total".to_owned(), &report.total));
+    numbers(&mut table, 1);
+    let mut lines =
+        vec![format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to), table.to_string()];
+    if report.unreadable > 0 {
+        lines.push(format!("{} listed rows cannot be read as calls: see the dead letters", report.unreadable));
+    }
+    for exception in report.exceptions.iter().take(SHOWN) {
+        lines.push(format!(
+            "{:<20} {:<10} ended {}  {}",
+            exception.conversation_id,
+            exception.what,
+            time(exception.ended_at),
+            exception.reason
+        ));
+    }
+    let left_out = report.exceptions.len().saturating_sub(SHOWN) as u64 + report.exceptions_left_out;
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more; --json names them"));
+    }
+    lines.push(match report.total.missing {
+        0 => "nothing is missing".to_owned(),
+        missing => format!("{missing} missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"),
+    });
+    lines.join("\n")
+}
+
+/// How fast it goes, and when it ends.
+pub(crate) fn eta(progress: &Progress) -> String {
+    match (progress.per_second, progress.done_at) {
+        (Some(rate), Some(at)) => format!(
+            "{} of {} imported, {rate:.2} a second, the last one about {}",
+            progress.imported,
+            progress.imported + progress.remaining,
+            time(Some(at))
+        ),
+        _ => format!("{} of {} imported", progress.imported, progress.imported + progress.remaining),
+    }
+}
+
+fn missing(run: &ReplayRun) -> u64 {
+    run.plan.map_or(run.found.missing, |plan| plan.missing)
+}
+
+fn span(seconds: f64) -> String {
+    let seconds = seconds.ceil().min(1e9) as i64;
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} days {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}

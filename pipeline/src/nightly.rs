@@ -1,0 +1,212 @@
+//! When the nightly comparison is due, and over which window.
+//!
+//! Pure functions of times. The hour is that of a wall clock in a time zone: where the clocks are put forward over it,
+//! it comes that much later; where they are put back, it counts once, the first time.
+
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, Timestamp};
+use stages::clients::catalog::{ReplayRun, RunState};
+use stages::source::REACH;
+
+/// The schedule, from `[reconciliation]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Nightly {
+    /// The hour of the day.
+    pub(crate) at: Time,
+    /// Where that hour is told.
+    pub(crate) timezone: TimeZone,
+    /// How far a run looks back at least.
+    pub(crate) window: Duration,
+    /// A call may have begun so long before it ended.
+    pub(crate) longest_call: Duration,
+}
+
+impl Nightly {
+    /// The last time at or before `now` that the comparison was due.
+    pub(crate) fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let today = now.to_zoned(self.timezone.clone()).date();
+        // Tomorrow as well: where a day has no such hour, its turn may fall on the next.
+        [1_i32, 0, -1, -2].into_iter().find_map(|days| {
+            let day = today.checked_add(Span::new().days(days)).ok()?;
+            let due = self.timezone.to_ambiguous_zoned(day.to_datetime(self.at)).compatible().ok()?.timestamp();
+            (due <= now).then_some(due)
+        })
+    }
+
+    /// The window of a run that is due: none if one was begun since. `runs` are the comparisons so far in any order,
+    /// `since` is when this producer first worked; nights that were missed are made up for in one window.
+    pub(crate) fn due_window(
+        &self,
+        runs: &[ReplayRun],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let due = self.last_due(now)?;
+        let begun = runs.iter().map(|run| run.started_at).chain([since]).max()?;
+        if due <= begun || runs.iter().any(|run| !run.state.is_final()) {
+            return None;
+        }
+        Some(self.window_to(runs, since, now))
+    }
+
+    /// The window up to `now` that leaves no gap behind it.
+    fn window_to(&self, runs: &[ReplayRun], since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
+        let from = earlier(now, self.window).min(covered(runs).unwrap_or(since));
+        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
+        let reach = SignedDuration::try_from(self.longest_call).ok().and_then(|by| reach.checked_add(by).ok());
+        (from.max(reach.unwrap_or(from)).min(now), now)
+    }
+}
+
+/// Up to when calls were compared without a gap.
+fn covered(runs: &[ReplayRun]) -> Option<Timestamp> {
+    let mut windows: Vec<_> =
+        runs.iter().filter(|run| run.state == RunState::Done).map(|run| (run.from, run.to)).collect();
+    windows.sort_unstable();
+    let mut covered = windows.first()?.1;
+    for (from, to) in windows {
+        if from > covered {
+            break;
+        }
+        covered = covered.max(to);
+    }
+    Some(covered)
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use stages::clients::catalog::RunKind;
+
+    use super::*;
+
+    fn nightly(at: &str, zone: &str) -> Nightly {
+        Nightly {
+            at: at.parse().unwrap(),
+            timezone: TimeZone::get(zone).unwrap(),
+            window: Duration::from_secs(24 * 3600),
+            longest_call: Duration::from_secs(4 * 3600),
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn done(from: &str, to: &str) -> ReplayRun {
+        let tenant = "acme".parse().unwrap();
+        let mut run = ReplayRun::new(tenant, RunKind::Reconciliation, at(from), at(to), at(to));
+        run.state = RunState::Done;
+        run
+    }
+
+    #[test]
+    fn the_hour_is_that_of_the_zone() {
+        let berlin = nightly("02:00", "Europe/Berlin");
+        assert_eq!(berlin.last_due(at("2026-07-01T00:00:00Z")), Some(at("2026-07-01T00:00:00Z")));
+        assert_eq!(berlin.last_due(at("2026-06-30T23:59:59Z")), Some(at("2026-06-30T00:00:00Z")));
+        assert_eq!(berlin.last_due(at("2026-01-15T00:59:59Z")), Some(at("2026-01-14T01:00:00Z")));
+    }
+
+    #[test]
+    fn an_hour_that_the_clocks_jump_over_comes_that_much_later() {
+        // On 29 March 2026 Berlin goes from 02:00 to 03:00, which is 01:00 UTC.
+        let berlin = nightly("02:30", "Europe/Berlin");
+        assert_eq!(berlin.last_due(at("2026-03-29T01:29:59Z")), Some(at("2026-03-28T01:30:00Z")));
+        assert_eq!(berlin.last_due(at("2026-03-29T01:30:00Z")), Some(at("2026-03-29T01:30:00Z")));
+        assert_eq!(berlin.last_due(at("2026-03-30T00:30:00Z")), Some(at("2026-03-30T00:30:00Z")));
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_counts_once() {
+        // On 25 October 2026 Berlin has 02:30 at 00:30 UTC and again at 01:30 UTC.
+        let berlin = nightly("02:30", "Europe/Berlin");
+        for now in ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T23:00:00Z"] {
+            assert_eq!(berlin.last_due(at(now)), Some(at("2026-10-25T00:30:00Z")), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_day_that_a_zone_leaves_out_and_a_leap_day_are_days_like_others() {
+        // Samoa had no 30 December 2011.
+        let apia = nightly("12:00", "Pacific/Apia");
+        let dues: std::collections::BTreeSet<_> = (0..96)
+            .filter_map(|hour| apia.last_due(at("2011-12-28T23:00:00Z") + SignedDuration::from_hours(hour)))
+            .collect();
+        assert!(dues.len() >= 4, "{dues:?}");
+        let utc = nightly("02:00", "UTC");
+        assert_eq!(utc.last_due(at("2028-02-29T03:00:00Z")), Some(at("2028-02-29T02:00:00Z")));
+        assert_eq!(utc.last_due(at("2028-03-01T01:00:00Z")), Some(at("2028-02-29T02:00:00Z")));
+    }
+
+    #[test]
+    fn every_night_of_a_year_is_due_once_in_every_zone_at_every_hour() {
+        for zone in ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"] {
+            for hour in ["00:00", "00:30", "02:00", "02:30", "03:00", "23:59"] {
+                let nightly = nightly(hour, zone);
+                let (mut now, end) = (at("2027-12-01T12:00:00Z"), at("2028-12-01T12:00:00Z"));
+                let (mut last, mut count) = (nightly.last_due(now).unwrap(), 0);
+                while now < end {
+                    now += SignedDuration::from_mins(30);
+                    let due = nightly.last_due(now).unwrap();
+                    if due != last {
+                        assert!(due > last, "{zone} {hour} {now}");
+                        (last, count) = (due, count + 1);
+                    }
+                }
+                assert_eq!(count, 366, "{zone} {hour}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_night_is_compared_once() {
+        let nightly = nightly("02:00", "UTC");
+        let since = at("2026-03-01T12:00:00Z");
+        assert_eq!(nightly.due_window(&[], since, at("2026-03-02T01:59:59Z")), None);
+        let now = at("2026-03-02T02:00:07Z");
+        assert_eq!(nightly.due_window(&[], since, now), Some((at("2026-03-01T02:00:07Z"), now)));
+        let runs = [done("2026-03-01T02:00:07Z", "2026-03-02T02:00:07Z")];
+        assert_eq!(nightly.due_window(&runs, since, at("2026-03-02T23:00:00Z")), None);
+        assert!(nightly.due_window(&runs, since, at("2026-03-03T02:00:00Z")).is_some());
+    }
+
+    #[test]
+    fn nights_that_were_missed_are_made_up_for_in_one_window() {
+        let nightly = nightly("02:00", "UTC");
+        let runs = [done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z")];
+        let now = at("2026-03-06T09:00:00Z");
+        let since = at("2026-02-01T00:00:00Z");
+        assert_eq!(nightly.due_window(&runs, since, now), Some((at("2026-03-02T02:00:00Z"), now)));
+        // Not beyond what NICE lists.
+        let late = at("2026-06-06T09:00:00Z");
+        let (from, _) = nightly.due_window(&runs, since, late).unwrap();
+        assert_eq!(from, at("2026-05-07T13:00:00Z"));
+    }
+
+    #[test]
+    fn a_gap_that_a_shorter_run_left_is_closed_by_the_next() {
+        let nightly = nightly("02:00", "UTC");
+        let runs = [
+            done("2026-03-05T08:00:00Z", "2026-03-05T09:00:00Z"),
+            done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z"),
+        ];
+        let now = at("2026-03-06T02:00:00Z");
+        let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
+        assert_eq!(from, at("2026-03-02T02:00:00Z"));
+    }
+
+    #[test]
+    fn no_second_run_begins_while_one_is_open() {
+        let nightly = nightly("02:00", "UTC");
+        let mut open = done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z");
+        open.state = RunState::Running;
+        assert_eq!(nightly.due_window(&[open], at("2026-02-01T00:00:00Z"), at("2026-03-09T02:00:00Z")), None);
+    }
+}

@@ -1,0 +1,259 @@
+//! What an operator may ask of replays: the comparison now, backfills, and how far each has come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use stages::clients::catalog::{ReplayRun, RunKind, RunState};
+use stages::clients::nice::{ApiFamily, QuotaClass};
+use stages::completeness::{self, Completeness, Question};
+use stages::source::REACH;
+use stages::source::roster::Roster;
+use tokio::sync::{Notify, watch};
+
+use super::{OperationError, Operations};
+use crate::replays::LOOKED_THROUGH;
+
+/// What asks for replays.
+#[derive(Clone)]
+pub(crate) struct Replaying {
+    /// How far the comparison looks back.
+    pub(crate) window: Duration,
+    /// Tells the producer of this process.
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// The range of a backfill, by the start of calls.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Range {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    /// Only the plan.
+    #[serde(default)]
+    pub(crate) plan_only: bool,
+}
+
+impl Range {
+    /// Refuses a range in which nothing can have happened.
+    pub(crate) fn validate(&self, now: Timestamp) -> Result<(), OperationError> {
+        if self.from >= self.to {
+            let Self { from, to, .. } = self;
+            let remedy = "--to is the moment after the last, so of one day it is the next day";
+            return Err(OperationError::Invalid(format!("--to: {to} is not after --from {from}; {remedy}")));
+        }
+        if self.from >= now {
+            let remedy = "give a moment that has passed";
+            return Err(OperationError::Invalid(format!("--from: {} lies in the future; {remedy}", self.from)));
+        }
+        Ok(())
+    }
+}
+
+/// The window of a comparison.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Window {
+    /// Seconds back from now; that of the settings if absent.
+    pub(crate) window_seconds: Option<u64>,
+}
+
+/// A run, and when it will be through.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    #[serde(flatten)]
+    pub(crate) run: ReplayRun,
+    /// Requests to NICE that the plan's missing calls take, by family; none without a plan.
+    pub(crate) requests: Option<Requests>,
+    /// How long they take at the present quota.
+    pub(crate) planned_seconds: Option<f64>,
+    /// Of the plan's missing calls: final by now.
+    pub(crate) imported: u64,
+    /// Of the plan's missing calls: not final yet.
+    pub(crate) remaining: u64,
+    /// Calls that become final in a second.
+    pub(crate) per_second: Option<f64>,
+    /// When the last one will be final.
+    pub(crate) done_at: Option<Timestamp>,
+}
+
+/// Requests by API family.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Requests {
+    pub(crate) acd: u64,
+    pub(crate) media_playback: u64,
+}
+
+/// An operator's wish about a backfill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl Change {
+    /// The word in a path.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// Calls that must be final before their rate says more than the quota does.
+const ENOUGH: u64 = 100;
+
+impl Operations {
+    /// Asks for a comparison of the last hours; one that is under way is taken for it.
+    pub(crate) async fn reconcile(&self, window: Window) -> Result<ReplayRun, OperationError> {
+        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
+        let runs = self.catalog.runs(&tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
+        if let Some(open) = runs.into_iter().find(|run| run.state.is_open()) {
+            self.replaying.wake.notify_one();
+            return Ok(open);
+        }
+        let window = window.window_seconds.map_or(self.replaying.window, Duration::from_secs);
+        let from = self.listable(now.checked_sub(window).unwrap_or(Timestamp::MIN), now, "--window")?;
+        self.begin(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
+    }
+
+    /// Asks for a backfill: its plan first.
+    pub(crate) async fn backfill(&self, range: Range) -> Result<ReplayRun, OperationError> {
+        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
+        range.validate(now)?;
+        self.listable(range.from, now, "--from")?;
+        let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
+        run.plan_only = range.plan_only;
+        self.begin(run).await
+    }
+
+    /// A comparison.
+    pub(crate) async fn reconciliation(&self, id: u64) -> Result<ReplayRun, OperationError> {
+        let run = self.catalog.run(self.tenant()?, RunKind::Reconciliation, id).await?;
+        run.ok_or_else(|| OperationError::NotFound(format!("there is no reconciliation {id}")))
+    }
+
+    /// Every backfill, newest first.
+    pub(crate) async fn backfills(&self) -> Result<Vec<Progress>, OperationError> {
+        let mut all = Vec::new();
+        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, LOOKED_THROUGH).await? {
+            all.push(self.progress(run).await?);
+        }
+        Ok(all)
+    }
+
+    /// One backfill.
+    pub(crate) async fn backfill_progress(&self, id: u64) -> Result<Progress, OperationError> {
+        let run = self.backfill_run(id).await?;
+        self.progress(run).await
+    }
+
+    /// Pauses, resumes or cancels a backfill.
+    pub(crate) async fn change_backfill(&self, id: u64, change: Change) -> Result<Progress, OperationError> {
+        let mut run = self.backfill_run(id).await?;
+        let to = match (change, run.state) {
+            (Change::Pause, RunState::Planning | RunState::Running) => RunState::Paused,
+            (Change::Resume, RunState::Paused | RunState::Planned) if run.plan.is_none() => RunState::Planning,
+            (Change::Resume, RunState::Paused | RunState::Planned) => RunState::Running,
+            (Change::Cancel, state) if !state.is_final() => RunState::Cancelled,
+            (Change::Pause, RunState::Paused)
+            | (Change::Resume, RunState::Planning | RunState::Running)
+            | (Change::Cancel, RunState::Cancelled) => return self.progress(run).await,
+            (_, state) => {
+                return Err(OperationError::Refused(format!("backfill {id} is {}", state.as_str())));
+            }
+        };
+        if !self.catalog.change_run(&run, to, self.clock.now()).await? {
+            return Err(OperationError::Refused(format!("backfill {id} has just changed; look at it again")));
+        }
+        tracing::info!(id, state = to.as_str(), "backfill changed by an operator");
+        self.replaying.wake.notify_one();
+        run.state = to;
+        self.progress(run).await
+    }
+
+    /// What became of every call that ended in a range.
+    pub(crate) async fn report(&self, range: Range) -> Result<Completeness, OperationError> {
+        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
+        range.validate(now)?;
+        self.listable(range.from, now, "--from")?;
+        if self.catalog.agents_read_at(&tenant).await?.is_none() {
+            let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
+            return Err(OperationError::Refused(reason.to_owned()));
+        }
+        let (roster, reader) = watch::channel(Roster::default());
+        Roster::replace(&roster, &self.catalog.agents(&tenant).await?);
+        let question = Question {
+            tenants: self.tenants.clone(),
+            tenant,
+            roster: reader.borrow().clone(),
+            compare: self.compare.clone(),
+            from: range.from,
+            to: range.to.min(now),
+            longest_call: self.longest_call,
+        };
+        Ok(completeness::report(question).await?)
+    }
+
+    async fn begin(&self, mut run: ReplayRun) -> Result<ReplayRun, OperationError> {
+        run.id = self.catalog.begin_run(&run).await?;
+        self.replaying.wake.notify_one();
+        Ok(run)
+    }
+
+    async fn backfill_run(&self, id: u64) -> Result<ReplayRun, OperationError> {
+        let run = self.catalog.run(self.tenant()?, RunKind::Backfill, id).await?;
+        run.ok_or_else(|| OperationError::NotFound(format!("there is no backfill {id}")))
+    }
+
+    /// Refuses what NICE does not list any more.
+    fn listable(&self, from: Timestamp, now: Timestamp, key: &str) -> Result<Timestamp, OperationError> {
+        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
+        if from < reach {
+            return Err(OperationError::Invalid(format!(
+                "{key}: {from} lies beyond the 30 days that NICE lists; begin at {reach} or later"
+            )));
+        }
+        Ok(from)
+    }
+
+    async fn progress(&self, run: ReplayRun) -> Result<Progress, OperationError> {
+        let now = self.clock.now();
+        let missing = run.plan.map_or(0, |plan| plan.missing);
+        let requests = run.plan.map(|plan| Requests { acd: plan.requests + missing, media_playback: missing });
+        let pace = |family| self.budgets.pace(family, QuotaClass::Backfill);
+        let planned_seconds = requests.map(|requests| {
+            let seconds = |count: u64, pace: f64| if count == 0 { 0.0 } else { count as f64 / pace };
+            seconds(requests.media_playback, pace(ApiFamily::MediaPlayback))
+                .max(seconds(requests.acd, pace(ApiFamily::Acd)))
+        });
+        let mut imported = 0;
+        if run.plan.is_some() && missing > 0 {
+            let standing = self.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            imported = standing.saturating_sub(run.final_at_plan).min(missing);
+        }
+        let remaining = missing - imported;
+        let is_under_way = matches!(run.state, RunState::Running | RunState::Done) && remaining > 0;
+        let per_second = match (run.planned_at, planned_seconds) {
+            (Some(planned_at), Some(planned)) if is_under_way => {
+                Some(rate(imported, missing, now.duration_since(planned_at), planned))
+            }
+            _ => None,
+        };
+        let left = per_second.map(|rate| SignedDuration::from_millis((remaining as f64 / rate * 1e3) as i64));
+        let done_at = left.and_then(|left| now.checked_add(left).ok());
+        Ok(Progress { run, requests, planned_seconds, imported, remaining, per_second, done_at })
+    }
+}
+
+/// Calls per second: as the quota promises, until enough are imported to tell.
+fn rate(imported: u64, missing: u64, elapsed: SignedDuration, planned_seconds: f64) -> f64 {
+    let elapsed = elapsed.as_millis() as f64 / 1e3;
+    if imported >= ENOUGH && elapsed > 0.0 {
+        return imported as f64 / elapsed;
+    }
+    missing as f64 / planned_seconds.max(1e-3)
+}

@@ -1,0 +1,194 @@
+//! The completeness report: of every call that NICE lists in a range, what became of it.
+//!
+//! In: a range of ends of calls. Out: for each UTC day, how many calls of the group ended and how many of them are
+//! ready, without a recording, set aside, on their way, excluded, or missing; and each that is neither ready nor without
+//! a recording by its id, with its reason. Nothing is changed.
+//!
+//! `ended = ready + no_recording + dead + in_flight + excluded + missing`; the proof is that `missing` is zero.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::clients::nice::QuotaClass;
+use crate::clients::tenants::Tenants;
+use crate::model::{ContactId, EventSource, TenantId};
+use crate::source::compare::{Compare, CompareError, Verdict};
+use crate::source::listing::Listing;
+use crate::source::roster::Roster;
+use crate::source::{ListError, event_of};
+
+/// The most exceptions that are named; the counts count all of them.
+const MOST_EXCEPTIONS: usize = 10_000;
+
+/// What is asked.
+pub struct Question {
+    /// The way to the tenant's NICE.
+    pub tenants: Arc<Tenants>,
+    /// Whose calls.
+    pub tenant: TenantId,
+    /// Whose calls are counted.
+    pub roster: Roster,
+    /// Says what became of each call.
+    pub compare: Compare,
+    /// The first moment at which a call may have ended.
+    pub from: Timestamp,
+    /// The moment after the last.
+    pub to: Timestamp,
+    /// A call may have begun so long before it ended.
+    pub longest_call: Duration,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// NICE did not list its calls.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// Catalog or queue did not answer.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+}
+
+/// What became of a range's calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completeness {
+    /// Whose calls.
+    pub tenant: TenantId,
+    /// The first moment.
+    pub from: Timestamp,
+    /// The moment after the last.
+    pub to: Timestamp,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// By the UTC day on which the call ended.
+    pub days: Vec<Day>,
+    /// All days together.
+    pub total: Counted,
+    /// Each call that is neither ready nor without a recording, by the time of its end.
+    pub exceptions: Vec<Exception>,
+    /// Exceptions that are counted and not named.
+    pub exceptions_left_out: u64,
+    /// Listed rows that cannot be read as calls; each is a dead letter.
+    pub unreadable: u64,
+}
+
+/// One day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Day {
+    /// The day in UTC.
+    pub day: Date,
+    /// Its calls.
+    #[serde(flatten)]
+    pub counted: Counted,
+}
+
+/// How many calls, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Calls of the group that ended.
+    pub ended: u64,
+    /// Ready for analysis.
+    pub ready: u64,
+    /// NICE did not record them.
+    pub no_recording: u64,
+    /// Set aside with a reason.
+    pub dead: u64,
+    /// On their way.
+    pub in_flight: u64,
+    /// Not to be imported, for a reason.
+    pub excluded: u64,
+    /// Neither in the catalog nor on their way.
+    pub missing: u64,
+}
+
+impl Counted {
+    fn count(&mut self, verdict: &Verdict) {
+        self.ended += 1;
+        *match verdict {
+            Verdict::Ready => &mut self.ready,
+            Verdict::NoRecording => &mut self.no_recording,
+            Verdict::Dead(_) => &mut self.dead,
+            Verdict::InFlight(_) => &mut self.in_flight,
+            Verdict::Excluded(_) => &mut self.excluded,
+            Verdict::Missing { .. } => &mut self.missing,
+        } += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self { ended, ready, no_recording, dead, in_flight, excluded, missing } = other;
+        self.ended += ended;
+        self.ready += ready;
+        self.no_recording += no_recording;
+        self.dead += dead;
+        self.in_flight += in_flight;
+        self.excluded += excluded;
+        self.missing += missing;
+    }
+}
+
+/// A call that is neither ready nor without a recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// NICE's contact id of the leg.
+    pub conversation_id: ContactId,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// `dead`, `in_flight`, `excluded` or `missing`.
+    pub what: String,
+    /// Why; without personal data.
+    pub reason: String,
+}
+
+/// Lists the range and asks what became of each call.
+pub async fn report(question: Question) -> Result<Completeness, ReportError> {
+    let Question { tenants, tenant, roster, compare, from, to, longest_call } = question;
+    let at = compare.clock.now();
+    let longest_call = SignedDuration::try_from(longest_call).unwrap_or_default();
+    let begin = from.checked_sub(longest_call).unwrap_or(from);
+    let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin));
+    let mut days: BTreeMap<Date, Counted> = BTreeMap::new();
+    let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);
+    while let Some(slice) = listing.next().await? {
+        unreadable += slice.bad.len() as u64;
+        let listed = slice.contacts.iter();
+        let events: Vec<_> = listed
+            .filter(|contact| contact.ended_at().is_none_or(|ended_at| ended_at >= from && ended_at < to))
+            .filter_map(|contact| event_of(contact, &tenant, EventSource::Reconciliation, &roster))
+            .collect();
+        for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
+            let day = event.ended_at.unwrap_or(from).to_zoned(TimeZone::UTC).date();
+            days.entry(day).or_default().count(&verdict);
+            let Some((what, reason)) = exception(verdict) else { continue };
+            if exceptions.len() == MOST_EXCEPTIONS {
+                exceptions_left_out += 1;
+                continue;
+            }
+            let (conversation_id, ended_at) = (event.conversation, event.ended_at);
+            exceptions.push(Exception { conversation_id, ended_at, what: what.to_owned(), reason });
+        }
+        listing.passed(&slice);
+    }
+    exceptions.sort_by_key(|exception| (exception.ended_at, exception.conversation_id));
+    let mut total = Counted::default();
+    for counted in days.values() {
+        total.add(counted);
+    }
+    let days = days.into_iter().map(|(day, counted)| Day { day, counted }).collect();
+    Ok(Completeness { tenant, from, to, at, days, total, exceptions, exceptions_left_out, unreadable })
+}
+
+fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
+    match verdict {
+        Verdict::Ready | Verdict::NoRecording => None,
+        Verdict::Dead(reason) => Some(("dead", reason)),
+        Verdict::InFlight(last) => Some(("in_flight", last)),
+        Verdict::Excluded(reason) => Some(("excluded", reason)),
+        Verdict::Missing { last, .. } => Some(("missing", last)),
+    }
+}
