@@ -15,6 +15,8 @@ pub mod listing;
 pub mod poll;
 pub mod replay;
 pub mod roster;
+#[cfg(test)]
+mod test_nice;
 pub mod webhook;
 
 use std::sync::Arc;

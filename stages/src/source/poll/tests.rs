@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use axum::extract::{Query, State as Shared};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::*;

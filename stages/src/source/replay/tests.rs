@@ -1,1 +1,402 @@
-//! tests
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use futures::StreamExt;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::*;
+use crate::clients::catalog::{Catalog, DeadLetter};
+use crate::clients::queue::{EmbeddedQueue, Queue};
+use crate::completeness::{Question, report};
+use crate::dedupe::dedupe;
+use crate::enqueue::Enqueue;
+use crate::flow::FlowExt;
+use crate::model::{Conversation, EventSource};
+use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
+
+/// A producer with replays and a webhook-like feed, on an embedded queue and catalog.
+struct Rig {
+    nice: FakeNice,
+    replay: Replay,
+    feed: mpsc::Sender<Found>,
+    queue: Arc<EmbeddedQueue>,
+    published: Arc<Mutex<BTreeMap<u64, u32>>>,
+    _flow: tokio_util::task::AbortOnDropHandle<()>,
+    _state: crate::clients::test_state::TestState,
+}
+
+impl Rig {
+    async fn new(calls: Vec<Call>, now: &str) -> Self {
+        let state = crate::clients::test_state::TestState::new();
+        Self::on(FakeNice::start(calls).await, state, now)
+    }
+
+    fn on(nice: FakeNice, state: crate::clients::test_state::TestState, now: &str) -> Self {
+        let context = context(&state, at(now));
+        let queue = Arc::new(EmbeddedQueue::open(state.state.store(), context.clock.clone()).unwrap());
+        let (found, replayed) = mpsc::channel(64);
+        let (feed, fed) = mpsc::channel(64);
+        let retention = Duration::from_secs(3 * 86_400);
+        let processed = state.state.processed().clone();
+        let sources = futures::stream::select(ReceiverStream::new(replayed), ReceiverStream::new(fed));
+        let enqueue = Enqueue { queue: queue.clone(), clock: context.clock.clone() };
+        let flow = dedupe(sources, processed.clone(), retention, &context).insist(enqueue, &context);
+        let published = Arc::new(Mutex::new(BTreeMap::new()));
+        let counted = published.clone();
+        let flow = flow.inspect(move |delivery| {
+            *counted.lock().unwrap().entry(delivery.event.conversation.get()).or_default() += 1;
+        });
+        let settled = context.clone();
+        let flow = crate::flow::task::spawn("flow", async move { flow.settle(&settled).await });
+        let replay = Replay {
+            tenants: nice.tenants.clone(),
+            roster: nice.roster.subscribe(),
+            compare: Compare {
+                catalog: context.catalog.clone(),
+                processed: Some(processed.clone()),
+                queue: queue.clone(),
+                settle: Duration::from_secs(3600),
+                longest_delay: Duration::from_secs(3600),
+                clock: context.clock.clone(),
+            },
+            processed,
+            retention,
+            queue: queue.clone(),
+            has_consumers: false,
+            longest_call: Duration::from_secs(4 * 3600),
+            found,
+            context,
+        };
+        Self { nice, replay, feed, queue, published, _flow: flow, _state: state }
+    }
+
+    fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.replay.context.catalog
+    }
+
+    async fn run(&self, kind: RunKind, from: &str, to: &str) -> ReplayRun {
+        self.run_between(kind, at(from), at(to)).await
+    }
+
+    async fn run_between(&self, kind: RunKind, from: Timestamp, to: Timestamp) -> ReplayRun {
+        let clock = &self.replay.context.clock;
+        clock.advance(SignedDuration::from_micros(1)); // no two runs begin at the same moment
+        let mut run = ReplayRun::new(tenant(), kind, from, to, clock.now());
+        run.id = self.catalog().begin_run(&run).await.unwrap();
+        self.go_on(run).await
+    }
+
+    async fn go_on(&self, run: ReplayRun) -> ReplayRun {
+        let (kind, id) = (run.kind, run.id);
+        self.replay.clone().run(run).await;
+        self.catalog().run(&tenant(), kind, id).await.unwrap().unwrap()
+    }
+
+    /// Takes every message off the queue and makes its conversation ready.
+    async fn consume(&self) -> u64 {
+        let mut deliveries = self.queue.deliveries(64);
+        let mut count = 0;
+        while self.queue.backlog().await.unwrap() != Default::default() {
+            let delivery = deliveries.next().await.unwrap().unwrap();
+            let event = ContactEvent::decode(&delivery.body).unwrap();
+            self.import(event).await;
+            delivery.settle.ack().await.unwrap();
+            count += 1;
+        }
+        count
+    }
+
+    async fn import(&self, event: ContactEvent) {
+        let call = self.nice.call(event.conversation.get());
+        let conversation = Conversation {
+            master: event.conversation,
+            agent: event.agent.unwrap(),
+            started_at: call.start,
+            ended_at: call.end(),
+            direction: None,
+            customer_number: None,
+            metadata: serde_json::json!({}),
+            event,
+        };
+        let key = conversation.key();
+        self.catalog().save_metadata(&conversation).await.unwrap();
+        self.catalog().complete(&key, &[], self.replay.context.clock.now()).await.unwrap();
+    }
+
+    fn published(&self) -> BTreeMap<u64, u32> {
+        self.published.lock().unwrap().clone()
+    }
+
+    fn ids(&self) -> BTreeSet<u64> {
+        self.published().into_keys().collect()
+    }
+
+    async fn tell(&self, id: u64) {
+        let call = self.nice.call(id);
+        let mut event = ContactEvent::new(tenant(), id.to_string().parse().unwrap(), EventSource::Webhook);
+        (event.agent, event.ended_at) = (Some("7".parse().unwrap()), Some(call.end()));
+        let mut tally = Tally::new();
+        self.feed.send(Found::new(event, tally.receipt())).await.unwrap();
+        assert!(tally.all_settled().await);
+    }
+}
+
+const NOW: &str = "2026-04-02T02:00:00Z";
+
+/// A call every ten minutes of the day before.
+fn day_of_calls() -> Vec<Call> {
+    (0..144)
+        .map(|n| Call::new(1_000 + n, at("2026-04-01T02:00:00Z") + SignedDuration::from_mins(10 * n as i64), 300))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_lost_is_replayed_once_and_the_rest_is_left_alone() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    for id in (1_000..1_144).filter(|id| id % 7 != 0) {
+        rig.tell(id).await;
+    }
+    rig.consume().await;
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.state, run.reason.clone()), (RunState::Done, None));
+    assert_eq!((run.found.listed, run.found.missing, run.found.replayed), (144, 21, 21), "{run:?}");
+    assert_eq!(run.found.ready, 123);
+    assert_eq!(rig.consume().await, 21);
+    let again = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((again.found.ready, again.found.missing), (144, 0));
+    assert!(rig.published().values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_on_the_queue_is_not_doubled() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    let first = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!(first.found.replayed, 144);
+    // However long it waits there.
+    rig.replay.context.clock.advance(SignedDuration::from_hours(48));
+    let second = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((second.found.in_flight, second.found.missing), (144, 0));
+    assert!(rig.published().values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn a_mark_without_a_row_is_replayed_once_it_is_older_than_any_work_in_flight() {
+    let rig = Rig::new(vec![Call::new(1, at("2026-04-02T01:20:00Z"), 60)], NOW).await;
+    rig.replay.processed.seed([key(1).digest()]).unwrap();
+    let young = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((young.found.in_flight, young.found.missing), (1, 0));
+    rig.replay.context.clock.advance(SignedDuration::from_mins(30));
+    let old = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((old.found.missing, old.found.replayed), (1, 1));
+    assert_eq!(rig.published(), BTreeMap::from([(1, 1)]));
+}
+
+#[tokio::test]
+async fn a_row_without_a_mark_is_marked() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    for id in 1_000..1_144 {
+        let mut event = ContactEvent::new(tenant(), id.to_string().parse().unwrap(), EventSource::Poll);
+        event.agent = Some("7".parse().unwrap());
+        rig.import(event).await;
+    }
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.found.ready, run.found.marked, run.found.missing), (144, 144, 0));
+    rig.tell(1_003).await;
+    assert!(rig.published().is_empty(), "the dedupe knows it now");
+    let again = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!(again.found.marked, 0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_not_replayed_and_neither_is_one_that_an_operator_dropped() {
+    let rig =
+        Rig::new(vec![Call::new(1, at("2026-04-01T08:00:00Z"), 60), Call::new(2, at("2026-04-01T09:00:00Z"), 60)], NOW)
+            .await;
+    for id in [1, 2] {
+        let event = ContactEvent::new(tenant(), ContactId::from_number(id).unwrap(), EventSource::Poll);
+        let hop = crate::clients::catalog::Hop {
+            at: at("2026-04-01T10:00:00Z"),
+            stage: "fetch_metadata".to_owned(),
+            outcome: "dead_letter".to_owned(),
+            attempt: 4,
+            took_millis: 1,
+            detail: Some("poison".to_owned()),
+        };
+        rig.catalog().record_hop(&event.key(), hop).await;
+        let letter = DeadLetter::of_event(&event, "fetch_metadata", "poison", at(NOW));
+        rig.catalog().add_dead_letter(letter).await.unwrap();
+    }
+    let letters = rig.catalog().dead_letters(0, 10).await.unwrap();
+    rig.catalog().remove_dead_letter(&letters[1]).await.unwrap();
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.found.dead, run.found.excluded, run.found.missing), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_backfill_plans_first_and_a_dry_run_publishes_nothing() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    rig.tell(1_000).await;
+    rig.consume().await;
+    let mut run = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
+    run.plan_only = true;
+    run.id = rig.catalog().begin_run(&run).await.unwrap();
+    let planned = rig.go_on(run).await;
+    let plan = planned.plan.unwrap();
+    assert_eq!((planned.state, plan.listed, plan.ready, plan.missing), (RunState::Planned, 144, 1, 143));
+    assert_eq!((plan.replayed, rig.ids().len()), (0, 1));
+    assert!(rig.catalog().change_run(&planned, RunState::Running, at(NOW)).await.unwrap());
+    let done = rig.go_on(ReplayRun { state: RunState::Running, ..planned }).await;
+    assert_eq!((done.state, done.found.replayed), (RunState::Done, 143));
+    assert_eq!(rig.consume().await, 143);
+}
+
+#[tokio::test]
+async fn a_backfill_picks_by_the_start_half_open() {
+    let start = |time: &str| at(time);
+    let calls = vec![
+        Call::new(1, start("2026-03-31T23:59:59.999Z"), 600),
+        Call::new(2, start("2026-04-01T00:00:00Z"), 60),
+        Call::new(3, start("2026-04-01T23:59:59.999Z"), 600),
+        Call::new(4, start("2026-04-02T00:00:00Z"), 60),
+    ];
+    let rig = Rig::new(calls, NOW).await;
+    rig.run(RunKind::Backfill, "2026-04-01T00:00:00Z", "2026-04-02T00:00:00Z").await;
+    assert_eq!(rig.ids(), BTreeSet::from([2, 3]));
+}
+
+#[tokio::test]
+async fn a_reconciliation_picks_by_the_end_and_finds_calls_that_began_long_before() {
+    let calls = vec![
+        Call::new(1, at("2026-03-31T22:30:00Z"), 3 * 3600 + 1800),
+        Call::new(2, at("2026-04-01T01:00:00Z"), 3599),
+        Call::new(3, at("2026-04-02T01:59:00Z"), 59),
+    ];
+    let rig = Rig::new(calls, NOW).await;
+    rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!(rig.ids(), BTreeSet::from([1, 3]));
+}
+
+#[tokio::test]
+async fn a_run_that_was_killed_anywhere_repeats_a_slice_at_most() {
+    let calls: Vec<_> = (0..6_000)
+        .map(|n| Call::new(1 + n, at("2026-04-01T02:00:00Z") + SignedDuration::from_secs(14 * n as i64), 10))
+        .collect();
+    let rig = Rig::new(calls, NOW).await;
+    let mut run = ReplayRun::new(tenant(), RunKind::Reconciliation, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
+    run.id = rig.catalog().begin_run(&run).await.unwrap();
+    let mut kills = 0;
+    loop {
+        let standing = rig.catalog().run(&tenant(), run.kind, run.id).await.unwrap().unwrap();
+        if standing.state == RunState::Done {
+            run = standing;
+            break;
+        }
+        // The replay dies at some await after as many answers of NICE; the flow lives on or dies with it, both happen.
+        let asked = rig.nice.requests();
+        let replay = rig.replay.clone().run(standing);
+        tokio::select! {
+            () = replay => {}
+            () = async { while rig.nice.requests() < asked + 1 + kills % 3 { tokio::task::yield_now().await; } } => {}
+        }
+        kills += 1;
+        assert!(kills < 200, "it goes on");
+    }
+    assert!(kills > 3);
+    assert_eq!(rig.published().len(), 6_000);
+    assert!(rig.published().values().all(|times| *times == 1));
+    assert_eq!(run.found.listed, 6_000);
+    assert_eq!(run.found.missing, run.found.replayed);
+}
+
+#[tokio::test]
+async fn a_pause_holds_and_a_cancel_ends() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    let mut run = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
+    run.id = rig.catalog().begin_run(&run).await.unwrap();
+    assert!(rig.catalog().change_run(&run, RunState::Paused, at(NOW)).await.unwrap());
+    let paused = rig.go_on(run).await;
+    assert_eq!((paused.state, rig.published().len()), (RunState::Paused, 0));
+    assert!(rig.catalog().change_run(&paused, RunState::Cancelled, at(NOW)).await.unwrap());
+    let cancelled = rig.go_on(paused.clone()).await;
+    assert_eq!((cancelled.state, cancelled.finished_at), (RunState::Cancelled, Some(at(NOW))));
+    assert!(!rig.catalog().change_run(&paused, RunState::Running, at(NOW)).await.unwrap(), "the end is the end");
+}
+
+#[tokio::test]
+async fn nice_in_trouble_stops_a_run_only_for_a_while() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    rig.nice.fail_next(3);
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.state, run.found.replayed, run.reason), (RunState::Done, 144, None));
+}
+
+#[tokio::test]
+async fn a_month_with_lost_repeated_reordered_and_late_events_balances_to_zero() {
+    let mut random = rand::rngs::StdRng::seed_from_u64(4);
+    let begin = at("2026-03-01T00:00:00Z");
+    let calls: Vec<_> = (0..30 * 120_u64)
+        .map(|n| {
+            let start = begin + SignedDuration::from_secs((n * 720 + random.random_range(0..720)) as i64);
+            Call::new(10_000 + n, start, random.random_range(5..4 * 3600))
+        })
+        .collect();
+    let (mut deliveries, mut lost) = (Vec::new(), BTreeSet::new());
+    for call in &calls {
+        if random.random_bool(0.05) {
+            lost.insert(call.id);
+            continue;
+        }
+        for _ in 0..10 {
+            deliveries.push((call.end() + SignedDuration::from_secs(random.random_range(0..86_400)), call.id));
+        }
+    }
+    deliveries.shuffle(&mut random);
+    deliveries.sort_by_key(|(at, _)| at.as_second() / 3_600); // in order by the hour, and in none within it
+    let rig = Rig::new(calls.clone(), "2026-03-01T00:00:00Z").await;
+    let clock = &rig.replay.context.clock;
+    let mut deliveries = deliveries.into_iter().peekable();
+    let (mut replayed, mut night) = (0, at("2026-03-02T02:00:00Z"));
+    let mut covered = begin;
+    while night < at("2026-04-03T00:00:00Z") {
+        while let Some((_, id)) = deliveries.next_if(|(at, _)| *at <= night) {
+            rig.tell(id).await;
+        }
+        clock.advance(night.duration_since(clock.now()));
+        rig.consume().await;
+        let run = rig.run_between(RunKind::Reconciliation, covered, night).await;
+        assert_eq!(run.state, RunState::Done, "{run:?}");
+        replayed += run.found.replayed;
+        covered = night;
+        night += SignedDuration::from_hours(24);
+    }
+    rig.consume().await;
+    let published = rig.published();
+    assert_eq!(published.keys().copied().collect::<BTreeSet<_>>(), calls.iter().map(|call| call.id).collect());
+    assert!(published.values().all(|times| *times == 1), "each reached the queue once");
+    assert!(replayed >= lost.len() as u64, "{replayed} replayed of {} lost", lost.len());
+
+    // Two windows, since a report reaches back as far as NICE does.
+    let question = |from: &str, to: &str| Question {
+        tenants: rig.nice.tenants.clone(),
+        tenant: tenant(),
+        roster: rig.nice.roster.borrow().clone(),
+        compare: rig.replay.compare.clone(),
+        from: at(from),
+        to: at(to),
+        longest_call: Duration::from_secs(4 * 3600),
+    };
+    let complete = report(question("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")).await.unwrap();
+    assert_eq!(
+        complete.total.ended,
+        calls.iter().filter(|call| call.end() < at("2026-04-01T00:00:00Z")).count() as u64
+    );
+    assert_eq!((complete.total.ready, complete.total.missing), (complete.total.ended, 0));
+    assert!(complete.exceptions.is_empty());
+    assert_eq!(complete.days.len(), 31);
+}
+
+fn key(id: u64) -> crate::model::ConversationKey {
+    crate::model::ConversationKey { tenant: tenant(), external_id: ContactId::from_number(id).unwrap() }
+}

@@ -1,0 +1,214 @@
+//! A fake list of completed calls for the tests of the sources: by start, with limits and troubles of its own.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::roster::Roster;
+use crate::clients::catalog::EmbeddedCatalog;
+use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, NiceSettings, Quota, QuotaClass};
+use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
+use crate::clients::test_state::TestState;
+use crate::flow::{Clock, FlowContext, Freshness, Metrics, RetryPolicy, serve, task};
+use crate::model::{Agent, AgentId, TenantId};
+
+/// A call of agent 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    pub(crate) start: Timestamp,
+    pub(crate) seconds: u64,
+}
+
+impl Call {
+    pub(crate) fn new(id: u64, start: Timestamp, seconds: u64) -> Self {
+        Self { id, start, seconds }
+    }
+
+    pub(crate) fn end(&self) -> Timestamp {
+        self.start + SignedDuration::from_secs(self.seconds as i64)
+    }
+}
+
+struct Free;
+
+#[async_trait::async_trait]
+impl Quota for Free {
+    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    calls: Mutex<Vec<Call>>,
+    /// The most rows of one answer, whatever is asked for; none is 10,000.
+    cap: AtomicUsize,
+    requests: AtomicU64,
+    failing: AtomicU64,
+    /// Moves one row to the end of the order at each answer.
+    shifting: AtomicU64,
+    /// Says nothing of how many rows there are.
+    silent_total: AtomicU64,
+}
+
+/// The fake and what a test changes of it.
+pub(crate) struct FakeNice {
+    shared: Arc<Shared>,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) roster: watch::Sender<Roster>,
+    _server: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl FakeNice {
+    pub(crate) async fn start(calls: Vec<Call>) -> Self {
+        let shared = Arc::new(Shared { calls: Mutex::new(calls), ..Shared::default() });
+        let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
+        let router = Router::new()
+            .route("/authentication/v1/token/access-key", post(|| async { Json(token) }))
+            .route("/inContactAPI/services/v33.0/contacts/completed", get(completed))
+            .with_state(shared.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
+        let settings = NiceSettings {
+            issuer: base.clone(),
+            auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
+            api_version: "v33.0".into(),
+            group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
+            acd_url: Some(base.clone()),
+            facade_url: Some(base.clone()),
+            auth_url: Some(base),
+            media_hosts: Vec::new(),
+        };
+        let source = FixedSettings { tenant: tenant(), nice: settings, scope: RecordingScope::Leg };
+        let tenants = Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Free)), Metrics::new()));
+        let (roster, _) = watch::channel(Roster::default());
+        Roster::replace(&roster, &[agent()]);
+        Self { shared, tenants, roster, _server: server }
+    }
+
+    pub(crate) fn call(&self, id: u64) -> Call {
+        *self.shared.calls.lock().unwrap().iter().find(|call| call.id == id).unwrap()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fail_next(&self, requests: u64) {
+        self.shared.failing.store(requests, Ordering::SeqCst);
+    }
+
+    pub(crate) fn cap(&self, rows: usize) {
+        self.shared.cap.store(rows, Ordering::SeqCst);
+    }
+
+    /// As many answers move a row while they are given.
+    pub(crate) fn shift(&self, answers: u64) {
+        self.shared.shifting.store(answers, Ordering::SeqCst);
+    }
+
+    pub(crate) fn say_no_total(&self) {
+        self.shared.silent_total.store(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    start_date: Timestamp,
+    end_date: Timestamp,
+    top: usize,
+    skip: usize,
+}
+
+async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
+    nice.requests.fetch_add(1, Ordering::SeqCst);
+    if take(&nice.failing) {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let cap = match nice.cap.load(Ordering::SeqCst) {
+        0 => 10_000,
+        cap => cap,
+    };
+    let mut calls = nice.calls.lock().unwrap();
+    let listed: Vec<Call> =
+        calls.iter().filter(|call| call.start >= asked.start_date && call.start < asked.end_date).copied().collect();
+    if take(&nice.shifting) {
+        // The first row that was shown changes, and so comes last in the order of changes.
+        if let Some(first) = listed.first() {
+            let place = calls.iter().position(|call| call == first).unwrap();
+            let moved = calls.remove(place);
+            calls.push(moved);
+        }
+    }
+    if listed.is_empty() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let page: Vec<_> = listed.iter().skip(asked.skip).take(asked.top.min(cap)).map(row).collect();
+    let total = (nice.silent_total.load(Ordering::SeqCst) == 0).then_some(listed.len());
+    let mut body = json!({ "lastPollTime": "2026-04-01T12:00:00Z", "completedContacts": page });
+    if let Some(total) = total {
+        body["totalRecords"] = total.into();
+    }
+    Json(body).into_response()
+}
+
+fn take(count: &AtomicU64) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+fn row(call: &Call) -> serde_json::Value {
+    json!({
+        "contactId": call.id, "agentId": 7, "mediaTypeId": 4, "contactStartDate": call.start.to_string(),
+        "totalDurationSeconds": call.seconds, "lastUpdateTime": call.end().to_string(),
+    })
+}
+
+fn agent() -> Agent {
+    Agent {
+        external_id: AgentId::from_number(7).unwrap(),
+        user_id: None,
+        user_name: String::new(),
+        first_name: String::new(),
+        last_name: String::new(),
+        is_active: true,
+        member_until: None,
+    }
+}
+
+pub(crate) fn tenant() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+pub(crate) fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+/// The machinery on an embedded catalog, with a clock that stands still.
+pub(crate) fn context(state: &TestState, now: Timestamp) -> FlowContext {
+    FlowContext {
+        clock: Clock::fixed(now),
+        metrics: Metrics::new(),
+        catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
+        retry: RetryPolicy {
+            not_ready_delays: vec![Duration::from_secs(1)],
+            recording_deadline: Duration::from_secs(60),
+            error_delay_min: Duration::from_millis(1),
+            error_delay_max: Duration::from_millis(2),
+        },
+        freshness: Freshness::default(),
+        concurrency: 16,
+        stopping: Default::default(),
+    }
+}
