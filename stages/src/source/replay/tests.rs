@@ -82,7 +82,7 @@ impl Rig {
 
     async fn run_between(&self, kind: RunKind, from: Timestamp, to: Timestamp) -> ReplayRun {
         let clock = &self.replay.context.clock;
-        clock.advance(SignedDuration::from_micros(1)); // no two runs begin at the same moment
+        clock.advance(SignedDuration::from_millis(1)); // no two runs begin at the same moment
         let mut run = ReplayRun::new(tenant(), kind, from, to, clock.now());
         run.id = self.catalog().begin_run(&run).await.unwrap();
         self.go_on(run).await
