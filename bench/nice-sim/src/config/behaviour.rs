@@ -45,6 +45,9 @@ pub struct AcdConfig {
     pub hierarchy_includes_master: bool,
     /// A contact list without `orderBy` comes in another order each time. Default on: it is not promised to be stable.
     pub unsorted_is_unstable: bool,
+    /// How far back `contacts/completed` reaches: contacts that began earlier are left out without a word. Default 30
+    /// days; none for no end.
+    pub completed_reach: Option<Duration>,
     /// Requests and the window they are counted in; more are answered 429. Default off.
     pub rate_limit: Option<(u32, Duration)>,
 }
@@ -60,6 +63,7 @@ impl Default for AcdConfig {
             contact_nested: false,
             hierarchy_includes_master: false,
             unsorted_is_unstable: true,
+            completed_reach: Some(Duration::from_secs(30 * 24 * 3600)),
             rate_limit: None,
         }
     }
