@@ -130,3 +130,52 @@ pub enum NotReady {
     /// 200 with the call's metadata but no link.
     NoLink,
 }
+
+/// How the data extraction answers.
+#[derive(Clone, Debug)]
+pub struct ExtractionConfig {
+    /// The service user may extract interaction metadata; else 403. Default on.
+    pub permitted: bool,
+    /// The least time between two calls that ask for a job; an earlier one is answered 403. Default 30 s.
+    pub pace: Duration,
+    /// How long a job runs. Default 10 s.
+    pub job_time: Duration,
+    /// How a job ends. Default: with a file.
+    pub outcome: ExtractionOutcome,
+    /// How long a link to a file works. Default 30 s.
+    pub link_ttl: Duration,
+    /// From the end of a leg's after-call work to its row. Default 30 min.
+    pub delay: Duration,
+    /// The largest number of days of one job. Default 15.
+    pub days_max: i32,
+    /// A file begins with a byte order mark. Default on.
+    pub byte_order_mark: bool,
+}
+
+impl Default for ExtractionConfig {
+    fn default() -> Self {
+        Self {
+            permitted: true,
+            pace: Duration::from_secs(30),
+            job_time: Duration::from_secs(10),
+            outcome: ExtractionOutcome::Succeeded,
+            link_ttl: Duration::from_secs(30),
+            delay: Duration::from_secs(1800),
+            days_max: 15,
+            byte_order_mark: true,
+        }
+    }
+}
+
+/// How a job of the data extraction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtractionOutcome {
+    /// With a link to a file.
+    Succeeded,
+    /// With an error message.
+    Failed,
+    /// Cancelled by an administrator.
+    Cancelled,
+    /// Too late: the file is gone.
+    Expired,
+}
