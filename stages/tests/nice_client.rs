@@ -3,6 +3,8 @@
 
 #[path = "nice_client/answers.rs"]
 mod answers;
+#[path = "nice_client/extraction.rs"]
+mod extraction;
 #[path = "nice_client/fake.rs"]
 mod fake;
 #[path = "nice_client/media.rs"]

@@ -12,6 +12,8 @@ pub(crate) mod playback;
 
 pub(crate) mod media;
 
+pub(crate) mod extraction;
+
 pub(crate) mod users;
 
 pub(crate) mod sessions;
@@ -47,6 +49,8 @@ pub(crate) async fn handle(
         "auth" | "authentication" | "public" => auth::answer(&service, &ask),
         "incontactapi" => acd::answer(&service, &ask).await,
         "media-playback" => playback::answer(&service, &ask),
+        "data-extraction" => extraction::answer(&service, &ask),
+        "_extracts" => extraction::file(&service, &ask),
         "user-management" => users::answer(&service, &ask),
         "_media" => media::answer(&service, &ask, line),
         _ => ("unknown", Answer::gateway(404, "no Route matched with those values").plain()),

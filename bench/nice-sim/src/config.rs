@@ -6,7 +6,7 @@ mod day;
 use std::{net::SocketAddr, time::Duration};
 
 pub use self::{
-    behaviour::{AcdConfig, LifeConfig, NotReady, PlaybackConfig},
+    behaviour::{AcdConfig, ExtractionConfig, ExtractionOutcome, LifeConfig, NotReady, PlaybackConfig},
     day::{DayConfig, RecordingSize},
 };
 use crate::faults::Faults;
@@ -30,6 +30,8 @@ pub struct SimConfig {
     pub acd: AcdConfig,
     /// How media playback and the signed links answer.
     pub playback: PlaybackConfig,
+    /// How the data extraction answers.
+    pub extraction: ExtractionConfig,
     /// Where ended calls are pushed to. Default: nowhere.
     pub webhook: Option<WebhookConfig>,
     /// What goes wrong. Default: nothing.
@@ -49,6 +51,7 @@ impl Default for SimConfig {
             life: LifeConfig::default(),
             acd: AcdConfig::default(),
             playback: PlaybackConfig::default(),
+            extraction: ExtractionConfig::default(),
             webhook: None,
             faults: Faults::none(),
             latency: Duration::ZERO,
@@ -66,6 +69,7 @@ impl SimConfig {
             second_update_delay: Duration::from_secs(2),
             recording_delay: (Duration::from_millis(100), Duration::from_millis(600)),
         };
+        self.extraction.delay = Duration::from_millis(600);
         self
     }
 }

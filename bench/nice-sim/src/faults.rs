@@ -62,7 +62,7 @@ pub struct Faults {
     pub huge_json: f64,
     /// Rows with ids outside any grammar (`../x`, negative, overlong) appear in each contact list (lasting while 1).
     pub hostile_rows: f64,
-    /// The media link of a call points to a host that is not the service.
+    /// The media link of a call, or the link to an extraction's file, points to a host that is not the service.
     pub foreign_media_link: f64,
     /// The media link answers 302 to another signed link of the service.
     pub media_redirect: f64,

@@ -1,6 +1,6 @@
 //! A simulated NICE CXone: the HTTP faces, the life of a call, and the faults.
 //!
-//! One port plays discovery, tokens, the ACD, media playback and the object store with its signed links. It is written
+//! One port plays discovery, tokens, the ACD, media playback, data extraction and the object store with its signed links. It is written
 //! from the description of NICE's interfaces alone and shares no type with the client under test: a field that the client
 //! misreads fails a test instead of being wrong on both sides.
 //!
@@ -46,8 +46,8 @@ mod world;
 
 pub use call::{CallSpec, LegSpec, PlacedCall};
 pub use config::{
-    AcdConfig, DayConfig, DirectoryConfig, GroupConfig, LifeConfig, NotReady, PlaybackConfig, RecordingSize, SimConfig,
-    TeamConfig, TenantConfig, WebhookConfig,
+    AcdConfig, DayConfig, DirectoryConfig, ExtractionConfig, ExtractionOutcome, GroupConfig, LifeConfig, NotReady,
+    PlaybackConfig, RecordingSize, SimConfig, TeamConfig, TenantConfig, WebhookConfig,
 };
 pub use faults::Faults;
 pub use recording::SMALLEST_PLAYABLE;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api::{auth::Tokens, sessions::Sessions},
+    api::{auth::Tokens, extraction::Jobs, sessions::Sessions},
     chance::derive,
     clock::Clock,
     config::SimConfig,
@@ -30,6 +30,7 @@ pub(crate) struct Service {
     pub(crate) faults: FaultDraws,
     pub(crate) tokens: Tokens,
     pub(crate) sessions: Sessions,
+    pub(crate) extractions: Jobs,
     pub(crate) hashes: Hashes,
     /// Signs media links.
     pub(crate) link_key: u64,
@@ -56,6 +57,7 @@ impl Service {
             faults: FaultDraws::new(config.faults.clone()),
             tokens: Tokens::default(),
             sessions: Sessions::default(),
+            extractions: Jobs::default(),
             hashes: Hashes::default(),
             counters: Counters::default(),
             link_key: derive(config.seed, "media links"),

@@ -75,6 +75,9 @@ pub(crate) fn short() -> Timeouts {
         media_idle: Duration::from_secs(20),
         resume_delay: Duration::from_millis(1),
         renewal_delay: Duration::from_secs(60),
+        extraction_pace: Duration::from_millis(1),
+        extraction_poll: Duration::from_millis(1),
+        extraction_total: Duration::from_secs(20),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn link(service: &Service, name: &str, foreign: bool) -> String {
     format!("{root}/_media/{name}.mp4?expires={expires}&signature={}", signature(service, name, expires))
 }
 
-fn signature(service: &Service, name: &str, expires: i64) -> String {
+pub(super) fn signature(service: &Service, name: &str, expires: i64) -> String {
     hex::encode(hmac(&service.link_key.to_be_bytes(), format!("{name} {expires}").as_bytes()))
 }
 
@@ -198,7 +198,7 @@ fn redirect(to: String) -> Response {
     response
 }
 
-fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+pub(super) fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );

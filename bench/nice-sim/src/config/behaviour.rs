@@ -45,6 +45,9 @@ pub struct AcdConfig {
     pub hierarchy_includes_master: bool,
     /// A contact list without `orderBy` comes in another order each time. Default on: it is not promised to be stable.
     pub unsorted_is_unstable: bool,
+    /// How far back `contacts/completed` reaches: contacts that began earlier are left out without a word. Default 30
+    /// days; none for no end.
+    pub completed_reach: Option<Duration>,
     /// Requests and the window they are counted in; more are answered 429. Default off.
     pub rate_limit: Option<(u32, Duration)>,
 }
@@ -60,6 +63,7 @@ impl Default for AcdConfig {
             contact_nested: false,
             hierarchy_includes_master: false,
             unsorted_is_unstable: true,
+            completed_reach: Some(Duration::from_secs(30 * 24 * 3600)),
             rate_limit: None,
         }
     }
@@ -125,4 +129,53 @@ pub enum NotReady {
     NoInteractions,
     /// 200 with the call's metadata but no link.
     NoLink,
+}
+
+/// How the data extraction answers.
+#[derive(Clone, Debug)]
+pub struct ExtractionConfig {
+    /// The service user may extract interaction metadata; else 403. Default on.
+    pub permitted: bool,
+    /// The least time between two calls that ask for a job; an earlier one is answered 403. Default 30 s.
+    pub pace: Duration,
+    /// How long a job runs. Default 10 s.
+    pub job_time: Duration,
+    /// How a job ends. Default: with a file.
+    pub outcome: ExtractionOutcome,
+    /// How long a link to a file works. Default 30 s.
+    pub link_ttl: Duration,
+    /// From the end of a leg's after-call work to its row. Default 30 min.
+    pub delay: Duration,
+    /// The largest number of days of one job. Default 15.
+    pub days_max: i32,
+    /// A file begins with a byte order mark. Default on.
+    pub byte_order_mark: bool,
+}
+
+impl Default for ExtractionConfig {
+    fn default() -> Self {
+        Self {
+            permitted: true,
+            pace: Duration::from_secs(30),
+            job_time: Duration::from_secs(10),
+            outcome: ExtractionOutcome::Succeeded,
+            link_ttl: Duration::from_secs(30),
+            delay: Duration::from_secs(1800),
+            days_max: 15,
+            byte_order_mark: true,
+        }
+    }
+}
+
+/// How a job of the data extraction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtractionOutcome {
+    /// With a link to a file.
+    Succeeded,
+    /// With an error message.
+    Failed,
+    /// Cancelled by an administrator.
+    Cancelled,
+    /// Too late: the file is gone.
+    Expired,
 }

@@ -14,6 +14,8 @@ mod playback;
 
 mod media;
 
+mod extraction;
+
 mod faults;
 
 mod webhook;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use nice_sim::SimConfig;
+use jiff::SignedDuration;
+use nice_sim::{CallSpec, SimConfig};
 use serde_json::Value;
 
 use crate::client::{Client, EVER, busy, numbers, quiet};
@@ -110,5 +111,23 @@ async fn scalars_can_be_text_inside_a_result_set() -> anyhow::Result<()> {
     let row = &page["resultSet"]["completedContacts"][0];
     assert!(row["contactId"].is_string() && row["totalDurationSeconds"].is_string());
     assert!(["True", "False"].contains(&row["isOutbound"].as_str().unwrap_or_default()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn completed_contacts_reach_back_thirty_days() -> anyhow::Result<()> {
+    let listed = async |config: SimConfig| {
+        let client = Client::start(config).await?;
+        let agent = client.sim.agents()[0];
+        let call = |days: i64| CallSpec::new(agent).hang_up_in(SignedDuration::from_hours(-24 * days));
+        let ids = [29, 31].map(|days| client.sim.add_call(call(days)).contact_ids[0]);
+        let rows = client.acd(&format!("contacts/completed?{EVER}")).await?;
+        let found: BTreeSet<i64> = numbers(&rows["completedContacts"], "contactId").into_iter().collect();
+        anyhow::Ok(ids.map(|id| found.contains(&id)))
+    };
+    assert_eq!(listed(quiet()).await?, [true, false]);
+    let mut endless = quiet();
+    endless.acd.completed_reach = None;
+    assert_eq!(listed(endless).await?, [true, true]);
     Ok(())
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
 
 use super::body::{self, BodyError};
 use super::cached::Held;
@@ -32,6 +33,9 @@ pub(super) enum Endpoint {
     ContactPlayback,
     SegmentPlayback,
     Media,
+    ExtractionBegin,
+    ExtractionJob,
+    ExtractionFile,
 }
 
 /// Tokens, configurations and single contacts have some KiB.
@@ -59,12 +63,16 @@ impl Endpoint {
             Self::ContactPlayback => "contact_playback",
             Self::SegmentPlayback => "segment_playback",
             Self::Media => "media",
+            Self::ExtractionBegin => "extraction_begin",
+            Self::ExtractionJob => "extraction_job",
+            Self::ExtractionFile => "extraction_file",
         }
     }
 
     fn cap(self) -> usize {
         match self {
             Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
+            Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => SMALL,
             Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
             Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
                 LIST
@@ -72,10 +80,12 @@ impl Endpoint {
         }
     }
 
-    fn family(self) -> ApiFamily {
+    /// The budget it draws on; data extraction has a pace of its own instead.
+    fn family(self) -> Option<ApiFamily> {
         match self {
-            Self::ContactPlayback | Self::SegmentPlayback => ApiFamily::MediaPlayback,
-            _ => ApiFamily::Acd,
+            Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
+            Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
+            _ => Some(ApiFamily::Acd),
         }
     }
 }
@@ -89,6 +99,15 @@ pub(super) enum Answer {
     Nothing,
     /// 404: unknown, or not there yet.
     NotFound,
+}
+
+/// What NICE made of a POST.
+#[derive(Debug)]
+pub(super) enum Posted {
+    /// It was answered as a GET is.
+    Answered(Answer),
+    /// 403, which may stand for "not now".
+    Forbidden,
 }
 
 /// A transport for API calls: no redirects, no proxies of the environment, no cookies, HTTP/1.1.
@@ -264,7 +283,7 @@ pub(super) struct Api {
     pub(super) never_taken: AtomicU32,
     /// How often NICE has refused us.
     pub(super) refusals: AtomicU64,
-    /// Calls of [`Api::get`] under way.
+    /// Calls of [`Api::get`] and [`Api::post`] under way.
     pub(super) under_way: AtomicUsize,
 }
 
@@ -302,22 +321,58 @@ impl Api {
 
     /// Asks for `url` with a bearer token, on the account of `class`; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
-        let _under_way = UnderWay::new(&self.under_way);
-        let answer = self.ask(endpoint, url, class).await;
-        if matches!(answer, Err(NiceError::Refused { .. })) {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        answer
+        self.reply(endpoint, url, class, None).await?.answer(endpoint)
     }
 
-    async fn ask(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
-        let (mut reply, mut token) = self.attempt(endpoint, url, class).await?;
+    /// Sends `body` to `url`, otherwise as [`Api::get`].
+    pub(super) async fn post(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        class: QuotaClass,
+        body: &Value,
+    ) -> Result<Posted, NiceError> {
+        let reply = self.reply(endpoint, url, class, Some(body)).await?;
+        match reply.status {
+            StatusCode::FORBIDDEN => Ok(Posted::Forbidden),
+            _ => reply.answer(endpoint).map(Posted::Answered),
+        }
+    }
+
+    /// As [`Api::get`], for who looks at the status; a body is posted.
+    pub(super) async fn reply(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        class: QuotaClass,
+        body: Option<&Value>,
+    ) -> Result<Reply, NiceError> {
+        let _under_way = (!endpoint.is_long_poll()).then(|| UnderWay::new(&self.under_way));
+        let reply = self.ask(endpoint, url, class, body).await;
+        let refused = match &reply {
+            Ok(reply) => reply.status == StatusCode::FORBIDDEN,
+            Err(error) => matches!(error, NiceError::Refused { .. }),
+        };
+        if refused {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    async fn ask(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        class: QuotaClass,
+        body: Option<&Value>,
+    ) -> Result<Reply, NiceError> {
+        let (mut reply, mut token) = self.attempt(endpoint, url, class, body).await?;
         if reply.is_unauthorized() {
             self.count_refusal(&token);
             if !self.tokens.reject(&token) {
                 return Err(refused(endpoint));
             }
-            (reply, token) = self.attempt(endpoint, url, class).await?;
+            (reply, token) = self.attempt(endpoint, url, class, body).await?;
             if reply.is_unauthorized() {
                 self.count_refusal(&token);
                 if self.never_taken.load(Ordering::Relaxed) < NEVER_TAKEN {
@@ -330,7 +385,7 @@ impl Api {
         }
         token.value.mark_taken();
         self.never_taken.store(0, Ordering::Relaxed);
-        reply.answer(endpoint)
+        Ok(reply)
     }
 
     fn count_refusal(&self, token: &Held<Token>) {
@@ -344,15 +399,20 @@ impl Api {
         endpoint: Endpoint,
         url: &Url,
         class: QuotaClass,
+        body: Option<&Value>,
     ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
         // First without the budget: while there is no token, no request of it is spent.
         self.tokens.current(&self.http).await?;
-        self.quota.admit(endpoint.family(), class).await?;
+        if let Some(family) = endpoint.family() {
+            self.quota.admit(family, class).await?;
+        }
         let token = self.tokens.current(&self.http).await?;
-        let request = self.http.get(url.clone()).header(AUTHORIZATION, token.value.bearer());
+        let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
         let reply = self.http.send(endpoint, request).await?;
-        if reply.status == StatusCode::TOO_MANY_REQUESTS {
-            self.quota.refused(endpoint.family(), reply.retry_after).await;
+        if reply.status == StatusCode::TOO_MANY_REQUESTS
+            && let Some(family) = endpoint.family()
+        {
+            self.quota.refused(family, reply.retry_after).await;
         }
         Ok((reply, token))
     }

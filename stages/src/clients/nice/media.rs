@@ -63,8 +63,28 @@ impl MediaSource {
         Ok(Media { content_type, reader: Reader::new(self, link, refresher, response, found) })
     }
 
-    /// Sends one GET; what comes back is 200, or 206 where a range was asked for.
+    /// Sends one GET for a recording; what comes back is 200, or 206 where a range was asked for.
     async fn get(&self, link: &MediaLink, range: Option<&RangeAsked>) -> Result<Response, NiceError> {
+        self.send(Endpoint::Media, link, range).await
+    }
+
+    /// Sends one GET for a listing, under the rules that hold for recordings; what comes back is 200.
+    pub(super) async fn get_listing(&self, link: &MediaLink) -> Result<Response, NiceError> {
+        let response = self.send(Endpoint::ExtractionFile, link, None).await?;
+        if is_encoded(&response) || !is_delimited(&response) {
+            return Err(NiceError::transient(
+                "the file comes encoded, or without a length: a cut would look like its end",
+            ));
+        }
+        Ok(response)
+    }
+
+    async fn send(
+        &self,
+        endpoint: Endpoint,
+        link: &MediaLink,
+        range: Option<&RangeAsked>,
+    ) -> Result<Response, NiceError> {
         let url = check_link(&self.hosts, &link.0).map_err(|refused| NiceError::permanent(refused.to_string()))?;
         let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
         if let Some(asked) = range {
@@ -80,7 +100,7 @@ impl MediaSource {
             Ok(Err(error)) => network_word(error).to_owned(),
             Err(_) => "timeout".to_owned(),
         };
-        self.metrics.nice_request(Endpoint::Media.name(), &label, began.elapsed());
+        self.metrics.nice_request(endpoint.name(), &label, began.elapsed());
         match sent {
             Ok(Ok(response)) => admit(response, range.is_some()),
             Ok(Err(error)) if leads_inside(&error) => {
@@ -133,12 +153,11 @@ impl Found {
     fn in_answer(response: &Response) -> Result<Self, NiceError> {
         let headers = response.headers();
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let chunked = text(TRANSFER_ENCODING).is_some_and(|coding| coding.to_ascii_lowercase().ends_with("chunked"));
         let length = response.content_length();
-        if length.is_none() && !chunked {
+        if !is_delimited(response) {
             return Err(NiceError::transient("the recording comes without a length: a cut would look like its end"));
         }
-        if text(CONTENT_ENCODING).is_some_and(|coding| !PLAIN.contains(&coding.to_ascii_lowercase().as_str())) {
+        if is_encoded(response) {
             return Err(NiceError::permanent("the recording comes in a content encoding"));
         }
         let content_type = text(CONTENT_TYPE).map(str::to_owned);
@@ -148,6 +167,18 @@ impl Found {
         let ranges = text(ACCEPT_RANGES).is_none_or(|unit| !unit.eq_ignore_ascii_case("none"));
         Ok(Self { length, content_type, etag: strong_etag(headers), ranges })
     }
+}
+
+/// Whether the end of the body can be told from a cut.
+fn is_delimited(response: &Response) -> bool {
+    let coding = response.headers().get(TRANSFER_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    response.content_length().is_some() || coding.trim().to_ascii_lowercase().ends_with("chunked")
+}
+
+/// Whether the bytes are packed, although that was not asked for.
+fn is_encoded(response: &Response) -> bool {
+    let coding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    !PLAIN.contains(&coding.trim().to_ascii_lowercase().as_str())
 }
 
 /// Encodings that leave the bytes as they are; the second is what some uploaders leave behind on an object.

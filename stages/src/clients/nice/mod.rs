@@ -8,6 +8,7 @@
 //! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
 //! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
 //! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`: what is asked there.
+//! - `extraction`: the calls of past days from the recording side, read from a file of any length.
 //! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
 //! - [`wire`]: NICE's JSON, read leniently by pure functions.
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use jiff::civil::Date;
 use reqwest::Url;
 
 use crate::flow::Metrics;
@@ -28,6 +30,7 @@ mod cached;
 mod calls;
 mod discovery;
 mod error;
+mod extraction;
 mod group;
 mod http;
 mod media;
@@ -45,12 +48,15 @@ pub use answers::{
 };
 use discovery::Discovery;
 pub use error::{NiceError, REFUSED_DELAY};
+use extraction::Turn;
+pub use extraction::{EXTRACTION_DAYS, Extraction};
 use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
 pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, Timeouts};
 use token::Tokens;
+pub use wire::extraction::{ExtractedLeg, ExtractedRow};
 
 /// NICE's API families, each with a rate budget of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +149,7 @@ struct Inner {
     api: Api,
     discovery: Discovery,
     media: Arc<MediaSource>,
+    extraction: Turn,
 }
 
 impl NiceClient {
@@ -163,6 +170,7 @@ impl NiceClient {
         let http = Http::new(metrics.clone(), &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
+        let extraction = Turn::new(&timeouts);
         let media = Arc::new(MediaSource::new(settings.media_hosts.clone(), metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -177,6 +185,7 @@ impl NiceClient {
                 },
                 discovery,
                 media,
+                extraction,
             }),
             class: QuotaClass::Live,
         })
@@ -238,6 +247,15 @@ impl NiceClient {
         refresher: LinkRefresher,
     ) -> Result<Media, NiceError> {
         self.inner.media.clone().open(link, Some(refresher)).await
+    }
+
+    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
+    ///
+    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
+    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
+    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
+    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
+        extraction::extract(&self.inner, first_day, last_day).await
     }
 
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.

@@ -138,6 +138,12 @@ pub struct Timeouts {
     pub resume_delay: Duration,
     /// After a failed token request or discovery; grows to a minute.
     pub renewal_delay: Duration,
+    /// Between two calls that ask for a data extraction: NICE takes one in 30 seconds.
+    pub extraction_pace: Duration,
+    /// Between two looks at a data extraction.
+    pub extraction_poll: Duration,
+    /// Until a data extraction is over.
+    pub extraction_total: Duration,
 }
 
 impl Default for Timeouts {
@@ -149,6 +155,9 @@ impl Default for Timeouts {
             media_idle: Duration::from_secs(30),
             resume_delay: Duration::from_secs(1),
             renewal_delay: Duration::from_secs(3),
+            extraction_pace: Duration::from_secs(30),
+            extraction_poll: Duration::from_secs(5),
+            extraction_total: Duration::from_secs(600),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod contact;
 pub mod directory;
+pub mod extraction;
 pub mod identity;
 pub mod lenient;
 pub mod playback;

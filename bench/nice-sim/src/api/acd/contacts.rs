@@ -17,10 +17,13 @@ use crate::{
     service::Service,
 };
 
-/// `contacts/completed`: legs whose after-call work is over and that the service has got round to listing.
+/// `contacts/completed`: legs whose after-call work is over, that the service has got round to listing and that began
+/// within its reach.
 pub(crate) fn completed(service: &Service, ask: &Ask, names: Names) -> Answer {
     let now = service.now();
-    listing(service, ask, names, "completedContacts", |_, leg| leg.listed_at <= now)
+    let earliest = service.config.acd.completed_reach.map_or(i64::MIN, |reach| now - clock::millis(reach));
+    let visible = |_: &Call, leg: &Leg| leg.listed_at <= now && leg.started_at >= earliest;
+    listing(service, ask, names, "completedContacts", visible)
 }
 
 /// `contacts`: everything that has begun, with its state.
