@@ -129,7 +129,8 @@ async fn read_playback(inner: &Inner, endpoint: Endpoint, url: &Url) -> Result<P
     }
 }
 
-async fn acd(inner: &Inner, path: &[&str]) -> Result<Url, NiceError> {
+/// The URL of a path of the ACD API.
+pub(super) async fn acd(inner: &Inner, path: &[&str]) -> Result<Url, NiceError> {
     let root = inner.discovery.acd(&inner.api).await?;
     let root = net::below(&root, &["inContactAPI", "services", &inner.settings.api_version]);
     Ok(net::below(&root, path))

@@ -1,13 +1,14 @@
 //! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use serde_json::Value;
 
 use super::body::{self, BodyError};
 use super::cached::Held;
@@ -32,6 +33,8 @@ pub(super) enum Endpoint {
     ContactPlayback,
     SegmentPlayback,
     Media,
+    SessionJoin,
+    SessionEvents,
 }
 
 /// Tokens, configurations and single contacts have some KiB.
@@ -59,12 +62,15 @@ impl Endpoint {
             Self::ContactPlayback => "contact_playback",
             Self::SegmentPlayback => "segment_playback",
             Self::Media => "media",
+            Self::SessionJoin => "session_join",
+            Self::SessionEvents => "session_events",
         }
     }
 
     fn cap(self) -> usize {
         match self {
             Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
+            Self::SessionJoin | Self::SessionEvents => SMALL,
             Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
             Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
                 LIST
@@ -72,11 +78,18 @@ impl Endpoint {
         }
     }
 
-    fn family(self) -> ApiFamily {
+    /// The budget that a request draws on; none for one that only waits.
+    fn family(self) -> Option<ApiFamily> {
         match self {
-            Self::ContactPlayback | Self::SegmentPlayback => ApiFamily::MediaPlayback,
-            _ => ApiFamily::Acd,
+            Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
+            Self::SessionEvents => None,
+            _ => Some(ApiFamily::Acd),
         }
+    }
+
+    /// Whether NICE keeps the request until there is something to say: its silence says nothing of NICE.
+    fn is_long_poll(self) -> bool {
+        self == Self::SessionEvents
     }
 }
 
@@ -102,14 +115,35 @@ pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
         .http1_only()
         .connect_timeout(timeouts.connect)
         .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(32)
+        .pool_max_idle_per_host(IDLE_CALLS)
+}
+
+/// Idle connections that are kept for API calls.
+const IDLE_CALLS: usize = 32;
+
+/// Each long poll has a connection of its own, idle for the moment between two polls: as many as there may be agents.
+const IDLE_POLLS: usize = 10_000;
+
+/// A transport for API calls that asks for JSON.
+fn api_transport(timeouts: &Timeouts, idle: usize) -> Result<Client, NiceError> {
+    let mut headers = HeaderMap::new();
+    // Without it the ACD API does not know how to render its data.
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    transport(timeouts)
+        .default_headers(headers)
+        .pool_max_idle_per_host(idle)
+        .build()
+        .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))
 }
 
 /// Sends API requests.
 pub(super) struct Http {
     client: Client,
+    /// The transport of long polls, made at the first one.
+    polls: OnceLock<Client>,
     metrics: Metrics,
-    timeout: Duration,
+    timeouts: Timeouts,
     /// Requests in a row that nobody answered.
     unanswered: AtomicU32,
 }
@@ -117,15 +151,9 @@ pub(super) struct Http {
 impl Http {
     /// Makes the transport; nothing is sent.
     pub(super) fn new(metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
-        let mut headers = HeaderMap::new();
-        // Without it the ACD API does not know how to render its data.
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        let client = transport(timeouts)
-            .default_headers(headers)
-            .build()
-            .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
-        Ok(Self { client, metrics, timeout: timeouts.api, unanswered: AtomicU32::new(0) })
+        let client = api_transport(timeouts, IDLE_CALLS)?;
+        let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
+        Ok(Self { client, polls, metrics, timeouts: *timeouts, unanswered })
     }
 
     /// A GET, not yet sent.
@@ -138,6 +166,26 @@ impl Http {
         self.client.post(url)
     }
 
+    /// The transport of long polls.
+    fn polls(&self) -> Result<&Client, NiceError> {
+        match self.polls.get() {
+            Some(polls) => Ok(polls),
+            None => {
+                let polls = api_transport(&self.timeouts, IDLE_POLLS)?;
+                Ok(self.polls.get_or_init(|| polls))
+            }
+        }
+    }
+
+    /// What an endpoint is asked: a POST where there is a body for it, else a GET.
+    fn request(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<RequestBuilder, NiceError> {
+        Ok(match body {
+            Some(body) => self.post(url.clone()).json(body),
+            None if endpoint.is_long_poll() => self.polls()?.get(url.clone()),
+            None => self.get(url.clone()),
+        })
+    }
+
     /// Counts a link to the next page that led astray.
     pub(super) fn refused_next(&self, endpoint: Endpoint) {
         self.metrics.nice_requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
@@ -146,8 +194,10 @@ impl Http {
     /// Sends one request and reads its answer whole.
     pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
         let began = Instant::now();
-        let outcome = tokio::time::timeout(self.timeout, exchange(endpoint, request)).await;
+        let timeout = if endpoint.is_long_poll() { self.timeouts.poll } else { self.timeouts.api };
+        let outcome = tokio::time::timeout(timeout, exchange(endpoint, request)).await;
         match &outcome {
+            _ if endpoint.is_long_poll() => {}
             Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
             Ok(Err(Failure::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
@@ -250,6 +300,11 @@ impl Reply {
         }
     }
 
+    /// The bare status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }
@@ -264,7 +319,7 @@ pub(super) struct Api {
     pub(super) never_taken: AtomicU32,
     /// How often NICE has refused us.
     pub(super) refusals: AtomicU64,
-    /// Calls of [`Api::get`] under way.
+    /// Calls under way, but for long polls.
     pub(super) under_way: AtomicUsize,
 }
 
@@ -302,22 +357,31 @@ impl Api {
 
     /// Asks for `url` with a bearer token; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
-        let _under_way = UnderWay::new(&self.under_way);
-        let answer = self.ask(endpoint, url).await;
-        if matches!(answer, Err(NiceError::Refused { .. })) {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        answer
+        self.reply(endpoint, url, None).await?.answer(endpoint)
     }
 
-    async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
-        let (mut reply, mut token) = self.attempt(endpoint, url).await?;
+    /// As [`Api::get`], for who looks at the status; a body is posted.
+    pub(super) async fn reply(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<Reply, NiceError> {
+        let _under_way = (!endpoint.is_long_poll()).then(|| UnderWay::new(&self.under_way));
+        let reply = self.ask(endpoint, url, body).await;
+        let refused = match &reply {
+            Ok(reply) => reply.status == StatusCode::FORBIDDEN,
+            Err(error) => matches!(error, NiceError::Refused { .. }),
+        };
+        if refused {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    async fn ask(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<Reply, NiceError> {
+        let (mut reply, mut token) = self.attempt(endpoint, url, body).await?;
         if reply.is_unauthorized() {
             self.count_refusal(&token);
             if !self.tokens.reject(&token) {
                 return Err(refused(endpoint));
             }
-            (reply, token) = self.attempt(endpoint, url).await?;
+            (reply, token) = self.attempt(endpoint, url, body).await?;
             if reply.is_unauthorized() {
                 self.count_refusal(&token);
                 if self.never_taken.load(Ordering::Relaxed) < NEVER_TAKEN {
@@ -330,7 +394,7 @@ impl Api {
         }
         token.value.mark_taken();
         self.never_taken.store(0, Ordering::Relaxed);
-        reply.answer(endpoint)
+        Ok(reply)
     }
 
     fn count_refusal(&self, token: &Held<Token>) {
@@ -339,12 +403,19 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, endpoint: Endpoint, url: &Url) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
+    async fn attempt(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        body: Option<&Value>,
+    ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
         // First without the budget: while there is no token, no request of it is spent.
         self.tokens.current(&self.http).await?;
-        self.quota.admit(endpoint.family()).await?;
+        if let Some(family) = endpoint.family() {
+            self.quota.admit(family).await?;
+        }
         let token = self.tokens.current(&self.http).await?;
-        let request = self.http.get(url.clone()).header(AUTHORIZATION, token.value.bearer());
+        let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
         Ok((self.http.send(endpoint, request).await?, token))
     }
 }
