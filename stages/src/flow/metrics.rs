@@ -85,6 +85,10 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// The agents whose sessions are listened to by state: joined, absent.
+    pub agent_sessions: IntGaugeVec,
+    /// Events of agents' sessions by type.
+    pub agent_session_events: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -184,6 +188,16 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            agent_sessions: page.gauges(
+                "agent_sessions",
+                "Agents whose session is listened to (state=joined), and who are not logged in or wait (state=absent).",
+                &["state"],
+            ),
+            agent_session_events: page.counters(
+                "agent_session_events_total",
+                "Events of agents' sessions by type.",
+                &["type"],
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -215,6 +229,12 @@ impl Metrics {
         self.recording_store_retries.with_label_values(&["put"]);
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);
+        }
+        for state in ["joined", "absent"] {
+            self.agent_sessions.with_label_values(&[state]);
+        }
+        for kind in ["call", "session_start", "session_end", "state", "other"] {
+            self.agent_session_events.with_label_values(&[kind]);
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! - [`poll`]: NICE's completed contacts, the truth.
 //! - [`webhook`]: what a Studio script posts to us, for speed.
+//! - [`agent_sessions`]: the event feed of every agent who is logged in, for speed.
 //! - [`roster`]: the group's agents, by which the sources filter.
 //!
 //! Every source emits [`Found`] into the same dedupe; nothing after it knows which one an event came from.
 
+pub mod agent_sessions;
 pub mod poll;
 pub mod roster;
 pub mod webhook;
