@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stages::flow::{FlowContext, serve, task};
+use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
@@ -18,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Readiness, WAITS};
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
@@ -235,10 +236,19 @@ fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<Nic
         tenants: doors.nice.producer.clone(),
         tenant: tenant.clone(),
         watermark: local.poll_watermark.clone(),
-        roster: roster_reader,
+        roster: roster_reader.clone(),
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
         first_window: doors::hot_window(config),
+        context: context.clone(),
+    });
+    let agent_sessions = config.events.agent_sessions.then(|| AgentSessions {
+        tenants: doors.nice.producer.clone(),
+        tenant: tenant.clone(),
+        roster: roster_reader,
+        join_interval: join_interval(config.limits.acd),
+        most: agent_sessions::most_listeners(),
+        waits: agent_sessions::Waits::default(),
         context: context.clone(),
     });
     Ok(NiceProducer {
@@ -246,6 +256,7 @@ fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<Nic
         sync: Arc::new(doors.sync_agents(tenant, roster)?),
         sync_interval: config.agents.sync_interval,
         poll,
+        agent_sessions,
         inbox: local.state.inbox().clone(),
         processed: local.state.processed().clone(),
         retention: config.state.retention,
@@ -254,6 +265,11 @@ fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<Nic
         working: watch::Sender::new(false),
         context: context.clone(),
     })
+}
+
+/// The time between two joins of agents' sessions: half of the budget is the poll's and the agent sync's.
+fn join_interval(acd: Rate) -> Duration {
+    2 * acd.window / acd.limit.max(1)
 }
 
 fn consumer(doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
