@@ -1,8 +1,8 @@
 //! The agents' event feeds as the third source.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nice_sim::{CallSpec, GroupConfig, SimConfig};
+use nice_sim::{CallSpec, Faults, GroupConfig, SimConfig};
 
 use crate::harness::{Bed, Daemon, PATIENCE, hurried, tail};
 use crate::oracle;
@@ -27,7 +27,7 @@ async fn joined(bed: &Bed, daemon: &Daemon, wanted: usize) {
     let begun = Instant::now();
     while agents(daemon, "joined").await != wanted {
         assert!(begun.elapsed() < PATIENCE, "not joined\n{}", tail(&bed.log()));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -66,13 +66,24 @@ async fn agent_sessions_alone_bring_every_call_while_they_are_joined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poll_and_agent_sessions_together_double_nothing() {
-    let mut bed = Bed::new(hurried(36, 60)).await;
+async fn poll_and_agent_sessions_together_double_nothing_whatever_nice_does() {
+    let mut config = hurried(36, 60);
+    config.faults = Faults::all(36);
+    config.acd.scalars_as_strings = true;
+    config.acd.result_set_wrapper = true;
+    config.day.over = Duration::from_secs(10);
+    config.playback.media_link_ttl = Duration::from_secs(2);
+    let mut bed = Bed::new(config).await;
     bed.set("EVENTS__AGENT_SESSIONS", "true");
+    bed.set("RETRY__RECORDING_DEADLINE", "60s");
     let mut daemon = bed.start();
+    bed.says("tells of a call that ended").await;
+    bed.sim.revoke_tokens();
     bed.settled(&mut daemon).await;
     assert!(daemon.terminate().success());
-    assert_eq!(oracle::verify(&bed).await.dead, 0);
+    let verdict = oracle::verify(&bed).await;
+    assert_eq!(verdict.dead, 0, "{}", tail(&bed.log()));
+    assert_eq!(bed.sim.requests_to("session-end"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
