@@ -19,6 +19,7 @@ use stages::sync_agents::SyncAgents;
 use state::Opened;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::config::{CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
 use crate::failure::Failure;
@@ -254,12 +255,6 @@ pub(crate) async fn recordings(
 
 /// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
 pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
-    if config.events.agent_sessions {
-        return Err(Failure::usage(
-            "[events] agent_sessions: this executable does not listen to agent sessions; set it to false, \
-             the poll finds the same calls a little later",
-        ));
-    }
     if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Fluvio { .. })) {
         return Err(Failure::usage(
             "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
@@ -295,10 +290,17 @@ fn shared(config: &Config, service: Service) -> Result<(), Failure> {
 
 /// Refuses settings of the sources that cannot work together.
 fn sources(config: &Config) -> Result<(), Failure> {
-    if !config.events.poll && config.events.webhook.is_none() {
+    if !config.events.poll && config.events.webhook.is_none() && !config.events.agent_sessions {
         return Err(Failure::usage(
-            "[events] poll, webhook: both are false, so no call would ever be found; set one of them to true",
+            "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
+             to true",
         ));
+    }
+    if config.events.agent_sessions && !config.events.poll {
+        warn!(
+            "[events] poll is off: a call that ends while its agent's session is not joined, or while we are down, is \
+             not found by agent_sessions; set poll = true"
+        );
     }
     if config
         .events

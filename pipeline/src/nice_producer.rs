@@ -1,9 +1,10 @@
 //! Nice Producer: finds conversations that ended, and puts each on the queue once.
 //!
 //! ```text
-//!   poll ──────┐
-//!   webhook ───┼─► dedupe ─► enqueue ─► (claim committed, source told)
-//!   replay ────┘
+//!   poll ────────────┐
+//!   webhook ─────────┤
+//!   agent sessions ──┼─► dedupe ─► enqueue ─► (claim committed, source told)
+//!   replay ──────────┘
 //! ```
 //!
 //! # Turns
@@ -22,6 +23,7 @@ use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt, task};
 use stages::model::TenantId;
+use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::compare::Compare;
 use stages::source::poll::{self, Poll};
 use stages::source::replay::Replay;
@@ -48,6 +50,8 @@ pub(crate) struct NiceProducer {
     pub(crate) sync_interval: Duration,
     /// The poll of completed contacts, unless it is switched off.
     pub(crate) poll: Option<Poll>,
+    /// The listeners to the agents' sessions, if they are switched on.
+    pub(crate) agent_sessions: Option<AgentSessions>,
     /// What the webhook receiver has taken, if it is switched on or was.
     pub(crate) inbox: Inbox,
     /// The nightly comparison and backfills.
@@ -182,6 +186,10 @@ impl NiceProducer {
         if let Some(poll) = &self.poll {
             let poll = Poll { context: context.clone(), ..poll.clone() };
             sources.push(poll::poll(poll).boxed());
+        }
+        if let Some(sessions) = &self.agent_sessions {
+            let sessions = AgentSessions { context: context.clone(), ..sessions.clone() };
+            sources.push(agent_sessions::agent_sessions(sessions).boxed());
         }
         let enqueue = Enqueue { queue: self.queue.clone(), clock: context.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);

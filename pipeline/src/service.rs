@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stages::flow::{FlowContext, serve, task};
+use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
@@ -18,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Readiness, WAITS};
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
@@ -252,7 +253,7 @@ pub(crate) fn producer(
     let replays = ReplaySettings {
         tenant: tenant.clone(),
         tenants: doors.nice.producer.clone(),
-        roster: roster_reader,
+        roster: roster_reader.clone(),
         compare: doors.compare(config),
         longest_call: config.reconciliation.longest_call,
         has_consumers: sources == Sources::All,
@@ -260,11 +261,22 @@ pub(crate) fn producer(
         since: local.reconciled_since.clone(),
         wake: doors.wake.clone(),
     };
+    let listens = config.events.agent_sessions && sources == Sources::All;
+    let agent_sessions = listens.then(|| AgentSessions {
+        tenants: doors.nice.producer.clone(),
+        tenant: tenant.clone(),
+        roster: roster_reader,
+        join_interval: join_interval(config.limits.acd),
+        most: agent_sessions::most_listeners(),
+        waits: agent_sessions::Waits::default(),
+        context: context.clone(),
+    });
     Ok(NiceProducer {
         lease: doors.lease(&tenant),
         sync: Arc::new(doors.sync_agents(tenant, roster)?),
         sync_interval: config.agents.sync_interval,
         poll,
+        agent_sessions,
         inbox: local.state.inbox().clone(),
         replays,
         processed: local.state.processed().clone(),
@@ -274,6 +286,11 @@ pub(crate) fn producer(
         working: watch::Sender::new(false),
         context: context.clone(),
     })
+}
+
+/// The time between two joins of agents' sessions: half of the budget is the poll's and the agent sync's.
+fn join_interval(acd: Rate) -> Duration {
+    2 * acd.window / acd.limit.max(1)
 }
 
 fn consumer(doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {

@@ -11,6 +11,8 @@ mod fake;
 mod media;
 #[path = "nice_client/rig.rs"]
 mod rig;
+#[path = "nice_client/sessions.rs"]
+mod sessions;
 #[path = "nice_client/tenants.rs"]
 mod tenants;
 #[path = "nice_client/tokens.rs"]

@@ -144,8 +144,8 @@ pub(super) const SECTIONS: &[Section] = &[
             "The bearer token that the caller of the webhook presents.",
             "`openssl rand -hex 32` makes one."),
         key("agent_sessions", Flag, "false",
-            "Listen to the agents' session events by long poll.",
-            "Calls shall be known within seconds, and your NICE licence allows it."),
+            "Listen to the session events of every agent who is logged in, by long poll: one connection for each.",
+            "Calls shall be known within a second, and your service user may join sessions. Leave the poll on."),
     ]),
     section("reconciliation", "The nightly comparison of NICE's list with the catalog.", &[
         key("at", Time, "02:00",

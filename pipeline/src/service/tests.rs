@@ -83,7 +83,7 @@ async fn the_first_listing_reaches_back_over_the_hot_window_though_an_earlier_st
     let config = config(dir.path());
     for _ in 0..2 {
         let doors = open(&config).await;
-        let poll = producer(&config, &doors, &context(&config, &doors)).unwrap().poll.unwrap();
+        let poll = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap().poll.unwrap();
         assert_eq!((poll.watermark.get(), poll.first_window), (None, doors::hot_window(&config)));
         // As it is after the ids of the catalog were read back: the state is empty no longer.
         let digest = stages::model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
@@ -99,7 +99,7 @@ async fn a_flow_that_breaks_ends_the_producer() {
     let doors = open(&config).await;
     // No stage can work on nothing at a time: it panics.
     let context = FlowContext { concurrency: 0, ..context(&config, &doors) };
-    let producer = producer(&config, &doors, &context).unwrap();
+    let producer = producer(&config, &doors, &context, Sources::All).unwrap();
     tokio::time::timeout(Duration::from_secs(30), producer.run()).await.expect("it goes on without its flow");
 }
 
@@ -129,7 +129,7 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     };
     doors.catalog.save_agents(&tenant, &[agent]).await.unwrap();
 
-    let mut producer = producer(&config, &doors, &context(&config, &doors)).unwrap();
+    let mut producer = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap();
     producer.lease = crate::lease::Lease::Contended(ProducerLease::new(database.clone(), tenant));
     let mut working = producer.working.subscribe();
     let mut roster = producer.poll.as_ref().unwrap().roster.clone();

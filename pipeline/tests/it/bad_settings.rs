@@ -269,7 +269,12 @@ const CASES: &[Case] = &[
     ),
     case("no such encryption", &[("recordings.encryption", "\"aes\"")], &[], &["encryption", "sse-s3", "sse-kms"]),
     case("seal key that is no hex", &[("catalog.seal_key", "\"canary-seal-key\"")], &[], &["seal_key", "64 hex"]),
-    case("agent sessions", &[("events.agent_sessions", "true")], &[], &["agent_sessions", "false", "poll"]),
+    case(
+        "no source of events",
+        &[("events.poll", "false")],
+        &[],
+        &["[events] poll, webhook, agent_sessions", "set one of them to true"],
+    ),
     case("bad log filter", &[("log.filter", "\"info,stages=loud\"")], &[], &["[log] filter", "info,stages=debug"]),
     case("bad log format", &[("log.format", "\"xml\"")], &[], &["format", "text", "json"]),
 ];

@@ -5,6 +5,7 @@
 mod harness;
 mod oracle;
 
+mod agent_sessions;
 mod agents;
 mod bad_nice;
 mod bad_settings;

@@ -97,6 +97,10 @@ pub struct Metrics {
     pub replay_last_missing: IntGaugeVec,
     /// Calls of backfills under way that are not imported yet.
     pub backfill_remaining: IntGauge,
+    /// The agents whose sessions are listened to by state: joined, absent.
+    pub agent_sessions: IntGaugeVec,
+    /// Events of agents' sessions by type.
+    pub agent_session_events: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -213,6 +217,16 @@ impl Metrics {
             ),
             backfill_remaining: page
                 .gauge("backfill_remaining_conversations", "Calls of backfills under way that are not imported yet."),
+            agent_sessions: page.gauges(
+                "agent_sessions",
+                "Agents whose session is listened to (state=joined), and who are not logged in or wait (state=absent).",
+                &["state"],
+            ),
+            agent_session_events: page.counters(
+                "agent_session_events_total",
+                "Events of agents' sessions by type.",
+                &["type"],
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -247,6 +261,12 @@ impl Metrics {
         self.recording_store_retries.with_label_values(&["put"]);
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);
+        }
+        for state in ["joined", "absent"] {
+            self.agent_sessions.with_label_values(&[state]);
+        }
+        for kind in ["call", "session_start", "session_end", "state", "other"] {
+            self.agent_session_events.with_label_values(&[kind]);
         }
     }
 

@@ -3,6 +3,7 @@
 //! - [`poll`]: NICE's completed contacts, the truth.
 //! - [`webhook`]: what a Studio script posts to us, for speed.
 //! - [`replay`]: a range that is listed again: what the catalog does not have of it.
+//! - [`agent_sessions`]: the event feed of every agent who is logged in, for speed.
 //! - [`roster`]: the group's agents, by which the sources filter.
 //!
 //! [`listing`] reads a range of NICE's calls, [`compare`] says what became of each; the completeness report stands on
@@ -10,6 +11,7 @@
 //!
 //! Every source emits [`Found`] into the same dedupe; nothing after it knows which one an event came from.
 
+pub mod agent_sessions;
 pub mod compare;
 pub mod listing;
 pub mod poll;

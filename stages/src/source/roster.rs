@@ -25,6 +25,18 @@ impl Roster {
         members.and_then(|members| members.get(&agent)).is_some_and(|agent| agent.was_member_at(ended_at))
     }
 
+    /// The members of the group that can take calls now.
+    pub fn active(&self) -> impl Iterator<Item = AgentId> {
+        let members = self.members.iter().flat_map(HashMap::values);
+        members.filter(|agent| agent.is_active).map(|agent| agent.external_id)
+    }
+
+    /// Whether an agent is one of [`Self::active`].
+    pub fn is_active(&self, agent: AgentId) -> bool {
+        let members = self.members.as_ref();
+        members.and_then(|members| members.get(&agent)).is_some_and(|agent| agent.is_active)
+    }
+
     /// Takes a new reading of the group.
     pub fn replace(roster: &watch::Sender<Self>, agents: &[Agent]) {
         roster.send_modify(|roster| {

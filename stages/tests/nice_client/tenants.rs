@@ -51,7 +51,7 @@ impl Table {
 /// Tenants whose settings are hardly ever read again, each with a budget of its own.
 fn tenants(table: &Arc<Table>, budgets: HashMap<&'static str, Arc<Counting>>) -> Tenants {
     let quota: QuotaOf = Arc::new(move |tenant| budgets[tenant.as_str()].clone());
-    let timeouts = Timeouts { api: Duration::from_secs(2), ..short() };
+    let timeouts = Timeouts { api: Duration::from_secs(2), poll: Duration::from_millis(50), ..short() };
     let options = TenantsOptions { reread: Duration::from_secs(3600), kept: 8, timeouts };
     Tenants::with_options(table.clone(), quota, Metrics::new(), options)
 }
@@ -131,4 +131,24 @@ async fn a_silent_nice_does_not_tie_up_every_worker() {
         get(&tenants, "fine").await.nice.contact(seven()).await.unwrap();
     }
     get(&tenants, "silent").await;
+}
+
+#[tokio::test]
+async fn long_polls_that_hang_make_no_silent_nice() {
+    let api = Fake::start(|request: &Request| match request.path.contains("get-next-event") {
+        true => vec![Step::Stall],
+        false if request.is(TOKEN_PATH) => issue(request),
+        false => json(CONTACT),
+    })
+    .await;
+    let table = Arc::new(Table::default());
+    table.write("acme", &api, "new");
+    let tenants = tenants(&table, HashMap::from([("acme", Arc::default())]));
+    let (nice, session) = (get(&tenants, "acme").await.nice.clone(), "s1".parse().unwrap());
+    let polls = futures::future::join_all((0..16).map(|_| nice.session_events(&session))).await;
+    assert!(polls.iter().all(is_transient), "each is given up");
+    let waiting = futures::future::join_all((0..16).map(|_| nice.session_events(&session)));
+    let mut waiting = std::pin::pin!(waiting);
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    get(&tenants, "acme").await.nice.contact(seven()).await.unwrap();
 }

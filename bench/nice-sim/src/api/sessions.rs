@@ -12,8 +12,11 @@ use crate::{
     service::{Service, lock},
 };
 
-/// How often a waiting request looks at the schedule.
+/// How often a waiting request looks at the schedule, as long as few of them wait.
 const TICK: Duration = Duration::from_millis(25);
+
+/// So many waiting requests are few; the more there are, the less often each of them looks.
+const FEW: u32 = 64;
 
 /// Sessions kept; joining over and over shall not fill the memory.
 const KEPT: usize = 10_000;
@@ -24,6 +27,8 @@ pub(crate) struct Sessions(Mutex<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
+    /// Requests that wait, on whichever session.
+    waiting: u32,
     issued: u64,
     by_id: HashMap<String, Feed>,
 }
@@ -54,6 +59,33 @@ impl Sessions {
 
     fn close(&self, id: &str) {
         lock(&self.0).by_id.remove(id);
+    }
+
+    /// Waits until it is worth to look again.
+    async fn tick(&self) {
+        let waiting = Waiting::new(self);
+        let tick = TICK * (1 + waiting.count / FEW);
+        tokio::time::sleep(tick).await;
+    }
+}
+
+/// Counts a request that waits, for as long as it does.
+struct Waiting<'a> {
+    sessions: &'a Sessions,
+    count: u32,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(sessions: &'a Sessions) -> Self {
+        let mut open = lock(&sessions.0);
+        open.waiting += 1;
+        Self { sessions, count: open.waiting }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.sessions.0).waiting -= 1;
     }
 }
 
@@ -109,7 +141,7 @@ async fn next_event(service: &Service, ask: &Ask) -> Answer {
         if waiting_since.elapsed() >= Duration::from_secs(seconds) {
             return Answer::Empty(304);
         }
-        tokio::time::sleep(TICK).await;
+        service.sessions.tick().await;
     }
 }
 

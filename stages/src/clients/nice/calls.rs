@@ -131,7 +131,8 @@ async fn read_playback(nice: &NiceClient, endpoint: Endpoint, url: &Url) -> Resu
     }
 }
 
-async fn acd(nice: &NiceClient, path: &[&str]) -> Result<Url, NiceError> {
+/// The URL of a path of the ACD API.
+pub(super) async fn acd(nice: &NiceClient, path: &[&str]) -> Result<Url, NiceError> {
     let root = nice.inner.discovery.acd(&nice.inner.api).await?;
     let root = net::below(&root, &["inContactAPI", "services", &nice.inner.settings.api_version]);
     Ok(net::below(&root, path))

@@ -1,7 +1,7 @@
 //! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) enum Endpoint {
     ExtractionBegin,
     ExtractionJob,
     ExtractionFile,
+    SessionJoin,
+    SessionEvents,
 }
 
 /// Tokens, configurations and single contacts have some KiB.
@@ -66,6 +68,8 @@ impl Endpoint {
             Self::ExtractionBegin => "extraction_begin",
             Self::ExtractionJob => "extraction_job",
             Self::ExtractionFile => "extraction_file",
+            Self::SessionJoin => "session_join",
+            Self::SessionEvents => "session_events",
         }
     }
 
@@ -73,6 +77,7 @@ impl Endpoint {
         match self {
             Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
             Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => SMALL,
+            Self::SessionJoin | Self::SessionEvents => SMALL,
             Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
             Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
                 LIST
@@ -80,13 +85,18 @@ impl Endpoint {
         }
     }
 
-    /// The budget it draws on; data extraction has a pace of its own instead.
+    /// The budget it draws on; data extraction has a pace of its own, and a long poll only waits.
     fn family(self) -> Option<ApiFamily> {
         match self {
             Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
-            Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
+            Self::SessionEvents | Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
             _ => Some(ApiFamily::Acd),
         }
+    }
+
+    /// Whether NICE keeps the request until there is something to say: its silence says nothing of NICE.
+    fn is_long_poll(self) -> bool {
+        self == Self::SessionEvents
     }
 }
 
@@ -121,14 +131,35 @@ pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
         .http1_only()
         .connect_timeout(timeouts.connect)
         .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(32)
+        .pool_max_idle_per_host(IDLE_CALLS)
+}
+
+/// Idle connections that are kept for API calls.
+const IDLE_CALLS: usize = 32;
+
+/// Each long poll has a connection of its own, idle for the moment between two polls: as many as there may be agents.
+const IDLE_POLLS: usize = 10_000;
+
+/// A transport for API calls that asks for JSON.
+fn api_transport(timeouts: &Timeouts, idle: usize) -> Result<Client, NiceError> {
+    let mut headers = HeaderMap::new();
+    // Without it the ACD API does not know how to render its data.
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    transport(timeouts)
+        .default_headers(headers)
+        .pool_max_idle_per_host(idle)
+        .build()
+        .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))
 }
 
 /// Sends API requests.
 pub(super) struct Http {
     client: Client,
+    /// The transport of long polls, made at the first one.
+    polls: OnceLock<Client>,
     metrics: Metrics,
-    timeout: Duration,
+    timeouts: Timeouts,
     /// Requests in a row that nobody answered.
     unanswered: AtomicU32,
 }
@@ -136,15 +167,9 @@ pub(super) struct Http {
 impl Http {
     /// Makes the transport; nothing is sent.
     pub(super) fn new(metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
-        let mut headers = HeaderMap::new();
-        // Without it the ACD API does not know how to render its data.
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        let client = transport(timeouts)
-            .default_headers(headers)
-            .build()
-            .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
-        Ok(Self { client, metrics, timeout: timeouts.api, unanswered: AtomicU32::new(0) })
+        let client = api_transport(timeouts, IDLE_CALLS)?;
+        let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
+        Ok(Self { client, polls, metrics, timeouts: *timeouts, unanswered })
     }
 
     /// A GET, not yet sent.
@@ -157,6 +182,26 @@ impl Http {
         self.client.post(url)
     }
 
+    /// The transport of long polls.
+    fn polls(&self) -> Result<&Client, NiceError> {
+        match self.polls.get() {
+            Some(polls) => Ok(polls),
+            None => {
+                let polls = api_transport(&self.timeouts, IDLE_POLLS)?;
+                Ok(self.polls.get_or_init(|| polls))
+            }
+        }
+    }
+
+    /// What an endpoint is asked: a POST where there is a body for it, else a GET.
+    fn request(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<RequestBuilder, NiceError> {
+        Ok(match body {
+            Some(body) => self.post(url.clone()).json(body),
+            None if endpoint.is_long_poll() => self.polls()?.get(url.clone()),
+            None => self.get(url.clone()),
+        })
+    }
+
     /// Counts a link to the next page that led astray.
     pub(super) fn refused_next(&self, endpoint: Endpoint) {
         self.metrics.nice_requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
@@ -165,8 +210,10 @@ impl Http {
     /// Sends one request and reads its answer whole.
     pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
         let began = Instant::now();
-        let outcome = tokio::time::timeout(self.timeout, exchange(endpoint, request)).await;
+        let timeout = if endpoint.is_long_poll() { self.timeouts.poll } else { self.timeouts.api };
+        let outcome = tokio::time::timeout(timeout, exchange(endpoint, request)).await;
         match &outcome {
+            _ if endpoint.is_long_poll() => {}
             Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
             Ok(Err(Failure::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
@@ -269,6 +316,11 @@ impl Reply {
         }
     }
 
+    /// The bare status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }
@@ -283,7 +335,7 @@ pub(super) struct Api {
     pub(super) never_taken: AtomicU32,
     /// How often NICE has refused us.
     pub(super) refusals: AtomicU64,
-    /// Calls of [`Api::get`] and [`Api::post`] under way.
+    /// Calls under way, but for long polls.
     pub(super) under_way: AtomicUsize,
 }
 

@@ -1,13 +1,13 @@
 //! The door to NICE CXone: a few methods, our types in and out.
 //!
 //! In: one tenant's settings and the rate budget that all its consumers share. Out: contacts, legs, the group's
-//! agents, and recordings as streams. Every call has a timeout and a cap on what it reads; a failed call leaves
-//! nothing behind on NICE's side, since all of them only read. The client loops on nothing but a renewed token
-//! and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
+//! agents, what happens to an agent, and recordings as streams. Every call has a timeout and a cap on what it reads;
+//! a failed call leaves nothing behind on NICE's side, since all of them only read or listen. The client loops on
+//! nothing but a renewed token and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
 //!
 //! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
 //! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
-//! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`: what is asked there.
+//! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`, `sessions`: what is asked there.
 //! - `extraction`: the calls of past days from the recording side, read from a file of any length.
 //! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
 //! - [`wire`]: NICE's JSON, read leniently by pure functions.
@@ -22,7 +22,7 @@ use jiff::civil::Date;
 use reqwest::Url;
 
 use crate::flow::Metrics;
-use crate::model::{ContactEvent, ContactId, EventSource};
+use crate::model::{AgentId, ContactEvent, ContactId, EventSource};
 
 mod answers;
 mod body;
@@ -37,6 +37,7 @@ mod media;
 mod media_hosts;
 pub(super) mod net;
 mod resolver;
+mod sessions;
 mod settings;
 mod token;
 #[doc(hidden)]
@@ -54,6 +55,7 @@ use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
+pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionIdError};
 pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, Timeouts};
 use token::Tokens;
 pub use wire::extraction::{ExtractedLeg, ExtractedRow};
@@ -256,6 +258,16 @@ impl NiceClient {
     /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
     pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
         extraction::extract(&self.inner, first_day, last_day).await
+    }
+
+    /// Joins the session of an agent who is logged in, to see its events. Nothing of the agent changes.
+    pub async fn join_session(&self, agent: AgentId) -> Result<Join, NiceError> {
+        sessions::join(self, agent).await
+    }
+
+    /// Waits for the next events of a session, for a minute at most. Costs nothing of the rate budget.
+    pub async fn session_events(&self, session: &SessionId) -> Result<Feed, NiceError> {
+        sessions::events(self, session).await
     }
 
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.

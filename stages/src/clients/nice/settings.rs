@@ -130,6 +130,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until the answer of an API call is whole.
     pub api: Duration,
+    /// Until a long poll, which NICE answers after a minute at the latest, counts as hung.
+    pub poll: Duration,
     /// Until a recording's headers are here.
     pub media_headers: Duration,
     /// Between two chunks of a recording.
@@ -151,6 +153,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             api: Duration::from_secs(30),
+            poll: Duration::from_secs(90),
             media_headers: Duration::from_secs(30),
             media_idle: Duration::from_secs(30),
             resume_delay: Duration::from_secs(1),
