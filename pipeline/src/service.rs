@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stages::flow::{FlowContext, serve, task};
+use stages::flow::{self, FlowContext, serve, task};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
@@ -139,7 +139,7 @@ pub(crate) async fn serve_until(
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
     let mut consuming = part(
         "consumer",
-        consumer(&doors, &context).map(|consumer| {
+        consumer(config, &doors, &context).map(|consumer| {
             let failed = queue_broken.clone();
             consumer.run(move |error| {
                 error!(%error, "the queue failed");
@@ -256,11 +256,14 @@ fn producer(config: &Config, doors: &Doors, context: &FlowContext) -> Result<Nic
     })
 }
 
-fn consumer(doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+fn consumer(config: &Config, doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+    let (catalog, clock) = (doors.catalog.clone(), doors.clock.clone());
+    let readiness = flow::Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone());
     Some(ConversationConsumer {
         tenants: doors.nice.consumer.clone(),
         queue: doors.queue.clone(),
         recordings: doors.recordings.clone()?,
+        readiness,
         context: context.clone(),
     })
 }

@@ -15,6 +15,7 @@ pub const STAGES: &[&str] = &[
     "dedupe",
     "enqueue",
     "dequeue",
+    "await_recording",
     "fetch_metadata",
     "download_recording",
     "persist",
@@ -85,6 +86,10 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// Looks for a recording, by what they found.
+    pub recording_looks: IntCounterVec,
+    /// The learned time from the end of a call until the first look for its recording.
+    pub recording_first_look: prometheus::Gauge,
 }
 
 impl Default for Metrics {
@@ -131,7 +136,7 @@ impl Metrics {
             queue_reconnects: page.counter("queue_reconnects_total", "Connections to the broker that were made again."),
             freshness_lag: page.float_gauge(
                 "freshness_lag_seconds",
-                "Age, since its call ended, of the oldest conversation that is due on the queue.",
+                "Age, since its call ended or its wait for NICE was over, of the oldest conversation that is due.",
             ),
             end_to_ready: page.histogram(
                 "call_end_to_ready_seconds",
@@ -184,6 +189,16 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            recording_looks: page.counters(
+                "recording_looks_total",
+                "Looks for a conversation's recording at NICE, by what they found: there, not_ready, given_up.",
+                &["found"],
+            ),
+            recording_first_look: page.float_gauge(
+                "recording_first_look_seconds",
+                "The learned time from the end of a call until the first look for its recording; of several tenants, \
+                 the longest.",
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -204,6 +219,9 @@ impl Metrics {
         }
         for reason in ["already_final", "never_answered", "no_recording", "not_a_phone_call", "not_in_group"] {
             self.conversations_done.with_label_values(&[reason]);
+        }
+        for found in ["there", "not_ready", "given_up"] {
+            self.recording_looks.with_label_values(&[found]);
         }
         for lane in ["live", "backfill", "delayed", "in_flight"] {
             self.queue_backlog.with_label_values(&[lane]);
