@@ -32,14 +32,15 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.rate_leases') is null then
+    if to_regclass('public.recording_readiness') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings, rate_budgets, rate_leases
+        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings, rate_budgets,
+        rate_leases, recording_readiness
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
@@ -72,6 +73,7 @@ begin
     grant select, insert on recordings to knovvu_consumer;
     grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
     grant select on reconciliation_runs, backfills to knovvu_consumer;
+    grant select, insert, update on recording_readiness to knovvu_consumer;
 
     grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
     grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;

@@ -223,6 +223,8 @@ pub(crate) struct LimitsConfig {
 pub(crate) struct RetryConfig {
     /// The steps of a call whose recording is not ready; never empty.
     pub not_ready_delays: Vec<Duration>,
+    /// The share of recordings that shall be there at the first look, 0 to 0.999; 0: look at once.
+    pub first_look: f64,
     /// After this a call without a recording is final.
     pub recording_deadline: Duration,
     /// The first delay after an error.

@@ -1,18 +1,19 @@
 //! Conversation Consumer: takes conversations off the queue and makes each ready for analysis.
 //!
 //! ```text
-//!   queue ─► dequeue ─► fetch metadata ─► download recording ─► persist ─► upload ─► ready, ack
+//!   queue ─► dequeue ─► await recording ─► fetch metadata ─► download recording ─► persist ─► upload ─► ready, ack
 //! ```
 
 use std::sync::Arc;
 
+use stages::await_recording::AwaitRecording;
 use stages::clients::queue::{Queue, QueueError};
 use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::Tenants;
 use stages::dequeue::{SkipFinal, dequeue};
 use stages::download_recording::DownloadRecording;
 use stages::fetch_metadata::FetchMetadata;
-use stages::flow::{FlowContext, FlowExt};
+use stages::flow::{FlowContext, FlowExt, Readiness};
 use stages::persist::Persist;
 use stages::upload::Upload;
 
@@ -24,6 +25,8 @@ pub(crate) struct ConversationConsumer {
     pub(crate) queue: Arc<dyn Queue>,
     /// The recording store.
     pub(crate) recordings: Arc<dyn RecordingStore>,
+    /// When a call's recording is likely there.
+    pub(crate) readiness: Readiness,
     /// The machinery.
     pub(crate) context: FlowContext,
 }
@@ -32,28 +35,38 @@ impl ConversationConsumer {
     /// Runs until the service drains and everything under way is settled. `failed` learns of an error that ends
     /// the queue.
     pub(crate) async fn run(self, failed: impl Fn(QueueError) + Send + 'static) {
-        let Self { tenants, queue, recordings, context } = self;
+        let Self { tenants, queue, recordings, readiness, context } = self;
         let catalog = context.catalog.clone();
         let (retry, clock) = (context.retry.clone(), context.clock.clone());
 
         let skip_final = SkipFinal { tenants: tenants.clone(), catalog: catalog.clone() };
+        let await_recording = AwaitRecording { readiness: readiness.clone() };
         let fetch_metadata = FetchMetadata {
             tenants: tenants.clone(),
             catalog: catalog.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
         };
-        let download_recording = DownloadRecording { tenants, catalog: catalog.clone(), retry, clock: clock.clone() };
+        let download_recording = DownloadRecording {
+            tenants,
+            catalog: catalog.clone(),
+            retry,
+            readiness: readiness.clone(),
+            metrics: context.metrics.clone(),
+            clock: clock.clone(),
+        };
         let persist = Persist { catalog: catalog.clone() };
         let upload = Upload { store: recordings, catalog, clock, metrics: context.metrics.clone() };
 
         dequeue(&*queue, &context, failed)
             .through(skip_final, &context)
+            .through(await_recording, &context)
             .through(fetch_metadata, &context)
             .through(download_recording, &context)
             .through(persist, &context)
             .through(upload, &context)
             .settle(&context)
             .await;
+        readiness.flush().await;
     }
 }

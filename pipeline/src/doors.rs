@@ -42,7 +42,7 @@ pub(crate) use nice::{Budgets, Nice};
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};
-pub(crate) use translate::{nice_settings, recording_scope, retry_policy};
+pub(crate) use translate::{first_look, nice_settings, recording_scope, retry_policy};
 
 /// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
 const UPLOAD_MARKS: &str = "uploads";

@@ -6,7 +6,7 @@
 //!                         replay ──┘
 //!                         agents ────► the group's users become Knovvu agents
 //!
-//!  conversation-consumer  queue ──► dequeue ──► fetch metadata ──► download recording
+//!  conversation-consumer  queue ──► dequeue ──► await recording ──► fetch metadata ──► download recording
 //!                                           ──► persist ──► upload ──► ready, ack
 //!
 //!  run                    both, in one process

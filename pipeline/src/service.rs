@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stages::flow::{FlowContext, serve, task};
+use stages::flow::{self, FlowContext, serve, task};
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
@@ -132,7 +132,7 @@ pub(crate) async fn serve_until(
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
     let mut consuming = part(
         "consumer",
-        consumer(&doors, &context).map(|consumer| {
+        consumer(config, &doors, &context).map(|consumer| {
             let failed = queue_broken.clone();
             consumer.run(move |error| {
                 error!(%error, "the queue failed");
@@ -293,11 +293,14 @@ fn join_interval(acd: Rate) -> Duration {
     2 * acd.window / acd.limit.max(1)
 }
 
-fn consumer(doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+fn consumer(config: &Config, doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+    let (catalog, clock) = (doors.catalog.clone(), doors.clock.clone());
+    let readiness = flow::Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone());
     Some(ConversationConsumer {
         tenants: doors.nice.consumer.clone(),
         queue: doors.queue.clone(),
         recordings: doors.recordings.clone()?,
+        readiness,
         context: context.clone(),
     })
 }

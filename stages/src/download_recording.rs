@@ -1,4 +1,4 @@
-//! Stage 6, download recording: a conversation → its recordings, opened and checked, not yet read.
+//! Stage 7, download recording: a conversation → its recordings, opened and checked, not yet read.
 //!
 //! # Contract
 //! Status, host, length and type of each recording are known before a row is written; the bytes flow later, in
@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
-use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::flow::{Clock, Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
 use crate::model::{ContactId, Conversation, RecordedConversation};
 
 mod leg;
@@ -35,6 +35,10 @@ pub struct DownloadRecording {
     pub catalog: Arc<dyn Catalog>,
     /// The deadline.
     pub retry: RetryPolicy,
+    /// Learns when recordings are there.
+    pub readiness: Readiness,
+    /// Counts the looks.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
 }
@@ -60,18 +64,27 @@ impl Stage<Conversation> for DownloadRecording {
     type Out = RecordedConversation;
 
     async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
+        let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
+        let event = &conversation.event;
         let media = match self.open_all(&conversation).await {
-            Err(StageError::NotReady { reason: NOT_TOLD_APART })
-                if self.retry.recording_given_up(&conversation.event, self.clock.now()) =>
-            {
-                return Err(StageError::permanent("the call has recordings, and none can be told to be of this leg"));
-            }
-            Err(StageError::NotReady { .. })
-                if self.retry.recording_given_up(&conversation.event, self.clock.now()) =>
-            {
+            Err(StageError::NotReady { reason }) if self.retry.recording_given_up(event, self.clock.now()) => {
+                looked("given_up");
+                if reason == NOT_TOLD_APART {
+                    let reason = "the call has recordings, and none can be told to be of this leg";
+                    return Err(StageError::permanent(reason));
+                }
                 Vec::new()
             }
-            opened => opened?,
+            Err(StageError::NotReady { reason }) => {
+                looked("not_ready");
+                return Err(StageError::NotReady { reason });
+            }
+            opened => {
+                let media = opened?;
+                looked("there");
+                self.readiness.found(&event.tenant, conversation.ended_at, event.looked_at).await;
+                media
+            }
         };
         crash::point("recording_opened");
         Ok(Outcome::Next(RecordedConversation { conversation, media }))

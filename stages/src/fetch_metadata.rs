@@ -1,4 +1,4 @@
-//! Stage 5, fetch metadata: an event → the conversation as NICE knows it.
+//! Stage 6, fetch metadata: an event → the conversation as NICE knows it.
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter

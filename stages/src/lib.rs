@@ -1,7 +1,8 @@
 //! What happens to a conversation, one file per step, in the order of the flow.
 //!
 //! ```text
-//!  source ─► dedupe ─► enqueue ─► (queue) ─► dequeue ─► fetch_metadata ─► download_recording ─► persist ─► upload
+//!  source ─► dedupe ─► enqueue ─► (queue) ─► dequeue ─► await_recording ─► fetch_metadata
+//!         ─► download_recording ─► persist ─► upload
 //! ```
 //!
 //! A stage is one asynchronous function of one item. Tasks, channels, concurrency, retry, spans, metrics and
@@ -16,6 +17,8 @@ pub mod dedupe;
 pub mod enqueue;
 
 pub mod dequeue;
+
+pub mod await_recording;
 
 pub mod fetch_metadata;
 

@@ -193,6 +193,10 @@ pub struct ContactEvent {
     pub busy_secs: u64,
     /// When the message was first put on the queue.
     pub queued_at: Option<Timestamp>,
+    /// When NICE was last found not ready.
+    pub looked_at: Option<Timestamp>,
+    /// Until when the message was to wait for NICE: before that it is nobody's delay.
+    pub due_at: Option<Timestamp>,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Fields of the message that this version does not know; carried on unchanged.
@@ -213,6 +217,8 @@ impl ContactEvent {
             not_ready: 0,
             busy_secs: 0,
             queued_at: None,
+            looked_at: None,
+            due_at: None,
             traceparent: None,
             unknown: serde_json::Map::new(),
         }

@@ -1,4 +1,4 @@
-//! Stage 7, persist: the conversation's row, in state `metadata_saved`.
+//! Stage 8, persist: the conversation's row, in state `metadata_saved`.
 //!
 //! # After a crash
 //! The row is written again with the same content; a row that is final stays as it is.

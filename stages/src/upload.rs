@@ -1,4 +1,4 @@
-//! Stage 8, upload: the recordings into the store, then the conversation is ready.
+//! Stage 9, upload: the recordings into the store, then the conversation is ready.
 //!
 //! # Contract
 //! Each recording streams from NICE into the store and is hashed on the way; its length is compared with what

@@ -61,8 +61,8 @@ pub(super) enum Needed {
 }
 
 use Kind::{
-    ApiVersion, Bucket, Count, Duration, Flag, Interval, Intervals, Listen, MediaHosts, Name, Path, Rate, SealKey,
-    Secret, Share, TenantId, Text, Time, Url, Word, Zone,
+    ApiVersion, Bucket, Count, Duration, Flag, Interval, Intervals, Listen, MediaHosts, Name, Path, Quantile, Rate,
+    SealKey, Secret, Share, TenantId, Text, Time, Url, Word, Zone,
 };
 
 const STEPS: &str = r#"["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]"#;
@@ -179,6 +179,10 @@ pub(super) const SECTIONS: &[Section] = &[
         key("not_ready_delays", Intervals, STEPS,
             "The steps in which a call waits whose recording is not ready; the last one repeats.",
             "Your NICE is ready sooner or later; the broker keeps one queue per step."),
+        key("first_look", Quantile, "0.99",
+            "The share of recordings, 0 to 0.999, that shall be there when a call is looked at first; 0: look at once.",
+            "Calls shall be ready sooner at the cost of the [limits] media_playback budget: 0.5, say. When they are \
+            there is learned."),
         key("recording_deadline", Interval, "48h",
             "After this a call without a recording is final: no_recording.",
             "NICE delivers later than that, or your retention rules forbid to wait."),

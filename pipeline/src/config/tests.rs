@@ -54,6 +54,7 @@ fn every_value_of_the_file_arrives_in_its_field() {
         live_reserve = 1
         [retry]
         not_ready_delays = ["1s", "2m"]
+        first_look = 0.5
         [consumer]
         concurrency = 1024
         [log]
@@ -74,6 +75,7 @@ fn every_value_of_the_file_arrives_in_its_field() {
     assert_eq!(config.limits.acd, Rate { limit: 2, window: Duration::from_secs(1) });
     assert_eq!(config.limits.live_reserve, 1.0);
     assert_eq!(config.retry.not_ready_delays, [Duration::from_secs(1), Duration::from_secs(120)]);
+    assert_eq!(config.retry.first_look, 0.5);
     assert_eq!(config.consumer.concurrency, 1024);
     assert_eq!(config.log.format, LogFormat::Json);
     let nice = config.nice.expect("[nice] is complete");

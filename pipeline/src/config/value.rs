@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Count(u32, u32),
     /// A number from 0 to 1.
     Share,
+    /// A share below 1: 0 to 0.999.
+    Quantile,
     /// A duration; zero is possible.
     Duration,
     /// A duration longer than zero.
@@ -136,6 +138,7 @@ impl Kind {
             Self::Flag => Value::Flag(raw.flag()?),
             Self::Count(least, most) => Value::Count(raw.count(least, most)?),
             Self::Share => Value::Share(raw.share()?),
+            Self::Quantile => Value::Share(raw.quantile()?),
             Self::Duration => Value::Duration(time::duration(&raw.with_unit()?)?),
             Self::Interval => Value::Duration(time::interval(&raw.with_unit()?)?),
             Self::Intervals => Value::Durations(time::delays(&raw.list(Raw::with_unit)?)?),
@@ -164,6 +167,7 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Count(least, most) => format!("a whole number from {least} to {most}, such as 16"),
             Self::Share => "a number from 0 to 1, such as 0.5".to_owned(),
+            Self::Quantile => "a number from 0 to 0.999, such as 0.99".to_owned(),
             Self::Duration | Self::Interval => {
                 "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".to_owned()
             }
@@ -189,7 +193,9 @@ impl Kind {
     /// A value given as bare text (a default, an example) as TOML.
     pub(super) fn literal(self, bare: &str) -> String {
         match self {
-            Self::Flag | Self::Count(..) | Self::Share | Self::Intervals | Self::MediaHosts => bare.to_owned(),
+            Self::Flag | Self::Count(..) | Self::Share | Self::Quantile | Self::Intervals | Self::MediaHosts => {
+                bare.to_owned()
+            }
             _ => quoted(bare),
         }
     }

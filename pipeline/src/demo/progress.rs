@@ -8,8 +8,17 @@ use stages::clients::catalog::Counts;
 use stages::flow::Metrics;
 
 /// The stages shown, in the order of the flow.
-const SHOWN: [&str; 8] =
-    ["source", "dedupe", "enqueue", "dequeue", "fetch_metadata", "download_recording", "persist", "upload"];
+const SHOWN: [&str; 9] = [
+    "source",
+    "dedupe",
+    "enqueue",
+    "dequeue",
+    "await_recording",
+    "fetch_metadata",
+    "download_recording",
+    "persist",
+    "upload",
+];
 
 /// Time between two lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);

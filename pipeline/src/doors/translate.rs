@@ -3,6 +3,7 @@
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use stages::clients::tenants::RecordingScope;
 use stages::flow::RetryPolicy;
+use stages::flow::readiness::Bounds;
 
 use crate::config::{self, Config, NiceConfig};
 use crate::failure::Failure;
@@ -43,6 +44,11 @@ pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
         config::RecordingScope::Master => RecordingScope::Master,
         config::RecordingScope::Leg => RecordingScope::Leg,
     }
+}
+
+/// When calls are looked at first. Half the time until the deadline is left for the steps after it.
+pub(crate) fn first_look(config: &Config) -> Bounds {
+    Bounds { share: config.retry.first_look, longest: config.retry.recording_deadline / 2 }
 }
 
 /// The settings `[retry]` as the flow takes them.

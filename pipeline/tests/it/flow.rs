@@ -42,6 +42,31 @@ async fn faulty_day(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nice_is_not_asked_before_the_time_that_recordings_have_taken_so_far() {
+    let mut config = hurried(31, 150);
+    config.day.over = Duration::from_secs(30);
+    config.day.never_recorded_share = 0.0;
+    config.life.recording_delay = (Duration::from_secs(3), Duration::from_secs(4));
+    let bed = Bed::new(config).await;
+    let mut daemon = bed.start();
+    bed.settled(&mut daemon).await;
+    let (_, page) = daemon.get("/metrics").await.expect("the daemon answers");
+    let value = |series: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(series));
+        line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or_else(|| panic!("{series}: {page}"))
+    };
+    let found = value(r#"recording_looks_total{found="there"}"#);
+    let in_vain = value(r#"recording_looks_total{found="not_ready"}"#);
+    let held_back = value(r#"stage_items_total{outcome="not_ready",stage="await_recording"}"#);
+    let learned = value("recording_first_look_seconds");
+    println!("{found} found, {in_vain} looks in vain, {held_back} held back, {learned:.1} s learned");
+    assert!(learned > 1.0 && held_back > 0.0, "{learned} {held_back}");
+    assert!(daemon.terminate().success());
+    let verdict = oracle::verify(&bed).await;
+    assert_eq!((verdict.dead, verdict.no_recording), (0, 0), "{}", tail(&bed.log()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_field_names_strings_and_wrappers_read_the_same() {
     let mut config = hurried(21, 40);
     config.acd.scalars_as_strings = true;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::model::ContactEvent;
 
@@ -35,6 +36,8 @@ pub enum Deferral {
     NotReady,
     /// It was not its turn: no attempt, and the time does not count against the call.
     Busy,
+    /// Its recording is not likely there yet: as [`Deferral::Busy`], and the wait is for NICE, not for us.
+    Early,
 }
 
 /// An item on its way through the flow.
@@ -68,16 +71,22 @@ impl<T> Delivery<T> {
         self.settle.ack().await
     }
 
-    /// Deliver it again after `delay`, with the reason counted in the event.
-    pub async fn defer(self, reason: Deferral, delay: Duration) -> Result<(), SettleError> {
+    /// Deliver it again after `delay` from `now`, with the reason counted in the event.
+    pub async fn defer(self, reason: Deferral, delay: Duration, now: Timestamp) -> Result<(), SettleError> {
         let mut event = self.event;
+        if matches!(reason, Deferral::NotReady | Deferral::Early) {
+            event.due_at = now.checked_add(delay).ok();
+        }
         match reason {
             Deferral::Error => event.attempt = event.attempt.saturating_add(1),
             Deferral::NotReady => {
                 event.attempt = event.attempt.saturating_add(1);
                 event.not_ready = event.not_ready.saturating_add(1);
+                event.looked_at = Some(now);
             }
-            Deferral::Busy => event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1)),
+            Deferral::Busy | Deferral::Early => {
+                event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1))
+            }
         }
         self.settle.defer(&event, delay).await
     }

@@ -33,6 +33,14 @@ pub enum StageError {
         /// When there may be room.
         retry_after: Duration,
     },
+    /// Not an error: NICE is not asked yet, for what is awaited takes longer by all experience. The message waits.
+    #[error("{reason}")]
+    Early {
+        /// What is awaited.
+        reason: &'static str,
+        /// When to look again whether it is time.
+        retry_after: Duration,
+    },
     /// Not an error: NICE has not processed the call yet. The message waits in a delay step.
     #[error("{reason}")]
     NotReady {

@@ -1,7 +1,7 @@
 //! How far the consumer is behind: the age of the oldest call it is working on.
 //!
-//! The queue delivers in order, so the oldest call in flight is the oldest that is due. Calls that wait in a
-//! delay step wait for NICE, not for us, and do not count.
+//! The queue delivers in order, so the oldest call in flight is the oldest that is due. A call that waits in a delay
+//! step waits for NICE, not for us: it does not count, and its age does from the end of that wait on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,21 +14,21 @@ use super::delivery::SettleError;
 use super::{Delivery, Settle};
 use crate::model::ContactEvent;
 
-/// The calls in flight by the time they ended.
+/// The calls in flight by the time from which on they could have been worked on.
 #[derive(Debug, Clone, Default)]
 pub struct Freshness {
-    ended: Arc<Mutex<BTreeMap<Timestamp, usize>>>,
+    since: Arc<Mutex<BTreeMap<Timestamp, usize>>>,
 }
 
 impl Freshness {
     /// Counts a delivery as in flight until it is settled or dropped.
     pub fn track(&self, event: ContactEvent, settle: Box<dyn Settle>) -> Delivery<ContactEvent> {
         // A webhook may not say when its call ended: then the time of its message counts.
-        let ended_at = event.ended_at.or(event.queued_at);
-        if let Some(ended_at) = ended_at {
-            *self.lock().entry(ended_at).or_default() += 1;
+        let since = event.due_at.max(event.ended_at.or(event.queued_at));
+        if let Some(since) = since {
+            *self.lock().entry(since).or_default() += 1;
         }
-        let tracked = Tracked { settle, _in_flight: InFlight { freshness: self.clone(), ended_at } };
+        let tracked = Tracked { settle, _in_flight: InFlight { freshness: self.clone(), since } };
         Delivery::new(event.clone(), event, Box::new(tracked))
     }
 
@@ -39,7 +39,7 @@ impl Freshness {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Timestamp, usize>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,18 +61,51 @@ impl Settle for Tracked {
 
 struct InFlight {
     freshness: Freshness,
-    ended_at: Option<Timestamp>,
+    since: Option<Timestamp>,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let Some(ended_at) = self.ended_at else { return };
-        let mut ended = self.freshness.lock();
-        if let Some(count) = ended.get_mut(&ended_at) {
+        let Some(since) = self.since else { return };
+        let mut calls = self.freshness.lock();
+        if let Some(count) = calls.get_mut(&since) {
             *count -= 1;
             if *count == 0 {
-                ended.remove(&ended_at);
+                calls.remove(&since);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::testing;
+
+    struct Unsettled;
+
+    #[async_trait]
+    impl Settle for Unsettled {
+        async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+            Ok(())
+        }
+
+        async fn defer(self: Box<Self>, _: &ContactEvent, _: Duration) -> Result<(), SettleError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_time_that_a_call_waited_for_nice_is_not_our_delay() {
+        let freshness = Freshness::default();
+        let mut event = testing::event(1);
+        let now = "2026-04-01T17:00:00Z".parse().unwrap();
+        let fresh = freshness.track(event.clone(), Box::new(Unsettled));
+        assert_eq!(freshness.lag(now), Duration::from_secs(25 * 60 + 35));
+        drop(fresh);
+        assert_eq!(freshness.lag(now), Duration::ZERO);
+        event.due_at = Some("2026-04-01T16:59:50Z".parse().unwrap());
+        let _waited = freshness.track(event, Box::new(Unsettled));
+        assert_eq!(freshness.lag(now), Duration::from_secs(10));
     }
 }

@@ -19,6 +19,7 @@ pub const STAGES: &[&str] = &[
     "dedupe",
     "enqueue",
     "dequeue",
+    "await_recording",
     "fetch_metadata",
     "download_recording",
     "persist",
@@ -101,6 +102,10 @@ pub struct Metrics {
     pub agent_sessions: IntGaugeVec,
     /// Events of agents' sessions by type.
     pub agent_session_events: IntCounterVec,
+    /// Looks for a recording, by what they found.
+    pub recording_looks: IntCounterVec,
+    /// The learned time from the end of a call until the first look for its recording.
+    pub recording_first_look: prometheus::Gauge,
 }
 
 impl Default for Metrics {
@@ -147,7 +152,7 @@ impl Metrics {
             queue_reconnects: page.counter("queue_reconnects_total", "Connections to the broker that were made again."),
             freshness_lag: page.float_gauge(
                 "freshness_lag_seconds",
-                "Age, since its call ended, of the oldest conversation that is due on the queue.",
+                "Age, since its call ended or its wait for NICE was over, of the oldest conversation that is due.",
             ),
             end_to_ready: page.histogram(
                 "call_end_to_ready_seconds",
@@ -227,6 +232,16 @@ impl Metrics {
                 "Events of agents' sessions by type.",
                 &["type"],
             ),
+            recording_looks: page.counters(
+                "recording_looks_total",
+                "Looks for a conversation's recording at NICE, by what they found: there, not_ready, given_up.",
+                &["found"],
+            ),
+            recording_first_look: page.float_gauge(
+                "recording_first_look_seconds",
+                "The learned time from the end of a call until the first look for its recording; of several tenants, \
+                 the longest.",
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -250,6 +265,9 @@ impl Metrics {
         }
         for reason in ["already_final", "never_answered", "no_recording", "not_a_phone_call", "not_in_group"] {
             self.conversations_done.with_label_values(&[reason]);
+        }
+        for found in ["there", "not_ready", "given_up"] {
+            self.recording_looks.with_label_values(&[found]);
         }
         for lane in ["live", "backfill", "delayed", "in_flight"] {
             self.queue_backlog.with_label_values(&[lane]);

@@ -3,6 +3,7 @@
 //! - [`stage`]: the [`Stage`] trait, and [`FlowExt::through`], which runs one.
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
+//! - [`readiness`]: when a call's recording is likely there.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`metrics`]: every metric of the project on one page.
@@ -17,6 +18,7 @@ pub mod delivery;
 pub mod error;
 pub mod freshness;
 pub mod metrics;
+pub mod readiness;
 pub mod retry;
 pub mod serve;
 pub mod stage;
@@ -29,5 +31,6 @@ pub use delivery::{Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
 pub use freshness::Freshness;
 pub use metrics::Metrics;
+pub use readiness::Readiness;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};

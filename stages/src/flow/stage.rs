@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
 
@@ -213,14 +214,21 @@ async fn finish<In, S: Stage<In>>(
             context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
-            defer(delivery, Deferral::NotReady, delay).await;
+            defer(delivery, Deferral::NotReady, delay, now).await;
+            None
+        }
+        Err(StageError::Early { reason, retry_after }) => {
+            context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
+            context.metrics.stage_finished(S::NAME, "not_ready", took);
+            debug!(reason, delay_secs = retry_after.as_secs_f64(), "too early");
+            defer(delivery, Deferral::Early, retry_after, now).await;
             None
         }
         Err(StageError::Busy { reason, retry_after }) => {
             context.catalog.record_hop(&key, hop("busy", Some(&reason))).await;
             context.metrics.stage_finished(S::NAME, "busy", took);
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
-            defer(delivery, Deferral::Busy, retry_after).await;
+            defer(delivery, Deferral::Busy, retry_after, now).await;
             None
         }
         Err(StageError::Transient { reason, .. }) if context.retry.errors_given_up(&delivery.event, now) => {
@@ -234,7 +242,7 @@ async fn finish<In, S: Stage<In>>(
             context.metrics.stage_finished(S::NAME, "retry", took);
             let attempt = delivery.event.attempt;
             warn!(reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
-            defer(delivery, Deferral::Error, delay).await;
+            defer(delivery, Deferral::Error, delay, now).await;
             None
         }
         Err(StageError::Permanent { reason }) => {
@@ -253,8 +261,8 @@ async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &Metrics) {
     crash::point("message_acked");
 }
 
-async fn defer(delivery: Delivery<()>, reason: Deferral, delay: Duration) {
-    match delivery.defer(reason, delay).await {
+async fn defer(delivery: Delivery<()>, reason: Deferral, delay: Duration, now: Timestamp) {
+    match delivery.defer(reason, delay, now).await {
         Ok(()) => crash::point("message_deferred"),
         Err(error) => warn!(%error, "deferral failed, the item will come again"),
     }
@@ -283,7 +291,7 @@ async fn dead_letter(
     context.catalog.record_hop(&key, hop).await;
     if let Err(error) = context.catalog.add_dead_letter(letter).await {
         warn!(%error, "dead letter not written, the item will come again");
-        defer(delivery, Deferral::Error, context.retry.error_delay_max).await;
+        defer(delivery, Deferral::Error, context.retry.error_delay_max, context.clock.now()).await;
         return;
     }
     context.metrics.stage_finished(stage, "dead_letter", took);

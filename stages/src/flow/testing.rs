@@ -57,6 +57,7 @@ pub(crate) fn event(id: u64) -> ContactEvent {
 
 /// What became of a delivery.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a test has few of them")]
 pub(crate) enum Fate {
     Acked { shelved: usize },
     AckFailed,

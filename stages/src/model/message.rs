@@ -54,6 +54,10 @@ struct Wire {
     busy_secs: u64,
     #[serde(default)]
     queued_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    looked_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at: Option<Timestamp>,
     #[serde(default)]
     traceparent: Option<String>,
     #[serde(flatten)]
@@ -90,6 +94,8 @@ impl ContactEvent {
             not_ready: self.not_ready,
             busy_secs: self.busy_secs,
             queued_at: self.queued_at,
+            looked_at: self.looked_at,
+            due_at: self.due_at,
             traceparent: self.traceparent.clone(),
             unknown: self.unknown.clone(),
         };
@@ -121,6 +127,8 @@ impl ContactEvent {
             not_ready: wire.not_ready,
             busy_secs: wire.busy_secs,
             queued_at: wire.queued_at,
+            looked_at: wire.looked_at,
+            due_at: wire.due_at,
             traceparent: wire.traceparent,
             unknown: wire.unknown,
         })
@@ -164,6 +172,16 @@ mod tests {
         let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
         assert!(!String::from_utf8(event.encode()).unwrap().contains("busySecs"));
         event.busy_secs = 7;
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
+    fn the_last_look_and_the_due_time_travel_on() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        let plain = String::from_utf8(event.encode()).unwrap();
+        assert!(!plain.contains("lookedAt") && !plain.contains("dueAt"), "{plain}");
+        event.looked_at = Some("2026-04-01T16:34:25Z".parse().unwrap());
+        event.due_at = Some("2026-04-01T17:04:25Z".parse().unwrap());
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
     }
 

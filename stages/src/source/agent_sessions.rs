@@ -289,7 +289,7 @@ impl Drop for Counted {
 fn wait_asked(error: &StageError) -> Duration {
     match error {
         StageError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
-        StageError::Busy { retry_after, .. } => *retry_after,
+        StageError::Busy { retry_after, .. } | StageError::Early { retry_after, .. } => *retry_after,
         StageError::NotReady { .. } | StageError::Permanent { .. } => Duration::ZERO,
     }
 }

@@ -45,6 +45,8 @@ const ROWS: &[Row] = &[
     ("", &[("NICE_KNOVVU_AGENTS__SYNC_INTERVAL", "10")], &["NICE_KNOVVU_AGENTS__SYNC_INTERVAL: found \"10\"", "write \"10s\""]),
     ("[retry]\nnot_ready_delays = []", &[], &["[retry] not_ready_delays: found a list (0 steps"]),
     ("[retry]\nnot_ready_delays = [\"30s\", 60]", &[], &["\"60\": a bare number has no unit; write \"60s\""]),
+    ("[retry]\nfirst_look = 1", &[], &["[retry] first_look: ", "expected a number from 0 to 0.999"]),
+    ("[retry]\nfirst_look = -0.1", &[], &["expected a number from 0 to 0.999"]),
     ("[retry]\nnot_ready_delays = \"30s\"", &[], &["expected a list of durations"]),
     ("[retry]\nerror_delay_min = \"10m\"", &[], &["[retry] error_delay_min: error_delay_min = \"10m\" is longer than error_delay_max = \"5m\""]),
     ("[limits]\nmedia_playback = 150", &[], &["[limits] media_playback: found the number 150", "such as \"150/5m\""]),

@@ -76,6 +76,11 @@ impl Raw {
         number.filter(|number| (0.0..=1.0).contains(number)).ok_or_default()
     }
 
+    /// A number from 0 to 0.999.
+    pub(super) fn quantile(&self) -> Result<f64, String> {
+        Some(self.share()?).filter(|share| *share <= 0.999).ok_or_default()
+    }
+
     /// The elements; in the environment a TOML array, or texts between commas.
     pub(super) fn list(&self, element: impl Fn(&Raw) -> Result<String, String>) -> Result<Vec<String>, String> {
         match self {

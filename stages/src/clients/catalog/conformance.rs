@@ -17,6 +17,12 @@ use crate::model::{
     Extension, ObjectKey, StoredRecording, TenantId,
 };
 
+mod readiness;
+
+pub(crate) use readiness::{
+    a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
+};
+
 /// A catalog under test.
 pub(crate) trait Subject: Sized {
     /// A catalog of its own, empty, in which any tenant may be used.
@@ -56,6 +62,8 @@ macro_rules! catalog_checks {
             odd_texts_are_kept,
             large_metadata_is_kept,
             the_catalog_answers,
+            the_learned_delay_is_one_for_all_consumers,
+            a_longer_delay_that_several_learned_at_once_counts_once,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {

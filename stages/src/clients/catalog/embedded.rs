@@ -4,6 +4,7 @@
 //! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId,
 };
 
+mod readiness;
 mod runs;
 
 /// The tree in the local state.
@@ -44,6 +46,8 @@ mod kind {
     pub(super) const RUN: u8 = b'R';
     /// `n` → counters.
     pub(super) const COUNTS: u8 = b'n';
+    /// `l` tenant NUL → the learned delay of first looks, in seconds.
+    pub(super) const READINESS: u8 = b'l';
     /// `i` → id of the last dead letter (8), so that none is given again.
     pub(super) const LAST_DEAD_LETTER: u8 = b'i';
 }
@@ -407,6 +411,19 @@ impl Catalog for EmbeddedCatalog {
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         self.inner.runs(tenant, kind, limit)
+    }
+
+    async fn note_readiness(
+        &self,
+        tenant: &TenantId,
+        factor: f64,
+        first_look: Duration,
+    ) -> Result<Duration, CatalogError> {
+        readiness::note(&self.inner, tenant, factor, first_look)
+    }
+
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError> {
+        readiness::read(&self.inner, tenant)
     }
 
     async fn check(&self) -> Result<(), CatalogError> {

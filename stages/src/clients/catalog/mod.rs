@@ -3,6 +3,8 @@
 //! Every write is repeatable: the same call twice has the effect of one. A call that failed may have had its
 //! effect; the caller repeats it. The key is always (tenant, integration type, external id).
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -136,6 +138,19 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The tenant's runs of a kind, newest first, at most `limit`.
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
+
+    /// Multiplies the learned delay of the tenant's first looks by what a consumer learned since it wrote last, and gives
+    /// it as it is then. It becomes longer only up to `first_look`, that consumer's own, for what several learned of the
+    /// same calls is one thing. A hint, not durable at once: a call that is repeated counts twice.
+    async fn note_readiness(
+        &self,
+        tenant: &TenantId,
+        factor: f64,
+        first_look: Duration,
+    ) -> Result<Duration, CatalogError>;
+
+    /// The learned delay of the tenant's first looks; none before the first time.
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError>;
 
     /// Writes what is left of timelines: at the end of the process.
     async fn flush(&self) {}

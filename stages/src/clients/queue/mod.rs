@@ -27,6 +27,28 @@ pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 /// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf.
 pub const DELIVERY_LIMIT: u32 = 20;
 
+/// Delay steps in seconds that every queue has, up to the longest delay that is ever asked for. In RabbitMQ each is a
+/// queue, so there are few; a delay between two steps is rounded up, at most to somewhat more than its double.
+const DELAY_STEPS: [u64; 12] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600];
+
+/// A delay as a queue with steps keeps it: up to the next step, or the longest one.
+#[cfg(test)]
+pub(crate) fn rounded_up(delay: Duration) -> Duration {
+    let mut steps = DELAY_STEPS.map(Duration::from_secs).into_iter();
+    steps.find(|step| *step >= delay).unwrap_or(Duration::from_secs(3600))
+}
+
+/// The delay to ask for so that a message is back after `wait`, at most `slack` later: it may have to wait again for
+/// the rest, since between two steps a queue rounds up.
+pub fn hop(wait: Duration, slack: Duration) -> Duration {
+    let mut steps = DELAY_STEPS.map(Duration::from_secs).into_iter();
+    let over = steps.find(|step| *step >= wait);
+    if over.is_some_and(|step| step <= wait.saturating_add(slack)) {
+        return wait;
+    }
+    DELAY_STEPS.map(Duration::from_secs).into_iter().rfind(|step| *step <= wait).unwrap_or(wait)
+}
+
 /// The queue could not do what was asked; a publish may have had its effect, and repeating is harmless.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("queue: {0}")]
@@ -106,4 +128,32 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Whether the queue answers.
     async fn check(&self) -> Result<(), QueueError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a message is away, and in how many hops, where a queue rounds up to its steps.
+    fn away(wait: u64, slack: u64) -> (u64, usize) {
+        let (wait, slack) = (Duration::from_secs(wait), Duration::from_secs(slack));
+        let (mut away, mut hops) = (Duration::ZERO, 0);
+        while away < wait {
+            let asked = hop(wait.checked_sub(away).unwrap(), slack);
+            away += rounded_up(asked);
+            hops += 1;
+        }
+        (away.as_secs(), hops)
+    }
+
+    #[test]
+    fn a_wait_between_two_steps_takes_few_hops_and_is_over_in_time() {
+        assert_eq!(away(1020, 100), (1020, 2));
+        assert_eq!(away(1740, 180), (1800, 1));
+        assert_eq!(away(7300, 700), (7320, 3));
+        for wait in 1..7200 {
+            let (back, hops) = away(wait, wait / 10);
+            assert!(back >= wait && back <= wait + (wait / 10).max(1) && hops <= 5, "{wait}: {back} in {hops}");
+        }
+    }
 }

@@ -105,11 +105,24 @@ async fn waiting_for_the_budget_is_no_attempt() {
 }
 
 #[tokio::test]
+async fn who_comes_too_early_waits_without_an_attempt_and_without_a_look() {
+    let flow = TestFlow::new(4);
+    let wait = Duration::from_secs(1800);
+    let stage = answers(move |_| Err(StageError::Early { reason: "not likely there", retry_after: wait }));
+    let fates = run_all(&flow, vec![event(1)], stage).await;
+    let expected = ContactEvent { busy_secs: 1800, due_at: Some(flow.context.clock.now() + wait), ..event(1) };
+    assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);
+    assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
+}
+
+#[tokio::test]
 async fn what_is_not_ready_waits_for_its_step() {
     let flow = TestFlow::new(4);
     let stage = answers(|_| Err(StageError::NotReady { reason: "no link yet" }));
     let fates = run_all(&flow, vec![event(1)], stage).await;
-    let expected = ContactEvent { attempt: 1, not_ready: 1, ..event(1) };
+    let now = flow.context.clock.now();
+    let due_at = Some(now + Duration::from_secs(30));
+    let expected = ContactEvent { attempt: 1, not_ready: 1, looked_at: Some(now), due_at, ..event(1) };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: Duration::from_secs(30) })]);
     assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
 }

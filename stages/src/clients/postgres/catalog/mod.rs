@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
@@ -31,6 +32,7 @@ use crate::model::{
 
 mod batch;
 mod conversations;
+mod readiness;
 mod runs;
 mod text;
 mod timeline;
@@ -328,6 +330,19 @@ impl Catalog for PostgresCatalog {
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         runs::list(&self.inner.database, tenant, kind, limit).await
+    }
+
+    async fn note_readiness(
+        &self,
+        tenant: &TenantId,
+        factor: f64,
+        first_look: Duration,
+    ) -> Result<Duration, CatalogError> {
+        readiness::note(&self.inner.database, tenant, factor, first_look).await
+    }
+
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError> {
+        readiness::read(&self.inner.database, tenant).await
     }
 
     async fn flush(&self) {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::RabbitError;
-use crate::clients::queue::{Backlog, DELIVERY_LIMIT, Lane};
+use crate::clients::queue::{Backlog, DELAY_STEPS, DELIVERY_LIMIT, Lane};
 
 /// The last deliveries before a message is over the limit: alone, from the queue of suspects.
 pub(super) const PROBATION: u32 = 3;
@@ -31,10 +31,6 @@ const LANE_RETURNS: u32 = DELIVERY_LIMIT - PROBATION - 1;
 /// The queue of suspects gives nothing up: it keeps a message until its dead letter is written. A newer broker would
 /// set a limit of its own where none is named.
 const SUSPECT_RETURNS: u32 = i32::MAX as u32;
-
-/// Delay steps in seconds that always exist, up to the longest delay that is ever asked for. Each is a queue, so
-/// there are few; a delay between two steps is rounded up, at most to somewhat more than its double.
-const LADDER: [u64; 12] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /// How long the declaration of everything may take; new quorum queues each elect a leader.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,7 +67,7 @@ impl Topology {
             return Err(RabbitError::Prefix);
         }
         let asked = delays.iter().map(|delay| millis(*delay)).filter(|millis| *millis > 0);
-        let steps = LADDER.iter().map(|seconds| seconds * 1000).chain(asked).collect();
+        let steps = DELAY_STEPS.iter().map(|seconds| seconds * 1000).chain(asked).collect();
         Ok(Self { prefix: prefix.to_owned(), steps, declared_again: Mutex::default() })
     }
 

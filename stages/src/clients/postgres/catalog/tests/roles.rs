@@ -83,6 +83,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
             "select customer_number from conversations",
             "select metadata from conversations",
             "update conversations set state = 'ready'",
+            "insert into recording_readiness (tenant_id, first_look_secs) values ('acme', 1)",
             "delete from conversations",
             "delete from agents",
             "delete from reconciliation_runs",
@@ -121,10 +122,16 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     assert_eq!(catalog.agents(&tenant).await.unwrap(), []);
     assert_eq!(catalog.agent(&tenant, AgentId::from_number(7).unwrap()).await.unwrap(), None);
     assert_eq!(catalog.agents_read_at(&tenant).await.unwrap(), None);
+    let learned = std::time::Duration::from_secs(1000);
+    for _ in 0..2 {
+        assert_eq!(catalog.note_readiness(&tenant, 1.0, learned).await.unwrap(), learned);
+    }
+    assert_eq!(catalog.readiness(&tenant).await.unwrap(), Some(learned));
     assert_keeps_its_books(&catalog).await;
     assert_refused(
         &consumer,
         &[
+            "delete from recording_readiness",
             "delete from conversations",
             "truncate conversations cascade",
             "update conversations set external_id = '9'",

@@ -1,0 +1,68 @@
+//! Stage 5, await recording: lets a conversation pass once its recording is likely there.
+//!
+//! # Contract
+//! NICE is not asked before the time that the calls before this one took ([`Readiness`]), so that most are asked for
+//! once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that ended
+//! long ago passes at once, and none waits for longer than the learned delay, and a
+//! tenth of it after a look in vain.
+
+use crate::flow::{Outcome, Readiness, Stage, StageError};
+use crate::model::ContactEvent;
+
+/// Holds back what comes too early.
+pub struct AwaitRecording {
+    /// Knows when.
+    pub readiness: Readiness,
+}
+
+impl Stage<ContactEvent> for AwaitRecording {
+    const NAME: &'static str = "await_recording";
+    type Out = ContactEvent;
+
+    async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
+        match self.readiness.wait(&event).await {
+            None => Ok(Outcome::Next(event)),
+            Some(retry_after) => {
+                Err(StageError::Early { reason: "the recording is not likely there yet", retry_after })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream;
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::flow::FlowExt;
+    use crate::flow::readiness::Bounds;
+    use crate::flow::testing::{Fate, Fates, TestFlow, event};
+
+    #[tokio::test]
+    async fn what_comes_too_early_goes_back_to_the_queue_and_what_is_due_passes() {
+        let flow = TestFlow::new(4);
+        let context = &flow.context;
+        let learned = Duration::from_secs(1800);
+        context.catalog.note_readiness(&event(1).tenant, 1.0, learned).await.unwrap();
+        let bounds = Bounds { share: 0.99, longest: Duration::from_secs(24 * 3600) };
+        let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
+        let readiness = Readiness::new(bounds, catalog, clock, context.metrics.clone());
+        let (mut early, mut due) = (event(1), event(2));
+        let now = context.clock.now();
+        (early.ended_at, early.queued_at) = (Some(now - SignedDuration::from_secs(60)), Some(now));
+        (due.ended_at, due.queued_at) = (Some(now - SignedDuration::from_secs(1800)), Some(now));
+        let fates = Fates::default();
+        let deliveries = [&early, &due].map(|event| fates.delivery(event.clone(), &context.catalog));
+        let stage = AwaitRecording { readiness };
+        stream::iter(deliveries).through(stage, context).settle(context).await;
+        let mut fates = fates.all();
+        fates.sort_by_key(|(id, _)| *id);
+        let delay = Duration::from_secs(1740);
+        let waits = ContactEvent { busy_secs: 1740, due_at: Some(now + delay), ..early };
+        assert_eq!(fates, [(1, Fate::Deferred { event: waits, delay }), (2, Fate::Acked { shelved: 0 })]);
+        assert_eq!(flow.finished("await_recording", "not_ready"), 1);
+    }
+}

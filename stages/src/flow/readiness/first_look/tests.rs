@@ -1,0 +1,291 @@
+//! The estimate, on a simulated NICE in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::clients::queue;
+use crate::flow::readiness::hold;
+
+const BOUNDS: Bounds = Bounds { share: 0.99, longest: Duration::from_secs(24 * 3600) };
+
+/// The steps of `[retry] not_ready_delays`, in seconds.
+const STEPS: [f64; 8] = [30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0];
+
+/// `[retry] recording_deadline`: then a call that has no recording is given up.
+const DEADLINE: f64 = 48.0 * 3600.0;
+
+/// The time from a call's end until the poll finds it.
+const FOUND_AFTER: f64 = 60.0;
+
+/// Calls of one kind that follow each other.
+#[derive(Clone, Copy)]
+struct Phase {
+    calls: usize,
+    /// The recording is there between so many seconds after the end of the call.
+    delay: (f64, f64),
+    /// The share that is never recorded.
+    never: f64,
+}
+
+impl Phase {
+    /// All of them are recorded.
+    fn new(calls: usize, delay: (f64, f64)) -> Self {
+        Self { calls, delay, never: 0.0 }
+    }
+}
+
+/// What became of the calls, in the order in which they ended.
+struct Seen {
+    /// Looks until the recording was found.
+    looks: Vec<u32>,
+    /// Seconds from the recording being there until it was found; infinite where it never was.
+    late: Vec<f64>,
+}
+
+impl Seen {
+    fn looks_per_call(&self, from: usize, to: usize) -> f64 {
+        f64::from(self.looks[from..to].iter().sum::<u32>()) / (to - from) as f64
+    }
+
+    fn mean_late(&self, from: usize, to: usize) -> f64 {
+        self.late[from..to].iter().sum::<f64>() / (to - from) as f64
+    }
+}
+
+/// Numbers that look random and are the same in each run.
+struct Chance(u64);
+
+impl Chance {
+    /// From 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A call on the queue.
+struct Waiting {
+    at: f64,
+    call: usize,
+    ended: f64,
+    ready: f64,
+    misses: usize,
+    missing: Option<f64>,
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.total_cmp(&other.at).then(self.call.cmp(&other.call))
+    }
+}
+
+/// Lets calls end at `rate` per second, and looks at each as the consumer does.
+fn simulate(phases: &[Phase], rate: f64, bounds: Bounds) -> Seen {
+    let mut chance = Chance(1);
+    let mut queue = BinaryHeap::new();
+    let (mut time, mut call) = (0.0, 0);
+    for phase in phases {
+        for _ in 0..phase.calls {
+            time -= chance.next().max(1e-9).ln() / rate;
+            let ready = match chance.next() < phase.never {
+                true => f64::INFINITY,
+                false => phase.delay.0 + chance.next() * (phase.delay.1 - phase.delay.0),
+            };
+            queue.push(Reverse(Waiting { at: time + FOUND_AFTER, call, ended: time, ready, misses: 0, missing: None }));
+            call += 1;
+        }
+    }
+    let mut first_look = FirstLook::default();
+    let mut seen = Seen { looks: vec![0; call], late: vec![0.0; call] };
+    while let Some(Reverse(mut waiting)) = queue.pop() {
+        let age = waiting.at - waiting.ended;
+        if let Some(delay) = first_look.delay()
+            && let missed = waiting.missing.map(Duration::from_secs_f64)
+            && let Some(asked) = hold(delay, Duration::from_secs_f64(age), missed)
+        {
+            waiting.at += queue::rounded_up(asked).as_secs_f64();
+            queue.push(Reverse(waiting));
+            continue;
+        }
+        seen.looks[waiting.call] += 1;
+        if age < waiting.ready && age >= DEADLINE {
+            seen.late[waiting.call] = f64::INFINITY;
+            continue;
+        }
+        if age < waiting.ready {
+            waiting.missing = Some(age);
+            waiting.at += STEPS[waiting.misses.min(STEPS.len() - 1)].min(DEADLINE - age);
+            waiting.misses += 1;
+            queue.push(Reverse(waiting));
+            continue;
+        }
+        seen.late[waiting.call] = age - waiting.ready;
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(waiting.at);
+        first_look.learn(bounds, now, waiting.missing, age);
+    }
+    seen
+}
+
+/// The simulator's distribution: 2 to 30 minutes.
+const USUAL: (f64, f64) = (120.0, 1800.0);
+
+/// A tenant with few calls, one that uses half its quota, and one that uses all of it: 150 in 5 minutes.
+const RATES: [f64; 3] = [0.01, 0.25, 0.5];
+
+#[test]
+fn a_conversation_takes_hardly_more_than_one_look_once_the_delay_is_learned() {
+    for rate in RATES {
+        // At full rate as many calls come in the time that the first answers take.
+        let seen = simulate(&[Phase::new(22_000, USUAL)], rate, BOUNDS);
+        let looks = seen.looks_per_call(2_000, 22_000);
+        println!(
+            "{rate} calls per second: {looks:.4} looks per call after {:.2} while learning, found {:.0} s late",
+            seen.looks_per_call(0, 2_000),
+            seen.mean_late(2_000, 22_000),
+        );
+        assert!(looks <= 1.02, "{rate} calls per second: {looks}");
+        for from in (2_000..22_000).step_by(2_000) {
+            let looks = seen.looks_per_call(from, from + 2_000);
+            assert!(looks <= 1.03, "{rate} calls per second, from call {from}: {looks}");
+        }
+    }
+}
+
+#[test]
+fn few_calls_suffice_where_they_do_not_come_all_at_once() {
+    let seen = simulate(&[Phase::new(2_300, USUAL)], 0.01, BOUNDS);
+    assert!(seen.looks_per_call(300, 2_300) <= 1.02, "{}", seen.looks_per_call(300, 2_300));
+}
+
+#[test]
+fn a_longer_delay_is_learned_from_the_calls_that_came_too_early() {
+    for rate in RATES {
+        let phases = [Phase::new(2_000, (20.0, 300.0)), Phase::new(6_000, USUAL)];
+        let seen = simulate(&phases, rate, BOUNDS);
+        let looks = seen.looks_per_call(4_000, 8_000);
+        println!("{rate}: {:.2} looks per call at once, {looks:.4} then", seen.looks_per_call(2_000, 3_000));
+        assert!(looks <= 1.02, "{rate} calls per second: {looks}");
+    }
+}
+
+#[test]
+fn a_shorter_delay_is_learned_from_the_calls_that_were_in_time() {
+    for rate in RATES {
+        let phases = [Phase::new(2_000, USUAL), Phase::new(22_000, (20.0, 300.0))];
+        let seen = simulate(&phases, rate, BOUNDS);
+        println!(
+            "{rate}: found {:.0} s late at once, {:.0} s then, with {:.4} looks per call",
+            seen.mean_late(2_000, 3_000),
+            seen.mean_late(20_000, 24_000),
+            seen.looks_per_call(2_000, 24_000),
+        );
+        assert!(seen.looks_per_call(2_000, 24_000) <= 1.02);
+        // Between 20 and 300 seconds, a look at 300 is 140 seconds late on average.
+        assert!(seen.mean_late(20_000, 24_000) <= 200.0, "{rate}: {}", seen.mean_late(20_000, 24_000));
+    }
+}
+
+#[test]
+fn a_smaller_share_finds_recordings_sooner_at_the_cost_of_looks() {
+    let phases = [Phase::new(6_000, USUAL)];
+    let most = simulate(&phases, 0.25, BOUNDS);
+    let half = simulate(&phases, 0.25, Bounds { share: 0.5, ..BOUNDS });
+    let none = simulate(&phases, 0.25, Bounds { share: 0.0, ..BOUNDS });
+    let (looks, late) = (|seen: &Seen| seen.looks_per_call(2_000, 6_000), |seen: &Seen| seen.mean_late(2_000, 6_000));
+    for (share, seen) in [(0.99, &most), (0.5, &half), (0.0, &none)] {
+        println!("{share}: {:.2} looks per call, found {:.0} s late", looks(seen), late(seen));
+    }
+    assert!(looks(&most) < looks(&half) && looks(&half) < looks(&none) / 1.5);
+    assert!(late(&half) < late(&most) / 2.0);
+}
+
+#[test]
+fn calls_that_are_never_recorded_do_not_make_the_others_wait_longer() {
+    let seen = simulate(&[Phase { calls: 12_000, delay: USUAL, never: 0.05 }], 0.25, BOUNDS);
+    let calls = || (2_000..12_000).map(|call| (seen.looks[call], seen.late[call]));
+    let looks = |recorded: bool| calls().filter(move |(_, late)| late.is_finite() == recorded).map(|(looks, _)| looks);
+    let mean = |recorded| f64::from(looks(recorded).sum::<u32>()) / looks(recorded).count() as f64;
+    let late = calls().filter(|(_, late)| late.is_finite()).map(|(_, late)| late).sum::<f64>();
+    let late = late / looks(true).count() as f64;
+    println!(
+        "{:.4} looks per recorded call, found {late:.0} s late; {:.1} per call without; {:.2} per call",
+        mean(true),
+        mean(false),
+        seen.looks_per_call(2_000, 12_000),
+    );
+    assert!(mean(true) <= 1.02, "{}", mean(true));
+    assert!(late <= 1_000.0, "{late}");
+}
+
+#[test]
+fn where_recordings_are_there_at_once_no_call_ever_waits() {
+    let seen = simulate(&[Phase::new(1_000, (0.0, 30.0))], 0.25, BOUNDS);
+    assert_eq!(seen.looks_per_call(0, 1_000), 1.0);
+    let late = seen.late.iter().copied().fold(0.0, f64::max);
+    assert!(late <= FOUND_AFTER, "{late}");
+}
+
+/// A delay that was learned to be 1,000 s.
+fn learned() -> FirstLook {
+    let mut first_look = FirstLook::default();
+    first_look.replace(BOUNDS, Duration::from_secs(1000));
+    first_look
+}
+
+#[test]
+fn only_a_look_near_the_delay_says_something_of_it() {
+    let now = Timestamp::UNIX_EPOCH;
+    for (missing, found, change) in [
+        (None, 1000.0, -0.001),
+        (None, 1250.0, -0.001),
+        (None, 200.0, -0.001),
+        (Some(300.0), 600.0, -0.001),
+        (Some(1000.0), 1030.0, 0.099),
+        (Some(901.0), 1030.0, 0.099),
+        (Some(9000.0), 9030.0, 0.099),
+        // Looked at so late, or so early and so late, that it says nothing of the time between.
+        (None, 1251.0, 0.0),
+        (None, 86_400.0 * 30.0, 0.0),
+        (Some(800.0), 2000.0, 0.0),
+        // A clock is wrong.
+        (None, -1.0, 0.0),
+        (None, f64::NAN, 0.0),
+    ] {
+        let factor = learned().learn(BOUNDS, now, missing, found);
+        assert!((factor.ln() - change).abs() < 1e-9, "{missing:?} {found}: {factor}");
+    }
+}
+
+#[test]
+fn the_delay_stays_within_its_bounds() {
+    let now = Timestamp::UNIX_EPOCH;
+    let bounds = Bounds { share: 0.99, longest: Duration::from_secs(30) };
+    let mut first_look = FirstLook::default();
+    assert_eq!(first_look.delay(), None);
+    for _ in 0..1_000 {
+        first_look.learn(bounds, now, Some(1e9), 1e9);
+    }
+    assert!(first_look.delay().is_some_and(|delay| delay <= bounds.longest), "{first_look:?}");
+    first_look.replace(bounds, Duration::MAX);
+    assert_eq!(first_look.delay(), Some(bounds.longest));
+    first_look.replace(bounds, Duration::ZERO);
+    assert_eq!(first_look.delay(), None);
+    assert_eq!(first_look.learn(bounds, now, None, 1.0), 1.0);
+}
