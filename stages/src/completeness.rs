@@ -156,10 +156,10 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);
     while let Some(slice) = listing.next().await? {
         unreadable += slice.bad.len() as u64;
-        let listed = slice.contacts.iter();
+        let listed = slice.calls.iter();
         let events: Vec<_> = listed
-            .filter(|contact| contact.ended_at().is_none_or(|ended_at| ended_at >= from && ended_at < to))
-            .filter_map(|contact| event_of(contact, &tenant, EventSource::Reconciliation, &roster))
+            .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= from && ended_at < to))
+            .filter_map(|call| event_of(call, &tenant, EventSource::Reconciliation, &roster))
             .collect();
         for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
             let day = event.ended_at.unwrap_or(from).to_zoned(TimeZone::UTC).date();

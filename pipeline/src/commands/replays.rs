@@ -7,6 +7,7 @@ use reqwest::Method;
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::Completeness;
 use stages::flow::task;
+use stages::source::listing::horizon;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -108,7 +109,14 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
         return Err(Failure::usage("--from, --to: both are needed"));
     };
     let range = Range { from: from.0, to: to.0, plan_only: options.dry_run };
-    range.validate(jiff::Timestamp::now())?;
+    let now = jiff::Timestamp::now();
+    range.validate(now)?;
+    if range.from < horizon(now) {
+        eprintln!(
+            "--from lies beyond the 30 days that NICE lists: days before {} are read by data extraction, one in 30 s",
+            horizon(now)
+        );
+    }
     let replaying = Replaying::of(&load(Need::Nice)?).await?;
     let run: ReplayRun = match &replaying.access {
         Access::Daemon(daemon) => daemon.post("/backfills", &range).await?,
@@ -136,7 +144,10 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     replaying.close().await?;
     match progress.run.state {
         RunState::Done | RunState::Planned => Ok(()),
-        state => Err(Failure::failed(format!("backfill {} is {}", run.id, state.as_str()))),
+        state => {
+            let reason = progress.run.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            Err(Failure::failed(format!("backfill {} is {}{reason}", run.id, state.as_str())))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use stages::clients::catalog::{ReplayRun, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, QuotaClass};
 use stages::completeness::{self, Completeness, Question};
 use stages::source::REACH;
+use stages::source::listing::horizon;
 use stages::source::roster::Roster;
 use tokio::sync::{Notify, watch};
 
@@ -124,7 +125,6 @@ impl Operations {
     pub(crate) async fn backfill(&self, range: Range) -> Result<ReplayRun, OperationError> {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
         range.validate(now)?;
-        self.listable(range.from, now, "--from")?;
         let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
         run.plan_only = range.plan_only;
         self.begin(run).await
@@ -211,10 +211,10 @@ impl Operations {
 
     /// Refuses what NICE does not list any more.
     fn listable(&self, from: Timestamp, now: Timestamp, key: &str) -> Result<Timestamp, OperationError> {
-        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
-        if from < reach {
+        if from < now.checked_sub(REACH).unwrap_or(Timestamp::MIN) {
+            let horizon = horizon(now);
             return Err(OperationError::Invalid(format!(
-                "{key}: {from} lies beyond the 30 days that NICE lists; begin at {reach} or later"
+                "{key}: {from} lies beyond the 30 days that NICE lists; begin at {horizon} or later"
             )));
         }
         Ok(from)
@@ -229,6 +229,7 @@ impl Operations {
             let seconds = |count: u64, pace: f64| if count == 0 { 0.0 } else { count as f64 / pace };
             seconds(requests.media_playback, pace(ApiFamily::MediaPlayback))
                 .max(seconds(requests.acd, pace(ApiFamily::Acd)))
+                .max(extraction_seconds(&run, now))
         });
         let mut imported = 0;
         if run.plan.is_some() && missing > 0 {
@@ -247,6 +248,12 @@ impl Operations {
         let done_at = left.and_then(|left| now.checked_add(left).ok());
         Ok(Progress { run, requests, planned_seconds, imported, remaining, per_second, done_at })
     }
+}
+
+/// NICE takes one data extraction in 30 seconds, and each is of one day.
+fn extraction_seconds(run: &ReplayRun, now: Timestamp) -> f64 {
+    let beyond = run.to.min(horizon(now)).duration_since(run.from);
+    (beyond.as_secs().max(0) as f64 / 86_400.0).ceil() * 30.0
 }
 
 /// Calls per second: as the quota promises, until enough are imported to tell.

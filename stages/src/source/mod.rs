@@ -29,9 +29,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tracing::error;
 
+use self::listing::Listed;
 use self::roster::Roster;
 use crate::clients::catalog::{CatalogError, DeadLetter};
-use crate::clients::nice::{Contact, NiceError, REFUSED_DELAY};
+use crate::clients::nice::{NiceError, REFUSED_DELAY};
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, RetryPolicy, StageError};
 use crate::model::{ContactEvent, EventSource, TenantId};
@@ -112,22 +113,16 @@ impl Tally {
     }
 }
 
-/// The event of a listed contact, if it is a phone call of a group agent.
-pub(crate) fn event_of(
-    contact: &Contact,
-    tenant: &TenantId,
-    source: EventSource,
-    roster: &Roster,
-) -> Option<ContactEvent> {
-    let agent = contact.agent_id.filter(|_| contact.is_phone_call())?;
-    let ended_at = contact.ended_at();
-    if !roster.admits(agent, ended_at) {
+/// The event of a listed call, if it is a phone call of a group agent.
+pub(crate) fn event_of(call: &Listed, tenant: &TenantId, source: EventSource, roster: &Roster) -> Option<ContactEvent> {
+    let agent = call.agent_id.filter(|_| call.is_phone_call)?;
+    if !roster.admits(agent, call.ended_at.or(call.started_at)) {
         return None;
     }
-    let mut event = ContactEvent::new(tenant.clone(), contact.contact_id, source);
-    event.master = Some(contact.master_contact_id);
+    let mut event = ContactEvent::new(tenant.clone(), call.contact_id, source);
+    event.master = Some(call.master_contact_id);
     event.agent = Some(agent);
-    event.ended_at = ended_at;
+    event.ended_at = call.ended_at;
     Some(event)
 }
 

@@ -24,6 +24,7 @@ use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
+use super::listing::Listed;
 use super::roster::Roster;
 use super::{Found, ListError, REACH, Tally, back, event_of, set_aside};
 use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, QuotaClass};
@@ -258,7 +259,7 @@ impl Poll {
 
     /// The event of a contact, if it is a phone call of a group agent.
     fn event(&self, contact: &Contact) -> Option<ContactEvent> {
-        let event = event_of(contact, &self.tenant, EventSource::Poll, &self.roster.borrow());
+        let event = event_of(&Listed::from(contact), &self.tenant, EventSource::Poll, &self.roster.borrow());
         let outcome = if event.is_some() { "ok" } else { "done" };
         self.context.metrics.stage_items.with_label_values(&["source", outcome]).inc();
         event

@@ -29,11 +29,11 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::compare::{Compare, CompareError, Verdict};
-use super::listing::{Listing, Slice};
+use super::listing::{Listing, Slice, horizon};
 use super::roster::Roster;
 use super::{Found, ListError, REACH, Tally, event_of, set_aside};
 use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
-use crate::clients::nice::QuotaClass;
+use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
@@ -75,6 +75,8 @@ pub struct Replay {
 enum Stop {
     /// The service drains, or the run's state was changed by another.
     Ended,
+    /// It can never go on; a person must look.
+    Failed(String),
     /// The same again later.
     Troubled { why: String, delay: Duration },
 }
@@ -113,6 +115,7 @@ impl Replay {
             match stopping.run_until_cancelled(self.pass(&mut run, &mut sent, &mut intervals)).await {
                 Some(Ok(())) => {}
                 None | Some(Err(Stop::Ended)) => return,
+                Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
                 Some(Err(Stop::Troubled { why, delay })) => {
                     let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max).max(delay);
                     warn!(kind, run = run.id, why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
@@ -141,7 +144,10 @@ impl Replay {
         let begin = self.begin(run);
         let to = self.end(run);
         let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
-        while let Some(slice) = listing.next().await.map_err(|error| self.troubled(&error))? {
+        if run.kind == RunKind::Backfill {
+            listing = listing.extracting(self.context.clock.clone());
+        }
+        while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
             let tallied = self.slice(run, &slice, sent, resumed).await?;
             let before = run.state;
             run.found.add(&tallied);
@@ -243,11 +249,11 @@ impl Replay {
     fn events(&self, run: &ReplayRun, slice: &Slice) -> Vec<ContactEvent> {
         let roster = self.roster.borrow();
         let is_in = |time: Option<Timestamp>| time.is_none_or(|time| time >= run.from && time < run.to);
-        let in_window = slice.contacts.iter().filter(|contact| match run.kind {
-            RunKind::Reconciliation => is_in(contact.ended_at()),
-            RunKind::Backfill => is_in(contact.started_at),
+        let in_window = slice.calls.iter().filter(|call| match run.kind {
+            RunKind::Reconciliation => is_in(call.ended_at),
+            RunKind::Backfill => is_in(call.started_at),
         });
-        in_window.filter_map(|contact| event_of(contact, &run.tenant_id, run.kind.source(), &roster)).collect()
+        in_window.filter_map(|call| event_of(call, &run.tenant_id, run.kind.source(), &roster)).collect()
     }
 
     /// Whether another source may still tell of it: an older one would only take up room.
@@ -314,6 +320,15 @@ impl Replay {
         }
     }
 
+    async fn fail(&self, mut run: ReplayRun, why: String) {
+        warn!(kind = run.kind.as_str(), run = run.id, why, "replay failed");
+        let before = run.state;
+        (run.state, run.reason, run.finished_at) = (RunState::Failed, Some(why), Some(self.context.clock.now()));
+        if let Err(error) = self.context.catalog.save_run(&run, before).await {
+            warn!(%error, "the end of the replay is not written, it begins again");
+        }
+    }
+
     /// Tells operators what the run waits for, and ends early if they change it.
     async fn wait_in_trouble(&self, run: &mut ReplayRun, why: String, delay: Duration) {
         run.reason = Some(why);
@@ -327,7 +342,18 @@ impl Replay {
         tokio::time::sleep(delay).await;
     }
 
-    fn troubled(&self, error: &ListError) -> Stop {
+    /// What lies beyond NICE's reach and may not be extracted either can never be listed.
+    fn troubled(&self, run: &ReplayRun, error: &ListError) -> Stop {
+        let horizon = horizon(self.context.clock.now());
+        if let ListError::Nice(NiceError::Refused { .. } | NiceError::Permanent { .. }) = error
+            && run.kind == RunKind::Backfill
+            && run.reached < horizon
+        {
+            return Stop::Failed(format!(
+                "NICE lists completed calls of the last 30 days only, and calls before {horizon} by data extraction, \
+                 which failed: {error}; or begin the backfill at {horizon}"
+            ));
+        }
         Stop::Troubled { why: error.to_string(), delay: error.asks_for(&self.context.retry) }
     }
 

@@ -15,7 +15,7 @@ async fn list(nice: &FakeNice) -> (Vec<u64>, u64) {
         assert!(slice.to > slice.from);
         reached = slice.to;
         requests += slice.requests;
-        ids.extend(slice.contacts.iter().map(|contact| contact.contact_id.get()));
+        ids.extend(slice.calls.iter().map(|call| call.contact_id.get()));
         listing.passed(&slice);
     }
     assert_eq!(reached, at(TO));
@@ -101,5 +101,5 @@ async fn a_failed_request_is_repeated_where_it_was() {
     assert!(matches!(listing.next().await, Err(ListError::Nice(_))));
     let again = listing.next().await.unwrap().unwrap();
     assert_eq!(again.from, first.from);
-    assert!(!again.contacts.is_empty());
+    assert!(!again.calls.is_empty());
 }
