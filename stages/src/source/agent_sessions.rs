@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use prometheus::IntGauge;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::roster::Roster;
 use super::{Found, Receipt};
@@ -53,7 +53,11 @@ const JOINS: usize = 8;
 const REFUSALS: u32 = 3;
 
 /// Failed polls in a row after which a session is joined anew.
-const FAILED_POLLS: u32 = 8;
+const FAILED_POLLS: u32 = 5;
+
+/// What each joined agent adds to the span over which failed polls are sent again: at most a hundred a second, should
+/// all of them fail at once.
+const SPREAD: Duration = Duration::from_millis(10);
 
 /// Calls of one agent that are kept in mind; nobody has so many at a time.
 const CALLS: usize = 64;
@@ -71,8 +75,10 @@ pub struct Waits {
     pub rejoin: Duration,
     /// The longest such wait.
     pub rejoin_max: Duration,
-    /// For the final event of a call whose phone is down: longer than most after-call work.
+    /// For the final event of a call whose phone is down: longer than most after-call work. Looked at after each poll.
     pub after_call: Duration,
+    /// Before a poll that failed is sent again the first time, as NICE's own client does; doubles, with jitter.
+    pub failed: Duration,
     /// An answer without a call that comes sooner than this was no long poll: the next one is not sent at once.
     pub poll: Duration,
 }
@@ -83,6 +89,7 @@ impl Default for Waits {
             rejoin: Duration::from_secs(60),
             rejoin_max: Duration::from_secs(300),
             after_call: Duration::from_secs(600),
+            failed: Duration::from_secs(10),
             poll: Duration::from_secs(1),
         }
     }
@@ -262,10 +269,16 @@ impl Shared {
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
         if warned_at.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL) {
             *warned_at = Some(now);
-            warn!(%error, "{what}, will retry; the poll finds the same calls");
+            warn!(%error, "{what}, will retry");
         } else {
             debug!(%error, "{what}, will retry");
         }
+    }
+
+    /// A wait that is another for each listener, so that thousands of them do not come back together.
+    fn spread(&self) -> Duration {
+        let joined = self.source.context.metrics.agent_sessions.with_label_values(&["joined"]).get();
+        SPREAD.mul_f64(joined.max(0) as f64 * rand::random_range(0.0..1.0))
     }
 
     /// Counts an agent in this state until the value is dropped.
@@ -386,7 +399,9 @@ impl Listener {
     /// Asks a session for its events until it ends.
     async fn follow(&mut self, mut session: SessionId) {
         let waits = self.shared.source.waits;
-        let mut delays = self.shared.source.context.retry.intervals();
+        let retry = &self.shared.source.context.retry;
+        let mut delays = retry.intervals();
+        let mut troubles = doubling(waits.failed, retry.error_delay_max.max(waits.failed));
         let mut failures = 0;
         while self.is_wanted() {
             let began = Instant::now();
@@ -396,10 +411,13 @@ impl Listener {
             if !hasty && answer.is_ok() {
                 delays.reset();
             }
+            if answer.is_ok() {
+                troubles.reset();
+                failures = 0;
+            }
             let mut pause = Duration::ZERO;
             match answer {
                 Ok(Feed::Events { next, events }) => {
-                    failures = 0;
                     session = next.unwrap_or(session);
                     let taken = self.take(events);
                     self.pass_on().await;
@@ -412,7 +430,6 @@ impl Listener {
                     }
                 }
                 Ok(Feed::Idle) => {
-                    failures = 0;
                     self.pass_on().await;
                     if hasty {
                         pause = delays.next_backoff().unwrap_or(waits.poll);
@@ -425,7 +442,8 @@ impl Listener {
                     if failures == FAILED_POLLS || matches!(error, StageError::Permanent { .. }) {
                         return;
                     }
-                    pause = delays.next_backoff().unwrap_or(waits.poll).max(wait_asked(&error));
+                    let delay = troubles.next_backoff().unwrap_or(waits.failed).max(wait_asked(&error));
+                    pause = delay + self.shared.spread();
                 }
             }
             if !pause.is_zero() {
@@ -465,7 +483,7 @@ impl Listener {
             if let Some(call) = self.calls.take_ended()
                 && let Some(event) = self.event(&call)
             {
-                info!(conversation.id = %event.conversation, "an agent's session tells of a call that ended");
+                debug!(conversation.id = %event.conversation, "an agent's session tells of a call that ended");
                 room.send(Found::new(event, Receipt::new(|| {})));
             }
         }

@@ -170,6 +170,7 @@ impl Rig {
                 rejoin: Duration::from_millis(5),
                 rejoin_max: Duration::from_millis(20),
                 after_call: Duration::from_secs(600),
+                failed: Duration::from_millis(1),
                 poll: Duration::from_millis(1),
             },
             context: flow.context.clone(),
@@ -185,6 +186,15 @@ impl Rig {
 
     fn listen(&self) -> Listening {
         Listening(Box::pin(agent_sessions(self.source.clone())))
+    }
+
+    fn shared(&self) -> Shared {
+        Shared {
+            source: self.source.clone(),
+            joins: Semaphore::new(JOINS),
+            pace: Mutex::new(Pace { next: Instant::now(), refusals: 0 }),
+            warned_at: Mutex::new(None),
+        }
     }
 
     fn in_state(&self, state: &str) -> i64 {
@@ -405,12 +415,7 @@ async fn more_agents_than_can_be_listened_to_leave_the_rest_to_the_poll() {
 #[tokio::test]
 async fn refused_joins_pause_all_of_them_and_an_absent_agent_none() {
     let rig = Rig::new([]).await;
-    let shared = Shared {
-        source: rig.source.clone(),
-        joins: Semaphore::new(JOINS),
-        pace: Mutex::new(Pace { next: Instant::now(), refusals: 0 }),
-        warned_at: Mutex::new(None),
-    };
+    let shared = rig.shared();
     let waits = |shared: &Shared| shared.pace.lock().unwrap().next.saturating_duration_since(Instant::now());
     let refused = || Err(StageError::from(NiceError::refused("403")));
     shared.note(&refused());
@@ -421,6 +426,18 @@ async fn refused_joins_pause_all_of_them_and_an_absent_agent_none() {
     assert_eq!(waits(&shared), Duration::ZERO, "it may be a matter of those agents");
     shared.note(&refused());
     assert!(waits(&shared) > REFUSED_DELAY / 2);
+}
+
+#[tokio::test]
+async fn thousands_of_polls_that_fail_at_once_come_back_spread() {
+    let rig = Rig::new([]).await;
+    let shared = rig.shared();
+    assert_eq!(shared.spread(), Duration::ZERO);
+    let joined: Vec<_> = (0..6_000).map(|_| shared.counted("joined")).collect();
+    let waits: Vec<_> = joined.iter().map(|_| shared.spread()).collect();
+    let in_second = |second: u64| waits.iter().filter(|wait| wait.as_secs() == second).count();
+    assert!((0..60).all(|second| in_second(second) < 200), "some hundred in each of sixty seconds");
+    assert!(waits.iter().all(|wait| wait.as_secs() < 60));
 }
 
 #[test]

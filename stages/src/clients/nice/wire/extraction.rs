@@ -144,8 +144,11 @@ impl Default for Table {
 impl Table {
     /// Nothing read yet.
     pub fn new() -> Self {
+        let mut reader = Reader::new();
+        // It skips a mark itself, but only one that comes whole with the first bytes: after an empty line it does not.
+        reader.read_record(b"\n", &mut [0], &mut [0]);
         Self {
-            reader: Reader::new(),
+            reader,
             mark: Some(0),
             row: vec![0; MAX_ROW].into(),
             length: 0,
@@ -186,7 +189,7 @@ impl Table {
         }
     }
 
-    /// The parser knows the mark only where it comes in one piece.
+    /// The mark may come in pieces.
     fn skip_mark(&mut self, input: &mut Bytes) {
         while let (Some(seen), Some(byte)) = (self.mark, input.first()) {
             let is_next = BYTE_ORDER_MARK.get(seen) == Some(byte);

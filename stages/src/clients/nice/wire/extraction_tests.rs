@@ -79,6 +79,7 @@ fn a_byte_order_mark_is_no_part_of_the_first_name() {
         let file = format!("\u{feff}{header},Agent 1 ACD ID,Agent 1 Contact Number\n1,2,3");
         assert_eq!(read(file).unwrap().len(), 1, "{header}");
     }
+    assert_eq!(read("\u{feff}\u{feff}"), Err(TableError::NoColumn(MASTER)), "one mark is one mark");
 }
 
 #[test]

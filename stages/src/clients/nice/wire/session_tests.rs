@@ -100,3 +100,17 @@ fn a_session_id_cannot_lead_to_another_path() {
 fn a_session_id_shows_in_no_debug_text() {
     assert!(!format!("{:?}", events(br#"{"sessionId":"canary"}"#)).contains("canary"));
 }
+
+/// An answer as the feed gives it.
+const SPEC: &str = r#"{"sessionId":"a1","events":[{"Type":"AgentSessionStart","AgentId":"7"},
+    {"Type":"CallContactEvent","ContactID":"698800000001","MasterID":698800000000,"Status":"Disconnected",
+    "FinalState":"True","LastStateChangeTimeUTC":"2026-04-01T16:34:25.990Z"}]}"#;
+
+proptest::proptest! {
+    #[test]
+    fn a_mangled_answer_never_makes_it_panic(at in 0..SPEC.len(), byte in proptest::prelude::any::<u8>()) {
+        let mut body = SPEC.as_bytes().to_vec();
+        body[at] = byte;
+        drop((events(&body), joined(&body), events(&body[..at]), joined(&body[..at])));
+    }
+}
