@@ -133,7 +133,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "A longer one saves calls of the [limits] acd budget, a shorter one saves waiting."),
         key("poll_overlap", Duration, "2m",
             "How far each poll looks back behind the last one.",
-            "NICE lists contacts late: reconciliation_missed_total grows."),
+            "NICE lists contacts late: nights find calls missing (replay_last_missing)."),
         key("webhook", Flag, "false",
             "Accept POST /nice/events/contact-ended.",
             "A Studio script can announce the end of each call."),

@@ -96,7 +96,7 @@ pub struct Metrics {
     pub replay_last_finished: GaugeVec,
     /// What the last finished run of the kind found missing.
     pub replay_last_missing: IntGaugeVec,
-    /// Calls of backfills under way that are not imported yet.
+    /// Calls of backfills under way that are not on the queue yet.
     pub backfill_remaining: IntGauge,
     /// The agents whose sessions are listened to by state: joined, absent.
     pub agent_sessions: IntGaugeVec,
@@ -221,7 +221,7 @@ impl Metrics {
                 &["kind"],
             ),
             backfill_remaining: page
-                .gauge("backfill_remaining_conversations", "Calls of backfills under way that are not imported yet."),
+                .gauge("backfill_remaining_conversations", "Calls of backfills under way that are not on the queue yet."),
             agent_sessions: page.gauges(
                 "agent_sessions",
                 "Agents whose session is listened to (state=joined), and who are not logged in or wait (state=absent).",
