@@ -19,7 +19,7 @@ use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stages::flow::{Metrics, serve, task};
@@ -149,6 +149,7 @@ fn router(shared: Shared) -> Router {
     let api = Router::new()
         .route("/status", get(status))
         .route("/trace/{id}", get(trace))
+        .route("/conversations/{id}", delete(erase))
         .route("/agents", get(agents))
         .route("/agents/sync", post(sync_agents))
         .route("/dead-letters", get(dead_letters))
@@ -197,6 +198,10 @@ async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> An
     shared.operations.trace(&id).await.map(Json)
 }
 
+async fn erase(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erased> {
+    shared.operations.erase(&id).await.map(Json)
+}
+
 async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {
     shared.operations.agents().await.map(Json)
 }
@@ -235,7 +240,7 @@ impl IntoResponse for OperationError {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
-            Self::Sync(_) => StatusCode::BAD_GATEWAY,
+            Self::Sync(_) | Self::Erasure(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(Problem { error: self.to_string() })).into_response()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
+use stages::erase::Eraser;
 use stages::flow::{Clock, Freshness, Metrics};
 use stages::model::TenantId;
 use stages::source::roster::Roster;
@@ -38,7 +39,7 @@ pub(crate) use nice::{Budgets, Nice};
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};
-pub(crate) use translate::{nice_settings, recording_scope, retry_policy};
+pub(crate) use translate::{nice_settings, recording_scope, retention, retry_policy};
 
 /// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
 const UPLOAD_MARKS: &str = "uploads";
@@ -50,6 +51,8 @@ pub(crate) enum Wanted {
     Service(Service),
     /// What listings read, and what a replay writes to.
     Listing,
+    /// As [`Wanted::Listing`], and the recording store.
+    Erasure,
     /// As [`Wanted::Listing`], and what the agent sync works with.
     AgentSync,
 }
@@ -60,7 +63,7 @@ impl Wanted {
     pub(crate) fn local(self, config: &Config) -> bool {
         let produces = match self {
             Self::Service(service) => service.produces(),
-            Self::Listing => false,
+            Self::Listing | Self::Erasure => false,
             Self::AgentSync => true,
         };
         produces
@@ -69,7 +72,16 @@ impl Wanted {
     }
 
     fn recordings(self) -> bool {
-        matches!(self, Self::Service(service) if service.consumes())
+        match self {
+            Self::Service(service) => service.consumes(),
+            Self::Erasure => true,
+            Self::Listing | Self::AgentSync => false,
+        }
+    }
+
+    /// Where the marks of uploads lie, for who uploads.
+    fn marks(self, config: &Config) -> Option<PathBuf> {
+        matches!(self, Self::Service(_)).then(|| config.state.dir.join(UPLOAD_MARKS))
     }
 }
 
@@ -113,6 +125,18 @@ impl Doors {
         Ok(SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone()))
     }
 
+    /// Erases conversations; none where there is no recording store.
+    pub(crate) fn eraser(&self) -> Option<Eraser> {
+        Some(Eraser {
+            catalog: self.catalog.clone(),
+            recordings: self.recordings.clone()?,
+            queue: self.queue.clone(),
+            tenants: self.nice.consumer.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
     /// What an operator may ask or do with these doors.
     pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
         Operations {
@@ -121,6 +145,7 @@ impl Doors {
             queue: self.queue.clone(),
             local: self.local.clone(),
             sync,
+            eraser: self.eraser(),
             producing: None,
             budgets: self.nice.budgets.clone(),
             freshness: self.freshness.clone(),
@@ -157,12 +182,12 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let database = servers::database(config)?;
     let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
-        true => Some(recordings(config, Some(config.state.dir.join(UPLOAD_MARKS)), &metrics).await?),
+        true => Some(recordings(config, wanted.marks(config), &metrics).await?),
         false => None,
     };
     let (catalog, local) = match (&database, state) {
         (Some(database), state) => {
-            let catalog = servers::catalog(database).await?;
+            let catalog = servers::catalog(config, database).await?;
             let local = match state {
                 Some(opened) => Some(local::on_server(config, opened, &*catalog, &clock).await?),
                 None => None,

@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop};
+use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, Standing};
 use stages::clients::nice::{ApiFamily, NiceError};
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
+use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Clock, Freshness, Metrics};
+use stages::flow::{Clock, Freshness, Metrics, StageError};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use state::StateError;
 use tokio::sync::watch;
 
 use crate::doors::{Budgets, Local};
+
+mod erase;
+
+pub(crate) use erase::Erased;
 
 /// Dead letters read at a time.
 const PAGE: usize = 500;
@@ -47,6 +52,9 @@ pub(crate) enum OperationError {
     /// The local state did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A conversation is not erased, or not whole: an outside system failed.
+    #[error("not finished, run it again; consumers go on with it too: {0}")]
+    Erasure(#[from] StageError),
     /// The rate budget did not answer.
     #[error(transparent)]
     Budget(#[from] NiceError),
@@ -62,6 +70,8 @@ pub(crate) struct Operations {
     /// None: the process keeps no state of its own.
     pub(crate) local: Option<Local>,
     pub(crate) sync: Option<Arc<SyncAgents>>,
+    /// None: the process has no recording store.
+    pub(crate) eraser: Option<Eraser>,
     /// Whether the producer of this process has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
     pub(crate) budgets: Arc<dyn Budgets>,
@@ -114,13 +124,28 @@ pub(crate) struct StageStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
-    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `dropped` (the last hop says why), or `under_way`.
+    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why), or
+    /// `under_way`.
     pub(crate) state: String,
     pub(crate) conversation: Option<serde_json::Value>,
     pub(crate) dead_letter: Option<DeadLetter>,
     /// Whether the dedupe lets no further event of it through.
     pub(crate) processed: bool,
     pub(crate) hops: Vec<Hop>,
+}
+
+impl Trace {
+    /// All that is known of an erased conversation.
+    fn erased(conversation_id: ContactId) -> Self {
+        Self {
+            conversation_id,
+            state: "erased".to_owned(),
+            conversation: None,
+            dead_letter: None,
+            processed: false,
+            hops: Vec::new(),
+        }
+    }
 }
 
 impl Operations {
@@ -174,6 +199,9 @@ impl Operations {
         let external_id: ContactId =
             id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
         let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
+        if self.catalog.standing(&key).await? == Standing::Erased {
+            return Ok(Trace::erased(external_id));
+        }
         let row = self.catalog.conversation(&key).await?;
         let hops = self.catalog.hops(&key).await?;
         let dead_letter = self.dead_letters().await?.into_iter().find(|letter| is_of(letter, &key));

@@ -27,5 +27,7 @@ pub mod upload;
 
 pub mod sync_agents;
 
+pub mod erase;
+
 pub mod clients;
 pub mod flow;

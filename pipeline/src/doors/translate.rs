@@ -3,6 +3,7 @@
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use stages::clients::tenants::RecordingScope;
 use stages::flow::RetryPolicy;
+use stages::model::Retention;
 
 use crate::config::{self, Config, NiceConfig};
 use crate::failure::Failure;
@@ -43,6 +44,12 @@ pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
         config::RecordingScope::Master => RecordingScope::Master,
         config::RecordingScope::Leg => RecordingScope::Leg,
     }
+}
+
+/// How long the tenant's conversations are kept.
+pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, Failure> {
+    let shorter = || Failure::usage("[nice] retention: shorter than a day");
+    nice.retention.map_or(Ok(Retention::default()), |kept_for| Retention::new(kept_for).ok_or_else(shorter))
 }
 
 /// The settings `[retry]` as the flow takes them.

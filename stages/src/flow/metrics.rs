@@ -85,6 +85,12 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// Conversations erased for good, by reason: operator, retention.
+    pub conversations_erased: IntCounterVec,
+    /// Erasures that are looked at again until nothing of the conversation can appear any more.
+    pub erasures_pending: IntGauge,
+    /// When all that is beyond the retention of its tenant was last erased (Unix time).
+    pub retention_last_sweep: prometheus::Gauge,
 }
 
 impl Default for Metrics {
@@ -184,6 +190,19 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            conversations_erased: page.counters(
+                "conversations_erased_total",
+                "Conversations erased for good, by reason.",
+                &["reason"],
+            ),
+            erasures_pending: page.gauge(
+                "erasures_pending",
+                "Erasures that are looked at again until nothing of the conversation can appear any more.",
+            ),
+            retention_last_sweep: page.float_gauge(
+                "retention_last_sweep_timestamp_seconds",
+                "When all that is beyond the retention of its tenant was last erased (Unix time).",
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -202,7 +221,15 @@ impl Metrics {
             self.stage_wait.with_label_values(&[stage]);
             self.dead_letters.with_label_values(&[stage]);
         }
-        for reason in ["already_final", "never_answered", "no_recording", "not_a_phone_call", "not_in_group"] {
+        for reason in [
+            "already_final",
+            "beyond_retention",
+            "erased",
+            "never_answered",
+            "no_recording",
+            "not_a_phone_call",
+            "not_in_group",
+        ] {
             self.conversations_done.with_label_values(&[reason]);
         }
         for lane in ["live", "backfill", "delayed", "in_flight"] {
@@ -213,6 +240,9 @@ impl Metrics {
         }
         // The usual one; a store that knows more starts them itself.
         self.recording_store_retries.with_label_values(&["put"]);
+        for reason in ["operator", "retention"] {
+            self.conversations_erased.with_label_values(&[reason]);
+        }
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);
         }

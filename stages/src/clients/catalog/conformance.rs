@@ -17,6 +17,9 @@ use crate::model::{
     Extension, ObjectKey, StoredRecording, TenantId,
 };
 
+mod erasure;
+pub(crate) use erasure::*;
+
 /// A catalog under test.
 pub(crate) trait Subject: Sized {
     /// A catalog of its own, empty, in which any tenant may be used.
@@ -56,6 +59,11 @@ macro_rules! catalog_checks {
             odd_texts_are_kept,
             large_metadata_is_kept,
             the_catalog_answers,
+            an_erased_conversation_leaves_nothing_but_that_it_was_erased,
+            nothing_is_written_of_an_erased_conversation,
+            rows_go_only_while_their_erasure_is_pending,
+            an_erasure_is_pending_until_it_is_finished_and_knows_the_start_of_the_call,
+            without_a_retention_everything_is_kept,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {
