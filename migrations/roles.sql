@@ -11,7 +11,8 @@
 --
 -- knovvu_owner     owns the tables: `migrate`, `settings set`; never a running service
 -- knovvu_producer  sources, agents, reconciliation; sees of a conversation that it stands, not whose it is
--- knovvu_consumer  writes conversations, and completes them once; deletes none
+-- knovvu_consumer  writes conversations, and completes them once; deletes what was erased by an operator or is beyond the
+--                  tenant's retention, by functions that delete nothing else
 -- knovvu_analysis  takes work from analysis_queue, reads the conversation and its recordings
 
 do $$
@@ -32,7 +33,7 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.recording_readiness') is null then
+    if to_regclass('public.erasures') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
@@ -40,12 +41,14 @@ begin
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
         recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings, rate_budgets,
-        rate_leases, recording_readiness
+        rate_leases, recording_readiness, erasures, erasure_key
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
     revoke all on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
         bigint[], double precision[]) from public, knovvu_analysis;
+    revoke all on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
+        expire_conversations(text, text, text[]) from public, knovvu_producer, knovvu_analysis;
 
     -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
     -- much may be asked of NICE.
@@ -57,6 +60,9 @@ begin
     grant select, insert, update, delete on rate_leases to knovvu_producer, knovvu_consumer;
     grant execute on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
         bigint[], double precision[]) to knovvu_producer, knovvu_consumer;
+    -- Whether a conversation was erased; not which one.
+    grant select (tenant_id, digest, done_at) on erasures to knovvu_producer, knovvu_consumer;
+    grant select on erasure_key to knovvu_producer, knovvu_consumer;
 
     grant insert, update on agents, agents_read to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.
@@ -74,6 +80,11 @@ begin
     grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
     grant select on reconciliation_runs, backfills to knovvu_consumer;
     grant select, insert, update on recording_readiness to knovvu_consumer;
+    -- A tombstone stays for ever.
+    grant select, insert, update (asked_at, external_id, started_at, done_at) on erasures to knovvu_consumer;
+    grant insert on erasure_key to knovvu_consumer;
+    grant execute on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
+        expire_conversations(text, text, text[]) to knovvu_consumer;
 
     grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
     grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;

@@ -19,7 +19,7 @@ use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::ReplayRun;
@@ -152,6 +152,7 @@ fn router(shared: Shared) -> Router {
     let api = Router::new()
         .route("/status", get(status))
         .route("/trace/{id}", get(trace))
+        .route("/conversations/{id}", delete(erase))
         .route("/agents", get(agents))
         .route("/agents/sync", post(sync_agents))
         .route("/dead-letters", get(dead_letters))
@@ -204,6 +205,10 @@ async fn status(State(shared): State<Shared>) -> Answer<crate::operations::Statu
 
 async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Trace> {
     shared.operations.trace(&id).await.map(Json)
+}
+
+async fn erase(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erased> {
+    shared.operations.erase(&id).await.map(Json)
 }
 
 async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {
@@ -278,7 +283,7 @@ impl IntoResponse for OperationError {
             Self::Report(ReportError::List(_)) => StatusCode::BAD_GATEWAY,
             Self::Report(ReportError::Compare(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
-            Self::Sync(_) => StatusCode::BAD_GATEWAY,
+            Self::Sync(_) | Self::Erasure(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(Problem { error: self.to_string() })).into_response()

@@ -60,6 +60,14 @@ pub(crate) enum Command {
     Backfill(BackfillOptions),
     /// What became of every call that ended in a date range
     Report(ReportOptions),
+    /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
+    Erase {
+        /// NICE's contact id of the leg
+        conversation_id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Conversations set aside with their reason
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),

@@ -28,11 +28,13 @@ mod database;
 #[cfg(not(feature = "servers"))]
 #[path = "commands/no_database.rs"]
 mod database;
+mod erase;
 mod replays;
 pub(crate) mod tables;
 
 pub(crate) use check::check;
 pub(crate) use database::{migrate, settings};
+pub(crate) use erase::erase;
 pub(crate) use replays::{backfill, reconcile, report};
 
 /// Loads the settings: the whole of them, before anything else is touched.
@@ -46,19 +48,6 @@ type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
 /// How long a command waits for the local state while another process has it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a command works with where no daemon runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// Catalog and queue.
-    Listing,
-    /// As much, and NICE.
-    Report,
-    /// What the agent sync works with, and the right to be the producer.
-    AgentSync,
-    /// What a producer works with; it takes its right itself.
-    Replay,
-}
-
 /// Who fulfils an operator's wish.
 enum Access {
     Daemon(AdminClient),
@@ -66,18 +55,17 @@ enum Access {
 }
 
 impl Access {
-    /// The daemon of this state directory, or else the state itself.
-    async fn of(config: &Config, wish: Wish) -> Result<Self, Failure> {
+    /// The daemon of this state directory, or else what is wanted itself.
+    async fn of(config: &Config, wanted: Wanted) -> Result<Self, Failure> {
         telemetry::start(&config.log)?;
         let begun = Instant::now();
         let doors = loop {
-            if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
+            // What erases needs the recording store, which a daemon on servers may not have, and no state of its own.
+            if (wanted != Wanted::Erasure || wanted.local(config))
+                && let Some(daemon) = AdminClient::find(&config.state.dir).await?
+            {
                 return Ok(Self::Daemon(daemon));
             }
-            let wanted = match wish {
-                Wish::Listing | Wish::Report => Wanted::Listing,
-                Wish::AgentSync | Wish::Replay => Wanted::AgentSync,
-            };
             match doors::open(config, wanted).await {
                 // A daemon that is just starting, or another command: it answers, or is gone, in a moment.
                 Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
@@ -86,7 +74,7 @@ impl Access {
                 opened => break opened?,
             }
         };
-        let (sync, held) = match wish == Wish::AgentSync {
+        let (sync, held) = match wanted == Wanted::AgentSync {
             true => (Some(Arc::new(sync_agents(config, &doors)?)), Some(lease(config, &doors).await?)),
             false => (None, None),
         };
@@ -113,6 +101,8 @@ macro_rules! ask {
     };
 }
 
+use ask;
+
 fn sync_agents(config: &Config, doors: &Doors) -> Result<SyncAgents, Failure> {
     let (roster, _) = watch::channel(Roster::default());
     doors.sync_agents(doors::tenant(config)?, roster)
@@ -130,13 +120,13 @@ async fn lease(config: &Config, doors: &Doors) -> Result<Held, Failure> {
 pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), Failure> {
     match command {
         AgentsCommand::Sync { json } => {
-            let access = Access::of(&load(Need::Nice)?, Wish::AgentSync).await?;
+            let access = Access::of(&load(Need::Nice)?, Wanted::AgentSync).await?;
             let report: SyncReport = ask!(access, POST "/agents/sync", sync_agents());
             print(json, &report, tables::sync);
             access.close().await
         }
         AgentsCommand::List { json } => {
-            let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
+            let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
             let agents: Vec<Agent> = ask!(access, GET "/agents", agents());
             print(json, &agents, |agents| tables::agents(agents));
             access.close().await
@@ -146,7 +136,7 @@ pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(),
 
 /// `status`.
 pub(crate) async fn status(json: bool, load: Load<'_>) -> Result<(), Failure> {
-    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
+    let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     let status: Status = ask!(access, GET "/status", status());
     print(json, &status, tables::status);
     access.close().await
@@ -157,7 +147,7 @@ pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), 
     // Before it becomes part of a path.
     let id: stages::model::ContactId =
         id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
-    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
+    let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     let trace: Trace = ask!(access, GET format!("/trace/{id}"), trace(&id.to_string()));
     print(json, &trace, tables::trace);
     access.close().await
@@ -165,7 +155,7 @@ pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), 
 
 /// `dead-letters`.
 pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), Failure> {
-    let access = Access::of(&load(Need::Local)?, Wish::Listing).await?;
+    let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     match command {
         DeadLettersCommand::List { json } => {
             let letters: Vec<DeadLetter> = ask!(access, GET "/dead-letters", dead_letters());
@@ -222,9 +212,10 @@ fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String)
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
         match error {
-            OperationError::Sync(SyncError::Nice(_) | SyncError::Settings(_)) => Self::unreachable(error),
+            OperationError::Sync(SyncError::Nice(_) | SyncError::Settings(_))
+            | OperationError::Erasure(_)
+            | OperationError::Report(ReportError::List(_)) => Self::unreachable(error),
             OperationError::NoTenant(_) | OperationError::Invalid(_) => Self::usage(error),
-            OperationError::Report(ReportError::List(_)) => Self::unreachable(error),
             _ => Self::failed(error),
         }
     }

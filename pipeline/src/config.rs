@@ -59,6 +59,8 @@ pub(crate) enum Need {
     Producer,
     /// Everything but the webhook; the tenant only where the catalog is embedded: `consumer`.
     Consumer,
+    /// Tenant, queue, catalog with its key, and the recording store: `erase`.
+    Erasure,
     /// Tenant, NICE and catalog: `agents sync`.
     Nice,
     /// The catalog with its key: `settings`.
@@ -144,6 +146,8 @@ pub(crate) struct NiceConfig {
     pub media_hosts: Vec<MediaHost>,
     /// Which audio belongs to a conversation.
     pub recording_scope: RecordingScope,
+    /// How long conversations are kept; none: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// How a token is obtained.
@@ -301,6 +305,8 @@ pub(crate) enum CatalogConfig {
         connections: usize,
         /// Seals and opens NICE's secrets; given to all but the commands that read no secret.
         seal_key: Option<SealKey>,
+        /// By which erased conversations are known; none: by one derived from the seal key.
+        erasure_key: Option<SealKey>,
     },
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
+use stages::erase::Eraser;
 use stages::flow::{Clock, FlowContext, Freshness, Metrics};
 use stages::model::TenantId;
 use stages::source::compare::Compare;
@@ -42,7 +43,7 @@ pub(crate) use nice::{Budgets, Nice};
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};
-pub(crate) use translate::{first_look, nice_settings, recording_scope, retry_policy};
+pub(crate) use translate::{first_look, nice_settings, recording_scope, retention, retry_policy};
 
 /// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
 const UPLOAD_MARKS: &str = "uploads";
@@ -54,8 +55,12 @@ pub(crate) enum Wanted {
     Service(Service),
     /// What listings read, and what a replay writes to.
     Listing,
+    /// As [`Wanted::Listing`], and the recording store.
+    Erasure,
     /// As [`Wanted::Listing`], and what the agent sync works with.
     AgentSync,
+    /// What a producer works with; it takes its right itself.
+    Replay,
 }
 
 impl Wanted {
@@ -64,8 +69,8 @@ impl Wanted {
     pub(crate) fn local(self, config: &Config) -> bool {
         let produces = match self {
             Self::Service(service) => service.produces(),
-            Self::Listing => false,
-            Self::AgentSync => true,
+            Self::Listing | Self::Erasure => false,
+            Self::AgentSync | Self::Replay => true,
         };
         produces
             || matches!(config.catalog, Some(CatalogConfig::Embedded))
@@ -73,7 +78,16 @@ impl Wanted {
     }
 
     fn recordings(self) -> bool {
-        matches!(self, Self::Service(service) if service.consumes())
+        match self {
+            Self::Service(service) => service.consumes(),
+            Self::Erasure => true,
+            Self::Listing | Self::AgentSync | Self::Replay => false,
+        }
+    }
+
+    /// Where the marks of uploads lie, for who uploads.
+    fn marks(self, config: &Config) -> Option<PathBuf> {
+        matches!(self, Self::Service(_)).then(|| config.state.dir.join(UPLOAD_MARKS))
     }
 }
 
@@ -119,6 +133,7 @@ impl Doors {
     pub(crate) fn compare(&self, config: &Config) -> Compare {
         let delays = config.retry.not_ready_delays.iter().copied();
         Compare {
+            tenants: self.nice.producer.clone(),
             catalog: self.catalog.clone(),
             processed: self.local.as_ref().map(|local| local.state.processed().clone()),
             queue: self.queue.clone(),
@@ -145,6 +160,18 @@ impl Doors {
         Ok(SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone()))
     }
 
+    /// Erases conversations; none where there is no recording store.
+    pub(crate) fn eraser(&self) -> Option<Eraser> {
+        Some(Eraser {
+            catalog: self.catalog.clone(),
+            recordings: self.recordings.clone()?,
+            queue: self.queue.clone(),
+            tenants: self.nice.consumer.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
     /// What an operator may ask or do with these doors.
     pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
         Operations {
@@ -153,6 +180,7 @@ impl Doors {
             queue: self.queue.clone(),
             local: self.local.clone(),
             sync,
+            eraser: self.eraser(),
             producing: None,
             budgets: self.nice.budgets.clone(),
             freshness: self.freshness.clone(),
@@ -193,12 +221,12 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let database = servers::database(config)?;
     let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
-        true => Some(recordings(config, Some(config.state.dir.join(UPLOAD_MARKS)), &metrics).await?),
+        true => Some(recordings(config, wanted.marks(config), &metrics).await?),
         false => None,
     };
     let (catalog, local) = match (&database, state) {
         (Some(database), state) => {
-            let catalog = servers::catalog(database).await?;
+            let catalog = servers::catalog(config, database).await?;
             let local = match state {
                 Some(opened) => Some(local::on_server(config, opened, &*catalog, &clock).await?),
                 None => None,

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RunKind, RunState};
+use stages::clients::catalog::{
+    Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RunKind, RunState, Standing,
+};
 use stages::clients::nice::{ApiFamily, NiceError};
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
 use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
+use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Clock, Freshness, Metrics};
+use stages::flow::{Clock, Freshness, Metrics, StageError};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
@@ -21,8 +24,10 @@ use tokio::sync::watch;
 
 use crate::doors::{Budgets, Local};
 
+mod erase;
 pub(crate) mod replays;
 
+pub(crate) use erase::Erased;
 pub(crate) use replays::Replaying;
 
 /// Runs looked through for the last comparison that came to its end.
@@ -64,6 +69,9 @@ pub(crate) enum OperationError {
     /// The local state did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A conversation is not erased, or not whole: an outside system failed.
+    #[error("not finished, run it again; consumers go on with it too: {0}")]
+    Erasure(#[from] StageError),
     /// The rate budget did not answer.
     #[error(transparent)]
     Budget(#[from] NiceError),
@@ -79,6 +87,8 @@ pub(crate) struct Operations {
     /// None: the process keeps no state of its own.
     pub(crate) local: Option<Local>,
     pub(crate) sync: Option<Arc<SyncAgents>>,
+    /// None: the process has no recording store.
+    pub(crate) eraser: Option<Eraser>,
     /// Whether the producer of this process has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
     pub(crate) budgets: Arc<dyn Budgets>,
@@ -135,13 +145,28 @@ pub(crate) struct StageStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
-    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `dropped` (the last hop says why), or `under_way`.
+    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why), or
+    /// `under_way`.
     pub(crate) state: String,
     pub(crate) conversation: Option<serde_json::Value>,
     pub(crate) dead_letter: Option<DeadLetter>,
     /// Whether the dedupe lets no further event of it through.
     pub(crate) processed: bool,
     pub(crate) hops: Vec<Hop>,
+}
+
+impl Trace {
+    /// All that is known of an erased conversation.
+    fn erased(conversation_id: ContactId) -> Self {
+        Self {
+            conversation_id,
+            state: "erased".to_owned(),
+            conversation: None,
+            dead_letter: None,
+            processed: false,
+            hops: Vec::new(),
+        }
+    }
 }
 
 impl Operations {
@@ -201,6 +226,9 @@ impl Operations {
         let external_id: ContactId =
             id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
         let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
+        if self.catalog.standing(&key).await? == Standing::Erased {
+            return Ok(Trace::erased(external_id));
+        }
         let row = self.catalog.conversation(&key).await?;
         let hops = self.catalog.hops(&key).await?;
         let dead_letter = self.dead_letters().await?.into_iter().find(|letter| is_of(letter, &key));

@@ -2,7 +2,7 @@
 //!
 //! The conversations come back from the descriptions beside the recordings; the processed-id log from the
 //! catalog. What neither knows is found again by the poll, whose first listing then reaches back over the whole
-//! hot window. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
+//! hot window. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
@@ -74,7 +74,11 @@ fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::R
         if depth == 0 && !is_tenant() {
             continue;
         }
-        if depth < DEPTH && entry.file_type()?.is_dir() {
+        if depth + 1 == DEPTH && key_of(&entry.path()).is_some_and(|key| catalog.is_erased(&key)) {
+            // The tombstone stood, and a crash came before the recordings were gone.
+            std::fs::remove_dir_all(entry.path())?;
+            info!("finished an erasure that the lost state had begun");
+        } else if depth < DEPTH && entry.file_type()?.is_dir() {
             restored += restore(catalog, &entry.path(), depth + 1)?;
         } else if depth == DEPTH && entry.file_name() == "conversation.json" {
             match read(&entry.path()) {
@@ -87,6 +91,12 @@ fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::R
         }
     }
     Ok(restored)
+}
+
+/// The conversation whose folder this is.
+fn key_of(folder: &Path) -> Option<ConversationKey> {
+    let name = |depth: usize| folder.ancestors().nth(depth)?.file_name()?.to_str();
+    Some(ConversationKey { tenant: name(DEPTH - 1)?.parse().ok()?, external_id: name(0)?.parse().ok()? })
 }
 
 fn read(path: &Path) -> Option<ConversationRow> {

@@ -130,6 +130,7 @@ pub(crate) async fn serve_until(
         task::spawn("observe", observe::run(observe::Observed::of(&doors, doors::tenant(config).ok()), broken.clone()));
     let mut producing = part("producer", producer.map(NiceProducer::run));
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
+    let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
     let mut consuming = part(
         "consumer",
         consumer(config, &doors, &context).map(|consumer| {
@@ -163,7 +164,7 @@ pub(crate) async fn serve_until(
     readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    drop(sweeping);
+    drop((sweeping, erasing));
     drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing));
     admin.stop();

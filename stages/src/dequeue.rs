@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
-//! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once.
+//! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once, and so is any message
+//! of one that was erased.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use futures::{Stream, StreamExt};
 use tracing::{error, warn};
 
-use crate::clients::catalog::{Catalog, DeadLetter};
+use crate::clients::catalog::{Catalog, DeadLetter, Standing};
 use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
@@ -78,11 +79,11 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
     None
 }
 
-/// Lets a conversation of a known tenant pass that is not final yet.
+/// Lets a conversation of a known tenant pass that is neither final nor erased.
 pub struct SkipFinal {
     /// The tenants whose NICE is known.
     pub tenants: Arc<Tenants>,
-    /// Knows what is final.
+    /// Knows what is final, and what was erased.
     pub catalog: Arc<dyn Catalog>,
 }
 
@@ -91,9 +92,10 @@ impl Stage<ContactEvent> for SkipFinal {
     type Out = ContactEvent;
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
-        let state = self.catalog.state_of(&event.key()).await?;
-        if state.is_some_and(|state| state.is_final()) {
-            return Ok(Outcome::Done("already_final"));
+        match self.catalog.standing(&event.key()).await? {
+            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
+            Standing::Erased => return Ok(Outcome::Done("erased")),
+            Standing::Stands(_) | Standing::Unknown => {}
         }
         self.tenants.get(&event.tenant).await?;
         Ok(Outcome::Next(event))

@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
-//! then. What is no phone call of a group agent is dropped with a counted reason and leaves no row.
+//! then. What is no phone call of a group agent, or ended before what the tenant keeps, is dropped with a counted reason
+//! and leaves no row.
 
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ impl Stage<ContactEvent> for FetchMetadata {
         let (Some(started_at), Some(ended_at)) = (contact.started_at, contact.ended_at().or(event.ended_at)) else {
             return Err(incomplete("the contact has no start or duration yet", given_up));
         };
+        if !tenant.retention.reaches(ended_at, self.clock.now()) {
+            return Ok(Outcome::Done("beyond_retention"));
+        }
         let known = self.catalog.agent(&event.tenant, agent).await?;
         if !known.is_some_and(|agent| agent.was_member_at(Some(ended_at))) {
             // An agent may have joined since the group was read: only a later reading tells.

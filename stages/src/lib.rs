@@ -30,6 +30,8 @@ pub mod upload;
 
 pub mod sync_agents;
 
+pub mod erase;
+
 pub mod clients;
 pub mod completeness;
 pub mod flow;

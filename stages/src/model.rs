@@ -17,12 +17,14 @@ use serde::{Deserialize, Serialize};
 mod conversation;
 mod message;
 mod object_key;
+mod retention;
 
 pub use conversation::{
     Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
 };
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
+pub use retention::Retention;
 
 /// The integration type under which NICE's conversations stand in Knovvu.
 pub const INTEGRATION_TYPE: &str = "nice-cxone";

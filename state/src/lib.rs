@@ -11,6 +11,7 @@
 //! Everything here can be had again from the outside: what is damaged is set aside and rebuilt. [`Store`] says what
 //! an acknowledgement means, the page `keyspace` what lies on disk.
 
+mod erased;
 mod error;
 mod inbox;
 mod key;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use erased::Erased;
 pub use error::{InboxError, StateError};
 pub use inbox::{Inbox, InboxId, MAX_EVENT_BYTES};
 pub use key::Key;

@@ -18,7 +18,7 @@ mod committer;
 mod files;
 mod open;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -140,6 +140,12 @@ impl Store {
         if matches!(error, StateError::Damaged { .. } | StateError::Storage { .. }) {
             self.inner.shared.poison(error);
         }
+    }
+
+    /// The state directory, for what must outlive a database that is set aside.
+    pub fn dir(&self) -> &Path {
+        let path = self.inner.shared.path();
+        path.parent().unwrap_or(path)
     }
 
     /// The bytes that the database takes on disk.

@@ -78,7 +78,8 @@ async fn set(table: &SettingsTable, tenant: &TenantId) -> Result<(), Failure> {
     }
     let nice = NiceConfig::from_toml(&text, "stdin").map_err(Failure::usage)?;
     let scope = doors::recording_scope(nice.recording_scope);
-    table.set(tenant, &doors::nice_settings(nice)?, scope).await?;
+    let retention = doors::retention(&nice)?;
+    table.set(tenant, &doors::nice_settings(nice)?, scope, retention).await?;
     output::line(format!("NICE settings of tenant {tenant} are set"));
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Access, Load, print, tables};
 use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions, ReportOptions};
 use crate::config::{Config, Need};
-use crate::doors::Doors;
+use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::NiceProducer;
 use crate::operations::Operations;
@@ -57,7 +57,7 @@ struct Replaying {
 
 impl Replaying {
     async fn of(config: &Config) -> Result<Self, Failure> {
-        let mut access = Access::of(config, super::Wish::Replay).await?;
+        let mut access = Access::of(config, Wanted::Replay).await?;
         let worker = match &mut access {
             Access::Daemon(_) => None,
             Access::Here(here) => {
@@ -159,7 +159,7 @@ async fn look(access: &Access, id: u64) -> Result<Progress, Failure> {
 }
 
 async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure> {
-    let access = Access::of(&load(Need::Local)?, super::Wish::Listing).await?;
+    let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     let change = match command {
         BackfillCommand::Status { id, json } => {
             let all = match (&access, id) {
@@ -190,7 +190,7 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure>
 pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), Failure> {
     let range = Range { from: options.from.0, to: options.to.0, plan_only: true };
     range.validate(jiff::Timestamp::now())?;
-    let access = Access::of(&load(Need::Nice)?, super::Wish::Report).await?;
+    let access = Access::of(&load(Need::Nice)?, Wanted::Listing).await?;
     let report: Completeness = match &access {
         Access::Daemon(daemon) => daemon.post("/report", &range).await?,
         Access::Here(here) => here.0.report(range).await?,

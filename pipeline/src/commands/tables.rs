@@ -7,7 +7,7 @@ use stages::clients::catalog::DeadLetter;
 use stages::model::Agent;
 use stages::sync_agents::SyncReport;
 
-use crate::operations::{Status, Trace};
+use crate::operations::{Erased, Status, Trace};
 
 pub(super) mod replays;
 
@@ -114,6 +114,29 @@ pub(super) fn status(status: &Status) -> String {
     }
     numbers(&mut stages, 1);
     format!("{}\n{stages}", lines.join("\n"))
+}
+
+pub(super) fn erased(erased: &Erased) -> String {
+    let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside } = erased;
+    let mut lines = vec![match found {
+        true => format!("conversation {conversation_id} is erased (tombstone {tombstone})"),
+        false => format!(
+            "nothing was found of conversation {conversation_id}; should it turn up, it is dropped (tombstone {tombstone})"
+        ),
+    }];
+    lines.push(format!("  recordings   {objects} files or versions of objects deleted"));
+    lines.push(format!("  catalog      its row, {dead_letters} dead letters, {hops} lines of its timeline deleted"));
+    lines.push(match messages {
+        Some(messages) => format!("  queue        {messages} messages deleted"),
+        None => "  queue        a message that is still on the broker holds the id, and is dropped when it comes up"
+            .to_owned(),
+    });
+    lines.push("  pending      consumers look again for 6 hours, and keep its id until then".to_owned());
+    for store in set_aside {
+        lines.push(format!("  set aside    {} may still hold it: delete it", store.display()));
+    }
+    lines.push("  yours        backups, and what the analysis has copied".to_owned());
+    lines.join("\n")
 }
 
 pub(super) fn trace(trace: &Trace) -> String {

@@ -62,7 +62,7 @@ pub(super) enum Needed {
 
 use Kind::{
     ApiVersion, Bucket, Count, Duration, Flag, Interval, Intervals, Listen, MediaHosts, Name, Path, Quantile, Rate,
-    SealKey, Secret, Share, TenantId, Text, Time, Url, Word, Zone,
+    Retention, SealKey, Secret, Share, TenantId, Text, Time, Url, Word, Zone,
 };
 
 const STEPS: &str = r#"["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]"#;
@@ -118,6 +118,9 @@ pub(super) const SECTIONS: &[Section] = &[
         key("recording_scope", Word(&["leg", "master"]), "leg",
             "Which audio belongs to a conversation: this agent's leg, or the whole call.",
             "The analysis shall hear what was said before and after a transfer."),
+        needed("retention", Retention, "365d", Needed::Never,
+            "How long conversations are kept after their end, 1d or more; none: for ever.",
+            "Your rules say when call audio is to be gone: what ended before is erased, and not imported any more."),
     ]),
     section("agents", "The group's users become Knovvu agents.", &[
         key("sync_interval", Interval, "10m",
@@ -230,6 +233,9 @@ pub(super) const SECTIONS: &[Section] = &[
         needed("seal_key", SealKey, "/run/secrets/seal_key", Needed::Sealed,
             "The key that seals NICE's secrets in the database: 32 bytes in hex. The same for all processes.",
             "`openssl rand -hex 32` makes one. Without it the sealed secrets are lost."),
+        needed("erasure_key", SealKey, "/run/secrets/erasure_key", Needed::Never,
+            "postgres only: the key by which erased conversations are known; none: one that is derived from seal_key.",
+            "The seal key was replaced after something was erased: set this to the one before, or it comes back."),
     ]),
     section("recordings", "Where the recordings are stored.", &[
         key("kind", Word(&["filesystem", "s3"]), "filesystem",

@@ -239,14 +239,18 @@ impl Needed {
         let nice_here = calls_nice && kind("catalog") == Some("embedded");
         match self {
             Self::Never => false,
-            Self::Tenant => matches!(need, Need::Service | Need::Producer | Need::Nice) || nice_here,
+            Self::Tenant => matches!(need, Need::Service | Need::Producer | Need::Nice | Need::Erasure) || nice_here,
             Self::Nice => nice_here,
             Self::Oauth => nice_here && values.word("nice", "auth_flow") == Some("oauth"),
             Self::Webhook => matches!(need, Need::Service | Need::Producer) && values.is_on("events", "webhook"),
-            Self::Rabbitmq => service && kind("queue") == Some("rabbitmq"),
+            Self::Rabbitmq => (service || need == Need::Erasure) && kind("queue") == Some("rabbitmq"),
             Self::Postgres => need != Need::Local && kind("catalog") == Some("postgres"),
-            Self::Sealed => (calls_nice || need == Need::Settings) && kind("catalog") == Some("postgres"),
-            Self::S3 => service && need != Need::Producer && kind("recordings") == Some("s3"),
+            Self::Sealed => {
+                (calls_nice || need == Need::Settings || need == Need::Erasure) && kind("catalog") == Some("postgres")
+            }
+            Self::S3 => {
+                matches!(need, Need::Service | Need::Consumer | Need::Erasure) && kind("recordings") == Some("s3")
+            }
             Self::S3Key => Self::S3.by(need, values) && !values.is_set("recordings", "credentials_file"),
         }
     }

@@ -195,6 +195,7 @@ pub(super) fn nice(values: &Values) -> Option<NiceConfig> {
         auth_url: values.get("nice", "auth_url"),
         media_hosts: values.get("nice", "media_hosts"),
         recording_scope: values.get("nice", "recording_scope"),
+        retention: values.optional("nice", "retention"),
     })
 }
 
@@ -227,6 +228,7 @@ fn catalog(values: &Values) -> Option<CatalogConfig> {
             url: values.optional("catalog", "url")?,
             connections: values.get::<u32>("catalog", "connections") as usize,
             seal_key: values.optional("catalog", "seal_key"),
+            erasure_key: values.optional("catalog", "erasure_key"),
         }),
         other => unreachable!("the table knows no catalog {other}"),
     }

@@ -51,6 +51,8 @@ pub(super) enum Kind {
     Duration,
     /// A duration longer than zero.
     Interval,
+    /// A duration of a day or more.
+    Retention,
     /// A list of durations longer than zero.
     Intervals,
     /// So many in a window.
@@ -141,6 +143,7 @@ impl Kind {
             Self::Quantile => Value::Share(raw.quantile()?),
             Self::Duration => Value::Duration(time::duration(&raw.with_unit()?)?),
             Self::Interval => Value::Duration(time::interval(&raw.with_unit()?)?),
+            Self::Retention => Value::Duration(time::retention(&raw.with_unit()?)?),
             Self::Intervals => Value::Durations(time::delays(&raw.list(Raw::with_unit)?)?),
             Self::Rate => Value::Rate(time::rate(&raw.with_unit()?)?),
             Self::Word(words) => Value::Word(text::word(raw.text()?, words)?),
@@ -171,6 +174,7 @@ impl Kind {
             Self::Duration | Self::Interval => {
                 "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".to_owned()
             }
+            Self::Retention => "a duration of at least \"1d\", such as \"365d\"".to_owned(),
             Self::Intervals => "a list of durations, such as [\"30s\", \"1m\"]".to_owned(),
             Self::Rate => "a rate such as \"150/5m\" or \"2/s\"".to_owned(),
             Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),

@@ -11,7 +11,7 @@ use stages::flow::{Clock, Metrics};
 use stages::model::TenantId;
 use state::RateWindow;
 
-use super::{Database, Local, nice_settings, recording_scope, servers, tenant};
+use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
 use crate::config::{CatalogConfig, Config, LimitsConfig};
 use crate::failure::Failure;
 
@@ -71,7 +71,8 @@ fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn Settin
     }
     let Some(nice) = config.nice.clone() else { return Ok(Arc::new(Missing("[nice]: missing"))) };
     let scope = recording_scope(nice.recording_scope);
-    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice: nice_settings(nice)?, scope }))
+    let retention = retention(&nice)?;
+    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice: nice_settings(nice)?, scope, retention }))
 }
 
 /// Settings that a listing does without.

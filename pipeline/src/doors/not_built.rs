@@ -25,7 +25,7 @@ pub(crate) fn database(config: &Config) -> Result<Option<Database>, Failure> {
     built(config).map(|()| None)
 }
 
-pub(crate) async fn catalog(database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
+pub(crate) async fn catalog(_config: &Config, database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
     match *database {}
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stages::clients::catalog::Catalog;
+use stages::clients::catalog::{Catalog, TombstoneKey};
 use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use stages::clients::postgres::nice_settings::SettingsTable;
 use stages::clients::postgres::rate_budget::SharedQuota;
@@ -49,10 +49,16 @@ pub(crate) fn database(config: &Config) -> Result<Option<Database>, Failure> {
     }
 }
 
-/// The catalog in that database, whose tables must be the ones we know.
-pub(crate) async fn catalog(database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
+/// The catalog in that database, whose tables must be the ones we know, and whose tombstones must be of our key.
+pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
     schema::check(database).await?;
-    Ok(Arc::new(PostgresCatalog::new(database.clone())))
+    let key = match &config.catalog {
+        Some(CatalogConfig::Postgres { seal_key, erasure_key, .. }) => erasure_key.as_ref().or(seal_key.as_ref()),
+        _ => None,
+    };
+    let catalog = PostgresCatalog::new(database.clone(), key.map(|key| TombstoneKey::derived(key.expose())));
+    catalog.check_key().await?;
+    Ok(Arc::new(catalog))
 }
 
 /// The queue on a broker.

@@ -4,6 +4,7 @@ use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use stages::clients::tenants::RecordingScope;
 use stages::flow::RetryPolicy;
 use stages::flow::readiness::Bounds;
+use stages::model::Retention;
 
 use crate::config::{self, Config, NiceConfig};
 use crate::failure::Failure;
@@ -49,6 +50,12 @@ pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
 /// When calls are looked at first. Half the time until the deadline is left for the steps after it.
 pub(crate) fn first_look(config: &Config) -> Bounds {
     Bounds { share: config.retry.first_look, longest: config.retry.recording_deadline / 2 }
+}
+
+/// How long the tenant's conversations are kept.
+pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, Failure> {
+    let shorter = || Failure::usage("[nice] retention: shorter than a day");
+    nice.retention.map_or(Ok(Retention::default()), |kept_for| Retention::new(kept_for).ok_or_else(shorter))
 }
 
 /// The settings `[retry]` as the flow takes them.

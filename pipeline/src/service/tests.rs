@@ -115,7 +115,7 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     let url = SecretString::from(test_servers::postgres().await.database().await);
     let database = doors::Database::new(DatabaseOptions { url, connections: 4, service: "test" }).unwrap();
     schema::migrate(&database).await.unwrap();
-    let catalog = PostgresCatalog::new(database.clone());
+    let catalog = PostgresCatalog::new(database.clone(), None);
     let doors = Doors { catalog: Arc::new(catalog), ..open(&config).await };
     let tenant = doors::tenant(&config).unwrap();
     let agent = Agent {

@@ -14,6 +14,7 @@ mod commands;
 mod crash;
 mod dashboards;
 mod deployment;
+mod erase;
 mod flow;
 mod secrets;
 mod servers;

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::nice::{NiceClient, NiceSettings, Quota, Timeouts};
 use crate::flow::{Metrics, StageError};
-use crate::model::TenantId;
+use crate::model::{Retention, TenantId};
 
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct TenantSettings {
     pub nice: NiceSettings,
     /// What is imported of a call with several legs.
     pub scope: RecordingScope,
+    /// How long its conversations are kept.
+    pub retention: Retention,
     /// Another text whenever anything of the settings has changed.
     pub revision: String,
 }
@@ -56,6 +58,11 @@ pub struct TenantSettings {
 pub trait SettingsSource: Send + Sync + 'static {
     /// The tenant's settings, or none if it has none.
     async fn nice_settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError>;
+
+    /// The tenants whose conversations are not kept for ever.
+    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Why there are no settings. The texts hold no secret.
@@ -78,6 +85,8 @@ pub struct FixedSettings {
     pub nice: NiceSettings,
     /// What is imported of a call with several legs.
     pub scope: RecordingScope,
+    /// How long its conversations are kept.
+    pub retention: Retention,
 }
 
 #[async_trait]
@@ -86,8 +95,13 @@ impl SettingsSource for FixedSettings {
         Ok((*tenant == self.tenant).then(|| TenantSettings {
             nice: self.nice.clone(),
             scope: self.scope,
+            retention: self.retention,
             revision: "fixed".to_owned(),
         }))
+    }
+
+    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        Ok(vec![(self.tenant.clone(), self.retention)])
     }
 }
 
@@ -100,6 +114,8 @@ pub struct Tenant {
     pub nice: NiceClient,
     /// What is imported of a call with several legs.
     pub scope: RecordingScope,
+    /// How long its conversations are kept.
+    pub retention: Retention,
 }
 
 /// Gives each tenant its rate budget; asked once for each tenant that is kept.
@@ -227,6 +243,12 @@ impl Tenants {
         }
     }
 
+    /// The tenants whose conversations are not kept for ever.
+    pub async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        let read = tokio::time::timeout(READ_TIMEOUT, self.source.retentions()).await;
+        read.unwrap_or_else(|_| Err(SettingsError::Unreachable("no answer in time".to_owned())))
+    }
+
     async fn find(&self, id: &TenantId) -> Result<Arc<Tenant>, StageError> {
         let entry = self.entry(id);
         let (_turn, timeout) = match entry.look() {
@@ -300,12 +322,12 @@ impl Tenants {
 
     /// Makes a client; settings that allow none are for a person to mend.
     fn client(&self, entry: &Entry, settings: TenantSettings) -> Standing {
-        let TenantSettings { nice, scope, revision } = settings;
+        let TenantSettings { nice, scope, retention, revision } = settings;
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         match NiceClient::with_timeouts(nice, quota, self.metrics.clone(), self.options.timeouts) {
             Ok(nice) => {
-                let tenant = Arc::new(Tenant { id: id.clone(), nice, scope });
+                let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });
                 Standing::Client { tenant, revision, refusals: 0 }
             }
             Err(error) => Standing::Unusable(error.to_string()),

@@ -26,6 +26,9 @@ pub const POINTS: &[&str] = &[
     "message_deferred",
 ];
 
+/// The boundaries of an erasure.
+pub const ERASURE_POINTS: &[&str] = &["erasure_noted", "erasure_objects_gone"];
+
 /// Marks a boundary; see the module.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
@@ -44,7 +47,7 @@ pub fn point(name: &'static str) {
         let (name, passage) = wish.split_once(':').unwrap_or((&wish, "1"));
         Some((name.to_owned(), AtomicU32::new(passage.parse().unwrap_or(1))))
     });
-    debug_assert!(POINTS.contains(&name), "{name} is not in POINTS");
+    debug_assert!(POINTS.contains(&name) || ERASURE_POINTS.contains(&name), "{name} is not in POINTS");
     if let Some((at, left)) = wish
         && at == name
         && left.fetch_sub(1, Ordering::SeqCst) == 1

@@ -106,6 +106,12 @@ pub struct Metrics {
     pub recording_looks: IntCounterVec,
     /// The learned time from the end of a call until the first look for its recording.
     pub recording_first_look: prometheus::Gauge,
+    /// Conversations erased for good, by reason: operator, retention.
+    pub conversations_erased: IntCounterVec,
+    /// Erasures that are looked at again until nothing of the conversation can appear any more.
+    pub erasures_pending: IntGauge,
+    /// When all that is beyond the retention of its tenant was last erased (Unix time).
+    pub retention_last_sweep: prometheus::Gauge,
 }
 
 impl Default for Metrics {
@@ -220,8 +226,10 @@ impl Metrics {
                 "What the last finished run of the kind found missing.",
                 &["kind"],
             ),
-            backfill_remaining: page
-                .gauge("backfill_remaining_conversations", "Calls of backfills under way that are not on the queue yet."),
+            backfill_remaining: page.gauge(
+                "backfill_remaining_conversations",
+                "Calls of backfills under way that are not on the queue yet.",
+            ),
             agent_sessions: page.gauges(
                 "agent_sessions",
                 "Agents whose session is listened to (state=joined), and who are not logged in or wait (state=absent).",
@@ -241,6 +249,19 @@ impl Metrics {
                 "recording_first_look_seconds",
                 "The learned time from the end of a call until the first look for its recording; of several tenants, \
                  the longest.",
+            ),
+            conversations_erased: page.counters(
+                "conversations_erased_total",
+                "Conversations erased for good, by reason.",
+                &["reason"],
+            ),
+            erasures_pending: page.gauge(
+                "erasures_pending",
+                "Erasures that are looked at again until nothing of the conversation can appear any more.",
+            ),
+            retention_last_sweep: page.float_gauge(
+                "retention_last_sweep_timestamp_seconds",
+                "When all that is beyond the retention of its tenant was last erased (Unix time).",
             ),
             registry: registry.clone(),
         };
@@ -263,7 +284,15 @@ impl Metrics {
             self.stage_wait.with_label_values(&[stage]);
             self.dead_letters.with_label_values(&[stage]);
         }
-        for reason in ["already_final", "never_answered", "no_recording", "not_a_phone_call", "not_in_group"] {
+        for reason in [
+            "already_final",
+            "beyond_retention",
+            "erased",
+            "never_answered",
+            "no_recording",
+            "not_a_phone_call",
+            "not_in_group",
+        ] {
             self.conversations_done.with_label_values(&[reason]);
         }
         for found in ["there", "not_ready", "given_up"] {
@@ -277,6 +306,9 @@ impl Metrics {
         }
         // The usual one; a store that knows more starts them itself.
         self.recording_store_retries.with_label_values(&["put"]);
+        for reason in ["operator", "retention"] {
+            self.conversations_erased.with_label_values(&[reason]);
+        }
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);
         }

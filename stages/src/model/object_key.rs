@@ -60,10 +60,13 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key of the recording at `position` of a conversation that started at `started_at`.
     pub fn new(key: &ConversationKey, started_at: Timestamp, position: u32, extension: Extension) -> Self {
+        Self { folder: Self::folder_of(key, started_at), position, extension }
+    }
+
+    /// The folder that holds all recordings of a conversation that started at `started_at`.
+    pub fn folder_of(key: &ConversationKey, started_at: Timestamp) -> String {
         let day = started_at.to_zoned(TimeZone::UTC).date();
-        let folder =
-            format!("{}/{:04}/{:02}/{:02}/{}", key.tenant, day.year(), day.month(), day.day(), key.external_id);
-        Self { folder, position, extension }
+        format!("{}/{:04}/{:02}/{:02}/{}", key.tenant, day.year(), day.month(), day.day(), key.external_id)
     }
 
     /// The folder that holds all recordings of the conversation.

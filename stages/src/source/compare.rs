@@ -11,7 +11,8 @@ use state::ProcessedLog;
 
 use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
-use crate::flow::Clock;
+use crate::clients::tenants::Tenants;
+use crate::flow::{Clock, StageError};
 use crate::model::{ContactEvent, ConversationKey, ConversationState};
 
 /// Calls that one question to the catalog names.
@@ -48,11 +49,16 @@ pub enum CompareError {
     /// The queue did not answer.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The tenant's settings cannot be had.
+    #[error("{0}")]
+    Settings(StageError),
 }
 
-/// Compares events with what is known.
+/// Compares events of one tenant with what is known.
 #[derive(Clone)]
 pub struct Compare {
+    /// How long the tenant's conversations are kept.
+    pub tenants: Arc<Tenants>,
     /// The truth, and the timeline.
     pub catalog: Arc<dyn Catalog>,
     /// What this producer's dedupe remembers; none where it is not at hand.
@@ -78,6 +84,9 @@ impl Compare {
     }
 
     async fn compare_batch(&self, events: &[ContactEvent], verdicts: &mut Vec<Verdict>) -> Result<(), CompareError> {
+        let Some(first) = events.first() else { return Ok(()) };
+        let retention = self.tenants.get(&first.tenant).await.map_err(CompareError::Settings)?.retention;
+        let now = self.clock.now();
         let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
         let fates = self.catalog.fates(&keys).await?;
         let is_open = |fate: &Fate| matches!(fate, Fate::Unknown | Fate::Row(ConversationState::MetadataSaved));
@@ -93,8 +102,13 @@ impl Compare {
                 Fate::Row(ConversationState::Ready) => Verdict::Ready,
                 Fate::Row(ConversationState::NoRecording) => Verdict::NoRecording,
                 Fate::DeadLetter(reason) => Verdict::Dead(reason),
+                Fate::Erased => Verdict::Excluded("erased".to_owned()),
                 Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
-                    self.of_open(event, key, hops.next().flatten(), backlog.unwrap_or_default())
+                    let (hop, backlog) = (hops.next().flatten(), backlog.unwrap_or_default());
+                    match event.ended_at.is_none_or(|ended_at| retention.reaches(ended_at, now)) {
+                        true => self.of_open(event, key, hop, backlog),
+                        false => Verdict::Excluded("beyond_retention".to_owned()),
+                    }
                 }
             });
         }

@@ -90,7 +90,12 @@ impl FakeNice {
             auth_url: Some(base),
             media_hosts: Vec::new(),
         };
-        let source = FixedSettings { tenant: tenant(), nice: settings, scope: RecordingScope::Leg };
+        let source = FixedSettings {
+            tenant: tenant(),
+            nice: settings,
+            scope: RecordingScope::Leg,
+            retention: Default::default(),
+        };
         let tenants = Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Free)), Metrics::new()));
         let (roster, _) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);

@@ -43,7 +43,12 @@ impl Table {
         let access_key_secret = SecretString::from(secret);
         let mut nice = settings(api, &[]);
         nice.auth = Auth::AccessKey { access_key_id: "key".to_owned(), access_key_secret };
-        let row = TenantSettings { nice, scope: RecordingScope::Leg, revision: secret.to_owned() };
+        let row = TenantSettings {
+            nice,
+            scope: RecordingScope::Leg,
+            retention: Default::default(),
+            revision: secret.to_owned(),
+        };
         self.rows.lock().unwrap().insert(tenant.to_owned(), row);
     }
 }

@@ -51,6 +51,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The directory of the database.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn new(database: sled::Db, path: &Path, lock: Arc<std::fs::File>) -> Result<Self, StateError> {
         let files = SyncedFiles::open(path, &database)?;
         Ok(Self {

@@ -63,6 +63,14 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads how long something is kept: at least a day, for which a call may be on its way.
+pub(super) fn retention(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        kept if kept < Duration::from_secs(86_400) => Err("shorter than a day".to_owned()),
+        kept => Ok(kept),
+    }
+}
+
 /// Reads the steps of a delay.
 pub(super) fn delays(texts: &[String]) -> Result<Vec<Duration>, String> {
     if texts.is_empty() || texts.len() > MOST_STEPS {

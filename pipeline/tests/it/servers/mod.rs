@@ -13,6 +13,7 @@ mod budget;
 mod chaos;
 mod commands;
 mod crash;
+mod erase;
 mod flow;
 mod lease;
 mod poison;

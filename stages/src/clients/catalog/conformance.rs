@@ -17,8 +17,10 @@ use crate::model::{
     Extension, ObjectKey, StoredRecording, TenantId,
 };
 
+mod erasure;
 mod readiness;
 
+pub(crate) use erasure::*;
 pub(crate) use readiness::{
     a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
 };
@@ -64,6 +66,11 @@ macro_rules! catalog_checks {
             the_catalog_answers,
             the_learned_delay_is_one_for_all_consumers,
             a_longer_delay_that_several_learned_at_once_counts_once,
+            an_erased_conversation_leaves_nothing_but_that_it_was_erased,
+            nothing_is_written_of_an_erased_conversation,
+            rows_go_only_while_their_erasure_is_pending,
+            an_erasure_is_pending_until_it_is_finished_and_knows_the_start_of_the_call,
+            without_a_retention_everything_is_kept,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {

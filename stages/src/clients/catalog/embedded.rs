@@ -10,15 +10,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use state::{StateError, Store};
+use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Fate, Hop, RecordingRow, ReplayRun,
-    RunKind, RunState,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate, Hop,
+    RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
 };
 use crate::model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, StoredRecording, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
+
+mod erasure;
 
 mod readiness;
 mod runs;
@@ -48,6 +50,8 @@ mod kind {
     pub(super) const COUNTS: u8 = b'n';
     /// `l` tenant NUL → the learned delay of first looks, in seconds.
     pub(super) const READINESS: u8 = b'l';
+    /// `e` tombstone (32) → erasure that is pending.
+    pub(super) const ERASURE: u8 = b'e';
     /// `i` → id of the last dead letter (8), so that none is given again.
     pub(super) const LAST_DEAD_LETTER: u8 = b'i';
 }
@@ -61,6 +65,8 @@ pub struct EmbeddedCatalog {
 struct Inner {
     store: Store,
     tree: sled::Tree,
+    /// The tombstones, which outlive the tree.
+    erased: Erased,
     /// Held while a value is read, changed and written back; guards the counters.
     writing: Mutex<Counters>,
 }
@@ -75,6 +81,13 @@ impl EmbeddedCatalog {
     /// Opens the catalog in the local state.
     pub fn open(store: &Store) -> Result<Self, StateError> {
         let tree = store.tree(TREE)?;
+        let erased = Erased::open(store.dir())?;
+        // A crash may have come between an erasure and its tombstone.
+        for pending in tree.scan_prefix([kind::ERASURE]).keys() {
+            if let Some(tombstone) = pending.map_err(StateError::from)?.last_chunk() {
+                erased.add(tombstone)?;
+            }
+        }
         let counts = tree
             .get([kind::COUNTS])
             .map_err(StateError::from)?
@@ -85,15 +98,15 @@ impl EmbeddedCatalog {
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         let writing = Mutex::new(Counters { counts, next_dead_letter, next_hop });
-        Ok(Self { inner: Arc::new(Inner { store: store.clone(), tree, writing }) })
+        Ok(Self { inner: Arc::new(Inner { store: store.clone(), tree, erased, writing }) })
     }
 
     /// Puts back a conversation that is known from the description beside its recordings. A row that stands is
-    /// left as it is. Not durable before the next commit.
+    /// left as it is, and what was erased does not come back. Not durable before the next commit.
     pub fn restore(&self, row: &ConversationRow) -> Result<(), CatalogError> {
         let mut counters = self.inner.lock();
         let key = row.key();
-        if self.inner.row(&key)?.is_some() {
+        if self.inner.is_erased(&key) || self.inner.row(&key)?.is_some() {
             return Ok(());
         }
         self.inner.write_row(row, None, &mut counters)
@@ -128,10 +141,7 @@ impl Inner {
         *count_of(&mut counts, row.state) += 1;
         let mut batch = sled::Batch::default();
         batch.insert(keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()), write(row)?);
-        if let (ConversationState::Ready, Some(at)) = (row.state, row.enqueued_at) {
-            let mut entry = vec![kind::ANALYSIS];
-            entry.extend_from_slice(&u64::try_from(at.as_millisecond()).unwrap_or_default().to_be_bytes());
-            entry.extend_from_slice(key.digest().as_bytes());
+        if let (Some(entry), Some(at)) = (analysis_key(row), row.enqueued_at) {
             batch.insert(entry, write(&AnalysisEntry { key, enqueued_at: at })?);
         }
         batch.insert(&[kind::COUNTS], write(&counts)?);
@@ -142,6 +152,7 @@ impl Inner {
 
     fn finish(&self, key: &ConversationKey, change: impl FnOnce(&mut ConversationRow)) -> Result<(), CatalogError> {
         let mut counters = self.lock();
+        self.refuse_erased(key)?;
         let Some(mut row) = self.row(key)? else {
             return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
         };
@@ -153,9 +164,12 @@ impl Inner {
         self.write_row(&row, Some(before), &mut counters)
     }
 
-    /// Writes a dead letter; false if it is of a body that stands already.
+    /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.
     fn shelve(&self, mut letter: DeadLetter) -> Result<bool, CatalogError> {
         let mut counters = self.lock();
+        if letter.key().is_some_and(|key| self.is_erased(&key)) {
+            return Ok(false);
+        }
         let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
         let standing = self.tree.get(&digest).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
         if standing.is_some() && letter.conversation_id.is_none() {
@@ -233,7 +247,8 @@ impl Catalog for EmbeddedCatalog {
             let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
             let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
             let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
-            Ok(self.inner.tree.contains_key(row).map_err(|error| self.inner.broken(error))?
+            Ok(self.inner.is_erased(key)
+                || self.inner.tree.contains_key(row).map_err(|error| self.inner.broken(error))?
                 || self.inner.tree.contains_key(letter).map_err(|error| self.inner.broken(error))?)
         };
         keys.iter().map(known).collect()
@@ -241,6 +256,7 @@ impl Catalog for EmbeddedCatalog {
 
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
         let mut counters = self.inner.lock();
+        self.inner.refuse_erased(&conversation.key())?;
         let before = self.inner.row(&conversation.key())?.map(|row| row.state);
         if before.is_some_and(ConversationState::is_final) {
             return Ok(());
@@ -318,11 +334,13 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn record_hop(&self, key: &ConversationKey, hop: Hop) {
-        let sequence = {
-            let mut counters = self.inner.lock();
-            counters.next_hop += 1;
-            counters.next_hop
-        };
+        // Held to the end: an erasure that comes meanwhile finds the hop.
+        let mut counters = self.inner.lock();
+        if self.inner.is_erased(key) {
+            return;
+        }
+        counters.next_hop += 1;
+        let sequence = counters.next_hop;
         let mut at = keyed(kind::HOP, &key.tenant, key.external_id.get());
         at.extend_from_slice(&sequence.to_be_bytes());
         let written =
@@ -426,6 +444,46 @@ impl Catalog for EmbeddedCatalog {
         readiness::read(&self.inner, tenant)
     }
 
+    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+        self.inner.standing(key)
+    }
+
+    async fn begin_erasure(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError> {
+        Inner::begin_erasure(&self.inner, key, now).await
+    }
+
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
+        self.inner.erase_rows(key).await
+    }
+
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
+        self.inner.pending_erasures(after, limit)
+    }
+
+    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError> {
+        self.inner.finish_erasure(erasure).await
+    }
+
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError> {
+        Inner::expired(&self.inner, tenant, retention, now, limit).await
+    }
+
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError> {
+        self.inner.expire_rows(tenant, retention, now, ids).await
+    }
+
     async fn check(&self) -> Result<(), CatalogError> {
         self.inner.commit().await
     }
@@ -445,6 +503,15 @@ fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {
         ConversationState::Ready => &mut counts.ready,
         ConversationState::NoRecording => &mut counts.no_recording,
     }
+}
+
+/// The key of a row's entry in the analysis queue; none where it has none.
+fn analysis_key(row: &ConversationRow) -> Option<Vec<u8>> {
+    let at = row.enqueued_at.filter(|_| row.state == ConversationState::Ready)?;
+    let mut entry = vec![kind::ANALYSIS];
+    entry.extend_from_slice(&u64::try_from(at.as_millisecond()).unwrap_or_default().to_be_bytes());
+    entry.extend_from_slice(row.key().digest().as_bytes());
+    Some(entry)
 }
 
 fn tenant_prefix(kind: u8, tenant: &TenantId) -> Vec<u8> {

@@ -12,15 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::flow::StageError;
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
-    StoredRecording, TenantId,
+    Retention, StoredRecording, TenantId,
 };
 
 #[cfg(test)]
 pub(super) mod conformance;
 mod embedded;
+mod erasure;
 mod runs;
 
 pub use embedded::EmbeddedCatalog;
+pub use erasure::{ErasedRows, Erasure, Expired, Standing, Tombstone, TombstoneKey};
 pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
@@ -55,14 +57,15 @@ pub trait Catalog: Send + Sync + 'static {
     /// How far a conversation has come, if its row stands.
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError>;
 
-    /// Which of these conversations need no replay: a row stands, or a dead letter names them.
+    /// Which of these conversations need no replay: a row stands, a dead letter names them, or they were erased.
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError>;
 
-    /// Writes the row in state `metadata_saved`. A row that is already final stays as it is.
+    /// Writes the row in state `metadata_saved`. A row that is already final stays as it is. Of an erased conversation
+    /// nothing is written, which is an error.
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
 
     /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
-    /// durable. A row that is already final stays as it is.
+    /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error.
     async fn complete(
         &self,
         key: &ConversationKey,
@@ -80,7 +83,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError>;
 
     /// Sets a delivery aside. Durable once it returns. The same letter twice is one letter: that of a conversation is
-    /// written anew, that of an unreadable body stays as it is. False if it stayed.
+    /// written anew, that of an unreadable body stays as it is. False if it stayed, or if the conversation was erased.
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError>;
 
     /// Dead letters by id: at most `limit` after `after`.
@@ -93,7 +96,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// written anew meanwhile.
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError>;
 
-    /// Adds to the timeline of a conversation. A failure is logged, never passed on: the timeline is for people.
+    /// Adds to the timeline of a conversation, unless it was erased. A failure is logged, never passed on: the timeline
+    /// is for people.
     async fn record_hop(&self, key: &ConversationKey, hop: Hop);
 
     /// The timeline of a conversation, oldest first.
@@ -151,6 +155,43 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The learned delay of the tenant's first looks; none before the first time.
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError>;
+
+    /// How it stands with a conversation.
+    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError>;
+
+    /// Leaves a tombstone, and notes that everything of the conversation is to be erased. Durable once it returns; from
+    /// then on nothing of it is written any more. What others began to write a moment before may still appear: the
+    /// erasure is pending until it is finished.
+    async fn begin_erasure(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError>;
+
+    /// Deletes every row of a conversation whose erasure is pending, in one commit, durable once it returns.
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError>;
+
+    /// Pending erasures, at most `limit` in the order of their tombstones after `after`.
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError>;
+
+    /// Forgets all but the tombstone of an erasure that is pending as it was read; false if it is not any more.
+    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError>;
+
+    /// The tenant's conversations whose retention is over, oldest first, at most `limit`. A catalog that holds the
+    /// tenant's settings goes by those and by its own clock.
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError>;
+
+    /// Deletes every row of those of these conversations whose retention is over, and counts them. Leaves no tombstone:
+    /// what lies beyond the retention is not imported in any case.
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError>;
 
     /// Writes what is left of timelines: at the end of the process.
     async fn flush(&self) {}
@@ -318,6 +359,12 @@ impl DeadLetter {
             message,
             at,
         }
+    }
+
+    /// The conversation that it is of, where that could be read.
+    pub(crate) fn key(&self) -> Option<ConversationKey> {
+        let tenant = self.tenant_id.as_deref()?.parse().ok()?;
+        Some(ConversationKey { tenant, external_id: self.conversation_id.as_deref()?.parse().ok()? })
     }
 
     /// What makes two letters the same letter: the conversation, or else the body.

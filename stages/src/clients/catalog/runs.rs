@@ -201,6 +201,8 @@ impl ReplayRun {
 pub enum Fate {
     /// Nothing.
     Unknown,
+    /// It was erased, and is not to come back.
+    Erased,
     /// Its row stands.
     Row(ConversationState),
     /// It is on the shelf; a row that is not final may stand as well.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,28 +19,33 @@ use super::seal::{Seal, SealError};
 use super::{Database, DatabaseError};
 use crate::clients::nice::{Auth, GroupKind, GroupSelector, MediaHost, NiceSettings};
 use crate::clients::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
-use crate::model::TenantId;
+use crate::model::{Retention, TenantId};
 
 /// What stands for a secret in listings.
 const MASK: &str = "********";
 
 const SELECT: &str = r#"
     select tenant_id, issuer, auth_flow, client_id, client_secret, access_key_id, access_key_secret, group_kind,
-           "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope, revision, updated_at
+           "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope,
+           extract(epoch from retention)::bigint as retention_secs, revision, updated_at
     from nice_settings"#;
 
 const SET: &str = r#"
     with tenant as (insert into tenants (tenant_id, slug) values ($1, $1) on conflict (tenant_id) do nothing)
     insert into nice_settings (
         tenant_id, issuer, auth_flow, client_id, client_secret, access_key_id, access_key_secret, group_kind,
-        "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope, retention)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16::bigint))
     on conflict (tenant_id) do update set
         issuer = excluded.issuer, auth_flow = excluded.auth_flow, client_id = excluded.client_id,
         client_secret = excluded.client_secret, access_key_id = excluded.access_key_id,
         access_key_secret = excluded.access_key_secret, group_kind = excluded.group_kind, "group" = excluded."group",
         api_version = excluded.api_version, acd_url = excluded.acd_url, facade_url = excluded.facade_url,
-        auth_url = excluded.auth_url, media_hosts = excluded.media_hosts, recording_scope = excluded.recording_scope"#;
+        auth_url = excluded.auth_url, media_hosts = excluded.media_hosts, recording_scope = excluded.recording_scope,
+        retention = excluded.retention"#;
+
+const RETENTIONS: &str = "
+    select tenant_id, extract(epoch from retention)::bigint from nice_settings where retention is not null";
 
 /// The settings of all tenants.
 #[derive(Debug, Clone)]
@@ -81,6 +87,8 @@ pub struct ShownSettings {
     pub media_hosts: Vec<String>,
     /// Leg or master.
     pub recording_scope: String,
+    /// How long conversations are kept; none: for ever.
+    pub retention: Option<String>,
     /// When they were last changed.
     pub updated_at: Timestamp,
 }
@@ -102,9 +110,10 @@ impl SettingsTable {
         tenant: &TenantId,
         settings: &NiceSettings,
         scope: RecordingScope,
+        retention: Retention,
     ) -> Result<(), SettingsError> {
         settings.validate().map_err(|error| SettingsError::Unusable(error.to_string()))?;
-        let columns = &Columns::sealed(tenant, settings, scope, self.seal()?);
+        let columns = &Columns::sealed(tenant, settings, scope, retention, self.seal()?);
         let written = self.database.run("write NICE settings", |client| async move {
             let set = client.prepare_cached(SET).await?;
             client
@@ -126,6 +135,7 @@ impl SettingsTable {
                         &columns.auth_url,
                         &columns.media_hosts,
                         &columns.recording_scope,
+                        &columns.retention_secs,
                     ],
                 )
                 .await
@@ -170,6 +180,16 @@ impl SettingsSource for SettingsTable {
     async fn nice_settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError> {
         self.get(tenant).await
     }
+
+    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        let rows = self.database.query("read retentions", RETENTIONS, &[]).await.map_err(unreachable)?;
+        let read = |row: &Row| {
+            let name: &str = row.try_get(0).map_err(|error| unusable("tenant_id", error))?;
+            let tenant = name.parse().map_err(|error| unusable("tenant_id", error))?;
+            Ok((tenant, retention(row.try_get(1).map_err(|error| unusable("retention", error))?)?))
+        };
+        rows.iter().map(read).collect()
+    }
 }
 
 /// Whatever the database says of itself: it passes, or concerns every tenant alike.
@@ -200,6 +220,7 @@ struct Columns {
     auth_url: Option<String>,
     media_hosts: Vec<String>,
     recording_scope: String,
+    retention_secs: Option<i64>,
 }
 
 /// A row with what the database adds to it.
@@ -219,8 +240,9 @@ impl Stored {
     }
 
     fn open(self, tenant: &TenantId, seal: &Seal) -> Result<TenantSettings, SettingsError> {
+        let retention = retention(self.columns.retention_secs)?;
         let (nice, scope) = self.columns.open(tenant, seal)?;
-        Ok(TenantSettings { nice, scope, revision: self.revision.to_string() })
+        Ok(TenantSettings { nice, scope, retention, revision: self.revision.to_string() })
     }
 
     fn shown(self) -> ShownSettings {
@@ -241,6 +263,7 @@ impl Stored {
             auth_url: columns.auth_url,
             media_hosts: columns.media_hosts,
             recording_scope: columns.recording_scope,
+            retention: columns.retention_secs.map(shown_retention),
             updated_at,
         }
     }
@@ -264,11 +287,18 @@ impl Columns {
             auth_url: row.try_get("auth_url")?,
             media_hosts: row.try_get("media_hosts")?,
             recording_scope: row.try_get("recording_scope")?,
+            retention_secs: row.try_get("retention_secs")?,
         })
     }
 
     /// The row to be written.
-    fn sealed(tenant: &TenantId, settings: &NiceSettings, scope: RecordingScope, seal: &Seal) -> Self {
+    fn sealed(
+        tenant: &TenantId,
+        settings: &NiceSettings,
+        scope: RecordingScope,
+        retention: Retention,
+        seal: &Seal,
+    ) -> Self {
         let sealed = |column, secret| seal.seal(secret, tenant, column);
         let (auth_flow, client, access_key_id, access_key_secret) = match &settings.auth {
             Auth::OAuth { client_id, client_secret, access_key_id, access_key_secret } => {
@@ -298,6 +328,7 @@ impl Columns {
             auth_url: url(&settings.auth_url),
             media_hosts: settings.media_hosts.iter().map(ToString::to_string).collect(),
             recording_scope: scope.as_str().to_owned(),
+            retention_secs: retention.kept_for().map(|kept| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX)),
         }
     }
 
@@ -348,6 +379,21 @@ impl Columns {
         nice.validate().map_err(|error| SettingsError::Unusable(format!("nice_settings, {error}")))?;
         Ok((nice, scope))
     }
+}
+
+/// None in the column: for ever.
+fn retention(secs: Option<i64>) -> Result<Retention, SettingsError> {
+    let Some(secs) = secs else { return Ok(Retention::default()) };
+    let kept_for = u64::try_from(secs).map(Duration::from_secs).map_err(|error| unusable("retention", error))?;
+    Retention::new(kept_for).ok_or_else(|| unusable("retention", "shorter than a day"))
+}
+
+/// As it would stand in a settings file.
+fn shown_retention(secs: i64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(size, _)| secs % size == 0);
+    let (size, unit) = unit.unwrap_or((1, "s"));
+    format!("{}{unit}", secs / size)
 }
 
 fn parse_url(column: &'static str, text: &str) -> Result<Url, SettingsError> {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::delivery::SettleError;
 use crate::flow::{Clock, Settle};
-use crate::model::ContactEvent;
+use crate::model::{ContactEvent, ConversationKey};
 
 /// The tree in the local state.
 const TREE: &str = "queue";
@@ -221,6 +221,26 @@ impl Queue for EmbeddedQueue {
             Some((delivery, reader))
         })
         .boxed()
+    }
+
+    async fn forget(&self, conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {
+        let (inner, conversation) = (self.inner.clone(), conversation.clone());
+        // Reads every message. One in flight goes too: when it is settled there is nothing left to settle.
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut removed = 0;
+            for entry in inner.tree.iter() {
+                let (key, value) = entry?;
+                let event = ContactEvent::decode(&value[COUNT_BYTES.min(value.len())..]);
+                if event.is_ok_and(|event| event.key() == conversation) && inner.tree.remove(key)?.is_some() {
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        });
+        let removed = removed.await.map_err(|error| QueueError(error.to_string()))?;
+        let removed = removed.map_err(|error| QueueError(self.inner.broken(error)))?;
+        self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
+        Ok(Some(removed))
     }
 
     async fn backlog(&self) -> Result<Backlog, QueueError> {

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Settle, StageError};
-use crate::model::EventSource;
+use crate::model::{ConversationKey, EventSource};
 
 #[cfg(test)]
 mod conformance;
@@ -122,6 +122,12 @@ pub trait Queue: Send + Sync + 'static {
     /// Messages as they become due, live before backfill, at most `prefetch` unsettled at a time. Ends only
     /// with an error that the service cannot survive.
     fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>>;
+
+    /// Removes the messages of a conversation, and counts them. None where the queue gives no single message out: there
+    /// they come up in their time, and the consumer drops those of an erased conversation.
+    async fn forget(&self, _conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {
+        Ok(None)
+    }
 
     /// How many messages wait where.
     async fn backlog(&self) -> Result<Backlog, QueueError>;

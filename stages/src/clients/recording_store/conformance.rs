@@ -62,6 +62,8 @@ macro_rules! recording_store_checks {
             many_puts_of_one_key_leave_one_whole_object,
             many_recordings_are_stored_side_by_side,
             a_description_may_stand_beside,
+            an_erased_conversation_leaves_nothing_and_its_neighbours_everything,
+            an_upload_under_way_does_not_outlive_two_erasures,
             what_a_crash_left_is_swept,
             a_sweep_spares_what_is_being_written,
             the_store_answers,
@@ -80,9 +82,14 @@ macro_rules! recording_store_checks {
 }
 pub(crate) use recording_store_checks;
 
-pub(crate) fn key(id: u64, position: u32) -> ObjectKey {
+/// A conversation and its start.
+pub(crate) fn conversation(id: u64) -> (ConversationKey, Timestamp) {
     let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: id.to_string().parse().unwrap() };
-    let started_at: Timestamp = "2026-04-01T16:34:25Z".parse().unwrap();
+    (key, "2026-04-01T16:34:25Z".parse().unwrap())
+}
+
+pub(crate) fn key(id: u64, position: u32) -> ObjectKey {
+    let (key, started_at) = conversation(id);
     ObjectKey::new(&key, started_at, position, Extension::for_content_type(Some(WAV)))
 }
 
@@ -286,6 +293,46 @@ pub(crate) async fn a_description_may_stand_beside<S: Subject>() {
     store.describe(key(1, 0).folder(), b"{}").await.unwrap();
     assert!(subject.bytes(&key(1, 0)).await.unwrap() == content, "the recording is not touched");
     assert_eq!(store.size(&key(1, 1)).await.unwrap(), None);
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn an_erased_conversation_leaves_nothing_and_its_neighbours_everything<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    let whole = content(1, 100);
+    // The second id begins with the first.
+    for (id, position) in [(1, 0), (1, 0), (1, 1), (11, 0), (2, 0)] {
+        store.put(&key(id, position), WAV, body(&whole, 10)).await.unwrap();
+    }
+    store.describe(key(1, 0).folder(), b"{}").await.unwrap();
+    let (conversation, started_at) = conversation(1);
+    assert!(store.erase(&conversation, started_at).await.unwrap() >= 2);
+    for position in 0..2 {
+        assert_nothing(&subject, &key(1, position)).await;
+    }
+    for id in [11, 2] {
+        assert!(subject.bytes(&key(id, 0)).await.unwrap() == whole, "{id} is another one");
+    }
+    assert_eq!(store.erase(&conversation, started_at).await.unwrap(), 0, "repeating it is harmless");
+    store.put(&key(1, 0), WAV, body(&whole, 10)).await.unwrap();
+    assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole, "the place may be used again");
+}
+
+pub(crate) async fn an_upload_under_way_does_not_outlive_two_erasures<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    let (feed, body) = fed_body();
+    let putting = task::spawn("put", async move { store.put(&key(1, 0), WAV, body).await });
+    for _ in 0..200 {
+        feed.send(Ok(Bytes::from(vec![7; CHUNK]))).await.unwrap();
+    }
+    let (conversation, started_at) = conversation(1);
+    subject.store().erase(&conversation, started_at).await.unwrap();
+    drop(feed);
+    // It fails, or has left an object: either way it is over.
+    drop(putting.await.unwrap());
+    subject.store().erase(&conversation, started_at).await.unwrap();
+    assert_nothing(&subject, &key(1, 0)).await;
     assert_eq!(subject.half_written().await, 0);
 }
 

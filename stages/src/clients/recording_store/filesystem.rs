@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use jiff::Timestamp;
 use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, RecordingStore};
 use crate::flow::StageError;
-use crate::model::ObjectKey;
+use crate::model::{ConversationKey, ObjectKey};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -122,6 +123,12 @@ impl RecordingStore for FilesystemStore {
         }
     }
 
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
+        let folder = self.dir.join(ObjectKey::folder_of(conversation, started_at));
+        let erased = tokio::task::spawn_blocking(move || erase(&folder));
+        erased.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(|error| failed("erase", &error))
+    }
+
     async fn sweep(&self) -> Result<u64, StageError> {
         let partial = self.dir.join(PARTIAL);
         let swept = tokio::task::spawn_blocking(move || sweep(&partial));
@@ -133,6 +140,27 @@ impl RecordingStore for FilesystemStore {
         file.write_all(b"check").await.map_err(|error| failed("write", &error))?;
         file.flush().await.map_err(|error| failed("write", &error))
     }
+}
+
+/// Removes a folder with all that is in it, and counts the files. The folder of its day stays: it names no call.
+fn erase(folder: &Path) -> std::io::Result<u64> {
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let files = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.count() as u64,
+        Err(error) if gone(&error) => 0,
+        Err(error) => return Err(error),
+    };
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if !gone(&error) => return Err(error),
+        _ => {}
+    }
+    // Also where it was gone: an earlier attempt may have been cut off before this.
+    match folder.parent().map(std::fs::File::open) {
+        Some(Ok(day)) => day.sync_all()?,
+        Some(Err(error)) if !gone(&error) => return Err(error),
+        _ => {}
+    }
+    Ok(files)
 }
 
 /// Removes every file that nobody writes to.

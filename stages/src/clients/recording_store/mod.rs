@@ -7,9 +7,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 
 use crate::flow::StageError;
-use crate::model::ObjectKey;
+use crate::model::{ConversationKey, ObjectKey};
 
 #[cfg(test)]
 mod conformance;
@@ -39,6 +40,11 @@ pub trait RecordingStore: Send + Sync + 'static {
 
     /// The length of an object, if it is there.
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError>;
+
+    /// Erases all that is kept of a conversation which started at `started_at`: every version of every object, what was
+    /// deleted before, what is half written, the description. Durable once it returns, with the number of what was
+    /// erased. A put under way may still leave an object behind it: whoever erases looks again.
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError>;
 
     /// Removes what a crash left half written.
     async fn sweep(&self) -> Result<u64, StageError>;

@@ -66,6 +66,7 @@ fn settings(revision: &str) -> TenantSettings {
             media_hosts: Vec::new(),
         },
         scope: RecordingScope::Leg,
+        retention: Default::default(),
         revision: revision.to_owned(),
     }
 }
@@ -240,7 +241,7 @@ async fn only_so_many_are_kept_and_names_of_nobody_go_first() {
 #[tokio::test]
 async fn the_settings_file_knows_one_tenant() {
     let TenantSettings { nice, scope, .. } = settings("1");
-    let fixed = FixedSettings { tenant: "acme".parse().unwrap(), nice, scope };
+    let fixed = FixedSettings { tenant: "acme".parse().unwrap(), nice, scope, retention: Default::default() };
     assert!(fixed.nice_settings(&"acme".parse().unwrap()).await.unwrap().is_some());
     assert!(fixed.nice_settings(&"other".parse().unwrap()).await.unwrap().is_none());
 }

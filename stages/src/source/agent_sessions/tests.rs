@@ -158,7 +158,12 @@ impl Rig {
         let budget = quota.clone();
         let source = AgentSessions {
             tenants: Arc::new(Tenants::new(
-                Arc::new(FixedSettings { tenant: tenant.clone(), nice: settings, scope: RecordingScope::Leg }),
+                Arc::new(FixedSettings {
+                    tenant: tenant.clone(),
+                    nice: settings,
+                    scope: RecordingScope::Leg,
+                    retention: Default::default(),
+                }),
                 Arc::new(move |_| budget.clone()),
                 flow.context.metrics.clone(),
             )),

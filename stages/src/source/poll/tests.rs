@@ -84,7 +84,12 @@ impl Rig {
         Roster::replace(&roster, &[agent()]);
         let poll = Poll {
             tenants: Arc::new(Tenants::new(
-                Arc::new(FixedSettings { tenant: tenant.clone(), nice: settings, scope: RecordingScope::Leg }),
+                Arc::new(FixedSettings {
+                    tenant: tenant.clone(),
+                    nice: settings,
+                    scope: RecordingScope::Leg,
+                    retention: Default::default(),
+                }),
                 Arc::new(|_| Arc::new(Free)),
                 metrics.clone(),
             )),

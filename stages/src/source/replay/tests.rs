@@ -54,6 +54,7 @@ impl Rig {
             tenants: nice.tenants.clone(),
             roster: nice.roster.subscribe(),
             compare: Compare {
+                tenants: nice.tenants.clone(),
                 catalog: context.catalog.clone(),
                 processed: Some(processed.clone()),
                 queue: queue.clone(),

@@ -24,6 +24,9 @@ struct StartedRow {
 
 impl Inner {
     pub(super) fn fate(&self, key: &ConversationKey) -> Result<Fate, CatalogError> {
+        if self.is_erased(key) {
+            return Ok(Fate::Erased);
+        }
         let row: Option<FateRow> = self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))?;
         if let Some(FateRow { state }) = &row
             && state.is_final()

@@ -8,18 +8,21 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use super::batch::Work;
+use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
-use crate::clients::catalog::{CatalogError, ConversationRow, RecordingRow};
+use crate::clients::catalog::{CatalogError, ConversationRow, RecordingRow, Standing};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{
     ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE,
     StoredRecording, TenantId,
 };
 
-const STATES: &str = "
-    select a.n, c.state
-    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
-    join conversations c on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id";
+const STANDINGS: &str = "
+    select a.n, c.state, e.digest is not null as is_erased
+    from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality as a (tenant_id, external_id, tombstone, n)
+    left join conversations c on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+    left join erasures e on e.tenant_id = a.tenant_id and e.digest = a.tombstone
+    where c.state is not null or e.digest is not null";
 
 const KNOWN: &str = "
     select a.n
@@ -28,36 +31,49 @@ const KNOWN: &str = "
     union all
     select a.n
     from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
-    join dead_letters d on d.tenant_id = a.tenant_id and d.conversation_id = a.external_id";
+    join dead_letters d on d.tenant_id = a.tenant_id and d.conversation_id = a.external_id
+    union all
+    select a.n
+    from unnest($1::text[], $4::bytea[]) with ordinality as a (tenant_id, tombstone, n)
+    join erasures e on e.tenant_id = a.tenant_id and e.digest = a.tombstone";
 
-/// In the order of the keys. The commit waits for no disk; the setting lasts for this statement's commit only.
+/// In the order of the keys. The commit waits for no disk; the setting lasts for this statement's commit only. Gives
+/// the places of the rows that are not written because the conversation was erased.
 const SAVE_METADATA: &str = "
-    insert into conversations as c (
-        tenant_id, external_id, integration_type, master_external_id, agent_external_id, started_at, ended_at,
-        direction, customer_number, metadata, source, state)
-    select a.tenant_id, a.external_id, $3, a.master, a.agent, a.started_at, a.ended_at,
-        a.direction, a.customer_number, a.metadata, a.source, 'metadata_saved'
-    from unnest($1::text[], $2::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-            $9::text[], $10::jsonb[], $11::text[]) with ordinality
-        as a (tenant_id, external_id, master, agent, started_at, ended_at, direction, customer_number, metadata, source, n)
-    where (select set_config('synchronous_commit', 'off', true)) = 'off'
-    order by a.n
-    on conflict (tenant_id, integration_type, external_id) do update set
-        master_external_id = excluded.master_external_id, agent_external_id = excluded.agent_external_id,
-        started_at = excluded.started_at, ended_at = excluded.ended_at, direction = excluded.direction,
-        customer_number = excluded.customer_number, metadata = excluded.metadata, source = excluded.source
-    where c.state = 'metadata_saved'";
+    with asked as (
+        select a.*, exists (select from erasures e where e.tenant_id = a.tenant_id and e.digest = a.tombstone) as is_erased
+        from unnest($1::text[], $2::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[],
+                $9::text[], $10::jsonb[], $11::text[], $12::bytea[]) with ordinality
+            as a (tenant_id, external_id, master, agent, started_at, ended_at, direction, customer_number, metadata,
+                source, tombstone, n)
+    ), saved as (
+        insert into conversations as c (
+            tenant_id, external_id, integration_type, master_external_id, agent_external_id, started_at, ended_at,
+            direction, customer_number, metadata, source, state)
+        select a.tenant_id, a.external_id, $3, a.master, a.agent, a.started_at, a.ended_at,
+            a.direction, a.customer_number, a.metadata, a.source, 'metadata_saved'
+        from asked a
+        where not a.is_erased and (select set_config('synchronous_commit', 'off', true)) = 'off'
+        order by a.n
+        on conflict (tenant_id, integration_type, external_id) do update set
+            master_external_id = excluded.master_external_id, agent_external_id = excluded.agent_external_id,
+            started_at = excluded.started_at, ended_at = excluded.ended_at, direction = excluded.direction,
+            customer_number = excluded.customer_number, metadata = excluded.metadata, source = excluded.source
+        where c.state = 'metadata_saved'
+    )
+    select n from asked where is_erased";
 
-/// The completing transaction. Gives the places of the asks whose row stands.
+/// The completing transaction. Gives the places of the asks whose row stands, and was not erased.
 const COMPLETE: &str = "
     with asked as (
-        select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[]) with ordinality
-            as a (tenant_id, external_id, is_recorded, at, n)
+        select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[]) with ordinality
+            as a (tenant_id, external_id, is_recorded, at, tombstone, n)
     ), locked as (
         select c.id, a.is_recorded, a.at, a.n
         from asked a
         join conversations c
             on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+        where not exists (select from erasures e where e.tenant_id = a.tenant_id and e.digest = a.tombstone)
         order by c.tenant_id, length(c.external_id), c.external_id
         for no key update of c
     ), finished as (
@@ -122,25 +138,26 @@ const ENDED_SINCE: &str = "
     order by length(found.external_id), found.external_id
     limit $6";
 
-/// Looks up how far conversations have come.
-pub(super) struct States(pub(super) Database);
+/// Looks up how it stands with conversations, by their tombstones too.
+pub(super) struct Standings(pub(super) Database);
 
-impl Work for States {
-    type Ask = ConversationKey;
-    type Answer = Option<ConversationState>;
+impl Work for Standings {
+    type Ask = (ConversationKey, Vec<u8>);
+    type Answer = Standing;
 
     const NAME: &'static str = "read state";
 
-    async fn run(
-        &self,
-        asks: &[&ConversationKey],
-    ) -> Result<Vec<Result<Option<ConversationState>, CatalogError>>, DatabaseError> {
-        let keys = Keys::of(asks.iter().copied());
-        let rows = self.0.query(Self::NAME, STATES, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE]).await?;
-        let mut answers = asks.iter().map(|_| Ok(None)).collect::<Vec<_>>();
+    async fn run(&self, asks: &[&Self::Ask]) -> Result<Vec<Result<Standing, CatalogError>>, DatabaseError> {
+        let keys = Keys::of(asks.iter().map(|(key, _)| key));
+        let tombstones: Vec<_> = asks.iter().map(|(_, tombstone)| tombstone).collect();
+        let rows = self
+            .0
+            .query(Self::NAME, STANDINGS, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones])
+            .await?;
+        let mut answers = asks.iter().map(|_| Ok(Standing::Unknown)).collect::<Vec<_>>();
         for row in rows {
             if let Some(answer) = answers.get_mut(place(&row)) {
-                *answer = state(&row).map(Some);
+                *answer = standing(&row);
             }
         }
         Ok(answers)
@@ -150,15 +167,16 @@ impl Work for States {
 /// A conversation whose texts the tables take.
 pub(super) struct Writable {
     conversation: Conversation,
+    tombstone: Vec<u8>,
     weight: usize,
 }
 
 /// What is written of a conversation.
-pub(super) fn writable(conversation: &Conversation) -> Writable {
+pub(super) fn writable(conversation: &Conversation, tombstone: Vec<u8>) -> Writable {
     let metadata = text::json(&conversation.metadata);
     let weight = text::weight(&metadata);
     let customer_number = conversation.customer_number.as_deref().map(text::text);
-    Writable { conversation: Conversation { metadata, customer_number, ..conversation.clone() }, weight }
+    Writable { conversation: Conversation { metadata, customer_number, ..conversation.clone() }, tombstone, weight }
 }
 
 /// Writes rows in state `metadata_saved`.
@@ -176,19 +194,22 @@ impl Work for Metadata {
 
     async fn run(&self, asks: &[&Writable]) -> Result<Vec<Result<(), CatalogError>>, DatabaseError> {
         // One statement writes a row once: of a conversation that is asked for twice, as it is asked for last.
-        let rows: BTreeMap<ConversationKey, &Conversation> =
-            asks.iter().map(|ask| (ask.conversation.key(), &ask.conversation)).collect();
-        let keys = Keys::of(rows.keys());
-        let masters: Vec<_> = rows.values().map(|row| row.master.to_string()).collect();
-        let agents: Vec<_> = rows.values().map(|row| row.agent.to_string()).collect();
-        let started: Vec<_> = rows.values().map(|row| row.started_at).collect();
-        let ended: Vec<_> = rows.values().map(|row| row.ended_at).collect();
-        let directions: Vec<_> = rows.values().map(|row| row.direction.map(direction_name)).collect();
-        let numbers: Vec<_> = rows.values().map(|row| row.customer_number.as_deref()).collect();
-        let metadata: Vec<_> = rows.values().map(|row| &row.metadata).collect();
-        let sources: Vec<_> = rows.values().map(|row| row.source().as_str()).collect();
-        self.0
-            .execute(
+        let asked: BTreeMap<ConversationKey, &Writable> =
+            asks.iter().map(|ask| (ask.conversation.key(), *ask)).collect();
+        let keys = Keys::of(asked.keys());
+        let tombstones: Vec<_> = asked.values().map(|ask| &ask.tombstone).collect();
+        let rows: Vec<_> = asked.values().map(|ask| &ask.conversation).collect();
+        let masters: Vec<_> = rows.iter().map(|row| row.master.to_string()).collect();
+        let agents: Vec<_> = rows.iter().map(|row| row.agent.to_string()).collect();
+        let started: Vec<_> = rows.iter().map(|row| row.started_at).collect();
+        let ended: Vec<_> = rows.iter().map(|row| row.ended_at).collect();
+        let directions: Vec<_> = rows.iter().map(|row| row.direction.map(direction_name)).collect();
+        let numbers: Vec<_> = rows.iter().map(|row| row.customer_number.as_deref()).collect();
+        let metadata: Vec<_> = rows.iter().map(|row| &row.metadata).collect();
+        let sources: Vec<_> = rows.iter().map(|row| row.source().as_str()).collect();
+        let refused = self
+            .0
+            .query(
                 Self::NAME,
                 SAVE_METADATA,
                 &[
@@ -203,16 +224,23 @@ impl Work for Metadata {
                     &numbers,
                     &metadata,
                     &sources,
+                    &tombstones,
                 ],
             )
             .await?;
-        Ok(asks.iter().map(|_| Ok(())).collect())
+        let erased: HashSet<&ConversationKey> = refused.iter().filter_map(|row| asked.keys().nth(place(row))).collect();
+        let answer = |ask: &&Writable| match erased.contains(&ask.conversation.key()) {
+            true => Err(CatalogError("the conversation was erased".to_owned())),
+            false => Ok(()),
+        };
+        Ok(asks.iter().map(answer).collect())
     }
 }
 
 /// How a conversation ends.
 pub(super) struct Completion {
     key: ConversationKey,
+    tombstone: Vec<u8>,
     /// None without a recording.
     enqueued_at: Option<Timestamp>,
     recordings: Vec<RecordingRow>,
@@ -220,14 +248,19 @@ pub(super) struct Completion {
 
 impl Completion {
     /// With these recordings, and on to the analysis.
-    pub(super) fn ready(key: &ConversationKey, recordings: &[StoredRecording], at: Timestamp) -> Self {
+    pub(super) fn ready(
+        key: &ConversationKey,
+        tombstone: Vec<u8>,
+        recordings: &[StoredRecording],
+        at: Timestamp,
+    ) -> Self {
         let recordings = recordings.iter().map(RecordingRow::from).collect();
-        Self { key: key.clone(), enqueued_at: Some(at), recordings }
+        Self { key: key.clone(), tombstone, enqueued_at: Some(at), recordings }
     }
 
     /// Without one.
-    pub(super) fn no_recording(key: &ConversationKey) -> Self {
-        Self { key: key.clone(), enqueued_at: None, recordings: Vec::new() }
+    pub(super) fn no_recording(key: &ConversationKey, tombstone: Vec<u8>) -> Self {
+        Self { key: key.clone(), tombstone, enqueued_at: None, recordings: Vec::new() }
     }
 }
 
@@ -242,6 +275,7 @@ impl Work for Completions {
 
     async fn run(&self, asks: &[&Completion]) -> Result<Vec<Result<(), CatalogError>>, DatabaseError> {
         let keys = Keys::of(asks.iter().map(|ask| &ask.key));
+        let tombstones: Vec<_> = asks.iter().map(|ask| &ask.tombstone).collect();
         let recorded: Vec<_> = asks.iter().map(|ask| ask.enqueued_at.is_some()).collect();
         let ats: Vec<_> = asks.iter().map(|ask| ask.enqueued_at).collect();
         let recordings: Vec<(i64, &RecordingRow)> =
@@ -272,6 +306,7 @@ impl Work for Completions {
                     &sizes,
                     &hashes,
                     &types,
+                    &tombstones,
                 ],
             )
             .await?;
@@ -284,12 +319,18 @@ impl Work for Completions {
     }
 }
 
-/// Which of these conversations have a row or a dead letter.
-pub(super) async fn known(database: &Database, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
+/// Which of these conversations have a row, a dead letter or a tombstone.
+pub(super) async fn known(
+    database: &Database,
+    tombstones: &Tombstones,
+    keys: &[ConversationKey],
+) -> Result<Vec<bool>, CatalogError> {
     let mut known = vec![false; keys.len()];
+    let tombstones: Vec<_> = keys.iter().map(|key| tombstones.of(key)).collect();
     let keys = Keys::of(keys.iter());
-    let rows =
-        database.query("look up conversations", KNOWN, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE]).await?;
+    let rows = database
+        .query("look up conversations", KNOWN, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones])
+        .await?;
     for row in rows {
         if let Some(known) = known.get_mut(place(&row)) {
             *known = true;
@@ -369,7 +410,7 @@ fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {
     })
 }
 
-fn state(row: &tokio_postgres::Row) -> Result<ConversationState, CatalogError> {
+pub(super) fn state(row: &tokio_postgres::Row) -> Result<ConversationState, CatalogError> {
     state_of(row.try_get("state").map_err(unreadable)?)
 }
 

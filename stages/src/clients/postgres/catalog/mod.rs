@@ -19,19 +19,22 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use self::batch::Batches;
-use self::conversations::{Completion, Completions, Metadata, States};
+use self::conversations::{Completion, Completions, Metadata, Standings};
+use self::erasure::Tombstones;
 use self::timeline::Timeline;
-use super::Database;
+use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate, Hop,
+    ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, StoredRecording,
-    TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Retention,
+    StoredRecording, TenantId,
 };
 
 mod batch;
 mod conversations;
+mod erasure;
 mod readiness;
 mod runs;
 mod text;
@@ -65,10 +68,11 @@ const ANALYSIS_QUEUE: &str = "
     where c.integration_type = $3
     order by q.enqueued_at, q.conversation_id";
 
-/// That of a conversation is written anew under its id, that of a body stays.
+/// That of a conversation is written anew under its id, that of a body stays, and none of an erased one is written.
 const ADD_DEAD_LETTER: &str = "
     insert into dead_letters as standing (digest, tenant_id, conversation_id, stage, reason, message, at)
-    values ($1, $2, $3, $4, $5, $6, $7)
+    select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz
+    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8)
     on conflict (digest) do update set
         stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at
     where standing.conversation_id is not null";
@@ -98,23 +102,36 @@ pub struct PostgresCatalog {
 
 struct Inner {
     database: Database,
-    states: Batches<States>,
+    tombstones: Arc<Tombstones>,
+    standings: Batches<Standings>,
     metadata: Batches<Metadata>,
     completions: Batches<Completions>,
     timeline: Timeline,
 }
 
 impl PostgresCatalog {
-    /// The catalog in a database whose tables are those of this executable; starts the tasks that write.
-    pub fn new(database: Database) -> Self {
+    /// The catalog in a database whose tables are those of this executable; starts the tasks that write. Without a key
+    /// of tombstones nothing can be erased, and what was is not known.
+    pub fn new(database: Database, key: Option<TombstoneKey>) -> Self {
+        let tombstones = Arc::new(Tombstones(key));
         let inner = Inner {
-            states: Batches::start(States(database.clone())),
+            standings: Batches::start(Standings(database.clone())),
             metadata: Batches::start(Metadata(database.clone())),
             completions: Batches::start(Completions(database.clone())),
-            timeline: Timeline::start(&database),
+            timeline: Timeline::start(&database, tombstones.clone()),
+            tombstones,
             database,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Fails where something was erased with another key: it would come back.
+    pub async fn check_key(&self) -> Result<(), DatabaseError> {
+        erasure::check_key(&self.inner.database, &self.inner.tombstones).await
+    }
+
+    fn tombstone(&self, key: &ConversationKey) -> Vec<u8> {
+        self.inner.tombstones.of(key)
     }
 }
 
@@ -166,15 +183,16 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
-        self.inner.states.ask(key.clone()).await
+        Ok(self.standing(key).await?.state())
     }
 
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
-        conversations::known(&self.inner.database, keys).await
+        conversations::known(&self.inner.database, &self.inner.tombstones, keys).await
     }
 
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
-        self.inner.metadata.ask(conversations::writable(conversation)).await
+        let tombstone = self.tombstone(&conversation.key());
+        self.inner.metadata.ask(conversations::writable(conversation, tombstone)).await
     }
 
     async fn complete(
@@ -183,11 +201,11 @@ impl Catalog for PostgresCatalog {
         recordings: &[StoredRecording],
         at: Timestamp,
     ) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::ready(key, recordings, at)).await
+        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, at)).await
     }
 
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::no_recording(key)).await
+        self.inner.completions.ask(Completion::no_recording(key, self.tombstone(key))).await
     }
 
     async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
@@ -208,6 +226,7 @@ impl Catalog for PostgresCatalog {
 
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
         let digest = letter.digest();
+        let tombstone = letter.key().map(|key| self.tombstone(&key)).unwrap_or_default();
         let letter = shelved(&letter);
         let written = self
             .inner
@@ -223,6 +242,7 @@ impl Catalog for PostgresCatalog {
                     &letter.reason,
                     &letter.message,
                     &letter.at,
+                    &tombstone,
                 ],
             )
             .await?;
@@ -300,7 +320,7 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
-        runs::fates(&self.inner.database, keys).await
+        runs::fates(&self.inner.database, &self.inner.tombstones, keys).await
     }
 
     async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
@@ -343,6 +363,49 @@ impl Catalog for PostgresCatalog {
 
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError> {
         readiness::read(&self.inner.database, tenant).await
+    }
+
+    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+        self.inner.standings.ask((key.clone(), self.tombstone(key))).await
+    }
+
+    async fn begin_erasure(&self, key: &ConversationKey, _now: Timestamp) -> Result<Erasure, CatalogError> {
+        erasure::begin(&self.inner.database, &self.inner.tombstones, key).await
+    }
+
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
+        // What was recorded here before is written, and then deleted with the rest.
+        self.flush().await;
+        erasure::erase_rows(&self.inner.database, &self.inner.tombstones, key).await
+    }
+
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
+        erasure::pending(&self.inner.database, after, limit).await
+    }
+
+    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError> {
+        erasure::finish(&self.inner.database, erasure).await
+    }
+
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        _retention: Retention,
+        _now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError> {
+        erasure::expired(&self.inner.database, tenant, limit).await
+    }
+
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        _retention: Retention,
+        _now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError> {
+        self.flush().await;
+        erasure::expire_rows(&self.inner.database, tenant, ids).await
     }
 
     async fn flush(&self) {

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::erasure::Tombstones;
 use super::{Keys, conversations, saturated, unreadable};
 use crate::clients::catalog::{CatalogError, Fate, Hop, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 const FATES: &str = "
-    select a.n, c.state, d.reason
-    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    select a.n, c.state, d.reason, e.digest is not null as is_erased
+    from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality as a (tenant_id, external_id, tombstone, n)
     left join conversations c
         on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
     left join lateral (
@@ -18,7 +19,8 @@ const FATES: &str = "
         where d.tenant_id = a.tenant_id and d.conversation_id = a.external_id
         limit 1
     ) d on true
-    where c.state is not null or d.reason is not null";
+    left join erasures e on e.tenant_id = a.tenant_id and e.digest = a.tombstone
+    where c.state is not null or d.reason is not null or e.digest is not null";
 
 const LAST_HOPS: &str = "
     select a.n, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
@@ -91,16 +93,23 @@ fn statements(kind: RunKind) -> &'static Statements {
 }
 
 /// What is known of each of these conversations.
-pub(super) async fn fates(database: &Database, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
+pub(super) async fn fates(
+    database: &Database,
+    tombstones: &Tombstones,
+    keys: &[ConversationKey],
+) -> Result<Vec<Fate>, CatalogError> {
     let mut fates = vec![Fate::Unknown; keys.len()];
+    let tombstones: Vec<_> = keys.iter().map(|key| tombstones.of(key)).collect();
     let keys = Keys::of(keys.iter());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones];
     for row in database.query("look up conversations", FATES, &parameters).await? {
         let state: Option<&str> = row.try_get("state").map_err(unreadable)?;
         let state: Option<ConversationState> = state.map(conversations::state_of).transpose()?;
         let letter: Option<String> = row.try_get("reason").map_err(unreadable)?;
+        let is_erased: bool = row.try_get("is_erased").map_err(unreadable)?;
         let fate = match (state, letter) {
+            _ if is_erased => Fate::Erased,
             (Some(state), _) if state.is_final() => Fate::Row(state),
             (_, Some(reason)) => Fate::DeadLetter(reason),
             (Some(state), None) => Fate::Row(state),

@@ -9,6 +9,11 @@ mod faults;
 mod roles;
 mod sample;
 
+/// The catalog as a service has it.
+fn catalog_of(database: Database) -> PostgresCatalog {
+    PostgresCatalog::new(database, Some(TombstoneKey::derived(&[7; 32])))
+}
+
 struct Postgres {
     database: Database,
     catalog: PostgresCatalog,
@@ -17,7 +22,7 @@ struct Postgres {
 impl Subject for Postgres {
     async fn fresh() -> Self {
         let database = TestDatabase::on(test_servers::postgres().await).await.member("test_services");
-        Self { catalog: PostgresCatalog::new(database.clone()), database }
+        Self { catalog: catalog_of(database.clone()), database }
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {
@@ -29,7 +34,7 @@ impl Subject for Postgres {
         let Self { database, catalog } = self;
         assert_eq!(Arc::strong_count(&catalog.inner), 1, "no caller holds on to the dead process");
         drop(catalog);
-        Self { catalog: PostgresCatalog::new(database.clone()), database }
+        Self { catalog: catalog_of(database.clone()), database }
     }
 }
 

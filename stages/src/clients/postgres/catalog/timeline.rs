@@ -3,6 +3,7 @@
 //! Hops gather for a second and go in one statement whose commit waits for no disk: a crash of the server may take
 //! the last ones along, and nothing else. Whoever reads the timeline here sees what was recorded here before.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
 use crate::clients::catalog::{CatalogError, Hop};
 use crate::clients::postgres::Database;
@@ -39,13 +41,15 @@ const BITE: i64 = 2000;
 /// Between two bites.
 const CHEWING: Duration = Duration::from_millis(100);
 
-/// The setting lasts for this statement's commit only.
+/// Nothing of a conversation that was erased. The setting lasts for this statement's commit only.
 const INSERT: &str = "
     insert into timeline (tenant_id, integration_type, external_id, at, stage, outcome, attempt, took_millis, detail)
     select h.tenant_id, $3, h.external_id, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
-    from unnest($1::text[], $2::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[])
-        with ordinality as h (tenant_id, external_id, at, stage, outcome, attempt, took_millis, detail, n)
+    from unnest($1::text[], $2::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
+            $10::bytea[])
+        with ordinality as h (tenant_id, external_id, at, stage, outcome, attempt, took_millis, detail, tombstone, n)
     where (select set_config('synchronous_commit', 'off', true)) = 'off'
+        and not exists (select from erasures e where e.tenant_id = h.tenant_id and e.digest = h.tombstone)
     order by h.n";
 
 const SELECT: &str = "
@@ -59,14 +63,22 @@ const DELETE: &str = "
     where timeline.id = oldest.id and oldest.at < now() - interval '30 days'";
 
 enum Message {
-    Hop(ConversationKey, Hop),
+    Hop(Told),
     Flush(oneshot::Sender<()>),
+}
+
+/// A hop, and the tombstone that would keep it out.
+struct Told {
+    key: ConversationKey,
+    tombstone: Vec<u8>,
+    hop: Hop,
 }
 
 /// The way to the task that writes.
 pub(super) struct Timeline {
     database: Database,
     sender: mpsc::Sender<Message>,
+    tombstones: Arc<Tombstones>,
     left_out: AtomicU64,
     _writer: AbortOnDropHandle<()>,
     _pruner: AbortOnDropHandle<()>,
@@ -74,11 +86,12 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// Starts to write and to prune.
-    pub(super) fn start(database: &Database) -> Self {
+    pub(super) fn start(database: &Database, tombstones: Arc<Tombstones>) -> Self {
         let (sender, receiver) = mpsc::channel(BUFFER);
         Self {
             database: database.clone(),
             sender,
+            tombstones,
             left_out: AtomicU64::new(0),
             _writer: task::spawn("timeline", write_all(database.clone(), receiver)),
             _pruner: task::spawn("timeline pruning", prune(database.clone())),
@@ -87,7 +100,8 @@ impl Timeline {
 
     /// Takes a hop, or leaves it out when too many wait.
     pub(super) fn record(&self, key: &ConversationKey, hop: Hop) {
-        if self.sender.try_send(Message::Hop(key.clone(), hop)).is_ok() {
+        let told = Told { key: key.clone(), tombstone: self.tombstones.of(key), hop };
+        if self.sender.try_send(Message::Hop(told)).is_ok() {
             return;
         }
         let left_out = self.left_out.fetch_add(1, Ordering::Relaxed) + 1;
@@ -153,7 +167,7 @@ async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
         };
         for message in inbox.drain(..) {
             match message {
-                Message::Hop(key, hop) => hops.push((key, hop)),
+                Message::Hop(told) => hops.push(told),
                 Message::Flush(done) => flushes.push(done),
             }
         }
@@ -170,17 +184,18 @@ async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
 }
 
 /// Writes these hops; a failure is logged, and they are gone.
-async fn write(database: &Database, hops: &mut Vec<(ConversationKey, Hop)>) {
+async fn write(database: &Database, hops: &mut Vec<Told>) {
     if hops.is_empty() {
         return;
     }
-    let keys = Keys::of(hops.iter().map(|(key, _)| key));
-    let ats: Vec<_> = hops.iter().map(|(_, hop)| hop.at).collect();
-    let stages: Vec<_> = hops.iter().map(|(_, hop)| text::text(&hop.stage)).collect();
-    let outcomes: Vec<_> = hops.iter().map(|(_, hop)| text::text(&hop.outcome)).collect();
-    let attempts: Vec<_> = hops.iter().map(|(_, hop)| i64::from(hop.attempt)).collect();
-    let tooks: Vec<_> = hops.iter().map(|(_, hop)| saturated(hop.took_millis)).collect();
-    let details: Vec<_> = hops.iter().map(|(_, hop)| hop.detail.as_deref().map(text::text)).collect();
+    let keys = Keys::of(hops.iter().map(|told| &told.key));
+    let ats: Vec<_> = hops.iter().map(|told| told.hop.at).collect();
+    let stages: Vec<_> = hops.iter().map(|told| text::text(&told.hop.stage)).collect();
+    let outcomes: Vec<_> = hops.iter().map(|told| text::text(&told.hop.outcome)).collect();
+    let attempts: Vec<_> = hops.iter().map(|told| i64::from(told.hop.attempt)).collect();
+    let tooks: Vec<_> = hops.iter().map(|told| saturated(told.hop.took_millis)).collect();
+    let details: Vec<_> = hops.iter().map(|told| told.hop.detail.as_deref().map(text::text)).collect();
+    let tombstones: Vec<_> = hops.iter().map(|told| &told.tombstone).collect();
     let written = database
         .query(
             "write timeline",
@@ -195,6 +210,7 @@ async fn write(database: &Database, hops: &mut Vec<(ConversationKey, Hop)>) {
                 &attempts,
                 &tooks,
                 &details,
+                &tombstones,
             ],
         )
         .await;

@@ -89,7 +89,7 @@ async fn what_was_set_comes_back() {
     let table = table(&database, 1);
     assert!(table.get(&tenant("acme")).await.unwrap().is_none());
     for (settings, scope) in [(oauth(), RecordingScope::Leg), (access_key(), RecordingScope::Master)] {
-        table.set(&tenant("acme"), &settings, scope).await.unwrap();
+        table.set(&tenant("acme"), &settings, scope, Retention::default()).await.unwrap();
         let read = table.get(&tenant("acme")).await.unwrap().unwrap();
         assert_eq!(format!("{:?}", read.nice), format!("{settings:?}"));
         assert_eq!(secrets(&read.nice.auth), secrets(&settings.auth));
@@ -104,8 +104,8 @@ async fn what_was_set_comes_back() {
 async fn neither_table_nor_listing_gives_a_secret_away() {
     let database = test_database().await;
     let table = table(&database, 1);
-    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
-    table.set(&tenant("zeta"), &access_key(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
+    table.set(&tenant("zeta"), &access_key(), RecordingScope::Leg, Retention::default()).await.unwrap();
     let keyless = SettingsTable::new(database.clone(), None);
     let shown = keyless.show(&tenant("acme")).await.unwrap().unwrap();
     assert_eq!((shown.client_secret, shown.access_key_secret), (Some(MASK), MASK));
@@ -127,11 +127,14 @@ async fn neither_table_nor_listing_gives_a_secret_away() {
 async fn the_owner_writes_settings_and_the_services_read_them() {
     let database = TestDatabase::on(test_servers::postgres().await).await;
     let acme = tenant("acme");
-    table(&database.member("test_owner"), 1).set(&acme, &oauth(), RecordingScope::Leg).await.unwrap();
+    table(&database.member("test_owner"), 1)
+        .set(&acme, &oauth(), RecordingScope::Leg, Retention::default())
+        .await
+        .unwrap();
     for user in ["test_producer", "test_consumer"] {
         let table = table(&database.member(user), 1);
         assert!(table.get(&acme).await.unwrap().is_some());
-        assert!(table.set(&acme, &access_key(), RecordingScope::Leg).await.is_err(), "{user}");
+        assert!(table.set(&acme, &access_key(), RecordingScope::Leg, Retention::default()).await.is_err(), "{user}");
     }
     assert!(table(&database.member("test_analysis"), 1).get(&acme).await.is_err());
 }
@@ -143,7 +146,7 @@ async fn every_change_is_another_revision() {
     let mut revisions = std::collections::HashSet::new();
     for change in ["", "update nice_settings set \"group\" = 'Other'", "delete from nice_settings", ""] {
         if change.is_empty() {
-            table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
+            table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
         } else {
             execute(&database, change).await.unwrap();
         }
@@ -160,11 +163,11 @@ async fn a_rotated_key_is_used_from_the_next_reading_on() {
     let table = table(&database, 1);
     let tenants = tenants(&table);
     assert!(matches!(tenants.get(&tenant("acme")).await, Err(StageError::Permanent { .. })));
-    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     // An unknown tenant is looked for again at once, since nothing is remembered here.
     let first = tenants.get(&tenant("acme")).await.unwrap();
     assert!(Arc::ptr_eq(&first, &tenants.get(&tenant("acme")).await.unwrap()));
-    table.set(&tenant("acme"), &access_key(), RecordingScope::Master).await.unwrap();
+    table.set(&tenant("acme"), &access_key(), RecordingScope::Master, Retention::default()).await.unwrap();
     let second = tenants.get(&tenant("acme")).await.unwrap();
     assert_eq!(second.scope, RecordingScope::Master);
     assert!(!Arc::ptr_eq(&first, &second));
@@ -173,9 +176,9 @@ async fn a_rotated_key_is_used_from_the_next_reading_on() {
 #[tokio::test]
 async fn a_tenant_sealed_with_another_key_waits_alone() {
     let database = test_database().await;
-    table(&database, 2).set(&tenant("other"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table(&database, 2).set(&tenant("other"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     let table = table(&database, 1);
-    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     let tenants = tenants(&table);
     let Err(StageError::Transient { reason, retry_after }) = tenants.get(&tenant("other")).await else {
         panic!("a person can mend it")
@@ -183,7 +186,7 @@ async fn a_tenant_sealed_with_another_key_waits_alone() {
     assert!(reason.contains("access_key_secret") && reason.contains("[catalog] seal_key"), "{reason}");
     assert_eq!(retry_after, Some(Duration::from_secs(60)));
     assert!(tenants.get(&tenant("acme")).await.is_ok());
-    table.set(&tenant("other"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("other"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     assert!(tenants.get(&tenant("other")).await.is_ok());
 }
 
@@ -191,7 +194,7 @@ async fn a_tenant_sealed_with_another_key_waits_alone() {
 async fn a_row_written_by_hand_is_named_by_its_column() {
     let database = test_database().await;
     let table = table(&database, 1);
-    table.set(&tenant("zeta"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("zeta"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     for (change, named) in [
         ("issuer = 'canary'", "issuer"),
         ("issuer = 'http://canary.example.com'", "issuer"),
@@ -205,7 +208,7 @@ async fn a_row_written_by_hand_is_named_by_its_column() {
             "access_key_secret",
         ),
     ] {
-        table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
+        table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
         execute(&database, &format!("update nice_settings set {change} where tenant_id = 'acme'")).await.unwrap();
         let Err(SettingsError::Unusable(text)) = table.get(&tenant("acme")).await else { panic!("{change}") };
         assert!(text.contains(named) && !text.contains("canary"), "{text}");
@@ -221,7 +224,7 @@ async fn settings_that_no_client_would_take_are_not_written() {
     let database = test_database().await;
     let table = table(&database, 1);
     let bad = NiceSettings { api_version: "latest".to_owned(), ..oauth() };
-    let refused = table.set(&tenant("acme"), &bad, RecordingScope::Leg).await;
+    let refused = table.set(&tenant("acme"), &bad, RecordingScope::Leg, Retention::default()).await;
     assert!(matches!(refused, Err(SettingsError::Unusable(text)) if text.contains("api_version")));
     assert!(table.list().await.unwrap().is_empty());
 }
@@ -232,7 +235,7 @@ async fn an_outage_of_the_database_stops_no_tenant_that_was_known() {
     let database = open(&server.database().await);
     schema::migrate(&database).await.unwrap();
     let table = table(&database, 1);
-    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg).await.unwrap();
+    table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     let tenants = tenants(&table);
     let first = tenants.get(&tenant("acme")).await.unwrap();
     server.kill().await;

@@ -26,11 +26,13 @@ pub(super) enum Operation {
     Head,
     ListUploads,
     ListParts,
+    ListVersions,
+    Delete,
 }
 
 impl Operation {
     /// Each of them.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Put,
         Self::CreateUpload,
         Self::UploadPart,
@@ -40,6 +42,8 @@ impl Operation {
         Self::Head,
         Self::ListUploads,
         Self::ListParts,
+        Self::ListVersions,
+        Self::Delete,
     ];
 
     /// The label in metrics.
@@ -54,6 +58,8 @@ impl Operation {
             Self::Head => "head",
             Self::ListUploads => "list_uploads",
             Self::ListParts => "list_parts",
+            Self::ListVersions => "list_versions",
+            Self::Delete => "delete",
         }
     }
 }

@@ -10,12 +10,14 @@
 //! - [`error`]: what a failure means.
 //! - [`memory`]: what all puts together may hold.
 //! - [`put`]: a body into the store.
+//! - [`erase`]: a conversation out of it.
 //! - [`uploads`]: the uploads that are open here, and [`marks`], how others on this machine see them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::{Certificate, Url};
 use rusoto_core::{Client, Region};
 use rusoto_s3::S3Client;
@@ -28,11 +30,12 @@ use self::uploads::Uploads;
 use super::{Body, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
-use crate::model::ObjectKey;
+use crate::model::{ConversationKey, ObjectKey};
 
 mod call;
 mod credentials;
 mod dispatcher;
+mod erase;
 mod error;
 mod marks;
 mod memory;
@@ -206,6 +209,10 @@ impl RecordingStore for S3Store {
 
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError> {
         Ok(self.head(&key.to_string()).await?.as_ref().and_then(put::length_of))
+    }
+
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
+        Ok(self.erase_prefix(&format!("{}/", ObjectKey::folder_of(conversation, started_at))).await?)
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {

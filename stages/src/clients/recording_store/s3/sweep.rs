@@ -120,7 +120,7 @@ impl S3Store {
         }
     }
 
-    async fn abort_named(&self, upload: &Name) -> Result<(), Failure> {
+    pub(super) async fn abort_named(&self, upload: &Name) -> Result<(), Failure> {
         let abort = self.call(Operation::AbortUpload, 0, || {
             self.client.abort_multipart_upload(AbortMultipartUploadRequest {
                 bucket: self.options.bucket.clone(),
@@ -206,7 +206,7 @@ impl S3Store {
 
 /// An upload as the store lists it.
 pub(super) struct Open {
-    name: Name,
+    pub(super) name: Name,
     initiated: Timestamp,
 }
 

@@ -10,7 +10,7 @@ use super::*;
 /// A database with so many conversations in the analysis queue, the first one oldest.
 async fn queued(count: u64) -> TestDatabase<'static> {
     let database = TestDatabase::on(test_servers::postgres().await).await;
-    let catalog = PostgresCatalog::new(database.member("test_consumer"));
+    let catalog = catalog_of(database.member("test_consumer"));
     // The last one comes first: the order is that of the times.
     for id in (1..=count).rev() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
@@ -94,7 +94,7 @@ async fn what_is_ready_is_announced_with_its_id() {
         _ = &mut announced => panic!("nobody listens yet"),
         listening = client.batch_execute("listen analysis_queue") => listening.unwrap(),
     }
-    let catalog = PostgresCatalog::new(database.member("test_consumer"));
+    let catalog = catalog_of(database.member("test_consumer"));
     for id in [2, 3] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }

@@ -88,7 +88,7 @@ async fn assert_whole(catalog: &PostgresCatalog, acknowledged: &[u64]) {
 async fn what_was_acknowledged_survives_kills_of_the_server_and_callers_recover() {
     let server = Postgres::start().await;
     let database = TestDatabase::on(&server).await;
-    let catalog = PostgresCatalog::new(database.member("test_services"));
+    let catalog = catalog_of(database.member("test_services"));
     let mut load = Load::on(&catalog);
     for _ in 0..2 {
         load.more(100).await;
@@ -97,13 +97,13 @@ async fn what_was_acknowledged_survives_kills_of_the_server_and_callers_recover(
     }
     load.more(100).await;
     let (acknowledged, _) = load.end().await;
-    assert_whole(&PostgresCatalog::new(database.member("test_services")), &acknowledged).await;
+    assert_whole(&catalog_of(database.member("test_services")), &acknowledged).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_an_administrator_ends_are_nobodys_error() {
     let database = TestDatabase::on(test_servers::postgres().await).await;
-    let catalog = PostgresCatalog::new(database.member("test_services"));
+    let catalog = catalog_of(database.member("test_services"));
     let mut load = Load::on(&catalog);
     for _ in 0..10 {
         load.more(20).await;
@@ -126,7 +126,7 @@ async fn cuts_of_the_network_are_nobodys_error() {
     let proxy = Proxy::before(server.address()).await;
     let database = TestDatabase::on(server).await;
     let url = database.url("test_services").replace(&server.address().to_string(), &proxy.address().to_string());
-    let catalog = PostgresCatalog::new(open(&url));
+    let catalog = catalog_of(open(&url));
     let mut load = Load::on(&catalog);
     for _ in 0..20 {
         load.more(20).await;
@@ -211,10 +211,10 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
     let thief = Thief::before(server.address()).await;
     let database = TestDatabase::on(server).await;
     let url = database.url("test_services").replace(&server.address().to_string(), &thief.address.to_string());
-    let catalog = PostgresCatalog::new(open(&url));
-    let (there, witness) = (conversation(1), PostgresCatalog::new(database.admin.clone()));
+    let catalog = catalog_of(open(&url));
+    let (there, witness) = (conversation(1), catalog_of(database.admin.clone()));
 
-    thief.steal(b"INSERT 0 1");
+    thief.steal(b"SELECT 0");
     catalog.save_metadata(&there).await.unwrap();
     assert_eq!(thief.stolen.load(Ordering::Relaxed), 1);
     assert_eq!(witness.counts().await.unwrap().metadata_saved, 1);
@@ -242,7 +242,7 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
 async fn a_row_that_breaks_a_rule_of_the_tables_fails_alone() {
     let database = TestDatabase::on(test_servers::postgres().await).await;
     database.sql("alter table conversations add check (external_id <> '13')").await;
-    let catalog = PostgresCatalog::new(database.member("test_services"));
+    let catalog = catalog_of(database.member("test_services"));
     let conversations: Vec<_> = (1..=30).map(conversation).collect();
     let saved = join_all(conversations.iter().map(|one| catalog.save_metadata(one))).await;
     for (id, saved) in (1..).zip(saved) {
@@ -257,10 +257,7 @@ async fn a_row_that_breaks_a_rule_of_the_tables_fails_alone() {
 #[tokio::test]
 async fn two_consumers_that_complete_the_same_conversations_at_once_do_not_block_each_other() {
     let database = TestDatabase::on(test_servers::postgres().await).await;
-    let (one, other) = (
-        PostgresCatalog::new(database.member("test_services")),
-        PostgresCatalog::new(database.member("test_services")),
-    );
+    let (one, other) = (catalog_of(database.member("test_services")), catalog_of(database.member("test_services")));
     let ids: Vec<u64> = (1..=200).collect();
     let backwards: Vec<u64> = ids.iter().rev().copied().collect();
     let all = |catalog: PostgresCatalog, ids: Vec<u64>| async move {
@@ -275,7 +272,7 @@ async fn two_consumers_that_complete_the_same_conversations_at_once_do_not_block
 #[tokio::test]
 async fn rows_are_locked_in_the_order_of_their_keys_whatever_the_order_they_came_in() {
     let database = TestDatabase::on(test_servers::postgres().await).await;
-    let catalog = PostgresCatalog::new(database.member("test_services"));
+    let catalog = catalog_of(database.member("test_services"));
     for id in [10, 9] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
@@ -307,7 +304,7 @@ async fn rows_are_locked_in_the_order_of_their_keys_whatever_the_order_they_came
 
 #[tokio::test]
 async fn hops_are_left_out_rather_than_held_without_bound() {
-    let catalog = PostgresCatalog::new(open("postgres://nobody@127.0.0.1:1/nowhere"));
+    let catalog = catalog_of(open("postgres://nobody@127.0.0.1:1/nowhere"));
     let hop = Hop {
         at: at(0),
         stage: "upload".to_owned(),
@@ -324,7 +321,7 @@ async fn hops_are_left_out_rather_than_held_without_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_is_away_holds_up_the_end_of_a_process_for_seconds_only() {
-    let catalog = PostgresCatalog::new(open("postgres://nobody@127.0.0.1:1/nowhere"));
+    let catalog = catalog_of(open("postgres://nobody@127.0.0.1:1/nowhere"));
     let hop = Hop {
         at: at(0),
         stage: "upload".to_owned(),

@@ -23,6 +23,10 @@ async fn assert_refused(database: &Database, statements: &[&str]) {
     }
 }
 
+fn hop() -> Hop {
+    Hop { at: at(0), stage: "upload".to_owned(), outcome: "ok".to_owned(), attempt: 0, took_millis: 1, detail: None }
+}
+
 /// What both services do with dead letters and the timeline.
 async fn assert_keeps_its_books(catalog: &PostgresCatalog) {
     let event: ContactEvent = conversation(77).event;
@@ -30,16 +34,8 @@ async fn assert_keeps_its_books(catalog: &PostgresCatalog) {
     let letter = catalog.dead_letters(0, 10).await.unwrap().remove(0);
     assert_eq!(catalog.dead_letter(letter.id).await.unwrap().as_ref(), Some(&letter));
     assert!(catalog.remove_dead_letter(&letter).await.unwrap());
-    let hop = Hop {
-        at: at(0),
-        stage: "upload".to_owned(),
-        outcome: "ok".to_owned(),
-        attempt: 0,
-        took_millis: 1,
-        detail: None,
-    };
-    catalog.record_hop(&key(77), hop.clone()).await;
-    assert_eq!(catalog.hops(&key(77)).await.unwrap(), [hop]);
+    catalog.record_hop(&key(77), hop()).await;
+    assert_eq!(catalog.hops(&key(77)).await.unwrap(), [hop()]);
     timeline::prune_now(&catalog.inner.database).await.unwrap();
     assert_eq!(catalog.hops(&key(77)).await.unwrap(), [], "it was old");
     catalog.counts().await.unwrap();
@@ -51,7 +47,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
     let database = fresh().await;
     let producer = database.member("test_producer");
     schema::check(&producer).await.unwrap();
-    let catalog = PostgresCatalog::new(producer.clone());
+    let catalog = catalog_of(producer.clone());
     let tenant = key(1).tenant;
     let agent = Agent {
         external_id: AgentId::from_number(7).unwrap(),
@@ -72,7 +68,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), None);
     assert_eq!(catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(), []);
     assert_keeps_its_books(&catalog).await;
-    let consumer = PostgresCatalog::new(database.member("test_consumer"));
+    let consumer = catalog_of(database.member("test_consumer"));
     consumer.save_metadata(&conversation(3)).await.unwrap();
     let traced = catalog.conversation(&key(3)).await.unwrap().unwrap();
     assert_eq!((traced.customer_number, traced.metadata), (None, serde_json::json!({})), "it needs no personal data");
@@ -103,7 +99,7 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     let database = fresh().await;
     let consumer = database.member("test_consumer");
     schema::check(&consumer).await.unwrap();
-    let catalog = PostgresCatalog::new(consumer.clone());
+    let catalog = catalog_of(consumer.clone());
     for id in [1, 2] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         catalog.save_metadata(&conversation(id)).await.unwrap();
@@ -143,9 +139,155 @@ async fn the_consumer_can_do_its_work_and_no_more() {
             "update agents set is_active = true",
             "insert into tenants (tenant_id, slug) values ('mine', 'mine')",
             "drop table timeline",
+            "delete from erasures",
+            "update erasure_key set fingerprint = ''",
+            "delete from erasure_key",
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
+    let database = fresh().await;
+    let consumer = database.member("test_consumer");
+    let catalog = catalog_of(consumer.clone());
+    for id in [1, 2] {
+        catalog.save_metadata(&conversation(id)).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(1)).await.unwrap();
+    }
+    assert!(catalog.erase_rows(&key(1)).await.is_err(), "no erasure is pending");
+    let erasure = catalog.begin_erasure(&key(1), at(0)).await.unwrap();
+    assert!(catalog.erase_rows(&key(2)).await.is_err(), "another one's is");
+    // The tombstone of one conversation does not open the way to another.
+    let client = consumer.client().await.unwrap();
+    let digest = erasure.tombstone.as_bytes().as_slice();
+    let forged = client.query("select erase_conversation('acme', 'nice-cxone', '2', $1)", &[&digest]).await;
+    assert_eq!(forged.unwrap_err().code(), Some(&SqlState::NO_DATA_FOUND));
+    assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
+    assert!(catalog.finish_erasure(&erasure).await.unwrap());
+    assert!(catalog.conversation(&key(2)).await.unwrap().is_some());
+    // Nothing tells any more which one it was.
+    let left = client.query_one("select external_id is null and started_at is null from erasures", &[]).await.unwrap();
+    assert!(left.get::<_, bool>(0));
+
+    let producer = database.member("test_producer");
+    let seen = catalog_of(producer.clone());
+    assert_eq!(seen.known(&[key(1), key(3)]).await.unwrap(), [true, false]);
+    assert_eq!(seen.standing(&key(1)).await.unwrap(), Standing::Erased);
+    seen.check_key().await.unwrap();
+    assert_refused(
+        &producer,
+        &[
+            "select external_id from erasures",
+            "insert into erasures (tenant_id, digest, asked_at, external_id) values ('acme', '', now(), '1')",
+            "select erase_conversation('acme', 'nice-cxone', '2', '')",
+            "select expired_conversations('acme', 'nice-cxone', 10)",
+            "select expire_conversations('acme', 'nice-cxone', array['2'])",
+        ],
+    )
+    .await;
+    let analysis = database.member("test_analysis");
+    assert_refused(&analysis, &["select * from erasures", "select erase_conversation('acme', 'nice-cxone', '2', '')"])
+        .await;
+}
+
+#[tokio::test]
+async fn another_key_is_refused_before_it_brings_back_what_was_erased() {
+    let database = fresh().await;
+    let with =
+        |key: u8| PostgresCatalog::new(database.member("test_services"), Some(TombstoneKey::derived(&[key; 32])));
+    with(1).check_key().await.unwrap();
+    with(1).begin_erasure(&key(1), at(0)).await.unwrap();
+    with(1).check_key().await.unwrap();
+    assert_eq!(with(1).standing(&key(1)).await.unwrap(), Standing::Erased);
+    let refused = with(2).check_key().await.unwrap_err().to_string();
+    assert!(refused.contains("[catalog] erasure_key"), "{refused}");
+    let refused = with(2).begin_erasure(&key(2), at(0)).await.unwrap_err().to_string();
+    assert!(refused.contains("[catalog] erasure_key"), "{refused}");
+    let keyless = PostgresCatalog::new(database.member("test_services"), None);
+    keyless.check_key().await.unwrap();
+    let refused = keyless.begin_erasure(&key(2), at(0)).await.unwrap_err().to_string();
+    assert!(refused.contains("[catalog] seal_key"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_retention_goes_and_nothing_else() {
+    let database = fresh().await;
+    let catalog = catalog_of(database.member("test_consumer"));
+    for id in 1..=6 {
+        catalog.save_metadata(&conversation(id)).await.unwrap();
+        catalog.record_hop(&key(id), hop()).await;
+    }
+    catalog.add_dead_letter(DeadLetter::of_event(&conversation(1).event, "upload", "why", at(0))).await.unwrap();
+    for id in [1, 2, 5, 6] {
+        catalog.complete(&key(id), &[recording(id)], at(1)).await.unwrap();
+    }
+    database
+        .sql(
+            "update conversations set ended_at = now() - case external_id
+                 when '1' then interval '3 days' when '2' then interval '25 hours' when '3' then interval '31 hours'
+                 when '4' then interval '25 hours' when '5' then interval '23 hours' else interval '9 days' end;
+             update conversations set tenant_id = 'other' where external_id = '6';
+             insert into tenants (tenant_id, slug) values ('acme', 'acme'), ('other', 'other');
+             insert into nice_settings (tenant_id, issuer, auth_flow, access_key_id, access_key_secret, group_kind,
+                 \"group\", api_version, media_hosts, recording_scope, retention)
+             select tenant_id, 'https://x', 'access_key', 'x', 'v1.x', 'team', 'x', 'v33.0', array['x'], 'leg',
+                 case tenant_id when 'acme' then interval '1 day' end from tenants",
+        )
+        .await;
+    let tenant = key(1).tenant;
+    let (forever, now) = (Retention::default(), at(0));
+    let expired = async |limit| -> Vec<u64> {
+        let expired = catalog.expired(&tenant, forever, now, limit).await.unwrap();
+        let mut ids: Vec<u64> = expired.iter().map(|expired| expired.external_id.get()).collect();
+        // Two of them ended on the same day, or on two, as the time of day has it.
+        ids.sort_unstable();
+        ids
+    };
+    // The database's own settings and clock count. What is not final is kept for six hours more.
+    assert_eq!(expired(10).await, [1, 2, 3]);
+    assert_eq!(expired(1).await, [1], "the oldest first");
+    let all: Vec<_> = (1..=6).map(|id| key(id).external_id).collect();
+    assert_eq!(catalog.expire_rows(&tenant, forever, now, &all).await.unwrap(), 3);
+    assert_eq!(expired(10).await, Vec::<u64>::new());
+    for id in [1, 2, 3] {
+        assert!(catalog.conversation(&key(id)).await.unwrap().is_none());
+        assert_eq!(catalog.hops(&key(id)).await.unwrap(), []);
+        assert_eq!(catalog.standing(&key(id)).await.unwrap(), Standing::Unknown, "no tombstone");
+    }
+    for id in [4, 5] {
+        assert!(catalog.conversation(&key(id)).await.unwrap().is_some());
+    }
+    assert_eq!(catalog.dead_letters(0, 10).await.unwrap(), []);
+    let other = "other".parse().unwrap();
+    assert_eq!(catalog.expire_rows(&other, forever, now, &all).await.unwrap(), 0, "kept for ever");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_was_begun_before_the_tombstone_is_found_by_a_later_look() {
+    let database = fresh().await;
+    let catalog = catalog_of(database.member("test_consumer"));
+    // As a statement that has begun and is not committed yet.
+    let mut writer = database.admin.client().await.unwrap();
+    let begun = writer.transaction().await.unwrap();
+    begun
+        .execute(
+            "insert into conversations (tenant_id, integration_type, external_id, master_external_id,
+                agent_external_id, started_at, ended_at, metadata, state, source)
+             values ('acme', 'nice-cxone', '1', '1', '7', now(), now(), '{}', 'metadata_saved', 'poll')",
+            &[],
+        )
+        .await
+        .unwrap();
+    let erasure = catalog.begin_erasure(&key(1), at(0)).await.unwrap();
+    assert!(!catalog.erase_rows(&key(1)).await.unwrap().conversation, "nothing is to be seen of it");
+    begun.commit().await.unwrap();
+    assert!(catalog.conversation(&key(1)).await.unwrap().is_some(), "there it is");
+    assert!(catalog.complete(&key(1), &[recording(1)], at(1)).await.is_err(), "it does not become ready");
+    assert_eq!(catalog.pending_erasures(None, 10).await.unwrap(), [erasure]);
+    assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
+    assert!(catalog.conversation(&key(1)).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -197,7 +339,7 @@ async fn rows_that_another_program_wrote_with_the_documented_columns_are_read() 
              values ('acme', '2', 'upload', 'by hand', '{}', now()), ('acme', '3', 'upload', 'by hand', '{}', now());",
         )
         .await;
-    let catalog = PostgresCatalog::new(database.member("test_services"));
+    let catalog = catalog_of(database.member("test_services"));
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
     assert_eq!(catalog.agents(&key(1).tenant).await.unwrap().len(), 1);
     assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);

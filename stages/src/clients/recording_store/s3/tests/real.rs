@@ -5,7 +5,7 @@ use std::path::Path;
 use rusoto_s3::{PutObjectRequest, S3};
 
 use super::*;
-use crate::clients::recording_store::conformance::fed_body;
+use crate::clients::recording_store::conformance::{conversation, fed_body};
 use crate::clients::recording_store::s3::call::Operation;
 use crate::clients::recording_store::s3::error::Failure;
 use crate::flow::task;
@@ -38,6 +38,40 @@ async fn the_server_refuses_content_that_does_not_match_its_md5() {
     let failure = Failure::of(Operation::Put, put.await.unwrap_err());
     assert!(failure.to_string().contains("400"), "{failure}");
     assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_version_and_no_delete_marker_of_an_erased_conversation_is_left() {
+    let bucket = Bucket::fresh().await;
+    let name = bucket.store.options.bucket.clone();
+    let versioned = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status>\
+                     </VersioningConfiguration>";
+    // One version from before the bucket kept any.
+    bucket.store.put(&key(1, 0), WAV, body_of(10)).await.unwrap();
+    bucket.server.request("PUT", &format!("/{name}?versioning"), versioned.into()).await;
+    for length in [20, LEAST_PART + 1] {
+        bucket.store.put(&key(1, 0), WAV, body_of(length)).await.unwrap();
+    }
+    bucket.store.put(&key(1, 1), WAV, body_of(30)).await.unwrap();
+    bucket.store.put(&key(11, 0), WAV, body_of(40)).await.unwrap();
+    // Somebody deleted it as one deletes: it is hidden, and still there.
+    bucket.server.request("DELETE", &format!("/{name}/{}", key(1, 0)), Vec::new()).await;
+    leave_upload(&bucket.other(without_marks).await, &key(1, 2).to_string()).await;
+    let listed = async || {
+        let listing = bucket.server.request("GET", &format!("/{name}?versions"), Vec::new()).await;
+        String::from_utf8(listing).unwrap()
+    };
+    let before = listed().await;
+    assert!(before.matches("/1/0.wav").count() >= 4 && before.contains("DeleteMarker"), "{before}");
+
+    let (conversation, started_at) = conversation(1);
+    // Three versions and the copy that carries the hash of the last, a marker, and another object.
+    assert!(bucket.store.erase(&conversation, started_at).await.unwrap() >= 5);
+    let after = listed().await;
+    assert!(!after.contains("/1/") && !after.contains("DeleteMarker"), "{after}");
+    assert!(after.contains("/11/0.wav"), "{after}");
+    assert_eq!(bucket.half_written().await, 0);
+    assert_eq!(bucket.store.erase(&conversation, started_at).await.unwrap(), 0);
 }
 
 fn secret_in(file: &Path, server: &test_servers::S3) -> Credentials {

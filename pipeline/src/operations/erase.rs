@@ -1,0 +1,66 @@
+//! Erasure of one conversation, on an operator's word.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use stages::erase::ErasureReport;
+use stages::model::{ContactId, ConversationKey};
+
+use super::{OperationError, Operations};
+
+/// What was erased, and what is left to others.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Erased {
+    pub(crate) conversation_id: ContactId,
+    /// The first digits of what is left of it: the log names it by them.
+    pub(crate) tombstone: String,
+    /// Whether anything was there.
+    pub(crate) found: bool,
+    /// Versions of objects, or files.
+    pub(crate) objects: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) hops: u64,
+    /// None: the broker gives no single message out; the consumer drops it when it comes up.
+    pub(crate) messages: Option<u64>,
+    /// Damaged stores that lie in the state directory for a person to look at; they may still hold it.
+    pub(crate) set_aside: Vec<PathBuf>,
+}
+
+impl Operations {
+    /// Erases a conversation, and sees to it that no replay brings it back. One that is not known leaves a tombstone
+    /// too: it might come later.
+    pub(crate) async fn erase(&self, id: &str) -> Result<Erased, OperationError> {
+        let external_id: ContactId =
+            id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
+        let Some(eraser) = &self.eraser else {
+            return Err(OperationError::Refused(
+                "this process has no recording store, so recordings would be left; run `erase` with the settings of a \
+                 consumer"
+                    .to_owned(),
+            ));
+        };
+        let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
+        let ErasureReport { tombstone, rows, objects, messages } = eraser.erase(&key).await?;
+        let set_aside = self.local.as_ref().map(|local| set_aside(local.state.store().dir()));
+        Ok(Erased {
+            conversation_id: external_id,
+            tombstone: tombstone.to_string(),
+            found: rows.conversation || objects + rows.dead_letters + rows.hops + messages.unwrap_or_default() > 0,
+            objects,
+            dead_letters: rows.dead_letters,
+            hops: rows.hops,
+            messages,
+            set_aside: set_aside.unwrap_or_default(),
+        })
+    }
+}
+
+/// The stores that were set aside in a state directory.
+fn set_aside(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let is_one = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with("set-aside-"));
+    let mut found: Vec<_> =
+        entries.flatten().filter(|entry| is_one(&entry.file_name())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}

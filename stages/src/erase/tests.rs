@@ -1,0 +1,218 @@
+//! What an erasure removes, when it ends, and what retention takes.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clients::catalog::{DeadLetter, EmbeddedCatalog, Standing};
+use crate::clients::queue::{EmbeddedQueue, Lane};
+use crate::clients::recording_store::FilesystemStore;
+use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
+use crate::clients::test_state::TestState;
+use crate::model::{AgentId, Conversation, Extension, StoredRecording};
+
+/// Keeps the conversations of `acme` for so long.
+struct Kept(Retention);
+
+#[async_trait]
+impl SettingsSource for Kept {
+    async fn nice_settings(&self, _tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError> {
+        Ok(None)
+    }
+
+    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        Ok(vec![("acme".parse().unwrap(), self.0)])
+    }
+}
+
+struct Rig {
+    eraser: Eraser,
+    state: TestState,
+    dir: TempDir,
+}
+
+impl Rig {
+    async fn new(retention: Retention) -> Self {
+        let (state, dir) = (TestState::new(), tempfile::tempdir().unwrap());
+        let (clock, metrics) = (Clock::fixed(at("2026-04-02T12:00:00Z")), Metrics::new());
+        let quota: crate::clients::tenants::QuotaOf = Arc::new(|_| unreachable!("nobody asks NICE"));
+        let eraser = Eraser {
+            catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
+            recordings: Arc::new(FilesystemStore::open(dir.path()).await.unwrap()),
+            queue: Arc::new(EmbeddedQueue::open(state.state.store(), clock.clone()).unwrap()),
+            tenants: Arc::new(Tenants::new(Arc::new(Kept(retention)), quota, metrics.clone())),
+            clock,
+            metrics,
+        };
+        Self { eraser, state, dir }
+    }
+
+    /// A conversation that is ready, with one recording.
+    async fn bring_in(&self, conversation: &Conversation) {
+        self.eraser.catalog.save_metadata(conversation).await.unwrap();
+        let recording = self.store(conversation).await;
+        self.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at).await.unwrap();
+    }
+
+    async fn store(&self, conversation: &Conversation) -> StoredRecording {
+        let key = object(conversation);
+        let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
+        let size_bytes = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
+        let (bucket, content_type) = ("recordings".to_owned(), "audio/wav".to_owned());
+        StoredRecording { key, bucket, size_bytes, sha256: "0".repeat(64), content_type }
+    }
+
+    fn is_stored(&self, conversation: &Conversation) -> bool {
+        self.dir.path().join(object(conversation).to_string()).exists()
+    }
+
+    fn erased(&self, reason: &str) -> u64 {
+        self.eraser.metrics.conversations_erased.with_label_values(&[reason]).get()
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn object(conversation: &Conversation) -> ObjectKey {
+    let extension = Extension::for_content_type(Some("audio/wav"));
+    ObjectKey::new(&conversation.key(), conversation.started_at, 0, extension)
+}
+
+/// One that ended at this time, a minute after it began.
+fn conversation(id: u64, ended_at: &str) -> Conversation {
+    let ended_at = at(ended_at);
+    let mut event = crate::flow::testing::event(id);
+    event.ended_at = Some(ended_at);
+    Conversation {
+        master: event.conversation,
+        event,
+        agent: AgentId::from_number(7).unwrap(),
+        started_at: ended_at - SignedDuration::from_mins(1),
+        ended_at,
+        direction: None,
+        customer_number: None,
+        metadata: serde_json::json!({}),
+    }
+}
+
+const YESTERDAY: &str = "2026-04-01T16:34:25Z";
+
+#[tokio::test]
+async fn everything_of_the_conversation_goes_and_its_neighbours_stay() {
+    let rig = Rig::new(Retention::default()).await;
+    let (gone, kept) = (conversation(1, YESTERDAY), conversation(11, YESTERDAY));
+    for conversation in [&gone, &kept] {
+        rig.bring_in(conversation).await;
+        let letter = DeadLetter::of_event(&conversation.event, "upload", "why", conversation.ended_at);
+        rig.eraser.catalog.add_dead_letter(letter).await.unwrap();
+        rig.eraser.queue.publish(Lane::Live, conversation.event.encode().into()).await.unwrap();
+        let delay = Duration::from_secs(60);
+        rig.eraser.queue.publish_delayed(Lane::Backfill, conversation.event.encode().into(), delay).await.unwrap();
+    }
+    let report = rig.eraser.erase(&gone.key()).await.unwrap();
+    assert_eq!((report.objects, report.messages, report.rows.conversation), (1, Some(2), true));
+    assert!(!rig.is_stored(&gone) && rig.is_stored(&kept));
+    let backlog = rig.eraser.queue.backlog().await.unwrap();
+    assert_eq!((backlog.live, backlog.delayed), (1, 1));
+    assert_eq!(rig.eraser.catalog.counts().await.unwrap().dead_letters, 1);
+    let again = rig.eraser.erase(&gone.key()).await.unwrap();
+    assert_eq!(again, ErasureReport { rows: ErasedRows::default(), objects: 0, messages: Some(0), ..report });
+    assert!(rig.is_stored(&kept));
+}
+
+#[tokio::test]
+async fn what_appears_after_the_erasure_is_removed_until_nothing_can_appear_any_more() {
+    let rig = Rig::new(Retention::default()).await;
+    let conversation = conversation(1, YESTERDAY);
+    rig.bring_in(&conversation).await;
+    rig.eraser.erase(&conversation.key()).await.unwrap();
+    for _ in 0..5 {
+        // An upload that was under way comes to its end.
+        rig.store(&conversation).await;
+        rig.eraser.look_again().await;
+        assert!(!rig.is_stored(&conversation));
+        assert_eq!((rig.eraser.metrics.erasures_pending.get(), rig.erased("operator")), (1, 0));
+        rig.eraser.clock.advance(SignedDuration::from_hours(1));
+    }
+    rig.eraser.clock.advance(SignedDuration::from_hours(1));
+    rig.eraser.look_again().await;
+    assert_eq!((rig.eraser.metrics.erasures_pending.get(), rig.erased("operator")), (0, 1));
+    assert_eq!(rig.eraser.catalog.pending_erasures(None, 10).await.unwrap(), []);
+    assert_eq!(rig.eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Erased);
+    rig.eraser.look_again().await;
+    assert_eq!(rig.erased("operator"), 1);
+}
+
+#[tokio::test]
+async fn an_erasure_that_broke_off_is_finished_by_the_next_look() {
+    let rig = Rig::new(Retention::default()).await;
+    let conversation = conversation(1, YESTERDAY);
+    rig.bring_in(&conversation).await;
+    rig.eraser.catalog.begin_erasure(&conversation.key(), rig.eraser.clock.now()).await.unwrap();
+    // Here the process ends, and another one opens what it has left.
+    let state = rig.state.crashed();
+    let catalog = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
+    let queue = Arc::new(EmbeddedQueue::open(state.state.store(), rig.eraser.clock.clone()).unwrap());
+    let eraser = Eraser { catalog, queue, ..rig.eraser.clone() };
+    assert_eq!(eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Erased);
+    eraser.look_again().await;
+    assert!(!rig.is_stored(&conversation));
+    assert!(eraser.catalog.conversation(&conversation.key()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_retention_goes_and_leaves_no_tombstone() {
+    let rig = Rig::new(Retention::new(Duration::from_secs(86_400)).unwrap()).await;
+    // More than one batch.
+    let old: Vec<_> = (1..=250).map(|id| conversation(id, "2026-04-01T11:59:59Z")).collect();
+    let young = conversation(1000, "2026-04-01T12:00:01Z");
+    let unfinished = conversation(1001, "2026-04-01T11:00:00Z");
+    for conversation in old.iter().chain([&young]) {
+        rig.bring_in(conversation).await;
+    }
+    rig.eraser.catalog.save_metadata(&unfinished).await.unwrap();
+    rig.store(&unfinished).await;
+    rig.eraser.expire().await;
+    assert_eq!(rig.erased("retention"), 250);
+    for conversation in &old {
+        assert!(!rig.is_stored(conversation));
+        assert_eq!(rig.eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Unknown);
+    }
+    assert!(rig.is_stored(&young) && rig.is_stored(&unfinished));
+    let now = rig.eraser.clock.now().as_second() as f64;
+    assert_eq!(rig.eraser.metrics.retention_last_sweep.get(), now);
+    rig.eraser.clock.advance(SignedDuration::from_hours(7));
+    rig.eraser.expire().await;
+    assert!(!rig.is_stored(&young) && !rig.is_stored(&unfinished));
+    assert_eq!(rig.eraser.catalog.counts().await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn recordings_that_withstand_keep_their_row_and_no_others() {
+    let rig = Rig::new(Retention::new(Duration::from_secs(86_400)).unwrap()).await;
+    let old: Vec<_> = (1..=3).map(|id| conversation(id, "2026-04-01T11:59:59Z")).collect();
+    for conversation in &old {
+        rig.bring_in(conversation).await;
+    }
+    // A file stands where the folder should be: it can be neither listed nor removed as one.
+    let folder = rig.dir.path().join(object(&old[1]).folder());
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, b"").unwrap();
+    rig.eraser.expire().await;
+    let standing = async |conversation: &Conversation| rig.eraser.catalog.standing(&conversation.key()).await.unwrap();
+    assert_eq!(standing(&old[0]).await, Standing::Unknown);
+    assert!(matches!(standing(&old[1]).await, Standing::Stands(_)), "whoever looks for it finds where it lies");
+    assert_eq!(standing(&old[2]).await, Standing::Unknown);
+    assert_eq!(rig.eraser.metrics.retention_last_sweep.get(), 0.0, "the alarm sees it");
+    assert!(rig.eraser.erase(&old[1].key()).await.is_err());
+    std::fs::remove_file(&folder).unwrap();
+    rig.eraser.expire().await;
+    assert_eq!(standing(&old[1]).await, Standing::Erased, "the operator's wish goes on");
+    assert!(rig.eraser.catalog.conversation(&old[1].key()).await.unwrap().is_none());
+    assert!(rig.eraser.metrics.retention_last_sweep.get() > 0.0);
+}
