@@ -32,7 +32,7 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.rate_leases') is null then
+    if to_regproc('public.note_rate_refusal') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
@@ -45,6 +45,11 @@ begin
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
     revoke all on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
         bigint[], double precision[]) from public, knovvu_analysis;
+    revoke all on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
+        double precision, bigint, bigint[], bigint[], double precision[]),
+        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        from public, knovvu_analysis;
 
     -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
     -- much may be asked of NICE.
@@ -56,6 +61,11 @@ begin
     grant select, insert, update, delete on rate_leases to knovvu_producer, knovvu_consumer;
     grant execute on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
         bigint[], double precision[]) to knovvu_producer, knovvu_consumer;
+    grant execute on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
+        double precision, bigint, bigint[], bigint[], double precision[]),
+        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        to knovvu_producer, knovvu_consumer;
 
     grant insert, update on agents, agents_read to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.

@@ -9,6 +9,8 @@ use prometheus::{
     Registry, TextEncoder, exponential_buckets,
 };
 
+use crate::clients::nice::{ApiFamily, QuotaClass};
+
 /// The stages in the order of the flow: the values of the label `stage`.
 pub const STAGES: &[&str] = &[
     "source",
@@ -53,10 +55,6 @@ pub struct Metrics {
     pub nice_requests: IntCounterVec,
     /// Time until NICE's answer was whole.
     pub nice_request_duration: HistogramVec,
-    /// Time spent waiting for the tenant's rate budget, by API family.
-    pub quota_wait: prometheus::CounterVec,
-    /// Requests of the present window and the limit, by API family.
-    pub quota_requests: GaugeVec,
     /// Tokens that were requested from NICE.
     pub token_renewals: IntCounter,
     /// Bytes of recordings stored whole.
@@ -85,6 +83,16 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// Requests that the tenant's rate budget admitted, by API family and class.
+    pub quota_requests: IntCounterVec,
+    /// Time spent waiting for the tenant's rate budget, by API family and class.
+    pub quota_wait: prometheus::CounterVec,
+    /// Requests that the budget admitted and NICE refused (429), by API family.
+    pub quota_refusals: IntCounterVec,
+    /// The most requests in a window at present, by API family.
+    pub quota_limit: GaugeVec,
+    /// Requests of the present window, by API family.
+    pub quota_used: GaugeVec,
 }
 
 impl Default for Metrics {
@@ -149,16 +157,6 @@ impl Metrics {
                 &["endpoint"],
                 seconds,
             ),
-            quota_wait: page.float_counters(
-                "nice_quota_wait_seconds_total",
-                "Time spent waiting for the tenant's rate budget, by API family.",
-                &["family"],
-            ),
-            quota_requests: page.float_gauges(
-                "nice_quota_requests",
-                "Requests in the present window (kind=used) and the most that are allowed (kind=limit).",
-                &["family", "kind"],
-            ),
             token_renewals: page.counter("nice_token_renewals_total", "Tokens that were requested from NICE."),
             recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
             recording_resumes: page
@@ -184,6 +182,27 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            quota_requests: page.counters(
+                "nice_quota_requests_total",
+                "Requests that the tenant's rate budget admitted, by API family and class.",
+                &["family", "class"],
+            ),
+            quota_wait: page.float_counters(
+                "nice_quota_wait_seconds_total",
+                "Time spent waiting for the tenant's rate budget, by API family and class.",
+                &["family", "class"],
+            ),
+            quota_refusals: page.counters(
+                "nice_quota_refusals_total",
+                "Requests that the budget admitted and NICE refused (429), by API family.",
+                &["family"],
+            ),
+            quota_limit: page.float_gauges(
+                "nice_quota_limit",
+                "The most requests in a window at present: the limit of the settings, or less after a 429.",
+                &["family"],
+            ),
+            quota_used: page.float_gauges("nice_quota_used", "Requests of the present window.", &["family"]),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -211,6 +230,13 @@ impl Metrics {
         for status in ["202", "400", "401", "408", "413", "503"] {
             self.webhook_requests.with_label_values(&[status]);
         }
+        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback].map(ApiFamily::as_str) {
+            self.quota_refusals.with_label_values(&[family]);
+            for class in QuotaClass::ALL.map(QuotaClass::as_str) {
+                self.quota_requests.with_label_values(&[family, class]);
+                self.quota_wait.with_label_values(&[family, class]);
+            }
+        }
         // The usual one; a store that knows more starts them itself.
         self.recording_store_retries.with_label_values(&["put"]);
         for state in ["active", "inactive"] {
@@ -228,6 +254,12 @@ impl Metrics {
     pub fn nice_request(&self, endpoint: &str, status: &str, took: Duration) {
         self.nice_requests.with_label_values(&[endpoint, status]).inc();
         self.nice_request_duration.with_label_values(&[endpoint]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a wish to send a request to NICE, and how long it waited.
+    pub fn quota_asked(&self, family: &str, class: &str, waited: Duration, admitted: bool) {
+        self.quota_wait.with_label_values(&[family, class]).inc_by(waited.as_secs_f64());
+        self.quota_requests.with_label_values(&[family, class]).inc_by(u64::from(admitted));
     }
 
     /// The page that Prometheus reads (text format 0.0.4).
