@@ -176,6 +176,7 @@ declare
     taken  bigint;
     grown  double precision;
     again  integer := 0;
+    kept   double precision := 0.95;
     pause  double precision;
     asked  double precision := least(greatest(asked_secs, 1), 300);
 begin
@@ -193,13 +194,16 @@ begin
             b.closed_until := moment + make_interval(secs => asked);
         end if;
     else
-        if moment < b.closed_until + 2 * (b.closed_until - b.closed_at) then
+        if moment < b.closed_until
+            + greatest(2 * (b.closed_until - b.closed_at), make_interval(secs => 8 * counted_secs / most))
+        then
             again := b.pauses + 1;
+            kept := 0.98;
         end if;
         pause := case when asked_secs is not null then asked
             else least(greatest(counted_secs / most, 1) * power(2, least(again, 16)) * jitter, 300) end;
         -- One of those that were granted was not allowed.
-        b.lowered_to := greatest(1, least(taken - 1, grown * 0.95));
+        b.lowered_to := greatest(1, least(taken - 1, grown * kept));
         b.closed_at := moment;
         b.closed_until := moment + make_interval(secs => pause);
         b.pauses := again;

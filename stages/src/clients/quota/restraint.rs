@@ -5,7 +5,7 @@
 //!
 //! # How much less
 //! The limit becomes what was really granted in the window before, and 5 % less than it was at least: some limiters
-//! count in windows of their own and refuse only towards their end. Requests under way at the first refusal change
+//! count in windows of their own and refuse only towards their end. A refusal soon after another takes 2 %. Requests under way at the first refusal change
 //! nothing; the next ones to be refused are those sent after the pause.
 //!
 //! # How it grows back
@@ -21,6 +21,12 @@ use super::Rate;
 
 /// The part that is left of a limit at a refusal, at most.
 const LEFT: f64 = 0.95;
+
+/// The same at a refusal that follows another: it may be the same want of room.
+const LEFT_AGAIN: f64 = 0.98;
+
+/// A refusal within so many requests' time after a pause follows the one before.
+const FOLLOWS: u32 = 8;
 
 /// What a first quiet window gives back, as a part of the settings' limit.
 const STEP: f64 = 0.02;
@@ -72,13 +78,16 @@ impl Restraint {
                 return (until > before.closed_until).then_some(Self { closed_until: until, ..*before });
             }
         }
-        let follows = before.filter(|before| now < later(before.closed_until, before.pause() * 2));
+        let soon =
+            |before: &&Self| now < later(before.closed_until, (before.pause() * 2).max(rate.spacing() * FOLLOWS));
+        let follows = before.filter(soon);
         let again = follows.map_or(0, |before| before.again.saturating_add(1));
         let doubled = rate.spacing().max(SHORTEST_PAUSE).mul_f64(f64::from(2_u32.pow(again.min(16))) * jitter);
         let pause = asked.unwrap_or(doubled.min(LONGEST_PAUSE));
         let limit = before.map_or(f64::from(rate.limit), |before| before.grown(rate, now));
+        let left = if follows.is_some() { LEFT_AGAIN } else { LEFT };
         // One of those that were granted was not allowed.
-        let lowered_to = (granted.saturating_sub(1) as f64).min(limit * LEFT).max(1.0);
+        let lowered_to = (granted.saturating_sub(1) as f64).min(limit * left).max(1.0);
         Some(Self { lowered_to, closed_at: now, closed_until: later(now, pause), again })
     }
 

@@ -158,14 +158,12 @@ impl World {
         })
     }
 
-    /// Somebody else, who asks until he has his.
+    /// Somebody else, who asks until he has his, so many in a window at most.
     fn stranger(&self, per_window: u32) -> AbortOnDropHandle<()> {
         let world = self.clone();
         task::spawn("stranger", async move {
-            let mut next = Instant::now();
             loop {
-                next += WINDOW / per_window;
-                tokio::time::sleep_until(next).await;
+                sleep(WINDOW / per_window).await;
                 while !world.nice.lock().unwrap().takes() {
                     sleep(Duration::from_secs(1)).await;
                 }
