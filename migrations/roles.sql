@@ -49,6 +49,11 @@ begin
         bigint[], double precision[]) from public, knovvu_analysis;
     revoke all on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
         expire_conversations(text, text, text[]) from public, knovvu_producer, knovvu_analysis;
+    revoke all on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
+        double precision, bigint, bigint[], bigint[], double precision[]),
+        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        from public, knovvu_analysis;
 
     -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
     -- much may be asked of NICE.
@@ -63,6 +68,11 @@ begin
     -- Whether a conversation was erased; not which one.
     grant select (tenant_id, digest, done_at) on erasures to knovvu_producer, knovvu_consumer;
     grant select on erasure_key to knovvu_producer, knovvu_consumer;
+    grant execute on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
+        double precision, bigint, bigint[], bigint[], double precision[]),
+        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        to knovvu_producer, knovvu_consumer;
 
     grant insert, update on agents, agents_read to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.

@@ -212,7 +212,6 @@ pub(crate) struct ReconciliationConfig {
 
 /// `[limits]`
 #[derive(Debug, Clone)]
-#[cfg_attr(not(test), expect(dead_code, reason = "validated with the rest; acted on by the backfill"))]
 pub(crate) struct LimitsConfig {
     /// Requests for recordings.
     pub media_playback: Rate,

@@ -240,7 +240,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         }
         (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
     };
-    let nice = Nice::new(config, local.as_ref(), database.as_ref(), &clock, &metrics)?;
+    let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
     Ok(Doors { local, database, catalog, queue, recordings, nice, metrics, clock, freshness, wake })
 }

@@ -72,15 +72,13 @@ impl Observed {
 
     async fn show_budgets(&self, tenant: &TenantId) {
         for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-            let limit = self.budgets.limit(family);
-            let show = |kind: &str, count: usize| {
-                self.metrics.quota_requests.with_label_values(&[family.as_str(), kind]).set(count as f64);
-            };
-            match self.budgets.available(tenant, family).await {
-                Ok(available) => show("used", limit.saturating_sub(available)),
+            match self.budgets.usage(tenant, family).await {
+                Ok(usage) => {
+                    self.metrics.quota_limit.with_label_values(&[family.as_str()]).set(usage.limit_now as f64);
+                    self.metrics.quota_used.with_label_values(&[family.as_str()]).set(usage.used() as f64);
+                }
                 Err(error) => warn!(%error, "rate budget not read"),
             }
-            show("limit", limit);
         }
     }
 

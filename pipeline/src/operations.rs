@@ -11,6 +11,7 @@ use stages::clients::catalog::{
 };
 use stages::clients::nice::{ApiFamily, NiceError};
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
+use stages::clients::quota::Usage;
 use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
@@ -126,11 +127,36 @@ pub(crate) struct Status {
     pub(crate) last_reconciliation: Option<Timestamp>,
 }
 
-/// What remains of a rate budget.
+/// How a rate budget stands.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Budget {
     pub(crate) family: String,
+    /// Requests that may leave now.
     pub(crate) available: usize,
+    /// The most in a window, by the settings.
+    pub(crate) limit: usize,
+    /// The most at present: less than `limit` after NICE refused a request.
+    pub(crate) limit_now: usize,
+    /// Requests of the present window.
+    pub(crate) used: usize,
+    /// The same by class.
+    pub(crate) by_class: std::collections::BTreeMap<String, usize>,
+    /// For so long nothing is sent, where NICE refused a request just now.
+    pub(crate) closed_seconds: Option<f64>,
+}
+
+impl Budget {
+    fn of(family: ApiFamily, usage: &Usage) -> Self {
+        Self {
+            family: family.as_str().to_owned(),
+            available: usage.available(),
+            limit: usage.limit,
+            limit_now: usage.limit_now,
+            used: usage.used(),
+            by_class: usage.by_class.iter().map(|(class, used)| (class.as_str().to_owned(), *used)).collect(),
+            closed_seconds: usage.closed_for.map(|left| left.as_secs_f64()),
+        }
+    }
 }
 
 /// One stage since the start of the daemon.
@@ -183,8 +209,7 @@ impl Operations {
             agents = self.catalog.agents(tenant).await?;
             agents_last_sync = self.catalog.agents_read_at(tenant).await?;
             for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-                let available = self.budgets.available(tenant, family).await?;
-                rate_budget.push(Budget { family: family.as_str().to_owned(), available });
+                rate_budget.push(Budget::of(family, &self.budgets.usage(tenant, family).await?));
             }
         }
         let state = self.local.as_ref().map(|local| &local.state);

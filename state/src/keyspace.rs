@@ -11,7 +11,8 @@
 //! processed/<UTC day>/<part>      block number, u64                1..=256 keys of 16 bytes, one after the other
 //! watermarks                      name                             nanoseconds since 1970, i128
 //! inbox                           event id u64, part u16           part 0: length u32, then bytes; others: bytes
-//! rates                           name, 0, slot u32                microseconds since 1970, i64
+//! rates                           name, 0, slot u32                microseconds since 1970, i64; class u8 unless 0
+//!                                 name, 1                          the note of the window's owner
 //! <others>/...                    belong to the caller of `Store::tree`: the embedded queue and catalog
 //! ```
 //!

@@ -36,7 +36,7 @@ pub use inbox::{Inbox, InboxId, MAX_EVENT_BYTES};
 pub use key::Key;
 pub use keyspace::MAX_VALUE_BYTES;
 pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
-pub use rate_window::{Permission, RateWindow};
+pub use rate_window::{CLASSES, Grant, Permission, RateWindow, Share, Terms};
 use store::OpenFailure;
 pub use store::Store;
 pub use watermark::{HeldBack, Position, Watermark};

@@ -1,9 +1,13 @@
 //! A sliding window of grants: never more than N in any span of length W, whatever crashes in between.
 //!
-//! In: a wish to send a request. Out: a grant, or the time at which to ask again.
+//! In: a wish to send a request, of a class and within terms. Out: a grant, or the time at which to ask again.
+//!
+//! # Classes
+//! A grant is of a class, a small number that the caller gives a meaning. Terms may hold some classes together to a
+//! share of the window, and let them have it evenly rather than at once.
 //!
 //! # After a crash
-//! A grant is on disk before it is used, so the next process counts it too.
+//! A grant is on disk before it is used, so the next process counts it too, and knows its class.
 //!
 //! # The clock
 //! A grant counts from the moment its holder could first use it, which is when its commit was through; on disk it
@@ -22,20 +26,65 @@ use crate::{Clock, StateError, keyspace};
 /// How long a commit may take until its grant has to be written again with a later time.
 const COMMIT_ALLOWANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// What became of a wish to send a request.
+/// So many classes of grants can be told apart.
+pub const CLASSES: usize = 8;
+
+/// What a grant must keep to beyond the window itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// What it is for, below [`CLASSES`].
+    pub class: u8,
+    /// The most grants in the window for now; the window's own limit where that is less, and one at least.
+    pub most: usize,
+    /// The least time since the grant before, of whatever class.
+    pub apart: SignedDuration,
+    /// What the class may have of the window; none where it may have all.
+    pub share: Option<Share>,
+}
+
+impl Terms {
+    /// Whatever the window has, for class 0.
+    pub const ANY: Self = Self { class: 0, most: usize::MAX, apart: SignedDuration::ZERO, share: None };
+}
+
+/// What some classes together may have of a window, spread evenly over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// These classes: of class `n` the bit `n`.
+    pub classes: u8,
+    /// The most of their grants in the window; one at least.
+    pub most: usize,
+    /// From one of their grants to the next.
+    pub spacing: SignedDuration,
+    /// So much earlier than its even place may a grant come; who is late by less loses nothing.
+    pub slack: SignedDuration,
+}
+
+/// What became of a wish to send a request.
+#[derive(Debug)]
 pub enum Permission {
-    /// Send one request now.
-    Granted,
+    /// Send one request once this is durable.
+    Granted(Grant),
     /// Ask again then; nothing was taken.
     RetryAt(Timestamp),
+}
+
+/// A grant that is taken and not yet durable; dropped, it counts, used or not.
+#[derive(Debug)]
+#[must_use = "a grant may be used once it is durable"]
+pub struct Grant {
+    window: RateWindow,
+    slot: u32,
+    class: u8,
+    asked: Timestamp,
 }
 
 /// A durable sliding window; clones share it.
 #[derive(Debug, Clone)]
 pub struct RateWindow {
     ring: Arc<Mutex<Ring>>,
-    store: Store,
+    /// None where it lives in memory only.
+    store: Option<Store>,
     clock: Clock,
 }
 
@@ -43,17 +92,45 @@ pub struct RateWindow {
 #[derive(Debug)]
 struct Ring {
     name: String,
-    tree: sled::Tree,
+    tree: Option<sled::Tree>,
     limit: usize,
     window: SignedDuration,
-    grants: VecDeque<Grant>,
+    grants: VecDeque<Entry>,
+    /// The even place of the next grant that has a share; not known after a restart.
+    even: Option<Timestamp>,
+    note: Option<Vec<u8>>,
 }
 
-/// One grant: where it lies and from when it counts.
+/// One grant: where it lies, from when it counts, and what it was for.
 #[derive(Debug, Clone, Copy)]
-struct Grant {
+struct Entry {
     slot: u32,
     at: Timestamp,
+    class: u8,
+}
+
+impl Grant {
+    /// Resolves once the grant is durable: then it may be used.
+    pub async fn commit(self) -> Result<(), StateError> {
+        let Self { window, slot, class, asked } = self;
+        let Some(store) = &window.store else { return Ok(()) };
+        let mut allowance = COMMIT_ALLOWANCE;
+        let mut promised = later(asked, allowance);
+        loop {
+            store.commit().await?;
+            let usable = window.clock.now();
+            let mut ring = window.ring();
+            ring.counts_from(slot, usable);
+            if usable <= promised {
+                return Ok(());
+            }
+            // The disk took so long that a restart would count from too early a time. Twice as long from now on, or a
+            // disk that is always slow would never let one through.
+            allowance = allowance.saturating_mul(2);
+            promised = later(usable, allowance);
+            ring.write(Entry { slot, at: promised, class })?;
+        }
+    }
 }
 
 impl RateWindow {
@@ -67,54 +144,74 @@ impl RateWindow {
     ) -> Result<Self, StateError> {
         let tree = store.own_tree(keyspace::RATES)?;
         let ring = Ring::load(tree, name, limit, window)?;
-        Ok(Self { ring: Arc::new(Mutex::new(ring)), store: store.clone(), clock })
+        Ok(Self { ring: Arc::new(Mutex::new(ring)), store: Some(store.clone()), clock })
     }
 
-    /// Takes a grant if the window has one; a grant is durable when this resolves.
-    ///
-    /// A future that is dropped half way has taken its grant: it counts, used or not.
-    pub async fn try_acquire(&self) -> Result<Permission, StateError> {
+    /// A window that nothing outlives, for simulations.
+    pub fn in_memory(clock: Clock, limit: u32, window: SignedDuration) -> Self {
+        let ring = Ring::empty("", limit, window);
+        Self { ring: Arc::new(Mutex::new(ring)), store: None, clock }
+    }
+
+    /// Takes a grant, if the window has one within these terms.
+    pub fn take(&self, terms: &Terms) -> Result<Permission, StateError> {
         let asked = self.clock.now();
-        let slot = match self.ring().take(asked)? {
-            Ok(slot) => slot,
-            Err(retry_at) => return Ok(Permission::RetryAt(retry_at)),
-        };
-        let mut allowance = COMMIT_ALLOWANCE;
-        let mut promised = later(asked, allowance);
-        loop {
-            self.store.commit().await?;
-            let usable = self.clock.now();
-            let mut ring = self.ring();
-            ring.counts_from(slot, usable);
-            if usable <= promised {
-                return Ok(Permission::Granted);
-            }
-            // The disk took so long that a restart would count from too early a time. Twice as long from now on, or a
-            // disk that is always slow would never let one through.
-            allowance = allowance.saturating_mul(2);
-            promised = later(usable, allowance);
-            ring.write(Grant { slot, at: promised })?;
-        }
+        Ok(match self.ring().take(asked, terms)? {
+            Ok(slot) => Permission::Granted(Grant { window: self.clone(), slot, class: terms.class, asked }),
+            Err(retry_at) => Permission::RetryAt(retry_at),
+        })
     }
 
-    /// How many grants are left at this moment.
-    pub fn available(&self) -> usize {
+    /// When the window has a grant within these terms, as far as can be told now; none if it has one.
+    pub fn room_at(&self, terms: &Terms) -> Option<Timestamp> {
         let now = self.clock.now();
         let mut ring = self.ring();
         ring.clock_is(now);
-        ring.limit - ring.grants.iter().filter(|grant| !ring.is_past(grant, now)).count()
+        ring.room_at(now, terms)
     }
 
-    /// The most grants in any window.
-    pub fn limit(&self) -> usize {
-        self.ring().limit
+    /// The time by the window's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// From when the latest grant counts.
+    pub fn latest(&self) -> Option<Timestamp> {
+        self.ring().grants.back().map(|grant| grant.at)
+    }
+
+    /// The grants in the window at this moment, by class.
+    pub fn used(&self) -> [usize; CLASSES] {
+        let now = self.clock.now();
+        let mut ring = self.ring();
+        ring.clock_is(now);
+        let mut used = [0; CLASSES];
+        for grant in ring.grants.iter().filter(|grant| !ring.is_past(grant, now)) {
+            used[usize::from(grant.class) % CLASSES] += 1;
+        }
+        used
+    }
+
+    /// What [`RateWindow::keep_note`] kept last.
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.ring().note.clone()
+    }
+
+    /// Keeps a few bytes beside the window; durable when this resolves.
+    pub async fn keep_note(&self, note: &[u8]) -> Result<(), StateError> {
+        self.ring().keep_note(note)?;
+        match &self.store {
+            Some(store) => store.commit().await,
+            None => Ok(()),
+        }
     }
 
     /// Changes limit and length; grants made so far count under the new ones.
     pub(crate) fn resize(&self, limit: u32, window: SignedDuration) -> Result<(), StateError> {
         let mut ring = self.ring();
+        let Some(tree) = ring.tree.clone() else { return Ok(()) };
         if (ring.limit, ring.window) != (limit.max(1) as usize, window) {
-            let (tree, name) = (ring.tree.clone(), ring.name.clone());
+            let name = ring.name.clone();
             *ring = Ring::load(tree, &name, limit, window)?;
         }
         Ok(())
@@ -126,59 +223,95 @@ impl RateWindow {
 }
 
 impl Ring {
-    fn load(tree: sled::Tree, name: &str, limit: u32, window: SignedDuration) -> Result<Self, StateError> {
+    fn empty(name: &str, limit: u32, window: SignedDuration) -> Self {
         let limit = limit.max(1) as usize;
-        let mut ring = Self { name: name.to_owned(), tree, limit, window, grants: VecDeque::new() };
+        Self { name: name.to_owned(), tree: None, limit, window, grants: VecDeque::new(), even: None, note: None }
+    }
+
+    fn load(tree: sled::Tree, name: &str, limit: u32, window: SignedDuration) -> Result<Self, StateError> {
+        let mut ring = Self::empty(name, limit, window);
+        ring.note = tree.get(ring.note_key())?.map(|note| note.to_vec());
         let mut stored = Vec::new();
-        for entry in ring.tree.scan_prefix(ring.key(None)) {
+        for entry in tree.scan_prefix(ring.key(None)) {
             let (key, value) = entry?;
-            let at =
-                value.as_ref().try_into().ok().and_then(|at| Timestamp::from_microsecond(i64::from_be_bytes(at)).ok());
-            stored.push((key, at.ok_or_else(|| StateError::damaged("a grant of a rate window is unreadable"))?));
+            let grant = read(&value).ok_or_else(|| StateError::damaged("a grant of a rate window is unreadable"))?;
+            stored.push((key, grant));
         }
         // The latest N count; they move to the slots 0..N, and what is beyond goes, all at once.
-        stored.sort_unstable_by_key(|(_, at)| *at);
-        let surplus = stored.len().saturating_sub(limit);
+        stored.sort_unstable_by_key(|(_, (at, _))| *at);
+        let surplus = stored.len().saturating_sub(ring.limit);
         let mut batch = sled::Batch::default();
         for (key, _) in &stored {
             batch.remove(key.clone());
         }
-        for (slot, (_, at)) in (0u32..).zip(stored.drain(surplus..)) {
-            batch.insert(ring.key(Some(slot)), at.as_microsecond().to_be_bytes().as_slice());
-            ring.grants.push_back(Grant { slot, at });
+        for (slot, (_, (at, class))) in (0u32..).zip(stored.drain(surplus..)) {
+            let grant = Entry { slot, at, class };
+            batch.insert(ring.key(Some(slot)), written(&grant));
+            ring.grants.push_back(grant);
         }
-        ring.tree.apply_batch(batch)?;
+        tree.apply_batch(batch)?;
+        ring.tree = Some(tree);
         Ok(ring)
     }
 
     /// Takes a slot and writes the grant into it, or says when one will be free.
-    fn take(&mut self, now: Timestamp) -> Result<Result<u32, Timestamp>, StateError> {
+    fn take(&mut self, now: Timestamp, terms: &Terms) -> Result<Result<u32, Timestamp>, StateError> {
         self.clock_is(now);
-        let slot = match self.grants.front() {
-            Some(oldest) if self.grants.len() == self.limit => {
-                if !self.is_past(oldest, now) {
-                    // One microsecond more: both ends of the window count, as they may on the other side.
-                    return Ok(Err(later(oldest.at, self.window + SignedDuration::from_micros(1))));
-                }
-                oldest.slot
-            }
-            _ => self.grants.len() as u32,
-        };
-        self.write(Grant { slot, at: later(now, COMMIT_ALLOWANCE) })?;
-        if self.grants.len() == self.limit {
+        if let Some(at) = self.room_at(now, terms) {
+            return Ok(Err(at));
+        }
+        let full = self.grants.len() == self.limit;
+        let slot = self.grants.front().filter(|_| full).map_or(self.grants.len() as u32, |oldest| oldest.slot);
+        let class = terms.class;
+        self.write(Entry { slot, at: later(now, COMMIT_ALLOWANCE), class })?;
+        if full {
             self.grants.pop_front();
         }
-        self.grants.push_back(Grant { slot, at: now });
+        self.grants.push_back(Entry { slot, at: now, class });
+        if let Some(share) = &terms.share {
+            self.even = Some(later(self.even.map_or(now, |even| even.max(now)), share.spacing));
+        }
         Ok(Ok(slot))
     }
 
-    fn write(&self, grant: Grant) -> Result<(), StateError> {
-        self.tree.insert(self.key(Some(grant.slot)), grant.at.as_microsecond().to_be_bytes().as_slice())?;
+    /// When there is room within the terms; none if there is.
+    fn room_at(&self, now: Timestamp, terms: &Terms) -> Option<Timestamp> {
+        let most = terms.most.clamp(1, self.limit);
+        let full = self.grants.len().checked_sub(most).map(|nth| self.grants[nth]);
+        let apart = self.grants.back().map(|last| later(last.at, terms.apart));
+        let (mut even, mut shared) = (None, None);
+        if let Some(share) = &terms.share {
+            let mut ours = self.grants.iter().rev().filter(|grant| share.classes & (1 << grant.class) != 0);
+            // After a restart the last one is known, and nothing of its lateness.
+            let last = ours.clone().next().map(|last| later(last.at, share.spacing));
+            let place = self.even.or(last).map(|even| even.min(later(now, share.spacing + share.slack)));
+            even = place.map(|even| earlier(even, share.slack));
+            shared = ours.nth(share.most.max(1) - 1).copied();
+        }
+        // One microsecond more: both ends of the window count, as they may on the other side.
+        let leaves = |grant: &Entry| later(grant.at, self.window + SignedDuration::from_micros(1));
+        let past = |grant: &Entry| self.is_past(grant, now);
+        let leave = [full, shared].into_iter().flatten().filter(|grant| !past(grant)).map(|grant| leaves(&grant));
+        leave.chain([apart, even].into_iter().flatten().filter(|at| *at > now)).max()
+    }
+
+    fn write(&self, grant: Entry) -> Result<(), StateError> {
+        if let Some(tree) = &self.tree {
+            tree.insert(self.key(Some(grant.slot)), written(&grant))?;
+        }
+        Ok(())
+    }
+
+    fn keep_note(&mut self, note: &[u8]) -> Result<(), StateError> {
+        if let Some(tree) = &self.tree {
+            tree.insert(self.note_key(), note)?;
+        }
+        self.note = Some(note.to_vec());
         Ok(())
     }
 
     /// Whether the grant left the window.
-    fn is_past(&self, grant: &Grant, now: Timestamp) -> bool {
+    fn is_past(&self, grant: &Entry, now: Timestamp) -> bool {
         now.duration_since(grant.at) > self.window
     }
 
@@ -204,11 +337,41 @@ impl Ring {
         key.extend(slot.iter().flat_map(|slot| slot.to_be_bytes()));
         key
     }
+
+    /// The key of the note.
+    fn note_key(&self) -> Vec<u8> {
+        let mut key = self.name.clone().into_bytes();
+        key.push(1);
+        key
+    }
+}
+
+/// A grant as it lies on disk: its time, and its class unless that is 0, as it was before there were classes.
+fn written(grant: &Entry) -> Vec<u8> {
+    let mut value = grant.at.as_microsecond().to_be_bytes().to_vec();
+    value.extend(Some(grant.class).filter(|class| *class > 0));
+    value
+}
+
+/// Its time and its class.
+fn read(value: &[u8]) -> Option<(Timestamp, u8)> {
+    let (at, class) = value.split_first_chunk::<8>()?;
+    let class = match class {
+        [] => 0,
+        [class] if usize::from(*class) < CLASSES => *class,
+        _ => return None,
+    };
+    Some((Timestamp::from_microsecond(i64::from_be_bytes(*at)).ok()?, class))
 }
 
 /// A later point in time; the end of time if there is none.
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// An earlier point in time; the beginning of time if there is none.
+fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]

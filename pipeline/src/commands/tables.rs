@@ -7,7 +7,7 @@ use stages::clients::catalog::DeadLetter;
 use stages::model::Agent;
 use stages::sync_agents::SyncReport;
 
-use crate::operations::{Erased, Status, Trace};
+use crate::operations::{Budget, Erased, Status, Trace};
 
 pub(super) mod replays;
 
@@ -94,7 +94,7 @@ pub(super) fn status(status: &Status) -> String {
     ));
     lines.push(format!("found up to     {}", time(status.poll_watermark)));
     for budget in &status.rate_budget {
-        lines.push(format!("rate budget     {}: {} requests available now", budget.family, budget.available));
+        lines.push(format!("rate budget     {}", budget_line(budget)));
     }
     lines.push(format!("reconciliation  last run {}", time(status.last_reconciliation)));
     if let (Some(ids), Some(bytes)) = (status.processed_ids, status.state_disk_bytes) {
@@ -137,6 +137,23 @@ pub(super) fn erased(erased: &Erased) -> String {
     }
     lines.push("  yours        backups, and what the analysis has copied".to_owned());
     lines.join("\n")
+}
+
+/// How a rate budget stands, in a line.
+fn budget_line(budget: &Budget) -> String {
+    let Budget { family, available, limit, limit_now, used, .. } = budget;
+    let mut line = format!("{family}: {available} requests available now, {used} of {limit_now} used");
+    if !budget.by_class.is_empty() {
+        let classes: Vec<_> = budget.by_class.iter().map(|(class, used)| format!("{class} {used}")).collect();
+        line.push_str(&format!(" ({})", classes.join(", ")));
+    }
+    if limit_now < limit {
+        line.push_str(&format!(", lowered from {limit} since NICE refuses more"));
+    }
+    if let Some(left) = budget.closed_seconds {
+        line.push_str(&format!(", closed for {left:.0} s"));
+    }
+    line
 }
 
 pub(super) fn trace(trace: &Trace) -> String {

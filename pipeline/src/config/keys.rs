@@ -175,7 +175,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "Requests to the ACD API.",
             "As media_playback."),
         key("live_reserve", Share, "0.5",
-            "The share of the budget, 0 to 1, that backfill may never take.",
+            "The share of the budget, 0 to 1, that backfill and reconciliation may never take; 1 leaves backfill nothing.",
             "A backfill shall go faster, at the cost of fresh calls."),
     ]),
     section("retry", "What waits, and for how long.", &[

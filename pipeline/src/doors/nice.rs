@@ -5,11 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use stages::clients::quota::{LocalQuota, Patience, Rate};
+use stages::clients::quota::{LocalLedger, LocalQuota, Patience, Rate, Shares, Usage};
 use stages::clients::tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants};
-use stages::flow::{Clock, Metrics};
+use stages::flow::Metrics;
 use stages::model::TenantId;
-use state::RateWindow;
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
 use crate::config::{CatalogConfig, Config, LimitsConfig};
@@ -22,7 +21,7 @@ pub(crate) struct Nice {
     pub(crate) producer: Arc<Tenants>,
     /// The consumer's, which puts a call back that would have to wait long, so that other tenants' calls go on.
     pub(crate) consumer: Arc<Tenants>,
-    /// What is left of the budgets.
+    /// How the budgets stand.
     pub(crate) budgets: Arc<dyn Budgets>,
 }
 
@@ -32,13 +31,12 @@ impl Nice {
         config: &Config,
         local: Option<&Local>,
         database: Option<&Database>,
-        clock: &Clock,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let source = source(config, database)?;
         let budgets: Arc<dyn Budgets> = match (database, local) {
             (Some(database), _) => servers::budgets(config, database, metrics),
-            (None, Some(local)) => Arc::new(LocalBudgets::open(local, &config.limits, clock, metrics)?),
+            (None, Some(local)) => Arc::new(LocalBudgets::open(local, &config.limits, metrics)?),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
         let tenants = |patience| {
@@ -91,70 +89,50 @@ pub(crate) trait Budgets: Send + Sync + 'static {
     /// The tenant's budget, for who has so much patience.
     fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota>;
 
-    /// Requests a second that the class can count on.
+    /// The requests of the family a second that the class can count on, by the settings.
     fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64;
 
-    /// The most requests of the family in its span.
-    fn limit(&self, family: ApiFamily) -> usize;
-
-    /// How many requests of the family are left at this moment.
-    async fn available(&self, tenant: &TenantId, family: ApiFamily) -> Result<usize, NiceError>;
+    /// How the tenant's budget stands at this moment.
+    async fn usage(&self, tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError>;
 }
 
 /// Budgets in the local state, of its one tenant.
 struct LocalBudgets {
-    acd: (RateWindow, Rate),
-    media_playback: (RateWindow, Rate),
-    clock: Clock,
-    metrics: Metrics,
+    ledger: LocalLedger,
 }
 
 impl LocalBudgets {
-    fn open(local: &Local, limits: &LimitsConfig, clock: &Clock, metrics: &Metrics) -> Result<Self, Failure> {
-        let open = |family: ApiFamily, rate: Rate| {
-            let counted_for = SignedDuration::try_from(rate.counted_for()).map_err(Failure::usage)?;
-            Ok::<_, Failure>((local.state.rate_window(family.as_str(), rate.limit, counted_for)?, rate))
+    fn open(local: &Local, limits: &LimitsConfig, metrics: &Metrics) -> Result<Self, Failure> {
+        let open = |family: ApiFamily| {
+            let shares = shares(limits, family);
+            let counted_for = SignedDuration::try_from(shares.rate().counted_for()).map_err(Failure::usage)?;
+            Ok::<_, Failure>((local.state.rate_window(family.as_str(), shares.rate().limit, counted_for)?, shares))
         };
-        Ok(Self {
-            acd: open(ApiFamily::Acd, rate(limits.acd))?,
-            media_playback: open(ApiFamily::MediaPlayback, rate(limits.media_playback))?,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        })
+        let ledger = LocalLedger::new(open(ApiFamily::Acd)?, open(ApiFamily::MediaPlayback)?, metrics.clone());
+        Ok(Self { ledger })
     }
 }
 
 #[async_trait]
 impl Budgets for LocalBudgets {
     fn quota(&self, _tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
-        let (acd, media_playback) = (self.acd.clone(), self.media_playback.clone());
-        Arc::new(LocalQuota::new(acd, media_playback, patience, self.clock.clone(), self.metrics.clone()))
+        Arc::new(LocalQuota::new(self.ledger.clone(), patience))
     }
 
-    fn pace(&self, family: ApiFamily, _class: QuotaClass) -> f64 {
-        let rate = match family {
-            ApiFamily::Acd => self.acd.1,
-            ApiFamily::MediaPlayback => self.media_playback.1,
-        };
-        f64::from(rate.limit) * 0.5 / rate.counted_for().as_secs_f64()
+    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64 {
+        self.ledger.shares(family).pace(class)
     }
 
-    fn limit(&self, family: ApiFamily) -> usize {
-        match family {
-            ApiFamily::Acd => self.acd.1.limit as usize,
-            ApiFamily::MediaPlayback => self.media_playback.1.limit as usize,
-        }
-    }
-
-    async fn available(&self, _tenant: &TenantId, family: ApiFamily) -> Result<usize, NiceError> {
-        Ok(match family {
-            ApiFamily::Acd => self.acd.0.available(),
-            ApiFamily::MediaPlayback => self.media_playback.0.available(),
-        })
+    async fn usage(&self, _tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError> {
+        Ok(self.ledger.usage(family))
     }
 }
 
-/// A limit of the settings as the budgets take it.
-pub(super) fn rate(rate: crate::config::Rate) -> Rate {
-    Rate { limit: rate.limit, window: rate.window }
+/// A family's limit of the settings as the budgets take it, and how it is divided.
+pub(super) fn shares(limits: &LimitsConfig, family: ApiFamily) -> Shares {
+    let rate = match family {
+        ApiFamily::Acd => limits.acd,
+        ApiFamily::MediaPlayback => limits.media_playback,
+    };
+    Shares::new(Rate { limit: rate.limit, window: rate.window }, limits.live_reserve)
 }

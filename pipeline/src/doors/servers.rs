@@ -13,13 +13,13 @@ use stages::clients::postgres::rate_budget::SharedQuota;
 use stages::clients::postgres::seal::Seal;
 use stages::clients::postgres::{DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
 use stages::clients::queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
-use stages::clients::quota::{Patience, Rate};
+use stages::clients::quota::{Patience, Shares, Usage};
 use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
 use stages::clients::tenants::{SettingsError, SettingsSource};
 use stages::flow::Metrics;
 use stages::model::TenantId;
 
-use super::nice::{Budgets, rate};
+use super::nice::{Budgets, shares};
 use crate::config::{
     self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,
 };
@@ -172,8 +172,8 @@ pub(super) fn settings_source(config: &Config, database: &Database) -> Arc<dyn S
 /// The rate budgets that all processes share.
 struct SharedBudgets {
     database: Database,
-    acd: Rate,
-    media_playback: Rate,
+    acd: Shares,
+    media_playback: Shares,
     metrics: Metrics,
 }
 
@@ -181,8 +181,8 @@ struct SharedBudgets {
 pub(super) fn budgets(config: &Config, database: &Database, metrics: &Metrics) -> Arc<dyn Budgets> {
     Arc::new(SharedBudgets {
         database: database.clone(),
-        acd: rate(config.limits.acd),
-        media_playback: rate(config.limits.media_playback),
+        acd: shares(&config.limits, ApiFamily::Acd),
+        media_playback: shares(&config.limits, ApiFamily::MediaPlayback),
         metrics: metrics.clone(),
     })
 }
@@ -200,24 +200,16 @@ impl Budgets for SharedBudgets {
         Arc::new(self.of(tenant, patience))
     }
 
-    fn pace(&self, family: ApiFamily, _class: QuotaClass) -> f64 {
-        let rate = match family {
-            ApiFamily::Acd => self.acd,
-            ApiFamily::MediaPlayback => self.media_playback,
-        };
-        f64::from(rate.limit) * 0.5 / rate.counted_for().as_secs_f64()
-    }
-
-    fn limit(&self, family: ApiFamily) -> usize {
+    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64 {
         match family {
-            ApiFamily::Acd => self.acd.limit as usize,
-            ApiFamily::MediaPlayback => self.media_playback.limit as usize,
+            ApiFamily::Acd => self.acd.pace(class),
+            ApiFamily::MediaPlayback => self.media_playback.pace(class),
         }
     }
 
-    async fn available(&self, tenant: &TenantId, family: ApiFamily) -> Result<usize, NiceError> {
-        let left = self.of(tenant, Patience::WORKER).available(family).await;
-        left.map_err(|error| NiceError::Quota { what: error.to_string(), retry_after: None })
+    async fn usage(&self, tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError> {
+        let usage = self.of(tenant, Patience::WORKER).usage(family).await;
+        usage.map_err(|error| NiceError::Quota { what: error.to_string(), retry_after: None })
     }
 }
 

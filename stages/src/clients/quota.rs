@@ -1,20 +1,32 @@
-//! The rate budget of one tenant towards NICE, kept in the local state; and what every such budget has in common.
+//! The rate budget of one tenant towards NICE: what every such budget has in common, and the one in the local state.
 //!
-//! A limit of `150/5m` means: never more than 150 requests in any 5 minutes. Each request's time is durable
+//! A limit of `150/5m` means: never more than 150 requests in any 5 minutes. Each request's time and class are durable
 //! before the request leaves, so that a crash does not spend the window twice.
+//!
+//! # Who goes first
+//! All draw on the one budget, in the order of [`QuotaClass`]. Live calls, their retries and the group's agents may
+//! have all of it. Reconciliation and backfill together have the share that `live_reserve` leaves, one request at a
+//! time, evenly: so a live call that finds the window full waits for one of theirs to leave it, not for a whole
+//! window. They have none while a live call waits.
+//!
+//! # Others on the same quota
+//! A 429 says that somebody else takes of it. The budget closes for a moment and goes on with less, as
+//! `restraint` tells.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use state::{Permission, RateWindow};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use crate::flow::{Clock, Metrics};
+use super::nice::{ApiFamily, NiceError, QuotaClass};
 
-/// The longest single sleep, in case the wall clock jumps.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+mod local;
+mod restraint;
+
+pub use local::{LocalLedger, LocalQuota};
 
 /// A limit: never more than so many requests in any span of this length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +54,94 @@ impl Rate {
     }
 }
 
+/// What each class may have of a limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shares {
+    rate: Rate,
+    live_reserve: f64,
+}
+
+/// What a share may be off by in floating point: 1 − 0.9 is less than a tenth.
+const ROUNDING: f64 = 1e-9;
+
+/// Of an even request's spacing, this part may be made up for when it comes late.
+const SLACK_SHARE: u32 = 4;
+
+/// However fast the pace: timers and commits are no finer.
+const SLACK_AT_LEAST: Duration = Duration::from_millis(100);
+
+impl Shares {
+    /// `live_reserve`, from 0 to 1, is the part that backfill may never take.
+    pub fn new(rate: Rate, live_reserve: f64) -> Self {
+        Self { rate, live_reserve: live_reserve.clamp(0.0, 1.0) }
+    }
+
+    /// The limit they are shares of.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// The part that backfill may never take.
+    pub fn live_reserve(&self) -> f64 {
+        self.live_reserve
+    }
+
+    /// The most requests of the class in a window that has `most` of all classes. Reconciliation and backfill have
+    /// theirs together. A reserve of everything leaves backfill none; the nightly comparison always has one.
+    pub fn most(&self, class: QuotaClass, most: u32) -> u32 {
+        let left = f64::from(most) * (1.0 - self.live_reserve) + ROUNDING;
+        match class {
+            QuotaClass::Live | QuotaClass::Retry | QuotaClass::Agents => most,
+            QuotaClass::Backfill if self.live_reserve >= 1.0 => 0,
+            QuotaClass::Reconciliation | QuotaClass::Backfill => (left as u32).clamp(1, most.max(1)),
+        }
+    }
+
+    /// The time between two requests of the class that are spread evenly.
+    pub fn spacing(&self, class: QuotaClass, most: u32) -> Duration {
+        self.rate.counted_for() / self.most(class, most).max(1)
+    }
+
+    /// How much earlier than its even place a request may come.
+    pub(super) fn slack(spacing: Duration) -> Duration {
+        (spacing / SLACK_SHARE).max(SLACK_AT_LEAST)
+    }
+
+    /// The requests a second that the class can count on while nobody else takes of the quota, and no class that goes
+    /// before it has much to do.
+    pub fn pace(&self, class: QuotaClass) -> f64 {
+        f64::from(self.most(class, self.rate.limit)) / self.rate.counted_for().as_secs_f64()
+    }
+}
+
+/// How a budget stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// The most requests in a window, by the settings.
+    pub limit: usize,
+    /// The most that NICE lets us have at present, as far as its refusals tell.
+    pub limit_now: usize,
+    /// Requests of the present window, of each class that has any.
+    pub by_class: Vec<(QuotaClass, usize)>,
+    /// For so long nothing is sent: NICE refused a request.
+    pub closed_for: Option<Duration>,
+}
+
+impl Usage {
+    /// Requests of the present window.
+    pub fn used(&self) -> usize {
+        self.by_class.iter().map(|(_, used)| used).sum()
+    }
+
+    /// How many requests may leave at this moment.
+    pub fn available(&self) -> usize {
+        match self.closed_for {
+            Some(_) => 0,
+            None => self.limit_now.saturating_sub(self.used()),
+        }
+    }
+}
+
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -50,6 +150,9 @@ pub enum Patience {
     /// For so long; then it is told when to come again, and whoever asked is free for other tenants' requests.
     UpTo(Duration),
 }
+
+/// Who has all the time may wait in place for so long, one of them at a time.
+const LONGEST_IN_FRONT: Duration = Duration::from_secs(10);
 
 impl Patience {
     /// What a worker of the consumer has, which holds a conversation that can wait on the queue as well.
@@ -60,6 +163,16 @@ impl Patience {
         match self {
             Self::Endless => true,
             Self::UpTo(longest) => since.elapsed() + wait <= longest,
+        }
+    }
+
+    /// The patience of the one at the front of a paced line: the next place shall not pass for want of a taker.
+    pub(super) fn in_front(self, spacing: Duration) -> Self {
+        match self {
+            Self::UpTo(longest) if longest > Duration::ZERO => {
+                Self::UpTo(longest.max((spacing * 3 / 2).min(LONGEST_IN_FRONT)))
+            }
+            patience => patience,
         }
     }
 }
@@ -90,129 +203,74 @@ impl Line {
     }
 }
 
+/// One line for those that go first and one for those that have time, however long the other is.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    first: Line,
+    bulk: Line,
+}
+
+impl Lines {
+    pub(super) fn of(&self, class: QuotaClass) -> &Line {
+        match class.is_bulk() {
+            true => &self.bulk,
+            false => &self.first,
+        }
+    }
+}
+
+/// Who waits in this process, by class.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    counts: [AtomicUsize; QuotaClass::ALL.len()],
+    left: Notify,
+}
+
+/// Counts one who waits, for as long as it lives.
+pub(super) struct Waiting<'a> {
+    waiters: &'a Waiters,
+    class: QuotaClass,
+}
+
+impl Waiters {
+    pub(super) fn enter(&self, class: QuotaClass) -> Waiting<'_> {
+        self.counts[class as usize].fetch_add(1, Ordering::SeqCst);
+        Waiting { waiters: self, class }
+    }
+
+    /// How many of the class wait.
+    pub(super) fn count(&self, class: QuotaClass) -> usize {
+        self.counts[class as usize].load(Ordering::SeqCst)
+    }
+
+    /// How many wait that go before this class.
+    pub(super) fn before(&self, class: QuotaClass) -> usize {
+        self.counts[..class as usize].iter().map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Resolves once somebody waits no longer.
+    pub(super) fn left(&self) -> Notified<'_> {
+        self.left.notified()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiters.counts[self.class as usize].fetch_sub(1, Ordering::SeqCst);
+        self.waiters.left.notify_waiters();
+    }
+}
+
 /// Why a request that is sent away for `wait` was not admitted.
 pub(super) fn no_room(family: ApiFamily, wait: Duration) -> NiceError {
     NiceError::Quota { what: format!("the {} budget has no room", family.as_str()), retry_after: Some(wait) }
 }
 
-/// One family's budget.
-#[derive(Debug)]
-struct Budget {
-    window: RateWindow,
-    rate: Rate,
-    line: Line,
-}
-
-/// The budgets of both API families.
-#[derive(Debug)]
-pub struct LocalQuota {
-    acd: Budget,
-    media_playback: Budget,
-    patience: Patience,
-    clock: Clock,
-    metrics: Metrics,
-}
-
-impl LocalQuota {
-    /// A budget over two windows of the local state.
-    pub fn new(
-        acd: (RateWindow, Rate),
-        media_playback: (RateWindow, Rate),
-        patience: Patience,
-        clock: Clock,
-        metrics: Metrics,
-    ) -> Self {
-        let budget = |(window, rate)| Budget { window, rate, line: Line::default() };
-        Self { acd: budget(acd), media_playback: budget(media_playback), patience, clock, metrics }
-    }
-}
-
-#[async_trait]
-impl Quota for LocalQuota {
-    async fn admit(&self, family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
-        let budget = match family {
-            ApiFamily::Acd => &self.acd,
-            ApiFamily::MediaPlayback => &self.media_playback,
-        };
-        let since = Instant::now();
-        loop {
-            let permission = budget
-                .window
-                .try_acquire()
-                .await
-                .map_err(|error| NiceError::Quota { what: format!("rate budget: {error}"), retry_after: None })?;
-            match permission {
-                Permission::Granted => {
-                    let waited = since.elapsed().as_secs_f64();
-                    self.metrics.quota_wait.with_label_values(&[family.as_str()]).inc_by(waited);
-                    return Ok(());
-                }
-                Permission::RetryAt(at) => {
-                    let wait = Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default();
-                    if !self.patience.lasts(since, wait) {
-                        return Err(no_room(family, budget.line.join(wait, budget.rate.spacing())));
-                    }
-                    tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
-                }
-            }
-        }
-    }
+/// Why a request of a class that may have nothing was not admitted.
+pub(super) fn no_share(family: ApiFamily) -> NiceError {
+    let what = format!("[limits] live_reserve = 1 leaves backfill nothing of the {} budget: lower it", family.as_str());
+    NiceError::Quota { what, retry_after: Some(LONGEST_ABSENCE) }
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-
-    use super::*;
-    use crate::clients::test_state::TestState;
-
-    const RATE: Rate = Rate { limit: 2, window: Duration::from_secs(300) };
-
-    fn quota(state: &TestState, patience: Patience) -> LocalQuota {
-        let window = |name| {
-            let counted_for = SignedDuration::try_from(RATE.counted_for()).unwrap();
-            (state.state.rate_window(name, RATE.limit, counted_for).unwrap(), RATE)
-        };
-        LocalQuota::new(window("acd"), window("media_playback"), patience, Clock::system(), Metrics::new())
-    }
-
-    #[tokio::test]
-    async fn a_worker_is_not_kept_and_is_told_a_turn_of_its_own() {
-        let state = TestState::new();
-        let quota = quota(&state, Patience::WORKER);
-        for _ in 0..RATE.limit {
-            quota.admit(ApiFamily::MediaPlayback, QuotaClass::Live).await.unwrap();
-        }
-        let mut waits = Vec::new();
-        for _ in 0..3 {
-            let Err(NiceError::Quota { retry_after: Some(wait), .. }) =
-                quota.admit(ApiFamily::MediaPlayback, QuotaClass::Live).await
-            else {
-                panic!("there is no room")
-            };
-            waits.push(wait);
-        }
-        assert!(waits[0] > Duration::from_secs(290) && waits[0] <= RATE.counted_for() + LONGEST_SLEEP, "{waits:?}");
-        assert!(waits[1] >= waits[0] + Duration::from_secs(149), "{waits:?}");
-        assert!(waits[2] >= waits[1] + Duration::from_secs(149), "{waits:?}");
-        quota.admit(ApiFamily::Acd, QuotaClass::Live).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_line_ends_within_the_hour_and_moves_on() {
-        let line = Line::default();
-        let spacing = Duration::from_secs(2);
-        let waits: Vec<_> = (0..5000).map(|_| line.join(Duration::from_secs(10), spacing)).collect();
-        assert_eq!(waits[..2], [Duration::from_secs(10), Duration::from_secs(12)]);
-        assert!(waits.iter().all(|wait| *wait <= LONGEST_ABSENCE));
-        assert!(waits[2000..].iter().all(|wait| *wait >= LONGEST_ABSENCE / 2));
-        tokio::time::advance(LONGEST_ABSENCE * 2).await;
-        assert_eq!(line.join(Duration::from_secs(1), spacing), Duration::from_secs(1), "the line was empty again");
-    }
-
-    #[test]
-    fn a_request_counts_for_its_span_and_a_little_more() {
-        assert_eq!(RATE.counted_for(), Duration::from_millis(300_250));
-        assert_eq!(Rate { limit: 2, window: Duration::from_millis(400) }.counted_for(), Duration::from_millis(500));
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use crate::clients::catalog::{RunKind, Tallied};
+use crate::clients::nice::{ApiFamily, QuotaClass};
 
 /// The stages in the order of the flow: the values of the label `stage`.
 pub const STAGES: &[&str] = &[
@@ -58,10 +59,6 @@ pub struct Metrics {
     pub nice_requests: IntCounterVec,
     /// Time until NICE's answer was whole.
     pub nice_request_duration: HistogramVec,
-    /// Time spent waiting for the tenant's rate budget, by API family.
-    pub quota_wait: prometheus::CounterVec,
-    /// Requests of the present window and the limit, by API family.
-    pub quota_requests: GaugeVec,
     /// Tokens that were requested from NICE.
     pub token_renewals: IntCounter,
     /// Bytes of recordings stored whole.
@@ -112,6 +109,16 @@ pub struct Metrics {
     pub erasures_pending: IntGauge,
     /// When all that is beyond the retention of its tenant was last erased (Unix time).
     pub retention_last_sweep: prometheus::Gauge,
+    /// Requests that the tenant's rate budget admitted, by API family and class.
+    pub quota_requests: IntCounterVec,
+    /// Time spent waiting for the tenant's rate budget, by API family and class.
+    pub quota_wait: prometheus::CounterVec,
+    /// Requests that the budget admitted and NICE refused (429), by API family.
+    pub quota_refusals: IntCounterVec,
+    /// The most requests in a window at present, by API family.
+    pub quota_limit: GaugeVec,
+    /// Requests of the present window, by API family.
+    pub quota_used: GaugeVec,
 }
 
 impl Default for Metrics {
@@ -175,16 +182,6 @@ impl Metrics {
                 "Time until NICE's answer was whole.",
                 &["endpoint"],
                 seconds,
-            ),
-            quota_wait: page.float_counters(
-                "nice_quota_wait_seconds_total",
-                "Time spent waiting for the tenant's rate budget, by API family.",
-                &["family"],
-            ),
-            quota_requests: page.float_gauges(
-                "nice_quota_requests",
-                "Requests in the present window (kind=used) and the most that are allowed (kind=limit).",
-                &["family", "kind"],
             ),
             token_renewals: page.counter("nice_token_renewals_total", "Tokens that were requested from NICE."),
             recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
@@ -263,6 +260,27 @@ impl Metrics {
                 "retention_last_sweep_timestamp_seconds",
                 "When all that is beyond the retention of its tenant was last erased (Unix time).",
             ),
+            quota_requests: page.counters(
+                "nice_quota_requests_total",
+                "Requests that the tenant's rate budget admitted, by API family and class.",
+                &["family", "class"],
+            ),
+            quota_wait: page.float_counters(
+                "nice_quota_wait_seconds_total",
+                "Time spent waiting for the tenant's rate budget, by API family and class.",
+                &["family", "class"],
+            ),
+            quota_refusals: page.counters(
+                "nice_quota_refusals_total",
+                "Requests that the budget admitted and NICE refused (429), by API family.",
+                &["family"],
+            ),
+            quota_limit: page.float_gauges(
+                "nice_quota_limit",
+                "The most requests in a window at present: the limit of the settings, or less after a 429.",
+                &["family"],
+            ),
+            quota_used: page.float_gauges("nice_quota_used", "Requests of the present window.", &["family"]),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -303,6 +321,13 @@ impl Metrics {
         }
         for status in ["202", "400", "401", "408", "413", "503"] {
             self.webhook_requests.with_label_values(&[status]);
+        }
+        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback].map(ApiFamily::as_str) {
+            self.quota_refusals.with_label_values(&[family]);
+            for class in QuotaClass::ALL.map(QuotaClass::as_str) {
+                self.quota_requests.with_label_values(&[family, class]);
+                self.quota_wait.with_label_values(&[family, class]);
+            }
         }
         // The usual one; a store that knows more starts them itself.
         self.recording_store_retries.with_label_values(&["put"]);
@@ -352,6 +377,12 @@ impl Metrics {
     pub fn replay_finished(&self, kind: &str, at: Timestamp, missing: u64) {
         self.replay_last_finished.with_label_values(&[kind]).set(at.as_millisecond() as f64 / 1e3);
         self.replay_last_missing.with_label_values(&[kind]).set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a wish to send a request to NICE, and how long it waited.
+    pub fn quota_asked(&self, family: &str, class: &str, waited: Duration, admitted: bool) {
+        self.quota_wait.with_label_values(&[family, class]).inc_by(waited.as_secs_f64());
+        self.quota_requests.with_label_values(&[family, class]).inc_by(u64::from(admitted));
     }
 
     /// The page that Prometheus reads (text format 0.0.4).

@@ -9,8 +9,26 @@ use crate::test_support::Bench;
 
 const WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
+const ANY: Terms = Terms::ANY;
+
+/// A grant, or when to ask again.
+async fn ask(window: &RateWindow, terms: &Terms) -> Result<(), Timestamp> {
+    match window.take(terms).unwrap() {
+        Permission::Granted(grant) => {
+            grant.commit().await.unwrap();
+            Ok(())
+        }
+        Permission::RetryAt(at) => Err(at),
+    }
+}
+
 async fn granted(window: &RateWindow) -> bool {
-    window.try_acquire().await.unwrap() == Permission::Granted
+    ask(window, &ANY).await.is_ok()
+}
+
+fn available(window: &RateWindow) -> usize {
+    let limit = window.ring().limit;
+    limit - window.used().iter().sum::<usize>()
 }
 
 #[tokio::test]
@@ -23,11 +41,11 @@ async fn the_window_slides() {
         assert!(granted(&window).await);
         bench.clock.advance(SignedDuration::from_secs(100));
     }
-    assert_eq!(window.available(), 0);
-    let Permission::RetryAt(at) = window.try_acquire().await.unwrap() else { panic!() };
+    assert_eq!(available(&window), 0);
+    let at = ask(&window, &ANY).await.unwrap_err();
     assert!(at > start + WINDOW && at <= start + WINDOW + SignedDuration::from_millis(1), "{at}");
     bench.clock.advance(at.duration_since(bench.clock.now()));
-    assert_eq!(window.available(), 1);
+    assert_eq!(available(&window), 1);
     assert!(granted(&window).await);
     assert!(!granted(&window).await);
 }
@@ -38,7 +56,7 @@ async fn a_restart_forgets_no_grant() {
     for n in 0..3 {
         let state = bench.open();
         let window = state.rate_window("api", 3, WINDOW).unwrap();
-        assert_eq!(window.available(), 3 - n);
+        assert_eq!(available(&window), 3 - n);
         assert!(granted(&window).await);
     }
     let state = bench.open();
@@ -54,13 +72,13 @@ async fn a_limit_that_changes_keeps_the_grants() {
     for _ in 0..3 {
         assert!(granted(&window).await);
     }
-    assert_eq!(state.rate_window("api", 5, WINDOW).unwrap().available(), 2);
-    assert_eq!(window.available(), 2, "every handle has the new limit");
+    assert_eq!(available(&state.rate_window("api", 5, WINDOW).unwrap()), 2);
+    assert_eq!(available(&window), 2, "every handle has the new limit");
     assert!(granted(&window).await);
     drop((window, state));
     let state = bench.open();
-    assert_eq!(state.rate_window("api", 2, WINDOW).unwrap().available(), 0);
-    assert_eq!(state.rate_window("api", 10, WINDOW).unwrap().available(), 8, "two were kept");
+    assert_eq!(available(&state.rate_window("api", 2, WINDOW).unwrap()), 0);
+    assert_eq!(available(&state.rate_window("api", 10, WINDOW).unwrap()), 8, "two were kept");
 }
 
 #[tokio::test]
@@ -92,7 +110,7 @@ async fn a_grant_counts_from_when_it_could_be_used_however_slow_the_disk() {
     drop((window, state));
     let state = bench.open();
     let window = state.rate_window("api", 1, WINDOW).unwrap();
-    let Permission::RetryAt(at) = window.try_acquire().await.unwrap() else { panic!() };
+    let at = ask(&window, &ANY).await.unwrap_err();
     assert!(at > usable + WINDOW, "the disk knew too early a time");
 }
 
@@ -102,8 +120,103 @@ async fn a_store_that_fails_grants_nothing() {
     let state = bench.open();
     let window = state.rate_window("api", 2, WINDOW).unwrap();
     state.store().fail_next_sync();
-    assert!(window.try_acquire().await.is_err());
-    assert!(window.try_acquire().await.is_err());
+    for _ in 0..2 {
+        let Ok(Permission::Granted(grant)) = window.take(&ANY) else { panic!("it fails at the commit") };
+        assert!(grant.commit().await.is_err());
+    }
+}
+
+/// Classes 3 and 4 together may have so many, evenly.
+fn shared(class: u8, most: usize) -> Terms {
+    let spacing = SignedDuration::from_secs(WINDOW.as_secs() / most as i64);
+    let share = Share { classes: 0b1_1000, most, spacing, slack: SignedDuration::from_secs(1) };
+    Terms { class, share: Some(share), ..ANY }
+}
+
+#[tokio::test]
+async fn some_classes_share_a_part_of_the_window_and_the_rest_is_the_others() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 10, WINDOW).unwrap();
+    for (class, then) in [(3, 100), (4, 100), (4, 97)] {
+        ask(&window, &shared(class, 3)).await.unwrap();
+        bench.clock.advance(SignedDuration::from_secs(then));
+    }
+    let at = ask(&window, &shared(3, 3)).await.unwrap_err();
+    assert_eq!(at.duration_since(bench.clock.now()).as_secs(), 3, "when the first of them leaves");
+    for _ in 0..7 {
+        ask(&window, &ANY).await.unwrap();
+    }
+    assert!(!granted(&window).await);
+    assert_eq!(window.used(), [7, 0, 0, 1, 2, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_share_comes_evenly_and_who_is_a_little_late_loses_nothing() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 100, WINDOW).unwrap();
+    let terms = shared(4, 75);
+    let start = bench.clock.now();
+    for place in 0..20 {
+        ask(&window, &terms).await.unwrap();
+        let at = ask(&window, &terms).await.unwrap_err();
+        assert_eq!(at.duration_since(start).as_secs(), 4 * (place + 1) - 1, "its place, less the slack");
+        bench.clock.advance(at.duration_since(bench.clock.now()) + SignedDuration::from_millis(900));
+    }
+    bench.clock.advance(SignedDuration::from_secs(60));
+    ask(&window, &terms).await.unwrap();
+    let at = ask(&window, &terms).await.unwrap_err();
+    assert_eq!(at.duration_since(bench.clock.now()).as_secs(), 3, "what was not taken for long is not saved up");
+    assert!(granted(&window).await, "the others do not wait for it");
+}
+
+#[tokio::test]
+async fn a_restart_knows_what_each_grant_was_for_and_goes_on_evenly() {
+    let bench = Bench::new();
+    {
+        let state = bench.open();
+        let window = state.rate_window("api", 10, WINDOW).unwrap();
+        ask(&window, &shared(3, 2)).await.unwrap();
+        assert!(granted(&window).await);
+        window.keep_note(b"lowered").await.unwrap();
+    }
+    let state = bench.open();
+    let window = state.rate_window("api", 10, WINDOW).unwrap();
+    assert_eq!(window.used(), [1, 0, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(window.note().unwrap(), b"lowered");
+    assert_eq!(state.rate_window("ap", 10, WINDOW).unwrap().note(), None);
+    let at = ask(&window, &shared(4, 2)).await.unwrap_err();
+    assert!(at.duration_since(bench.clock.now()) > SignedDuration::from_secs(140), "{at}");
+}
+
+#[tokio::test]
+async fn grants_of_before_there_were_classes_are_read() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let tree = state.store().own_tree(keyspace::RATES).unwrap();
+    for slot in 0..2u32 {
+        let key = [b"api\0".as_slice(), &slot.to_be_bytes()].concat();
+        tree.insert(key, bench.clock.now().as_microsecond().to_be_bytes().as_slice()).unwrap();
+    }
+    let window = state.rate_window("api", 3, WINDOW).unwrap();
+    assert_eq!(window.used(), [2, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(granted(&window).await && !granted(&window).await);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_lowered_for_now_waits_until_enough_have_left() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 4, WINDOW).unwrap();
+    for _ in 0..4 {
+        assert!(granted(&window).await);
+        bench.clock.advance(SignedDuration::from_secs(10));
+    }
+    let at = ask(&window, &Terms { most: 2, ..ANY }).await.unwrap_err();
+    assert_eq!(at.duration_since(bench.clock.now()).as_secs(), 280, "two must stay, the third of them leaves");
+    let apart = Terms { apart: SignedDuration::from_secs(400), ..ANY };
+    assert_eq!(ask(&window, &apart).await.unwrap_err().duration_since(bench.clock.now()).as_secs(), 390);
 }
 
 #[derive(Debug, Clone)]
@@ -141,12 +254,12 @@ proptest! {
                     let window = state.as_ref().unwrap().rate_window("api", limit, WINDOW).unwrap();
                     let recent = grants.iter().filter(|at| passed - **at <= WINDOW.as_secs()).count();
                     let asked: Timestamp = bench.clock.now();
-                    match runtime.block_on(window.try_acquire()).unwrap() {
-                        Permission::Granted => {
+                    match runtime.block_on(ask(&window, &ANY)) {
+                        Ok(()) => {
                             prop_assert!(recent < limit as usize, "{recent} within {WINDOW:?} and one more");
                             grants.push(passed);
                         }
-                        Permission::RetryAt(at) => {
+                        Err(at) => {
                             let wait = at.duration_since(asked);
                             prop_assert!(wait > SignedDuration::ZERO && wait <= WINDOW + SignedDuration::from_secs(1));
                         }

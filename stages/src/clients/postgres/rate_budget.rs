@@ -1,9 +1,13 @@
-//! The rate budget that all processes of a tenant share, kept in the table `rate_leases`.
+//! The rate budget that all processes of a tenant share, kept in the tables `rate_budgets` and `rate_leases`.
 //!
-//! In: a wish to send a request. Out: a grant, or the time at which to come again. A process takes leases: some grants
-//! at once, as many as are waited for, each to be used within a moment (`USABLE_AT_LEAST`). Where requests come fast
-//! it takes more than that, so that the database is asked a few times a second and not for each of them; but never
-//! more than a share of the limit, so that others have theirs.
+//! In: a wish to send a request, of a class. Out: a grant, or the time at which to come again. A process takes leases:
+//! some grants at once, as many as are waited for, each to be used within a moment (`USABLE_AT_LEAST`). Where requests
+//! come fast it takes more than that, so that the database is asked a few times a second and not for each of them;
+//! but never more than a share of the limit, so that others have theirs.
+//!
+//! Each class takes leases of its own. What it may have is decided by the database, in one function for all processes:
+//! whether a live call waits anywhere, the share and the even pace of the classes that have time, and what NICE's
+//! refusals taught.
 //!
 //! # After a crash
 //! A lease is committed before its first grant is used. It counts until a whole window after the last moment at
@@ -15,7 +19,7 @@
 //! Nothing is sent without a grant: the wish fails within seconds, and is repeated like any request that failed.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +27,11 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Database, DatabaseError};
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use crate::clients::quota::{Line, Patience, Rate, no_room};
+use crate::clients::quota::{Lines, Patience, Rate, Shares, Usage, Waiters, no_room, no_share};
 use crate::flow::{Metrics, task};
 use crate::model::TenantId;
 
@@ -61,17 +65,26 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Leases of which the database shall still learn how they were used; older ones end by themselves.
 const MOST_SPENT: usize = 64;
 
-const TAKE: &str = "select lease, granted, room_in_secs from take_rate_lease($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const TAKE: &str = "
+    select lease, granted, room_in_secs, limit_now
+    from take_rate_lease_of_class($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-const AVAILABLE: &str = "
-    select greatest($3::bigint - coalesce(sum(grants), 0), 0)::bigint from rate_leases
-    where tenant_id = $1 and family = $2 and counts_until >= clock_timestamp()";
+const REFUSED: &str = "select closed_secs, limit_now from note_rate_refusal($1, $2, $3, $4, $5, $6)";
+
+const STANDING: &str = "
+    select floor(rate_limit_grown($3, $4, lowered_to, closed_until, clock_timestamp()))::bigint,
+           extract(epoch from closed_until - clock_timestamp())::double precision
+    from rate_budgets where tenant_id = $1 and family = $2";
+
+const USED: &str = "
+    select class, sum(grants)::bigint from rate_leases
+    where tenant_id = $1 and family = $2 and counts_until >= clock_timestamp() group by class";
 
 /// The budgets of one tenant, shared with every other process that has one on the same database.
 #[derive(Debug)]
 pub struct SharedQuota {
-    acd: Arc<Budget>,
-    media_playback: Arc<Budget>,
+    acd: Family,
+    media_playback: Family,
     patience: Patience,
     metrics: Metrics,
 }
@@ -81,26 +94,26 @@ impl SharedQuota {
     pub fn new(
         database: Database,
         tenant: TenantId,
-        acd: Rate,
-        media_playback: Rate,
+        acd: Shares,
+        media_playback: Shares,
         patience: Patience,
         metrics: Metrics,
     ) -> Self {
-        let budget = |family, rate| Arc::new(Budget::new(database.clone(), tenant.clone(), family, rate));
+        let family = |family, shares| Family::new(&database, &tenant, family, shares);
         Self {
-            acd: budget(ApiFamily::Acd, acd),
-            media_playback: budget(ApiFamily::MediaPlayback, media_playback),
+            acd: family(ApiFamily::Acd, acd),
+            media_playback: family(ApiFamily::MediaPlayback, media_playback),
             patience,
             metrics,
         }
     }
 
-    /// How many requests all processes together may send at this moment.
-    pub async fn available(&self, family: ApiFamily) -> Result<usize, DatabaseError> {
-        self.budget(family).available().await
+    /// How a family's budget stands, over all processes.
+    pub async fn usage(&self, family: ApiFamily) -> Result<Usage, DatabaseError> {
+        self.family(family).account.usage().await
     }
 
-    fn budget(&self, family: ApiFamily) -> &Arc<Budget> {
+    fn family(&self, family: ApiFamily) -> &Family {
         match family {
             ApiFamily::Acd => &self.acd,
             ApiFamily::MediaPlayback => &self.media_playback,
@@ -110,28 +123,51 @@ impl SharedQuota {
 
 #[async_trait]
 impl Quota for SharedQuota {
-    async fn admit(&self, family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
+    async fn admit(&self, family: ApiFamily, class: QuotaClass) -> Result<(), NiceError> {
         let since = Instant::now();
-        self.budget(family).admit(since, self.patience).await?;
-        let waited = since.elapsed().as_secs_f64();
-        self.metrics.quota_wait.with_label_values(&[family.as_str()]).inc_by(waited);
-        Ok(())
+        let admitted = self.family(family).lane(class).admit(since, self.patience).await;
+        self.metrics.quota_asked(family.as_str(), class.as_str(), since.elapsed(), admitted.is_ok());
+        admitted
+    }
+
+    async fn refused(&self, family: ApiFamily, retry_after: Option<Duration>) {
+        self.metrics.quota_refusals.with_label_values(&[family.as_str()]).inc();
+        self.family(family).refused(retry_after).await;
     }
 }
 
 /// One family's budget as this process sees it.
 #[derive(Debug)]
-struct Budget {
+struct Family {
+    account: Arc<Account>,
+    lanes: [Arc<Lane>; QuotaClass::ALL.len()],
+}
+
+/// What all classes of a family have in common.
+#[derive(Debug)]
+struct Account {
     database: Database,
     tenant: TenantId,
     family: ApiFamily,
-    rate: Rate,
-    line: Line,
+    shares: Shares,
+    lines: Lines,
+    waiters: Waiters,
+    /// The limit as the database told it last.
+    limit_now: AtomicU32,
+}
+
+/// One class's part of it.
+#[derive(Debug)]
+struct Lane {
+    account: Arc<Account>,
+    class: QuotaClass,
     pool: Mutex<Pool>,
     /// Requests that wait for a grant now.
     waiting: AtomicI64,
     /// Whoever asks the database holds it.
     turn: tokio::sync::Mutex<()>,
+    /// Of a paced class, the one that has more patience holds it.
+    front: tokio::sync::Mutex<()>,
     /// Returns what is left of a lease.
     returning: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -207,27 +243,122 @@ struct Taken {
     lease: Option<i64>,
     granted: i64,
     room_in: Duration,
+    limit_now: i64,
 }
 
-impl Budget {
-    fn new(database: Database, tenant: TenantId, family: ApiFamily, rate: Rate) -> Self {
+impl Family {
+    fn new(database: &Database, tenant: &TenantId, family: ApiFamily, shares: Shares) -> Self {
+        let account = Arc::new(Account {
+            database: database.clone(),
+            tenant: tenant.clone(),
+            family,
+            shares,
+            lines: Lines::default(),
+            waiters: Waiters::default(),
+            limit_now: AtomicU32::new(shares.rate().limit),
+        });
+        let lanes = QuotaClass::ALL.map(|class| Arc::new(Lane::new(&account, class)));
+        Self { account, lanes }
+    }
+
+    fn lane(&self, class: QuotaClass) -> &Arc<Lane> {
+        &self.lanes[class as usize]
+    }
+
+    /// Closes the budget for all processes; what this one has in hand is not used.
+    async fn refused(&self, retry_after: Option<Duration>) {
+        let family = self.account.family.as_str();
+        match self.account.note_refusal(retry_after).await {
+            Ok((closed_for, limit_now)) => {
+                let limit = self.account.shares.rate().limit;
+                warn!(family, limit, limit_now, "NICE refused a request that is within the limit, going slower");
+                let until = Instant::now() + closed_for;
+                self.lanes.iter().for_each(|lane| lane.pool().close(until));
+            }
+            Err(error) => warn!(family, %error, "a refusal is not noted, the other processes do not learn of it"),
+        }
+    }
+}
+
+impl Account {
+    /// Tells all processes that NICE refused a request. For how long the budget is closed, and its limit from then on.
+    async fn note_refusal(&self, retry_after: Option<Duration>) -> Result<(Duration, i64), DatabaseError> {
+        let what = "note of a refusal";
+        let most = i64::from(self.shares.rate().limit);
+        let counted = self.shares.rate().counted_for().as_secs_f64();
+        let asked = retry_after.map(|asked| asked.as_secs_f64());
+        let jitter: f64 = rand::random_range(1.0..1.5);
+        let noted = self.database.run(what, |client| async move {
+            let note = client.prepare_cached(REFUSED).await?;
+            let values: [&(dyn ToSql + Sync); 6] =
+                [&self.tenant.as_str(), &self.family.as_str(), &most, &counted, &asked, &jitter];
+            let row = client.query_one(&note, &values).await?;
+            Ok((Duration::try_from_secs_f64(row.try_get(0)?).unwrap_or_default(), row.try_get(1)?))
+        });
+        let noted = tokio::time::timeout(ANSWER_TIMEOUT, noted).await.map_err(|_| late(what))?;
+        if let Ok((_, limit_now)) = &noted {
+            self.limit_is(*limit_now);
+        }
+        noted
+    }
+
+    async fn usage(&self) -> Result<Usage, DatabaseError> {
+        let most = i64::from(self.shares.rate().limit);
+        let counted = self.shares.rate().counted_for().as_secs_f64();
+        let (standing, used) = self
+            .database
+            .run("look at the rate budget", |client| async move {
+                let (tenant, family) = (self.tenant.as_str(), self.family.as_str());
+                let standing = client.prepare_cached(STANDING).await?;
+                let standing = client.query_opt(&standing, &[&tenant, &family, &most, &counted]).await?;
+                let used = client.prepare_cached(USED).await?;
+                Ok((standing, client.query(&used, &[&tenant, &family]).await?))
+            })
+            .await?;
+        let limit_now: Option<i64> = standing.as_ref().and_then(|row| row.get(0));
+        let closed_secs: Option<f64> = standing.as_ref().and_then(|row| row.get(1));
+        let used_by = |class: QuotaClass| {
+            let row = used.iter().find(|row| row.get::<_, &str>(0) == class.as_str());
+            (class, row.map_or(0, |row| usize::try_from(row.get::<_, i64>(1)).unwrap_or_default()))
+        };
+        Ok(Usage {
+            limit: usize::try_from(most).unwrap_or_default(),
+            limit_now: usize::try_from(limit_now.unwrap_or(most).max(1)).unwrap_or_default(),
+            by_class: QuotaClass::ALL.map(used_by).into_iter().filter(|(_, used)| *used > 0).collect(),
+            closed_for: closed_secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).filter(|by| !by.is_zero()),
+        })
+    }
+
+    fn limit_is(&self, limit_now: i64) {
+        self.limit_now.store(u32::try_from(limit_now).unwrap_or(1).max(1), Ordering::Relaxed);
+    }
+
+    fn spacing(&self, class: QuotaClass) -> Duration {
+        self.shares.spacing(class, self.limit_now.load(Ordering::Relaxed))
+    }
+}
+
+fn late(what: &'static str) -> DatabaseError {
+    DatabaseError::Unreachable { what, cause: "no answer in time".to_owned() }
+}
+
+impl Lane {
+    fn new(account: &Arc<Account>, class: QuotaClass) -> Self {
         let pool = Pool {
             lease: None,
             spent: VecDeque::new(),
             closed: None,
             asked_at: None,
             ahead: 0,
-            usable: usable_at_least(rate),
+            usable: usable_at_least(account.shares.rate()),
         };
         Self {
-            database,
-            tenant,
-            family,
-            rate,
-            line: Line::default(),
+            account: account.clone(),
+            class,
             pool: Mutex::new(pool),
             waiting: AtomicI64::new(0),
             turn: tokio::sync::Mutex::default(),
+            front: tokio::sync::Mutex::default(),
             returning: Mutex::default(),
         }
     }
@@ -238,23 +369,46 @@ impl Budget {
 
     /// Waits for a grant, for as long as it takes or the patience lasts.
     async fn admit(self: &Arc<Self>, since: Instant, patience: Patience) -> Result<(), NiceError> {
-        if self.pool().spend(Instant::now()) {
+        let Account { family, shares, lines, waiters, .. } = &*self.account;
+        if shares.most(self.class, shares.rate().limit) == 0 {
+            return Err(no_share(*family));
+        }
+        if waiters.before(self.class) == 0 && self.pool().spend(Instant::now()) {
             return Ok(());
         }
+        let _first = waiters.enter(self.class);
         let _waiting = Waiting::new(&self.waiting);
+        let front = if self.class.is_bulk() { self.front.try_lock().ok() } else { None };
+        let patience = match &front {
+            Some(_) => patience.in_front(self.account.spacing(self.class)),
+            None => patience,
+        };
         loop {
-            let room_at = match self.look().await {
-                Look::Granted => return Ok(()),
-                Look::Closed(Why::Failed(what)) => return Err(NiceError::Quota { what, retry_after: None }),
-                Look::Closed(Why::Full { room_at }) => room_at,
-                // The lease was over before it came.
-                Look::Ask => continue,
+            let left = waiters.left();
+            let before = u32::try_from(waiters.before(self.class)).unwrap_or(u32::MAX);
+            let wait = if before > 0 {
+                self.account.spacing(self.class).saturating_mul(before)
+            } else {
+                match self.look().await {
+                    Look::Granted => return Ok(()),
+                    Look::Closed(Why::Failed(what)) => return Err(NiceError::Quota { what, retry_after: None }),
+                    Look::Closed(Why::Full { room_at }) => room_at.saturating_duration_since(Instant::now()),
+                    // The lease was over before it came.
+                    Look::Ask => continue,
+                }
             };
-            let wait = room_at.saturating_duration_since(Instant::now());
             if !patience.lasts(since, wait) {
-                return Err(no_room(self.family, self.line.join(wait, self.rate.spacing())));
+                let spacing = self.account.spacing(self.class);
+                return Err(no_room(*family, lines.of(self.class).join(wait, spacing)));
             }
-            tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
+            let asleep = tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP));
+            match before {
+                0 => asleep.await,
+                _ => tokio::select! {
+                    () = asleep => {}
+                    () = left => {}
+                },
+            }
         }
     }
 
@@ -271,15 +425,21 @@ impl Budget {
 
     /// Takes a lease for all who wait, and notes what came of it.
     async fn ask(self: &Arc<Self>) {
-        let most = (i64::from(self.rate.limit) / LEASE_SHARE).max(1);
+        let rate = self.account.shares.rate();
         let waiting = self.waiting.load(Ordering::Relaxed);
+        // Who has time takes nothing ahead: it would be lost to the even pace.
+        let most = match self.class.is_bulk() {
+            true => waiting.max(1),
+            false => (i64::from(rate.limit) / LEASE_SHARE).max(1),
+        };
         let (wanted, usable, spent) = self.pool().prepare(waiting, most, Instant::now());
         let taken = self.take(wanted, usable, &spent).await;
         let mut pool = self.pool();
         match taken {
             Ok(taken) => {
+                self.account.limit_is(taken.limit_now);
                 pool.spent.drain(..spent.len());
-                pool.keep(&taken, usable, usable_at_least(self.rate));
+                pool.keep(&taken, usable, usable_at_least(rate));
                 if taken.granted > waiting {
                     self.return_rest_after(taken.asked_at + usable);
                 }
@@ -293,17 +453,17 @@ impl Budget {
 
     /// Gives back what nobody used of a lease by then.
     fn return_rest_after(self: &Arc<Self>, over: Instant) {
-        let budget = Arc::downgrade(self);
+        let lane = Arc::downgrade(self);
         let returning = task::spawn("return_rate_lease", async move {
             tokio::time::sleep_until(over).await;
-            let Some(budget) = budget.upgrade() else { return };
-            let _turn = budget.turn.lock().await;
-            let spent = budget.pool().unused(Instant::now());
+            let Some(lane) = lane.upgrade() else { return };
+            let _turn = lane.turn.lock().await;
+            let spent = lane.pool().unused(Instant::now());
             if spent.is_empty() {
                 return;
             }
-            match budget.take(0, Duration::ZERO, &spent).await {
-                Ok(_) => drop(budget.pool().spent.drain(..spent.len())),
+            match lane.take(0, Duration::ZERO, &spent).await {
+                Ok(_) => drop(lane.pool().spent.drain(..spent.len())),
                 Err(error) => debug!(%error, "the rest of a lease is not returned, it counts until it ends"),
             }
         });
@@ -314,19 +474,20 @@ impl Budget {
     /// was lost counts for nothing sent, and ends by itself.
     async fn take(&self, wanted: i64, usable: Duration, spent: &[Lease]) -> Result<Taken, DatabaseError> {
         let what = "take of the rate budget";
-        let most = i64::from(self.rate.limit);
-        let (counted, usable) = (self.rate.counted_for().as_secs_f64(), usable.as_secs_f64());
+        let Account { database, tenant, family, shares, .. } = &*self.account;
+        let (most, reserve) = (i64::from(shares.rate().limit), shares.live_reserve());
+        let (counted, usable) = (shares.rate().counted_for().as_secs_f64(), usable.as_secs_f64());
         let ids: &Vec<i64> = &spent.iter().map(|lease| lease.id).collect();
         let used: &Vec<i64> = &spent.iter().map(|lease| lease.used).collect();
-        let taken = self.database.run(what, |client| async move {
+        let taken = database.run(what, |client| async move {
             let take = client.prepare_cached(TAKE).await?;
             // What follows is counted from before the statement is sent, and by the database from after it came.
             let asked_at = Instant::now();
             let ago = |lease: &Lease| asked_at.saturating_duration_since(lease.last_use).as_secs_f64();
             let secs_ago: Vec<f64> = spent.iter().map(ago).collect();
-            let (tenant, family) = (self.tenant.as_str(), self.family.as_str());
-            let values: [&(dyn ToSql + Sync); 9] =
-                [&tenant, &family, &most, &counted, &usable, &wanted, ids, used, &secs_ago];
+            let (tenant, family, class) = (tenant.as_str(), family.as_str(), self.class.as_str());
+            let values: [&(dyn ToSql + Sync); 11] =
+                [&tenant, &family, &class, &most, &reserve, &counted, &usable, &wanted, ids, used, &secs_ago];
             let row = client.query_one(&take, &values).await?;
             let room_in: f64 = row.try_get("room_in_secs")?;
             Ok(Taken {
@@ -334,20 +495,10 @@ impl Budget {
                 lease: row.try_get("lease")?,
                 granted: row.try_get("granted")?,
                 room_in: Duration::try_from_secs_f64(room_in).unwrap_or_default(),
+                limit_now: row.try_get("limit_now")?,
             })
         });
-        let late = |_| DatabaseError::Unreachable { what, cause: "no answer in time".to_owned() };
-        tokio::time::timeout(ANSWER_TIMEOUT, taken).await.map_err(late)?
-    }
-
-    async fn available(&self) -> Result<usize, DatabaseError> {
-        let most = i64::from(self.rate.limit);
-        let left = self.database.run("look at the rate budget", |client| async move {
-            let available = client.prepare_cached(AVAILABLE).await?;
-            let values: [&(dyn ToSql + Sync); 3] = [&self.tenant.as_str(), &self.family.as_str(), &most];
-            client.query_one(&available, &values).await?.try_get::<_, i64>(0)
-        });
-        Ok(usize::try_from(left.await?).unwrap_or_default())
+        tokio::time::timeout(ANSWER_TIMEOUT, taken).await.map_err(|_| late(what))?
     }
 }
 
@@ -393,6 +544,12 @@ impl Pool {
         }
         let wanted = waiting.max(1).saturating_add(self.ahead).min(most);
         (wanted, self.usable, self.spent.iter().copied().collect())
+    }
+
+    /// Nothing is used before then: NICE refused a request.
+    fn close(&mut self, until: Instant) {
+        self.retire();
+        self.closed = Some(Closed { until, why: Why::Full { room_at: until } });
     }
 
     /// Takes the lease in hand out of use.

@@ -16,7 +16,12 @@ fn rate(limit: u32, window: Duration) -> Rate {
 
 /// What a process has of the budget.
 fn quota(database: &Database, rate: Rate, patience: Patience) -> SharedQuota {
-    SharedQuota::new(database.clone(), "acme".parse().unwrap(), rate, rate, patience, Metrics::new())
+    with_reserve(database, rate, 0.5, patience)
+}
+
+fn with_reserve(database: &Database, rate: Rate, live_reserve: f64, patience: Patience) -> SharedQuota {
+    let shares = Shares::new(rate, live_reserve);
+    SharedQuota::new(database.clone(), "acme".parse().unwrap(), shares, shares, patience, Metrics::new())
 }
 
 fn impatient(database: &Database, rate: Rate) -> SharedQuota {
@@ -29,12 +34,12 @@ async fn admit(quota: &SharedQuota) -> Result<(), NiceError> {
 
 /// Lets the next lease have so many more grants than are waited for.
 fn look_ahead(quota: &SharedQuota, ahead: i64) {
-    let mut pool = quota.media_playback.pool();
+    let mut pool = quota.media_playback.lane(QuotaClass::Live).pool();
     (pool.ahead, pool.asked_at) = (ahead, Some(Instant::now()));
 }
 
 async fn available(quota: &SharedQuota) -> usize {
-    quota.available(ApiFamily::MediaPlayback).await.unwrap()
+    quota.usage(ApiFamily::MediaPlayback).await.unwrap().available()
 }
 
 fn is_full(answer: &Result<(), NiceError>) -> bool {
@@ -134,7 +139,7 @@ async fn a_restart_does_not_spend_the_window_twice() {
     admit(&second).await.unwrap();
     admit(&second).await.unwrap();
     assert!(is_full(&admit(&second).await));
-    assert_eq!(second.available(ApiFamily::Acd).await.unwrap(), 6, "each family has its own");
+    assert_eq!(second.usage(ApiFamily::Acd).await.unwrap().available(), 6, "each family has its own");
 }
 
 #[tokio::test]
@@ -169,7 +174,7 @@ async fn what_is_not_used_is_given_back() {
     look_ahead(&quota, 5);
     admit(&quota).await.unwrap();
     assert_eq!(available(&quota).await, 74);
-    let returning = quota.media_playback.returning.lock().unwrap().take().unwrap();
+    let returning = quota.media_playback.lane(QuotaClass::Live).returning.lock().unwrap().take().unwrap();
     returning.await.unwrap();
     assert_eq!(available(&quota).await, 79);
     admit(&quota).await.unwrap();
@@ -255,4 +260,141 @@ async fn without_the_database_nothing_is_sent_and_nothing_is_forgotten() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(available(&quota).await <= 2);
+}
+
+async fn admit_as(quota: &SharedQuota, class: QuotaClass) -> Result<(), NiceError> {
+    quota.admit(ApiFamily::MediaPlayback, class).await
+}
+
+#[tokio::test]
+async fn classes_that_have_time_leave_the_reserve_alone() {
+    let databases = databases(2).await;
+    let rate = rate(6, AN_HOUR);
+    let turns = [(0, QuotaClass::Backfill), (1, QuotaClass::Reconciliation), (0, QuotaClass::Backfill)];
+    for (database, class) in turns {
+        let quota = impatient(&databases[database], rate);
+        admit_as(&quota, class).await.unwrap();
+        assert!(is_full(&admit_as(&quota, class).await), "one at a time");
+        clear_notes(&databases[0]).await;
+    }
+    let (one, other) = (impatient(&databases[0], rate), impatient(&databases[1], rate));
+    for (quota, class) in [(&one, QuotaClass::Reconciliation), (&other, QuotaClass::Backfill)] {
+        assert!(is_full(&admit_as(quota, class).await), "half of it is not theirs");
+        clear_notes(&databases[0]).await;
+    }
+    for class in [QuotaClass::Live, QuotaClass::Retry, QuotaClass::Agents] {
+        admit_as(&other, class).await.unwrap();
+    }
+    let usage = one.usage(ApiFamily::MediaPlayback).await.unwrap();
+    assert_eq!((usage.limit, usage.limit_now, usage.used(), usage.available()), (6, 6, 6, 0));
+    assert!(usage.by_class.contains(&(QuotaClass::Backfill, 2)), "{usage:?}");
+}
+
+/// Forgets that somebody waits, and begins the even pace anew, as if a spacing had passed.
+async fn clear_notes(database: &Database) {
+    let forget = "update rate_budgets set live_waits_until = null, reconciliation_waits_until = null,
+                      next_even_at = null";
+    database.client().await.unwrap().execute(forget, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_a_live_call_waits_anywhere_a_backfill_has_nothing() {
+    let databases = databases(2).await;
+    let rate = rate(4, AN_HOUR);
+    let (live, bulk) = (impatient(&databases[0], rate), impatient(&databases[1], rate));
+    for _ in 0..4 {
+        admit_as(&live, QuotaClass::Live).await.unwrap();
+    }
+    assert!(is_full(&admit_as(&live, QuotaClass::Live).await));
+    // Room for one: it is not the backfill's.
+    let client = databases[0].client().await.unwrap();
+    client.execute("delete from rate_leases where id = (select min(id) from rate_leases)", &[]).await.unwrap();
+    let asked = admit_as(&bulk, QuotaClass::Backfill).await;
+    let Err(NiceError::Quota { retry_after: Some(wait), .. }) = asked else { panic!("{asked:?}") };
+    assert!(wait <= Duration::from_secs(2), "{wait:?}");
+    client.execute("update rate_budgets set live_waits_until = clock_timestamp()", &[]).await.unwrap();
+    let bulk = impatient(&databases[1], rate);
+    admit_as(&bulk, QuotaClass::Backfill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_keeps_classes_and_pace() {
+    let databases = databases(2).await;
+    let rate = rate(10, AN_HOUR);
+    let first = impatient(&databases[0], rate);
+    admit_as(&first, QuotaClass::Backfill).await.unwrap();
+    admit_as(&first, QuotaClass::Live).await.unwrap();
+    drop(first);
+    let second = impatient(&databases[1], rate);
+    let asked = admit_as(&second, QuotaClass::Backfill).await;
+    let Err(NiceError::Quota { retry_after: Some(wait), .. }) = asked else { panic!("{asked:?}") };
+    assert!(wait > AN_HOUR / 8 && wait <= AN_HOUR / 5, "a spacing, less its slack: {wait:?}");
+    let usage = second.usage(ApiFamily::MediaPlayback).await.unwrap();
+    assert_eq!(usage.by_class, [(QuotaClass::Live, 1), (QuotaClass::Backfill, 1)]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_seen_by_every_process_and_lowers_the_limit_once() {
+    let databases = databases(2).await;
+    let rate = rate(40, AN_HOUR);
+    let (one, other) = (impatient(&databases[0], rate), impatient(&databases[1], rate));
+    for _ in 0..11 {
+        admit(&one).await.unwrap();
+    }
+    for _ in 0..3 {
+        one.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(90))).await;
+    }
+    let asked = admit(&other).await;
+    let Err(NiceError::Quota { retry_after: Some(wait), .. }) = asked else { panic!("{asked:?}") };
+    assert!(wait > Duration::from_secs(60) && wait < AN_HOUR + rate.spacing(), "{wait:?}");
+    assert!(is_full(&admit(&one).await));
+    let usage = other.usage(ApiFamily::MediaPlayback).await.unwrap();
+    assert_eq!((usage.limit, usage.limit_now), (40, 10), "what was granted, but for the one that was refused");
+    assert!(usage.closed_for.is_some());
+
+    // NICE is content for a window, and for another.
+    let client = databases[0].client().await.unwrap();
+    for limit_now in [10, 10, 10, 12, 15] {
+        assert_eq!(other.usage(ApiFamily::MediaPlayback).await.unwrap().limit_now, limit_now);
+        let passes = "update rate_budgets set closed_at = closed_at - '3601 s'::interval,
+                          closed_until = closed_until - '3601 s'::interval";
+        client.execute(passes, &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_process_of_the_version_before_still_takes_of_the_budget() {
+    let database = test_database().await;
+    let rate = rate(6, AN_HOUR);
+    let quota = impatient(&database, rate);
+    admit_as(&quota, QuotaClass::Backfill).await.unwrap();
+    let take = "select granted from take_rate_lease('acme', 'media_playback', 6, 3600, 10, 4, array[]::bigint[], \
+                array[]::bigint[], array[]::float8[])";
+    let granted: i64 = database.client().await.unwrap().query_one(take, &[]).await.unwrap().get(0);
+    assert_eq!(granted, 4);
+    let usage = quota.usage(ApiFamily::MediaPlayback).await.unwrap();
+    assert_eq!(usage.by_class, [(QuotaClass::Live, 4), (QuotaClass::Backfill, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_that_saturate_with_a_backfill_no_window_holds_more() {
+    let databases = databases(2).await;
+    let rate = rate(40, Duration::from_secs(4));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let hammering: Vec<_> = databases
+        .iter()
+        .map(|database| {
+            let quota = Arc::new(with_reserve(database, rate, 0.0, Patience::Endless));
+            let log = log.clone();
+            task::spawn("hammer", async move {
+                loop {
+                    admit_as(&quota, QuotaClass::Backfill).await.unwrap();
+                    log.lock().unwrap().push(Instant::now());
+                }
+            })
+        })
+        .collect();
+    until_sent(&log, 120).await;
+    drop(hammering);
+    assert_no_window_holds_more(&log, rate);
 }
