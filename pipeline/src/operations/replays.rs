@@ -104,6 +104,9 @@ impl Change {
     }
 }
 
+/// Backfills in one listing; of each the final rows of its range are counted.
+const MOST_LISTED: usize = 50;
+
 /// Calls that must be final before their rate says more than the quota does.
 const ENOUGH: u64 = 100;
 
@@ -136,10 +139,10 @@ impl Operations {
         run.ok_or_else(|| OperationError::NotFound(format!("there is no reconciliation {id}")))
     }
 
-    /// Every backfill, newest first.
+    /// The latest backfills, newest first.
     pub(crate) async fn backfills(&self) -> Result<Vec<Progress>, OperationError> {
         let mut all = Vec::new();
-        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, LOOKED_THROUGH).await? {
+        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, MOST_LISTED).await? {
             all.push(self.progress(run).await?);
         }
         Ok(all)

@@ -39,11 +39,14 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
 use crate::model::{ContactEvent, ContactId};
 
-/// Calls of a backfill that may wait on the queue: a quarter of an hour's work at NICE's usual quota.
+/// Calls of a backfill that may be published and not yet imported: half an hour's work at NICE's usual quota.
 pub const LEAD: u64 = 500;
 
-/// How often a backfill that waits for the consumers looks again.
+/// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// And at the catalog, which counts the rows of the range.
+const LOOKS_PER_COUNT: u32 = 10;
 
 /// The settings and clients of a replay.
 #[derive(Clone)]
@@ -140,7 +143,7 @@ impl Replay {
             RunKind::Reconciliation => QuotaClass::Reconciliation,
             RunKind::Backfill => QuotaClass::Backfill,
         };
-        let mut resumed = run.reached != run.from;
+        let mut may_be_resumed = true;
         let begin = self.begin(run);
         let to = self.end(run);
         let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
@@ -148,7 +151,7 @@ impl Replay {
             listing = listing.extracting(self.context.clock.clone());
         }
         while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
-            let tallied = self.slice(run, &slice, sent, resumed).await?;
+            let tallied = self.slice(run, &slice, sent, may_be_resumed).await?;
             let before = run.state;
             run.found.add(&tallied);
             run.reached = slice.to;
@@ -158,7 +161,7 @@ impl Replay {
             crash::point("replay_advanced");
             listing.passed(&slice);
             sent.clear();
-            resumed = false;
+            may_be_resumed = false;
             intervals.reset();
         }
         self.finish(run).await
@@ -185,7 +188,7 @@ impl Replay {
         run: &ReplayRun,
         slice: &Slice,
         sent: &mut HashSet<ContactId>,
-        resumed: bool,
+        may_be_resumed: bool,
     ) -> Result<Tallied, Stop> {
         for row in &slice.bad {
             set_aside(&self.context, &run.tenant_id, &row.reason).await?;
@@ -195,22 +198,22 @@ impl Replay {
         let mut tallied = Tallied { listed: events.len() as u64, requests: slice.requests, ..Tallied::default() };
         let (mut tally, mut lead, mut known) = (Tally::new(), 0, Vec::new());
         let publishes = run.state == RunState::Running;
+        let published_since = run.planned_at.unwrap_or(run.started_at);
         for (event, verdict) in events.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Ready => tallied.ready += 1,
                 Verdict::NoRecording => tallied.no_recording += 1,
                 Verdict::Dead(_) => tallied.dead += 1,
                 Verdict::Excluded(_) => tallied.excluded += 1,
-                Verdict::InFlight(_) if sent.contains(&event.conversation) => {
+                // Published by this run, before it was broken off in this slice.
+                Verdict::InFlight { enqueued_at, .. }
+                    if sent.contains(&event.conversation)
+                        || (may_be_resumed && publishes && enqueued_at.is_some_and(|at| at >= published_since)) =>
+                {
                     tallied.missing += 1;
                     tallied.replayed += 1;
                 }
-                Verdict::InFlight(last) if resumed && publishes && last.starts_with("enqueue ") => {
-                    // Published by this run, before it was broken off in this slice.
-                    tallied.missing += 1;
-                    tallied.replayed += 1;
-                }
-                Verdict::InFlight(_) => tallied.in_flight += 1,
+                Verdict::InFlight { .. } => tallied.in_flight += 1,
                 Verdict::Missing { marked, .. } => {
                     tallied.missing += 1;
                     if publishes {
@@ -267,14 +270,26 @@ impl Replay {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }
-        loop {
-            let waiting = self.queue.backlog().await?.backfill;
-            if waiting < LEAD {
-                return Ok(LEAD - waiting);
+        for look in 0_u32.. {
+            let backlog = self.queue.backlog().await?;
+            // A call that finds no room in the quota waits in a delay step, among calls that wait for their recording.
+            let mut ahead = backlog.backfill + backlog.delayed + backlog.in_flight;
+            if ahead >= LEAD && look.is_multiple_of(LOOKS_PER_COUNT) {
+                ahead = ahead.min(self.ahead_of_the_catalog(run).await?);
+            }
+            if ahead < LEAD {
+                return Ok(LEAD - ahead);
             }
             self.obey(run).await?;
             tokio::time::sleep(LOOK).await;
         }
+        Ok(LEAD)
+    }
+
+    /// How many calls of the run are published and not final.
+    async fn ahead_of_the_catalog(&self, run: &ReplayRun) -> Result<u64, Stop> {
+        let standing = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+        Ok(run.found.replayed.saturating_sub(standing.saturating_sub(run.final_at_plan)))
     }
 
     /// Ends here if an operator has changed the run.
