@@ -39,8 +39,9 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
 use crate::model::{ContactEvent, ContactId};
 
-/// Calls of a backfill that may be published and not yet imported: half an hour's work at NICE's usual quota.
-pub const LEAD: u64 = 500;
+/// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
+/// find no room in it come and go on the queue, so there are few.
+pub const LEAD: u64 = 200;
 
 /// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);

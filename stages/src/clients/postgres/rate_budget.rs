@@ -399,7 +399,7 @@ impl Lane {
             };
             if !patience.lasts(since, wait) {
                 let spacing = self.account.spacing(self.class);
-                return Err(no_room(*family, lines.of(self.class).join(wait, spacing)));
+                return Err(no_room(*family, lines.join(self.class, wait, spacing)));
             }
             let asleep = tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP));
             match before {

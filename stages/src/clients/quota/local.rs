@@ -237,7 +237,7 @@ impl Account {
         if class == QuotaClass::Live {
             *self.away_until() = Some(Instant::now() + spacing.clamp(AWAY_AT_LEAST, AWAY_AT_MOST));
         }
-        no_room(self.family, self.lines.of(class).join(room_in, spacing))
+        no_room(self.family, self.lines.join(class, room_in, spacing))
     }
 
     async fn refused(&self, retry_after: Option<Duration>) {
