@@ -219,7 +219,9 @@ impl Replay {
                     tallied.missing += 1;
                     if publishes {
                         if lead == 0 {
-                            lead = self.lead(run).await?;
+                            // What is on its way to the queue does not count there yet.
+                            settled(std::mem::replace(&mut tally, Tally::new())).await?;
+                            lead = self.lead(run, sent.len() as u64).await?;
                         }
                         lead -= 1;
                         sent.insert(event.conversation);
@@ -241,12 +243,8 @@ impl Replay {
             let marked = marked.map_err(|error| error.to_string()).and_then(|seeded| seeded.map_err(|e| e.to_string()));
             tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
         }
-        match tally.all_settled().await {
-            true => Ok(tallied),
-            false => {
-                Err(Stop::Troubled { why: "a call could not be put on the queue".to_owned(), delay: Duration::ZERO })
-            }
-        }
+        settled(tally).await?;
+        Ok(tallied)
     }
 
     /// The calls of the group in the run's window.
@@ -267,7 +265,8 @@ impl Replay {
     }
 
     /// How many calls may be published now; waits until it is at least one.
-    async fn lead(&self, run: &ReplayRun) -> Result<u64, Stop> {
+    /// `sent` of the slice at hand are not counted in the run yet.
+    async fn lead(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }
@@ -276,7 +275,7 @@ impl Replay {
             // A call that finds no room in the quota waits in a delay step, among calls that wait for their recording.
             let mut ahead = backlog.backfill + backlog.delayed + backlog.in_flight;
             if ahead >= LEAD && look.is_multiple_of(LOOKS_PER_COUNT) {
-                ahead = ahead.min(self.ahead_of_the_catalog(run).await?);
+                ahead = ahead.min(self.ahead_of_the_catalog(run, sent).await?);
             }
             if ahead < LEAD {
                 return Ok(LEAD - ahead);
@@ -288,9 +287,10 @@ impl Replay {
     }
 
     /// How many calls of the run are published and not final.
-    async fn ahead_of_the_catalog(&self, run: &ReplayRun) -> Result<u64, Stop> {
+    async fn ahead_of_the_catalog(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
         let standing = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
-        Ok(run.found.replayed.saturating_sub(standing.saturating_sub(run.final_at_plan)))
+        let published = run.found.replayed + sent;
+        Ok(published.saturating_sub(standing.saturating_sub(run.final_at_plan)))
     }
 
     /// Ends here if an operator has changed the run.
@@ -376,6 +376,17 @@ impl Replay {
     fn count(&self, run: &ReplayRun, slice: &Tallied) {
         if run.state == RunState::Running {
             self.context.metrics.replay_advanced(run.kind.as_str(), slice);
+        }
+    }
+}
+
+/// Waits until everything sent is on the queue.
+async fn settled(tally: Tally) -> Result<(), Stop> {
+    match tally.all_settled().await {
+        true => Ok(()),
+        false => {
+            let why = "a call could not be put on the queue".to_owned();
+            Err(Stop::Troubled { why, delay: Duration::ZERO })
         }
     }
 }

@@ -118,8 +118,7 @@ async fn a_long_backfill_line_makes_no_live_call_wait() {
     for _ in 0..20 {
         turns.push(turn_of(&ledger, QuotaClass::Backfill).await);
     }
-    let spacing = ledger.shares(ApiFamily::MediaPlayback).spacing(QuotaClass::Backfill, 10);
-    assert!(turns.windows(2).all(|two| two[1] + Duration::from_secs(1) >= two[0] + spacing), "{turns:?}");
+    assert!(turns.iter().all(|turn| *turn <= LONGEST_BULK_ABSENCE), "{turns:?}");
     for _ in 0..9 {
         admit(&ledger, QuotaClass::Live, Patience::WORKER).await.unwrap();
     }
