@@ -18,9 +18,17 @@ use crate::model::{
 };
 
 mod readiness;
+mod replays;
 
 pub(crate) use readiness::{
     a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
+};
+pub(crate) use replays::{
+    a_run_is_changed_only_from_the_state_that_was_read, a_thousand_fates_come_in_the_order_of_the_question,
+    an_operators_change_wins_over_progress_and_the_counts_are_kept,
+    final_conversations_are_counted_by_their_start_half_open, how_far_a_run_has_come_is_kept_and_survives,
+    runs_are_numbered_by_kind_and_the_same_run_again_is_one, the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
+    the_last_hop_is_the_newest,
 };
 
 /// A catalog under test.
@@ -64,6 +72,14 @@ macro_rules! catalog_checks {
             the_catalog_answers,
             the_learned_delay_is_one_for_all_consumers,
             a_longer_delay_that_several_learned_at_once_counts_once,
+            the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
+            a_thousand_fates_come_in_the_order_of_the_question,
+            the_last_hop_is_the_newest,
+            final_conversations_are_counted_by_their_start_half_open,
+            runs_are_numbered_by_kind_and_the_same_run_again_is_one,
+            how_far_a_run_has_come_is_kept_and_survives,
+            an_operators_change_wins_over_progress_and_the_counts_are_kept,
+            a_run_is_changed_only_from_the_state_that_was_read,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {
