@@ -16,8 +16,8 @@ use crate::config::{Config, Need};
 use crate::doors::Doors;
 use crate::failure::Failure;
 use crate::nice_producer::NiceProducer;
-use crate::operations::Operations;
 use crate::operations::replays::{Change, Progress, Range, Window};
+use crate::operations::{OperationError, Operations};
 use crate::service::{self, Sources};
 
 /// Time between two looks at a run.
@@ -36,8 +36,11 @@ impl Worker {
         let context = doors.flow(config, stopping.clone());
         let producer = service::producer(config, doors, &context, Sources::Replays)?;
         let operations = doors.operations(config, Some(producer.sync.clone()));
-        // Whether NICE can be asked is known before anything is begun.
-        producer.sync.run_once().await.map_err(crate::operations::OperationError::from)?;
+        // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the agents
+        // are its business: who joins is announced to its poll.
+        if let Some(_held) = producer.lease.try_hold().await? {
+            producer.sync.run_once().await.map_err(OperationError::from)?;
+        }
         Ok((Self { stopping, producer: task::spawn("producer", NiceProducer::run(producer)) }, operations))
     }
 
