@@ -81,8 +81,10 @@ impl Replaying {
 
 /// `reconcile`.
 pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), Failure> {
-    let replaying = Replaying::of(&load(Need::Nice)?).await?;
-    let window = Window { window_seconds: options.window.map(|window| window.as_secs()) };
+    let config = load(Need::Nice)?;
+    let window = Window { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
+    window.begin(config.reconciliation.window, jiff::Timestamp::now())?;
+    let replaying = Replaying::of(&config).await?;
     let mut run: ReplayRun = match &replaying.access {
         Access::Daemon(daemon) => daemon.post("/reconciliations", &window).await?,
         Access::Here(here) => here.0.reconcile(window).await?,

@@ -35,7 +35,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// Refuses a range in which nothing can have happened.
+    /// Refuses a range in which nothing can have happened, or of which NICE tells nothing any more.
     pub(crate) fn validate(&self, now: Timestamp) -> Result<(), OperationError> {
         if self.from >= self.to {
             let Self { from, to, .. } = self;
@@ -46,8 +46,19 @@ impl Range {
             let remedy = "give a moment that has passed";
             return Err(OperationError::Invalid(format!("--from: {} lies in the future; {remedy}", self.from)));
         }
-        Ok(())
+        listable(self.from, now, "--from")
     }
+}
+
+/// Refuses what NICE does not list any more.
+fn listable(from: Timestamp, now: Timestamp, key: &str) -> Result<(), OperationError> {
+    let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
+    if from < reach {
+        return Err(OperationError::Invalid(format!(
+            "{key}: {from} lies beyond the 30 days that NICE lists; begin at {reach} or later"
+        )));
+    }
+    Ok(())
 }
 
 /// The window of a comparison.
@@ -55,6 +66,16 @@ impl Range {
 pub(crate) struct Window {
     /// Seconds back from now; that of the settings if absent.
     pub(crate) window_seconds: Option<u64>,
+}
+
+impl Window {
+    /// Its first moment, or why there is none.
+    pub(crate) fn begin(&self, preset: Duration, now: Timestamp) -> Result<Timestamp, OperationError> {
+        let window = self.window_seconds.map_or(preset, Duration::from_secs);
+        let from = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        listable(from, now, "--window")?;
+        Ok(from)
+    }
 }
 
 /// A run, and when it will be through.
@@ -115,8 +136,7 @@ impl Operations {
             self.replaying.wake.notify_one();
             return Ok(open);
         }
-        let window = window.window_seconds.map_or(self.replaying.window, Duration::from_secs);
-        let from = self.listable(now.checked_sub(window).unwrap_or(Timestamp::MIN), now, "--window")?;
+        let from = window.begin(self.replaying.window, now)?;
         self.begin(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
     }
 
@@ -124,7 +144,6 @@ impl Operations {
     pub(crate) async fn backfill(&self, range: Range) -> Result<ReplayRun, OperationError> {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
         range.validate(now)?;
-        self.listable(range.from, now, "--from")?;
         let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
         run.plan_only = range.plan_only;
         self.begin(run).await
@@ -179,7 +198,6 @@ impl Operations {
     pub(crate) async fn report(&self, range: Range) -> Result<Completeness, OperationError> {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
         range.validate(now)?;
-        self.listable(range.from, now, "--from")?;
         if self.catalog.agents_read_at(&tenant).await?.is_none() {
             let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
             return Err(OperationError::Refused(reason.to_owned()));
@@ -207,17 +225,6 @@ impl Operations {
     async fn backfill_run(&self, id: u64) -> Result<ReplayRun, OperationError> {
         let run = self.catalog.run(self.tenant()?, RunKind::Backfill, id).await?;
         run.ok_or_else(|| OperationError::NotFound(format!("there is no backfill {id}")))
-    }
-
-    /// Refuses what NICE does not list any more.
-    fn listable(&self, from: Timestamp, now: Timestamp, key: &str) -> Result<Timestamp, OperationError> {
-        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
-        if from < reach {
-            return Err(OperationError::Invalid(format!(
-                "{key}: {from} lies beyond the 30 days that NICE lists; begin at {reach} or later"
-            )));
-        }
-        Ok(from)
     }
 
     async fn progress(&self, run: ReplayRun) -> Result<Progress, OperationError> {
