@@ -15,6 +15,7 @@ mod crash;
 mod dashboards;
 mod deployment;
 mod flow;
+mod replays;
 mod secrets;
 mod servers;
 mod systemd;

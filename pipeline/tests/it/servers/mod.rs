@@ -16,6 +16,7 @@ mod crash;
 mod flow;
 mod lease;
 mod poison;
+mod replays;
 mod secrets;
 mod tenants;
 
