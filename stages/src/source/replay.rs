@@ -305,7 +305,7 @@ impl Replay {
     /// The listing is at its end.
     async fn finish(&self, run: &mut ReplayRun) -> Result<(), Stop> {
         let (before, now) = (run.state, self.context.clock.now());
-        let mut next = run.clone();
+        let mut next = ReplayRun { reason: None, ..run.clone() };
         if run.state == RunState::Planning {
             next.plan = Some(run.found);
             next.final_at_plan = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
