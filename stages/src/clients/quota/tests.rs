@@ -73,7 +73,7 @@ async fn what_has_time_comes_again_soon_so_that_no_place_of_it_passes() {
         let join = || lines.join(QuotaClass::Backfill, Duration::ZERO, Duration::from_millis(spacing));
         let waits: Vec<_> = (0..5_000).map(|_| join()).collect();
         assert!(waits.iter().all(|wait| *wait <= longest), "{spacing}");
-        assert!(waits[2_000..].iter().all(|wait| *wait >= longest / 2), "{spacing}");
+        assert!(waits[2_000..].iter().all(|wait| *wait >= longest / 11), "{spacing}");
     }
 }
 
