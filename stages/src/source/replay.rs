@@ -209,6 +209,8 @@ impl Replay {
                     tallied.missing += 1;
                     if publishes {
                         if lead == 0 {
+                            // The queue counts what has arrived there.
+                            all_settled(std::mem::replace(&mut tally, Tally::new())).await?;
                             lead = self.lead(run).await?;
                         }
                         lead -= 1;
@@ -231,12 +233,8 @@ impl Replay {
             let marked = marked.map_err(|error| error.to_string()).and_then(|seeded| seeded.map_err(|e| e.to_string()));
             tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
         }
-        match tally.all_settled().await {
-            true => Ok(tallied),
-            false => {
-                Err(Stop::Troubled { why: "a call could not be put on the queue".to_owned(), delay: Duration::ZERO })
-            }
-        }
+        all_settled(tally).await?;
+        Ok(tallied)
     }
 
     /// The calls of the group in the run's window.
@@ -335,6 +333,14 @@ impl Replay {
         if run.state == RunState::Running {
             self.context.metrics.replay_advanced(run.kind.as_str(), slice);
         }
+    }
+}
+
+/// Waits until what was sent is on the queue, or was known there.
+async fn all_settled(tally: Tally) -> Result<(), Stop> {
+    match tally.all_settled().await {
+        true => Ok(()),
+        false => Err(Stop::Troubled { why: "a call could not be put on the queue".to_owned(), delay: Duration::ZERO }),
     }
 }
 
