@@ -354,7 +354,7 @@ async fn a_backfill_that_is_killed_anywhere_goes_on_and_loses_and_doubles_nothin
         let at = format!("replay_advanced:{passage}");
         let mut daemon = bed.start_with(&[("NICE_KNOVVU_CRASH_AT", &at)]);
         let begun = Instant::now();
-        let deadline = Duration::from_millis(chance.random_range(4_000..8_000));
+        let deadline = Duration::from_millis(chance.random_range(2_500..5_000));
         while daemon.child.try_wait().unwrap().is_none() && begun.elapsed() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -364,6 +364,10 @@ async fn a_backfill_that_is_killed_anywhere_goes_on_and_loses_and_doubles_nothin
         println!("{at}: {} at {}, {:?}", standing["state"], standing["reached"], found(&standing));
         plans.extend(standing["plan"]["missing"].as_u64());
     }
+    // An orderly end in the middle of it is one, and hands over too.
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    assert!(daemon.terminate().success(), "{}", tail(&bed.log()));
     let daemon = bed.start();
     let done = backfill(&bed, 1, |run| run["state"] == "done" && run["remaining"] == 0).await;
     plans.extend(done["plan"]["missing"].as_u64());

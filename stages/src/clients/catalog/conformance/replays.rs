@@ -166,7 +166,7 @@ pub(crate) async fn runs_are_numbered_by_kind_and_the_same_run_again_is_one<S: S
         assert_eq!(catalog.runs(&acme, kind, 10).await.unwrap(), all);
         assert_eq!(catalog.runs(&acme, kind, 2).await.unwrap(), all[..2]);
         assert_eq!(catalog.runs(&acme, kind, 0).await.unwrap(), []);
-        assert_eq!(catalog.runs(&other, kind, 10).await.unwrap(), [others.clone()]);
+        assert_eq!(catalog.runs(&other, kind, 10).await.unwrap(), [others]);
         assert_eq!(standing(&catalog, &first).await, first);
         assert_eq!(catalog.run(&acme, kind, third.id + 1_000).await.unwrap(), None);
         assert_eq!(catalog.run(&tenant("nobody"), kind, first.id).await.unwrap(), None);
