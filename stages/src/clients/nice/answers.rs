@@ -102,7 +102,8 @@ pub struct Contact {
     pub last_name: Option<String>,
     /// When NICE last changed it.
     pub last_update_time: Option<Timestamp>,
-    /// The object as NICE sent it, NUL stripped from texts, capped in size. Personal data: never logged.
+    /// The object as NICE sent it, NUL stripped from texts, capped in size; null in a row of a page. Personal data:
+    /// never logged.
     pub raw: serde_json::Value,
 }
 

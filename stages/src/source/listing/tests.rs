@@ -8,7 +8,12 @@ const TO: &str = "2026-04-03T00:00:00Z";
 
 /// Lists the range: each call's id in the order in which it came, and the requests that it took.
 async fn list(nice: &FakeNice) -> (Vec<u64>, u64) {
-    let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Backfill, at(FROM), at(TO));
+    list_from(nice, at(FROM)).await
+}
+
+/// As [`list`], of a range that begins some time within the first millisecond.
+async fn list_from(nice: &FakeNice, from: Timestamp) -> (Vec<u64>, u64) {
+    let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Backfill, from, at(TO));
     let (mut ids, mut requests, mut reached) = (Vec::new(), 0, at(FROM));
     while let Some(slice) = listing.next().await.unwrap() {
         assert_eq!(slice.from, reached, "slices follow each other without a gap");
@@ -44,6 +49,14 @@ async fn every_call_is_listed_once_in_few_requests() {
     assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), all(19_200));
     // Pages are filled to 70 % and more: 28 at best.
     assert!(requests <= 40, "{requests}");
+}
+
+#[tokio::test]
+async fn a_range_that_begins_within_a_millisecond_lists_no_call_twice() {
+    let nice = FakeNice::start(every(1, 20_000)).await;
+    let (ids, _) = list_from(&nice, at("2026-04-01T00:00:00.0004Z")).await;
+    assert_eq!(ids.len(), 20_000);
+    assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), all(20_000));
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl<T> Page<T> {
     }
 }
 
-/// Reads a page of completed contacts.
+/// Reads a page of completed contacts. Of a row only what has a name here is kept: pages are large.
 pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
@@ -61,8 +61,7 @@ pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
         None if object.integer(&["totalRecords"]) == Some(0) => Vec::new(),
         None => return Err(ShapeError::Shape("no list of completed contacts")),
     };
-    let mut room = RawRoom::default();
-    let rows = rows.into_iter().map(|raw| row(raw, &mut room)).collect();
+    let rows = rows.into_iter().map(row).collect();
     Ok(Page::around(&object, rows))
 }
 
@@ -70,9 +69,8 @@ pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
 pub fn single(body: &[u8]) -> Result<Row, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
-    find_contact(object, MAX_NESTING)
-        .map(|object| contact(&object, &mut RawRoom::default()))
-        .ok_or(ShapeError::Shape("no contact in it"))
+    let object = find_contact(object, MAX_NESTING).ok_or(ShapeError::Shape("no contact in it"))?;
+    Ok(contact(&object).map(|contact| Contact { raw: kept(&object), ..contact }))
 }
 
 /// The deepest that NICE has been seen to wrap a contact is two.
@@ -129,14 +127,14 @@ pub(super) fn id<T: std::str::FromStr>(object: &Object<'_>, names: &[&str]) -> R
     }
 }
 
-fn row(raw: &RawValue, room: &mut RawRoom) -> Row {
+fn row(raw: &RawValue) -> Row {
     match Object::of(raw) {
-        Some(object) => contact(&object, room),
+        Some(object) => contact(&object),
         None => Err(BadRow { reason: "the row is not an object of a contact's size".to_owned() }),
     }
 }
 
-fn contact(object: &Object<'_>, room: &mut RawRoom) -> Row {
+fn contact(object: &Object<'_>) -> Row {
     let bad = |what: &str| BadRow { reason: format!("the {what} breaks the grammar") };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,
@@ -157,59 +155,32 @@ fn contact(object: &Object<'_>, room: &mut RawRoom) -> Row {
         first_name: object.text(&["firstName"]),
         last_name: object.text(&["lastName"]),
         last_update_time: object.time(&["lastUpdateTime"]),
-        raw: room.keep(object),
+        raw: Value::Null,
     })
 }
 
-/// How much of what NICE sent is kept as it is.
-///
-/// JSON in memory is many times its text, most of all when it is nested; so a page has one allowance for all its
-/// rows, far above what real contacts need, and a member that goes beyond it is left out.
-struct RawRoom {
-    nodes: usize,
-}
-
-/// 10,000 contacts of 80 members each fit; filled with nothing but containers it is some 80 MB.
-const PAGE_NODES: usize = 1_000_000;
-
-/// What a nested container weighs against a scalar.
-const CONTAINER_NODES: usize = 8;
-
-/// A contact has some 3 KiB.
+/// A contact has some 3 KiB. JSON in memory is many times its text, most of all when it is nested: some 2 MB.
 const MAX_RAW: usize = 64 * 1024;
 
 /// The longest member that is kept: dispositions' notes and tags are shorter.
 const MAX_MEMBER: usize = 16 * 1024;
 
-impl Default for RawRoom {
-    fn default() -> Self {
-        Self { nodes: PAGE_NODES }
-    }
-}
-
-impl RawRoom {
-    fn keep(&mut self, object: &Object<'_>) -> Value {
-        let mut kept = Map::new();
-        let mut bytes = 0;
-        for (name, raw) in object.members() {
-            let text = raw.get();
-            let nodes = text.bytes().fold(1, |nodes, byte| match byte {
-                b'{' | b'[' => nodes + CONTAINER_NODES,
-                b',' => nodes + 1,
-                _ => nodes,
-            });
-            if text.len() > MAX_MEMBER || bytes + name.len() + text.len() > MAX_RAW || nodes > self.nodes {
-                continue;
-            }
-            if let Ok(mut value) = serde_json::from_str(text) {
-                self.nodes -= nodes;
-                bytes += name.len() + text.len();
-                strip_nul(&mut value);
-                kept.insert(name.replace('\0', ""), value);
-            }
+/// What NICE sent, without the members that go beyond what a contact has.
+fn kept(object: &Object<'_>) -> Value {
+    let mut kept = Map::new();
+    let mut bytes = 0;
+    for (name, raw) in object.members() {
+        let text = raw.get();
+        if text.len() > MAX_MEMBER || bytes + name.len() + text.len() > MAX_RAW {
+            continue;
         }
-        Value::Object(kept)
+        if let Ok(mut value) = serde_json::from_str(text) {
+            bytes += name.len() + text.len();
+            strip_nul(&mut value);
+            kept.insert(name.replace('\0', ""), value);
+        }
     }
+    Value::Object(kept)
 }
 
 /// Takes NUL out of every text; the depth is bounded by the parser.
