@@ -236,7 +236,7 @@ impl Bar {
             }
             Some(plan) => {
                 self.0.set_length(plan.missing);
-                self.0.set_position(run.found.replayed.min(plan.missing));
+                self.0.set_position(run.published().min(plan.missing));
                 self.0.set_message(format!("calls on the queue, {}{reason}", tables::replays::eta(progress)));
             }
         }

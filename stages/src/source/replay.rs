@@ -156,6 +156,7 @@ impl Replay {
             let before = run.state;
             run.found.add(&tallied);
             run.reached = slice.to;
+            run.sending = 0;
             run.reason = None;
             self.count(run, &tallied);
             self.save(run, before).await?;
@@ -280,7 +281,7 @@ impl Replay {
             if ahead < LEAD {
                 return Ok(LEAD - ahead);
             }
-            self.obey(run).await?;
+            self.obey(run, sent).await?;
             tokio::time::sleep(LOOK).await;
         }
         Ok(LEAD)
@@ -293,13 +294,10 @@ impl Replay {
         Ok(published.saturating_sub(standing.saturating_sub(run.final_at_plan)))
     }
 
-    /// Ends here if an operator has changed the run.
-    async fn obey(&self, run: &ReplayRun) -> Result<(), Stop> {
-        let standing = self.context.catalog.run(&run.tenant_id, run.kind, run.id).await?;
-        match standing.is_some_and(|standing| standing.state == run.state) {
-            true => Ok(()),
-            false => Err(Stop::Ended),
-        }
+    /// Tells operators how far it is, and ends here if one of them has changed the run.
+    async fn obey(&self, run: &ReplayRun, sent: u64) -> Result<(), Stop> {
+        let told = ReplayRun { sending: sent, ..run.clone() };
+        self.save(&told, run.state).await
     }
 
     /// The listing is at its end.
@@ -317,7 +315,7 @@ impl Replay {
             next.state = RunState::Done;
             next.finished_at = Some(now);
         }
-        self.save(&mut next, before).await?;
+        self.save(&next, before).await?;
         *run = next;
         if run.state == RunState::Done {
             let Tallied { listed, missing, replayed, marked, in_flight, .. } = run.found;
@@ -329,7 +327,7 @@ impl Replay {
     }
 
     /// Writes the run, and ends if its state was changed meanwhile.
-    async fn save(&self, run: &mut ReplayRun, before: RunState) -> Result<(), Stop> {
+    async fn save(&self, run: &ReplayRun, before: RunState) -> Result<(), Stop> {
         match self.context.catalog.save_run(run, before).await? {
             state if state == run.state => Ok(()),
             _ => Err(Stop::Ended),
