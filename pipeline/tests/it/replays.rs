@@ -659,8 +659,8 @@ async fn the_report_balances_with_the_truth_with_and_without_a_daemon() {
     // A letter that is replayed is on its way, and not dropped.
     let replayed = *dead.iter().find(|id| **id != dropped).unwrap();
     let letters = bed.json(&["dead-letters", "list", "--json"]);
-    let mut letters = letters.as_array().unwrap().iter();
-    let letter = letters.find(|letter| letter["conversation_id"] == replayed.to_string()).unwrap();
+    let (mut letters, name) = (letters.as_array().unwrap().iter(), replayed.to_string());
+    let letter = letters.find(|letter| letter["conversation_id"] == name.as_str()).unwrap();
     assert_eq!(bed.ended(&["dead-letters", "replay", &letter["id"].to_string()]).code, Some(0));
     exceptions.insert(replayed, "in_flight");
     check_report(&bed, &bed.json(&json), &exceptions).unwrap();
