@@ -18,6 +18,10 @@ use crate::model::{ContactEvent, ConversationKey, ConversationState};
 /// Calls that one question to the catalog names.
 const BATCH: usize = 1_000;
 
+/// A call that waits for its turn, or until its recording is likely there, is silent for so long at most: the longest
+/// step of a queue, and the time between two words of the timeline on such waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600 + 600);
+
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -138,8 +142,9 @@ impl Compare {
         }
         let enqueued_at = (hop.stage == "enqueue").then_some(hop.at);
         let waits = backlog.live + backlog.backfill > 0 && enqueued_at.is_some();
-        let quiet = match hop.outcome.as_str() {
-            "not_ready" | "busy" | "retry" => self.longest_delay + self.settle,
+        let quiet = match (hop.stage.as_str(), hop.outcome.as_str()) {
+            ("await_recording", "not_ready") | (_, "busy") => self.longest_delay.max(LONGEST_WAIT) + self.settle,
+            (_, "not_ready" | "retry") => self.longest_delay + self.settle,
             _ => self.settle,
         };
         let last = match &hop.detail {

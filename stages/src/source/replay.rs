@@ -20,7 +20,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backoff::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
@@ -46,8 +46,9 @@ pub const LEAD: u64 = 200;
 /// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// And at the catalog, which counts the rows of the range.
+/// And at the catalog, which counts the rows of the range: after ten looks, and not for more than this part of the time.
 const LOOKS_PER_COUNT: u32 = 10;
+const COUNTING: u32 = 20;
 
 /// The settings and clients of a replay.
 #[derive(Clone)]
@@ -271,12 +272,16 @@ impl Replay {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }
+        let mut count_at = 0;
         for look in 0_u32.. {
             let backlog = self.queue.backlog().await?;
             // A call that finds no room in the quota waits in a delay step, among calls that wait for their recording.
             let mut ahead = backlog.backfill + backlog.delayed + backlog.in_flight;
-            if ahead >= LEAD && look.is_multiple_of(LOOKS_PER_COUNT) {
+            if ahead >= LEAD && look >= count_at {
+                let begun = Instant::now();
                 ahead = ahead.min(self.ahead_of_the_catalog(run, sent).await?);
+                let pause = u32::try_from((begun.elapsed() * COUNTING).as_secs()).unwrap_or(u32::MAX);
+                count_at = look.saturating_add(pause.max(LOOKS_PER_COUNT));
             }
             if ahead < LEAD {
                 return Ok(LEAD - ahead);
