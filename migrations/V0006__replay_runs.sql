@@ -9,6 +9,10 @@ comment on column reconciliation_runs.missing is 'of the listed: neither in the 
 comment on column reconciliation_runs.replayed is 'of the missing: put on the queue';
 comment on column reconciliation_runs.detail is 'the run as the producer keeps it, with the place where it goes on';
 
+drop index reconciliation_runs_by_tenant;
+create index reconciliation_runs_newest on reconciliation_runs (tenant_id, id);
+create index reconciliation_runs_open on reconciliation_runs (tenant_id, id) where state in ('planning', 'running');
+
 create table backfills (
     id          bigint generated always as identity primary key,
     tenant_id   text collate "C" not null,
@@ -23,4 +27,6 @@ create table backfills (
     detail      jsonb not null default '{}',
     unique (tenant_id, started_at)
 );
+create index backfills_newest on backfills (tenant_id, id);
+create index backfills_open on backfills (tenant_id, id) where state in ('planning', 'running');
 comment on table backfills is 'imports of a date range, by the start of the call; columns as those of reconciliation_runs';

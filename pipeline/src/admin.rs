@@ -24,7 +24,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::ReplayRun;
 use stages::completeness::{Completeness, ReportError};
-use stages::flow::{Metrics, serve, task};
+use stages::flow::{Metrics, StageError, serve, task};
+use stages::source::ListError;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -280,6 +281,7 @@ impl IntoResponse for OperationError {
         let status = match &self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Report(ReportError::List(ListError::Settings(StageError::Permanent { .. }))) => StatusCode::CONFLICT,
             Self::Report(ReportError::List(_)) => StatusCode::BAD_GATEWAY,
             Self::Report(ReportError::Compare(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,

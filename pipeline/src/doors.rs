@@ -187,7 +187,11 @@ impl Doors {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             started_at: None,
-            replaying: Replaying { window: config.reconciliation.window, wake: self.wake.clone() },
+            replaying: Replaying {
+                window: config.reconciliation.window,
+                wake: self.wake.clone(),
+                counts: Arc::default(),
+            },
             compare: self.compare(config),
             tenants: self.nice.producer.clone(),
             longest_call: config.reconciliation.longest_call,
@@ -345,8 +349,8 @@ fn sources(config: &Config) -> Result<(), Failure> {
 
 /// When the nightly comparison is due.
 pub(crate) fn nightly(config: &Config) -> Nightly {
-    let ReconciliationConfig { at, timezone, window, longest_call, settle: _ } = config.reconciliation.clone();
-    Nightly { at, timezone, window, longest_call }
+    let ReconciliationConfig { at, timezone, window, longest_call, settle } = config.reconciliation.clone();
+    Nightly { at, timezone, window, longest_call, late: settle }
 }
 
 /// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have

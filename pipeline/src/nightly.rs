@@ -22,6 +22,8 @@ pub(crate) struct Nightly {
     pub(crate) window: Duration,
     /// A call may have begun so long before it ended.
     pub(crate) longest_call: Duration,
+    /// NICE may list a call so long after its end.
+    pub(crate) late: Duration,
 }
 
 impl Nightly {
@@ -46,11 +48,19 @@ impl Nightly {
         now: Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let due = self.last_due(now)?;
-        let begun = runs.iter().map(|run| run.started_at).max().unwrap_or(since);
-        if due <= begun || runs.iter().any(|run| !run.state.is_final()) {
+        if runs.is_empty() && due <= since {
+            return None;
+        }
+        if runs.iter().any(|run| !run.state.is_final() || self.covers(run, due)) {
             return None;
         }
         Some(self.window_to(runs, since, now))
+    }
+
+    /// Whether a run was that of the night that was due; one over a shorter window was not.
+    fn covers(&self, run: &ReplayRun, due: Timestamp) -> bool {
+        let is_whole = run.to.duration_since(run.from) >= SignedDuration::try_from(self.window).unwrap_or_default();
+        run.state == RunState::Done && run.to >= due && is_whole
     }
 
     /// The window up to `now` that leaves no gap behind it, as far as NICE lists.
@@ -58,7 +68,8 @@ impl Nightly {
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         let reach = SignedDuration::try_from(self.longest_call).ok().and_then(|by| reach.checked_add(by).ok());
         let reach = reach.unwrap_or(Timestamp::MIN);
-        let from = earlier(now, self.window).min(covered(runs, reach).unwrap_or(since));
+        let covered = covered(runs, reach).unwrap_or(since);
+        let from = earlier(now, self.window).min(earlier(covered, self.late));
         (from.max(reach).min(now), now)
     }
 }
@@ -66,7 +77,7 @@ impl Nightly {
 /// Up to when calls were compared without a gap; one before `reach` is left behind.
 fn covered(runs: &[ReplayRun], reach: Timestamp) -> Option<Timestamp> {
     let mut windows: Vec<_> =
-        runs.iter().filter(|run| run.state == RunState::Done).map(|run| (run.from, run.to)).collect();
+        runs.iter().filter(|run| run.state == RunState::Done).map(|run| (run.from, proven(run))).collect();
     windows.sort_unstable();
     let mut covered = windows.first()?.1.max(reach);
     for (from, to) in windows {
@@ -76,6 +87,11 @@ fn covered(runs: &[ReplayRun], reach: Timestamp) -> Option<Timestamp> {
         covered = covered.max(to);
     }
     Some(covered)
+}
+
+/// Up to when everything of a run was final: what was on its way then is looked at again.
+fn proven(run: &ReplayRun) -> Timestamp {
+    run.open_since.map_or(run.to, |open| open.min(run.to)).max(run.from)
 }
 
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {
@@ -94,6 +110,7 @@ mod tests {
             timezone: TimeZone::get(zone).unwrap(),
             window: Duration::from_secs(24 * 3600),
             longest_call: Duration::from_secs(4 * 3600),
+            late: Duration::from_secs(3600),
         }
     }
 

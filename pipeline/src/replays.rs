@@ -23,11 +23,14 @@ use crate::nightly::Nightly;
 /// Backfills worked on at a time; others wait, oldest first.
 const BACKFILLS: usize = 4;
 
-/// Runs of a kind that are looked through for open ones.
-pub(crate) const LOOKED_THROUGH: usize = 1_000;
+/// The latest comparisons, by which the next is due and which tell of gaps; and open runs that are looked through.
+pub(crate) const LOOKED_THROUGH: usize = 100;
 
 /// Time between two looks for what others asked for.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// The schedule is looked at less often.
+const LOOKS_PER_SCHEDULE: u32 = 3;
 
 /// What the producer needs for its replays.
 pub(crate) struct Replays {
@@ -48,8 +51,13 @@ impl Replays {
     pub(crate) async fn run(self) {
         let stopping = self.replay.context.stopping.clone();
         let mut working: HashMap<(RunKind, u64), AbortOnDropHandle<()>> = HashMap::new();
-        loop {
+        for look in 0_u32.. {
             working.retain(|_, work| !work.is_finished());
+            if look.is_multiple_of(LOOKS_PER_SCHEDULE)
+                && let Err(error) = self.begin_due().await
+            {
+                warn!(%error, "whether a comparison is due is not known, will retry");
+            }
             if let Err(error) = self.look(&mut working).await {
                 warn!(%error, "replays not looked through, will retry");
             }
@@ -68,29 +76,26 @@ impl Replays {
     /// Begins what is due, and takes up what is open.
     async fn look(&self, working: &mut HashMap<(RunKind, u64), AbortOnDropHandle<()>>) -> Result<(), CatalogError> {
         let catalog = &self.replay.context.catalog;
-        let mut reconciliations = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
-        if let Some(run) = self.begin_due(&reconciliations).await? {
-            reconciliations.insert(0, run);
-        }
-        self.show_last(&reconciliations);
-        let backfills = catalog.runs(&self.tenant, RunKind::Backfill, LOOKED_THROUGH).await?;
-        self.show_remaining(&backfills).await?;
-        for (kind, runs, most) in
-            [(RunKind::Reconciliation, reconciliations, 1), (RunKind::Backfill, backfills, BACKFILLS)]
-        {
-            for run in runs.into_iter().rev().filter(|run| run.state.is_open()) {
-                let under_way = working.keys().filter(|(of, _)| *of == kind).count();
-                if under_way < most && !working.contains_key(&(kind, run.id)) {
-                    working.insert((kind, run.id), task::spawn("replay", self.replay.clone().run(run)));
+        let reconciliations = catalog.open_runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
+        let backfills = catalog.open_runs(&self.tenant, RunKind::Backfill, LOOKED_THROUGH).await?;
+        self.show_remaining(&backfills);
+        for (runs, most) in [(reconciliations, 1), (backfills, BACKFILLS)] {
+            for run in runs {
+                let under_way = working.keys().filter(|(kind, _)| *kind == run.kind).count();
+                if under_way < most && !working.contains_key(&(run.kind, run.id)) {
+                    working.insert((run.kind, run.id), task::spawn("replay", self.replay.clone().run(run)));
                 }
             }
         }
         Ok(())
     }
 
-    async fn begin_due(&self, runs: &[ReplayRun]) -> Result<Option<ReplayRun>, CatalogError> {
-        let Some(nightly) = &self.nightly else { return Ok(None) };
-        let now = self.replay.context.clock.now();
+    /// Begins the nightly comparison if it is due, and shows when the last one was.
+    async fn begin_due(&self) -> Result<(), CatalogError> {
+        let Some(nightly) = &self.nightly else { return Ok(()) };
+        let (catalog, now) = (&self.replay.context.catalog, self.replay.context.clock.now());
+        let runs = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
+        self.show_last(&runs);
         let since = match self.since.get() {
             Some(since) => since,
             None => {
@@ -98,11 +103,11 @@ impl Replays {
                 now
             }
         };
-        let Some((from, to)) = nightly.due_window(runs, since, now) else { return Ok(None) };
+        let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
-        run.id = self.replay.context.catalog.begin_run(&run).await?;
+        run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
-        Ok(Some(run))
+        Ok(())
     }
 
     fn show_last(&self, reconciliations: &[ReplayRun]) {
@@ -112,12 +117,11 @@ impl Replays {
         }
     }
 
-    async fn show_remaining(&self, backfills: &[ReplayRun]) -> Result<(), CatalogError> {
+    fn show_remaining(&self, backfills: &[ReplayRun]) {
         let mut remaining = 0;
         for run in backfills.iter().filter(|run| run.state == RunState::Running) {
             remaining += run.plan.map_or(0, |plan| plan.missing).saturating_sub(run.published());
         }
         self.replay.context.metrics.backfill_remaining.set(i64::try_from(remaining).unwrap_or(i64::MAX));
-        Ok(())
     }
 }

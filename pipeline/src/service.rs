@@ -257,7 +257,8 @@ pub(crate) fn producer(
         roster: roster_reader.clone(),
         compare: doors.compare(config),
         longest_call: config.reconciliation.longest_call,
-        has_consumers: sources == Sources::All,
+        // A command on embedded doors is alone with them.
+        has_consumers: sources == Sources::All || doors.database.is_some(),
         nightly: (sources == Sources::All).then(|| doors::nightly(config)),
         since: local.reconciled_since.clone(),
         wake: doors.wake.clone(),

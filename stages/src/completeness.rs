@@ -21,7 +21,7 @@ use crate::model::{ContactId, EventSource, TenantId};
 use crate::source::compare::{Compare, CompareError, Verdict};
 use crate::source::listing::Listing;
 use crate::source::roster::Roster;
-use crate::source::{ListError, event_of};
+use crate::source::{ListError, REACH, event_of};
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;
@@ -74,7 +74,7 @@ pub struct Completeness {
     pub exceptions: Vec<Exception>,
     /// Exceptions that are counted and not named.
     pub exceptions_left_out: u64,
-    /// Listed rows that cannot be read as calls; each is a dead letter.
+    /// Listed rows that cannot be read as calls.
     pub unreadable: u64,
 }
 
@@ -150,7 +150,8 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     let Question { tenants, tenant, roster, compare, from, to, longest_call } = question;
     let at = compare.clock.now();
     let longest_call = SignedDuration::try_from(longest_call).unwrap_or_default();
-    let begin = from.checked_sub(longest_call).unwrap_or(from);
+    let reach = at.checked_sub(REACH).unwrap_or(Timestamp::MIN);
+    let begin = from.checked_sub(longest_call).unwrap_or(from).max(reach);
     let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin));
     let mut days: BTreeMap<Date, Counted> = BTreeMap::new();
     let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);

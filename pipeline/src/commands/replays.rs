@@ -1,6 +1,6 @@
 //! `reconcile`, `backfill` and `report`: asked of the running daemon, or done here where none runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
@@ -20,6 +20,9 @@ use crate::nice_producer::NiceProducer;
 use crate::operations::replays::{Change, Progress, Range, Window};
 use crate::operations::{OperationError, Operations};
 use crate::service::{self, Sources};
+
+/// A run's trouble lasts at most so long before the command gives up waiting for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time between two looks at a run.
 const LOOK: Duration = Duration::from_millis(300);
@@ -91,7 +94,9 @@ pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Resu
         Access::Here(here) => here.0.reconcile(window).await?,
     };
     let bar = Bar::new();
+    let mut trouble = Trouble::default();
     while run.state.is_open() {
+        trouble.look(&run)?;
         tokio::time::sleep(LOOK).await;
         let id = run.id;
         run = match &replaying.access {
@@ -129,6 +134,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     };
     let bar = Bar::new();
     let (mut progress, mut planned) = (look(&replaying.access, run.id).await?, false);
+    let mut trouble = Trouble::default();
     loop {
         if !planned && progress.run.plan.is_some() && !options.json {
             bar.above(|| crate::output::line(tables::replays::plan(&progress)));
@@ -138,6 +144,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
             break;
         }
         bar.backfill(&progress);
+        trouble.look(&progress.run)?;
         tokio::time::sleep(LOOK).await;
         progress = look(&replaying.access, run.id).await?;
     }
@@ -202,6 +209,41 @@ pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(),
     };
     print(options.json, &report, tables::replays::completeness);
     access.close().await
+}
+
+/// What stands in a run's way, and since when.
+#[derive(Default)]
+struct Trouble(Option<(String, Instant)>);
+
+impl Trouble {
+    /// Says what is new of it; a trouble that lasts ends the command, and the run goes on where it stands.
+    fn look(&mut self, run: &ReplayRun) -> Result<(), Failure> {
+        let Some(reason) = &run.reason else {
+            self.0 = None;
+            return Ok(());
+        };
+        let since = match &self.0 {
+            Some((known, since)) => {
+                if known != reason {
+                    eprintln!("{} {} waits: {reason}", run.kind.as_str(), run.id);
+                }
+                *since
+            }
+            None => {
+                eprintln!("{} {} waits: {reason}", run.kind.as_str(), run.id);
+                Instant::now()
+            }
+        };
+        self.0 = Some((reason.clone(), since));
+        match since.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(Failure::unreachable(format!(
+                "{} {} waits: {reason}; a producer goes on with it as soon as that is over",
+                run.kind.as_str(),
+                run.id
+            ))),
+        }
+    }
 }
 
 /// Progress on a terminal; nothing elsewhere, for stderr may be a log.

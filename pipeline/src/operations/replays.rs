@@ -1,12 +1,14 @@
 //! What an operator may ask of replays: the comparison now, backfills, and how far each has come.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{ReplayRun, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, QuotaClass};
+use stages::clients::queue::Backlog;
 use stages::completeness::{self, Completeness, Question};
 use stages::source::REACH;
 use stages::source::listing::horizon;
@@ -23,7 +25,15 @@ pub(crate) struct Replaying {
     pub(crate) window: Duration,
     /// Tells the producer of this process.
     pub(crate) wake: Arc<Notify>,
+    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
+    pub(crate) counts: Arc<Mutex<Counts>>,
 }
+
+/// When they were counted, and how many.
+type Counts = HashMap<u64, (Instant, u64)>;
+
+/// A count of the rows of a whole range is used for so long.
+const COUNT_AGE: Duration = Duration::from_secs(10);
 
 /// The range of a backfill, by the start of calls.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -142,11 +152,12 @@ impl Operations {
     pub(crate) async fn reconcile(&self, window: Window) -> Result<ReplayRun, OperationError> {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
         let runs = self.catalog.runs(&tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
-        if let Some(open) = runs.into_iter().find(|run| run.state.is_open()) {
+        let from = window.begin(self.replaying.window, now)?;
+        // A narrower one does not do; this one begins when that is through.
+        if let Some(open) = runs.into_iter().find(|run| run.state.is_open() && run.from <= from) {
             self.replaying.wake.notify_one();
             return Ok(open);
         }
-        let from = window.begin(self.replaying.window, now)?;
         self.begin(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
     }
 
@@ -185,8 +196,10 @@ impl Operations {
         let mut run = self.backfill_run(id).await?;
         let to = match (change, run.state) {
             (Change::Pause, RunState::Planning | RunState::Running) => RunState::Paused,
-            (Change::Resume, RunState::Paused | RunState::Planned) if run.plan.is_none() => RunState::Planning,
-            (Change::Resume, RunState::Paused | RunState::Planned) => RunState::Running,
+            (Change::Resume, RunState::Paused | RunState::Planned | RunState::Failed) if run.plan.is_none() => {
+                RunState::Planning
+            }
+            (Change::Resume, RunState::Paused | RunState::Planned | RunState::Failed) => RunState::Running,
             (Change::Cancel, state) if !state.is_final() => RunState::Cancelled,
             (Change::Pause, RunState::Paused)
             | (Change::Resume, RunState::Planning | RunState::Running)
@@ -248,22 +261,43 @@ impl Operations {
                 .max(seconds(requests.acd, pace(ApiFamily::Acd)))
                 .max(extraction_seconds(&run, now))
         });
-        let mut imported = 0;
+        let mut standing = 0;
         if run.plan.is_some() && missing > 0 {
-            let standing = self.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
-            imported = standing.saturating_sub(run.final_at_plan).min(missing);
+            standing = self.standing(&run).await?;
         }
+        let imported = standing.saturating_sub(run.final_at_plan).min(missing);
         let remaining = missing - imported;
-        let is_under_way = matches!(run.state, RunState::Running | RunState::Done) && remaining > 0;
-        let per_second = match (run.planned_at, planned_seconds) {
-            (Some(planned_at), Some(planned)) if is_under_way => {
-                Some(rate(imported, missing, now.duration_since(planned_at), planned))
+        let is_under_way = match run.state {
+            RunState::Running => remaining > 0,
+            // What is left when nothing is on the queue any more became no row: a dead letter, say.
+            RunState::Done => remaining > 0 && self.queue.backlog().await? != Backlog::default(),
+            _ => false,
+        };
+        let per_second = match (run.running_since, planned_seconds) {
+            (Some(since), Some(planned)) if is_under_way => {
+                Some(rate(standing.saturating_sub(run.final_at_start), missing, now.duration_since(since), planned))
             }
             _ => None,
         };
         let left = per_second.map(|rate| SignedDuration::from_millis((remaining as f64 / rate * 1e3) as i64));
         let done_at = left.and_then(|left| now.checked_add(left).ok());
         Ok(Progress { run, requests, planned_seconds, imported, remaining, per_second, done_at })
+    }
+}
+
+impl Operations {
+    /// How many conversations of the run's range are final; counted anew at most every ten seconds.
+    async fn standing(&self, run: &ReplayRun) -> Result<u64, OperationError> {
+        let counted =
+            |counts: &Counts| counts.get(&run.id).filter(|(at, _)| at.elapsed() < COUNT_AGE).map(|(_, count)| *count);
+        if let Some(count) = counted(&self.replaying.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(count);
+        }
+        let count = self.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+        let mut counts = self.replaying.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, (at, _)| at.elapsed() < COUNT_AGE);
+        counts.insert(run.id, (Instant::now(), count));
+        Ok(count)
     }
 }
 

@@ -22,6 +22,9 @@ const BATCH: usize = 1_000;
 /// step of a queue, and the time between two words of the timeline on such waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600 + 600);
 
+/// A call that was put on the queue so long ago is not waiting there any more.
+const LONGEST_BACKLOG: Duration = Duration::from_secs(86_400);
+
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -141,7 +144,9 @@ impl Compare {
             return Verdict::Excluded(reason);
         }
         let enqueued_at = (hop.stage == "enqueue").then_some(hop.at);
-        let waits = backlog.live + backlog.backfill > 0 && enqueued_at.is_some();
+        // Which of the calls on the queue wait there nobody can tell; so a lost one is known a day later at the latest.
+        let may_wait = backlog.live + backlog.backfill > 0 && !is_older(hop.at, LONGEST_BACKLOG, now);
+        let waits = may_wait && enqueued_at.is_some();
         let quiet = match (hop.stage.as_str(), hop.outcome.as_str()) {
             ("await_recording", "not_ready") | (_, "busy") => self.longest_delay.max(LONGEST_WAIT) + self.settle,
             (_, "not_ready" | "retry") => self.longest_delay + self.settle,
@@ -158,13 +163,11 @@ impl Compare {
     }
 }
 
-/// Whether a conversation's last hop says that it is not to be imported; a call whose agent was not in the group then
-/// may be in it now.
+/// Whether a conversation's last hop says that it is not to be imported. Who was not in the group then may be in it
+/// now, and what NICE did not call an answered phone call it now lists as one.
 fn excluded(hop: &Hop) -> Option<String> {
     match (hop.outcome.as_str(), hop.detail.as_deref()) {
-        ("done", Some(reason @ ("never_answered" | "not_a_phone_call" | "erased" | "beyond_retention"))) => {
-            Some(reason.to_owned())
-        }
+        ("done", Some(reason @ ("erased" | "beyond_retention"))) => Some(reason.to_owned()),
         // The letter is gone, and it was not replayed.
         ("dead_letter", reason) => Some(format!("dropped by an operator: {}", reason.unwrap_or("no reason"))),
         _ => None,

@@ -18,9 +18,9 @@
 //! One slice of the listing is in memory, a page of NICE's. A backfill publishes at most [`LEAD`] calls more than the
 //! consumers have taken: the queue stays short, and a pause takes effect soon.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::compare::{Compare, CompareError, Verdict};
-use super::listing::{Listing, Slice, horizon};
+use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
 use super::{Found, ListError, REACH, Tally, event_of, set_aside};
 use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
@@ -46,9 +46,39 @@ pub const LEAD: u64 = 200;
 /// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// And at the catalog, which counts the rows of the range: after ten looks, and not for more than this part of the time.
-const LOOKS_PER_COUNT: u32 = 10;
-const COUNTING: u32 = 20;
+/// And at what became of the calls that it published last.
+const LOOKS_PER_COMPARISON: u32 = 5;
+
+/// What a run remembers while it works.
+#[derive(Default)]
+struct Memory {
+    /// Published of the slice at hand, also when it was tried before.
+    sent: HashSet<ContactId>,
+    /// What a backfill published last, as far as it is on its way: at most [`LEAD`].
+    recent: VecDeque<ContactEvent>,
+    /// The beginning of the work is noted in the run.
+    is_timed: bool,
+}
+
+impl Memory {
+    fn sent(&mut self, kind: RunKind, event: &ContactEvent) {
+        self.sent.insert(event.conversation);
+        if kind == RunKind::Backfill {
+            self.recent.push_back(event.clone());
+            if self.recent.len() as u64 > LEAD {
+                self.recent.pop_front();
+            }
+        }
+    }
+
+    async fn forget_those_that_came_through(&mut self, compare: &Compare) -> Result<(), CompareError> {
+        let events = self.recent.make_contiguous();
+        let verdicts = compare.compare(events).await?;
+        let mut verdicts = verdicts.into_iter();
+        self.recent.retain(|_| matches!(verdicts.next(), Some(Verdict::InFlight { .. })));
+        Ok(())
+    }
+}
 
 /// The settings and clients of a replay.
 #[derive(Clone)]
@@ -109,15 +139,11 @@ impl Replay {
     pub async fn run(self, mut run: ReplayRun) {
         let kind = run.kind.as_str();
         info!(kind, run = run.id, from = %run.from, to = %run.to, reached = %run.reached, "replay begins");
-        if run.state == RunState::Planning {
-            // A plan has no effect: one that was broken off begins again.
-            (run.reached, run.found) = (run.from, Tallied::default());
-        }
         let mut intervals = self.context.retry.intervals();
         let stopping = self.context.stopping.clone();
-        let mut sent = HashSet::new();
+        let mut memory = Memory::default();
         while run.state.is_open() {
-            match stopping.run_until_cancelled(self.pass(&mut run, &mut sent, &mut intervals)).await {
+            match stopping.run_until_cancelled(self.pass(&mut run, &mut memory, &mut intervals)).await {
                 Some(Ok(())) => {}
                 None | Some(Err(Stop::Ended)) => return,
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
@@ -133,18 +159,18 @@ impl Replay {
     }
 
     /// Lists from where the run stands to its end, and changes its state there.
-    /// `sent` is what was sent of the slice at hand, when it was tried before.
-    async fn pass(
-        &self,
-        run: &mut ReplayRun,
-        sent: &mut HashSet<ContactId>,
-        intervals: &mut impl Backoff,
-    ) -> Result<(), Stop> {
+    async fn pass(&self, run: &mut ReplayRun, memory: &mut Memory, intervals: &mut impl Backoff) -> Result<(), Stop> {
         self.roster.clone().wait_for(Roster::is_known).await.map_err(|_| Stop::Ended)?;
         let class = match run.kind {
             RunKind::Reconciliation => QuotaClass::Reconciliation,
             RunKind::Backfill => QuotaClass::Backfill,
         };
+        if run.state == RunState::Running && !memory.is_timed {
+            run.final_at_start = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            run.running_since = Some(self.context.clock.now());
+            self.save(run, run.state).await?;
+            memory.is_timed = true;
+        }
         let mut may_be_resumed = true;
         let begin = self.begin(run);
         let to = self.end(run);
@@ -153,8 +179,9 @@ impl Replay {
             listing = listing.extracting(self.context.clock.clone());
         }
         while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
-            let tallied = self.slice(run, &slice, sent, may_be_resumed).await?;
+            let (tallied, open_since) = self.slice(run, &slice, memory, may_be_resumed).await?;
             let before = run.state;
+            run.open_since = [run.open_since, open_since].into_iter().flatten().min();
             run.found.add(&tallied);
             run.reached = slice.to;
             run.sending = 0;
@@ -163,7 +190,7 @@ impl Replay {
             self.save(run, before).await?;
             crash::point("replay_advanced");
             listing.passed(&slice);
-            sent.clear();
+            memory.sent.clear();
             may_be_resumed = false;
             intervals.reset();
         }
@@ -190,19 +217,28 @@ impl Replay {
         &self,
         run: &ReplayRun,
         slice: &Slice,
-        sent: &mut HashSet<ContactId>,
+        memory: &mut Memory,
         may_be_resumed: bool,
-    ) -> Result<Tallied, Stop> {
+    ) -> Result<(Tallied, Option<Timestamp>), Stop> {
         for row in &slice.bad {
             set_aside(&self.context, &run.tenant_id, &row.reason).await?;
         }
-        let events = self.events(run, slice);
+        let (events, expired) = self.events(run, slice).await?;
         let verdicts = self.compare.compare(&events).await?;
-        let mut tallied = Tallied { listed: events.len() as u64, requests: slice.requests, ..Tallied::default() };
+        let mut tallied = Tallied {
+            listed: events.len() as u64 + expired,
+            excluded: expired,
+            requests: slice.requests,
+            ..Tallied::default()
+        };
+        let mut open_since: Option<Timestamp> = None;
         let (mut tally, mut lead, mut known) = (Tally::new(), 0, Vec::new());
         let publishes = run.state == RunState::Running;
         let published_since = run.planned_at.unwrap_or(run.started_at);
         for (event, verdict) in events.into_iter().zip(verdicts) {
+            if matches!(verdict, Verdict::InFlight { .. } | Verdict::Missing { .. }) {
+                open_since = [open_since, event.ended_at].into_iter().flatten().min();
+            }
             match verdict {
                 Verdict::Ready => tallied.ready += 1,
                 Verdict::NoRecording => tallied.no_recording += 1,
@@ -210,7 +246,7 @@ impl Replay {
                 Verdict::Excluded(_) => tallied.excluded += 1,
                 // Published by this run, before it was broken off in this slice.
                 Verdict::InFlight { enqueued_at, .. }
-                    if sent.contains(&event.conversation)
+                    if memory.sent.contains(&event.conversation)
                         || (may_be_resumed && publishes && enqueued_at.is_some_and(|at| at >= published_since)) =>
                 {
                     tallied.missing += 1;
@@ -223,10 +259,10 @@ impl Replay {
                         if lead == 0 {
                             // What is on its way to the queue does not count there yet.
                             settled(std::mem::replace(&mut tally, Tally::new())).await?;
-                            lead = self.lead(run, sent.len() as u64).await?;
+                            lead = self.lead(run, memory).await?;
                         }
                         lead -= 1;
-                        sent.insert(event.conversation);
+                        memory.sent(run.kind, &event);
                         let found = Found { event, receipt: tally.receipt(), heals: marked };
                         self.found.send(found).await.map_err(|_closed| Stop::Ended)?;
                         tallied.replayed += 1;
@@ -246,18 +282,31 @@ impl Replay {
             tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
         }
         settled(tally).await?;
-        Ok(tallied)
+        Ok((tallied, open_since))
     }
 
-    /// The calls of the group in the run's window.
-    fn events(&self, run: &ReplayRun, slice: &Slice) -> Vec<ContactEvent> {
+    /// The calls of the group in the run's window, and how many more there are beyond the tenant's retention: of an
+    /// extracted call the end is not known.
+    async fn events(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
+        let tenant = self.tenants.get(&run.tenant_id).await;
+        let retention = tenant.map_err(|error| self.troubled(run, &ListError::Settings(error)))?.retention;
+        let now = self.context.clock.now();
+        let latest_end = |call: &Listed| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
         let roster = self.roster.borrow();
         let is_in = |time: Option<Timestamp>| time.is_none_or(|time| time >= run.from && time < run.to);
         let in_window = slice.calls.iter().filter(|call| match run.kind {
             RunKind::Reconciliation => is_in(call.ended_at),
             RunKind::Backfill => is_in(call.started_at),
         });
-        in_window.filter_map(|call| event_of(call, &run.tenant_id, run.kind.source(), &roster)).collect()
+        let (mut events, mut expired) = (Vec::new(), 0);
+        for call in in_window {
+            let Some(event) = event_of(call, &run.tenant_id, run.kind.source(), &roster) else { continue };
+            match call.ended_at.is_some() || latest_end(call).is_none_or(|end| retention.reaches(end, now)) {
+                true => events.push(event),
+                false => expired += 1,
+            }
+        }
+        Ok((events, expired))
     }
 
     /// Whether another source may still tell of it: an older one would only take up room.
@@ -267,36 +316,25 @@ impl Replay {
     }
 
     /// How many calls may be published now; waits until it is at least one.
-    /// `sent` of the slice at hand are not counted in the run yet.
-    async fn lead(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
+    async fn lead(&self, run: &ReplayRun, memory: &mut Memory) -> Result<u64, Stop> {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }
-        let mut count_at = 0;
         for look in 0_u32.. {
             let backlog = self.queue.backlog().await?;
-            // A call that finds no room in the quota waits in a delay step, among calls that wait for their recording.
+            // A call that finds no room in the quota waits in a delay step, among other calls.
             let mut ahead = backlog.backfill + backlog.delayed + backlog.in_flight;
-            if ahead >= LEAD && look >= count_at {
-                let begun = Instant::now();
-                ahead = ahead.min(self.ahead_of_the_catalog(run, sent).await?);
-                let pause = u32::try_from((begun.elapsed() * COUNTING).as_secs()).unwrap_or(u32::MAX);
-                count_at = look.saturating_add(pause.max(LOOKS_PER_COUNT));
+            if ahead >= LEAD && look.is_multiple_of(LOOKS_PER_COMPARISON) {
+                memory.forget_those_that_came_through(&self.compare).await?;
+                ahead = memory.recent.len() as u64;
             }
             if ahead < LEAD {
                 return Ok(LEAD - ahead);
             }
-            self.obey(run, sent).await?;
+            self.obey(run, memory.sent.len() as u64).await?;
             tokio::time::sleep(LOOK).await;
         }
         Ok(LEAD)
-    }
-
-    /// How many calls of the run are published and not final.
-    async fn ahead_of_the_catalog(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
-        let standing = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
-        let published = run.found.replayed + sent;
-        Ok(published.saturating_sub(standing.saturating_sub(run.final_at_plan)))
     }
 
     /// Tells operators how far it is, and ends here if one of them has changed the run.

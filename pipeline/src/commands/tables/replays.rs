@@ -108,7 +108,7 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     let mut lines =
         vec![format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to), table.to_string()];
     if report.unreadable > 0 {
-        lines.push(format!("{} listed rows cannot be read as calls: see the dead letters", report.unreadable));
+        lines.push(format!("{} listed rows cannot be read as calls, and are not counted", report.unreadable));
     }
     for exception in report.exceptions.iter().take(SHOWN) {
         lines.push(format!(

@@ -427,6 +427,10 @@ impl Catalog for EmbeddedCatalog {
         self.inner.run(tenant, kind, id)
     }
 
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        self.inner.open_runs(tenant, kind, limit)
+    }
+
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         self.inner.runs(tenant, kind, limit)
     }

@@ -140,6 +140,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// One run of the tenant.
     async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError>;
 
+    /// The tenant's runs of a kind that a producer works on, oldest first, at most `limit`.
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
+
     /// The tenant's runs of a kind, newest first, at most `limit`.
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
 

@@ -162,6 +162,15 @@ pub struct ReplayRun {
     /// Published of what lies behind that, while the queue is full.
     #[serde(default)]
     pub sending: u64,
+    /// The first end of a call that was on its way then, or was put on the queue: it is looked at again.
+    #[serde(default)]
+    pub open_since: Option<Timestamp>,
+    /// Since when a producer publishes without a pause.
+    #[serde(default)]
+    pub running_since: Option<Timestamp>,
+    /// How many of the window's conversations were final then.
+    #[serde(default)]
+    pub final_at_start: u64,
     /// Why it failed, or what it waits for.
     pub reason: Option<String>,
     /// When it was asked for.
@@ -198,6 +207,9 @@ impl ReplayRun {
             reached: from,
             found: Tallied::default(),
             sending: 0,
+            open_since: None,
+            running_since: None,
+            final_at_start: 0,
             reason: None,
             started_at,
             finished_at: None,

@@ -112,6 +112,19 @@ impl Inner {
         newest_first.map(|value| read(&value.map_err(|error| self.broken(error))?)).collect()
     }
 
+    pub(super) fn open_runs(
+        &self,
+        tenant: &TenantId,
+        kind: RunKind,
+        limit: usize,
+    ) -> Result<Vec<ReplayRun>, CatalogError> {
+        let mut open = self.runs(tenant, kind, usize::MAX)?;
+        open.retain(|run| run.state.is_open());
+        open.reverse();
+        open.truncate(limit);
+        Ok(open)
+    }
+
     fn write_run(&self, run: &ReplayRun) -> Result<(), CatalogError> {
         let mut key = runs_of(&run.tenant_id, run.kind);
         key.extend_from_slice(&run.id.to_be_bytes());

@@ -348,6 +348,10 @@ impl Catalog for PostgresCatalog {
         runs::read(&self.inner.database, tenant, kind, id).await
     }
 
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        runs::list_open(&self.inner.database, tenant, kind, limit).await
+    }
+
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         runs::list(&self.inner.database, tenant, kind, limit).await
     }

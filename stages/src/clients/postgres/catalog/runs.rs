@@ -46,6 +46,7 @@ struct Statements {
     change: &'static str,
     read: &'static str,
     list: &'static str,
+    open: &'static str,
 }
 
 macro_rules! statements {
@@ -77,6 +78,12 @@ macro_rules! statements {
                 $table,
                 " where tenant_id = $1 and detail <> '{}' ",
                 "order by id desc limit $2"
+            ),
+            open: concat!(
+                "select id, state, finished_at, detail from ",
+                $table,
+                " where tenant_id = $1 ",
+                "and state in ('planning', 'running') and detail <> '{}' order by id limit $2"
             ),
         }
     };
@@ -234,8 +241,27 @@ pub(super) async fn list(
     kind: RunKind,
     limit: usize,
 ) -> Result<Vec<ReplayRun>, CatalogError> {
+    listed(database, statements(kind).list, tenant, limit).await
+}
+
+/// The runs of a kind that a producer works on, oldest first.
+pub(super) async fn list_open(
+    database: &Database,
+    tenant: &TenantId,
+    kind: RunKind,
+    limit: usize,
+) -> Result<Vec<ReplayRun>, CatalogError> {
+    listed(database, statements(kind).open, tenant, limit).await
+}
+
+async fn listed(
+    database: &Database,
+    statement: &'static str,
+    tenant: &TenantId,
+    limit: usize,
+) -> Result<Vec<ReplayRun>, CatalogError> {
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &saturated(limit)];
-    let rows = match database.query("list replay runs", statements(kind).list, &parameters).await {
+    let rows = match database.query("list replay runs", statement, &parameters).await {
         // A role that has nothing to do with them sees none.
         Err(DatabaseError::Refused { .. }) => return Ok(Vec::new()),
         rows => rows?,
