@@ -8,7 +8,9 @@ use reqwest::Method;
 use serde::Serialize;
 use stages::clients::catalog::DeadLetter;
 use stages::completeness::ReportError;
+use stages::flow::StageError;
 use stages::model::Agent;
+use stages::source::ListError;
 use stages::source::roster::Roster;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use tokio::sync::watch;
@@ -212,6 +214,10 @@ fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String)
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
         match error {
+            OperationError::Sync(SyncError::Settings(StageError::Permanent { .. }))
+            | OperationError::Report(ReportError::List(ListError::Settings(StageError::Permanent { .. }))) => {
+                Self::failed(error)
+            }
             OperationError::Sync(SyncError::Nice(_) | SyncError::Settings(_))
             | OperationError::Erasure(_)
             | OperationError::Report(ReportError::List(_)) => Self::unreachable(error),

@@ -36,8 +36,9 @@ impl Nightly {
         })
     }
 
-    /// The window of a run that is due: none if one was begun since. `runs` are the comparisons so far in any order,
-    /// `since` is when this producer first worked; nights that were missed are made up for in one window.
+    /// The window of a run that is due: none if one was begun since. `runs` are the comparisons so far in any order, also
+    /// those of another producer; before the first of them nothing was due until `since`, when this producer first worked.
+    /// Nights that were missed are made up for in one window.
     pub(crate) fn due_window(
         &self,
         runs: &[ReplayRun],
@@ -45,28 +46,29 @@ impl Nightly {
         now: Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let due = self.last_due(now)?;
-        let begun = runs.iter().map(|run| run.started_at).chain([since]).max()?;
+        let begun = runs.iter().map(|run| run.started_at).max().unwrap_or(since);
         if due <= begun || runs.iter().any(|run| !run.state.is_final()) {
             return None;
         }
         Some(self.window_to(runs, since, now))
     }
 
-    /// The window up to `now` that leaves no gap behind it.
+    /// The window up to `now` that leaves no gap behind it, as far as NICE lists.
     fn window_to(&self, runs: &[ReplayRun], since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
-        let from = earlier(now, self.window).min(covered(runs).unwrap_or(since));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         let reach = SignedDuration::try_from(self.longest_call).ok().and_then(|by| reach.checked_add(by).ok());
-        (from.max(reach.unwrap_or(from)).min(now), now)
+        let reach = reach.unwrap_or(Timestamp::MIN);
+        let from = earlier(now, self.window).min(covered(runs, reach).unwrap_or(since));
+        (from.max(reach).min(now), now)
     }
 }
 
-/// Up to when calls were compared without a gap.
-fn covered(runs: &[ReplayRun]) -> Option<Timestamp> {
+/// Up to when calls were compared without a gap; one before `reach` is left behind.
+fn covered(runs: &[ReplayRun], reach: Timestamp) -> Option<Timestamp> {
     let mut windows: Vec<_> =
         runs.iter().filter(|run| run.state == RunState::Done).map(|run| (run.from, run.to)).collect();
     windows.sort_unstable();
-    let mut covered = windows.first()?.1;
+    let mut covered = windows.first()?.1.max(reach);
     for (from, to) in windows {
         if from > covered {
             break;
@@ -199,6 +201,27 @@ mod tests {
         ];
         let now = at("2026-03-06T02:00:00Z");
         let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
+        assert_eq!(from, at("2026-03-02T02:00:00Z"));
+    }
+
+    #[test]
+    fn a_gap_that_nice_does_not_list_any_more_is_left_behind() {
+        let nightly = nightly("02:00", "UTC");
+        let runs = [
+            done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z"),
+            done("2026-04-12T06:00:00Z", "2026-05-12T02:00:00Z"),
+        ];
+        let now = at("2026-05-13T02:00:00Z");
+        let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
+        assert_eq!(from, at("2026-05-12T02:00:00Z"), "a day, not thirty every night");
+    }
+
+    #[test]
+    fn who_takes_over_makes_up_for_the_night_that_the_one_before_it_missed() {
+        let nightly = nightly("02:00", "UTC");
+        let runs = [done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z")];
+        let now = at("2026-03-03T02:05:00Z");
+        let (from, _) = nightly.due_window(&runs, now, now).unwrap();
         assert_eq!(from, at("2026-03-02T02:00:00Z"));
     }
 

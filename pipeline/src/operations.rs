@@ -327,6 +327,11 @@ impl Operations {
         event.not_ready = 0;
         event.queued_at = Some(self.clock.now());
         self.queue.publish(Lane::of(event.source), event.encode().into()).await?;
+        // Until a stage says more, the timeline's last word would be that it was set aside.
+        let (stage, outcome) = ("enqueue".to_owned(), "ok".to_owned());
+        let detail = Some("dead letter replayed".to_owned());
+        let hop = Hop { at: self.clock.now(), stage, outcome, attempt: 0, took_millis: 0, detail };
+        self.catalog.record_hop(&event.key(), hop).await;
         // False when the conversation has failed again already: that letter is a new one and stays.
         let removed = self.catalog.remove_dead_letter(&letter).await?;
         tracing::info!(id, removed, conversation.id = %event.conversation, "dead letter replayed");

@@ -115,7 +115,7 @@ impl Replays {
     async fn show_remaining(&self, backfills: &[ReplayRun]) -> Result<(), CatalogError> {
         let mut remaining = 0;
         for run in backfills.iter().filter(|run| run.state == RunState::Running) {
-            remaining += run.plan.map_or(0, |plan| plan.missing).saturating_sub(run.found.missing);
+            remaining += run.plan.map_or(0, |plan| plan.missing).saturating_sub(run.published());
         }
         self.replay.context.metrics.backfill_remaining.set(i64::try_from(remaining).unwrap_or(i64::MAX));
         Ok(())

@@ -114,7 +114,7 @@ impl Counted {
             Verdict::Ready => &mut self.ready,
             Verdict::NoRecording => &mut self.no_recording,
             Verdict::Dead(_) => &mut self.dead,
-            Verdict::InFlight(_) => &mut self.in_flight,
+            Verdict::InFlight { .. } => &mut self.in_flight,
             Verdict::Excluded(_) => &mut self.excluded,
             Verdict::Missing { .. } => &mut self.missing,
         } += 1;
@@ -187,7 +187,7 @@ fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
     match verdict {
         Verdict::Ready | Verdict::NoRecording => None,
         Verdict::Dead(reason) => Some(("dead", reason)),
-        Verdict::InFlight(last) => Some(("in_flight", last)),
+        Verdict::InFlight { last, .. } => Some(("in_flight", last)),
         Verdict::Excluded(reason) => Some(("excluded", reason)),
         Verdict::Missing { last, .. } => Some(("missing", last)),
     }

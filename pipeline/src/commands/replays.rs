@@ -17,8 +17,8 @@ use crate::config::{Config, Need};
 use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::NiceProducer;
-use crate::operations::Operations;
 use crate::operations::replays::{Change, Progress, Range, Window};
+use crate::operations::{OperationError, Operations};
 use crate::service::{self, Sources};
 
 /// Time between two looks at a run.
@@ -37,8 +37,11 @@ impl Worker {
         let context = doors.flow(config, stopping.clone());
         let producer = service::producer(config, doors, &context, Sources::Replays)?;
         let operations = doors.operations(config, Some(producer.sync.clone()));
-        // Whether NICE can be asked is known before anything is begun.
-        producer.sync.run_once().await.map_err(crate::operations::OperationError::from)?;
+        // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the agents
+        // are its business: who joins is announced to its poll.
+        if let Some(_held) = producer.lease.try_hold().await? {
+            producer.sync.run_once().await.map_err(OperationError::from)?;
+        }
         Ok((Self { stopping, producer: task::spawn("producer", NiceProducer::run(producer)) }, operations))
     }
 
@@ -79,8 +82,10 @@ impl Replaying {
 
 /// `reconcile`.
 pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), Failure> {
-    let replaying = Replaying::of(&load(Need::Nice)?).await?;
-    let window = Window { window_seconds: options.window.map(|window| window.as_secs()) };
+    let config = load(Need::Nice)?;
+    let window = Window { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
+    window.begin(config.reconciliation.window, jiff::Timestamp::now())?;
+    let replaying = Replaying::of(&config).await?;
     let mut run: ReplayRun = match &replaying.access {
         Access::Daemon(daemon) => daemon.post("/reconciliations", &window).await?,
         Access::Here(here) => here.0.reconcile(window).await?,
@@ -189,7 +194,7 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure>
 /// `report`.
 pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), Failure> {
     let range = Range { from: options.from.0, to: options.to.0, plan_only: true };
-    range.validate(jiff::Timestamp::now())?;
+    range.validate_listed(jiff::Timestamp::now())?;
     let access = Access::of(&load(Need::Nice)?, Wanted::Listing).await?;
     let report: Completeness = match &access {
         Access::Daemon(daemon) => daemon.post("/report", &range).await?,
@@ -231,7 +236,7 @@ impl Bar {
             }
             Some(plan) => {
                 self.0.set_length(plan.missing);
-                self.0.set_position(run.found.replayed.min(plan.missing));
+                self.0.set_position(run.published().min(plan.missing));
                 self.0.set_message(format!("calls on the queue, {}{reason}", tables::replays::eta(progress)));
             }
         }

@@ -49,6 +49,23 @@ impl Range {
         }
         Ok(())
     }
+
+    /// And one that NICE's list of completed calls does not reach any more.
+    pub(crate) fn validate_listed(&self, now: Timestamp) -> Result<(), OperationError> {
+        self.validate(now)?;
+        listable(self.from, now, "--from")
+    }
+}
+
+/// Refuses what NICE does not list any more.
+fn listable(from: Timestamp, now: Timestamp, key: &str) -> Result<(), OperationError> {
+    if from < now.checked_sub(REACH).unwrap_or(Timestamp::MIN) {
+        let begin = horizon(now);
+        return Err(OperationError::Invalid(format!(
+            "{key}: {from} lies beyond the 30 days that NICE lists; begin at {begin} or later"
+        )));
+    }
+    Ok(())
 }
 
 /// The window of a comparison.
@@ -56,6 +73,16 @@ impl Range {
 pub(crate) struct Window {
     /// Seconds back from now; that of the settings if absent.
     pub(crate) window_seconds: Option<u64>,
+}
+
+impl Window {
+    /// Its first moment, or why there is none.
+    pub(crate) fn begin(&self, preset: Duration, now: Timestamp) -> Result<Timestamp, OperationError> {
+        let window = self.window_seconds.map_or(preset, Duration::from_secs);
+        let from = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        listable(from, now, "--window")?;
+        Ok(from)
+    }
 }
 
 /// A run, and when it will be through.
@@ -104,6 +131,9 @@ impl Change {
     }
 }
 
+/// Backfills in one listing; of each the final rows of its range are counted.
+const MOST_LISTED: usize = 50;
+
 /// Calls that must be final before their rate says more than the quota does.
 const ENOUGH: u64 = 100;
 
@@ -116,8 +146,7 @@ impl Operations {
             self.replaying.wake.notify_one();
             return Ok(open);
         }
-        let window = window.window_seconds.map_or(self.replaying.window, Duration::from_secs);
-        let from = self.listable(now.checked_sub(window).unwrap_or(Timestamp::MIN), now, "--window")?;
+        let from = window.begin(self.replaying.window, now)?;
         self.begin(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
     }
 
@@ -136,10 +165,10 @@ impl Operations {
         run.ok_or_else(|| OperationError::NotFound(format!("there is no reconciliation {id}")))
     }
 
-    /// Every backfill, newest first.
+    /// The latest backfills, newest first.
     pub(crate) async fn backfills(&self) -> Result<Vec<Progress>, OperationError> {
         let mut all = Vec::new();
-        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, LOOKED_THROUGH).await? {
+        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, MOST_LISTED).await? {
             all.push(self.progress(run).await?);
         }
         Ok(all)
@@ -178,8 +207,7 @@ impl Operations {
     /// What became of every call that ended in a range.
     pub(crate) async fn report(&self, range: Range) -> Result<Completeness, OperationError> {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
-        range.validate(now)?;
-        self.listable(range.from, now, "--from")?;
+        range.validate_listed(now)?;
         if self.catalog.agents_read_at(&tenant).await?.is_none() {
             let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
             return Err(OperationError::Refused(reason.to_owned()));
@@ -207,17 +235,6 @@ impl Operations {
     async fn backfill_run(&self, id: u64) -> Result<ReplayRun, OperationError> {
         let run = self.catalog.run(self.tenant()?, RunKind::Backfill, id).await?;
         run.ok_or_else(|| OperationError::NotFound(format!("there is no backfill {id}")))
-    }
-
-    /// Refuses what NICE does not list any more.
-    fn listable(&self, from: Timestamp, now: Timestamp, key: &str) -> Result<Timestamp, OperationError> {
-        if from < now.checked_sub(REACH).unwrap_or(Timestamp::MIN) {
-            let horizon = horizon(now);
-            return Err(OperationError::Invalid(format!(
-                "{key}: {from} lies beyond the 30 days that NICE lists; begin at {horizon} or later"
-            )));
-        }
-        Ok(from)
     }
 
     async fn progress(&self, run: ReplayRun) -> Result<Progress, OperationError> {

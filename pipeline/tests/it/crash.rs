@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nice_sim::CallSpec;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 use stages::flow::crash::POINTS;
 
 use crate::harness::{Bed, PATIENCE, hurried, post_event, tail};
@@ -33,6 +34,9 @@ async fn a_kill_at_each_named_boundary_loses_and_doubles_nothing() {
                 // Nobody may listen yet, or any more.
                 let body = format!(r#"{{"contactId":"{}"}}"#, call.contact_ids[0]);
                 post_event(receiver, body).await;
+                if *point == "replay_advanced" {
+                    drop(daemon.post("/api/v1/reconciliations", &json!({})).await);
+                }
                 tokio::time::sleep(Duration::from_millis(30)).await;
             };
             assert_eq!(status.signal(), Some(SIGKILL), "{at}: {status}\n{}", tail(&bed.log()));

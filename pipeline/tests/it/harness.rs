@@ -341,6 +341,14 @@ impl Daemon {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
+    /// Asks the API of the admin address for something; none while it does not answer.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Option<(u16, String)> {
+        let (address, token) = self.admin()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
+        let answer = client.post(format!("http://{address}{path}")).bearer_auth(token).json(body).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
     /// What `status --json` would say.
     pub(crate) async fn status(&mut self) -> Value {
         self.ready().await;

@@ -151,8 +151,10 @@ pub enum Patience {
     UpTo(Duration),
 }
 
-/// Who has all the time may wait in place for so long, one of them at a time.
+/// Who has all the time may wait in place for so long, so many of them at a time: few of a consumer's workers, and
+/// enough that the next place finds a taker although a queue brings messages back in bursts.
 const LONGEST_IN_FRONT: Duration = Duration::from_secs(10);
+pub(super) const IN_FRONT: u32 = 4;
 
 impl Patience {
     /// What a worker of the consumer has, which holds a conversation that can wait on the queue as well.
@@ -166,11 +168,11 @@ impl Patience {
         }
     }
 
-    /// The patience of the one at the front of a paced line: the next place shall not pass for want of a taker.
+    /// The patience of those at the front of a paced line: the next places shall not pass for want of a taker.
     pub(super) fn in_front(self, spacing: Duration) -> Self {
         match self {
             Self::UpTo(longest) if longest > Duration::ZERO => {
-                Self::UpTo(longest.max((spacing * 3 / 2).min(LONGEST_IN_FRONT)))
+                Self::UpTo(longest.max((spacing.saturating_mul(IN_FRONT) + spacing / 2).min(LONGEST_IN_FRONT)))
             }
             patience => patience,
         }
@@ -179,6 +181,12 @@ impl Patience {
 
 /// Nobody is sent away for longer: who waits sees by then whether there is more room than expected.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
+
+/// A bulk request is sent away for so many places of its class at most, and within these bounds: a few messages a
+/// second come and go then for a backfill of any length, since it keeps few of them on the queue.
+const PLACES_AWAY: u32 = 20;
+const SHORTEST_BULK_ABSENCE: Duration = Duration::from_secs(1);
+const LONGEST_BULK_ABSENCE: Duration = Duration::from_secs(30);
 
 /// The line of those who were sent away: each is told a later time than the one before, so that they do not come
 /// back together.
@@ -189,14 +197,14 @@ pub(super) struct Line {
 
 impl Line {
     /// When the next one in line shall come again: not before there is room, and `spacing` after the one before. The
-    /// end of a long line comes spread over the last half of the longest absence.
-    pub(super) fn join(&self, room_in: Duration, spacing: Duration) -> Duration {
+    /// end of a long line comes spread over the last part, `spread`, of the longest absence.
+    fn join(&self, room_in: Duration, spacing: Duration, longest: Duration, spread: f64) -> Duration {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = (now + room_in).max(last.map_or(now, |last| last + spacing));
         let wait = turn.saturating_duration_since(now);
-        if wait > LONGEST_ABSENCE {
-            return LONGEST_ABSENCE.mul_f64(rand::random_range(0.5..1.0));
+        if wait > longest {
+            return longest.mul_f64(rand::random_range(1.0 - spread..1.0));
         }
         *last = Some(turn);
         wait
@@ -211,10 +219,17 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn of(&self, class: QuotaClass) -> &Line {
+    /// When one of the class shall come again. Those that have time come again soon: their places are spread evenly,
+    /// and one that passes for want of a taker is lost, while a queue may bring a message back as late as after the
+    /// double of what it was asked for.
+    pub(super) fn join(&self, class: QuotaClass, room_in: Duration, spacing: Duration) -> Duration {
         match class.is_bulk() {
-            true => &self.bulk,
-            false => &self.first,
+            true => {
+                let longest = spacing.saturating_mul(PLACES_AWAY).clamp(SHORTEST_BULK_ABSENCE, LONGEST_BULK_ABSENCE);
+                // Over all the steps that a queue has, or they would come in bursts.
+                self.bulk.join(room_in, spacing, longest, 0.9)
+            }
+            false => self.first.join(room_in, spacing, LONGEST_ABSENCE, 0.5),
         }
     }
 }

@@ -225,7 +225,9 @@ async fn finish<In, S: Stage<In>>(
             None
         }
         Err(StageError::Busy { reason, retry_after }) => {
-            context.catalog.record_hop(&key, hop("busy", Some(&reason))).await;
+            if is_told(delivery.event.busy_secs, retry_after) {
+                context.catalog.record_hop(&key, hop("busy", Some(&reason))).await;
+            }
             context.metrics.stage_finished(S::NAME, "busy", took);
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
             defer(delivery, Deferral::Busy, retry_after, now).await;
@@ -250,6 +252,15 @@ async fn finish<In, S: Stage<In>>(
             None
         }
     }
+}
+
+/// How often the timeline tells of a call that waits for its turn, which may be for hours and in many short waits.
+const TOLD_EVERY_SECS: u64 = 600;
+
+/// Whether a wait is told of: the first one, and then one in ten minutes.
+fn is_told(waited_secs: u64, wait: Duration) -> bool {
+    let after = waited_secs.saturating_add(wait.as_secs().max(1));
+    waited_secs == 0 || waited_secs / TOLD_EVERY_SECS != after / TOLD_EVERY_SECS
 }
 
 async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &Metrics) {

@@ -29,8 +29,13 @@ pub enum Verdict {
     Dead(String),
     /// It is not to be imported, for this reason.
     Excluded(String),
-    /// It is on its way; the last that is known of it.
-    InFlight(String),
+    /// It is on its way.
+    InFlight {
+        /// The last that is known of it.
+        last: String,
+        /// When it was put on the queue, if nothing came after that.
+        enqueued_at: Option<Timestamp>,
+    },
     /// It is not in the catalog, and not on its way.
     Missing {
         /// Whether the dedupe remembers it.
@@ -124,14 +129,15 @@ impl Compare {
             let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));
             let last = if marked { "found" } else { "never found" }.to_owned();
             return match marked && is_young {
-                true => Verdict::InFlight(last),
+                true => Verdict::InFlight { last, enqueued_at: None },
                 false => Verdict::Missing { marked, last },
             };
         };
         if let Some(reason) = excluded(&hop) {
             return Verdict::Excluded(reason);
         }
-        let waits = backlog.live + backlog.backfill > 0 && hop.stage == "enqueue";
+        let enqueued_at = (hop.stage == "enqueue").then_some(hop.at);
+        let waits = backlog.live + backlog.backfill > 0 && enqueued_at.is_some();
         let quiet = match hop.outcome.as_str() {
             "not_ready" | "busy" | "retry" => self.longest_delay + self.settle,
             _ => self.settle,
@@ -141,7 +147,7 @@ impl Compare {
             None => format!("{} {}", hop.stage, hop.outcome),
         };
         match waits || !is_older(hop.at, quiet, now) {
-            true => Verdict::InFlight(last),
+            true => Verdict::InFlight { last, enqueued_at },
             false => Verdict::Missing { marked, last },
         }
     }

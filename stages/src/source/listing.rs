@@ -216,18 +216,19 @@ impl Listing {
     }
 
     /// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again until all are
-    /// there that NICE says there are, or until nothing new appears.
+    /// there that NICE says there are, or until nothing new appears. Pages overlap by half then, for a row that moved
+    /// over the boundary of two stands in the middle of another.
     async fn page_through(
         &self,
         from: Timestamp,
         to: Timestamp,
     ) -> Result<(Vec<Result<Listed, BadRow>>, u64), ListError> {
         let mut found = HashMap::new();
-        let mut bad = Vec::new();
+        // By its reason: in an overlap a row comes twice.
+        let mut bad = HashMap::new();
         let mut requests = 0;
         for repeat in 0..=MAX_REPEATS {
             let (before, mut skip, mut total) = (found.len(), 0, None);
-            bad.clear();
             loop {
                 let page = self.page(from, to, skip).await?;
                 requests += 1;
@@ -237,13 +238,13 @@ impl Listing {
                 for row in listed(page.contacts) {
                     match row {
                         Ok(call) => drop(found.insert(call.contact_id, call)),
-                        Err(row) => bad.push(Err(row)),
+                        Err(row) => drop(bad.insert(row.reason.clone(), row)),
                     }
                 }
-                skip += rows;
                 if !more || rows == 0 {
                     break;
                 }
+                skip += if repeat == 0 { rows } else { rows.div_ceil(2) };
                 if skip >= MOST_OF_A_SECOND {
                     return Err(NiceError::transient("completed: NICE's list has no end").into());
                 }
@@ -254,7 +255,7 @@ impl Listing {
             }
             debug!(repeat, "rows move while they are paged, paged again");
         }
-        Ok((found.into_values().map(Ok).chain(bad).collect(), requests))
+        Ok((found.into_values().map(Ok).chain(bad.into_values().map(Err)).collect(), requests))
     }
 }
 

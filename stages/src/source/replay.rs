@@ -39,11 +39,15 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
 use crate::model::{ContactEvent, ContactId};
 
-/// Calls of a backfill that may wait on the queue: a quarter of an hour's work at NICE's usual quota.
-pub const LEAD: u64 = 500;
+/// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
+/// find no room in it come and go on the queue, so there are few.
+pub const LEAD: u64 = 200;
 
-/// How often a backfill that waits for the consumers looks again.
+/// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// And at the catalog, which counts the rows of the range.
+const LOOKS_PER_COUNT: u32 = 10;
 
 /// The settings and clients of a replay.
 #[derive(Clone)]
@@ -140,7 +144,7 @@ impl Replay {
             RunKind::Reconciliation => QuotaClass::Reconciliation,
             RunKind::Backfill => QuotaClass::Backfill,
         };
-        let mut resumed = run.reached != run.from;
+        let mut may_be_resumed = true;
         let begin = self.begin(run);
         let to = self.end(run);
         let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
@@ -148,17 +152,18 @@ impl Replay {
             listing = listing.extracting(self.context.clock.clone());
         }
         while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
-            let tallied = self.slice(run, &slice, sent, resumed).await?;
+            let tallied = self.slice(run, &slice, sent, may_be_resumed).await?;
             let before = run.state;
             run.found.add(&tallied);
             run.reached = slice.to;
+            run.sending = 0;
             run.reason = None;
             self.count(run, &tallied);
             self.save(run, before).await?;
             crash::point("replay_advanced");
             listing.passed(&slice);
             sent.clear();
-            resumed = false;
+            may_be_resumed = false;
             intervals.reset();
         }
         self.finish(run).await
@@ -185,7 +190,7 @@ impl Replay {
         run: &ReplayRun,
         slice: &Slice,
         sent: &mut HashSet<ContactId>,
-        resumed: bool,
+        may_be_resumed: bool,
     ) -> Result<Tallied, Stop> {
         for row in &slice.bad {
             set_aside(&self.context, &run.tenant_id, &row.reason).await?;
@@ -195,27 +200,29 @@ impl Replay {
         let mut tallied = Tallied { listed: events.len() as u64, requests: slice.requests, ..Tallied::default() };
         let (mut tally, mut lead, mut known) = (Tally::new(), 0, Vec::new());
         let publishes = run.state == RunState::Running;
+        let published_since = run.planned_at.unwrap_or(run.started_at);
         for (event, verdict) in events.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Ready => tallied.ready += 1,
                 Verdict::NoRecording => tallied.no_recording += 1,
                 Verdict::Dead(_) => tallied.dead += 1,
                 Verdict::Excluded(_) => tallied.excluded += 1,
-                Verdict::InFlight(_) if sent.contains(&event.conversation) => {
+                // Published by this run, before it was broken off in this slice.
+                Verdict::InFlight { enqueued_at, .. }
+                    if sent.contains(&event.conversation)
+                        || (may_be_resumed && publishes && enqueued_at.is_some_and(|at| at >= published_since)) =>
+                {
                     tallied.missing += 1;
                     tallied.replayed += 1;
                 }
-                Verdict::InFlight(last) if resumed && publishes && last.starts_with("enqueue ") => {
-                    // Published by this run, before it was broken off in this slice.
-                    tallied.missing += 1;
-                    tallied.replayed += 1;
-                }
-                Verdict::InFlight(_) => tallied.in_flight += 1,
+                Verdict::InFlight { .. } => tallied.in_flight += 1,
                 Verdict::Missing { marked, .. } => {
                     tallied.missing += 1;
                     if publishes {
                         if lead == 0 {
-                            lead = self.lead(run).await?;
+                            // What is on its way to the queue does not count there yet.
+                            settled(std::mem::replace(&mut tally, Tally::new())).await?;
+                            lead = self.lead(run, sent.len() as u64).await?;
                         }
                         lead -= 1;
                         sent.insert(event.conversation);
@@ -237,12 +244,8 @@ impl Replay {
             let marked = marked.map_err(|error| error.to_string()).and_then(|seeded| seeded.map_err(|e| e.to_string()));
             tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
         }
-        match tally.all_settled().await {
-            true => Ok(tallied),
-            false => {
-                Err(Stop::Troubled { why: "a call could not be put on the queue".to_owned(), delay: Duration::ZERO })
-            }
-        }
+        settled(tally).await?;
+        Ok(tallied)
     }
 
     /// The calls of the group in the run's window.
@@ -263,33 +266,44 @@ impl Replay {
     }
 
     /// How many calls may be published now; waits until it is at least one.
-    async fn lead(&self, run: &ReplayRun) -> Result<u64, Stop> {
+    /// `sent` of the slice at hand are not counted in the run yet.
+    async fn lead(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }
-        loop {
-            let waiting = self.queue.backlog().await?.backfill;
-            if waiting < LEAD {
-                return Ok(LEAD - waiting);
+        for look in 0_u32.. {
+            let backlog = self.queue.backlog().await?;
+            // A call that finds no room in the quota waits in a delay step, among calls that wait for their recording.
+            let mut ahead = backlog.backfill + backlog.delayed + backlog.in_flight;
+            if ahead >= LEAD && look.is_multiple_of(LOOKS_PER_COUNT) {
+                ahead = ahead.min(self.ahead_of_the_catalog(run, sent).await?);
             }
-            self.obey(run).await?;
+            if ahead < LEAD {
+                return Ok(LEAD - ahead);
+            }
+            self.obey(run, sent).await?;
             tokio::time::sleep(LOOK).await;
         }
+        Ok(LEAD)
     }
 
-    /// Ends here if an operator has changed the run.
-    async fn obey(&self, run: &ReplayRun) -> Result<(), Stop> {
-        let standing = self.context.catalog.run(&run.tenant_id, run.kind, run.id).await?;
-        match standing.is_some_and(|standing| standing.state == run.state) {
-            true => Ok(()),
-            false => Err(Stop::Ended),
-        }
+    /// How many calls of the run are published and not final.
+    async fn ahead_of_the_catalog(&self, run: &ReplayRun, sent: u64) -> Result<u64, Stop> {
+        let standing = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+        let published = run.found.replayed + sent;
+        Ok(published.saturating_sub(standing.saturating_sub(run.final_at_plan)))
+    }
+
+    /// Tells operators how far it is, and ends here if one of them has changed the run.
+    async fn obey(&self, run: &ReplayRun, sent: u64) -> Result<(), Stop> {
+        let told = ReplayRun { sending: sent, ..run.clone() };
+        self.save(&told, run.state).await
     }
 
     /// The listing is at its end.
     async fn finish(&self, run: &mut ReplayRun) -> Result<(), Stop> {
         let (before, now) = (run.state, self.context.clock.now());
-        let mut next = run.clone();
+        let mut next = ReplayRun { reason: None, ..run.clone() };
         if run.state == RunState::Planning {
             next.plan = Some(run.found);
             next.final_at_plan = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
@@ -301,7 +315,7 @@ impl Replay {
             next.state = RunState::Done;
             next.finished_at = Some(now);
         }
-        self.save(&mut next, before).await?;
+        self.save(&next, before).await?;
         *run = next;
         if run.state == RunState::Done {
             let Tallied { listed, missing, replayed, marked, in_flight, .. } = run.found;
@@ -313,7 +327,7 @@ impl Replay {
     }
 
     /// Writes the run, and ends if its state was changed meanwhile.
-    async fn save(&self, run: &mut ReplayRun, before: RunState) -> Result<(), Stop> {
+    async fn save(&self, run: &ReplayRun, before: RunState) -> Result<(), Stop> {
         match self.context.catalog.save_run(run, before).await? {
             state if state == run.state => Ok(()),
             _ => Err(Stop::Ended),
@@ -360,6 +374,17 @@ impl Replay {
     fn count(&self, run: &ReplayRun, slice: &Tallied) {
         if run.state == RunState::Running {
             self.context.metrics.replay_advanced(run.kind.as_str(), slice);
+        }
+    }
+}
+
+/// Waits until everything sent is on the queue.
+async fn settled(tally: Tally) -> Result<(), Stop> {
+    match tally.all_settled().await {
+        true => Ok(()),
+        false => {
+            let why = "a call could not be put on the queue".to_owned();
+            Err(Stop::Troubled { why, delay: Duration::ZERO })
         }
     }
 }

@@ -65,12 +65,7 @@ pub(crate) fn outcome(progress: &Progress) -> String {
         RunState::Done => {
             format!("backfill {id}: {} calls are on the queue; {}", run.found.replayed, eta(progress))
         }
-        _ => format!(
-            "backfill {id} is {}: {} of {} calls on the queue",
-            state.as_str(),
-            run.found.replayed,
-            missing(run)
-        ),
+        _ => format!("backfill {id} is {}: {} of {} calls on the queue", state.as_str(), run.published(), missing(run)),
     }
 }
 
@@ -89,7 +84,7 @@ pub(crate) fn backfills(all: &[Progress]) -> String {
             },
             run.plan.map_or(run.found.listed, |plan| plan.listed).to_string(),
             missing(run).to_string(),
-            run.found.replayed.to_string(),
+            run.published().to_string(),
             progress.imported.to_string(),
             progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
             time(progress.done_at),

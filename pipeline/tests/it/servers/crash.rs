@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use stages::flow::crash::POINTS;
 
 use super::bed::{Role, ServerBed, terminate};
@@ -35,6 +36,9 @@ async fn a_kill_at_each_named_boundary_loses_and_doubles_nothing_on_servers() {
                 number += 1;
                 // Nobody may listen yet, or any more.
                 post_event(receiver, format!(r#"{{"contactId":"{}"}}"#, call.contact_ids[0])).await;
+                if *point == "replay_advanced" {
+                    drop(services[0].post("/api/v1/reconciliations", &json!({})).await);
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             };
             assert_eq!(status.signal(), Some(SIGKILL), "{at}: {status}\n{}", bed.tails());

@@ -17,6 +17,7 @@ mod erase;
 mod flow;
 mod lease;
 mod poison;
+mod replays;
 mod secrets;
 mod tenants;
 

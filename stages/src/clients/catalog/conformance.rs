@@ -19,10 +19,18 @@ use crate::model::{
 
 mod erasure;
 mod readiness;
+mod replays;
 
 pub(crate) use erasure::*;
 pub(crate) use readiness::{
     a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
+};
+pub(crate) use replays::{
+    a_run_is_changed_only_from_the_state_that_was_read, a_thousand_fates_come_in_the_order_of_the_question,
+    an_operators_change_wins_over_progress_and_the_counts_are_kept,
+    final_conversations_are_counted_by_their_start_half_open, how_far_a_run_has_come_is_kept_and_survives,
+    runs_are_numbered_by_kind_and_the_same_run_again_is_one, the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
+    the_last_hop_is_the_newest,
 };
 
 /// A catalog under test.
@@ -71,6 +79,14 @@ macro_rules! catalog_checks {
             rows_go_only_while_their_erasure_is_pending,
             an_erasure_is_pending_until_it_is_finished_and_knows_the_start_of_the_call,
             without_a_retention_everything_is_kept,
+            the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
+            a_thousand_fates_come_in_the_order_of_the_question,
+            the_last_hop_is_the_newest,
+            final_conversations_are_counted_by_their_start_half_open,
+            runs_are_numbered_by_kind_and_the_same_run_again_is_one,
+            how_far_a_run_has_come_is_kept_and_survives,
+            an_operators_change_wins_over_progress_and_the_counts_are_kept,
+            a_run_is_changed_only_from_the_state_that_was_read,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {

@@ -159,6 +159,9 @@ pub struct ReplayRun {
     pub reached: Timestamp,
     /// What was found up to there.
     pub found: Tallied,
+    /// Published of what lies behind that, while the queue is full.
+    #[serde(default)]
+    pub sending: u64,
     /// Why it failed, or what it waits for.
     pub reason: Option<String>,
     /// When it was asked for.
@@ -168,6 +171,11 @@ pub struct ReplayRun {
 }
 
 impl ReplayRun {
+    /// Published so far.
+    pub fn published(&self) -> u64 {
+        self.found.replayed + self.sending
+    }
+
     /// A run that has not begun. A backfill begins with its plan.
     pub fn new(tenant: TenantId, kind: RunKind, from: Timestamp, to: Timestamp, now: Timestamp) -> Self {
         let state = match kind {
@@ -189,6 +197,7 @@ impl ReplayRun {
             planned_at: None,
             reached: from,
             found: Tallied::default(),
+            sending: 0,
             reason: None,
             started_at,
             finished_at: None,

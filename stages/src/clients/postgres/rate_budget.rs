@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use super::{Database, DatabaseError};
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use crate::clients::quota::{Lines, Patience, Rate, Shares, Usage, Waiters, no_room, no_share};
+use crate::clients::quota::{IN_FRONT, Lines, Patience, Rate, Shares, Usage, Waiters, no_room, no_share};
 use crate::flow::{Metrics, task};
 use crate::model::TenantId;
 
@@ -167,7 +167,7 @@ struct Lane {
     /// Whoever asks the database holds it.
     turn: tokio::sync::Mutex<()>,
     /// Of a paced class, the one that has more patience holds it.
-    front: tokio::sync::Mutex<()>,
+    front: tokio::sync::Semaphore,
     /// Returns what is left of a lease.
     returning: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -358,7 +358,7 @@ impl Lane {
             pool: Mutex::new(pool),
             waiting: AtomicI64::new(0),
             turn: tokio::sync::Mutex::default(),
-            front: tokio::sync::Mutex::default(),
+            front: tokio::sync::Semaphore::new(IN_FRONT as usize),
             returning: Mutex::default(),
         }
     }
@@ -378,7 +378,7 @@ impl Lane {
         }
         let _first = waiters.enter(self.class);
         let _waiting = Waiting::new(&self.waiting);
-        let front = if self.class.is_bulk() { self.front.try_lock().ok() } else { None };
+        let front = if self.class.is_bulk() { self.front.try_acquire().ok() } else { None };
         let patience = match &front {
             Some(_) => patience.in_front(self.account.spacing(self.class)),
             None => patience,
@@ -399,7 +399,7 @@ impl Lane {
             };
             if !patience.lasts(since, wait) {
                 let spacing = self.account.spacing(self.class);
-                return Err(no_room(*family, lines.of(self.class).join(wait, spacing)));
+                return Err(no_room(*family, lines.join(self.class, wait, spacing)));
             }
             let asleep = tokio::time::sleep(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP));
             match before {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::restraint::{Refusal, Restraint};
-use super::{Lines, Patience, Shares, Usage, Waiters, no_room, no_share};
+use super::{IN_FRONT, Lines, Patience, Shares, Usage, Waiters, no_room, no_share};
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::flow::Metrics;
 
@@ -151,8 +151,8 @@ impl Account {
         }
     }
 
-    /// Waits until nobody of the class is in front. A paced class has somebody in front, who has more patience, as
-    /// long as any of it are there.
+    /// Waits until nobody of the class is in front. A paced class has some in front, who have more patience, as long as
+    /// any of it are there.
     async fn turn(
         &self,
         class: QuotaClass,
@@ -165,12 +165,12 @@ impl Account {
         if let Ok(turn) = turn.try_lock() {
             return Ok((turn, in_front));
         }
-        let longest = match patience {
+        let longest = match in_front {
             Patience::Endless => return Ok((turn.lock().await, patience)),
             Patience::UpTo(longest) => longest,
         };
         let ahead = u32::try_from(self.waiters.count(class).saturating_sub(1)).unwrap_or(u32::MAX);
-        if class.is_bulk() && !patience.lasts(since, spacing.saturating_mul(ahead)) {
+        if class.is_bulk() && (ahead >= IN_FRONT || !in_front.lasts(since, spacing.saturating_mul(ahead))) {
             return Err(self.send_away(class, self.room_in(class) + spacing));
         }
         match tokio::time::timeout_at(since + longest, turn.lock()).await {
@@ -237,7 +237,7 @@ impl Account {
         if class == QuotaClass::Live {
             *self.away_until() = Some(Instant::now() + spacing.clamp(AWAY_AT_LEAST, AWAY_AT_MOST));
         }
-        no_room(self.family, self.lines.of(class).join(room_in, spacing))
+        no_room(self.family, self.lines.join(class, room_in, spacing))
     }
 
     async fn refused(&self, retry_after: Option<Duration>) {

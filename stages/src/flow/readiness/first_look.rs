@@ -68,7 +68,8 @@ impl FirstLook {
     pub(super) fn learn(&mut self, bounds: Bounds, now: Timestamp, missing: Option<f64>, found: f64) -> f64 {
         let step = STEP * self.weight(now);
         let change = match missing {
-            Some(missing) if missing >= EARLY * self.secs => step * bounds.share,
+            // Where calls are looked at as they come, every miss came at the delay.
+            Some(missing) if missing >= EARLY * self.secs || self.delay().is_none() => step * bounds.share,
             _ if (0.0..=LATE * self.secs).contains(&found) => -step * (1.0 - bounds.share),
             _ => 0.0,
         };

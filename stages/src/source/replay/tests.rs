@@ -313,6 +313,37 @@ async fn a_run_that_was_killed_anywhere_repeats_a_slice_at_most() {
 }
 
 #[tokio::test]
+async fn a_backfill_keeps_the_queue_short_and_its_pause_takes_effect_there() {
+    let calls: Vec<_> = (0..1_200)
+        .map(|n| Call::new(1 + n, at("2026-04-01T02:00:00Z") + SignedDuration::from_secs(60 * n as i64), 10))
+        .collect();
+    let mut rig = Rig::new(calls, NOW).await;
+    rig.replay.has_consumers = true;
+    let mut run = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
+    run.id = rig.catalog().begin_run(&run).await.unwrap();
+    let working = crate::flow::task::spawn("run", rig.replay.clone().run(run.clone()));
+    while rig.published().len() < LEAD as usize {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let standing = rig.catalog().run(&tenant(), run.kind, run.id).await.unwrap().unwrap();
+    assert!(rig.catalog().change_run(&standing, RunState::Paused, at(NOW)).await.unwrap());
+    working.await.unwrap(); // it obeys although nobody takes from the queue
+    assert_eq!(rig.published().len(), LEAD as usize);
+
+    let paused = rig.catalog().run(&tenant(), run.kind, run.id).await.unwrap().unwrap();
+    assert!(rig.catalog().change_run(&paused, RunState::Running, at(NOW)).await.unwrap());
+    let running = ReplayRun { state: RunState::Running, ..paused };
+    let working = crate::flow::task::spawn("run", rig.replay.clone().run(running));
+    while !working.is_finished() {
+        rig.consume().await;
+        tokio::task::yield_now().await;
+    }
+    rig.consume().await;
+    assert_eq!(rig.published().len(), 1_200);
+    assert!(rig.published().values().all(|times| *times == 1));
+}
+
+#[tokio::test]
 async fn a_pause_holds_and_a_cancel_ends() {
     let rig = Rig::new(day_of_calls(), NOW).await;
     let mut run = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));

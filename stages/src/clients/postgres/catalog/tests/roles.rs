@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
+use crate::clients::catalog::{Fate, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
 use crate::model::ContactEvent;
 
@@ -25,6 +26,28 @@ async fn assert_refused(database: &Database, statements: &[&str]) {
 
 fn hop() -> Hop {
     Hop { at: at(0), stage: "upload".to_owned(), outcome: "ok".to_owned(), attempt: 0, took_millis: 1, detail: None }
+}
+
+/// What the producer does for a replay. The row of conversation 3 stands, and is not final.
+async fn assert_replays(catalog: &PostgresCatalog) {
+    let tenant = key(3).tenant;
+    assert!(
+        catalog.add_dead_letter(DeadLetter::of_event(&conversation(4).event, "upload", "why", at(0))).await.unwrap()
+    );
+    let fates = [Fate::Row(ConversationState::MetadataSaved), Fate::DeadLetter("why".to_owned()), Fate::Unknown];
+    assert_eq!(catalog.fates(&[key(3), key(4), key(5)]).await.unwrap(), fates);
+    assert_eq!(catalog.last_hops(&[key(3)]).await.unwrap(), [None]);
+    assert_eq!(catalog.final_between(&tenant, at(-86_400), at(86_400)).await.unwrap(), 0);
+    for kind in RunKind::ALL {
+        let mut run = ReplayRun::new(tenant.clone(), kind, at(0), at(9), at(10));
+        run.id = catalog.begin_run(&run).await.unwrap();
+        assert_eq!(catalog.begin_run(&run).await.unwrap(), run.id);
+        assert_eq!(catalog.save_run(&run, run.state).await.unwrap(), run.state);
+        assert!(catalog.change_run(&run, RunState::Paused, at(11)).await.unwrap());
+        run.state = RunState::Paused;
+        assert_eq!(catalog.run(&tenant, kind, run.id).await.unwrap().as_ref(), Some(&run));
+        assert_eq!(catalog.runs(&tenant, kind, 10).await.unwrap(), [run]);
+    }
 }
 
 /// What both services do with dead letters and the timeline.
@@ -73,6 +96,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
     let traced = catalog.conversation(&key(3)).await.unwrap().unwrap();
     assert_eq!((traced.customer_number, traced.metadata), (None, serde_json::json!({})), "it needs no personal data");
     assert!(catalog.save_metadata(&conversation(1)).await.is_err());
+    assert_replays(&catalog).await;
     assert_refused(
         &producer,
         &[
@@ -83,6 +107,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
             "delete from conversations",
             "delete from agents",
             "delete from reconciliation_runs",
+            "delete from backfills",
             "delete from recordings",
             "insert into analysis_queue (conversation_id, enqueued_at) values (1, now())",
             "select claim_analysis(1)",
@@ -124,9 +149,18 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     }
     assert_eq!(catalog.readiness(&tenant).await.unwrap(), Some(learned));
     assert_keeps_its_books(&catalog).await;
+    for kind in RunKind::ALL {
+        assert_eq!(catalog.runs(&tenant, kind, 10).await.unwrap(), [], "`status` reads them");
+        let run = ReplayRun::new(tenant.clone(), kind, at(0), at(9), at(10));
+        catalog.begin_run(&run).await.expect_err("replays are the producer's");
+    }
     assert_refused(
         &consumer,
         &[
+            "update reconciliation_runs set state = 'done'",
+            "update backfills set state = 'cancelled'",
+            "delete from backfills",
+            "insert into reconciliation_runs (tenant_id, window_from, window_to, started_at) values ('acme', now(), now(), now())",
             "delete from recording_readiness",
             "delete from conversations",
             "truncate conversations cascade",
