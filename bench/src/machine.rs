@@ -31,8 +31,22 @@ pub(crate) fn syncs_per_second(dir: &Path) -> anyhow::Result<f64> {
 
 /// The resident memory of this process in bytes.
 pub(crate) fn resident_bytes() -> anyhow::Result<u64> {
+    memory_bytes("VmRSS:")
+}
+
+/// The most resident memory that this process had since [`forget_peak`], in bytes.
+pub(crate) fn peak_bytes() -> anyhow::Result<u64> {
+    memory_bytes("VmHWM:")
+}
+
+/// Begins the peak anew.
+pub(crate) fn forget_peak() -> anyhow::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("write /proc/self/clear_refs")
+}
+
+fn memory_bytes(name: &str) -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS is missing")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{name} is missing"))?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)
 }

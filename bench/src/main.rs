@@ -6,11 +6,14 @@ mod callers;
 mod dedupe;
 mod flow;
 mod latency;
+mod lines;
 mod machine;
 mod naive;
 mod peers;
 mod process;
 mod program;
+mod quota;
+mod reconcile;
 mod recording;
 mod source;
 mod stats;
@@ -36,9 +39,19 @@ enum Benchmark {
     Dedupe(dedupe::Options),
     /// B4: recordings of a gibibyte, through the running daemon.
     Recording(recording::Options),
+    /// B5: a million listed ids against a store of ten million, killed on the way.
+    Reconcile(reconcile::Options),
+    /// B6: a quota that others share, against the rate limiters of other libraries.
+    Quota(quota::Options),
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
     #[command(hide = true)]
     DedupeEngine(dedupe::EngineOptions),
+    /// The store of `reconcile`; started by it.
+    #[command(hide = true)]
+    ReconcileWorker(reconcile::WorkerOptions),
+    /// One program of `quota`; started by it.
+    #[command(hide = true)]
+    QuotaWorker(quota::WorkerOptions),
     /// NICE for `flow` and `latency`; started by them.
     #[command(hide = true)]
     Source(source::Options),
@@ -53,6 +66,10 @@ fn main() -> anyhow::Result<()> {
         Benchmark::Latency(options) => runtime()?.block_on(latency::run(&options)),
         Benchmark::Dedupe(options) => dedupe::run(&options),
         Benchmark::Recording(options) => recording::run(&options),
+        Benchmark::Reconcile(options) => runtime()?.block_on(reconcile::run(&options)),
+        Benchmark::Quota(options) => runtime()?.block_on(quota::run(&options)),
+        Benchmark::ReconcileWorker(options) => runtime()?.block_on(reconcile::worker(&options)),
+        Benchmark::QuotaWorker(options) => runtime()?.block_on(quota::worker(&options)),
         Benchmark::DedupeEngine(options) => dedupe::engine(&options),
         Benchmark::Source(options) => runtime()?.block_on(source::serve(&options)),
         Benchmark::Naive => runtime()?.block_on(naive::run()),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -36,6 +36,18 @@ impl Process {
     /// Its stdout, where that was to be read.
     pub(crate) fn stdout(&mut self) -> anyhow::Result<ChildStdout> {
         self.child.stdout.take().context("the stdout is not read")
+    }
+
+    /// Its stdin.
+    pub(crate) fn stdin(&mut self) -> anyhow::Result<ChildStdin> {
+        self.child.stdin.take().context("the stdin is taken")
+    }
+
+    /// SIGKILL, and returns when it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// An error once it has ended.

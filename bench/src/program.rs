@@ -1,7 +1,7 @@
 //! The programs that are measured: our daemon and its peers, each as one or more processes on the same servers.
 
 mod daemon;
-mod install;
+pub(crate) mod install;
 mod peer;
 
 use std::path::PathBuf;
@@ -49,8 +49,8 @@ impl Program {
     /// Installs what it needs.
     pub(crate) fn prepare(self, common: &Common) -> anyhow::Result<()> {
         match self {
-            Self::FastStream => install::python(common),
-            Self::Node => install::node(common),
+            Self::FastStream => install::python(&common.peers_dir, "faststream").map(drop),
+            Self::Node => install::node(&common.peers_dir, "node").map(drop),
             Self::Naive => Ok(()),
             Self::Ours | Self::OursWebhook => {
                 let daemon = common.daemon.display();

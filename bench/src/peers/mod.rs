@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use ours::Ours;
+pub(crate) use sled_synced::SledSynced;
 
 /// The first 16 bytes of a SHA-256, as the pipeline makes them.
 pub(crate) type Id = [u8; 16];

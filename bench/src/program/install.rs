@@ -5,34 +5,23 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::bed::Common;
-
 /// The peers' programs and pinned dependencies.
-pub(super) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+pub(crate) const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
-/// The virtual environment of the FastStream peer.
-pub(super) fn python_home(common: &Common) -> PathBuf {
-    common.peers_dir.join("faststream")
-}
-
-/// The folder of the Node peer.
-pub(super) fn node_home(common: &Common) -> PathBuf {
-    common.peers_dir.join("node")
-}
-
-/// Installs `peers/faststream/requirements.txt`.
-pub(super) fn python(common: &Common) -> anyhow::Result<()> {
-    let (home, pinned) = (python_home(common), Path::new(PEERS).join("faststream/requirements.txt"));
+/// Installs `peers/NAME/requirements.txt` into a virtual environment; its Python.
+pub(crate) fn python(peers_dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let (home, pinned) = (peers_dir.join(name), Path::new(PEERS).join(name).join("requirements.txt"));
     once(&home, &pinned, || {
         let packages = "apt-get install python3 python3-venv";
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home), packages)?;
         run(Command::new(home.join("bin/pip")).args(["install", "--quiet", "--no-deps", "-r"]).arg(&pinned), packages)
-    })
+    })?;
+    Ok(home.join("bin/python"))
 }
 
-/// Installs `peers/node/package-lock.json`.
-pub(super) fn node(common: &Common) -> anyhow::Result<()> {
-    let (home, from) = (node_home(common), Path::new(PEERS).join("node"));
+/// Installs `peers/NAME/package-lock.json`; the program beside its modules.
+pub(crate) fn node(peers_dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let (home, from) = (peers_dir.join(name), Path::new(PEERS).join(name));
     std::fs::create_dir_all(&home)?;
     for file in ["package.json", "package-lock.json", "peer.js"] {
         std::fs::copy(from.join(file), home.join(file))?;
@@ -40,7 +29,8 @@ pub(super) fn node(common: &Common) -> anyhow::Result<()> {
     once(&home, &from.join("package-lock.json"), || {
         let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
         run(Command::new("npm").args(arguments).current_dir(&home), "apt-get install nodejs npm")
-    })
+    })?;
+    Ok(home.join("peer.js"))
 }
 
 /// Installs unless exactly these pinned versions were installed before.

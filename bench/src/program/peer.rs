@@ -54,13 +54,13 @@ pub(super) async fn start(bed: &Bed, program: Program, common: &Common, plan: &P
 fn command(program: Program, common: &Common) -> anyhow::Result<Command> {
     Ok(match program {
         Program::FastStream => {
-            let mut command = Command::new(install::python_home(common).join("bin/python"));
+            let mut command = Command::new(install::python(&common.peers_dir, "faststream")?);
             command.arg(Path::new(install::PEERS).join("faststream/peer.py"));
             command
         }
         Program::Node => {
             let mut command = Command::new("node");
-            command.arg(install::node_home(common).join("peer.js")).env("NODE_ENV", "production");
+            command.arg(install::node(&common.peers_dir, "node")?).env("NODE_ENV", "production");
             command
         }
         Program::Naive => {

@@ -285,6 +285,7 @@ async fn a_run_that_was_killed_anywhere_repeats_a_slice_at_most() {
         .map(|n| Call::new(1 + n, at("2026-04-01T02:00:00Z") + SignedDuration::from_secs(14 * n as i64), 10))
         .collect();
     let rig = Rig::new(calls, NOW).await;
+    rig.nice.cap(1_000);
     let mut run = ReplayRun::new(tenant(), RunKind::Reconciliation, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
     run.id = rig.catalog().begin_run(&run).await.unwrap();
     let mut kills = 0;
