@@ -202,7 +202,7 @@ mod tests {
         let runs = [done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z")];
         let now = at("2026-03-06T09:00:00Z");
         let since = at("2026-02-01T00:00:00Z");
-        assert_eq!(nightly.due_window(&runs, since, now), Some((at("2026-03-02T02:00:00Z"), now)));
+        assert_eq!(nightly.due_window(&runs, since, now), Some((at("2026-03-02T01:00:00Z"), now)));
         // Not beyond what NICE lists.
         let late = at("2026-06-06T09:00:00Z");
         let (from, _) = nightly.due_window(&runs, since, late).unwrap();
@@ -218,7 +218,7 @@ mod tests {
         ];
         let now = at("2026-03-06T02:00:00Z");
         let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
-        assert_eq!(from, at("2026-03-02T02:00:00Z"));
+        assert_eq!(from, at("2026-03-02T01:00:00Z"));
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         ];
         let now = at("2026-05-13T02:00:00Z");
         let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
-        assert_eq!(from, at("2026-05-12T02:00:00Z"), "a day, not thirty every night");
+        assert_eq!(from, at("2026-05-12T01:00:00Z"), "a day, not thirty every night");
     }
 
     #[test]
@@ -239,7 +239,27 @@ mod tests {
         let runs = [done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z")];
         let now = at("2026-03-03T02:05:00Z");
         let (from, _) = nightly.due_window(&runs, now, now).unwrap();
-        assert_eq!(from, at("2026-03-02T02:00:00Z"));
+        assert_eq!(from, at("2026-03-02T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_call_that_was_on_its_way_one_night_is_looked_at_the_next() {
+        let nightly = nightly("02:00", "UTC");
+        let mut night = done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z");
+        night.open_since = Some(at("2026-03-01T17:00:00Z"));
+        let now = at("2026-03-03T02:00:00Z");
+        let (from, _) = nightly.due_window(&[night], at("2026-02-01T00:00:00Z"), now).unwrap();
+        assert_eq!(from, at("2026-03-01T16:00:00Z"));
+    }
+
+    #[test]
+    fn an_operators_look_at_the_last_hour_is_not_the_nights() {
+        let nightly = nightly("02:00", "UTC");
+        let runs = [
+            done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z"),
+            done("2026-03-03T02:00:01Z", "2026-03-03T03:00:01Z"),
+        ];
+        assert!(nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), at("2026-03-03T08:00:00Z")).is_some());
     }
 
     #[test]
