@@ -156,10 +156,11 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     replaying.close().await?;
     match progress.run.state {
         RunState::Done | RunState::Planned => Ok(()),
-        state => {
-            let reason = progress.run.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            Err(Failure::failed(format!("backfill {} is {}{reason}", run.id, state.as_str())))
+        RunState::Failed => {
+            let reason = progress.run.reason.unwrap_or_default();
+            Err(Failure::failed(format!("backfill {} failed: {reason}", run.id)))
         }
+        state => Err(Failure::failed(format!("backfill {} is {}", run.id, state.as_str()))),
     }
 }
 

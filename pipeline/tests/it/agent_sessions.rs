@@ -73,9 +73,9 @@ async fn poll_and_agent_sessions_together_double_nothing_whatever_nice_does() {
     config.acd.result_set_wrapper = true;
     config.day.over = Duration::from_secs(10);
     config.playback.media_link_ttl = Duration::from_secs(2);
+    config.day.never_recorded_share = 0.0;
     let mut bed = Bed::new(config).await;
     bed.set("EVENTS__AGENT_SESSIONS", "true");
-    bed.set("RETRY__RECORDING_DEADLINE", "60s");
     let mut daemon = bed.start();
     bed.says("tells of a call that ended").await;
     bed.sim.revoke_tokens();

@@ -32,6 +32,7 @@ async fn dashboards_and_alerts_ask_for_what_the_daemon_exports_and_a_healthy_one
     let bed = Bed::new(config).await;
     let mut daemon = bed.start();
     bed.settled(&mut daemon).await;
+    assert_eq!(bed.ended(&["reconcile"]).code, Some(0));
     let (_, page) = daemon.get("/metrics").await.expect("the daemon answers");
     lint(&bed, &page);
     let prometheus = Prometheus::reading(&mut daemon).await;
