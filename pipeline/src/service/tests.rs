@@ -26,8 +26,9 @@ fn config(dir: &Path) -> Config {
     Config::load(None, env, Need::Service).unwrap()
 }
 
+/// As patient as a service: what was open a moment ago may still let go of the state.
 async fn open(config: &Config) -> Doors {
-    doors::open(config, Wanted::Service(Service::Run)).await.unwrap()
+    super::open_patiently(config, Service::Run).await.unwrap()
 }
 
 fn context(config: &Config, doors: &Doors) -> FlowContext {
