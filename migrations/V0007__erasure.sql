@@ -54,30 +54,52 @@ end
 $$;
 comment on function erase_conversation is 'deletes every row of a conversation whose erasure is pending';
 
--- What is not final is kept for six hours more: whoever works on it then has begun before its time was over.
-create function expired_conversations(tenant text, kind text, most integer)
-returns table (external_id text, started_at timestamptz)
-language sql stable security definer set search_path = pg_catalog, public, pg_temp as $$
-    select c.external_id, c.started_at
-    from nice_settings s
-    cross join lateral (select clock_timestamp() - make_interval(secs => extract(epoch from s.retention)) as horizon) h
-    join conversations c on c.tenant_id = s.tenant_id
-    where s.tenant_id = tenant and s.retention is not null and c.integration_type = kind
-        and c.ended_on <= (h.horizon at time zone 'UTC')::date and c.ended_at < h.horizon
-        and (c.state <> 'metadata_saved' or c.ended_at < h.horizon - interval '6 hours')
-    order by c.ended_on, length(c.external_id), c.external_id
-    limit most
-$$;
-comment on function expired_conversations is 'the oldest conversations whose retention is over';
+-- By tenant first: a tenant whose retention is long is not read past in search of another's.
+create index conversations_of_tenant_by_day on conversations (tenant_id, ended_on, length(external_id), external_id);
 
-create function expire_conversations(tenant text, kind text, externals text[], out expired bigint)
-language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+-- What is not final is kept for six hours more: whoever works on it then has begun before its time was over. The
+-- earlier of two clocks counts, so that one that is ahead deletes nothing.
+create function expired_conversations(
+    tenant text, kind text, moment timestamptz, after_end timestamptz, after_id text, most integer
+) returns table (
+    external_id text, started_at timestamptz, ended_at timestamptz, buckets text[], object_keys text[]
+) language plpgsql stable security definer set search_path = pg_catalog, public, pg_temp as $$
+declare
+    horizon timestamptz;
+begin
+    select least(clock_timestamp(), moment) - make_interval(secs => extract(epoch from s.retention)) into horizon
+        from nice_settings s where s.tenant_id = tenant and s.retention is not null;
+    if horizon is null then
+        return;
+    end if;
+    return query
+        select c.external_id, c.started_at, c.ended_at,
+            array(select r.bucket from recordings r where r.conversation_id = c.id order by r.position),
+            array(select r.object_key from recordings r where r.conversation_id = c.id order by r.position)
+        from conversations c
+        where c.tenant_id = tenant and c.integration_type = kind
+            and c.ended_on <= (horizon at time zone 'UTC')::date and c.ended_at < horizon
+            and (c.state <> 'metadata_saved' or c.ended_at < horizon - interval '6 hours')
+            and (c.ended_on, length(c.external_id), c.external_id) > (
+                coalesce((after_end at time zone 'UTC')::date, '-infinity'), coalesce(length(after_id), 0),
+                coalesce(after_id, '')
+            )
+        order by c.ended_on, length(c.external_id), c.external_id
+        limit most;
+end
+$$;
+comment on function expired_conversations is
+    'conversations whose retention is over, after one of them, oldest first, and where their recordings lie';
+
+create function expire_conversations(
+    tenant text, kind text, moment timestamptz, externals text[], out expired bigint
+) language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 begin
     with gone as (
         delete from conversations c using nice_settings s
         where s.tenant_id = tenant and s.retention is not null
             and c.tenant_id = tenant and c.integration_type = kind and c.external_id = any (externals)
-            and c.ended_at < clock_timestamp() - make_interval(secs => extract(epoch from s.retention))
+            and c.ended_at < least(clock_timestamp(), moment) - make_interval(secs => extract(epoch from s.retention))
                 - case when c.state = 'metadata_saved' then interval '6 hours' else interval '0' end
         returning c.external_id
     ), letters as (
@@ -92,5 +114,6 @@ $$;
 comment on function expire_conversations is 'deletes every row of those of these conversations whose retention is over';
 
 -- They run with the rights of their owner: nobody may call them who was not named.
-revoke all on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
-    expire_conversations(text, text, text[]) from public;
+revoke all on function erase_conversation(text, text, text, bytea),
+    expired_conversations(text, text, timestamptz, timestamptz, text, integer),
+    expire_conversations(text, text, timestamptz, text[]) from public;

@@ -47,8 +47,9 @@ begin
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
     revoke all on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
         bigint[], double precision[]) from public, knovvu_analysis;
-    revoke all on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
-        expire_conversations(text, text, text[]) from public, knovvu_producer, knovvu_analysis;
+    revoke all on function erase_conversation(text, text, text, bytea),
+        expired_conversations(text, text, timestamptz, timestamptz, text, integer),
+        expire_conversations(text, text, timestamptz, text[]) from public, knovvu_producer, knovvu_analysis;
     revoke all on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
         double precision, bigint, bigint[], bigint[], double precision[]),
         note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
@@ -93,8 +94,9 @@ begin
     -- A tombstone stays for ever.
     grant select, insert, update (asked_at, external_id, started_at, done_at) on erasures to knovvu_consumer;
     grant insert on erasure_key to knovvu_consumer;
-    grant execute on function erase_conversation(text, text, text, bytea), expired_conversations(text, text, integer),
-        expire_conversations(text, text, text[]) to knovvu_consumer;
+    grant execute on function erase_conversation(text, text, text, bytea),
+        expired_conversations(text, text, timestamptz, timestamptz, text, integer),
+        expire_conversations(text, text, timestamptz, text[]) to knovvu_consumer;
 
     grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
     grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;

@@ -117,14 +117,23 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 pub(super) fn erased(erased: &Erased) -> String {
-    let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside } = erased;
+    let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, .. } = erased;
     let mut lines = vec![match found {
+        _ if !erased.recordings_looked_for => format!(
+            "conversation {conversation_id} stays away, but its recordings were not looked for (tombstone {tombstone})"
+        ),
         true => format!("conversation {conversation_id} is erased (tombstone {tombstone})"),
         false => format!(
             "nothing was found of conversation {conversation_id}; should it turn up, it is dropped (tombstone {tombstone})"
         ),
     }];
-    lines.push(format!("  recordings   {objects} files or versions of objects deleted"));
+    lines.push(match erased.recordings_looked_for {
+        true => format!("  recordings   {objects} files or versions of objects deleted"),
+        false => format!(
+            "  recordings   none were looked for, since no row says where they would lie; delete what is in the bucket \
+             under TENANT/YEAR/MONTH/DAY/{conversation_id}/"
+        ),
+    });
     lines.push(format!("  catalog      its row, {dead_letters} dead letters, {hops} lines of its timeline deleted"));
     lines.push(match messages {
         Some(messages) => format!("  queue        {messages} messages deleted"),

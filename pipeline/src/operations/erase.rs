@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stages::erase::ErasureReport;
+use stages::flow::StageError;
 use stages::model::{ContactId, ConversationKey};
 
 use super::{OperationError, Operations};
@@ -18,6 +19,8 @@ pub(crate) struct Erased {
     pub(crate) found: bool,
     /// Versions of objects, or files.
     pub(crate) objects: u64,
+    /// False: no row told where recordings would lie, and none were looked for.
+    pub(crate) recordings_looked_for: bool,
     pub(crate) dead_letters: u64,
     pub(crate) hops: u64,
     /// None: the broker gives no single message out; the consumer drops it when it comes up.
@@ -40,13 +43,22 @@ impl Operations {
             ));
         };
         let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
-        let ErasureReport { tombstone, rows, objects, messages } = eraser.erase(&key).await?;
+        let ErasureReport { tombstone, rows, objects, messages } = match eraser.erase(&key).await {
+            // To run it again as it is would not help.
+            Err(StageError::Permanent { reason }) => {
+                return Err(OperationError::Refused(format!("it stays away, but is not erased: {reason}")));
+            }
+            erased => erased?,
+        };
+        let recordings_looked_for = objects.is_some();
+        let objects = objects.unwrap_or_default();
         let set_aside = self.local.as_ref().map(|local| set_aside(local.state.store().dir()));
         Ok(Erased {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),
             found: rows.conversation || objects + rows.dead_letters + rows.hops + messages.unwrap_or_default() > 0,
             objects,
+            recordings_looked_for,
             dead_letters: rows.dead_letters,
             hops: rows.hops,
             messages,

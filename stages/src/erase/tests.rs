@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clients::catalog::{DeadLetter, EmbeddedCatalog, Standing};
 use crate::clients::queue::{EmbeddedQueue, Lane};
+use crate::clients::recording_store::Body;
 use crate::clients::recording_store::FilesystemStore;
 use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
 use crate::clients::test_state::TestState;
@@ -61,7 +62,7 @@ impl Rig {
         let key = object(conversation);
         let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
         let size_bytes = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
-        let (bucket, content_type) = ("recordings".to_owned(), "audio/wav".to_owned());
+        let (bucket, content_type) = (self.eraser.recordings.bucket().to_owned(), "audio/wav".to_owned());
         StoredRecording { key, bucket, size_bytes, sha256: "0".repeat(64), content_type }
     }
 
@@ -115,13 +116,13 @@ async fn everything_of_the_conversation_goes_and_its_neighbours_stay() {
         rig.eraser.queue.publish_delayed(Lane::Backfill, conversation.event.encode().into(), delay).await.unwrap();
     }
     let report = rig.eraser.erase(&gone.key()).await.unwrap();
-    assert_eq!((report.objects, report.messages, report.rows.conversation), (1, Some(2), true));
+    assert_eq!((report.objects, report.messages, report.rows.conversation), (Some(1), Some(2), true));
     assert!(!rig.is_stored(&gone) && rig.is_stored(&kept));
     let backlog = rig.eraser.queue.backlog().await.unwrap();
     assert_eq!((backlog.live, backlog.delayed), (1, 1));
     assert_eq!(rig.eraser.catalog.counts().await.unwrap().dead_letters, 1);
     let again = rig.eraser.erase(&gone.key()).await.unwrap();
-    assert_eq!(again, ErasureReport { rows: ErasedRows::default(), objects: 0, messages: Some(0), ..report });
+    assert_eq!(again, ErasureReport { rows: ErasedRows::default(), objects: Some(0), messages: Some(0), ..report });
     assert!(rig.is_stored(&kept));
 }
 
@@ -214,5 +215,206 @@ async fn recordings_that_withstand_keep_their_row_and_no_others() {
     rig.eraser.expire().await;
     assert_eq!(standing(&old[1]).await, Standing::Erased, "the operator's wish goes on");
     assert!(rig.eraser.catalog.conversation(&old[1].key()).await.unwrap().is_none());
+    assert!(rig.eraser.metrics.retention_last_sweep.get() > 0.0);
+}
+
+/// Conversations whose recordings lie in another store.
+async fn bring_in_elsewhere(rig: &Rig, other: &FilesystemStore, conversation: &Conversation) {
+    rig.eraser.catalog.save_metadata(conversation).await.unwrap();
+    let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
+    other.put(&object(conversation), "audio/wav", body).await.unwrap();
+    let recording = StoredRecording {
+        key: object(conversation),
+        bucket: other.bucket().to_owned(),
+        size_bytes: 5,
+        sha256: "0".repeat(64),
+        content_type: "audio/wav".to_owned(),
+    };
+    rig.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at).await.unwrap();
+}
+
+#[tokio::test]
+async fn recordings_in_another_store_keep_their_row_until_they_are_erased_there() {
+    let rig = Rig::new(Retention::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let other = FilesystemStore::open(dir.path()).await.unwrap();
+    let conversation = conversation(1, YESTERDAY);
+    bring_in_elsewhere(&rig, &other, &conversation).await;
+    let refused = rig.eraser.erase(&conversation.key()).await.unwrap_err();
+    let StageError::Permanent { reason } = &refused else { panic!("{refused:?}") };
+    assert!(reason.contains(other.bucket()) && reason.contains("[recordings]") && reason.contains("run `erase`"));
+    rig.eraser.look_again().await;
+    assert!(rig.eraser.catalog.conversation(&conversation.key()).await.unwrap().is_some(), "it tells where they lie");
+    assert_eq!(rig.eraser.metrics.erasures_pending.get(), 1);
+    let there = Eraser { recordings: Arc::new(other), ..rig.eraser.clone() };
+    assert_eq!(there.erase(&conversation.key()).await.unwrap().objects, Some(1));
+    assert!(!dir.path().join(object(&conversation).to_string()).exists());
+    assert!(rig.eraser.catalog.conversation(&conversation.key()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn retention_leaves_out_what_lies_in_another_store_and_does_not_stop_there() {
+    let rig = Rig::new(Retention::new(Duration::from_secs(86_400)).unwrap()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let other = FilesystemStore::open(dir.path()).await.unwrap();
+    // More than one batch, and before the others.
+    let elsewhere: Vec<_> = (1..=BATCH as u64 + 1).map(|id| conversation(id, "2026-04-01T11:59:59Z")).collect();
+    for conversation in &elsewhere {
+        bring_in_elsewhere(&rig, &other, conversation).await;
+    }
+    let here = conversation(1000, "2026-04-01T11:59:59Z");
+    rig.bring_in(&here).await;
+    rig.eraser.expire().await;
+    assert!(!rig.is_stored(&here));
+    assert_eq!(rig.erased("retention"), 1);
+    for conversation in &elsewhere {
+        assert!(rig.eraser.catalog.conversation(&conversation.key()).await.unwrap().is_some());
+        assert!(dir.path().join(object(conversation).to_string()).exists());
+    }
+    assert_eq!(rig.eraser.metrics.retention_last_sweep.get(), 0.0, "the alarm sees it");
+    Eraser { recordings: Arc::new(other), ..rig.eraser.clone() }.expire().await;
+    assert_eq!(rig.eraser.catalog.counts().await.unwrap(), Default::default());
+    assert!(rig.eraser.metrics.retention_last_sweep.get() > 0.0);
+}
+
+#[tokio::test]
+async fn recordings_are_erased_where_their_rows_say_that_they_lie() {
+    let rig = Rig::new(Retention::default()).await;
+    let stored = conversation(1, YESTERDAY);
+    let recording = rig.store(&stored).await;
+    // The row has a start by which they would lie under another day.
+    let corrected = Conversation { started_at: at("2026-03-30T10:00:00Z"), ..stored.clone() };
+    rig.eraser.catalog.save_metadata(&corrected).await.unwrap();
+    rig.eraser.catalog.complete(&corrected.key(), &[recording], corrected.ended_at).await.unwrap();
+    assert_eq!(rig.eraser.erase(&corrected.key()).await.unwrap().objects, Some(1));
+    assert!(!rig.is_stored(&stored));
+}
+
+#[tokio::test]
+async fn a_folder_that_was_moved_is_still_where_its_recordings_lie() {
+    let mut rig = Rig::new(Retention::default()).await;
+    let conversation = conversation(1, YESTERDAY);
+    rig.bring_in(&conversation).await;
+    let root = tempfile::tempdir().unwrap();
+    let moved = root.path().join("moved");
+    std::fs::rename(rig.dir.path(), &moved).unwrap();
+    rig.eraser.recordings = Arc::new(FilesystemStore::open(&moved).await.unwrap());
+    assert_eq!(rig.eraser.erase(&conversation.key()).await.unwrap().objects, Some(1));
+    assert!(!moved.join(object(&conversation).to_string()).exists());
+}
+
+/// A store too large to be searched.
+struct Large;
+
+#[async_trait]
+impl RecordingStore for Large {
+    fn bucket(&self) -> &str {
+        "large"
+    }
+
+    async fn put(&self, _key: &ObjectKey, _content_type: &str, _body: Body<'_>) -> Result<u64, StageError> {
+        unreachable!("nothing is stored")
+    }
+
+    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), StageError> {
+        unreachable!("nothing is stored")
+    }
+
+    async fn size(&self, _key: &ObjectKey) -> Result<Option<u64>, StageError> {
+        unreachable!("nothing is stored")
+    }
+
+    async fn erase(&self, _conversation: &ConversationKey, _started_at: Timestamp) -> Result<u64, StageError> {
+        unreachable!("no start is known")
+    }
+
+    async fn sweep(&self) -> Result<u64, StageError> {
+        Ok(0)
+    }
+
+    async fn check(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn recordings_without_a_row_are_found_or_it_is_said_that_none_were_looked_for() {
+    let rig = Rig::new(Retention::default()).await;
+    let (rowless, neighbour) = (conversation(1, YESTERDAY), conversation(11, YESTERDAY));
+    rig.store(&rowless).await;
+    rig.store(&neighbour).await;
+    let large = Eraser { recordings: Arc::new(Large), ..rig.eraser.clone() };
+    assert_eq!(large.erase(&rowless.key()).await.unwrap().objects, None);
+    assert_eq!(rig.eraser.erase(&rowless.key()).await.unwrap().objects, Some(1));
+    assert!(!rig.is_stored(&rowless) && rig.is_stored(&neighbour));
+    assert_eq!(rig.eraser.erase(&rowless.key()).await.unwrap().objects, Some(0));
+}
+
+/// A database that does not come to an end with the question for the retentions.
+struct Stuck;
+
+#[async_trait]
+impl SettingsSource for Stuck {
+    async fn nice_settings(&self, _tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError> {
+        Ok(None)
+    }
+
+    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_erasures_do_not_wait_for_a_sweep_that_takes_long() {
+    let mut rig = Rig::new(Retention::default()).await;
+    let quota: crate::clients::tenants::QuotaOf = Arc::new(|_| unreachable!("nobody asks NICE"));
+    rig.eraser.tenants = Arc::new(Tenants::new(Arc::new(Stuck), quota, rig.eraser.metrics.clone()));
+    let conversation = conversation(1, YESTERDAY);
+    rig.bring_in(&conversation).await;
+    let looks = async {
+        // The first look is over, and the sweep under way.
+        tokio::time::sleep(LOOK / 2).await;
+        rig.eraser.catalog.begin_erasure(&conversation.key(), rig.eraser.clock.now()).await.unwrap();
+        for _ in 0..100 {
+            if !rig.is_stored(&conversation) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        panic!("it is not looked at again");
+    };
+    tokio::select! {
+        () = rig.eraser.clone().run() => unreachable!("it runs until it is dropped"),
+        () = looks => {}
+    }
+}
+
+#[cfg(feature = "servers")]
+#[tokio::test]
+async fn retention_takes_nothing_while_the_clocks_disagree() {
+    use crate::clients::postgres::{PostgresCatalog, TestDatabase};
+
+    let mut rig = Rig::new(Retention::default()).await;
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    database
+        .sql(
+            "insert into tenants (tenant_id, slug) values ('acme', 'acme');
+             insert into nice_settings (tenant_id, issuer, auth_flow, access_key_id, access_key_secret, group_kind,
+                 \"group\", api_version, media_hosts, recording_scope, retention)
+             values ('acme', 'https://x', 'access_key', 'x', 'v1.x', 'team', 'x', 'v33.0', array['x'], 'leg', '1 day')",
+        )
+        .await;
+    rig.eraser.catalog = Arc::new(PostgresCatalog::new(database.member("test_consumer"), None));
+    let conversation = conversation(1, "2020-01-01T00:00:00Z");
+    rig.bring_in(&conversation).await;
+    let real = Clock::system();
+    let off = |by| Eraser { clock: Clock::fixed(real.now() + by), ..rig.eraser.clone() };
+    for by in [SignedDuration::from_mins(62), SignedDuration::from_mins(-62)] {
+        off(by).expire().await;
+        assert!(rig.is_stored(&conversation));
+        assert_eq!(rig.eraser.metrics.retention_last_sweep.get(), 0.0, "the alarm sees it");
+    }
+    off(SignedDuration::from_mins(-30)).expire().await;
+    assert!(!rig.is_stored(&conversation));
     assert!(rig.eraser.metrics.retention_last_sweep.get() > 0.0);
 }

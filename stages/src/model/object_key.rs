@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::{ConversationKey, IdError};
@@ -69,6 +70,18 @@ impl ObjectKey {
         format!("{}/{:04}/{:02}/{:02}/{}", key.tenant, day.year(), day.month(), day.day(), key.external_id)
     }
 
+    /// The day by which a conversation's recording lies where a row says that it lies, as the start of a call on that
+    /// day; none where the text is no key of a recording of this conversation.
+    pub fn day_of(key: &ConversationKey, object_key: &str) -> Option<Timestamp> {
+        let mut parts = object_key.strip_prefix(key.tenant.as_str())?.strip_prefix('/')?.split('/');
+        let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+        let date = Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()?;
+        let day = date.to_zoned(TimeZone::UTC).ok()?.timestamp();
+        // As it would be written, and nothing else that reads as this day.
+        let name = object_key.strip_prefix(&Self::folder_of(key, day))?.strip_prefix('/')?;
+        (!name.is_empty() && !name.contains('/')).then_some(day)
+    }
+
     /// The folder that holds all recordings of the conversation.
     pub fn folder(&self) -> &str {
         &self.folder
@@ -97,6 +110,31 @@ mod tests {
         let object = ObjectKey::new(&key, start, 0, Extension::for_content_type(Some("video/mp4")));
         assert_eq!(object.to_string(), "acme/2025/12/31/698800000001/0.mp4");
         assert_eq!(object.folder(), "acme/2025/12/31/698800000001");
+    }
+
+    #[test]
+    fn the_day_is_read_back_from_a_key_of_the_same_conversation_only() {
+        let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: "12".parse().unwrap() };
+        let start: Timestamp = "2025-12-31T22:30:00Z".parse().unwrap();
+        let object = ObjectKey::new(&key, start, 0, Extension::for_content_type(None));
+        let day = ObjectKey::day_of(&key, &object.to_string()).unwrap();
+        assert_eq!(ObjectKey::folder_of(&key, day), object.folder());
+        for other in [
+            "",
+            "acme",
+            "acme/2025/12/31/12",
+            "acme/2025/12/31/12/",
+            "acme/2025/12/31/1/0.mp4",
+            "acme/2025/12/31/123/0.mp4",
+            "other/2025/12/31/12/0.mp4",
+            "acme/2025/13/31/12/0.mp4",
+            "acme/2025/012/31/12/0.mp4",
+            "acme/2025/12/31/12/a/0.mp4",
+            "acme/../12/31/12/0.mp4",
+            "/acme/2025/12/31/12/0.mp4",
+        ] {
+            assert_eq!(ObjectKey::day_of(&key, other), None, "{other}");
+        }
     }
 
     #[test]

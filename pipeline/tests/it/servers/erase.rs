@@ -140,9 +140,23 @@ async fn an_erasure_says_which_server_cannot_be_reached_and_is_finished_by_the_n
     assert!(!bed.rows(&id).await.is_empty(), "the row says where the recordings lie");
     assert_eq!(bed.state_of(&id), "erased", "it cannot come back from here on");
     bed.set("RECORDINGS__ENDPOINT", endpoint);
+    // A bucket that the settings do not name any more: to delete the row would leave its objects for ever.
+    let bucket = bed.bucket.clone();
+    bed.set("RECORDINGS__BUCKET", "moved");
+    let ended = bed.erase(Role::Both, &id);
+    assert!(ended.code == Some(1) && ended.stderr.contains(&format!("recordings lie in {bucket}")), "{ended:?}");
+    assert!(!bed.rows(&id).await.is_empty() && bed.versions().await.contains(&format!("/{id}/")));
+    bed.set("RECORDINGS__BUCKET", bucket);
     assert_eq!(bed.erase(Role::Both, &id).code, Some(0));
     assert_eq!(bed.rows(&id).await, "");
     assert!(!bed.versions().await.contains(&format!("/{id}/")));
+
+    // Of one without a row nobody knows where its recordings would lie: that is said, and no success claimed.
+    let strange = bed.erase(Role::Both, "4711");
+    assert!(strange.code == Some(0) && strange.stdout.contains("recordings were not looked for"), "{strange:?}");
+    let strange = bed.ended(Role::Both, &["erase", "4711", "--json"]);
+    let report: Value = serde_json::from_str(&strange.stdout).unwrap();
+    assert_eq!((&report["recordings_looked_for"], &report["objects"]), (&Value::Bool(false), &Value::from(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

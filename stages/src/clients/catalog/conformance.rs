@@ -43,6 +43,9 @@ pub(crate) trait Subject: Sized {
 
     /// The process dies without a word, and another one opens the same catalog.
     async fn crash(self) -> Self;
+
+    /// So much time passes by the catalog's own clock, where it has one, that no pending erasure is young any more.
+    async fn settle(&self) {}
 }
 
 /// Makes one test of each check.

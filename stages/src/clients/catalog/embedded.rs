@@ -464,8 +464,8 @@ impl Catalog for EmbeddedCatalog {
         self.inner.pending_erasures(after, limit)
     }
 
-    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError> {
-        self.inner.finish_erasure(erasure).await
+    async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError> {
+        self.inner.finish_erasure(erasure, now).await
     }
 
     async fn expired(
@@ -473,9 +473,10 @@ impl Catalog for EmbeddedCatalog {
         tenant: &TenantId,
         retention: Retention,
         now: Timestamp,
+        after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError> {
-        Inner::expired(&self.inner, tenant, retention, now, limit).await
+        Inner::expired(&self.inner, tenant, retention, now, after, limit).await
     }
 
     async fn expire_rows(

@@ -6,10 +6,11 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
+use super::RecordingRow;
 use crate::model::{ContactId, ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 /// What the key of tombstones is derived with: the same secret makes other keys for other purposes.
@@ -145,6 +146,25 @@ pub struct ErasedRows {
     pub hops: u64,
 }
 
+/// How long an erasure is pending: longer than anything takes that was under way when it was asked for. A recording
+/// that arrives no faster than it was spoken takes as long as the longest call, four hours.
+pub(crate) const SETTLED: SignedDuration = SignedDuration::from_hours(6);
+
+/// Where a recording lies, as its row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The bucket or folder that holds it.
+    pub bucket: String,
+    /// Its place in there.
+    pub object_key: String,
+}
+
+impl From<&RecordingRow> for Place {
+    fn from(row: &RecordingRow) -> Self {
+        Self { bucket: row.bucket.clone(), object_key: row.object_key.clone() }
+    }
+}
+
 /// A conversation whose retention is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expired {
@@ -154,6 +174,10 @@ pub struct Expired {
     pub external_id: ContactId,
     /// When it began.
     pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Where its recordings lie.
+    pub recordings: Vec<Place>,
 }
 
 impl Expired {

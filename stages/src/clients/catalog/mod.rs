@@ -22,7 +22,8 @@ mod erasure;
 mod runs;
 
 pub use embedded::EmbeddedCatalog;
-pub use erasure::{ErasedRows, Erasure, Expired, Standing, Tombstone, TombstoneKey};
+pub(crate) use erasure::SETTLED;
+pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
 pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
@@ -173,16 +174,24 @@ pub trait Catalog: Send + Sync + 'static {
     /// Pending erasures, at most `limit` in the order of their tombstones after `after`.
     async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError>;
 
-    /// Forgets all but the tombstone of an erasure that is pending as it was read; false if it is not any more.
-    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError>;
+    /// Forgets all but the tombstone of an erasure that is pending as it was read, and for so long that nothing of the
+    /// conversation can be under way any more; false if it is not. A catalog with a clock of its own goes by that.
+    async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError>;
 
-    /// The tenant's conversations whose retention is over, oldest first, at most `limit`. A catalog that holds the
-    /// tenant's settings goes by those and by its own clock.
+    /// The time by the catalog's own clock, or `now` where it has none.
+    async fn clock(&self, now: Timestamp) -> Result<Timestamp, CatalogError> {
+        Ok(now)
+    }
+
+    /// The tenant's conversations whose retention is over, in a fixed order that is oldest first or near it: at most
+    /// `limit` after `after`. A catalog that holds the tenant's settings goes by those, and one with a clock of its own
+    /// by the earlier of both times.
     async fn expired(
         &self,
         tenant: &TenantId,
         retention: Retention,
         now: Timestamp,
+        after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError>;
 

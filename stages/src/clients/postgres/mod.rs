@@ -23,4 +23,4 @@ pub use lease::{Held, ProducerLease};
 #[cfg(test)]
 mod test_database;
 #[cfg(test)]
-pub(crate) use test_database::test_database;
+pub(crate) use test_database::{TestDatabase, test_database};

@@ -27,6 +27,9 @@ pub const DESCRIPTION: &str = "conversation.json";
 
 const PARTIAL: &str = ".partial";
 
+/// Folders from a tenant to a day: year, month, day.
+const DAY_DEPTH: usize = 3;
+
 /// A folder that holds the recordings.
 #[derive(Debug)]
 pub struct FilesystemStore {
@@ -123,10 +126,33 @@ impl RecordingStore for FilesystemStore {
         }
     }
 
+    /// A folder that was moved took its files along.
+    async fn keeps(&self, bucket: &str, object_key: &str) -> Result<bool, StageError> {
+        if bucket == self.name || !Path::new(bucket).is_absolute() {
+            return Ok(bucket == self.name);
+        }
+        let kept = match fs::canonicalize(bucket).await {
+            Ok(folder) => Ok(folder.display().to_string() == self.name),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::try_exists(self.dir.join(object_key)).await
+            }
+            Err(error) => Err(error),
+        };
+        kept.map_err(|error| failed("look for", &error))
+    }
+
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
         let folder = self.dir.join(ObjectKey::folder_of(conversation, started_at));
         let erased = tokio::task::spawn_blocking(move || erase(&folder));
         erased.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(|error| failed("erase", &error))
+    }
+
+    async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
+        let tenant = self.dir.join(conversation.tenant.as_str());
+        let id = conversation.external_id.to_string();
+        let erased = tokio::task::spawn_blocking(move || erase_below(&tenant, DAY_DEPTH, &id));
+        let erased = erased.await.map_err(std::io::Error::other).and_then(|erased| erased);
+        erased.map(Some).map_err(|error| failed("erase", &error))
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {
@@ -161,6 +187,27 @@ fn erase(folder: &Path) -> std::io::Result<u64> {
         _ => {}
     }
     Ok(files)
+}
+
+/// Erases the folder of a conversation in every day below `folder`.
+fn erase_below(folder: &Path, depth: usize, id: &str) -> std::io::Result<u64> {
+    if depth == 0 {
+        let conversation = folder.join(id);
+        return if conversation.try_exists()? { erase(&conversation) } else { Ok(0) };
+    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut erased = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            erased += erase_below(&entry.path(), depth - 1, id)?;
+        }
+    }
+    Ok(erased)
 }
 
 /// Removes every file that nobody writes to.

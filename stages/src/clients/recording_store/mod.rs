@@ -41,10 +41,21 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// The length of an object, if it is there.
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError>;
 
+    /// Whether what a row says to lie in `bucket` under `object_key` lies in this store: what is elsewhere is not erased
+    /// by erasing here.
+    async fn keeps(&self, bucket: &str, _object_key: &str) -> Result<bool, StageError> {
+        Ok(bucket == self.bucket())
+    }
+
     /// Erases all that is kept of a conversation which started at `started_at`: every version of every object, what was
     /// deleted before, what is half written, the description. Durable once it returns, with the number of what was
     /// erased. A put under way may still leave an object behind it: whoever erases looks again.
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError>;
+
+    /// Erases the same where the start is not known; none where the store cannot look for it.
+    async fn erase_of_any_day(&self, _conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
+        Ok(None)
+    }
 
     /// Removes what a crash left half written.
     async fn sweep(&self) -> Result<u64, StageError>;

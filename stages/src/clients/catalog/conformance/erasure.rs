@@ -122,9 +122,14 @@ pub(crate) async fn an_erasure_is_pending_until_it_is_finished_and_knows_the_sta
     }
     assert_eq!(pending.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), (1..=5).collect());
     assert_eq!(pending.len(), 5);
-    assert!(!catalog.finish_erasure(&begun).await.unwrap(), "it was asked for anew since");
-    assert!(catalog.finish_erasure(&again).await.unwrap());
-    assert!(!catalog.finish_erasure(&again).await.unwrap());
+    assert!(!catalog.finish_erasure(&again, at(9_200)).await.unwrap(), "what was under way may still appear");
+    subject.settle().await;
+    let later = at(9_100 + 6 * 3600);
+    assert!(!catalog.finish_erasure(&begun, later).await.unwrap(), "it was asked for anew since");
+    let all = catalog.pending_erasures(None, 10).await.unwrap();
+    let again = all.into_iter().find(|erasure| erasure.tombstone == again.tombstone).unwrap();
+    assert!(catalog.finish_erasure(&again, later).await.unwrap());
+    assert!(!catalog.finish_erasure(&again, later).await.unwrap());
     assert_eq!(catalog.pending_erasures(None, 10).await.unwrap().len(), 4);
     drop(catalog);
     subject = subject.crash().await;
@@ -141,7 +146,7 @@ pub(crate) async fn without_a_retention_everything_is_kept<S: Subject>() {
     let conversation = conversation(&acme(), 1);
     save_ready(&catalog, &conversation, at(100)).await;
     let (forever, now) = (Retention::default(), at(3_000_000_000));
-    assert_eq!(catalog.expired(&acme(), forever, now, 10).await.unwrap(), []);
+    assert_eq!(catalog.expired(&acme(), forever, now, None, 10).await.unwrap(), []);
     assert_eq!(catalog.expire_rows(&acme(), forever, now, &[conversation.key().external_id]).await.unwrap(), 0);
     assert_ready(&catalog, &conversation, &recordings(&conversation, 1), at(100)).await;
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Counters, Inner, keyed, kind, read, tenant_prefix, write};
 use crate::clients::catalog::{
-    CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Standing, Tombstone, TombstoneKey,
+    CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, SETTLED, Standing, Tombstone, TombstoneKey,
 };
 use crate::model::{ContactId, ConversationKey, Retention, TenantId};
 
@@ -165,7 +165,10 @@ impl Inner {
         Ok(pending)
     }
 
-    pub(super) async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError> {
+    pub(super) async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError> {
+        if now.duration_since(erasure.asked_at) < SETTLED {
+            return Ok(false);
+        }
         {
             let _counters = self.lock();
             let at = pending_key(&erasure.tombstone);
@@ -184,23 +187,32 @@ impl Inner {
         tenant: &TenantId,
         retention: Retention,
         now: Timestamp,
+        after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError> {
         if retention.kept_for().is_none() {
             return Ok(Vec::new());
         }
         let (inner, tenant) = (inner.clone(), tenant.clone());
+        let prefix = tenant_prefix(kind::CONVERSATION, &tenant);
+        // The next key after one of fixed length.
+        let from = after.map_or_else(
+            || prefix.clone(),
+            |after| [keyed(kind::CONVERSATION, &tenant, after.external_id.get()).as_slice(), &[0]].concat(),
+        );
         // Reads every row of the tenant, in the order of their ids; which is near enough that of their ends.
         blocking(move || {
             let mut expired = Vec::new();
-            for value in inner.tree.scan_prefix(tenant_prefix(kind::CONVERSATION, &tenant)).values() {
-                if expired.len() == limit {
+            for entry in inner.tree.range(from..) {
+                let (at, value) = entry.map_err(|error| inner.broken(error))?;
+                if expired.len() == limit || !at.starts_with(&prefix) {
                     break;
                 }
-                let row: ConversationRow = read(&value.map_err(|error| inner.broken(error))?)?;
+                let row: ConversationRow = read(&value)?;
                 if retention.is_over(row.ended_at, row.state.is_final(), now) {
-                    let (external_id, started_at) = (row.external_id, row.started_at);
-                    expired.push(Expired { tenant: tenant.clone(), external_id, started_at });
+                    let (external_id, started_at, ended_at) = (row.external_id, row.started_at, row.ended_at);
+                    let recordings = row.recordings.iter().map(Place::from).collect();
+                    expired.push(Expired { tenant: tenant.clone(), external_id, started_at, ended_at, recordings });
                 }
             }
             Ok(expired)

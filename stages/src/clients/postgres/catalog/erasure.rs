@@ -4,10 +4,13 @@
 //! for it in its own snapshot, so whatever begins after the tombstone's commit writes nothing. Rows go by functions
 //! that delete nothing else: see `migrations/V0007__erasure.sql`.
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::{parsed, saturated, unreadable};
-use crate::clients::catalog::{CatalogError, ErasedRows, Erasure, Expired, Standing, Tombstone, TombstoneKey};
+use crate::clients::catalog::{
+    CatalogError, ErasedRows, Erasure, Expired, Place, SETTLED, Standing, Tombstone, TombstoneKey,
+};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
 
@@ -36,11 +39,16 @@ const PENDING: &str = "
 
 const FINISH: &str = "
     update erasures set done_at = clock_timestamp(), external_id = null, started_at = null
-    where tenant_id = $1 and digest = $2 and asked_at = $3 and done_at is null";
+    where tenant_id = $1 and digest = $2 and asked_at = $3 and done_at is null
+        and asked_at <= clock_timestamp() - make_interval(secs => $4::float8)";
 
-const EXPIRED: &str = "select external_id, started_at from expired_conversations($1, $2, $3)";
+const CLOCK: &str = "select clock_timestamp()";
 
-const EXPIRE: &str = "select expired from expire_conversations($1, $2, $3)";
+const EXPIRED: &str = "
+    select external_id, started_at, ended_at, buckets, object_keys
+    from expired_conversations($1, $2, $3, $4, $5, $6)";
+
+const EXPIRE: &str = "select expired from expire_conversations($1, $2, $3, $4)";
 
 /// Makes tombstones, where the process has the key.
 #[derive(Debug, Default)]
@@ -128,21 +136,43 @@ pub(super) async fn pending(
 
 pub(super) async fn finish(database: &Database, erasure: &Erasure) -> Result<bool, CatalogError> {
     let (tenant, tombstone) = (erasure.key.tenant.as_str(), erasure.tombstone.as_bytes().as_slice());
-    Ok(database.execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at]).await? > 0)
+    let settled = SETTLED.as_secs_f64();
+    Ok(database.execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at, &settled]).await? > 0)
+}
+
+pub(super) async fn clock(database: &Database) -> Result<Timestamp, CatalogError> {
+    let rows = database.query("read clock", CLOCK, &[]).await?;
+    rows.first().ok_or_else(|| unreadable("no time"))?.try_get(0).map_err(unreadable)
 }
 
 pub(super) async fn expired(
     database: &Database,
     tenant: &TenantId,
+    now: Timestamp,
+    after: Option<&Expired>,
     limit: usize,
 ) -> Result<Vec<Expired>, CatalogError> {
     let most = i32::try_from(limit).unwrap_or(i32::MAX);
-    let rows =
-        database.query("list expired conversations", EXPIRED, &[&tenant.as_str(), &INTEGRATION_TYPE, &most]).await?;
+    let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
+    let rows = database
+        .query(
+            "list expired conversations",
+            EXPIRED,
+            &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &after_end, &after_id, &most],
+        )
+        .await?;
     rows.iter()
         .map(|row| {
-            let started_at = row.try_get("started_at").map_err(unreadable)?;
-            Ok(Expired { tenant: tenant.clone(), external_id: parsed(row, "external_id")?, started_at })
+            let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
+            let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
+            let places = buckets.into_iter().zip(keys).map(|(bucket, object_key)| Place { bucket, object_key });
+            Ok(Expired {
+                tenant: tenant.clone(),
+                external_id: parsed(row, "external_id")?,
+                started_at: row.try_get("started_at").map_err(unreadable)?,
+                ended_at: row.try_get("ended_at").map_err(unreadable)?,
+                recordings: places.collect(),
+            })
         })
         .collect()
 }
@@ -150,10 +180,12 @@ pub(super) async fn expired(
 pub(super) async fn expire_rows(
     database: &Database,
     tenant: &TenantId,
+    now: Timestamp,
     ids: &[ContactId],
 ) -> Result<u64, CatalogError> {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    let rows = database.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &ids]).await?;
+    let rows =
+        database.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids]).await?;
     let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
     u64::try_from(count).map_err(unreadable)
 }

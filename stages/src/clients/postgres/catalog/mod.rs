@@ -387,29 +387,34 @@ impl Catalog for PostgresCatalog {
         erasure::pending(&self.inner.database, after, limit).await
     }
 
-    async fn finish_erasure(&self, erasure: &Erasure) -> Result<bool, CatalogError> {
+    async fn finish_erasure(&self, erasure: &Erasure, _now: Timestamp) -> Result<bool, CatalogError> {
         erasure::finish(&self.inner.database, erasure).await
+    }
+
+    async fn clock(&self, _now: Timestamp) -> Result<Timestamp, CatalogError> {
+        erasure::clock(&self.inner.database).await
     }
 
     async fn expired(
         &self,
         tenant: &TenantId,
         _retention: Retention,
-        _now: Timestamp,
+        now: Timestamp,
+        after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError> {
-        erasure::expired(&self.inner.database, tenant, limit).await
+        erasure::expired(&self.inner.database, tenant, now, after, limit).await
     }
 
     async fn expire_rows(
         &self,
         tenant: &TenantId,
         _retention: Retention,
-        _now: Timestamp,
+        now: Timestamp,
         ids: &[ContactId],
     ) -> Result<u64, CatalogError> {
         self.flush().await;
-        erasure::expire_rows(&self.inner.database, tenant, ids).await
+        erasure::expire_rows(&self.inner.database, tenant, now, ids).await
     }
 
     async fn flush(&self) {

@@ -36,6 +36,11 @@ impl Subject for Postgres {
         drop(catalog);
         Self { catalog: catalog_of(database.clone()), database }
     }
+
+    async fn settle(&self) {
+        let age = "update erasures set asked_at = asked_at - interval '7 hours' where done_at is null";
+        self.database.client().await.unwrap().batch_execute(age).await.unwrap();
+    }
 }
 
 catalog_checks!(Postgres);

@@ -1,11 +1,15 @@
 //! The roles of `migrations/roles.sql` suffice for what each service does, and for no more.
 
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
 use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
 use crate::clients::catalog::{Fate, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
+use crate::flow::Clock;
 use crate::model::ContactEvent;
 
 /// Some grants of a budget, of leases that are settled.
@@ -199,7 +203,12 @@ async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
     let forged = client.query("select erase_conversation('acme', 'nice-cxone', '2', $1)", &[&digest]).await;
     assert_eq!(forged.unwrap_err().code(), Some(&SqlState::NO_DATA_FOUND));
     assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
-    assert!(catalog.finish_erasure(&erasure).await.unwrap());
+    let ages = SignedDuration::from_hours(1000);
+    let ahead = erasure.asked_at + ages;
+    assert!(!catalog.finish_erasure(&erasure, ahead).await.unwrap(), "the database's clock counts");
+    database.sql("update erasures set asked_at = asked_at - interval '361 minutes'").await;
+    let erasure = catalog.pending_erasures(None, 10).await.unwrap().remove(0);
+    assert!(catalog.finish_erasure(&erasure, erasure.asked_at - ages).await.unwrap());
     assert!(catalog.conversation(&key(2)).await.unwrap().is_some());
     // Nothing tells any more which one it was.
     let left = client.query_one("select external_id is null and started_at is null from erasures", &[]).await.unwrap();
@@ -216,8 +225,8 @@ async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
             "select external_id from erasures",
             "insert into erasures (tenant_id, digest, asked_at, external_id) values ('acme', '', now(), '1')",
             "select erase_conversation('acme', 'nice-cxone', '2', '')",
-            "select expired_conversations('acme', 'nice-cxone', 10)",
-            "select expire_conversations('acme', 'nice-cxone', array['2'])",
+            "select expired_conversations('acme', 'nice-cxone', now(), null, null, 10)",
+            "select expire_conversations('acme', 'nice-cxone', now(), array['2'])",
         ],
     )
     .await;
@@ -271,16 +280,35 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
         )
         .await;
     let tenant = key(1).tenant;
-    let (forever, now) = (Retention::default(), at(0));
-    let expired = async |limit| -> Vec<u64> {
-        let expired = catalog.expired(&tenant, forever, now, limit).await.unwrap();
+    let (forever, now) = (Retention::default(), Clock::system().now());
+    let expired_by = async |now, limit| -> Vec<u64> {
+        let expired = catalog.expired(&tenant, forever, now, None, limit).await.unwrap();
         let mut ids: Vec<u64> = expired.iter().map(|expired| expired.external_id.get()).collect();
         // Two of them ended on the same day, or on two, as the time of day has it.
         ids.sort_unstable();
         ids
     };
-    // The database's own settings and clock count. What is not final is kept for six hours more.
+    let expired = async |limit| expired_by(now, limit).await;
+    // The database's own settings count. What is not final is kept for six hours more.
     assert_eq!(expired(10).await, [1, 2, 3]);
+    let (ahead, behind) = (now + SignedDuration::from_hours(240), now - SignedDuration::from_mins(90));
+    assert_eq!(expired_by(ahead, 10).await, [1, 2, 3], "by the database's clock, where ours is ahead");
+    assert_eq!(expired_by(behind, 10).await, [1], "by ours, where the database's is ahead");
+    // Page by page, each once, with the places of their recordings.
+    let (mut after, mut pages) = (None, Vec::new());
+    while let Some(one) = catalog.expired(&tenant, forever, now, after.as_ref(), 1).await.unwrap().pop() {
+        let places: Vec<_> = one.recordings.iter().map(|place| place.object_key.clone()).collect();
+        let id = one.external_id.get();
+        assert_eq!(places, if id == 3 { Vec::new() } else { vec![recording(id).key.to_string()] });
+        assert!(one.recordings.iter().all(|place| place.bucket == "recordings"));
+        pages.push(id);
+        after = Some(one);
+    }
+    assert_eq!(pages.first(), Some(&1));
+    assert_eq!(pages.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3]));
+    assert_eq!(pages.len(), 3);
+    let short: Vec<_> = [2, 3].map(|id| key(id).external_id).into();
+    assert_eq!(catalog.expire_rows(&tenant, forever, behind, &short).await.unwrap(), 0, "neither is over by our clock");
     assert_eq!(expired(1).await, [1], "the oldest first");
     let all: Vec<_> = (1..=6).map(|id| key(id).external_id).collect();
     assert_eq!(catalog.expire_rows(&tenant, forever, now, &all).await.unwrap(), 3);
@@ -296,6 +324,34 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
     assert_eq!(catalog.dead_letters(0, 10).await.unwrap(), []);
     let other = "other".parse().unwrap();
     assert_eq!(catalog.expire_rows(&other, forever, now, &all).await.unwrap(), 0, "kept for ever");
+}
+
+#[tokio::test]
+async fn a_tenant_with_nothing_to_expire_does_not_read_the_rows_of_others() {
+    let database = fresh().await;
+    database
+        .sql(
+            "insert into conversations (tenant_id, integration_type, external_id, master_external_id,
+                 agent_external_id, started_at, ended_at, metadata, state, source)
+             select 'other', 'nice-cxone', n, n, '7', now() - interval '9 days', now() - interval '9 days', '{}', 'ready',
+                 'poll' from generate_series(1, 20000) n;
+             insert into tenants (tenant_id, slug) values ('acme', 'acme');
+             insert into nice_settings (tenant_id, issuer, auth_flow, access_key_id, access_key_secret, group_kind,
+                 \"group\", api_version, media_hosts, recording_scope, retention)
+             values ('acme', 'https://x', 'access_key', 'x', 'v1.x', 'team', 'x', 'v33.0', array['x'], 'leg', '1 day');
+             analyze conversations",
+        )
+        .await;
+    let mut client = database.admin.client().await.unwrap();
+    let looking = client.transaction().await.unwrap();
+    let none = looking.query("select expired_conversations('acme', 'nice-cxone', now(), null, null, 100)", &[]).await;
+    assert!(none.unwrap().is_empty());
+    let read = "select pg_stat_get_xact_numscans('conversations_of_tenant_by_day'::regclass),
+        pg_stat_get_xact_tuples_returned('conversations_of_tenant_by_day'::regclass),
+        pg_stat_get_xact_tuples_returned('conversations'::regclass)
+            + pg_stat_get_xact_tuples_returned('conversations_by_day'::regclass)";
+    let read = looking.query_one(read, &[]).await.unwrap();
+    assert_eq!([0, 1, 2].map(|column| read.get::<_, i64>(column)), [1, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
