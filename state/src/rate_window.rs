@@ -155,8 +155,9 @@ impl RateWindow {
 
     /// Takes a grant, if the window has one within these terms.
     pub fn take(&self, terms: &Terms) -> Result<Permission, StateError> {
+        let mut ring = self.ring();
         let asked = self.clock.now();
-        Ok(match self.ring().take(asked, terms)? {
+        Ok(match ring.take(asked, terms)? {
             Ok(slot) => Permission::Granted(Grant { window: self.clone(), slot, class: terms.class, asked }),
             Err(retry_at) => Permission::RetryAt(retry_at),
         })
@@ -164,8 +165,8 @@ impl RateWindow {
 
     /// When the window has a grant within these terms, as far as can be told now; none if it has one.
     pub fn room_at(&self, terms: &Terms) -> Option<Timestamp> {
-        let now = self.clock.now();
         let mut ring = self.ring();
+        let now = self.clock.now();
         ring.clock_is(now);
         ring.room_at(now, terms)
     }
@@ -182,8 +183,8 @@ impl RateWindow {
 
     /// The grants in the window at this moment, by class.
     pub fn used(&self) -> [usize; CLASSES] {
-        let now = self.clock.now();
         let mut ring = self.ring();
+        let now = self.clock.now();
         ring.clock_is(now);
         let mut used = [0; CLASSES];
         for grant in ring.grants.iter().filter(|grant| !ring.is_past(grant, now)) {
@@ -195,6 +196,11 @@ impl RateWindow {
     /// What [`RateWindow::keep_note`] kept last.
     pub fn note(&self) -> Option<Vec<u8>> {
         self.ring().note.clone()
+    }
+
+    /// Keeps a few bytes beside the window; durable with the next grant that is.
+    pub fn change_note(&self, note: &[u8]) -> Result<(), StateError> {
+        self.ring().keep_note(note)
     }
 
     /// Keeps a few bytes beside the window; durable when this resolves.
@@ -323,10 +329,12 @@ impl Ring {
         }
     }
 
-    /// Counts grants from the future as made now: the clock was set back.
+    /// Counts grants from the future as made now: the clock was set back. The even pace goes on from there; its place
+    /// of before may be as far ahead as the clock was.
     fn clock_is(&mut self, now: Timestamp) {
-        for grant in &mut self.grants {
-            grant.at = grant.at.min(now);
+        for grant in self.grants.iter_mut().rev().take_while(|grant| grant.at > now) {
+            grant.at = now;
+            self.even = None;
         }
     }
 

@@ -172,6 +172,24 @@ async fn a_share_comes_evenly_and_who_is_a_little_late_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_share_goes_on_a_spacing_after_the_clock_was_set_back() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 100, WINDOW).unwrap();
+    let terms = shared(4, 75);
+    for back in [3600, 10, 86_400] {
+        ask(&window, &terms).await.unwrap();
+        bench.clock.advance(-SignedDuration::from_secs(back));
+        for left in [3, 2, 1] {
+            let at = ask(&window, &terms).await.unwrap_err();
+            assert_eq!(at.duration_since(bench.clock.now()).as_secs(), left, "the place stays where it is");
+            bench.clock.advance(SignedDuration::from_secs(1));
+        }
+    }
+    ask(&window, &terms).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_restart_knows_what_each_grant_was_for_and_goes_on_evenly() {
     let bench = Bench::new();
     {
