@@ -250,7 +250,7 @@ impl Account {
             jitter: rand::random_range(1.0..1.5),
         };
         let restraint = {
-            let mut restraint = self.restraint.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut restraint = self.restraint_in_time();
             let Some(after) = Restraint::after(restraint.as_ref(), &refusal, rate) else { return };
             *restraint = Some(after);
             after
@@ -278,8 +278,22 @@ impl Account {
         }
     }
 
+    /// The restraint there is.
     fn restraint(&self) -> Option<Restraint> {
-        *self.restraint.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.restraint_in_time()
+    }
+
+    /// The same, to be changed. If the clock was set back, it is moved to now once, and kept so.
+    fn restraint_in_time(&self) -> MutexGuard<'_, Option<Restraint>> {
+        let mut restraint = self.restraint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(moved) = restraint.as_ref().and_then(|restraint| restraint.in_time(self.window.now())) {
+            *restraint = Some(moved);
+            let noted = serde_json::to_vec(&moved).map(|note| self.window.change_note(&note));
+            if !matches!(noted, Ok(Ok(()))) {
+                debug!("the restraint is not kept, a restart will move it to the clock once more");
+            }
+        }
+        restraint
     }
 
     fn away_until(&self) -> MutexGuard<'_, Option<Instant>> {
