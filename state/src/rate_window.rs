@@ -88,7 +88,7 @@ pub struct RateWindow {
     clock: Clock,
 }
 
-/// The last N grants, each in the slot it has on disk. The oldest is in front.
+/// The last N grants, each in the slot it has on disk; more than N where the limit was larger. The oldest is in front.
 #[derive(Debug)]
 struct Ring {
     name: String,
@@ -143,7 +143,7 @@ impl RateWindow {
         window: SignedDuration,
     ) -> Result<Self, StateError> {
         let tree = store.own_tree(keyspace::RATES)?;
-        let ring = Ring::load(tree, name, limit, window)?;
+        let ring = Ring::load(tree, name, limit, window, clock.now())?;
         Ok(Self { ring: Arc::new(Mutex::new(ring)), store: Some(store.clone()), clock })
     }
 
@@ -218,7 +218,7 @@ impl RateWindow {
         let Some(tree) = ring.tree.clone() else { return Ok(()) };
         if (ring.limit, ring.window) != (limit.max(1) as usize, window) {
             let name = ring.name.clone();
-            *ring = Ring::load(tree, &name, limit, window)?;
+            *ring = Ring::load(tree, &name, limit, window, self.clock.now())?;
         }
         Ok(())
     }
@@ -234,7 +234,13 @@ impl Ring {
         Self { name: name.to_owned(), tree: None, limit, window, grants: VecDeque::new(), even: None, note: None }
     }
 
-    fn load(tree: sled::Tree, name: &str, limit: u32, window: SignedDuration) -> Result<Self, StateError> {
+    fn load(
+        tree: sled::Tree,
+        name: &str,
+        limit: u32,
+        window: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Self, StateError> {
         let mut ring = Self::empty(name, limit, window);
         ring.note = tree.get(ring.note_key())?.map(|note| note.to_vec());
         let mut stored = Vec::new();
@@ -243,9 +249,11 @@ impl Ring {
             let grant = read(&value).ok_or_else(|| StateError::damaged("a grant of a rate window is unreadable"))?;
             stored.push((key, grant));
         }
-        // The latest N count; they move to the slots 0..N, and what is beyond goes, all at once.
+        // The latest N stay, and whatever is in the window: the limit may have been larger and be so again. They move
+        // to the slots from 0 on, and what is beyond goes, all at once.
         stored.sort_unstable_by_key(|(_, (at, _))| *at);
-        let surplus = stored.len().saturating_sub(ring.limit);
+        let past = stored.iter().take_while(|(_, (at, _))| now.duration_since(*at) > window).count();
+        let surplus = stored.len().saturating_sub(ring.limit).min(past);
         let mut batch = sled::Batch::default();
         for (key, _) in &stored {
             batch.remove(key.clone());
@@ -266,7 +274,7 @@ impl Ring {
         if let Some(at) = self.room_at(now, terms) {
             return Ok(Err(at));
         }
-        let full = self.grants.len() == self.limit;
+        let full = self.grants.len() >= self.limit;
         let slot = self.grants.front().filter(|_| full).map_or(self.grants.len() as u32, |oldest| oldest.slot);
         let class = terms.class;
         self.write(Entry { slot, at: later(now, COMMIT_ALLOWANCE), class })?;
