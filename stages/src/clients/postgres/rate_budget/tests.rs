@@ -266,6 +266,26 @@ async fn after_the_clock_is_set_back_a_pause_ends_when_it_is_over() {
 }
 
 #[tokio::test]
+async fn a_lease_that_was_asked_for_before_a_refusal_is_not_used_in_the_pause() {
+    let quota = impatient(&test_database().await, rate(80, AN_HOUR));
+    let lane = quota.media_playback.lane(QuotaClass::Live);
+    let asked_at = Instant::now();
+    let (room_in, at_least) = (Duration::ZERO, Duration::from_secs(10));
+    let answer = |lease: i64, asked_at| Taken { asked_at, lease: Some(lease), granted: 10, room_in, limit_now: 80 };
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(60))).await;
+    {
+        let mut pool = lane.pool();
+        pool.keep(&answer(1, asked_at), at_least, at_least);
+        assert!(matches!(pool.look(Instant::now()), Look::Closed(Why::Full { .. })), "{pool:?}");
+        let told: Vec<_> = pool.spent.iter().map(|lease| (lease.id, lease.used, lease.left)).collect();
+        assert_eq!(told, [(1, 0, 10)], "all of it is given back");
+        pool.keep(&answer(2, Instant::now()), at_least, at_least);
+        assert!(matches!(pool.look(Instant::now()), Look::Granted), "one of after the refusal is the database's word");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_after_the_clock_is_set_back_closes_for_a_pause_at_most() {
     let database = test_database().await;
     let rate = rate(60, Duration::from_secs(60));
