@@ -7,7 +7,8 @@
 //! All draw on the one budget, in the order of [`QuotaClass`]. Live calls, their retries and the group's agents may
 //! have all of it. Reconciliation and backfill together have the share that `live_reserve` leaves, one request at a
 //! time, evenly: so a live call that finds the window full waits for one of theirs to leave it, not for a whole
-//! window. They have none while a live call waits.
+//! window. They have none while one of the others waits. Among live calls, retries and agents the order holds within a
+//! process only: between processes none but reconciliation and backfill yields.
 //!
 //! # Others on the same quota
 //! A 429 says that somebody else takes of it. The budget closes for a moment and goes on with less, as

@@ -17,7 +17,7 @@ use crate::flow::Metrics;
 /// The longest single sleep, in case the wall clock jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// A live call that was sent away still waits: for so long after it nothing else is sent in its place, at least.
+/// Who goes first and was sent away still waits: for so long after it no bulk is sent in its place, at least.
 const AWAY_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// And at most: it may have found room elsewhere.
@@ -37,7 +37,7 @@ struct Account {
     waiters: Waiters,
     /// Who waits for room, one of each class, first come first served.
     turns: [tokio::sync::Mutex<()>; QuotaClass::ALL.len()],
-    /// Until then a live call that was sent away counts as waiting.
+    /// Until then one that goes first and was sent away counts as waiting.
     away_until: Mutex<Option<Instant>>,
 }
 
@@ -234,7 +234,7 @@ impl Account {
     /// Tells a turn.
     fn send_away(&self, class: QuotaClass, room_in: Duration) -> NiceError {
         let spacing = self.spacing(class);
-        if class == QuotaClass::Live {
+        if !class.is_bulk() {
             *self.away_until() = Some(Instant::now() + spacing.clamp(AWAY_AT_LEAST, AWAY_AT_MOST));
         }
         no_room(self.family, self.lines.join(class, room_in, spacing))

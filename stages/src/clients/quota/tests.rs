@@ -130,6 +130,22 @@ async fn a_long_backfill_line_makes_no_live_call_wait() {
 }
 
 #[tokio::test]
+async fn whoever_goes_first_and_was_sent_away_holds_bulk_back() {
+    for class in QuotaClass::ALL.into_iter().filter(|class| !class.is_bulk()) {
+        let rate = Rate { limit: 2, ..RATE };
+        let (window, ahead) = window_with_clock(rate);
+        let ledger = ledger_over(&window, rate);
+        for _ in 0..rate.limit {
+            admit(&ledger, class, Patience::UpTo(Duration::ZERO)).await.unwrap();
+        }
+        turn_of(&ledger, class).await;
+        ahead.fetch_add(1000, Ordering::SeqCst);
+        turn_of(&ledger, QuotaClass::Backfill).await;
+        admit(&ledger, class, Patience::UpTo(Duration::ZERO)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_reserve_of_everything_tells_backfill_what_to_change() {
     let state = TestState::new();
     let ledger = ledger(&state, RATE, 1.0);
