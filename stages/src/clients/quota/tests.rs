@@ -71,6 +71,18 @@ async fn the_line_ends_within_the_hour_and_moves_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_of_a_slower_time_moves_up_once_the_pace_is_back() {
+    let lines = Lines::default();
+    let join = |secs| lines.join(QuotaClass::Live, Duration::ZERO, Duration::from_secs(secs)).as_secs_f64().round();
+    let slow: Vec<_> = (0..31).map(|_| join(100)).collect();
+    assert_eq!((slow[0], slow[30]), (0.0, 3000.0));
+    assert_eq!([join(2), join(2)], [62.0, 64.0], "thirty are before them, at two seconds each");
+    assert_eq!([join(100), join(100)], [164.0, 264.0], "a slower pace moves nobody back");
+    tokio::time::advance(LONGEST_ABSENCE).await;
+    assert_eq!([join(2), join(2)], [0.0, 2.0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_time_comes_again_soon_so_that_no_place_of_it_passes() {
     for (spacing, longest) in [(4_000, 30_000), (1_000, 20_000), (200, 4_000), (1, 1_000)] {
         let (lines, longest) = (Lines::default(), Duration::from_millis(longest));
