@@ -31,6 +31,26 @@ create function rate_limit_grown(
 $$;
 comment on function rate_limit_grown is 'the most requests in a window, as far as NICE''s refusals tell; not rounded';
 
+-- The clock may have been set back since a note was made: it holds for no longer than one that is made now. Whoever
+-- asks keeps what comes out, or it would move on with the clock and never end.
+create function rate_budget_in_time(noted rate_budgets, moment timestamptz)
+returns rate_budgets language plpgsql immutable as $$
+begin
+    if noted.closed_at > moment or noted.closed_until > moment + interval '5 minutes' then
+        noted.closed_until := moment + least(noted.closed_until - noted.closed_at, interval '5 minutes');
+        noted.closed_at := least(noted.closed_at, moment);
+    end if;
+    if noted.live_waits_until > moment + interval '2 seconds' then
+        noted.live_waits_until := moment + interval '2 seconds';
+    end if;
+    if noted.reconciliation_waits_until > moment + interval '2 seconds' then
+        noted.reconciliation_waits_until := moment + interval '2 seconds';
+    end if;
+    return noted;
+end
+$$;
+comment on function rate_budget_in_time is 'the notes of a budget, none of them of a time that the clock has not reached';
+
 create function take_rate_lease_of_class(
     tenant text, budget text, asked_class text, most bigint, live_reserve double precision,
     counted_secs double precision, usable_secs double precision, wanted bigint,
@@ -39,6 +59,7 @@ create function take_rate_lease_of_class(
 ) language plpgsql as $$
 declare
     b         rate_budgets;
+    in_time   rate_budgets;
     moment    timestamptz;
     opens_at  timestamptz;
     leaves_at timestamptz;
@@ -66,14 +87,13 @@ begin
     -- The clock was set back: what was taken counts from now on, and nothing stays closed for longer than it may be.
     update rate_leases l set counts_until = moment + (l.counts_until - l.taken_at), taken_at = moment
         where l.tenant_id = tenant and l.family = budget and l.taken_at > moment;
-    if b.closed_until > moment + interval '5 minutes' then
-        b.closed_until := moment + interval '5 minutes';
-    end if;
-    if b.live_waits_until > moment + interval '2 seconds' then
-        b.live_waits_until := moment + interval '2 seconds';
-    end if;
-    if b.reconciliation_waits_until > moment + interval '2 seconds' then
-        b.reconciliation_waits_until := moment + interval '2 seconds';
+    in_time := rate_budget_in_time(b, moment);
+    if in_time is distinct from b then
+        b := in_time;
+        update rate_budgets r
+            set closed_at = b.closed_at, closed_until = b.closed_until, live_waits_until = b.live_waits_until,
+                reconciliation_waits_until = b.reconciliation_waits_until
+            where r.tenant_id = tenant and r.family = budget;
     end if;
 
     delete from rate_leases l using unnest(settled, used) as s (id, count)
@@ -118,6 +138,10 @@ begin
         slack := greatest(spacing / 4, 0.1);
         even_at := greatest(moment,
             least(coalesce(b.next_even_at, moment), moment + make_interval(secs => spacing + slack)));
+        if b.next_even_at > even_at then
+            -- The clock was set back, or the limit is larger than it was.
+            update rate_budgets r set next_even_at = even_at where r.tenant_id = tenant and r.family = budget;
+        end if;
         room := least(room, share - taken_evenly,
             floor((extract(epoch from moment - even_at) + slack) / spacing)::bigint + 1);
         opens_at := greatest(opens_at, even_at - make_interval(secs => slack));
@@ -184,6 +208,7 @@ begin
         on conflict (tenant_id, family) do update set takes = r.takes + 1
         returning r.* into b;
     moment := clock_timestamp();
+    b := rate_budget_in_time(b, moment);
     grown := rate_limit_grown(most, counted_secs, b.lowered_to, b.closed_until, moment);
     select coalesce(sum(l.grants), 0), max(l.taken_at) into taken, latest from rate_leases l
         where l.tenant_id = tenant and l.family = budget and l.counts_until >= moment;
@@ -209,7 +234,8 @@ begin
         b.pauses := again;
     end if;
     update rate_budgets r
-        set lowered_to = b.lowered_to, closed_at = b.closed_at, closed_until = b.closed_until, pauses = b.pauses
+        set lowered_to = b.lowered_to, closed_at = b.closed_at, closed_until = b.closed_until, pauses = b.pauses,
+            live_waits_until = b.live_waits_until, reconciliation_waits_until = b.reconciliation_waits_until
         where r.tenant_id = tenant and r.family = budget;
     closed_secs := greatest(0, extract(epoch from b.closed_until - moment));
     limit_now := greatest(1, floor(rate_limit_grown(most, counted_secs, b.lowered_to, b.closed_until, moment)));

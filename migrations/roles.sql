@@ -53,7 +53,8 @@ begin
     revoke all on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
         double precision, bigint, bigint[], bigint[], double precision[]),
         note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
-        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz),
+        rate_budget_in_time(rate_budgets, timestamptz)
         from public, knovvu_analysis;
 
     -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
@@ -72,7 +73,8 @@ begin
     grant execute on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
         double precision, bigint, bigint[], bigint[], double precision[]),
         note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
-        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz)
+        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz),
+        rate_budget_in_time(rate_budgets, timestamptz)
         to knovvu_producer, knovvu_consumer;
 
     grant insert, update on agents, agents_read to knovvu_producer;

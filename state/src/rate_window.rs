@@ -88,7 +88,7 @@ pub struct RateWindow {
     clock: Clock,
 }
 
-/// The last N grants, each in the slot it has on disk. The oldest is in front.
+/// The last N grants, each in the slot it has on disk; more than N where the limit was larger. The oldest is in front.
 #[derive(Debug)]
 struct Ring {
     name: String,
@@ -143,7 +143,7 @@ impl RateWindow {
         window: SignedDuration,
     ) -> Result<Self, StateError> {
         let tree = store.own_tree(keyspace::RATES)?;
-        let ring = Ring::load(tree, name, limit, window)?;
+        let ring = Ring::load(tree, name, limit, window, clock.now())?;
         Ok(Self { ring: Arc::new(Mutex::new(ring)), store: Some(store.clone()), clock })
     }
 
@@ -155,8 +155,9 @@ impl RateWindow {
 
     /// Takes a grant, if the window has one within these terms.
     pub fn take(&self, terms: &Terms) -> Result<Permission, StateError> {
+        let mut ring = self.ring();
         let asked = self.clock.now();
-        Ok(match self.ring().take(asked, terms)? {
+        Ok(match ring.take(asked, terms)? {
             Ok(slot) => Permission::Granted(Grant { window: self.clone(), slot, class: terms.class, asked }),
             Err(retry_at) => Permission::RetryAt(retry_at),
         })
@@ -164,8 +165,8 @@ impl RateWindow {
 
     /// When the window has a grant within these terms, as far as can be told now; none if it has one.
     pub fn room_at(&self, terms: &Terms) -> Option<Timestamp> {
-        let now = self.clock.now();
         let mut ring = self.ring();
+        let now = self.clock.now();
         ring.clock_is(now);
         ring.room_at(now, terms)
     }
@@ -182,8 +183,8 @@ impl RateWindow {
 
     /// The grants in the window at this moment, by class.
     pub fn used(&self) -> [usize; CLASSES] {
-        let now = self.clock.now();
         let mut ring = self.ring();
+        let now = self.clock.now();
         ring.clock_is(now);
         let mut used = [0; CLASSES];
         for grant in ring.grants.iter().filter(|grant| !ring.is_past(grant, now)) {
@@ -195,6 +196,11 @@ impl RateWindow {
     /// What [`RateWindow::keep_note`] kept last.
     pub fn note(&self) -> Option<Vec<u8>> {
         self.ring().note.clone()
+    }
+
+    /// Keeps a few bytes beside the window; durable with the next grant that is.
+    pub fn change_note(&self, note: &[u8]) -> Result<(), StateError> {
+        self.ring().keep_note(note)
     }
 
     /// Keeps a few bytes beside the window; durable when this resolves.
@@ -212,7 +218,7 @@ impl RateWindow {
         let Some(tree) = ring.tree.clone() else { return Ok(()) };
         if (ring.limit, ring.window) != (limit.max(1) as usize, window) {
             let name = ring.name.clone();
-            *ring = Ring::load(tree, &name, limit, window)?;
+            *ring = Ring::load(tree, &name, limit, window, self.clock.now())?;
         }
         Ok(())
     }
@@ -228,7 +234,13 @@ impl Ring {
         Self { name: name.to_owned(), tree: None, limit, window, grants: VecDeque::new(), even: None, note: None }
     }
 
-    fn load(tree: sled::Tree, name: &str, limit: u32, window: SignedDuration) -> Result<Self, StateError> {
+    fn load(
+        tree: sled::Tree,
+        name: &str,
+        limit: u32,
+        window: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Self, StateError> {
         let mut ring = Self::empty(name, limit, window);
         ring.note = tree.get(ring.note_key())?.map(|note| note.to_vec());
         let mut stored = Vec::new();
@@ -237,9 +249,11 @@ impl Ring {
             let grant = read(&value).ok_or_else(|| StateError::damaged("a grant of a rate window is unreadable"))?;
             stored.push((key, grant));
         }
-        // The latest N count; they move to the slots 0..N, and what is beyond goes, all at once.
+        // The latest N stay, and whatever is in the window: the limit may have been larger and be so again. They move
+        // to the slots from 0 on, and what is beyond goes, all at once.
         stored.sort_unstable_by_key(|(_, (at, _))| *at);
-        let surplus = stored.len().saturating_sub(ring.limit);
+        let past = stored.iter().take_while(|(_, (at, _))| now.duration_since(*at) > window).count();
+        let surplus = stored.len().saturating_sub(ring.limit).min(past);
         let mut batch = sled::Batch::default();
         for (key, _) in &stored {
             batch.remove(key.clone());
@@ -260,7 +274,7 @@ impl Ring {
         if let Some(at) = self.room_at(now, terms) {
             return Ok(Err(at));
         }
-        let full = self.grants.len() == self.limit;
+        let full = self.grants.len() >= self.limit;
         let slot = self.grants.front().filter(|_| full).map_or(self.grants.len() as u32, |oldest| oldest.slot);
         let class = terms.class;
         self.write(Entry { slot, at: later(now, COMMIT_ALLOWANCE), class })?;
@@ -323,10 +337,12 @@ impl Ring {
         }
     }
 
-    /// Counts grants from the future as made now: the clock was set back.
+    /// Counts grants from the future as made now: the clock was set back. The even pace goes on from there; its place
+    /// of before may be as far ahead as the clock was.
     fn clock_is(&mut self, now: Timestamp) {
-        for grant in &mut self.grants {
-            grant.at = grant.at.min(now);
+        for grant in self.grants.iter_mut().rev().take_while(|grant| grant.at > now) {
+            grant.at = now;
+            self.even = None;
         }
     }
 

@@ -7,7 +7,8 @@
 //! All draw on the one budget, in the order of [`QuotaClass`]. Live calls, their retries and the group's agents may
 //! have all of it. Reconciliation and backfill together have the share that `live_reserve` leaves, one request at a
 //! time, evenly: so a live call that finds the window full waits for one of theirs to leave it, not for a whole
-//! window. They have none while a live call waits.
+//! window. They have none while one of the others waits. Among live calls, retries and agents the order holds within a
+//! process only: between processes none but reconciliation and backfill yields.
 //!
 //! # Others on the same quota
 //! A 429 says that somebody else takes of it. The budget closes for a moment and goes on with less, as
@@ -192,7 +193,29 @@ const LONGEST_BULK_ABSENCE: Duration = Duration::from_secs(30);
 /// back together.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    last: Mutex<Option<Instant>>,
+    end: Mutex<Option<End>>,
+}
+
+/// The end of a line.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The last turn that was told.
+    turn: Instant,
+    /// The time between two turns of it.
+    spacing: Duration,
+}
+
+impl End {
+    /// The end of the same line at this pace: one of before a faster pace would keep everybody away for as long as
+    /// the slower one takes.
+    fn at_pace(self, spacing: Duration, now: Instant) -> Self {
+        if spacing >= self.spacing {
+            return Self { spacing, ..self };
+        }
+        let left = self.turn.saturating_duration_since(now);
+        let turn = self.turn.min(now) + left.mul_f64(spacing.as_secs_f64() / self.spacing.as_secs_f64());
+        Self { turn, spacing }
+    }
 }
 
 impl Line {
@@ -200,13 +223,14 @@ impl Line {
     /// end of a long line comes spread over the last part, `spread`, of the longest absence.
     fn join(&self, room_in: Duration, spacing: Duration, longest: Duration, spread: f64) -> Duration {
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = (now + room_in).max(last.map_or(now, |last| last + spacing));
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        *end = end.map(|end| end.at_pace(spacing, now));
+        let turn = (now + room_in).max(end.map_or(now, |end| end.turn + spacing));
         let wait = turn.saturating_duration_since(now);
         if wait > longest {
             return longest.mul_f64(rand::random_range(1.0 - spread..1.0));
         }
-        *last = Some(turn);
+        *end = Some(End { turn, spacing });
         wait
     }
 }

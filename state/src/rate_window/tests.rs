@@ -28,7 +28,7 @@ async fn granted(window: &RateWindow) -> bool {
 
 fn available(window: &RateWindow) -> usize {
     let limit = window.ring().limit;
-    limit - window.used().iter().sum::<usize>()
+    limit.saturating_sub(window.used().iter().sum())
 }
 
 #[tokio::test]
@@ -78,7 +78,30 @@ async fn a_limit_that_changes_keeps_the_grants() {
     drop((window, state));
     let state = bench.open();
     assert_eq!(available(&state.rate_window("api", 2, WINDOW).unwrap()), 0);
-    assert_eq!(available(&state.rate_window("api", 10, WINDOW).unwrap()), 8, "two were kept");
+    drop(state);
+    let state = bench.open();
+    assert_eq!(available(&state.rate_window("api", 10, WINDOW).unwrap()), 6, "all four still count");
+}
+
+#[tokio::test]
+async fn a_limit_that_was_lowered_holds_once_the_grants_of_before_have_left() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 6, WINDOW).unwrap();
+    for _ in 0..6 {
+        assert!(granted(&window).await);
+        bench.clock.advance(SignedDuration::from_secs(10));
+    }
+    state.rate_window("api", 2, WINDOW).unwrap();
+    let at = ask(&window, &ANY).await.unwrap_err();
+    assert_eq!(at.duration_since(bench.clock.now()).as_secs(), 282, "the last but one leaves");
+    bench.clock.advance(WINDOW);
+    assert!(granted(&window).await && granted(&window).await && !granted(&window).await);
+    drop((window, state));
+    let state = bench.open();
+    let window = state.rate_window("api", 2, WINDOW).unwrap();
+    assert_eq!(window.ring().grants.len(), 2, "what has left is forgotten");
+    assert!(!granted(&window).await);
 }
 
 #[tokio::test]
@@ -169,6 +192,24 @@ async fn a_share_comes_evenly_and_who_is_a_little_late_loses_nothing() {
     let at = ask(&window, &terms).await.unwrap_err();
     assert_eq!(at.duration_since(bench.clock.now()).as_secs(), 3, "what was not taken for long is not saved up");
     assert!(granted(&window).await, "the others do not wait for it");
+}
+
+#[tokio::test]
+async fn a_share_goes_on_a_spacing_after_the_clock_was_set_back() {
+    let bench = Bench::new();
+    let state = bench.open();
+    let window = state.rate_window("api", 100, WINDOW).unwrap();
+    let terms = shared(4, 75);
+    for back in [3600, 10, 86_400] {
+        ask(&window, &terms).await.unwrap();
+        bench.clock.advance(-SignedDuration::from_secs(back));
+        for left in [3, 2, 1] {
+            let at = ask(&window, &terms).await.unwrap_err();
+            assert_eq!(at.duration_since(bench.clock.now()).as_secs(), left, "the place stays where it is");
+            bench.clock.advance(SignedDuration::from_secs(1));
+        }
+    }
+    ask(&window, &terms).await.unwrap();
 }
 
 #[tokio::test]

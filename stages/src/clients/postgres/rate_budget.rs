@@ -199,6 +199,7 @@ struct Lease {
 /// Why the database need not be asked for a while.
 #[derive(Debug, Clone)]
 struct Closed {
+    at: Instant,
     until: Instant,
     why: Why,
 }
@@ -440,13 +441,14 @@ impl Lane {
                 self.account.limit_is(taken.limit_now);
                 pool.spent.drain(..spent.len());
                 pool.keep(&taken, usable, usable_at_least(rate));
-                if taken.granted > waiting {
+                if taken.granted > waiting || (taken.granted > 0 && pool.lease.is_none()) {
                     self.return_rest_after(taken.asked_at + usable);
                 }
             }
             Err(error) => {
                 let why = Why::Failed(format!("rate budget: {error}"));
-                pool.closed = Some(Closed { until: Instant::now() + FAILED_FOR, why });
+                let at = Instant::now();
+                pool.closed = Some(Closed { at, until: at + FAILED_FOR, why });
             }
         }
     }
@@ -549,7 +551,13 @@ impl Pool {
     /// Nothing is used before then: NICE refused a request.
     fn close(&mut self, until: Instant) {
         self.retire();
-        self.closed = Some(Closed { until, why: Why::Full { room_at: until } });
+        self.closed = Some(Closed { at: Instant::now(), until, why: Why::Full { room_at: until } });
+    }
+
+    /// Whether NICE refused a request since the database was asked: nothing else closes meanwhile.
+    fn is_closed_since(&self, asked_at: Instant) -> bool {
+        let closed = self.closed.as_ref().filter(|closed| matches!(closed.why, Why::Full { .. }));
+        closed.is_some_and(|closed| closed.at > asked_at)
     }
 
     /// Takes the lease in hand out of use.
@@ -582,12 +590,19 @@ impl Pool {
             Some(id) => {
                 let usable_until = taken.asked_at + usable;
                 let last_use = taken.asked_at;
+                let closed = self.is_closed_since(taken.asked_at);
                 self.lease = Some(Lease { id, left: taken.granted, used: 0, last_use, usable_until });
-                self.closed = None;
+                if closed {
+                    // It was on its way when NICE refused a request: nothing of it leaves into the pause.
+                    self.retire();
+                } else {
+                    self.closed = None;
+                }
             }
+            None if self.is_closed_since(taken.asked_at) => {}
             None => {
                 let until = now + taken.room_in.clamp(Duration::from_millis(1), LONGEST_SLEEP);
-                self.closed = Some(Closed { until, why: Why::Full { room_at: now + taken.room_in } });
+                self.closed = Some(Closed { at: now, until, why: Why::Full { room_at: now + taken.room_in } });
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::flow::Metrics;
 /// The longest single sleep, in case the wall clock jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// A live call that was sent away still waits: for so long after it nothing else is sent in its place, at least.
+/// Who goes first and was sent away still waits: for so long after it no bulk is sent in its place, at least.
 const AWAY_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// And at most: it may have found room elsewhere.
@@ -37,7 +37,7 @@ struct Account {
     waiters: Waiters,
     /// Who waits for room, one of each class, first come first served.
     turns: [tokio::sync::Mutex<()>; QuotaClass::ALL.len()],
-    /// Until then a live call that was sent away counts as waiting.
+    /// Until then one that goes first and was sent away counts as waiting.
     away_until: Mutex<Option<Instant>>,
 }
 
@@ -234,7 +234,7 @@ impl Account {
     /// Tells a turn.
     fn send_away(&self, class: QuotaClass, room_in: Duration) -> NiceError {
         let spacing = self.spacing(class);
-        if class == QuotaClass::Live {
+        if !class.is_bulk() {
             *self.away_until() = Some(Instant::now() + spacing.clamp(AWAY_AT_LEAST, AWAY_AT_MOST));
         }
         no_room(self.family, self.lines.join(class, room_in, spacing))
@@ -250,7 +250,7 @@ impl Account {
             jitter: rand::random_range(1.0..1.5),
         };
         let restraint = {
-            let mut restraint = self.restraint.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut restraint = self.restraint_in_time();
             let Some(after) = Restraint::after(restraint.as_ref(), &refusal, rate) else { return };
             *restraint = Some(after);
             after
@@ -278,8 +278,22 @@ impl Account {
         }
     }
 
+    /// The restraint there is.
     fn restraint(&self) -> Option<Restraint> {
-        *self.restraint.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.restraint_in_time()
+    }
+
+    /// The same, to be changed. If the clock was set back, it is moved to now once, and kept so.
+    fn restraint_in_time(&self) -> MutexGuard<'_, Option<Restraint>> {
+        let mut restraint = self.restraint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(moved) = restraint.as_ref().and_then(|restraint| restraint.in_time(self.window.now())) {
+            *restraint = Some(moved);
+            let noted = serde_json::to_vec(&moved).map(|note| self.window.change_note(&note));
+            if !matches!(noted, Ok(Ok(()))) {
+                debug!("the restraint is not kept, a restart will move it to the clock once more");
+            }
+        }
+        restraint
     }
 
     fn away_until(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -5,8 +5,8 @@
 //!
 //! # How much less
 //! The limit becomes what was really granted in the window before, and 5 % less than it was at least: some limiters
-//! count in windows of their own and refuse only towards their end. A refusal soon after another takes 2 %. Requests under way at the first refusal change
-//! nothing; the next ones to be refused are those sent after the pause.
+//! count in windows of their own and refuse only towards their end. A refusal soon after another takes 2 %. Requests
+//! under way at the first refusal change nothing; the next ones to be refused are those sent after the pause.
 //!
 //! # How it grows back
 //! By 2 % of the settings' limit in the first quiet window, and each further one twice as much as the one before: a
@@ -104,10 +104,17 @@ impl Restraint {
         (self.lowered_to + limit * STEP * (2_f64.powi(steps) - 1.0)).min(limit)
     }
 
-    /// Until when nothing is sent, if that is still to come. A clock that was set back closes for no longer than a
-    /// pause.
+    /// The same as if it were made now, if the clock was set back since. Whoever asks keeps it, or it would move on
+    /// with the clock and never end.
+    pub(super) fn in_time(&self, now: Timestamp) -> Option<Self> {
+        let is_ahead = self.closed_at > now || self.closed_until > later(now, LONGEST_PAUSE);
+        let closed_until = later(now, self.pause().min(LONGEST_PAUSE));
+        is_ahead.then(|| Self { closed_at: self.closed_at.min(now), closed_until, ..*self })
+    }
+
+    /// Until when nothing is sent, if that is still to come.
     pub(super) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
-        Some(self.closed_until.min(later(now, LONGEST_PAUSE))).filter(|until| *until > now)
+        Some(self.closed_until).filter(|until| *until > now)
     }
 
     /// Whether the pause was over a moment ago: requests go one by one until NICE has shown that it takes them.
@@ -180,7 +187,21 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_closes_for_a_pause_at_most() {
-        let restraint = Restraint::after(None, &refusal(100_000, 100, 0), RATE).unwrap();
-        assert_eq!(restraint.closed_until(at(0)), Some(at(300)));
+        let asked = Refusal { retry_after: Some(Duration::from_secs(20)), ..refusal(100_000, 100, 0) };
+        let restraint = Restraint::after(None, &asked, RATE).unwrap();
+        assert_eq!(restraint.in_time(at(100_000)), None, "nothing was set back");
+        let shifted = restraint.in_time(at(0)).unwrap();
+        assert_eq!((shifted.closed_until(at(0)), shifted.closed_until(at(20))), (Some(at(20)), None));
+        assert_eq!((shifted.is_settling(RATE, at(39)), shifted.is_settling(RATE, at(40))), (true, false));
+        assert_eq!(shifted.in_time(at(1)), None, "it moves once");
+    }
+
+    #[test]
+    fn a_pause_that_was_made_longer_is_no_longer_than_one_once_the_clock_is_set_back() {
+        let first = Restraint::after(None, &refusal(0, 120, 0), RATE).unwrap();
+        let asked = Refusal { retry_after: Some(Duration::from_secs(300)), ..refusal(1, 120, 0) };
+        let longer = Restraint::after(Some(&first), &asked, RATE).unwrap();
+        let shifted = longer.in_time(at(0)).unwrap();
+        assert_eq!((shifted.closed_until(at(0)), shifted.in_time(at(0))), (Some(at(300)), None));
     }
 }

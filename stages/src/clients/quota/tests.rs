@@ -1,6 +1,10 @@
 //! Who goes first, what each class may have, and what a restart keeps.
 
-use jiff::SignedDuration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use jiff::{SignedDuration, Timestamp};
+use state::{Clock, RateWindow};
 
 use super::*;
 use crate::clients::nice::Quota;
@@ -67,6 +71,18 @@ async fn the_line_ends_within_the_hour_and_moves_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_of_a_slower_time_moves_up_once_the_pace_is_back() {
+    let lines = Lines::default();
+    let join = |secs| lines.join(QuotaClass::Live, Duration::ZERO, Duration::from_secs(secs)).as_secs_f64().round();
+    let slow: Vec<_> = (0..31).map(|_| join(100)).collect();
+    assert_eq!((slow[0], slow[30]), (0.0, 3000.0));
+    assert_eq!([join(2), join(2)], [62.0, 64.0], "thirty are before them, at two seconds each");
+    assert_eq!([join(100), join(100)], [164.0, 264.0], "a slower pace moves nobody back");
+    tokio::time::advance(LONGEST_ABSENCE).await;
+    assert_eq!([join(2), join(2)], [0.0, 2.0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_time_comes_again_soon_so_that_no_place_of_it_passes() {
     for (spacing, longest) in [(4_000, 30_000), (1_000, 20_000), (200, 4_000), (1, 1_000)] {
         let (lines, longest) = (Lines::default(), Duration::from_millis(longest));
@@ -126,6 +142,22 @@ async fn a_long_backfill_line_makes_no_live_call_wait() {
 }
 
 #[tokio::test]
+async fn whoever_goes_first_and_was_sent_away_holds_bulk_back() {
+    for class in QuotaClass::ALL.into_iter().filter(|class| !class.is_bulk()) {
+        let rate = Rate { limit: 2, ..RATE };
+        let (window, ahead) = window_with_clock(rate);
+        let ledger = ledger_over(&window, rate);
+        for _ in 0..rate.limit {
+            admit(&ledger, class, Patience::UpTo(Duration::ZERO)).await.unwrap();
+        }
+        turn_of(&ledger, class).await;
+        ahead.fetch_add(1000, Ordering::SeqCst);
+        turn_of(&ledger, QuotaClass::Backfill).await;
+        admit(&ledger, class, Patience::UpTo(Duration::ZERO)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_reserve_of_everything_tells_backfill_what_to_change() {
     let state = TestState::new();
     let ledger = ledger(&state, RATE, 1.0);
@@ -153,12 +185,74 @@ async fn a_restart_keeps_classes_and_restraint() {
     assert_eq!(after.usage(ApiFamily::Acd).closed_for, None, "the other family is not");
 }
 
+/// A window in memory, and how far its clock is ahead of a fixed time, in seconds.
+fn window_with_clock(rate: Rate) -> (RateWindow, Arc<AtomicI64>) {
+    let wall = Timestamp::from_second(1_795_348_800).unwrap();
+    let ahead = Arc::new(AtomicI64::new(0));
+    let secs = ahead.clone();
+    let clock = Clock::new(move || wall + SignedDuration::from_secs(secs.load(Ordering::SeqCst)));
+    (RateWindow::in_memory(clock, rate.limit, SignedDuration::try_from(rate.counted_for()).unwrap()), ahead)
+}
+
+/// A ledger over this window.
+fn ledger_over(window: &RateWindow, rate: Rate) -> LocalLedger {
+    let shares = Shares::new(rate, 0.5);
+    LocalLedger::new((window.clone(), shares), (window.clone(), shares), Metrics::new())
+}
+
+#[tokio::test]
+async fn after_the_clock_is_set_back_a_pause_ends_when_it_is_over() {
+    let rate = Rate { limit: 20, ..RATE };
+    let (window, ahead) = window_with_clock(rate);
+    let ledger = ledger_over(&window, rate);
+    for _ in 0..3 {
+        admit(&ledger, QuotaClass::Live, Patience::WORKER).await.unwrap();
+    }
+    let quota = LocalQuota::new(ledger.clone(), Patience::WORKER);
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(30))).await;
+    let closed_for = || ledger.usage(ApiFamily::MediaPlayback).closed_for;
+
+    ahead.fetch_sub(86_400, Ordering::SeqCst);
+    assert_eq!(closed_for(), Some(Duration::from_secs(30)));
+    ahead.fetch_add(10, Ordering::SeqCst);
+    assert_eq!(closed_for(), Some(Duration::from_secs(20)), "it does not move on with the clock");
+    ahead.fetch_add(20, Ordering::SeqCst);
+    assert_eq!(closed_for(), None);
+    ahead.fetch_add(301, Ordering::SeqCst);
+    admit(&ledger, QuotaClass::Live, Patience::UpTo(Duration::ZERO)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_the_clock_made_of_a_restraint() {
+    let (window, ahead) = window_with_clock(RATE);
+    let before = ledger_over(&window, RATE);
+    let quota = LocalQuota::new(before.clone(), Patience::WORKER);
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(30))).await;
+    ahead.fetch_sub(86_400, Ordering::SeqCst);
+    assert_eq!(before.usage(ApiFamily::MediaPlayback).closed_for, Some(Duration::from_secs(30)));
+    ahead.fetch_add(10, Ordering::SeqCst);
+    let after = ledger_over(&window, RATE);
+    assert_eq!(after.usage(ApiFamily::MediaPlayback).closed_for, Some(Duration::from_secs(20)));
+}
+
+#[tokio::test]
+async fn after_the_clock_is_set_back_a_backfill_goes_on_a_place_later() {
+    let rate = Rate { limit: 20, ..RATE };
+    let (window, ahead) = window_with_clock(rate);
+    let ledger = ledger_over(&window, rate);
+    admit(&ledger, QuotaClass::Backfill, Patience::UpTo(Duration::ZERO)).await.unwrap();
+    ahead.fetch_sub(86_400, Ordering::SeqCst);
+    turn_of(&ledger, QuotaClass::Backfill).await;
+    ahead.fetch_add(31, Ordering::SeqCst);
+    admit(&ledger, QuotaClass::Backfill, Patience::UpTo(Duration::ZERO)).await.unwrap();
+}
+
 #[tokio::test]
 async fn of_those_that_wait_the_first_class_goes_first() {
     let state = TestState::new();
     let ledger = ledger(&state, Rate { limit: 1, window: Duration::from_millis(200) }, 0.0);
     admit(&ledger, QuotaClass::Live, Patience::Endless).await.unwrap();
-    let order = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
     for class in QuotaClass::ALL.into_iter().rev() {
         let (ledger, order) = (ledger.clone(), order.clone());

@@ -225,6 +225,93 @@ async fn a_clock_that_was_set_back_withholds_for_a_window_at_most() {
     assert!(wait <= Duration::from_secs(61), "{wait:?}");
 }
 
+/// What the database's clock looks like after it was set back by a day: all its notes are of tomorrow.
+async fn set_back(database: &Database) {
+    let ahead = "update rate_leases set taken_at = taken_at + '1 day', counts_until = counts_until + '1 day';
+        update rate_budgets set closed_at = closed_at + '1 day', closed_until = closed_until + '1 day',
+            live_waits_until = live_waits_until + '1 day', next_even_at = next_even_at + '1 day',
+            reconciliation_waits_until = reconciliation_waits_until + '1 day'";
+    database.client().await.unwrap().batch_execute(ahead).await.unwrap();
+}
+
+/// So many seconds pass for what the database has noted.
+async fn pass(database: &Database, secs: u32) {
+    let passes = format!(
+        "update rate_leases set taken_at = taken_at - '{secs} s'::interval,
+            counts_until = counts_until - '{secs} s'::interval;
+        update rate_budgets set closed_at = closed_at - '{secs} s'::interval,
+            closed_until = closed_until - '{secs} s'::interval, next_even_at = next_even_at - '{secs} s'::interval,
+            live_waits_until = live_waits_until - '{secs} s'::interval,
+            reconciliation_waits_until = reconciliation_waits_until - '{secs} s'::interval"
+    );
+    database.client().await.unwrap().batch_execute(&passes).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_the_clock_is_set_back_a_pause_ends_when_it_is_over() {
+    let database = test_database().await;
+    let rate = rate(60, Duration::from_secs(60));
+    let quota = impatient(&database, rate);
+    for _ in 0..3 {
+        admit(&quota).await.unwrap();
+    }
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(90))).await;
+    set_back(&database).await;
+    let quota = impatient(&database, rate);
+    assert!(is_full(&admit(&quota).await), "it is closed");
+    let closed_for = quota.usage(ApiFamily::MediaPlayback).await.unwrap().closed_for.unwrap();
+    assert!(closed_for <= Duration::from_secs(90), "{closed_for:?}");
+    pass(&database, 90).await;
+    admit(&impatient(&database, rate)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_was_asked_for_before_a_refusal_is_not_used_in_the_pause() {
+    let quota = impatient(&test_database().await, rate(80, AN_HOUR));
+    let lane = quota.media_playback.lane(QuotaClass::Live);
+    let asked_at = Instant::now();
+    let (room_in, at_least) = (Duration::ZERO, Duration::from_secs(10));
+    let answer = |lease: i64, asked_at| Taken { asked_at, lease: Some(lease), granted: 10, room_in, limit_now: 80 };
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(60))).await;
+    {
+        let mut pool = lane.pool();
+        pool.keep(&answer(1, asked_at), at_least, at_least);
+        assert!(matches!(pool.look(Instant::now()), Look::Closed(Why::Full { .. })), "{pool:?}");
+        let told: Vec<_> = pool.spent.iter().map(|lease| (lease.id, lease.used, lease.left)).collect();
+        assert_eq!(told, [(1, 0, 10)], "all of it is given back");
+        pool.keep(&answer(2, Instant::now()), at_least, at_least);
+        assert!(matches!(pool.look(Instant::now()), Look::Granted), "one of after the refusal is the database's word");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_the_clock_is_set_back_closes_for_a_pause_at_most() {
+    let database = test_database().await;
+    let rate = rate(60, Duration::from_secs(60));
+    let quota = impatient(&database, rate);
+    admit(&quota).await.unwrap();
+    quota.refused(ApiFamily::MediaPlayback, Some(Duration::from_secs(90))).await;
+    set_back(&database).await;
+    let (closed_for, _) = quota.media_playback.account.note_refusal(None).await.unwrap();
+    assert!(closed_for > Duration::from_secs(80) && closed_for <= Duration::from_secs(90), "{closed_for:?}");
+}
+
+#[tokio::test]
+async fn after_the_clock_is_set_back_a_backfill_has_its_next_place() {
+    let database = test_database().await;
+    let rate = rate(40, AN_HOUR);
+    admit_as(&impatient(&database, rate), QuotaClass::Backfill).await.unwrap();
+    // A live call and a comparison wait.
+    let wait = "update rate_budgets set live_waits_until = clock_timestamp() + '2 s'::interval,
+                    reconciliation_waits_until = clock_timestamp() + '2 s'::interval";
+    database.client().await.unwrap().execute(wait, &[]).await.unwrap();
+    set_back(&database).await;
+    assert!(is_full(&admit_as(&impatient(&database, rate), QuotaClass::Backfill).await), "one at a time");
+    pass(&database, 181).await;
+    admit_as(&impatient(&database, rate), QuotaClass::Backfill).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limit_holds_however_the_database_isolates() {
     let url = test_servers::postgres().await.database().await;

@@ -4,10 +4,7 @@
 //! own; nothing of that is known to the budget but the limit.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use jiff::Timestamp;
-use state::{Clock, RateWindow};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
