@@ -28,7 +28,6 @@ async fn untold(config: SimConfig) -> ServerBed {
     // Each has a port of its own.
     bed.set("EVENTS__WEBHOOK_LISTEN", "127.0.0.1:0");
     bed.set("EVENTS__POLL", "false");
-    bed.set("RECONCILIATION__SETTLE", "1s");
     bed
 }
 
@@ -79,7 +78,8 @@ async fn write_row(bed: &ServerBed, leg: &TruthLeg) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reconcile_heals_what_database_and_memory_do_not_have_in_common() {
-    let bed = untold(history(1801, 50)).await;
+    let mut bed = untold(history(1801, 50)).await;
+    bed.set("RECONCILIATION__SETTLE", "1s");
     let agents = bed.sim().group(1001);
     let strange: Vec<i64> = (0..3)
         .map(|hours| {
