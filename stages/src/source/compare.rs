@@ -100,6 +100,8 @@ impl Compare {
         let retention = self.tenants.get(&first.tenant).await.map_err(CompareError::Settings)?.retention;
         let now = self.clock.now();
         let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
+        // Before the timeline is read: what is marked by now has its hop there.
+        let marked: Vec<bool> = keys.iter().map(|key| self.is_marked(key)).collect();
         let fates = self.catalog.fates(&keys).await?;
         let is_open = |fate: &Fate| matches!(fate, Fate::Unknown | Fate::Row(ConversationState::MetadataSaved));
         let open: Vec<ConversationKey> =
@@ -109,7 +111,7 @@ impl Compare {
             hops = self.catalog.last_hops(&open).await?.into_iter();
             backlog = Some(self.queue.backlog().await?);
         }
-        for ((event, key), fate) in events.iter().zip(&keys).zip(fates) {
+        for ((event, marked), fate) in events.iter().zip(marked).zip(fates) {
             verdicts.push(match fate {
                 Fate::Row(ConversationState::Ready) => Verdict::Ready,
                 Fate::Row(ConversationState::NoRecording) => Verdict::NoRecording,
@@ -118,7 +120,7 @@ impl Compare {
                 Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
                     let (hop, backlog) = (hops.next().flatten(), backlog.unwrap_or_default());
                     match event.ended_at.is_none_or(|ended_at| retention.reaches(ended_at, now)) {
-                        true => self.of_open(event, key, hop, backlog),
+                        true => self.of_open(event, marked, hop, backlog),
                         false => Verdict::Excluded("beyond_retention".to_owned()),
                     }
                 }
@@ -127,10 +129,14 @@ impl Compare {
         Ok(())
     }
 
+    /// Whether the dedupe remembers it.
+    fn is_marked(&self, key: &ConversationKey) -> bool {
+        self.processed.as_ref().is_some_and(|processed| processed.contains(&key.digest()))
+    }
+
     /// Of a call that has no final row and no dead letter.
-    fn of_open(&self, event: &ContactEvent, key: &ConversationKey, hop: Option<Hop>, backlog: Backlog) -> Verdict {
+    fn of_open(&self, event: &ContactEvent, marked: bool, hop: Option<Hop>, backlog: Backlog) -> Verdict {
         let now = self.clock.now();
-        let marked = self.processed.as_ref().is_some_and(|processed| processed.contains(&key.digest()));
         let Some(hop) = hop else {
             // Marked a moment ago, its first hop may not be written yet.
             let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));

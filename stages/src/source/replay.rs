@@ -58,6 +58,8 @@ struct Memory {
     recent: VecDeque<ContactEvent>,
     /// The beginning of the work is noted in the run.
     is_timed: bool,
+    /// Somebody began the run before, and may have been broken off in the slice at hand.
+    may_be_resumed: bool,
 }
 
 impl Memory {
@@ -167,11 +169,11 @@ impl Replay {
         };
         if run.state == RunState::Running && !memory.is_timed {
             run.final_at_start = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
-            run.running_since = Some(self.context.clock.now());
+            let before = run.running_since.replace(self.context.clock.now());
             self.save(run, run.state).await?;
             memory.is_timed = true;
+            memory.may_be_resumed = before.is_some();
         }
-        let mut may_be_resumed = true;
         let begin = self.begin(run);
         let to = self.end(run);
         let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
@@ -179,7 +181,7 @@ impl Replay {
             listing = listing.extracting(self.context.clock.clone());
         }
         while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
-            let (tallied, open_since) = self.slice(run, &slice, memory, may_be_resumed).await?;
+            let (tallied, open_since) = self.slice(run, &slice, memory).await?;
             let before = run.state;
             run.open_since = [run.open_since, open_since].into_iter().flatten().min();
             run.found.add(&tallied);
@@ -191,7 +193,7 @@ impl Replay {
             crash::point("replay_advanced");
             listing.passed(&slice);
             memory.sent.clear();
-            may_be_resumed = false;
+            memory.may_be_resumed = false;
             intervals.reset();
         }
         self.finish(run).await
@@ -218,7 +220,6 @@ impl Replay {
         run: &ReplayRun,
         slice: &Slice,
         memory: &mut Memory,
-        may_be_resumed: bool,
     ) -> Result<(Tallied, Option<Timestamp>), Stop> {
         for row in &slice.bad {
             set_aside(&self.context, &run.tenant_id, &row.reason).await?;
@@ -247,7 +248,9 @@ impl Replay {
                 // Published by this run, before it was broken off in this slice.
                 Verdict::InFlight { enqueued_at, .. }
                     if memory.sent.contains(&event.conversation)
-                        || (may_be_resumed && publishes && enqueued_at.is_some_and(|at| at >= published_since)) =>
+                        || (memory.may_be_resumed
+                            && publishes
+                            && enqueued_at.is_some_and(|at| at >= published_since)) =>
                 {
                     tallied.missing += 1;
                     tallied.replayed += 1;
