@@ -15,8 +15,8 @@
 //! on its way.
 //!
 //! # Bounds
-//! One slice of the listing is in memory, a page of NICE's. A backfill publishes at most [`LEAD`] calls more than the
-//! consumers have taken: the queue stays short, and a pause takes effect soon.
+//! One slice of the listing is in memory: a page of NICE's, or an extracted day. A backfill publishes at most [`LEAD`]
+//! calls more than have come through: the queue stays short, and a pause takes effect soon.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
