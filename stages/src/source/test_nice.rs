@@ -39,7 +39,8 @@ impl Call {
     }
 }
 
-struct Free;
+/// A budget without a limit.
+pub(crate) struct Free;
 
 #[async_trait::async_trait]
 impl Quota for Free {
@@ -80,23 +81,8 @@ impl FakeNice {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
-        let settings = NiceSettings {
-            issuer: base.clone(),
-            auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
-            api_version: "v33.0".into(),
-            group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
-            acd_url: Some(base.clone()),
-            facade_url: Some(base.clone()),
-            auth_url: Some(base),
-            media_hosts: Vec::new(),
-        };
-        let source = FixedSettings {
-            tenant: tenant(),
-            nice: settings,
-            scope: RecordingScope::Leg,
-            retention: Default::default(),
-        };
-        let tenants = Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Free)), Metrics::new()));
+        let source = Arc::new(settings_of(base));
+        let tenants = Arc::new(Tenants::new(source, Arc::new(|_| Arc::new(Free)), Metrics::new()));
         let (roster, _) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         Self { shared, tenants, roster, _server: server }
@@ -180,7 +166,23 @@ fn row(call: &Call) -> serde_json::Value {
     })
 }
 
-fn agent() -> Agent {
+/// The settings of the one tenant, whose NICE answers at `base`.
+pub(crate) fn settings_of(base: reqwest::Url) -> FixedSettings {
+    let nice = NiceSettings {
+        issuer: base.clone(),
+        auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
+        api_version: "v33.0".into(),
+        group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
+        acd_url: Some(base.clone()),
+        facade_url: Some(base.clone()),
+        auth_url: Some(base),
+        media_hosts: Vec::new(),
+    };
+    FixedSettings { tenant: tenant(), nice, scope: RecordingScope::Leg, retention: Default::default() }
+}
+
+/// The one member of the group.
+pub(crate) fn agent() -> Agent {
     Agent {
         external_id: AgentId::from_number(7).unwrap(),
         user_id: None,

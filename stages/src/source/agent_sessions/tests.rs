@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, NiceSettings, Quota, QuotaClass};
-use crate::clients::tenants::{FixedSettings, RecordingScope};
+use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::flow::testing::TestFlow;
 use crate::model::Agent;
+use crate::source::test_nice::settings_of;
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,16 +141,6 @@ impl Rig {
         let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let server = task::spawn("nice", async move { axum::serve(listener, router).await.unwrap() });
 
-        let settings = NiceSettings {
-            issuer: base.clone(),
-            auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
-            api_version: "v33.0".into(),
-            group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
-            acd_url: Some(base.clone()),
-            facade_url: Some(base.clone()),
-            auth_url: Some(base),
-            media_hosts: Vec::new(),
-        };
         let tenant: TenantId = "acme".parse().unwrap();
         let flow = TestFlow::new(4);
         let (roster, reader) = watch::channel(Roster::default());
@@ -158,12 +148,7 @@ impl Rig {
         let budget = quota.clone();
         let source = AgentSessions {
             tenants: Arc::new(Tenants::new(
-                Arc::new(FixedSettings {
-                    tenant: tenant.clone(),
-                    nice: settings,
-                    scope: RecordingScope::Leg,
-                    retention: Default::default(),
-                }),
+                Arc::new(settings_of(base)),
                 Arc::new(move |_| budget.clone()),
                 flow.context.metrics.clone(),
             )),

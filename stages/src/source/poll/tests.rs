@@ -8,22 +8,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceSettings, Quota, QuotaClass};
-use crate::clients::tenants::{FixedSettings, RecordingScope};
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
-use crate::model::{Agent, AgentId};
+use crate::source::test_nice::{Free, agent, settings_of};
 
 const NOW: &str = "2026-04-01T12:00:00Z";
-
-struct Free;
-
-#[async_trait::async_trait]
-impl Quota for Free {
-    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
-    }
-}
 
 /// A contact's id and when it was changed last.
 type Rows = Arc<Vec<(u64, Option<Timestamp>)>>;
@@ -68,31 +57,12 @@ impl Rig {
         let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
 
         let metrics = Metrics::new();
-        let settings = NiceSettings {
-            issuer: base.clone(),
-            auth: Auth::AccessKey { access_key_id: "key".into(), access_key_secret: "secret".into() },
-            api_version: "v33.0".into(),
-            group: GroupSelector { kind: GroupKind::AcdGroup, id_or_name: "Knovvu".into() },
-            acd_url: Some(base.clone()),
-            facade_url: Some(base.clone()),
-            auth_url: Some(base),
-            media_hosts: Vec::new(),
-        };
         let tenant: TenantId = "acme".parse().unwrap();
         let state = TestState::new();
         let (roster, reader) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         let poll = Poll {
-            tenants: Arc::new(Tenants::new(
-                Arc::new(FixedSettings {
-                    tenant: tenant.clone(),
-                    nice: settings,
-                    scope: RecordingScope::Leg,
-                    retention: Default::default(),
-                }),
-                Arc::new(|_| Arc::new(Free)),
-                metrics.clone(),
-            )),
+            tenants: Arc::new(Tenants::new(Arc::new(settings_of(base)), Arc::new(|_| Arc::new(Free)), metrics.clone())),
             tenant,
             watermark: state.state.watermark("poll").unwrap(),
             roster: reader,
@@ -141,18 +111,6 @@ impl Rig {
 
     fn watermark(&self) -> Option<Timestamp> {
         self.poll.watermark.get()
-    }
-}
-
-fn agent() -> Agent {
-    Agent {
-        external_id: AgentId::from_number(7).unwrap(),
-        user_id: None,
-        user_name: String::new(),
-        first_name: String::new(),
-        last_name: String::new(),
-        is_active: true,
-        member_until: None,
     }
 }
 
