@@ -191,6 +191,8 @@ pub struct ContactEvent {
     pub attempt: u32,
     /// How many of those attempts found the recording not ready yet.
     pub not_ready: u32,
+    /// How many of those NICE did not even know the contact.
+    pub unknown: u32,
     /// How long the message has waited for its turn while its tenant's NICE takes no more, in seconds.
     pub busy_secs: u64,
     /// When the message was first put on the queue.
@@ -202,7 +204,7 @@ pub struct ContactEvent {
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Fields of the message that this version does not know; carried on unchanged.
-    pub unknown: serde_json::Map<String, serde_json::Value>,
+    pub further: serde_json::Map<String, serde_json::Value>,
 }
 
 impl ContactEvent {
@@ -217,13 +219,19 @@ impl ContactEvent {
             source,
             attempt: 0,
             not_ready: 0,
+            unknown: 0,
             busy_secs: 0,
             queued_at: None,
             looked_at: None,
             due_at: None,
             traceparent: None,
-            unknown: serde_json::Map::new(),
+            further: serde_json::Map::new(),
         }
+    }
+
+    /// Whether nobody but a webhook has named the contact so far: NICE has not known it at any look.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.source == EventSource::Webhook && self.unknown == self.not_ready
     }
 
     /// The key under which this conversation is known everywhere.

@@ -34,6 +34,8 @@ pub enum Deferral {
     Error,
     /// The recording is not ready: one attempt more, and one look.
     NotReady,
+    /// The same, and NICE does not even know the contact.
+    Unknown,
     /// It was not its turn: no attempt, and the time does not count against the call.
     Busy,
     /// Its recording is not likely there yet: as [`Deferral::Busy`], and the wait is for NICE, not for us.
@@ -74,12 +76,13 @@ impl<T> Delivery<T> {
     /// Deliver it again after `delay` from `now`, with the reason counted in the event.
     pub async fn defer(self, reason: Deferral, delay: Duration, now: Timestamp) -> Result<(), SettleError> {
         let mut event = self.event;
-        if matches!(reason, Deferral::NotReady | Deferral::Early) {
+        if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
             event.due_at = now.checked_add(delay).ok();
         }
         match reason {
             Deferral::Error => event.attempt = event.attempt.saturating_add(1),
-            Deferral::NotReady => {
+            Deferral::NotReady | Deferral::Unknown => {
+                event.unknown = event.unknown.saturating_add(u32::from(reason == Deferral::Unknown));
                 event.attempt = event.attempt.saturating_add(1);
                 event.not_ready = event.not_ready.saturating_add(1);
                 event.looked_at = Some(now);

@@ -47,6 +47,12 @@ pub enum StageError {
         /// What is awaited.
         reason: &'static str,
     },
+    /// The same, and NICE does not even know the contact.
+    #[error("{reason}")]
+    Unknown {
+        /// What is awaited.
+        reason: &'static str,
+    },
     /// It will never work: a dead letter, now.
     #[error("{reason}")]
     Permanent {

@@ -209,12 +209,16 @@ async fn finish<In, S: Stage<In>>(
             settle_done(delivery, reason, &context.metrics).await;
             None
         }
-        Err(StageError::NotReady { reason }) => {
+        Err(error @ (StageError::NotReady { reason } | StageError::Unknown { reason })) => {
+            let deferral = match error {
+                StageError::Unknown { .. } => Deferral::Unknown,
+                _ => Deferral::NotReady,
+            };
             let delay = context.retry.not_ready_delay(&delivery.event, now);
             context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
-            defer(delivery, Deferral::NotReady, delay, now).await;
+            defer(delivery, deferral, delay, now).await;
             None
         }
         Err(StageError::Early { reason, retry_after }) => {

@@ -50,6 +50,8 @@ struct Wire {
     attempt: u32,
     #[serde(default)]
     not_ready: u32,
+    #[serde(default, rename = "unknownLooks", skip_serializing_if = "is_zero")]
+    unknown: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     busy_secs: u64,
     #[serde(default)]
@@ -61,13 +63,12 @@ struct Wire {
     #[serde(default)]
     traceparent: Option<String>,
     #[serde(flatten)]
-    unknown: serde_json::Map<String, serde_json::Value>,
+    further: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Most messages never wait for the budget, and say nothing of it.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(seconds: &u64) -> bool {
-    *seconds == 0
+/// Most messages never wait for the budget, and NICE knows their contact: they say nothing of it.
+fn is_zero(count: &(impl Default + PartialEq)) -> bool {
+    *count == Default::default()
 }
 
 /// Read first, so that a later schema is named as such and not as a missing field.
@@ -92,12 +93,13 @@ impl ContactEvent {
             source: Some(self.source),
             attempt: self.attempt,
             not_ready: self.not_ready,
+            unknown: self.unknown,
             busy_secs: self.busy_secs,
             queued_at: self.queued_at,
             looked_at: self.looked_at,
             due_at: self.due_at,
             traceparent: self.traceparent.clone(),
-            unknown: self.unknown.clone(),
+            further: self.further.clone(),
         };
         serde_json::to_vec(&wire).expect("a message of texts and numbers is always JSON")
     }
@@ -125,12 +127,13 @@ impl ContactEvent {
             source: wire.source.unwrap_or(EventSource::Poll),
             attempt: wire.attempt,
             not_ready: wire.not_ready,
+            unknown: wire.unknown,
             busy_secs: wire.busy_secs,
             queued_at: wire.queued_at,
             looked_at: wire.looked_at,
             due_at: wire.due_at,
             traceparent: wire.traceparent,
-            unknown: wire.unknown,
+            further: wire.further,
         })
     }
 }

@@ -121,7 +121,7 @@ async fn assert_backlog(queue: &Arc<dyn Queue>, expected: Backlog) {
 
 fn event(source: EventSource) -> ContactEvent {
     let mut event = ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), source);
-    event.unknown.insert("priority".to_owned(), serde_json::json!({ "of": [7, "ü"] }));
+    event.further.insert("priority".to_owned(), serde_json::json!({ "of": [7, "ü"] }));
     event
 }
 

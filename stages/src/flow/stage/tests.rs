@@ -83,7 +83,7 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
     let flow = TestFlow::new(4);
     let mut before = event(1);
     (before.attempt, before.not_ready) = (3, 2);
-    before.unknown.insert("later".to_owned(), serde_json::json!("kept"));
+    before.further.insert("later".to_owned(), serde_json::json!("kept"));
     let error = || StageError::Transient { reason: "503".to_owned(), retry_after: Some(Duration::from_secs(7)) };
     let fates = run_all(&flow, vec![before.clone()], answers(move |_| Err(error()))).await;
     let expected = ContactEvent { attempt: 4, ..before };
