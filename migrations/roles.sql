@@ -40,22 +40,14 @@ begin
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings, rate_budgets,
-        rate_leases, recording_readiness, erasures, erasure_key
+        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings,
+        quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
-    revoke all on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
-        bigint[], double precision[]) from public, knovvu_analysis;
     revoke all on function erase_conversation(text, text, text, bytea),
         expired_conversations(text, text, timestamptz, timestamptz, text, integer),
         expire_conversations(text, text, timestamptz, text[]) from public, knovvu_producer, knovvu_analysis;
-    revoke all on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
-        double precision, bigint, bigint[], bigint[], double precision[]),
-        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
-        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz),
-        rate_budget_in_time(rate_budgets, timestamptz)
-        from public, knovvu_analysis;
 
     -- Both services: is the schema mine; whose settings (secrets are sealed); what was set aside; what happened; how
     -- much may be asked of NICE.
@@ -63,19 +55,10 @@ begin
         to knovvu_producer, knovvu_consumer;
     grant select, insert, update, delete on dead_letters to knovvu_producer, knovvu_consumer;
     grant select, insert, delete on timeline to knovvu_producer, knovvu_consumer;
-    grant select, insert, update on rate_budgets to knovvu_producer, knovvu_consumer;
-    grant select, insert, update, delete on rate_leases to knovvu_producer, knovvu_consumer;
-    grant execute on function take_rate_lease(text, text, bigint, double precision, double precision, bigint, bigint[],
-        bigint[], double precision[]) to knovvu_producer, knovvu_consumer;
+    grant select, insert, update on quota_budgets, quota_accounts to knovvu_producer, knovvu_consumer;
     -- Whether a conversation was erased; not which one.
     grant select (tenant_id, digest, done_at) on erasures to knovvu_producer, knovvu_consumer;
     grant select on erasure_key to knovvu_producer, knovvu_consumer;
-    grant execute on function take_rate_lease_of_class(text, text, text, bigint, double precision, double precision,
-        double precision, bigint, bigint[], bigint[], double precision[]),
-        note_rate_refusal(text, text, bigint, double precision, double precision, double precision),
-        rate_limit_grown(bigint, double precision, double precision, timestamptz, timestamptz),
-        rate_budget_in_time(rate_budgets, timestamptz)
-        to knovvu_producer, knovvu_consumer;
 
     grant insert, update on agents, agents_read to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.

@@ -43,6 +43,8 @@ enum Benchmark {
     Reconcile(reconcile::Options),
     /// B6: a quota that others share, against the rate limiters of other libraries.
     Quota(quota::Options),
+    /// What a NICE that refuses requests for some seconds costs a handful of calls.
+    QuotaDrill(quota::DrillOptions),
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
     #[command(hide = true)]
     DedupeEngine(dedupe::EngineOptions),
@@ -52,6 +54,9 @@ enum Benchmark {
     /// One program of `quota`; started by it.
     #[command(hide = true)]
     QuotaWorker(quota::WorkerOptions),
+    /// One process of `quota-drill`; started by it.
+    #[command(hide = true)]
+    QuotaDrillWorker(quota::DrillWorkerOptions),
     /// NICE for `flow` and `latency`; started by them.
     #[command(hide = true)]
     Source(source::Options),
@@ -68,8 +73,10 @@ fn main() -> anyhow::Result<()> {
         Benchmark::Recording(options) => recording::run(&options),
         Benchmark::Reconcile(options) => runtime()?.block_on(reconcile::run(&options)),
         Benchmark::Quota(options) => runtime()?.block_on(quota::run(&options)),
+        Benchmark::QuotaDrill(options) => runtime()?.block_on(quota::drill(&options)),
         Benchmark::ReconcileWorker(options) => runtime()?.block_on(reconcile::worker(&options)),
         Benchmark::QuotaWorker(options) => runtime()?.block_on(quota::worker(&options)),
+        Benchmark::QuotaDrillWorker(options) => runtime()?.block_on(quota::drill_worker(&options)),
         Benchmark::DedupeEngine(options) => dedupe::engine(&options),
         Benchmark::Source(options) => runtime()?.block_on(source::serve(&options)),
         Benchmark::Naive => runtime()?.block_on(naive::run()),

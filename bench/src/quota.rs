@@ -2,10 +2,13 @@
 //!
 //! A server counts 150 requests in a window in one of three ways. Against each of them every program does the same
 //! work at the same time, in an arena of its own: a backfill that takes what it gets, live calls, the nightly
-//! comparison. The windows run faster than NICE's; waits are told in tokens, a token being a window divided by the
-//! limit. What is counted is what the server saw.
+//! comparison. Later ours tries calls once more as well, so that it wants all of the limit, as its peers do from the
+//! beginning. What is counted is what the server saw.
 
+mod asker;
+mod drill;
 mod limiter;
+mod ours;
 mod report;
 mod server;
 mod worker;
@@ -17,13 +20,16 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use test_servers::Postgres;
 
+pub(crate) use drill::{DrillOptions, DrillWorkerOptions, run as drill, worker as drill_worker};
 pub(crate) use worker::{WorkerOptions, run as worker};
 
 use self::limiter::Shape;
 use self::report::{Phases, Report};
 use self::server::Server;
+use self::worker::RETRIES_ON;
 use crate::lines::Lines;
 use crate::machine;
 use crate::program::install;
@@ -49,6 +55,12 @@ pub(crate) struct Options {
     /// Requests of the nightly comparison in a window
     #[arg(long, default_value_t = 3.0)]
     reconciliation: f64,
+    /// Workers of ours that try calls once more when all of the limit is wanted
+    #[arg(long, default_value_t = WORKERS)]
+    retries: usize,
+    /// The part that a backfill of ours may not take
+    #[arg(long, default_value_t = 0.5)]
+    reserve: f64,
     /// The programs
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Program::ALL)]
     programs: Vec<Program>,
@@ -63,12 +75,12 @@ pub(crate) struct Options {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
-    /// Our ledger in the local state; backfill may take everything.
+    /// Our budget in the local state.
     Local,
-    /// The same, with half of the limit kept for live calls.
-    LocalReserve,
-    /// Our ledger in PostgreSQL; backfill may take everything.
+    /// Our budget in PostgreSQL.
     Shared,
+    /// The same, with three processes that share it and the work.
+    Shared3,
     /// Python: airbyte-cdk's moving window.
     Airbyte,
     /// Node: bottleneck with a reservoir.
@@ -81,19 +93,32 @@ pub(crate) enum Program {
 
 impl Program {
     const ALL: [Self; 7] =
-        [Self::Local, Self::LocalReserve, Self::Shared, Self::Airbyte, Self::Bottleneck, Self::Backoff, Self::Sleep];
+        [Self::Local, Self::Shared, Self::Shared3, Self::Airbyte, Self::Bottleneck, Self::Backoff, Self::Sleep];
 
     /// The name in tables.
     fn name(self) -> &'static str {
         match self {
             Self::Local => "ours, local",
-            Self::LocalReserve => "ours, local, reserve 0.5",
             Self::Shared => "ours, PostgreSQL",
+            Self::Shared3 => "ours, PostgreSQL, 3 processes",
             Self::Airbyte => "airbyte-cdk",
             Self::Bottleneck => "bottleneck",
             Self::Backoff => "exponential back-off",
             Self::Sleep => "fixed sleep",
         }
+    }
+
+    fn processes(self) -> usize {
+        if self == Self::Shared3 { 3 } else { 1 }
+    }
+
+    /// Whether its budget is in the database.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Shared | Self::Shared3)
+    }
+
+    fn is_ours(self) -> bool {
+        self.is_shared() || self == Self::Local
     }
 }
 
@@ -103,7 +128,7 @@ impl std::fmt::Display for Program {
     }
 }
 
-/// What a program says when it works.
+/// What a process says when it works.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Begun {
@@ -111,13 +136,44 @@ struct Begun {
     pace: Option<f64>,
 }
 
-/// A program in its arena.
+/// A program in its arena: one process, or several that share the work.
 struct Running {
     program: Program,
     shape: Shape,
     command: Command,
-    child: Lines,
+    processes: Vec<Lines>,
     pace: Option<f64>,
+}
+
+impl Running {
+    fn start(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let (name, log) = (self.program.name(), dir.join(format!("{}.log", self.program)));
+        let processes = (0..self.program.processes()).map(|_| Lines::start(name, &self.command, &log));
+        self.processes = processes.collect::<anyhow::Result<_>>()?;
+        Ok(())
+    }
+
+    /// Returns when all its processes work.
+    async fn begun(&mut self) -> anyhow::Result<()> {
+        for process in &mut self.processes {
+            let begun: Begun = process.answer().await.with_context(|| self.program.name())?;
+            self.pace = begun.pace;
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.processes.iter_mut().try_for_each(|process| process.process.kill())
+    }
+
+    /// From now on it wants all of the limit; a peer always does.
+    async fn want_all(&mut self) -> anyhow::Result<()> {
+        for process in self.processes.iter_mut().filter(|_| self.program.is_ours()) {
+            process.order(RETRIES_ON)?;
+            process.answer::<IgnoredAny>().await.with_context(|| self.program.name())?;
+        }
+        Ok(())
+    }
 }
 
 /// Runs all programs against all shapes at once, and prints the tables.
@@ -126,67 +182,73 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let (dir, window) = (temporary.path(), Duration::from_secs_f64(options.window));
     let places: Vec<(Program, Shape)> =
         options.programs.iter().flat_map(|program| Shape::ALL.map(|shape| (*program, shape))).collect();
-    let database = match options.programs.contains(&Program::Shared) {
+    let database = match options.programs.iter().any(|program| program.is_shared()) {
         true => Some(Database::start().await?),
         false => None,
     };
-    let url = database.as_ref().map_or("", |database| database.url.as_str());
     println!("load average {} at the start", machine::load_average()?);
     let shapes: Vec<Shape> = places.iter().map(|(_, shape)| *shape).collect();
-    let commands = places.iter().enumerate();
-    let commands = commands.map(|(number, (program, _))| command(options, *program, number, dir, url));
-    let mut commands = commands.collect::<anyhow::Result<Vec<_>>>()?;
     let server = Server::start(&shapes, LIMIT, window).await?;
-    for (number, command) in commands.iter_mut().enumerate() {
-        let arena = format!("{}{number}", server.url);
-        match places[number].0 {
-            Program::Airbyte | Program::Bottleneck => command.env("PEER_URL", arena),
-            _ => command.args(["--url", &arena]),
-        };
-    }
     let mut all = Vec::new();
-    for ((program, shape), command) in places.into_iter().zip(commands) {
-        let mut child = start(program, &command, dir)?;
-        let begun: Begun = child.answer().await.with_context(|| program.name())?;
-        all.push(Running { program, shape, command, child, pace: begun.pace });
+    for (number, (program, shape)) in places.into_iter().enumerate() {
+        let arena = Place { number, url: format!("{}{number}", server.url), dir, database: database.as_ref() };
+        let command = command(options, program, &arena)?;
+        all.push(Running { program, shape, command, processes: Vec::new(), pace: None });
     }
-    let mut phases = Phases::new(window);
-    phases.quiet_at = server.begun.elapsed() + window.mul_f64(1.5);
-    pause(&server, phases.quiet_at).await;
-    phases.killed_at = phases.quiet_at + window * 3;
-    pause(&server, phases.killed_at).await;
-    println!("load average {} when the programs are killed", machine::load_average()?);
-    for running in &mut all {
-        running.child.process.kill()?;
-    }
-    for running in &mut all {
-        running.child = start(running.program, &running.command, dir)?;
-        running.child.answer::<Begun>().await.with_context(|| running.program.name())?;
-    }
-    phases.stranger_at = phases.killed_at + window * 2;
-    pause(&server, phases.stranger_at).await;
-    let arenas = 0..all.len();
-    let arenas: Vec<_> = arenas.filter_map(|number| server.arena(number)).collect();
-    let strangers: Vec<_> =
-        arenas.iter().map(|arena| tokio::spawn(arena.clone().stranger(STRANGERS, window))).collect();
-    phases.end = phases.stranger_at + window * 5;
-    pause(&server, phases.end).await;
-    strangers.iter().for_each(tokio::task::JoinHandle::abort);
+    let phases = measure(&server, &mut all, dir, window).await?;
     println!("load average {} at the end", machine::load_average()?);
     let mut report = Report::new(LIMIT, phases);
-    for (running, arena) in all.iter().zip(&arenas) {
+    for (number, running) in all.iter().enumerate() {
+        let arena = server.arena(number).context("no arena")?;
         report.add(running.program.name(), running.shape.name(), running.pace, &arena.events());
     }
     report.print();
     Ok(())
 }
 
-async fn pause(server: &Server, until: Duration) {
-    tokio::time::sleep(until.saturating_sub(server.begun.elapsed())).await;
+/// Goes through all phases; when each of them began.
+async fn measure(server: &Server, all: &mut [Running], dir: &Path, window: Duration) -> anyhow::Result<Phases> {
+    let mut phases = Phases { window, ..Phases::default() };
+    start(all, dir).await?;
+    phases.quiet_at = pause(server, window).await;
+    phases.full_at = pause(server, window * 3).await;
+    want_all(all).await?;
+    phases.settled_at = pause(server, window / 2).await;
+    phases.killed_at = pause(server, window * 2).await;
+    println!("load average {} when the programs are killed", machine::load_average()?);
+    all.iter_mut().try_for_each(Running::kill)?;
+    start(all, dir).await?;
+    want_all(all).await?;
+    phases.again_at = server.begun.elapsed();
+    phases.stranger_at = pause(server, window * 2).await;
+    let arenas = (0..all.len()).filter_map(|number| server.arena(number));
+    let strangers: Vec<_> = arenas.map(|arena| tokio::spawn(arena.stranger(STRANGERS, window))).collect();
+    phases.left_at = pause(server, window * 3).await;
+    strangers.iter().for_each(tokio::task::JoinHandle::abort);
+    phases.end = pause(server, window * 4).await;
+    Ok(phases)
 }
 
-fn start(program: Program, command: &Command, dir: &Path) -> anyhow::Result<Lines> {
-    Lines::start(program.name(), command, &dir.join(format!("{program}.log")))
+/// Starts all at once, for a Python needs its time.
+async fn start(all: &mut [Running], dir: &Path) -> anyhow::Result<()> {
+    all.iter_mut().try_for_each(|running| running.start(dir))?;
+    for running in all {
+        running.begun().await?;
+    }
+    Ok(())
+}
+
+async fn want_all(all: &mut [Running]) -> anyhow::Result<()> {
+    for running in all {
+        running.want_all().await?;
+    }
+    Ok(())
+}
+
+/// Waits; what time it is then.
+async fn pause(server: &Server, span: Duration) -> Duration {
+    tokio::time::sleep(span).await;
+    server.begun.elapsed()
 }
 
 /// A database for the shared budgets; the server ends when dropped.
@@ -209,41 +271,63 @@ impl Database {
     }
 }
 
-/// How a program is started; where its requests go is added later.
-fn command(options: &Options, program: Program, number: usize, dir: &Path, url: &str) -> anyhow::Result<Command> {
+/// Where a program works.
+struct Place<'a> {
+    number: usize,
+    /// Of its arena.
+    url: String,
+    /// Of the run.
+    dir: &'a Path,
+    database: Option<&'a Database>,
+}
+
+impl Place<'_> {
+    /// Adds what a process with our budget is told of it.
+    fn tell(&self, command: &mut Command, is_shared: bool, reserve: f64) {
+        command.args(["--url", &self.url, "--reserve", &reserve.to_string()]);
+        command
+            .args(["--tenant", &format!("tenant-{}", self.number), "--dir"])
+            .arg(self.dir.join(self.number.to_string()));
+        if let Some(database) = self.database.filter(|_| is_shared) {
+            command.args(["--postgres", &database.url]);
+        }
+    }
+}
+
+/// How each process of a program is started.
+fn command(options: &Options, program: Program, place: &Place<'_>) -> anyhow::Result<Command> {
+    let processes = program.processes();
+    let part = |a_window: f64| (a_window / processes as f64).to_string();
     let settings = [
         ("limit", LIMIT.to_string()),
         ("window", options.window.to_string()),
-        ("workers", WORKERS.to_string()),
-        ("live", options.live.to_string()),
-        ("reconciliation", options.reconciliation.to_string()),
+        ("workers", WORKERS.div_ceil(processes).to_string()),
+        ("live", part(options.live)),
+        ("reconciliation", part(options.reconciliation)),
     ];
     let peer = |mut command: Command, script: PathBuf| {
-        command.arg(script);
+        command.arg(script).env("PEER_URL", &place.url);
         command.envs(settings.iter().map(|(name, value)| (format!("PEER_{}", name.to_uppercase()), value)));
         command
     };
-    Ok(match program {
+    let means = match program {
         Program::Airbyte => {
             let python = install::python(&options.peers_dir, "quota-airbyte")?;
-            peer(Command::new(python), Path::new(install::PEERS).join("quota-airbyte/peer.py"))
+            return Ok(peer(Command::new(python), Path::new(install::PEERS).join("quota-airbyte/peer.py")));
         }
-        Program::Bottleneck => peer(Command::new("node"), install::node(&options.peers_dir, "quota-bottleneck")?),
-        Program::Local | Program::LocalReserve | Program::Shared | Program::Backoff | Program::Sleep => {
-            let (means, reserve) = match program {
-                Program::LocalReserve => ("local", "0.5"),
-                Program::Shared => ("shared", "0"),
-                Program::Backoff => ("backoff", "0"),
-                Program::Sleep => ("sleep", "0"),
-                _ => ("local", "0"),
-            };
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["quota-worker", "--means", means, "--reserve", reserve, "--postgres", url]);
-            command.args(["--tenant", &format!("tenant-{number}"), "--dir"]).arg(dir.join(number.to_string()));
-            for (name, value) in &settings {
-                command.args([&format!("--{name}"), value]);
-            }
-            command
+        Program::Bottleneck => {
+            return Ok(peer(Command::new("node"), install::node(&options.peers_dir, "quota-bottleneck")?));
         }
-    })
+        Program::Local | Program::Shared | Program::Shared3 => "ours",
+        Program::Backoff => "backoff",
+        Program::Sleep => "sleep",
+    };
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["quota-worker", "--means", means]);
+    command.args(["--retries", &options.retries.div_ceil(processes).to_string()]);
+    place.tell(&mut command, program.is_shared(), options.reserve);
+    for (name, value) in &settings {
+        command.args([&format!("--{name}"), value]);
+    }
+    Ok(command)
 }

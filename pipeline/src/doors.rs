@@ -39,7 +39,7 @@ mod servers;
 mod translate;
 
 pub(crate) use local::{Local, open_state};
-pub(crate) use nice::{Budgets, Nice};
+pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use stages::clients::catalog::Catalog;
 use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
+use stages::clients::quota::Budgets;
 use stages::clients::recording_store::RecordingStore;
 use stages::flow::{Clock, Freshness, Metrics};
 use stages::model::TenantId;
@@ -13,7 +14,7 @@ use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::doors::{Budgets, Doors};
+use crate::doors::Doors;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ pub(crate) struct Observed {
     state: Option<State>,
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn Queue>,
-    budgets: Arc<dyn Budgets>,
+    budgets: Arc<Budgets>,
     /// Whose budget is shown; none where the process serves every tenant.
     tenant: Option<TenantId>,
     freshness: Freshness,
@@ -74,8 +75,7 @@ impl Observed {
         for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
             match self.budgets.usage(tenant, family).await {
                 Ok(usage) => {
-                    self.metrics.quota_limit.with_label_values(&[family.as_str()]).set(usage.limit_now as f64);
-                    self.metrics.quota_used.with_label_values(&[family.as_str()]).set(usage.used() as f64);
+                    self.metrics.show_quota(family.as_str(), &usage);
                 }
                 Err(error) => warn!(%error, "rate budget not read"),
             }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{
     Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RunKind, RunState, Standing,
 };
-use stages::clients::nice::{ApiFamily, NiceError};
+use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
-use stages::clients::quota::Usage;
+use stages::clients::quota::{Budgets, StoreError, Usage};
 use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
@@ -23,7 +23,7 @@ use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use state::StateError;
 use tokio::sync::watch;
 
-use crate::doors::{Budgets, Local};
+use crate::doors::Local;
 
 mod erase;
 pub(crate) mod replays;
@@ -75,7 +75,7 @@ pub(crate) enum OperationError {
     Erasure(#[from] StageError),
     /// The rate budget did not answer.
     #[error(transparent)]
-    Budget(#[from] NiceError),
+    Budget(#[from] StoreError),
 }
 
 /// The doors that operations need.
@@ -92,7 +92,7 @@ pub(crate) struct Operations {
     pub(crate) eraser: Option<Eraser>,
     /// Whether the producer of this process has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
-    pub(crate) budgets: Arc<dyn Budgets>,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) freshness: Freshness,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
@@ -132,21 +132,27 @@ pub(crate) struct Status {
 pub(crate) struct Budget {
     pub(crate) family: String,
     /// Requests that may leave now.
-    pub(crate) available: usize,
+    pub(crate) available: u32,
     /// The most in a window, by the settings.
-    pub(crate) limit: usize,
+    pub(crate) limit: u32,
     /// The most at present: less than `limit` after NICE refused a request.
-    pub(crate) limit_now: usize,
+    pub(crate) limit_now: u32,
     /// Requests of the present window.
-    pub(crate) used: usize,
+    pub(crate) used: u32,
     /// The same by class.
-    pub(crate) by_class: std::collections::BTreeMap<String, usize>,
+    pub(crate) by_class: std::collections::BTreeMap<String, u32>,
     /// For so long nothing is sent, where NICE refused a request just now.
     pub(crate) closed_seconds: Option<f64>,
+    /// NICE's refusals since the limit was last that of the settings.
+    pub(crate) refusals: u32,
+    /// Until it is again, if nothing more is refused; none at full pace.
+    pub(crate) full_pace_in_seconds: Option<f64>,
+    /// Why the limit is where it is, in words.
+    pub(crate) why: String,
 }
 
 impl Budget {
-    fn of(family: ApiFamily, usage: &Usage) -> Self {
+    fn of(family: ApiFamily, usage: &Usage, now: Timestamp) -> Self {
         Self {
             family: family.as_str().to_owned(),
             available: usage.available(),
@@ -154,7 +160,10 @@ impl Budget {
             limit_now: usage.limit_now,
             used: usage.used(),
             by_class: usage.by_class.iter().map(|(class, used)| (class.as_str().to_owned(), *used)).collect(),
-            closed_seconds: usage.closed_for.map(|left| left.as_secs_f64()),
+            closed_seconds: usage.refused.and_then(|refused| refused.closed_for).map(|left| left.as_secs_f64()),
+            refusals: usage.refused.map_or(0, |refused| refused.count),
+            full_pace_in_seconds: usage.refused.map(|refused| refused.full_pace_in.as_secs_f64()),
+            why: usage.in_words(now),
         }
     }
 }
@@ -209,7 +218,8 @@ impl Operations {
             agents = self.catalog.agents(tenant).await?;
             agents_last_sync = self.catalog.agents_read_at(tenant).await?;
             for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-                rate_budget.push(Budget::of(family, &self.budgets.usage(tenant, family).await?));
+                let usage = self.budgets.usage(tenant, family).await?;
+                rate_budget.push(Budget::of(family, &usage, self.clock.now()));
             }
         }
         let state = self.local.as_ref().map(|local| &local.state);

@@ -11,9 +11,8 @@
 //! processed/<UTC day>/<part>      block number, u64                1..=256 keys of 16 bytes, one after the other
 //! watermarks                      name                             nanoseconds since 1970, i128
 //! inbox                           event id u64, part u16           part 0: length u32, then bytes; others: bytes
-//! rates                           name, 0, slot u32                microseconds since 1970, i64; class u8 unless 0
-//!                                 name, 1                          the note of the window's owner
-//! <others>/...                    belong to the caller of `Store::tree`: the embedded queue and catalog
+//! rates                           written by earlier versions; removed when the state is opened
+//! <others>/...                    belong to the caller of `Store::tree`: the embedded queue, catalog, rate budgets
 //! ```
 //!
 //! Numbers are big-endian, so that keys sort as their numbers do. A value stays below [`MAX_VALUE_BYTES`].
@@ -37,7 +36,7 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const WATERMARKS: &str = "watermarks";
 /// Holds the webhook events not yet brought into the flow.
 pub(crate) const INBOX: &str = "inbox";
-/// Holds the grants of the rate windows.
+/// Held the grants of rate windows.
 pub(crate) const RATES: &str = "rates";
 /// The first segment of the trees of processed ids.
 const PROCESSED: &str = "processed";

@@ -4,8 +4,8 @@
 //!  processed ids ─┐
 //!  watermarks ────┤                    one commit for all who wait
 //!  inbox ─────────┼─► trees of sled ─► flush + fdatasync ─► acknowledged
-//!  rate windows ──┤
-//!  queue, catalog ┘  (embedded, written by their owners through `Store`)
+//!  queue, catalog,┤
+//!  rate budgets ──┘  (embedded, written by their owners through `Store`)
 //! ```
 //!
 //! Everything here can be had again from the outside: what is damaged is set aside and rebuilt. [`Store`] says what
@@ -17,7 +17,6 @@ mod inbox;
 mod key;
 mod keyspace;
 mod processed_log;
-mod rate_window;
 mod store;
 #[cfg(test)]
 mod test_support;
@@ -36,7 +35,6 @@ pub use inbox::{Inbox, InboxId, MAX_EVENT_BYTES};
 pub use key::Key;
 pub use keyspace::MAX_VALUE_BYTES;
 pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
-pub use rate_window::{CLASSES, Grant, Permission, RateWindow, Share, Terms};
 use store::OpenFailure;
 pub use store::Store;
 pub use watermark::{HeldBack, Position, Watermark};
@@ -74,7 +72,6 @@ pub struct State {
 #[derive(Debug, Default)]
 struct Named {
     watermarks: HashMap<String, Watermark>,
-    rate_windows: HashMap<String, RateWindow>,
 }
 
 /// The state, and what had to be put out of its way.
@@ -108,6 +105,11 @@ impl State {
         }
     }
 
+    /// Where the time comes from.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The processed-id log.
     pub fn processed(&self) -> &ProcessedLog {
         &self.processed
@@ -127,19 +129,6 @@ impl State {
         let watermark = Watermark::open(&self.store, name)?;
         named.watermarks.insert(name.to_owned(), watermark.clone());
         Ok(watermark)
-    }
-
-    /// The rate window of this name; the same one for every caller, with the limit and length of the last.
-    /// A limit of 0 counts as 1.
-    pub fn rate_window(&self, name: &str, limit: u32, window: SignedDuration) -> Result<RateWindow, StateError> {
-        let mut named = self.named();
-        if let Some(rate) = named.rate_windows.get(name) {
-            rate.resize(limit, window)?;
-            return Ok(rate.clone());
-        }
-        let rate = RateWindow::open(&self.store, self.clock.clone(), name, limit, window)?;
-        named.rate_windows.insert(name.to_owned(), rate.clone());
-        Ok(rate)
     }
 
     /// The database, for those who keep trees of their own in it.
@@ -162,6 +151,7 @@ impl State {
     ) -> Result<Self, OpenFailure> {
         check_format(&database)?;
         let store = Store::start(database, path.to_owned(), Arc::clone(lock))?;
+        store.forget_tree(keyspace::RATES)?;
         let clock = options.clock.clone();
         let processed = ProcessedLog::open(&store, clock.clone(), options.retention, options.max_ids)?;
         let inbox = Inbox::open(&store, options.inbox_capacity)?;

@@ -158,6 +158,11 @@ impl Store {
         self.inner.shared.syncs()
     }
 
+    /// Removes a tree of the state itself that an earlier version wrote.
+    pub(crate) fn forget_tree(&self, name: &str) -> Result<bool, StateError> {
+        Ok(self.database().drop_tree(name)?)
+    }
+
     /// Opens a tree of the state itself.
     pub(crate) fn own_tree(&self, name: &str) -> Result<sled::Tree, StateError> {
         Ok(self.database().open_tree(name)?)

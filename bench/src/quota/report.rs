@@ -5,25 +5,41 @@ use std::time::Duration;
 use super::server::{Class, Event};
 use crate::stats::percentile;
 
+/// NICE's window in seconds, in which waits are told.
+const NICES_WINDOW: f64 = 300.0;
+
+/// A program is back at its full pace in a window in which it had this part of what it had before.
+const BACK: f64 = 0.95;
+
+/// The moments in a window from which a full one is looked for.
+const MOMENTS: u32 = 20;
+
 /// When what began, since the server did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Phases {
     /// A window of the limit.
     pub(super) window: Duration,
-    /// All programs have worked for a while.
+    /// All programs have worked for a while; those of ours want what a backfill may take, and some.
     pub(super) quiet_at: Duration,
-    /// They are killed and started again.
+    /// They want all of it.
+    pub(super) full_at: Duration,
+    /// They have for a while.
+    pub(super) settled_at: Duration,
+    /// They are killed.
     pub(super) killed_at: Duration,
+    /// All work again.
+    pub(super) again_at: Duration,
     /// A stranger comes.
     pub(super) stranger_at: Duration,
+    /// He leaves.
+    pub(super) left_at: Duration,
     /// Nothing counts from here on.
     pub(super) end: Duration,
 }
 
 impl Phases {
-    pub(super) fn new(window: Duration) -> Self {
-        let [quiet_at, killed_at, stranger_at, end] = [Duration::ZERO; 4];
-        Self { window, quiet_at, killed_at, stranger_at, end }
+    fn windows(&self, from: Duration, to: Duration) -> f64 {
+        (to - from).as_secs_f64() / self.window.as_secs_f64()
     }
 }
 
@@ -38,14 +54,32 @@ pub(super) struct Report {
 struct Row {
     program: &'static str,
     shape: &'static str,
+    quiet: Quiet,
+    full: Full,
+}
+
+/// While only backfill, live calls and the comparison want something.
+struct Quiet {
     used: f64,
-    refused: [usize; 3],
+    refused: usize,
+    /// How long live calls waited: half of them, and 99 of 100; in windows.
     live: [f64; 2],
-    requests: f64,
+    /// By how much the backfill was faster than promised.
     promise: Option<f64>,
-    after_kill: f64,
-    remains: f64,
-    windows: Option<usize>,
+}
+
+/// While all of the limit is wanted.
+struct Full {
+    used: f64,
+    refused: usize,
+    used_after_kill: f64,
+    refused_after_kill: usize,
+    /// In the stranger's first window, and in each later one.
+    refused_with_stranger: [f64; 2],
+    /// Of what the stranger leaves, from his second window on.
+    used_with_stranger: f64,
+    /// Windows from his leave to the full pace.
+    back: Option<f64>,
 }
 
 impl Report {
@@ -55,81 +89,178 @@ impl Report {
 
     /// Counts what one arena saw.
     pub(super) fn add(&mut self, program: &'static str, shape: &'static str, pace: Option<f64>, events: &[Event]) {
-        let Phases { window, quiet_at, killed_at, stranger_at, end } = self.phases;
-        let within =
-            |from: Duration, to: Duration| events.iter().filter(move |event| event.at >= from && event.at < to);
-        let taken = |from, to| within(from, to).filter(|event| event.taken && event.class != Class::Stranger).count();
-        let strangers = |from, to| within(from, to).filter(|event| event.class == Class::Stranger).count();
-        let refused = |from, to| within(from, to).filter(|event| !event.taken).count();
-        let windows = |from: Duration, to: Duration| (to - from).as_secs_f64() / window.as_secs_f64();
-        let share = |from, to| taken(from, to) as f64 / (self.limit * windows(from, to) - strangers(from, to) as f64);
-
-        let live = within(quiet_at, killed_at).filter(|event| event.taken && event.class == Class::Live);
-        let mut live: Vec<u32> =
-            live.map(|event| u32::try_from(event.waited.as_micros()).unwrap_or(u32::MAX)).collect();
-        let token = window.as_micros() as f64 / self.limit;
-        let live = [0.5, 0.99].map(|part| f64::from(percentile(&mut live, part)) / token);
-
-        let backfill = within(quiet_at, killed_at).filter(|event| event.taken && event.class == Class::Backfill);
-        let backfill = backfill.count() as f64;
-        let promise = pace.map(|pace| backfill / pace / (killed_at - quiet_at).as_secs_f64() - 1.0);
-        let asked = (taken(quiet_at, killed_at) + refused(quiet_at, killed_at)) as f64;
-        let count = windows(stranger_at, end).round() as u32;
-        let nth = |n: u32| share(stranger_at + window * n, stranger_at + window * (n + 1)) >= 0.95;
-        self.rows.push(Row {
-            program,
-            shape,
-            used: share(quiet_at, killed_at),
-            refused: [refused(quiet_at, killed_at), refused(killed_at, stranger_at), refused(stranger_at, end)],
-            live,
-            requests: asked / taken(quiet_at, killed_at).max(1) as f64,
-            promise,
-            after_kill: share(killed_at, stranger_at),
-            remains: share(stranger_at + window * 2, end),
-            windows: (0..count).position(nth).map(|n| n + 1),
-        });
+        let seen = Seen { limit: self.limit, phases: &self.phases, events };
+        self.rows.push(Row { program, shape, quiet: seen.quiet(pace), full: seen.full() });
     }
 
     /// Prints all rows.
-    pub(super) fn print(&self) {
-        let Phases { window, quiet_at, killed_at, stranger_at, end } = self.phases;
-        let windows = |from: Duration, to: Duration| (to - from).as_secs_f64() / window.as_secs_f64();
+    pub(super) fn print(&mut self) {
+        self.rows.sort_by_key(|row| row.shape);
+        let phases = &self.phases;
+        let windows = |from, to| format!("{:.1}", phases.windows(from, to));
         println!();
         println!(
-            "{} requests in {} s; {:.0} windows undisturbed, {:.0} after kill -9, {:.0} with a stranger",
+            "{} requests in {} s; {} windows quiet, {} full, {} after kill -9, {} with a stranger, {} without him",
             self.limit,
-            window.as_secs_f64(),
-            windows(quiet_at, killed_at),
-            windows(killed_at, stranger_at),
-            windows(stranger_at, end),
+            phases.window.as_secs_f64(),
+            windows(phases.quiet_at, phases.full_at),
+            windows(phases.settled_at, phases.killed_at),
+            windows(phases.again_at, phases.stranger_at),
+            windows(phases.stranger_at, phases.left_at),
+            windows(phases.left_at, phases.end),
         );
-        println!(
-            "the ETA is that of the backfill's requests in the undisturbed windows; what remains is what the stranger \
-             leaves, from his third window on"
-        );
+        self.print_quiet();
+        self.print_full();
+    }
+
+    fn print_quiet(&self) {
         println!();
-        println!(
-            "| shape | program | used | 429 | live p50 tokens | live p99 tokens | requests a conversation | ETA off by | \
-             429 after kill -9 | used after it | 429 with the stranger | used of what remains | windows until 95 % |"
-        );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-        let mut rows: Vec<&Row> = self.rows.iter().collect();
-        rows.sort_by_key(|row| row.shape);
-        for row in rows {
-            let [quiet, killed, stranger] = row.refused;
-            let [p50, p99] = row.live;
-            let promise = row.promise.map_or("-".to_owned(), |off| format!("{:+.1} %", off * 100.0));
-            let windows = row.windows.map_or("-".to_owned(), |windows| windows.to_string());
+        println!("Quiet: a backfill, live calls and the comparison. Waits are of live calls, seconds are NICE's.");
+        println!();
+        println!("| shape | program | p50 s | p99 s | p50 tokens | p99 tokens | ETA off by | used | 429 |");
+        println!("|---|---|---|---|---|---|---|---|---|");
+        for Row { shape, program, quiet, .. } in &self.rows {
+            let [p50, p99] = quiet.live.map(|windows| windows * NICES_WINDOW);
+            let [half, most] = quiet.live.map(|windows| windows * self.limit);
+            let promise = quiet.promise.map_or("-".to_owned(), |off| format!("{:+.1} %", off * 100.0));
+            let Quiet { used, refused, .. } = quiet;
             println!(
-                "| {} | {} | {:.1} % | {quiet} | {p50:.2} | {p99:.2} | {:.3} | {promise} | {killed} | {:.1} % | {stranger} | \
-                 {:.1} % | {windows} |",
-                row.shape,
-                row.program,
-                row.used * 100.0,
-                row.requests,
-                row.after_kill * 100.0,
-                row.remains * 100.0,
+                "| {shape} | {program} | {p50:.1} | {p99:.1} | {half:.2} | {most:.2} | {promise} | {:.1} % | {refused} |",
+                used * 100.0
             );
         }
+    }
+
+    fn print_full(&self) {
+        println!();
+        println!("Full: all of the limit is wanted.");
+        println!();
+        println!(
+            "| shape | program | used | 429 | 429 after kill -9 | used after it | 429 in the stranger's first window | \
+             429 in each later one | used of what he leaves | windows until full pace without him |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
+        for Row { shape, program, full, .. } in &self.rows {
+            let Full { used, refused, used_after_kill, refused_after_kill, used_with_stranger, .. } = full;
+            let [first, later] = full.refused_with_stranger;
+            let back = full.back.map_or("-".to_owned(), |windows| format!("{windows:.2}"));
+            println!(
+                "| {shape} | {program} | {:.1} % | {refused} | {refused_after_kill} | {:.1} % | {first:.0} | {later:.1} | \
+                 {:.1} % | {back} |",
+                used * 100.0,
+                used_after_kill * 100.0,
+                used_with_stranger * 100.0,
+            );
+        }
+    }
+}
+
+/// What one arena saw.
+struct Seen<'a> {
+    limit: f64,
+    phases: &'a Phases,
+    events: &'a [Event],
+}
+
+impl Seen<'_> {
+    fn within(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.at >= from && event.at < to)
+    }
+
+    fn refused(&self, from: Duration, to: Duration) -> usize {
+        self.within(from, to).filter(|event| !event.taken).count()
+    }
+
+    /// The program's part of what the stranger left it.
+    fn used(&self, from: Duration, to: Duration) -> f64 {
+        let taken = |is_strangers: bool| {
+            let of = move |event: &&Event| event.taken && (event.class == Class::Stranger) == is_strangers;
+            self.within(from, to).filter(of).count() as f64
+        };
+        taken(false) / (self.limit * self.phases.windows(from, to) - taken(true))
+    }
+
+    fn quiet(&self, pace: Option<f64>) -> Quiet {
+        let (from, to) = (self.phases.quiet_at, self.phases.full_at);
+        let of_class = |class| self.within(from, to).filter(move |event| event.taken && event.class == class);
+        let micros = |event: &Event| u32::try_from(event.waited.as_micros()).unwrap_or(u32::MAX);
+        let mut live: Vec<u32> = of_class(Class::Live).map(micros).collect();
+        let window = self.phases.window.as_micros() as f64;
+        let backfill = of_class(Class::Backfill).count() as f64;
+        Quiet {
+            used: self.used(from, to),
+            refused: self.refused(from, to),
+            live: [0.5, 0.99].map(|part| f64::from(percentile(&mut live, part)) / window),
+            promise: pace.map(|pace| backfill / pace / (to - from).as_secs_f64() - 1.0),
+        }
+    }
+
+    fn full(&self) -> Full {
+        let Phases { window, full_at, settled_at, killed_at, again_at, stranger_at, left_at, .. } = *self.phases;
+        let used = self.used(settled_at, killed_at);
+        let second_at = stranger_at + window;
+        let later = self.refused(second_at, left_at) as f64 / self.phases.windows(second_at, left_at);
+        Full {
+            used,
+            refused: self.refused(full_at, killed_at),
+            used_after_kill: self.used(again_at, stranger_at),
+            refused_after_kill: self.refused(killed_at, stranger_at),
+            refused_with_stranger: [self.refused(stranger_at, second_at) as f64, later],
+            used_with_stranger: self.used(second_at, left_at),
+            back: self.back(used * BACK),
+        }
+    }
+
+    /// When the first whole window begins of which so much is used, in windows since the stranger left.
+    fn back(&self, share: f64) -> Option<f64> {
+        let Phases { window, left_at, end, .. } = *self.phases;
+        let moments = (0..).map(|moment| left_at + window * moment / MOMENTS);
+        let mut whole = moments.take_while(|from| *from + window <= end);
+        let from = whole.find(|from| self.used(*from, *from + window) >= share)?;
+        Some(self.phases.windows(left_at, from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn event(millis: u64, class: Class, taken: bool) -> Event {
+        Event { at: Duration::from_millis(millis), class, taken, waited: Duration::from_secs(1) }
+    }
+
+    /// Ten requests in a window: half of them for three windows, all of them from then on.
+    #[test]
+    fn the_full_pace_is_found_where_it_begins() {
+        let phases = Phases { window: WINDOW, end: WINDOW * 5, ..Phases::default() };
+        let half = (0..15).map(|n| event(n * 2000, Class::Backfill, true));
+        let whole = (30..50).map(|n| event(n * 1000, Class::Backfill, true));
+        let events: Vec<Event> = half.chain(whole).collect();
+        let seen = Seen { limit: 10.0, phases: &phases, events: &events };
+        assert_eq!(seen.back(1.0), Some(2.95), "ten of the fast ones make a whole window");
+        assert_eq!(seen.back(0.5), Some(0.0));
+        assert_eq!(seen.back(1.1), None);
+    }
+
+    #[test]
+    fn what_a_stranger_takes_is_not_there_to_be_used() {
+        let phases = Phases { window: WINDOW, ..Phases::default() };
+        let classes = [Class::Stranger, Class::Stranger, Class::Live, Class::Retry];
+        let mut events: Vec<Event> = classes.iter().map(|class| event(0, *class, true)).collect();
+        events.push(event(0, Class::Live, false));
+        let seen = Seen { limit: 10.0, phases: &phases, events: &events };
+        assert_eq!(seen.used(Duration::ZERO, WINDOW), 0.25);
+        assert_eq!(seen.refused(Duration::ZERO, WINDOW), 1);
+    }
+
+    #[test]
+    fn live_waits_are_told_in_windows() {
+        let phases = Phases { window: WINDOW, full_at: WINDOW, ..Phases::default() };
+        let events = [event(0, Class::Live, true), event(5000, Class::Backfill, true)];
+        let quiet = Seen { limit: 10.0, phases: &phases, events: &events }.quiet(Some(0.2));
+        assert_eq!(quiet.live, [0.1, 0.1]);
+        assert_eq!(quiet.promise, Some(-0.5), "one in ten seconds, and not two");
     }
 }

@@ -1,32 +1,30 @@
 //! `bench quota-worker`: the work with a budget of ours, or with none, in a process that can be killed.
 //!
-//! A backfill takes all it gets, live calls end as a Poisson process, the nightly comparison asks now and then. What
-//! was refused is asked again. The server counts; this only says at its start what a backfill is promised.
+//! A backfill takes all it gets, live calls end as a Poisson process, the nightly comparison asks now and then. While
+//! the line `retries on` on stdin was the last one, calls that are tried once more take all they get as well. What was
+//! refused is asked again. The server counts; this only says at its start what a backfill is promised.
 
-use std::path::PathBuf;
+use std::io::BufRead;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
-use reqwest::{Client, StatusCode};
-use secrecy::SecretString;
 use serde_json::json;
-use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use stages::clients::postgres::rate_budget::SharedQuota;
-use stages::clients::postgres::{Database, DatabaseOptions};
-use stages::clients::quota::{LocalLedger, LocalQuota, Patience, Rate, Shares};
-use stages::flow::Metrics;
-use state::{State, StateOptions};
+use stages::clients::nice::QuotaClass;
+use stages::clients::quota::{Patience, Permit};
+use tokio::sync::watch;
 
-/// What the work is done with.
+use super::asker::{Answer, Asker, now};
+use super::ours::{Ours, OursOptions, wait_of};
+
+/// The order that sets the retries to work.
+pub(super) const RETRIES_ON: &str = "retries on";
+
+/// What holds requests back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Means {
-    /// The ledger in the local state.
-    Local,
-    /// The ledger in PostgreSQL.
-    Shared,
+    /// Our budget.
+    Ours,
     /// Nothing; who is refused waits twice as long as the time before.
     Backoff,
     /// One request at a time, and a fixed sleep after each.
@@ -41,46 +39,31 @@ pub(crate) struct WorkerOptions {
     /// Where requests go
     #[arg(long)]
     url: String,
-    /// Requests in a window
-    #[arg(long)]
-    limit: u32,
-    /// Its length in seconds
-    #[arg(long)]
-    window: f64,
     /// Workers of the backfill
     #[arg(long)]
     workers: usize,
+    /// Workers that try calls once more, while they are told to
+    #[arg(long)]
+    retries: usize,
     /// Live calls in a window
     #[arg(long)]
     live: f64,
     /// Requests of the comparison in a window
     #[arg(long)]
     reconciliation: f64,
-    /// The part that backfill may not take
-    #[arg(long)]
-    reserve: f64,
-    /// Where the local state lies
-    #[arg(long)]
-    dir: PathBuf,
-    /// The database of the shared budget
-    #[arg(long, default_value = "")]
-    postgres: String,
-    /// Whose budget it is
-    #[arg(long)]
-    tenant: String,
+    #[command(flatten)]
+    ours: OursOptions,
 }
 
-/// What holds requests back.
 enum Budget {
-    Ledger(Arc<dyn Quota>),
+    Ours(Ours),
     Backoff,
     Sleep(tokio::sync::Mutex<()>),
 }
 
 struct Work {
     budget: Budget,
-    client: Client,
-    url: String,
+    asker: Asker,
     /// Of NICE's time, in which delays are meant.
     second: Duration,
     /// Between two requests that are spread evenly.
@@ -89,55 +72,52 @@ struct Work {
 
 /// Works until it is killed.
 pub(crate) async fn run(options: &WorkerOptions) -> anyhow::Result<()> {
-    let window = Duration::from_secs_f64(options.window);
-    let rate = Rate { limit: options.limit, window };
-    let shares = Shares::new(rate, options.reserve);
-    let budget = match options.means {
-        Means::Local => Budget::Ledger(local(options, shares)?),
-        Means::Shared => Budget::Ledger(shared(options, shares)?),
-        Means::Backoff => Budget::Backoff,
-        Means::Sleep => Budget::Sleep(tokio::sync::Mutex::default()),
+    let window = Duration::from_secs_f64(options.ours.window);
+    let (budget, promised) = match options.means {
+        Means::Ours => {
+            let ours = Ours::open(&options.ours, Patience::Endless)?;
+            let promised = ours.promised();
+            (Budget::Ours(ours), Some(promised))
+        }
+        Means::Backoff => (Budget::Backoff, None),
+        Means::Sleep => (Budget::Sleep(tokio::sync::Mutex::default()), None),
     };
-    let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
-    let (second, spacing) = (window / 300, window / options.limit.max(1));
-    let work = Arc::new(Work { budget, client, url: options.url.clone(), second, spacing });
-    println!("{}", json!({ "pace": shares.pace(QuotaClass::Backfill) }));
+    let (second, spacing) = (window / 300, window / options.ours.limit.max(1));
+    let work = Arc::new(Work { budget, asker: Asker::new(&options.url)?, second, spacing });
+    println!("{}", json!({ "pace": promised }));
+    let (always, on) = (watch::channel(true), orders());
     for _ in 0..options.workers {
-        let work = Arc::clone(&work);
-        tokio::spawn(async move {
-            loop {
-                work.conversation(QuotaClass::Backfill, now()).await;
-            }
-        });
+        tokio::spawn(Arc::clone(&work).saturating(QuotaClass::Backfill, always.1.clone()));
     }
-    let reconciliation = work.clone().arriving(QuotaClass::Reconciliation, options.reconciliation / options.window);
-    tokio::spawn(reconciliation);
-    work.arriving(QuotaClass::Live, options.live / options.window).await;
+    for _ in 0..options.retries {
+        tokio::spawn(Arc::clone(&work).saturating(QuotaClass::Retry, on.clone()));
+    }
+    let a_second = |a_window: f64| a_window / window.as_secs_f64();
+    tokio::spawn(Arc::clone(&work).arriving(QuotaClass::Reconciliation, a_second(options.reconciliation)));
+    work.arriving(QuotaClass::Live, a_second(options.live)).await;
     Ok(())
 }
 
-fn local(options: &WorkerOptions, shares: Shares) -> anyhow::Result<Arc<dyn Quota>> {
-    let opened = State::open(&options.dir, StateOptions::default())?;
-    ensure!(opened.set_aside.is_none(), "the state was damaged");
-    let counted_for = SignedDuration::try_from(shares.rate().counted_for())?;
-    let window = |name| opened.state.rate_window(name, shares.rate().limit, counted_for);
-    let ledger = LocalLedger::new((window("acd")?, shares), (window("media_playback")?, shares), Metrics::new());
-    Ok(Arc::new(LocalQuota::new(ledger, Patience::Endless)))
-}
-
-fn shared(options: &WorkerOptions, shares: Shares) -> anyhow::Result<Arc<dyn Quota>> {
-    let url = SecretString::from(options.postgres.as_str());
-    let database = Database::new(DatabaseOptions { url, connections: 4, service: "bench" })?;
-    let tenant = options.tenant.parse().ok().context("the tenant's name")?;
-    Ok(Arc::new(SharedQuota::new(database, tenant, shares, shares, Patience::Endless, Metrics::new())))
-}
-
-/// Since 1970.
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Whether the retries shall work, as stdin says; each order is answered.
+fn orders() -> watch::Receiver<bool> {
+    let (switch, on) = watch::channel(false);
+    std::thread::spawn(move || {
+        for order in std::io::stdin().lock().lines().map_while(Result::ok) {
+            switch.send_replace(order == RETRIES_ON);
+            println!("{{}}");
+        }
+    });
+    on
 }
 
 impl Work {
+    /// One conversation after the other, while it is told to.
+    async fn saturating(self: Arc<Self>, class: QuotaClass, mut on: watch::Receiver<bool>) {
+        while on.wait_for(|on| *on).await.is_ok() {
+            self.conversation(class, now()).await;
+        }
+    }
+
     /// Conversations of a Poisson process, so many a second.
     async fn arriving(self: Arc<Self>, class: QuotaClass, a_second: f64) {
         let mut due = now();
@@ -153,52 +133,45 @@ impl Work {
     /// One conversation needs one request that is taken.
     async fn conversation(&self, class: QuotaClass, due: Duration) {
         let mut delay = self.second;
-        loop {
-            let taken = match &self.budget {
-                Budget::Ledger(quota) => {
-                    admit(quota.as_ref(), class).await;
-                    self.ask(class, due).await
-                }
-                Budget::Backoff => self.ask(class, due).await,
-                Budget::Sleep(turn) => {
-                    let _turn = turn.lock().await;
-                    let taken = self.ask(class, due).await;
-                    tokio::time::sleep(if taken { self.spacing } else { self.second * 60 }).await;
-                    taken
-                }
-            };
-            match (&self.budget, taken) {
-                (_, true) => return,
-                (Budget::Ledger(quota), false) => quota.refused(ApiFamily::MediaPlayback, None).await,
-                (Budget::Backoff, false) => {
-                    tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.5))).await;
-                    delay = (delay * 2).min(self.second * 60);
-                }
-                (Budget::Sleep(_), false) => {}
+        while !self.request(class, due).await {
+            if matches!(self.budget, Budget::Backoff) {
+                tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.5))).await;
+                delay = (delay * 2).min(self.second * 60);
             }
         }
     }
 
-    async fn ask(&self, class: QuotaClass, due: Duration) -> bool {
-        let url = format!("{}?class={}&due={}", self.url, class.as_str(), due.as_micros());
-        match self.client.get(url).send().await {
-            Ok(answer) => answer.status() == StatusCode::OK,
-            Err(error) => {
-                eprintln!("{error}");
-                false
+    /// Whether the request was taken, once it was its turn.
+    async fn request(&self, class: QuotaClass, due: Duration) -> bool {
+        match &self.budget {
+            Budget::Ours(ours) => {
+                let permit = permit(ours, class).await;
+                let answer = self.asker.ask(class, due).await;
+                if answer == Answer::Refused {
+                    permit.refused(None);
+                }
+                answer == Answer::Taken
+            }
+            Budget::Backoff => self.asker.ask(class, due).await == Answer::Taken,
+            Budget::Sleep(turn) => {
+                let _turn = turn.lock().await;
+                let is_taken = self.asker.ask(class, due).await == Answer::Taken;
+                tokio::time::sleep(if is_taken { self.spacing } else { self.second * 60 }).await;
+                is_taken
             }
         }
     }
 }
 
 /// Waits for a turn, however long it takes.
-async fn admit(quota: &dyn Quota, class: QuotaClass) {
-    while let Err(error) = quota.admit(ApiFamily::MediaPlayback, class).await {
-        let wait = match &error {
-            NiceError::Quota { retry_after: Some(wait), .. } => *wait,
-            _ => Duration::from_secs(1),
-        };
-        eprintln!("{error}");
-        tokio::time::sleep(wait).await;
+async fn permit(ours: &Ours, class: QuotaClass) -> Permit {
+    loop {
+        match ours.permit(class).await {
+            Ok(permit) => return permit,
+            Err(error) => {
+                eprintln!("{error}");
+                tokio::time::sleep(wait_of(&error)).await;
+            }
+        }
     }
 }

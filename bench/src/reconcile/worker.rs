@@ -15,9 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::json;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, ReplayRun, RunKind, TombstoneKey};
-use stages::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, NiceSettings, Quota, QuotaClass};
+use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use stages::clients::postgres::{Database, DatabaseOptions, PostgresCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
+use stages::clients::quota::Unmetered;
 use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
@@ -303,15 +304,6 @@ async fn published(queue: &EmbeddedQueue) -> anyhow::Result<BTreeMap<u64, u32>> 
     Ok(published)
 }
 
-struct Free;
-
-#[async_trait::async_trait]
-impl Quota for Free {
-    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
-    }
-}
-
 fn tenants(options: &WorkerOptions) -> anyhow::Result<Arc<Tenants>> {
     let base: reqwest::Url = options.nice.parse()?;
     let nice = NiceSettings {
@@ -325,7 +317,7 @@ fn tenants(options: &WorkerOptions) -> anyhow::Result<Arc<Tenants>> {
         media_hosts: Vec::new(),
     };
     let source = FixedSettings { tenant: tenant()?, nice, scope: RecordingScope::Leg, retention: Default::default() };
-    Ok(Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Free)), Metrics::new())))
+    Ok(Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Unmetered)), Metrics::new())))
 }
 
 fn agent() -> anyhow::Result<Agent> {

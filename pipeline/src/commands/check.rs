@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-use stages::clients::nice::{ApiFamily, NiceClient, NiceError, Quota, QuotaClass};
+use stages::clients::nice::{NiceClient, NiceError};
+use stages::clients::quota::Unmetered;
 use stages::clients::tenants::Tenants;
 use stages::flow::{Clock, Metrics, StageError};
 use stages::model::{ContactId, TenantId};
@@ -116,16 +116,6 @@ async fn playback(nice: &NiceClient) -> Result<(), NiceError> {
     match nice.contact_playback(nobodys).await {
         Ok(_) | Err(NiceError::NotReady { .. }) => Ok(()),
         Err(error) => Err(error),
-    }
-}
-
-/// A check makes a handful of requests, and must not wait for the budget that a running daemon uses.
-pub(super) struct Unmetered;
-
-#[async_trait]
-impl Quota for Unmetered {
-    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
     }
 }
 

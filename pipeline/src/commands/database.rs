@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use stages::clients::postgres::nice_settings::{SettingsTable, ShownSettings};
 use stages::clients::postgres::{Database, schema};
+use stages::clients::quota::Unmetered;
 use stages::model::TenantId;
 
-use super::check::{Unmetered, ask_nice};
+use super::check::ask_nice;
 use super::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::config::{Config, Need, NiceConfig};

@@ -157,12 +157,9 @@ fn budget_line(budget: &Budget) -> String {
         line.push_str(&format!(" ({})", classes.join(", ")));
     }
     if limit_now < limit {
-        line.push_str(&format!(", lowered from {limit} since NICE refuses more"));
+        line.push_str(&format!(", lowered from {limit}"));
     }
-    if let Some(left) = budget.closed_seconds {
-        line.push_str(&format!(", closed for {left:.0} s"));
-    }
-    line
+    format!("{line}; {}", budget.why)
 }
 
 pub(super) fn trace(trace: &Trace) -> String {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
-use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use stages::clients::quota::{LocalLedger, LocalQuota, Patience, Rate, Shares, Usage};
+use stages::clients::nice::{ApiFamily, Quota};
+use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
 use stages::clients::tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants};
 use stages::flow::Metrics;
 use stages::model::TenantId;
@@ -22,7 +21,7 @@ pub(crate) struct Nice {
     /// The consumer's, which puts a call back that would have to wait long, so that other tenants' calls go on.
     pub(crate) consumer: Arc<Tenants>,
     /// How the budgets stand.
-    pub(crate) budgets: Arc<dyn Budgets>,
+    pub(crate) budgets: Arc<Budgets>,
 }
 
 impl Nice {
@@ -34,14 +33,18 @@ impl Nice {
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let source = source(config, database)?;
-        let budgets: Arc<dyn Budgets> = match (database, local) {
-            (Some(database), _) => servers::budgets(config, database, metrics),
-            (None, Some(local)) => Arc::new(LocalBudgets::open(local, &config.limits, metrics)?),
+        let stores: Arc<dyn Stores> = match (database, local) {
+            (Some(database), _) => servers::budgets(database),
+            (None, Some(local)) => Arc::new(LocalStores::new(local.state.clone())),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
+        let [acd, playback] = [ApiFamily::Acd, ApiFamily::MediaPlayback].map(|family| terms(&config.limits, family));
+        let budgets = Arc::new(Budgets::new(stores, acd, playback, metrics.clone()));
         let tenants = |patience| {
             let budgets = budgets.clone();
-            let quota: QuotaOf = Arc::new(move |tenant: &TenantId| budgets.quota(tenant, patience));
+            let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
+                Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
+            });
             Arc::new(Tenants::new(source.clone(), quota, metrics.clone()))
         };
         Ok(Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets })
@@ -83,56 +86,11 @@ impl SettingsSource for Missing {
     }
 }
 
-/// The rate budgets, by tenant.
-#[async_trait]
-pub(crate) trait Budgets: Send + Sync + 'static {
-    /// The tenant's budget, for who has so much patience.
-    fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota>;
-
-    /// The requests of the family a second that the class can count on, by the settings.
-    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64;
-
-    /// How the tenant's budget stands at this moment.
-    async fn usage(&self, tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError>;
-}
-
-/// Budgets in the local state, of its one tenant.
-struct LocalBudgets {
-    ledger: LocalLedger,
-}
-
-impl LocalBudgets {
-    fn open(local: &Local, limits: &LimitsConfig, metrics: &Metrics) -> Result<Self, Failure> {
-        let open = |family: ApiFamily| {
-            let shares = shares(limits, family);
-            let counted_for = SignedDuration::try_from(shares.rate().counted_for()).map_err(Failure::usage)?;
-            Ok::<_, Failure>((local.state.rate_window(family.as_str(), shares.rate().limit, counted_for)?, shares))
-        };
-        let ledger = LocalLedger::new(open(ApiFamily::Acd)?, open(ApiFamily::MediaPlayback)?, metrics.clone());
-        Ok(Self { ledger })
-    }
-}
-
-#[async_trait]
-impl Budgets for LocalBudgets {
-    fn quota(&self, _tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
-        Arc::new(LocalQuota::new(self.ledger.clone(), patience))
-    }
-
-    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64 {
-        self.ledger.shares(family).pace(class)
-    }
-
-    async fn usage(&self, _tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError> {
-        Ok(self.ledger.usage(family))
-    }
-}
-
 /// A family's limit of the settings as the budgets take it, and how it is divided.
-pub(super) fn shares(limits: &LimitsConfig, family: ApiFamily) -> Shares {
+fn terms(limits: &LimitsConfig, family: ApiFamily) -> Terms {
     let rate = match family {
         ApiFamily::Acd => limits.acd,
         ApiFamily::MediaPlayback => limits.media_playback,
     };
-    Shares::new(Rate { limit: rate.limit, window: rate.window }, limits.live_reserve)
+    Terms::new(Rate { limit: rate.limit, window: rate.window }, limits.live_reserve)
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use stages::clients::catalog::Catalog;
 use stages::clients::queue::Queue;
+use stages::clients::quota::Stores;
 use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::SettingsSource;
 use stages::flow::Metrics;
 use stages::model::TenantId;
 
-use super::Budgets;
 use crate::config::{CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig};
 use crate::failure::Failure;
 use crate::lease::Lease;
@@ -45,7 +45,7 @@ pub(super) async fn recordings(
     Err(not_built("recordings", "s3", "filesystem"))
 }
 
-pub(super) fn budgets(_config: &Config, database: &Database, _metrics: &Metrics) -> Arc<dyn Budgets> {
+pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
     match *database {}
 }
 

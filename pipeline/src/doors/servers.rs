@@ -5,21 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use stages::clients::catalog::{Catalog, TombstoneKey};
-use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use stages::clients::postgres::nice_settings::SettingsTable;
-use stages::clients::postgres::rate_budget::SharedQuota;
+use stages::clients::postgres::rate_budget::SharedStores;
 use stages::clients::postgres::seal::Seal;
 use stages::clients::postgres::{DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
 use stages::clients::queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
-use stages::clients::quota::{Patience, Shares, Usage};
+use stages::clients::quota::Stores;
 use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
 use stages::clients::tenants::{SettingsError, SettingsSource};
 use stages::flow::Metrics;
 use stages::model::TenantId;
 
-use super::nice::{Budgets, shares};
 use crate::config::{
     self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,
 };
@@ -170,47 +167,8 @@ pub(super) fn settings_source(config: &Config, database: &Database) -> Arc<dyn S
 }
 
 /// The rate budgets that all processes share.
-struct SharedBudgets {
-    database: Database,
-    acd: Shares,
-    media_playback: Shares,
-    metrics: Metrics,
-}
-
-/// The rate budgets in the database.
-pub(super) fn budgets(config: &Config, database: &Database, metrics: &Metrics) -> Arc<dyn Budgets> {
-    Arc::new(SharedBudgets {
-        database: database.clone(),
-        acd: shares(&config.limits, ApiFamily::Acd),
-        media_playback: shares(&config.limits, ApiFamily::MediaPlayback),
-        metrics: metrics.clone(),
-    })
-}
-
-impl SharedBudgets {
-    fn of(&self, tenant: &TenantId, patience: Patience) -> SharedQuota {
-        let (database, metrics) = (self.database.clone(), self.metrics.clone());
-        SharedQuota::new(database, tenant.clone(), self.acd, self.media_playback, patience, metrics)
-    }
-}
-
-#[async_trait]
-impl Budgets for SharedBudgets {
-    fn quota(&self, tenant: &TenantId, patience: Patience) -> Arc<dyn Quota> {
-        Arc::new(self.of(tenant, patience))
-    }
-
-    fn pace(&self, family: ApiFamily, class: QuotaClass) -> f64 {
-        match family {
-            ApiFamily::Acd => self.acd.pace(class),
-            ApiFamily::MediaPlayback => self.media_playback.pace(class),
-        }
-    }
-
-    async fn usage(&self, tenant: &TenantId, family: ApiFamily) -> Result<Usage, NiceError> {
-        let usage = self.of(tenant, Patience::WORKER).usage(family).await;
-        usage.map_err(|error| NiceError::Quota { what: error.to_string(), retry_after: None })
-    }
+pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
+    Arc::new(SharedStores::new(database.clone()))
 }
 
 /// The right to be the tenant's producer.

@@ -254,7 +254,7 @@ impl Operations {
         let now = self.clock.now();
         let missing = run.plan.map_or(0, |plan| plan.missing);
         let requests = run.plan.map(|plan| Requests { acd: plan.requests + missing, media_playback: missing });
-        let pace = |family| self.budgets.pace(family, QuotaClass::Backfill);
+        let pace = |family| self.budgets.terms(family).pace(QuotaClass::Backfill);
         let planned_seconds = requests.map(|requests| {
             let seconds = |count: u64, pace: f64| if count == 0 { 0.0 } else { count as f64 / pace };
             seconds(requests.media_playback, pace(ApiFamily::MediaPlayback))

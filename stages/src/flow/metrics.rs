@@ -13,6 +13,7 @@ use prometheus::{
 
 use crate::clients::catalog::{RunKind, Tallied};
 use crate::clients::nice::{ApiFamily, QuotaClass};
+use crate::clients::quota::Usage;
 
 /// The stages in the order of the flow: the values of the label `stage`.
 pub const STAGES: &[&str] = &[
@@ -119,6 +120,10 @@ pub struct Metrics {
     pub quota_limit: GaugeVec,
     /// Requests of the present window, by API family.
     pub quota_used: GaugeVec,
+    /// Until a budget is back at its full pace.
+    pub quota_full_pace: GaugeVec,
+    /// Why a budget's limit is where it is, one word of several.
+    pub quota_pace: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -281,6 +286,17 @@ impl Metrics {
                 &["family"],
             ),
             quota_used: page.float_gauges("nice_quota_used", "Requests of the present window.", &["family"]),
+            quota_full_pace: page.float_gauges(
+                "nice_quota_full_pace_in_seconds",
+                "Until the limit is that of the settings again, if NICE refuses nothing more; 0 at full pace.",
+                &["family"],
+            ),
+            quota_pace: page.gauges(
+                "nice_quota_pace",
+                "1 at the word that says why the limit is where it is: full_pace, paused (NICE refused a request, nothing \
+                 is sent) or recovering (NICE refused some, the limit grows back).",
+                &["family", "pace"],
+            ),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -310,6 +326,7 @@ impl Metrics {
             "no_recording",
             "not_a_phone_call",
             "not_in_group",
+            "unconfirmed",
         ] {
             self.conversations_done.with_label_values(&[reason]);
         }
@@ -383,6 +400,17 @@ impl Metrics {
     pub fn quota_asked(&self, family: &str, class: &str, waited: Duration, admitted: bool) {
         self.quota_wait.with_label_values(&[family, class]).inc_by(waited.as_secs_f64());
         self.quota_requests.with_label_values(&[family, class]).inc_by(u64::from(admitted));
+    }
+
+    /// Shows how a rate budget stands.
+    pub fn show_quota(&self, family: &str, usage: &Usage) {
+        self.quota_limit.with_label_values(&[family]).set(f64::from(usage.limit_now));
+        self.quota_used.with_label_values(&[family]).set(f64::from(usage.used()));
+        let full_pace_in = usage.refused.map_or(0.0, |refused| refused.full_pace_in.as_secs_f64());
+        self.quota_full_pace.with_label_values(&[family]).set(full_pace_in);
+        for pace in Usage::PACES {
+            self.quota_pace.with_label_values(&[family, pace]).set(i64::from(pace == usage.pace()));
+        }
     }
 
     /// The page that Prometheus reads (text format 0.0.4).

@@ -14,6 +14,12 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// An outage shorter than this many attempts never makes a dead letter, however old the call is.
 const MIN_ATTEMPTS: u32 = 5;
 
+/// A contact that nobody but a webhook has named is looked for within this time.
+const UNCONFIRMED: Duration = Duration::from_secs(3600);
+
+/// The same, where there was no room for a single look.
+const UNCONFIRMED_UNSEEN: Duration = Duration::from_secs(24 * 3600);
+
 /// The settings `[retry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -69,6 +75,14 @@ impl RetryPolicy {
             |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
         let seen_every_step = event.not_ready as usize >= self.not_ready_delays.len();
         event.not_ready >= 1 && (is_past(known_since(event)) || (seen_every_step && is_past(event.ended_at)))
+    }
+
+    /// Whether a contact that only a webhook named has been unknown to NICE for long enough: after an hour in which it
+    /// was looked for, or after a day in which the rate budget left no room to look.
+    pub fn unconfirmed_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
+        let lived = |span| event.queued_at.is_some_and(|since| now >= after(since, span));
+        let was_looked_for = event.unknown >= 1;
+        event.is_unconfirmed() && (lived(UNCONFIRMED_UNSEEN) || (was_looked_for && lived(UNCONFIRMED)))
     }
 
     /// Whether transient errors have lasted too long for this message. The time that it waited for the rate budget

@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use super::roster::Roster;
 use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, NiceSettings, Quota, QuotaClass};
+use crate::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
+use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, FlowContext, Freshness, Metrics, RetryPolicy, serve, task};
@@ -36,16 +37,6 @@ impl Call {
 
     pub(crate) fn end(&self) -> Timestamp {
         self.start + SignedDuration::from_secs(self.seconds as i64)
-    }
-}
-
-/// A budget without a limit.
-pub(crate) struct Free;
-
-#[async_trait::async_trait]
-impl Quota for Free {
-    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
     }
 }
 
@@ -82,7 +73,7 @@ impl FakeNice {
         let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
         let source = Arc::new(settings_of(base));
-        let tenants = Arc::new(Tenants::new(source, Arc::new(|_| Arc::new(Free)), Metrics::new()));
+        let tenants = Arc::new(Tenants::new(source, Arc::new(|_| Arc::new(Unmetered)), Metrics::new()));
         let (roster, _) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         Self { shared, tenants, roster, _server: server }

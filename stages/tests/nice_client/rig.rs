@@ -12,6 +12,7 @@ use stages::clients::nice::{
     ApiFamily, Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Quota, QuotaClass,
     Timeouts,
 };
+use stages::clients::quota::{BudgetStore, Gate, LocalStore, Patience, Permit, Rate, Refused, Terms};
 use stages::flow::Metrics;
 
 use crate::fake::{Fake, Reply, Request, json, status};
@@ -19,30 +20,48 @@ use crate::fake::{Fake, Reply, Request, json, status};
 /// Texts that must never be seen again.
 pub(crate) const SECRET: &str = "canary-secret-7c1f";
 
-/// A budget that counts, and that a test can close.
-#[derive(Default)]
+/// A budget that counts, and that a test can close; beneath it a real one that has room.
 pub(crate) struct Counting {
     pub(crate) admitted: Mutex<Vec<(ApiFamily, QuotaClass)>>,
-    pub(crate) refused: Mutex<Vec<(ApiFamily, Option<Duration>)>>,
+    pub(crate) accounts: Mutex<Vec<Option<String>>>,
     pub(crate) closed: AtomicUsize,
+    gate: Gate,
+    store: LocalStore,
+}
+
+const AMPLE: Rate = Rate { limit: 1_000_000, window: Duration::from_secs(1) };
+
+impl Default for Counting {
+    fn default() -> Self {
+        let store = LocalStore::in_memory(state::Clock::default());
+        let gate = Gate::new(Arc::new(store.clone()), ApiFamily::Acd, Terms::new(AMPLE, 0.5), Metrics::new());
+        Self { admitted: Mutex::default(), accounts: Mutex::default(), closed: AtomicUsize::new(0), gate, store }
+    }
 }
 
 #[async_trait]
 impl Quota for Counting {
-    async fn admit(&self, family: ApiFamily, class: QuotaClass) -> Result<(), NiceError> {
+    async fn admit(&self, account: Option<&str>, family: ApiFamily, class: QuotaClass) -> Result<Permit, NiceError> {
         if self.closed.load(Ordering::Relaxed) > 0 {
             return Err(NiceError::Quota { what: "no room".into(), retry_after: Some(Duration::from_secs(7)) });
         }
         self.admitted.lock().unwrap().push((family, class));
-        Ok(())
-    }
-
-    async fn refused(&self, family: ApiFamily, retry_after: Option<Duration>) {
-        self.refused.lock().unwrap().push((family, retry_after));
+        self.accounts.lock().unwrap().push(account.map(str::to_owned));
+        self.gate.admit(class, Patience::Endless).await
     }
 }
 
 impl Counting {
+    /// What the budget has learned of a refusal, once it has.
+    pub(crate) async fn refused(&self) -> Refused {
+        loop {
+            if let Some(refused) = self.store.usage(&Terms::new(AMPLE, 0.5)).await.unwrap().refused {
+                return refused;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.admitted.lock().unwrap().len()
     }

@@ -454,20 +454,36 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
         // First without the budget: while there is no token, no request of it is spent.
-        self.tokens.current(&self.http).await?;
-        if let Some(family) = endpoint.family() {
-            self.quota.admit(family, class).await?;
-        }
         let token = self.tokens.current(&self.http).await?;
-        let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
-        let reply = self.http.send(endpoint, request).await?;
-        if reply.status == StatusCode::TOO_MANY_REQUESTS
-            && let Some(family) = endpoint.family()
-        {
-            self.quota.refused(family, reply.retry_after).await;
+        let Some(family) = endpoint.family() else {
+            let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
+            return Ok((self.http.send(endpoint, request).await?, token));
+        };
+        loop {
+            let mut permit = self.quota.admit(token.value.account.as_deref(), family, class).await?;
+            let token = self.tokens.current(&self.http).await?;
+            let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
+            if !permit.leave() {
+                continue;
+            }
+            let reply = self.http.send(endpoint, request).await?;
+            if reply.status == StatusCode::TOO_MANY_REQUESTS {
+                permit.refused(reply.retry_after);
+                // No fault of the item: it waits for the budget, which has learned of it.
+                let what = format!("{}: NICE takes no more requests for now (429)", endpoint.name());
+                return Err(NiceError::Quota { what, retry_after: Some(again_after(reply.retry_after)) });
+            }
+            return Ok((reply, token));
         }
-        Ok((reply, token))
     }
+}
+
+/// Whom NICE refused asks the budget again after this time at the latest; the budget knows when it is open again.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
+
+fn again_after(retry_after: Option<Duration>) -> Duration {
+    let asked = retry_after.unwrap_or(Duration::from_secs(2)).max(Duration::from_secs(1)).min(LONGEST_REFUSAL);
+    asked.mul_f64(rand::random_range(0.5..1.0)).max(Duration::from_secs(1))
 }
 
 fn refused(endpoint: Endpoint) -> NiceError {

@@ -14,7 +14,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -43,6 +42,7 @@ mod token;
 #[doc(hidden)]
 pub mod wire;
 
+use super::quota::Permit;
 pub use answers::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
     MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
@@ -92,13 +92,21 @@ pub enum QuotaClass {
     Reconciliation,
     /// An operator's replay of a date range.
     Backfill,
+    /// An id that a webhook told, and that NICE has not yet known.
+    Unconfirmed,
 }
 
 impl QuotaClass {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [Self::Live, Self::Retry, Self::Agents, Self::Reconciliation, Self::Backfill];
+    pub const ALL: [Self; 6] =
+        [Self::Live, Self::Retry, Self::Agents, Self::Reconciliation, Self::Backfill, Self::Unconfirmed];
 
-    /// The class of what is asked about an event.
+    /// The class of the question whether NICE knows the contact of an event.
+    pub fn of_look_up(event: &ContactEvent) -> Self {
+        if event.is_unconfirmed() { Self::Unconfirmed } else { Self::of(event) }
+    }
+
+    /// The class of what is asked about a contact that NICE knows.
     pub fn of(event: &ContactEvent) -> Self {
         match event.source {
             EventSource::Backfill => Self::Backfill,
@@ -121,6 +129,7 @@ impl QuotaClass {
             Self::Agents => "agents",
             Self::Reconciliation => "reconciliation",
             Self::Backfill => "backfill",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }
@@ -130,10 +139,9 @@ impl QuotaClass {
 pub trait Quota: Send + Sync + 'static {
     /// Returns when one more request of the family is within the limit and it is the class's turn; asked before every
     /// request, retries included. Token requests, discovery and the recordings themselves do not count.
-    async fn admit(&self, family: ApiFamily, class: QuotaClass) -> Result<(), NiceError>;
-
-    /// NICE refused a request that was admitted (429): somebody else takes of its quota, or it is smaller than ours.
-    async fn refused(&self, _family: ApiFamily, _retry_after: Option<Duration>) {}
+    ///
+    /// `account` is NICE's name of the tenant whose limit it is, where the token tells.
+    async fn admit(&self, account: Option<&str>, family: ApiFamily, class: QuotaClass) -> Result<Permit, NiceError>;
 }
 
 /// Asks NICE for a fresh link to the same recording.

@@ -22,6 +22,8 @@ pub(super) struct Token {
     bearer: HeaderValue,
     /// What it says of us.
     pub(super) claims: Claims,
+    /// Whose limits its requests count against: the issuer and NICE's name of the tenant, where it says so.
+    pub(super) account: Option<String>,
     /// Whether NICE has taken it once, and whether it was counted as never taken.
     taken: AtomicBool,
     counted: AtomicBool,
@@ -104,6 +106,7 @@ impl Tokens {
         Ok(Fetched {
             value: Token {
                 bearer,
+                account: account(&self.settings.issuer, &issued.claims),
                 claims: issued.claims,
                 taken: AtomicBool::new(false),
                 counted: AtomicBool::new(false),
@@ -157,6 +160,13 @@ impl Tokens {
         let value = url.ok_or_else(|| NiceError::refused("discovery: the token endpoint is not https"))?;
         Ok(Fetched { value, fresh_for: ENDPOINT_FRESH, valid_for: STALE_FOR })
     }
+}
+
+/// NICE counts requests by its own tenant, whichever key asks.
+fn account(issuer: &Url, claims: &Claims) -> Option<String> {
+    let tenant = claims.tenant_id.as_ref()?.to_ascii_lowercase();
+    let port = issuer.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}{port}/{tenant}", issuer.host_str()?))
 }
 
 /// Fresh until five minutes before the end, a short-lived token until half of its life; valid until the end.

@@ -21,6 +21,6 @@ pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
 pub use lease::{Held, ProducerLease};
 
 #[cfg(test)]
-mod test_database;
+pub(crate) mod test_database;
 #[cfg(test)]
 pub(crate) use test_database::{TestDatabase, test_database};

@@ -7,17 +7,8 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, Auth, GroupKind, GroupSelector, NiceError, QuotaClass};
-
-/// A budget without limit.
-struct Free;
-
-#[async_trait]
-impl Quota for Free {
-    async fn admit(&self, _: ApiFamily, _: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
-    }
-}
+use crate::clients::nice::{Auth, GroupKind, GroupSelector};
+use crate::clients::quota::Unmetered;
 
 /// Settings that a test writes.
 struct Table {
@@ -85,7 +76,7 @@ impl Rig {
             let budgets = budgets.clone();
             move |_| {
                 budgets.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Free)
+                Arc::new(Unmetered)
             }
         });
         let options = TenantsOptions { kept, ..TenantsOptions::default() };

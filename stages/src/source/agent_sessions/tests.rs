@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
+use crate::clients::quota::Permit;
 use crate::flow::testing::TestFlow;
 use crate::model::Agent;
 use crate::source::test_nice::settings_of;
@@ -112,9 +113,9 @@ struct Counting(std::sync::atomic::AtomicUsize);
 
 #[async_trait::async_trait]
 impl Quota for Counting {
-    async fn admit(&self, _family: ApiFamily, _class: QuotaClass) -> Result<(), NiceError> {
+    async fn admit(&self, _: Option<&str>, _family: ApiFamily, _class: QuotaClass) -> Result<Permit, NiceError> {
         self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Ok(())
+        Ok(Permit::unmetered())
     }
 }
 

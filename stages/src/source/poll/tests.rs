@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
+use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
-use crate::source::test_nice::{Free, agent, settings_of};
+use crate::source::test_nice::{agent, settings_of};
 
 const NOW: &str = "2026-04-01T12:00:00Z";
 
@@ -62,7 +63,11 @@ impl Rig {
         let (roster, reader) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         let poll = Poll {
-            tenants: Arc::new(Tenants::new(Arc::new(settings_of(base)), Arc::new(|_| Arc::new(Free)), metrics.clone())),
+            tenants: Arc::new(Tenants::new(
+                Arc::new(settings_of(base)),
+                Arc::new(|_| Arc::new(Unmetered)),
+                metrics.clone(),
+            )),
             tenant,
             watermark: state.state.watermark("poll").unwrap(),
             roster: reader,

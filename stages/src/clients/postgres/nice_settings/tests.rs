@@ -6,9 +6,10 @@ use secrecy::ExposeSecret;
 use test_servers::Postgres;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass, Timeouts};
+use crate::clients::nice::Timeouts;
 use crate::clients::postgres::test_database::{TestDatabase, open};
 use crate::clients::postgres::{schema, test_database};
+use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{Tenants, TenantsOptions};
 use crate::flow::{Metrics, StageError};
 
@@ -49,20 +50,10 @@ fn table(database: &Database, key: u8) -> SettingsTable {
     SettingsTable::new(database.clone(), Some(Seal::new(&[key; 32])))
 }
 
-/// A budget without limit.
-struct Free;
-
-#[async_trait]
-impl Quota for Free {
-    async fn admit(&self, _: ApiFamily, _: QuotaClass) -> Result<(), NiceError> {
-        Ok(())
-    }
-}
-
 /// Tenants that read their settings at each use.
 fn tenants(table: &SettingsTable) -> Tenants {
     let options = TenantsOptions { reread: Duration::ZERO, kept: 8, timeouts: Timeouts::default() };
-    Tenants::with_options(Arc::new(table.clone()), Arc::new(|_| Arc::new(Free)), Metrics::new(), options)
+    Tenants::with_options(Arc::new(table.clone()), Arc::new(|_| Arc::new(Unmetered)), Metrics::new(), options)
 }
 
 async fn execute(database: &Database, statement: &str) -> Result<u64, tokio_postgres::Error> {

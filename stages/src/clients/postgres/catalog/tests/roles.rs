@@ -406,7 +406,7 @@ async fn the_analysis_reads_conversations_and_no_secrets() {
         let client = service.client().await.unwrap();
         client.batch_execute("select * from nice_settings").await.unwrap();
         client.batch_execute(TAKE_RATE_LEASE).await.unwrap();
-        let forged = ["delete from nice_settings", "update nice_settings set issuer = ''", "delete from rate_budgets"];
+        let forged = ["delete from nice_settings", "update nice_settings set issuer = ''", "delete from quota_budgets"];
         assert_refused(&service, &forged).await;
     }
 }

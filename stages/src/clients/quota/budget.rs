@@ -1,0 +1,395 @@
+//! The decision: who may send a request to NICE now, and when the others may ask again.
+//!
+//! A [`Budget`] is plain data. It is loaded, [`Budget::turn`] changes it, it is saved; whoever does that has the clock
+//! and does the I/O.
+//!
+//! # The time
+//! The budget has a time of its own, which no clock can set back or ahead: it stands still while the clock is behind
+//! it, and goes no further than the asking process has lived since it last saw it ([`Witness`]). Either way requests
+//! count for longer than they had to, once, for a window at most. Only a clock that jumps ahead while no process runs
+//! is believed.
+//!
+//! # Who goes first
+//! Each class has a floor, a part of the limit, and gathers a place for each spacing of it that it was not granted,
+//! those of one window at most. A class that waits and has a place goes before all that have none; of several the one
+//! that has gone without for longest, and the first in the order of [`QuotaClass`]. What is left goes by that order
+//! alone. So live calls go first, and no flood of any class stops another. What nobody waits for is anybody's.
+//!
+//! Reconciliation and backfill have together what `live_reserve` leaves, evenly, so that a live call that finds the
+//! window full waits for one of theirs to leave it. What nobody has confirmed to exist has its floor, and more only
+//! while half of the budget lies idle.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::restraint::{Refusal, Restraint};
+use super::terms::micros;
+use super::usage::Refused;
+use super::window::{Grain, Window};
+use super::{Micros, Terms, Usage};
+use crate::clients::nice::QuotaClass;
+
+/// So many classes there are.
+pub(super) const CLASSES: usize = QuotaClass::ALL.len();
+
+/// Who waits in place asks again within this time; a class that was denied counts as waiting for a little longer.
+pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Who waits for another's request or turn may ask again after this time.
+const SOON: Micros = 250_000;
+
+/// Who was sent away still counts as waiting for some places' time, within these bounds.
+const WAITS_AT_LEAST: Micros = 1_000_000;
+const WAITS_AT_MOST: Micros = 30_000_000;
+
+/// An even place that comes late is made up for if it is late by less than so many of them, or than this time.
+const LATE_PLACES: f64 = 2.0;
+const LATE_AT_LEAST: f64 = 250_000.0;
+
+/// One NICE tenant's budget of one API family.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// The latest time that it has seen, by its own reckoning.
+    time: Micros,
+    /// What the clock is ahead of that reckoning.
+    skew: i64,
+    window: Window,
+    /// By class, in order.
+    classes: Vec<Standing>,
+    /// The next even place of reconciliation and backfill.
+    bulk_place: Micros,
+    restraint: Option<Restraint>,
+}
+
+/// How it stands with a class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Standing {
+    /// From then on it gathers places of its floor.
+    floor_from: Micros,
+    /// Until then it counts as waiting.
+    waits_until: Micros,
+    /// Until then as many of its places are kept for it as it was granted last: who had an answer may ask again.
+    kept_until: Micros,
+    kept: u32,
+}
+
+/// What a process knows of a budget's time: it saw `seen` when it had lived for `at`, or a little later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Witness {
+    /// The budget's time.
+    pub seen: Micros,
+    /// The process's age before it asked.
+    pub at: Duration,
+}
+
+/// What became of a granted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It never left.
+    Unsent,
+    /// NICE took it, or may have; at this age of the process all was over.
+    Over(Duration),
+    /// NICE refused it for its rate, and asks to wait for so long.
+    Refused(Option<Duration>),
+}
+
+/// A granted request whose fate is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// When it was granted, as [`Grant::at`] says.
+    pub at: Micros,
+    /// For whom.
+    pub class: QuotaClass,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What a process has to say and to ask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// The limit.
+    pub terms: Terms,
+    /// None before the first answer.
+    pub witness: Option<Witness>,
+    /// What it has learned since it last asked.
+    pub told: Vec<Told>,
+    /// How many requests of each class wait.
+    pub wanted: [u32; CLASSES],
+}
+
+/// Some requests that may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// For whom.
+    pub class: QuotaClass,
+    /// How many, one at least.
+    pub count: u32,
+    /// The time under which each of them is settled.
+    pub at: Micros,
+}
+
+/// What the budget says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Its time.
+    pub now: Micros,
+    /// What may leave once it is saved.
+    pub grants: Vec<Grant>,
+    /// For each class that got less than it wants: after so long it may ask again.
+    pub not_before: [Option<Duration>; CLASSES],
+    /// The most requests in a window, as far as NICE's refusals tell.
+    pub limit_now: u32,
+}
+
+impl Budget {
+    /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
+    pub fn turn(&mut self, clock: Micros, age: Duration, ask: &Ask) -> Verdict {
+        self.advance(clock, age, ask.witness);
+        self.classes.resize(CLASSES, Standing::default());
+        let turn = Turn::new(self, &ask.terms);
+        self.window.expire(self.time, turn.grain);
+        for told in &ask.told {
+            self.hear(told, age, &turn);
+        }
+        // Told first, or a refusal that was just heard would not hold.
+        let turn = Turn::new(self, &ask.terms);
+        self.restraint = self.restraint.filter(|restraint| self.time < restraint.over_at(turn.grain.counted));
+        for class in QuotaClass::ALL.into_iter().filter(|class| ask.wanted[*class as usize] > 0) {
+            let waits = &mut self.classes[class as usize].waits_until;
+            *waits = (*waits).max(self.time + 1);
+        }
+        let mut verdict =
+            Verdict { now: self.time, grants: Vec::new(), not_before: [None; CLASSES], limit_now: turn.most };
+        for class in QuotaClass::ALL {
+            let wanted = ask.wanted[class as usize];
+            let granted = if wanted > 0 { self.decide(class, wanted, &turn) } else { Ok(0) };
+            let count = granted.unwrap_or(0);
+            if count > 0 {
+                let at = self.grant(class, count, &turn);
+                verdict.grants.push(Grant { class, count, at });
+            }
+            if count < wanted {
+                let until = granted.err().unwrap_or(self.time);
+                verdict.not_before[class as usize] = Some(Duration::from_micros(until.saturating_sub(self.time)));
+                self.classes[class as usize].waits_until = self.waits_until(until, &turn);
+            } else if wanted > 0 {
+                let kept_until = self.time + micros(ASKED_AGAIN);
+                let standing = &mut self.classes[class as usize];
+                *standing = Standing { waits_until: 0, kept_until, kept: count, ..*standing };
+            }
+        }
+        verdict
+    }
+
+    /// How it stands, by a clock that may be any.
+    pub fn usage(&self, clock: Micros, terms: &Terms) -> Usage {
+        let mut budget = self.clone();
+        budget.advance(clock, Duration::ZERO, None);
+        let turn = Turn::new(&budget, terms);
+        budget.window.expire(budget.time, turn.grain);
+        let classes = QuotaClass::ALL.map(|class| (class, budget.window.used_by(|other| other == class)));
+        let until = |at: Micros| Duration::from_micros(at.saturating_sub(budget.time));
+        let over_at = |restraint: &Restraint| restraint.over_at(turn.grain.counted);
+        let restraint = budget.restraint.filter(|restraint| budget.time < over_at(restraint));
+        Usage {
+            limit: terms.rate.limit,
+            limit_now: turn.most,
+            by_class: classes.into_iter().filter(|(_, used)| *used > 0).collect(),
+            refused: restraint.map(|restraint| Refused {
+                count: restraint.refusals,
+                ago: Duration::from_micros(budget.time.saturating_sub(restraint.closed_at)),
+                closed_for: restraint.paused_until(budget.time).map(until),
+                full_pace_in: until(over_at(&restraint)),
+            }),
+        }
+    }
+
+    /// Whether nothing but time separates two budgets; see `time` and `skew`.
+    fn advance(&mut self, clock: Micros, age: Duration, witness: Option<Witness>) {
+        let clock = i64::try_from(clock).unwrap_or(i64::MAX);
+        let mut now = clock.saturating_sub(self.skew);
+        if let Some(witness) = witness {
+            let lived = witness.seen.saturating_add(micros(age.saturating_sub(witness.at)));
+            now = now.min(i64::try_from(lived).unwrap_or(i64::MAX));
+        }
+        let time = u64::try_from(now).unwrap_or(0).max(self.time);
+        self.skew = clock.saturating_sub(i64::try_from(time).unwrap_or(i64::MAX));
+        self.time = time;
+    }
+
+    fn hear(&mut self, told: &Told, age: Duration, turn: &Turn) {
+        let now = self.time;
+        let answered = match told.fate {
+            Fate::Unsent => None,
+            Fate::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
+            Fate::Refused(_) => Some(now),
+        };
+        if let Fate::Refused(retry_after) = told.fate {
+            let refusal = Refusal {
+                now,
+                granted_at: told.at,
+                retry_after: retry_after.map(micros),
+                used: self.window.used(),
+                limit: turn.terms.rate.limit,
+                counted: turn.grain.counted,
+            };
+            self.restraint = Some(Restraint::after(self.restraint, &refusal));
+        } else if let Some(restraint) = &mut self.restraint {
+            restraint.settled(told.at, answered.is_some());
+        }
+        // One that counts no longer was told too late: it has counted for long enough.
+        let _counted = self.window.settle(told.at, told.class, answered, turn.grain);
+    }
+
+    /// How many may leave, one at least, or when to ask again.
+    fn decide(&self, class: QuotaClass, wanted: u32, turn: &Turn) -> Result<u32, Micros> {
+        let now = self.time;
+        let mut wanted = wanted;
+        if let Some(restraint) = &self.restraint {
+            if let Some(until) = restraint.paused_until(now) {
+                return Err(until);
+            }
+            if restraint.is_probing(now) {
+                return Err(now + SOON);
+            }
+            let most = if restraint.is_open { u32::MAX } else { 1 };
+            wanted = wanted.min(most).min(even(restraint.place, now, turn.spacing())?);
+        }
+        let bulk = if class.is_bulk() { self.bulk_room(turn)? } else { u32::MAX };
+        let used = self.window.used();
+        let places = |class: QuotaClass| self.places(class, turn);
+        if class == QuotaClass::Unconfirmed && places(class) == 0 && used.saturating_mul(2) >= turn.most {
+            return Err(self.classes[class as usize].floor_from + turn.terms.floor_spacing(class, turn.most));
+        }
+        let Some(free) = turn.most.checked_sub(used).filter(|free| *free > 0) else {
+            return Err(self.window.leaves(used - turn.most + 1, now, turn.grain, |_| true));
+        };
+        // The places that floors keep for others, and whether one waits that goes before this class.
+        let (mut before, mut all, mut bulk_all, mut is_behind) = (0_u32, 0_u32, 0_u32, false);
+        for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
+            let standing = &self.classes[other as usize];
+            let waits = standing.waits_until > now;
+            let kept = match waits {
+                true => places(other),
+                false if standing.kept_until > now => places(other).min(standing.kept),
+                false => continue,
+            };
+            all = all.saturating_add(kept);
+            bulk_all = bulk_all.saturating_add(if other.is_bulk() { kept } else { 0 });
+            is_behind |= waits && other < class;
+            let (theirs, ours) = (self.neglect(other, turn), self.neglect(class, turn));
+            if theirs > ours || (theirs == ours && other < class) {
+                before = before.saturating_add(kept);
+            }
+        }
+        let by_floor = wanted.min(places(class)).min(free.saturating_sub(before)).min(bulk);
+        let (left, bulk_left) = (free - by_floor, bulk - by_floor);
+        let by_order = match is_behind {
+            true => 0,
+            false => (wanted - by_floor).min(left.saturating_sub(all)).min(bulk_left.saturating_sub(bulk_all)),
+        };
+        match by_floor + by_order {
+            // It is another's turn: who waits asks again soon, and so does this one.
+            0 => Err(now + SOON),
+            count => Ok(count),
+        }
+    }
+
+    /// How many even places reconciliation and backfill have together, or when the next one is.
+    fn bulk_room(&self, turn: &Turn) -> Result<u32, Micros> {
+        let share = turn.terms.bulk_most(turn.most);
+        let used = self.window.used_by(QuotaClass::is_bulk);
+        match share.checked_sub(used).filter(|room| *room > 0) {
+            Some(room) => Ok(room.min(even(self.bulk_place, self.time, turn.bulk_spacing())?)),
+            None => Err(self.window.leaves(used - share + 1, self.time, turn.grain, QuotaClass::is_bulk)),
+        }
+    }
+
+    fn grant(&mut self, class: QuotaClass, count: u32, turn: &Turn) -> Micros {
+        let now = self.time;
+        let spacing = turn.terms.floor_spacing(class, turn.most).saturating_mul(u64::from(count));
+        let floor_from = &mut self.classes[class as usize].floor_from;
+        *floor_from = (*floor_from).max(now.saturating_sub(turn.gathered(class))).saturating_add(spacing).min(now);
+        if class.is_bulk() {
+            self.bulk_place = next_even(self.bulk_place, now, turn.bulk_spacing(), count);
+        }
+        if let Some(restraint) = &mut self.restraint {
+            restraint.place = next_even(restraint.place, now, turn.spacing(), count);
+            restraint.granted(now);
+        }
+        self.window.grant(now, turn.grain, class, count)
+    }
+
+    /// The places of its floor that a class has gathered.
+    fn places(&self, class: QuotaClass, turn: &Turn) -> u32 {
+        let since = self.time.saturating_sub(self.classes[class as usize].floor_from).min(turn.gathered(class));
+        u32::try_from(since / turn.terms.floor_spacing(class, turn.most)).unwrap_or(u32::MAX)
+    }
+
+    /// What part of all the places that it may gather a class has gathered, in thousandths: the more, the longer it has
+    /// gone without.
+    fn neglect(&self, class: QuotaClass, turn: &Turn) -> u64 {
+        let gathered = turn.gathered(class);
+        let since = self.time.saturating_sub(self.classes[class as usize].floor_from).min(gathered);
+        since.saturating_mul(1000) / gathered
+    }
+
+    /// Until when a class that may ask again at `until` counts as waiting.
+    fn waits_until(&self, until: Micros, turn: &Turn) -> Micros {
+        let longest = ((turn.spacing() * LATE_PLACES) as Micros).clamp(WAITS_AT_LEAST, WAITS_AT_MOST);
+        until.clamp(self.time + WAITS_AT_LEAST, self.time + longest) + micros(ASKED_AGAIN)
+    }
+}
+
+/// What holds for one turn.
+struct Turn<'a> {
+    terms: &'a Terms,
+    grain: Grain,
+    /// The most requests in a window for now.
+    most: u32,
+}
+
+impl<'a> Turn<'a> {
+    fn new(budget: &Budget, terms: &'a Terms) -> Self {
+        let (limit, counted) = (terms.rate.limit, terms.counted());
+        let most = budget.restraint.map_or(limit, |restraint| restraint.most(limit, counted, budget.time));
+        Self { terms, grain: Grain::new(limit, counted), most }
+    }
+
+    /// The time between two requests that are spread evenly.
+    fn spacing(&self) -> f64 {
+        self.grain.counted as f64 / f64::from(self.most)
+    }
+
+    /// The same of those that reconciliation and backfill have.
+    fn bulk_spacing(&self) -> f64 {
+        self.grain.counted as f64 / f64::from(self.terms.bulk_most(self.most))
+    }
+
+    /// For so long a class gathers places: for a window, and for one place at least.
+    fn gathered(&self, class: QuotaClass) -> Micros {
+        self.grain.counted.max(self.terms.floor_spacing(class, self.most))
+    }
+}
+
+/// How far behind an even place may be without being lost.
+fn late(spacing: f64) -> Micros {
+    (spacing * LATE_PLACES).max(LATE_AT_LEAST) as Micros
+}
+
+/// How many even places are there, from `place` on, or when the next one is.
+fn even(place: Micros, now: Micros, spacing: f64) -> Result<u32, Micros> {
+    let place = place.max(now.saturating_sub(late(spacing)));
+    match now.checked_sub(place) {
+        Some(since) => Ok(((since as f64 / spacing) as u32).saturating_add(1)),
+        None => Err(place),
+    }
+}
+
+/// The even place after so many are taken.
+fn next_even(place: Micros, now: Micros, spacing: f64, count: u32) -> Micros {
+    place.max(now.saturating_sub(late(spacing))) + (spacing * f64::from(count)) as Micros
+}

@@ -1,0 +1,29 @@
+//! Where a budget is kept: loaded, decided upon, saved, by one at a time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Ask, Terms, Usage, Verdict};
+
+/// A budget could not be asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("rate budget: {what}")]
+pub struct StoreError {
+    /// What happened.
+    pub what: String,
+    /// Whether it may have been saved all the same: then what was told must not be told again.
+    pub may_be_saved: bool,
+}
+
+/// One NICE tenant's budget of one API family.
+#[async_trait]
+pub trait BudgetStore: Send + Sync + 'static {
+    /// Loads the budget, has it decide, and saves it. When this returns, the verdict survives a crash.
+    ///
+    /// `age` tells how long the asking process has lived; it is asked once the budget is loaded.
+    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError>;
+
+    /// How it stands.
+    async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError>;
+}
