@@ -15,6 +15,10 @@
 //! # Beyond the hot window
 //! The log forgets ids after its retention. For a call that ended before that, the catalog decides. A replay has
 //! compared its calls with the catalog before; what the log remembers of them was wrong.
+//!
+//! # Hearsay
+//! What only a webhook told may have been dropped by the consumer after an hour, since NICE did not know it. The first
+//! time that another source finds it after that, it passes again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tracing::{error, warn};
 
@@ -30,6 +35,10 @@ use crate::flow::{Delivery, FlowContext, Settle, crash};
 use crate::model::{ContactEvent, EventSource};
 use crate::source::{Found, Receipt};
 
+mod hearsay;
+
+use hearsay::Hearsay;
+
 /// Passes each conversation on once and holds its claim until the delivery is settled.
 pub fn dedupe(
     found: impl Stream<Item = Found> + Send + 'static,
@@ -37,7 +46,8 @@ pub fn dedupe(
     retention: Duration,
     context: &FlowContext,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
-    let stage = Arc::new(Dedupe { processed, retention, context: context.clone() });
+    let hearsay = Arc::new(Hearsay::default());
+    let stage = Arc::new(Dedupe { processed, retention, hearsay, context: context.clone() });
     found
         .map(move |found| {
             let stage = stage.clone();
@@ -50,6 +60,7 @@ pub fn dedupe(
 struct Dedupe {
     processed: ProcessedLog,
     retention: Duration,
+    hearsay: Arc<Hearsay>,
     context: FlowContext,
 }
 
@@ -58,6 +69,8 @@ impl Dedupe {
         let since = Instant::now();
         let Found { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
+        let is_hearsay = event.source == EventSource::Webhook;
+        let now = self.context.clock.now();
         let claim = loop {
             let outcome = match despite_memory {
                 true => self.processed.claim_again(digest),
@@ -65,6 +78,9 @@ impl Dedupe {
             };
             match outcome {
                 Ok(ClaimOutcome::Claimed(claim)) => break claim,
+                Ok(ClaimOutcome::Processed) if !is_hearsay && self.hearsay.confirm(&digest, now) => {
+                    despite_memory = true;
+                }
                 Ok(ClaimOutcome::Processed) => return self.drop_known(receipt, since),
                 Ok(ClaimOutcome::InFlight(waiter)) => {
                     waiter.settled().await;
@@ -83,7 +99,8 @@ impl Dedupe {
             return self.drop_known(receipt, since);
         }
         self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
-        let settle = ClaimSettle { claim, receipt };
+        let hearsay = is_hearsay.then(|| (self.hearsay.clone(), digest, now));
+        let settle = ClaimSettle { claim, receipt, hearsay };
         Some(Delivery::new(event.clone(), event, Box::new(settle)))
     }
 
@@ -123,6 +140,8 @@ fn is_replay(event: &ContactEvent) -> bool {
 struct ClaimSettle {
     claim: Claim,
     receipt: Receipt,
+    /// Of what only a webhook has told.
+    hearsay: Option<(Arc<Hearsay>, state::Key, Timestamp)>,
 }
 
 #[async_trait]
@@ -130,6 +149,9 @@ impl Settle for ClaimSettle {
     async fn ack(self: Box<Self>) -> Result<(), SettleError> {
         self.claim.commit().await.map_err(|error| SettleError(error.to_string()))?;
         crash::point("claim_committed");
+        if let Some((hearsay, key, now)) = self.hearsay {
+            hearsay.tell(key, now);
+        }
         self.receipt.settled();
         Ok(())
     }

@@ -226,3 +226,22 @@ async fn of_many_repeats_each_conversation_is_queued_once() {
         crashed.state.processed().contains(&key.digest())
     }));
 }
+
+#[tokio::test]
+async fn what_a_webhook_told_passes_again_when_the_poll_finds_it_after_an_hour() {
+    for (minutes, passes) in [(59, false), (61, true)] {
+        let mut subject = Subject::new();
+        let told = ContactEvent { source: EventSource::Webhook, ..event(1) };
+        subject.find(told.clone()).await;
+        subject.next().await.ack().await.unwrap();
+        subject.flow.context.clock.advance(jiff::SignedDuration::from_mins(minutes));
+        subject.find(told).await;
+        subject.assert_quiet().await;
+        subject.find(event(1)).await;
+        if passes {
+            subject.next().await.ack().await.unwrap();
+        }
+        subject.find(event(1)).await;
+        subject.assert_quiet().await;
+    }
+}

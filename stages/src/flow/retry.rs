@@ -15,7 +15,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 const MIN_ATTEMPTS: u32 = 5;
 
 /// A contact that nobody but a webhook has named is looked for within this time.
-const UNCONFIRMED: Duration = Duration::from_secs(3600);
+pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(3600);
 
 /// The same, where there was no room for a single look.
 const UNCONFIRMED_UNSEEN: Duration = Duration::from_secs(24 * 3600);

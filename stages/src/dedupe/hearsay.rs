@@ -1,0 +1,45 @@
+//! What only a webhook has told so far: ids that NICE may not know.
+//!
+//! The consumer drops such an id after an hour in which NICE did not know it. When the poll finds it later, it was real,
+//! and late: the dedupe lets it through once more. Kept in memory: after a restart the nightly comparison finds it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use state::Key;
+
+use crate::flow::retry::UNCONFIRMED;
+
+/// More ids than honest webhooks tell before the poll finds the calls; some 5 MB. Of more none is kept.
+const MOST: usize = 100_000;
+
+/// When each id was told.
+#[derive(Debug, Default)]
+pub(super) struct Hearsay {
+    told: Mutex<HashMap<Key, Timestamp>>,
+}
+
+impl Hearsay {
+    /// A webhook's event is on the queue.
+    pub(super) fn tell(&self, key: Key, now: Timestamp) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MOST {
+            told.retain(|_, at| age(*at, now) < UNCONFIRMED * 24);
+        }
+        if told.len() < MOST {
+            told.insert(key, now);
+        }
+    }
+
+    /// Another source has found the call too. True if it was told so long ago that it may have been dropped.
+    pub(super) fn confirm(&self, key: &Key, now: Timestamp) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        told.is_some_and(|at| age(at, now) >= UNCONFIRMED)
+    }
+}
+
+fn age(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(at)).unwrap_or_default()
+}
