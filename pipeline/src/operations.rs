@@ -335,6 +335,7 @@ impl Operations {
         })?;
         event.attempt = 0;
         event.not_ready = 0;
+        event.unknown = 0;
         event.queued_at = Some(self.clock.now());
         self.queue.publish(Lane::of(event.source), event.encode().into()).await?;
         // Until a stage says more, the timeline's last word would be that it was set aside.

@@ -100,3 +100,6 @@ fn direction(contact: &Contact) -> (Option<Direction>, Option<String>) {
         None => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub mod poll;
 pub mod replay;
 pub mod roster;
 #[cfg(test)]
-mod test_nice;
+pub(crate) mod test_nice;
 pub mod webhook;
 
 use std::sync::Arc;
