@@ -20,6 +20,8 @@ pub struct Faults {
     pub server_errors: f64,
     /// How many answers a burst spoils, at most.
     pub burst_length: u32,
+    /// A request to the ACD API or to playback is answered 429, whatever the limit.
+    pub throttled: f64,
     /// The connection is reset in the middle of a medium.
     pub media_reset: f64,
     /// A medium ends before its `Content-Length`.
@@ -77,6 +79,7 @@ impl Faults {
             seed: 0,
             server_errors: 0.0,
             burst_length: 4,
+            throttled: 0.0,
             media_reset: 0.0,
             media_truncated: 0.0,
             slow_body: 0.0,

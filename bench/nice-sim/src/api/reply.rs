@@ -75,8 +75,12 @@ impl Answer {
     }
 }
 
-/// The burst of errors on a surface, if one is on.
+/// The error that a surface answers with, if one is on.
 pub(crate) fn server_error(service: &Service, surface: &'static str) -> Option<Response> {
+    let is_limited = matches!(surface, "acd" | "playback");
+    if is_limited && service.faults.strikes("throttled", |faults| faults.throttled) {
+        return Some(Answer::Json(429, json!({ "message": "API rate limit exceeded" })).plain());
+    }
     let status = service.faults.server_error(surface)?;
     let page = "<html><body>upstream error</body></html>";
     Some((code(status), [(header::CONTENT_TYPE, "text/html")], page).into_response())

@@ -167,6 +167,15 @@ impl ServerBed {
             settings.retain(|(known, _)| known != key);
             settings.push((key, (*value).to_owned()));
         }
+        self.put_settings(id, &settings);
+    }
+
+    /// Gives a further tenant the NICE, and the key, of one that is there.
+    pub(crate) fn share_nice(&self, of: &str, id: &str) {
+        self.put_settings(id, &self.sim_of(of).settings());
+    }
+
+    fn put_settings(&self, id: &str, settings: &[(&str, String)]) {
         let line = |(key, value): &(&str, String)| match *key {
             "media_hosts" => format!("{key} = [{value:?}]\n"),
             _ => format!("{key} = {value:?}\n"),
