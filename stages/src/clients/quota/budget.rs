@@ -256,7 +256,11 @@ impl Budget {
                 return Err(now + SOON);
             }
             let most = if restraint.is_open { u32::MAX } else { 1 };
-            wanted = wanted.min(most).min(even(restraint.place, now, turn.spacing())?);
+            wanted = wanted.min(most).min(even(
+                restraint.place,
+                now,
+                restraint.spacing(turn.spacing(), turn.terms.rate.limit),
+            )?);
         }
         let bulk = if class.is_bulk() { self.bulk_room(turn)? } else { u32::MAX };
         let used = self.window.used();
@@ -317,7 +321,8 @@ impl Budget {
             self.bulk_place = next_even(self.bulk_place, now, turn.bulk_spacing(), count);
         }
         if let Some(restraint) = &mut self.restraint {
-            restraint.place = next_even(restraint.place, now, turn.spacing(), count);
+            let spacing = restraint.spacing(turn.spacing(), turn.terms.rate.limit);
+            restraint.place = next_even(restraint.place, now, spacing, count);
             restraint.granted(now);
         }
         self.window.grant(now, turn.grain, class, count)

@@ -42,6 +42,9 @@ const SHORTEST_QUIET: Micros = 10_000_000;
 /// In each part of a quiet window one doubling of the pause is forgotten.
 const FORGOTTEN_A_WINDOW: Micros = 4;
 
+/// So many times faster than even go those that have waited, where the limit was left alone.
+const CATCH_UP: f64 = 4.0;
+
 /// If the request that tries whether NICE takes any is not answered by then, another one may try.
 const PROBE_FOR: Micros = 10_000_000;
 
@@ -117,6 +120,12 @@ impl Restraint {
     /// The most requests in a window for now.
     pub(super) fn most(&self, limit: u32, counted: Micros, now: Micros) -> u32 {
         (self.grown(limit, counted, now) as u32).clamp(1, limit.max(1))
+    }
+
+    /// The time between two requests, where `spacing` is that of the limit spread evenly. A refusal that left the limit
+    /// alone said nothing of our own rate: what has waited follows faster, and not all at once.
+    pub(super) fn spacing(&self, spacing: f64, limit: u32) -> f64 {
+        if self.lowered_to < f64::from(limit) { spacing } else { spacing / CATCH_UP }
     }
 
     /// When all is forgotten, if no refusal comes.
