@@ -88,7 +88,7 @@ pub(crate) struct Config {
     pub events: EventsConfig,
     /// The nightly comparison.
     pub reconciliation: ReconciliationConfig,
-    /// NICE's limits for one tenant.
+    /// NICE's limits for one tenant of NICE's.
     pub limits: LimitsConfig,
     /// What waits, and for how long.
     pub retry: RetryConfig,

@@ -167,7 +167,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "Longer than the flow leaves a call without a word: what was found before and is missing is replayed after it.",
             "A large backlog is usual; a replay too early is harmless, but costs calls."),
     ]),
-    section("limits", "NICE's limits for one tenant, shared by all processes. Never more than this in ANY such span.", &[
+    section("limits", "NICE's limits for one tenant of NICE's, shared by all processes and Knovvu tenants. Never more than this in ANY such span.", &[
         key("media_playback", Rate, "150/5m",
             "Requests for recordings.",
             "NICE has granted another quota, or other software uses part of it."),
@@ -175,7 +175,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "Requests to the ACD API.",
             "As media_playback."),
         key("live_reserve", Share, "0.5",
-            "The share of the budget, 0 to 1, that backfill and reconciliation may never take; 1 leaves backfill nothing.",
+            "The share of the budget, 0 to 1, that backfill and reconciliation may never take beyond the 15 % that are their floor.",
             "A backfill shall go faster, at the cost of fresh calls."),
     ]),
     section("retry", "What waits, and for how long.", &[
