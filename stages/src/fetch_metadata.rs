@@ -2,8 +2,8 @@
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
-//! then. One that only a webhook named, and that NICE does not know for an hour, is dropped with a counted reason: the
-//! poll would find a real one. What is no phone call of a group agent, or ended before what the tenant keeps, is dropped with a counted reason
+//! then. One that only a webhook named, and that NICE has not known at some looks within an hour, is dropped with a
+//! counted reason: the poll would find a real one. What is no phone call of a group agent, or ended before what the tenant keeps, is dropped with a counted reason
 //! and leaves no row.
 
 use std::sync::Arc;
@@ -32,13 +32,14 @@ impl Stage<ContactEvent> for FetchMetadata {
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
         let given_up = self.retry.recording_given_up(&event, self.clock.now());
-        if self.retry.unconfirmed_given_up(&event, self.clock.now()) {
-            return Ok(Outcome::Done("unconfirmed"));
-        }
         let tenant = self.tenants.get(&event.tenant).await?;
         let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
             Err(NiceError::NotReady { .. }) if given_up => {
                 return Err(StageError::permanent("NICE did not know the contact until the deadline"));
+            }
+            // Decided by this very answer: what NICE knows by now is a call, however late it was looked for.
+            Err(NiceError::NotReady { .. }) if self.retry.unconfirmed_given_up(&event, self.clock.now()) => {
+                return Ok(Outcome::Done("unconfirmed"));
             }
             Err(NiceError::NotReady { what }) => return Err(StageError::Unknown { reason: what }),
             answer => answer?,

@@ -12,7 +12,7 @@ use state::Key;
 
 use crate::flow::retry::UNCONFIRMED;
 
-/// More ids than honest webhooks tell before the poll finds the calls; some 5 MB. Of more none is kept.
+/// More ids than honest webhooks tell before the poll finds the calls; some 5 MB. Of more, all of before are forgotten.
 const MOST: usize = 100_000;
 
 /// When each id was told.
@@ -26,20 +26,14 @@ impl Hearsay {
     pub(super) fn tell(&self, key: Key, now: Timestamp) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= MOST {
-            told.retain(|_, at| age(*at, now) < UNCONFIRMED * 24);
+            told.clear();
         }
-        if told.len() < MOST {
-            told.insert(key, now);
-        }
+        told.insert(key, now);
     }
 
     /// Another source has found the call too. True if it was told so long ago that it may have been dropped.
     pub(super) fn confirm(&self, key: &Key, now: Timestamp) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        told.is_some_and(|at| age(at, now) >= UNCONFIRMED)
+        told.is_some_and(|at| Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= UNCONFIRMED))
     }
-}
-
-fn age(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(at)).unwrap_or_default()
 }

@@ -58,11 +58,12 @@ async fn a_contact_that_only_a_webhook_named_is_looked_for_within_an_hour_and_dr
 }
 
 #[tokio::test]
-async fn one_that_found_no_room_for_a_look_is_looked_for_until_the_next_day() {
-    let (fate, _) = fate_of(told_by_webhook(0), SignedDuration::from_hours(23)).await;
-    assert!(matches!(fate, Fate::Deferred { .. }), "{fate:?}");
-    let (fate, _) = fate_of(told_by_webhook(0), SignedDuration::from_hours(24)).await;
-    assert_eq!(fate, Fate::Acked { shelved: 0 });
+async fn one_that_was_looked_for_late_is_looked_for_again() {
+    for unknown in 0..3 {
+        let (fate, _) = fate_of(told_by_webhook(unknown), SignedDuration::from_hours(40)).await;
+        let Fate::Deferred { event, .. } = fate else { panic!("{fate:?}") };
+        assert_eq!(event.unknown, unknown + 1, "an outage, or a full budget, is no answer");
+    }
 }
 
 #[tokio::test]

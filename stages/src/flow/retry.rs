@@ -14,11 +14,11 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// An outage shorter than this many attempts never makes a dead letter, however old the call is.
 const MIN_ATTEMPTS: u32 = 5;
 
-/// A contact that nobody but a webhook has named is looked for within this time.
+/// A contact that nobody but a webhook has named is looked for within this time at least.
 pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(3600);
 
-/// The same, where there was no room for a single look.
-const UNCONFIRMED_UNSEEN: Duration = Duration::from_secs(24 * 3600);
+/// And at so many looks at least, and one more: one that was late for want of room, or after an outage, says little.
+const UNCONFIRMED_LOOKS: u32 = 3;
 
 /// The settings `[retry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +77,11 @@ impl RetryPolicy {
         event.not_ready >= 1 && (is_past(known_since(event)) || (seen_every_step && is_past(event.ended_at)))
     }
 
-    /// Whether a contact that only a webhook named has been unknown to NICE for long enough: after an hour in which it
-    /// was looked for, or after a day in which the rate budget left no room to look.
+    /// Whether a contact that only a webhook named, and that NICE has just not known once more, is given up: after an
+    /// hour, and some looks before this one.
     pub fn unconfirmed_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let lived = |span| event.queued_at.is_some_and(|since| now >= after(since, span));
-        let was_looked_for = event.unknown >= 1;
-        event.is_unconfirmed() && (lived(UNCONFIRMED_UNSEEN) || (was_looked_for && lived(UNCONFIRMED)))
+        let is_old = event.queued_at.is_some_and(|since| now >= after(since, UNCONFIRMED));
+        event.is_unconfirmed() && is_old && event.unknown >= UNCONFIRMED_LOOKS
     }
 
     /// Whether transient errors have lasted too long for this message. The time that it waited for the rate budget

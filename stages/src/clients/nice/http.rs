@@ -371,7 +371,7 @@ impl Api {
         self.http.unanswered.load(Ordering::Relaxed) >= SILENT_AFTER && self.under_way.load(Ordering::Relaxed) >= PROBES
     }
 
-    /// Asks for `url` with a bearer token, on the account of `class`; a token that is refused is renewed once.
+    /// Asks for `url` with a bearer token, as one of `class`; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
         self.reply(endpoint, url, class, None).await?.answer(endpoint)
     }

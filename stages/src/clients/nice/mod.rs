@@ -79,7 +79,7 @@ impl ApiFamily {
     }
 }
 
-/// On whose account a request is sent, in the order in which they go.
+/// What a request is sent for, in the order in which they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuotaClass {
     /// A call that has just ended, and the poll that finds it.
@@ -201,7 +201,7 @@ impl NiceClient {
         })
     }
 
-    /// The same client, whose requests go on the account of `class`; a new client's are live.
+    /// The same client, whose requests are of this class; a new client's are live.
     pub fn for_class(&self, class: QuotaClass) -> Self {
         Self { inner: self.inner.clone(), class }
     }

@@ -36,8 +36,7 @@ const LOAD: &str = "
 const CREATE: &str = "
     insert into quota_budgets (account, family, state) values ($1, $2, '{}') on conflict do nothing";
 
-/// A grant must survive a crash of the server. What grants nothing need not: forgotten, it makes the budget more
-/// careful.
+/// What must last is on disk when the transaction ends, however the server is set; all else soon after.
 const SAVE: &str = "
     update quota_budgets set state = $3, updated_at = clock_timestamp() where account = $1 and family = $2
     returning set_config('synchronous_commit', case
@@ -97,17 +96,16 @@ pub struct SharedStore {
 impl BudgetStore for SharedStore {
     async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
         let may_be_saved = &AtomicBool::new(false);
-        let untold = &Ask { told: Vec::new(), ..ask.clone() };
+        let once_more = &ask.once_more();
         let turn = self.database.run("turn of the rate budget", |mut client| async move {
-            // A run of which the answer was lost may have been saved: what was told then is not told twice.
-            let ask = if may_be_saved.load(Ordering::Relaxed) { untold } else { ask };
+            // A run of which the answer was lost may have been saved.
+            let ask = if may_be_saved.load(Ordering::Relaxed) { once_more } else { ask };
             let turn = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
             let (mut budget, clock) = self.load(&turn).await?;
             let verdict = budget.turn(clock, age(), ask);
             let state = serde_json::to_string(&budget).expect("a budget of numbers is always JSON");
             let save = turn.prepare_cached(SAVE).await?;
-            let values: [&(dyn ToSql + Sync); 4] =
-                [&self.account, &self.family.as_str(), &state, &!verdict.grants.is_empty()];
+            let values: [&(dyn ToSql + Sync); 4] = [&self.account, &self.family.as_str(), &state, &verdict.must_last];
             turn.query(&save, &values).await?;
             may_be_saved.store(true, Ordering::Relaxed);
             turn.commit().await?;

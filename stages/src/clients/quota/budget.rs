@@ -4,10 +4,10 @@
 //! and does the I/O.
 //!
 //! # The time
-//! The budget has a time of its own, which no clock can set back or ahead: it stands still while the clock is behind
-//! it, and goes no further than the asking process has lived since it last saw it ([`Witness`]). Either way requests
-//! count for longer than they had to, once, for a window at most. Only a clock that jumps ahead while no process runs
-//! is believed.
+//! The budget has a time of its own, which no clock can set back or ahead: from a clock that was set back it goes on
+//! where it stood, and it goes no further than the asking process has lived since it last saw it ([`Witness`]). Either
+//! way requests count for longer than they had to, once, for a window at most. Only a process that asks for the first
+//! time believes a clock that has jumped ahead.
 //!
 //! # Who goes first
 //! Each class has a floor, a part of the limit, and gathers a place for each spacing of it that it was not granted,
@@ -17,7 +17,7 @@
 //!
 //! Reconciliation and backfill have together what `live_reserve` leaves, evenly, so that a live call that finds the
 //! window full waits for one of theirs to leave it. What nobody has confirmed to exist has its floor, and more only
-//! while half of the budget lies idle.
+//! while those two and idleness make up half of the budget.
 
 use std::time::Duration;
 
@@ -35,6 +35,12 @@ pub(super) const CLASSES: usize = QuotaClass::ALL.len();
 
 /// Who waits in place asks again within this time; a class that was denied counts as waiting for a little longer.
 pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// A clock that moved by more than this against the budget's time was set.
+const SETTING: u64 = 1_000_000;
+
+/// A witness may be as much younger than it says: no turn takes longer.
+const SLOWEST_TURN: u64 = 10_000_000;
 
 /// Who waits for another's request or turn may ask again after this time.
 const SOON: Micros = 250_000;
@@ -55,6 +61,8 @@ pub struct Budget {
     time: Micros,
     /// What the clock is ahead of that reckoning.
     skew: i64,
+    /// How often the clock was set back.
+    era: u32,
     window: Window,
     /// By class, in order.
     classes: Vec<Standing>,
@@ -81,6 +89,8 @@ struct Standing {
 pub struct Witness {
     /// The budget's time.
     pub seen: Micros,
+    /// The clock had been set back so often.
+    pub era: u32,
     /// The process's age before it asked.
     pub at: Duration,
 }
@@ -99,8 +109,10 @@ pub enum Fate {
 /// A granted request whose fate is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    /// When it was granted, as [`Grant::at`] says.
+    /// Under what it is settled, as [`Grant::at`] says.
     pub at: Micros,
+    /// When it was granted, as [`Verdict::now`] said.
+    pub granted_at: Micros,
     /// For whom.
     pub class: QuotaClass,
     /// What became of it.
@@ -120,6 +132,18 @@ pub struct Ask {
     pub wanted: [u32; CLASSES],
 }
 
+impl Ask {
+    /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
+    /// is told again, which teaches nothing new where it was heard.
+    pub fn once_more(&self) -> Self {
+        let refused = self.told.iter().filter(|told| matches!(told.fate, Fate::Refused(_)));
+        Self { told: refused.map(|told| Told { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
+    }
+}
+
+/// Under this nothing is settled.
+const UNSETTLED: Micros = 0;
+
 /// Some requests that may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -136,6 +160,11 @@ pub struct Grant {
 pub struct Verdict {
     /// Its time.
     pub now: Micros,
+    /// How often the clock was set back.
+    pub era: u32,
+    /// Whether it must survive a crash: something was granted or refused, or the clock was set. All else may be
+    /// forgotten, and makes the budget more careful.
+    pub must_last: bool,
     /// What may leave once it is saved.
     pub grants: Vec<Grant>,
     /// For each class that got less than it wants: after so long it may ask again.
@@ -147,6 +176,7 @@ pub struct Verdict {
 impl Budget {
     /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
     pub fn turn(&mut self, clock: Micros, age: Duration, ask: &Ask) -> Verdict {
+        let skew = self.skew;
         self.advance(clock, age, ask.witness);
         self.classes.resize(CLASSES, Standing::default());
         let turn = Turn::new(self, &ask.terms);
@@ -161,8 +191,14 @@ impl Budget {
             let waits = &mut self.classes[class as usize].waits_until;
             *waits = (*waits).max(self.time + 1);
         }
-        let mut verdict =
-            Verdict { now: self.time, grants: Vec::new(), not_before: [None; CLASSES], limit_now: turn.most };
+        let mut verdict = Verdict {
+            now: self.time,
+            era: self.era,
+            grants: Vec::new(),
+            not_before: [None; CLASSES],
+            limit_now: turn.most,
+            must_last: false,
+        };
         for class in QuotaClass::ALL {
             let wanted = ask.wanted[class as usize];
             let granted = if wanted > 0 { self.decide(class, wanted, &turn) } else { Ok(0) };
@@ -181,6 +217,8 @@ impl Budget {
                 *standing = Standing { waits_until: 0, kept_until, kept: count, ..*standing };
             }
         }
+        let is_refused = ask.told.iter().any(|told| matches!(told.fate, Fate::Refused(_)));
+        verdict.must_last = !verdict.grants.is_empty() || is_refused || self.skew.abs_diff(skew) > SETTING;
         verdict
     }
 
@@ -207,14 +245,23 @@ impl Budget {
         }
     }
 
-    /// Whether nothing but time separates two budgets; see `time` and `skew`.
+    /// Goes on to the time that the clock shows, as far as it is believed.
     fn advance(&mut self, clock: Micros, age: Duration, witness: Option<Witness>) {
         let clock = i64::try_from(clock).unwrap_or(i64::MAX);
         let mut now = clock.saturating_sub(self.skew);
+        let is_behind = |time: Micros, by: Micros| u64::try_from(now).unwrap_or(0).saturating_add(by) < time;
+        let mut was_set_back = is_behind(self.time, SETTING);
+        let mut at_most = i64::MAX;
         if let Some(witness) = witness {
-            let lived = witness.seen.saturating_add(micros(age.saturating_sub(witness.at)));
-            now = now.min(i64::try_from(lived).unwrap_or(i64::MAX));
+            // What a process has lived through since before the clock was set back may not have passed here.
+            let is_of_this_era = witness.era == self.era;
+            let lived = if is_of_this_era { age.saturating_sub(witness.at) } else { Duration::ZERO };
+            let lived = witness.seen.saturating_add(micros(lived));
+            was_set_back |= is_of_this_era && is_behind(lived, SLOWEST_TURN);
+            at_most = i64::try_from(lived).unwrap_or(i64::MAX);
         }
+        self.era = self.era.wrapping_add(u32::from(was_set_back));
+        now = now.min(at_most);
         let time = u64::try_from(now).unwrap_or(0).max(self.time);
         self.skew = clock.saturating_sub(i64::try_from(time).unwrap_or(i64::MAX));
         self.time = time;
@@ -230,7 +277,7 @@ impl Budget {
         if let Fate::Refused(retry_after) = told.fate {
             let refusal = Refusal {
                 now,
-                granted_at: told.at,
+                granted_at: told.granted_at,
                 retry_after: retry_after.map(micros),
                 used: self.window.used(),
                 limit: turn.terms.rate.limit,
@@ -238,16 +285,17 @@ impl Budget {
             };
             self.restraint = Some(Restraint::after(self.restraint, &refusal));
         } else if let Some(restraint) = &mut self.restraint {
-            restraint.settled(told.at, answered.is_some());
+            restraint.settled(told.granted_at, answered.is_some());
         }
-        // One that counts no longer was told too late: it has counted for long enough.
-        let _counted = self.window.settle(told.at, told.class, answered, turn.grain);
+        if told.at != UNSETTLED {
+            self.window.settle(told.at, told.class, answered, turn.grain);
+        }
     }
 
     /// How many may leave, one at least, or when to ask again.
     fn decide(&self, class: QuotaClass, wanted: u32, turn: &Turn) -> Result<u32, Micros> {
         let now = self.time;
-        let mut wanted = wanted;
+        let mut even_places = u32::MAX;
         if let Some(restraint) = &self.restraint {
             if let Some(until) = restraint.paused_until(now) {
                 return Err(until);
@@ -256,21 +304,21 @@ impl Budget {
                 return Err(now + SOON);
             }
             let most = if restraint.is_open { u32::MAX } else { 1 };
-            wanted = wanted.min(most).min(even(
-                restraint.place,
-                now,
-                restraint.spacing(turn.spacing(), turn.terms.rate.limit),
-            )?);
+            even_places =
+                most.min(even(restraint.place, now, restraint.spacing(turn.spacing(), turn.terms.rate.limit))?);
         }
         let bulk = if class.is_bulk() { self.bulk_room(turn)? } else { u32::MAX };
         let used = self.window.used();
         let places = |class: QuotaClass| self.places(class, turn);
-        if class == QuotaClass::Unconfirmed && places(class) == 0 && used.saturating_mul(2) >= turn.most {
+        let busy = || self.window.used_by(|class| !class.is_bulk());
+        if class == QuotaClass::Unconfirmed && places(class) == 0 && busy().saturating_mul(2) >= turn.most {
             return Err(self.classes[class as usize].floor_from + turn.terms.floor_spacing(class, turn.most));
         }
         let Some(free) = turn.most.checked_sub(used).filter(|free| *free > 0) else {
             return Err(self.window.leaves(used - turn.most + 1, now, turn.grain, |_| true));
         };
+        // What is scarce is what the floors divide.
+        let free = free.min(even_places);
         // The places that floors keep for others, and whether one waits that goes before this class.
         let (mut before, mut all, mut bulk_all, mut is_behind) = (0_u32, 0_u32, 0_u32, false);
         for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
@@ -283,7 +331,9 @@ impl Budget {
             };
             all = all.saturating_add(kept);
             bulk_all = bulk_all.saturating_add(if other.is_bulk() { kept } else { 0 });
-            is_behind |= waits && other < class;
+            // Those two have a share of their own, and what is unconfirmed another: neither waits for the other.
+            let is_apart = class == QuotaClass::Unconfirmed && other.is_bulk();
+            is_behind |= waits && other < class && !is_apart;
             let (theirs, ours) = (self.neglect(other, turn), self.neglect(class, turn));
             if theirs > ours || (theirs == ours && other < class) {
                 before = before.saturating_add(kept);
@@ -328,18 +378,20 @@ impl Budget {
         self.window.grant(now, turn.grain, class, count)
     }
 
-    /// The places of its floor that a class has gathered.
+    /// For how long a class has gathered places of its floor.
+    fn gathered(&self, class: QuotaClass, turn: &Turn) -> Micros {
+        self.time.saturating_sub(self.classes[class as usize].floor_from).min(turn.gathered(class))
+    }
+
+    /// The places that it has gathered.
     fn places(&self, class: QuotaClass, turn: &Turn) -> u32 {
-        let since = self.time.saturating_sub(self.classes[class as usize].floor_from).min(turn.gathered(class));
-        u32::try_from(since / turn.terms.floor_spacing(class, turn.most)).unwrap_or(u32::MAX)
+        u32::try_from(self.gathered(class, turn) / turn.terms.floor_spacing(class, turn.most)).unwrap_or(u32::MAX)
     }
 
     /// What part of all the places that it may gather a class has gathered, in thousandths: the more, the longer it has
     /// gone without.
     fn neglect(&self, class: QuotaClass, turn: &Turn) -> u64 {
-        let gathered = turn.gathered(class);
-        let since = self.time.saturating_sub(self.classes[class as usize].floor_from).min(gathered);
-        since.saturating_mul(1000) / gathered
+        self.gathered(class, turn).saturating_mul(1000) / turn.gathered(class)
     }
 
     /// Until when a class that may ask again at `until` counts as waiting.

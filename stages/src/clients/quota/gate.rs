@@ -182,7 +182,7 @@ impl Gate {
             room_at: [None; CLASSES],
             tell_at: None,
             limit_now: terms.rate.limit,
-            lines: [None; 2],
+            lines: [None; CLASSES],
         };
         let keeper = task::spawn("rate_budget", keeper.run(heard));
         Self { words, family, metrics, _keeper: keeper }
@@ -203,6 +203,14 @@ impl Gate {
     }
 }
 
+/// A request that was granted, and not handed out.
+#[derive(Debug, Clone, Copy)]
+struct InHand {
+    asked_at: Instant,
+    at: Micros,
+    granted_at: Micros,
+}
+
 /// Asks the store for all who wait.
 struct Keeper {
     store: Arc<dyn BudgetStore>,
@@ -213,8 +221,8 @@ struct Keeper {
     refusals: prometheus::IntCounter,
     begun: Instant,
     waiting: [VecDeque<Waiter>; CLASSES],
-    /// Granted, and not handed out: when it was asked for, and the time under which it is settled.
-    in_hand: [VecDeque<(Instant, Micros)>; CLASSES],
+    /// Granted, and not handed out.
+    in_hand: [VecDeque<InHand>; CLASSES],
     told: Vec<Told>,
     witness: Option<Witness>,
     /// When to ask for a class again; none at once.
@@ -223,8 +231,8 @@ struct Keeper {
     room_at: [Option<Instant>; CLASSES],
     tell_at: Option<Instant>,
     limit_now: u32,
-    /// The last turn told to one that goes first, and to one of bulk.
-    lines: [Option<Instant>; 2],
+    /// The last turn told to one of each class.
+    lines: [Option<Instant>; CLASSES],
 }
 
 impl Keeper {
@@ -264,9 +272,9 @@ impl Keeper {
         for class in QuotaClass::ALL {
             let index = class as usize;
             self.waiting[index].retain(|waiter| !waiter.reply.is_closed());
-            let gone = |(asked_at, _): &(Instant, Micros)| is_refused || now >= *asked_at + HELD_FOR;
-            while let Some((_, at)) = self.in_hand[index].pop_front_if(|held| gone(held)) {
-                self.told.push(Told { at, class, fate: Fate::Unsent });
+            let gone = |held: &mut InHand| is_refused || now >= held.asked_at + HELD_FOR;
+            while let Some(held) = self.in_hand[index].pop_front_if(gone) {
+                self.told.push(held.told(class));
                 self.tell_at = Some(self.tell_at.map_or(now, |tell_at| tell_at.min(now)));
             }
         }
@@ -285,25 +293,24 @@ impl Keeper {
     async fn ask(&mut self, is_refused: bool) {
         let asked_at = Instant::now();
         let wanted = QuotaClass::ALL.map(|class| self.wanted(class));
-        let ask = Ask { terms: self.terms, witness: self.witness, told: self.told.clone(), wanted };
+        let ask = Ask { terms: self.terms, witness: self.witness, told: std::mem::take(&mut self.told), wanted };
         let begun = self.begun;
         let age = move || begun.elapsed();
         let verdict = match tokio::time::timeout(ANSWER_TIMEOUT, self.store.turn(&ask, &age)).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => return self.failed(error.to_string(), error.may_be_saved),
-            Err(_) => return self.failed("rate budget: no answer in time".to_owned(), true),
+            Ok(Err(error)) => return self.failed(ask, error.to_string(), error.may_be_saved),
+            Err(_) => return self.failed(ask, "rate budget: no answer in time".to_owned(), true),
         };
-        self.told.clear();
         self.tell_at = None;
-        self.witness = Some(Witness { seen: verdict.now, at: asked_at - begun });
+        self.witness = Some(Witness { seen: verdict.now, era: verdict.era, at: asked_at - begun });
         self.limit_now = verdict.limit_now;
         if is_refused {
             let (family, limit, limit_now) = (self.family.as_str(), self.terms.rate.limit, verdict.limit_now);
-            warn!(family, limit, limit_now, "NICE refused a request that is within the limit, going slower");
+            warn!(family, limit, limit_now, "NICE refused a request that is within the limit, the budget pauses");
         }
         for grant in &verdict.grants {
-            let held = std::iter::repeat_n((asked_at, grant.at), grant.count as usize);
-            self.in_hand[grant.class as usize].extend(held);
+            let held = InHand { asked_at, at: grant.at, granted_at: verdict.now };
+            self.in_hand[grant.class as usize].extend(std::iter::repeat_n(held, grant.count as usize));
         }
         let (now, least) = (Instant::now(), self.least_gap());
         for (class, wait) in verdict.not_before.iter().enumerate() {
@@ -313,10 +320,8 @@ impl Keeper {
     }
 
     /// The store did not answer: who waits learns it now, and what was told is told again if that does no harm.
-    fn failed(&mut self, what: String, may_be_saved: bool) {
-        if may_be_saved {
-            self.told.clear();
-        }
+    fn failed(&mut self, ask: Ask, what: String, may_be_saved: bool) {
+        self.told = if may_be_saved { ask.once_more().told } else { ask.told };
         let again = Instant::now() + FAILED_FOR;
         self.tell_at = (!self.told.is_empty()).then_some(again);
         self.ask_at = [Some(again); CLASSES];
@@ -343,9 +348,9 @@ impl Keeper {
         for class in QuotaClass::ALL {
             let (waiting, in_hand) = (&mut self.waiting[class as usize], &mut self.in_hand[class as usize]);
             for _ in 0..waiting.len().min(in_hand.len()) {
-                let (Some(waiter), Some((asked_at, at))) = (waiting.pop_front(), in_hand.pop_front()) else { break };
-                let told = Told { at, class, fate: Fate::Unsent };
+                let (Some(waiter), Some(held)) = (waiting.pop_front(), in_hand.pop_front()) else { break };
                 let (words, refused) = (words.clone(), Some(self.refusals.clone()));
+                let (told, asked_at) = (held.told(class), held.asked_at);
                 let held = Held { words, told, begun: self.begun, asked_at, refused };
                 waiter.answer(Ok(Permit { held: Some(held) }));
             }
@@ -387,7 +392,7 @@ impl Keeper {
             true => (spacing.saturating_mul(PLACES_AWAY).clamp(SHORTEST_BULK_ABSENCE, LONGEST_BULK_ABSENCE), 0.9),
             false => (LONGEST_ABSENCE, 0.5),
         };
-        let end = &mut self.lines[usize::from(class.is_bulk())];
+        let end = &mut self.lines[class as usize];
         let turn = (now + room_in).max(end.map_or(now, |end| end + spacing));
         if turn - now > longest {
             return longest.mul_f64(rand::random_range(1.0 - spread..1.0));
@@ -411,8 +416,14 @@ impl Keeper {
         let now = Instant::now();
         let asks = QuotaClass::ALL.into_iter().filter(|class| !self.waiting[*class as usize].is_empty());
         let asks = asks.map(|class| self.ask_at[class as usize].unwrap_or(now));
-        let held = self.in_hand.iter().filter_map(|held| held.front()).map(|(asked_at, _)| *asked_at + HELD_FOR);
+        let held = self.in_hand.iter().filter_map(|held| held.front()).map(|held| held.asked_at + HELD_FOR);
         asks.chain(held).chain(self.tell_at).min()
+    }
+}
+
+impl InHand {
+    fn told(self, class: QuotaClass) -> Told {
+        Told { at: self.at, granted_at: self.granted_at, class, fate: Fate::Unsent }
     }
 }
 

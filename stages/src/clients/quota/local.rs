@@ -74,8 +74,7 @@ impl BudgetStore for LocalStore {
     async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
         let failed = |may_be_saved| move |error: StateError| StoreError { what: error.to_string(), may_be_saved };
         let verdict = self.decide(ask, age).map_err(failed(false))?;
-        // What grants nothing is saved with the next that does: forgotten, it makes the budget more careful.
-        if let Some(disk) = self.disk.as_ref().filter(|_| !verdict.grants.is_empty()) {
+        if let Some(disk) = self.disk.as_ref().filter(|_| verdict.must_last) {
             disk.store.commit().await.map_err(failed(true))?;
         }
         Ok(verdict)

@@ -27,7 +27,7 @@ pub trait Stores: Send + Sync + 'static {
     async fn account(&self, tenant: &TenantId) -> Result<Option<String>, StoreError>;
 }
 
-/// More accounts than a process keeps tenants; of more, the ways to all are opened anew.
+/// More accounts than a process keeps tenants; from then on those that nobody uses are forgotten.
 const MOST_GATES: usize = 4096;
 
 /// The budgets of all tenants.
@@ -110,11 +110,11 @@ impl TenantQuota {
         }
         let gate = |family| self.budgets.gate(&account, family);
         let (acd, media_playback) = (gate(ApiFamily::Acd)?, gate(ApiFamily::MediaPlayback)?);
-        if let Err(error) = self.budgets.stores.note_account(&self.tenant, &account).await {
-            warn!(%error, tenant = %self.tenant, "status will not show the rate budget of this tenant");
-        }
         let ways = Ways { account, acd, media_playback };
         *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = Some(ways.clone());
+        if let Err(error) = self.budgets.stores.note_account(&self.tenant, &ways.account).await {
+            warn!(%error, tenant = %self.tenant, "status will not show the rate budget of this tenant");
+        }
         Ok(ways)
     }
 }

@@ -50,15 +50,18 @@ impl WorldClock {
     }
 }
 
+/// Under what a request is settled, and when it was granted.
+type Granted = (Micros, Micros);
+
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// A process asks the store, if it is still the one that meant to.
     Asks { process: usize, life: u32 },
     /// A request reaches NICE.
-    Arrives { process: usize, life: u32, class: usize, at: Micros, answered_in: Micros },
+    Arrives { process: usize, life: u32, class: usize, at: Granted, answered_in: Micros },
     /// Its answer is back.
-    Answered { process: usize, life: u32, class: usize, at: Micros, taken: bool },
+    Answered { process: usize, life: u32, class: usize, at: Granted, taken: bool },
     /// Work of a class comes to be done, and the next one some time later.
     Due { process: usize, class: usize },
     /// Work of a class comes to be done.
@@ -264,14 +267,14 @@ impl<S: BudgetStore> World<S> {
         }
     }
 
-    fn answered(&mut self, process: usize, life: u32, class: usize, at: Micros, taken: bool) {
+    fn answered(&mut self, process: usize, life: u32, class: usize, (at, granted_at): Granted, taken: bool) {
         let state = &mut self.processes[process];
         if state.life != life {
             return;
         }
         let age = Duration::from_micros(self.now - state.born);
         let fate = if taken { Fate::Over(age) } else { Fate::Refused(None) };
-        state.told.push(Told { at, class: QuotaClass::ALL[class], fate });
+        state.told.push(Told { at, granted_at, class: QuotaClass::ALL[class], fate });
         if taken {
             self.ask_at(process, self.now + SECOND);
         } else {
@@ -291,13 +294,13 @@ impl<S: BudgetStore> World<S> {
         let age = Duration::from_micros(self.now - state.born);
         let ask = Ask { terms: self.plan.terms, witness: state.witness, told, wanted };
         let verdict = self.store.turn(&ask, &move || age).await.unwrap();
-        state.witness = Some(Witness { seen: verdict.now, at: age });
+        state.witness = Some(Witness { seen: verdict.now, era: verdict.era, at: age });
         if self.limits.last().is_none_or(|(_, limit)| *limit != verdict.limit_now) {
             self.limits.push((self.now, verdict.limit_now));
         }
         for grant in &verdict.grants {
             for _ in 0..grant.count {
-                self.send(process, grant.class as usize, grant.at);
+                self.send(process, grant.class as usize, (grant.at, verdict.now));
             }
         }
         let waits = verdict.not_before.iter().flatten().min().copied();
@@ -307,7 +310,7 @@ impl<S: BudgetStore> World<S> {
         }
     }
 
-    fn send(&mut self, process: usize, class: usize, at: Micros) {
+    fn send(&mut self, process: usize, class: usize, at: Granted) {
         let state = &mut self.processes[process];
         let life = state.life;
         let since = state.waiting[class].pop_front().unwrap();

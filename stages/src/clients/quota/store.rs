@@ -17,9 +17,11 @@ pub struct StoreError {
 }
 
 /// One NICE tenant's budget of one API family.
+///
+/// All who ask shall have the same limit: by a shorter window a request is forgotten for those who have a longer one.
 #[async_trait]
 pub trait BudgetStore: Send + Sync + 'static {
-    /// Loads the budget, has it decide, and saves it. When this returns, the verdict survives a crash.
+    /// Loads the budget, has it decide, and saves it. When this returns, the verdict survives a crash if it must.
     ///
     /// `age` tells how long the asking process has lived; it is asked once the budget is loaded.
     async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError>;

@@ -152,7 +152,7 @@ async fn after_a_refusal_one_request_tries_and_the_others_follow_its_answer() {
         assert!(permit.leave());
         assert!(began.elapsed() >= Duration::from_secs(2), "it is paused");
         most.fetch_max(in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        sleep(Duration::from_millis(700)).await;
+        sleep(Duration::from_millis(300)).await;
         in_flight.fetch_sub(1, Ordering::SeqCst);
     });
     join_all(asking).await;

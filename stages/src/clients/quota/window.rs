@@ -1,7 +1,8 @@
 //! The requests that count at present: when each was granted and answered, and for whom.
 //!
 //! Times are exact up to some hundred requests. Of a larger limit they are rounded up to a 256th of the window, so that
-//! the record stays small whatever the limit: never more than [`EXACT`] entries, or 257 for each class.
+//! the record stays small whatever the limit: never more than [`EXACT`] entries, or 257 for each class and window of
+//! time; the grants of a process that died stand for a minute longer.
 
 use std::collections::VecDeque;
 
@@ -82,9 +83,12 @@ impl Window {
 
     /// How many of them are of one of these classes.
     pub(super) fn used_by(&self, is_meant: impl Fn(QuotaClass) -> bool) -> u32 {
+        self.of(is_meant).map(|entry| entry.open + entry.done).sum()
+    }
+
+    fn of(&self, is_meant: impl Fn(QuotaClass) -> bool) -> impl Iterator<Item = &Entry> {
         let classes = QuotaClass::ALL.map(is_meant);
-        let meant = |entry: &&Entry| classes.get(usize::from(entry.class)).copied().unwrap_or(false);
-        self.entries.iter().filter(meant).map(|entry| entry.open + entry.done).sum()
+        self.entries.iter().filter(move |entry| classes.get(usize::from(entry.class)) == Some(&true))
     }
 
     /// Grants requests; the time under which they are settled.
@@ -94,23 +98,19 @@ impl Window {
         at
     }
 
-    /// A request that was granted at `at` is over: answered at `answered`, or it never left. False for one that
-    /// counts no longer.
-    pub(super) fn settle(&mut self, at: Micros, class: QuotaClass, answered: Option<Micros>, grain: Grain) -> bool {
-        let Ok(index) = self.find(at, class) else { return false };
-        let entry = &mut self.entries[index];
-        if entry.open == 0 {
-            return false;
-        }
-        entry.open -= 1;
-        let is_empty = entry.open + entry.done == 0;
-        if is_empty {
-            self.entries.remove(index);
+    /// A request that was granted under `at` is over: answered at `answered`, or it never left. One that was taken for
+    /// over, and was not, counts from its answer all the same.
+    pub(super) fn settle(&mut self, at: Micros, class: QuotaClass, answered: Option<Micros>, grain: Grain) {
+        if let Ok(index) = self.find(at, class) {
+            let entry = &mut self.entries[index];
+            entry.open = entry.open.saturating_sub(1);
+            if entry.open + entry.done == 0 {
+                self.entries.remove(index);
+            }
         }
         if let Some(answered) = answered {
             self.entry(grain.kept(answered.max(at)), class).done += 1;
         }
-        true
     }
 
     /// When at least `count` of the requests of these classes have left, if those under way are answered now.
@@ -121,9 +121,8 @@ impl Window {
         grain: Grain,
         is_meant: impl Fn(QuotaClass) -> bool,
     ) -> Micros {
-        let classes = QuotaClass::ALL.map(is_meant);
         let mut left = count;
-        for entry in self.entries.iter().filter(|entry| classes.get(usize::from(entry.class)) == Some(&true)) {
+        for entry in self.of(is_meant) {
             left = left.saturating_sub(entry.done);
             if left == 0 {
                 return entry.at + grain.counted + 1;

@@ -154,7 +154,9 @@ impl Reader {
         tokio::time::sleep(self.delay()).await;
         match self.reopen().await {
             Ok(body) => self.body = Some(body),
-            Err(error @ NiceError::Transient { .. }) if error != changed() => self.trouble = error,
+            Err(error @ (NiceError::Transient { .. } | NiceError::Quota { .. })) if error != changed() => {
+                self.trouble = error
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -164,7 +166,9 @@ impl Reader {
         let factor = (1 << (self.resumes - 1).min(8)).min(MAX_DELAY_FACTOR);
         let delay = self.source.timeouts.resume_delay * factor;
         let asked = match &self.trouble {
-            NiceError::Transient { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_WAIT_ASKED),
+            NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
+                retry_after.unwrap_or_default().min(MAX_WAIT_ASKED)
+            }
             _ => Duration::ZERO,
         };
         delay.mul_f64(rand::rng().random_range(0.5..1.5)).max(asked)

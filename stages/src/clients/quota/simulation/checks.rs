@@ -192,6 +192,71 @@ async fn after_six_seconds_of_refusals_all_is_done_within_two_minutes() {
     }
 }
 
+#[tokio::test]
+async fn refusals_of_what_was_under_way_together_are_one() {
+    let terms = Terms::new(Rate { limit: 5000, ..NICE }, 0.5);
+    let mut world = in_memory(Plan { terms, latency: 400, ..Plan::new(1, Shape::Sliding) });
+    world.run(SECOND).await;
+    (world.nice.sick_until, world.nice.sick_share) = (world.now + SECOND, 1.0);
+    for _ in 0..16 {
+        world.wait_for(0, QuotaClass::Live as usize);
+    }
+    world.run(5 * SECOND).await;
+    let usage = world.store.usage(&world.plan.terms).await.unwrap();
+    let refused = usage.refused.unwrap();
+    assert!(refused.count >= 16 && refused.closed_for.is_none(), "{refused:?}");
+    assert_eq!(usage.limit_now, 5000);
+    assert_eq!(world.taken(0, world.now), 16);
+}
+
+#[tokio::test]
+async fn right_after_a_refusal_every_class_has_its_floor() {
+    for (seed, processes) in [(0, 1), (1, 3)] {
+        let live = 30 / processes as u32;
+        let mut plan = Plan { processes, ..Plan::new(seed, Shape::Sliding) }.saturating(QuotaClass::Live, live);
+        for class in QuotaClass::ALL.into_iter().skip(1) {
+            plan = plan.saturating(class, 1);
+        }
+        let mut world = in_memory(plan);
+        (world.nice.sick_until, world.nice.sick_share) = (world.now + SECOND, 1.0);
+        world.run(SECOND).await;
+        let from = world.now;
+        world.run(WINDOW / 2).await;
+        for class in QuotaClass::ALL {
+            let is_first = |(at, of, taken): &&(Micros, usize, bool)| *taken && *at > from && *of == class as usize;
+            let first = world.arrived.iter().find(is_first).map(|(at, ..)| (at - from) / SECOND);
+            assert!(first.is_some_and(|after| after <= 40), "{class:?} waited {first:?} s: {:?}", world.plan);
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_a_webhook_told_are_not_slowed_by_a_backfill() {
+    let terms = Terms::new(Rate { limit: 2, window: Duration::from_secs(1) }, 0.5);
+    let plan = Plan { terms, ..Plan::new(3, Shape::Sliding) }.saturating(QuotaClass::Backfill, 4);
+    let mut world = in_memory(plan.poisson(QuotaClass::Unconfirmed, 75.0));
+    world.run(4 * WINDOW).await;
+    let waited = world.waited(QuotaClass::Unconfirmed, 0, 95);
+    assert!(waited <= 3.0, "{waited}");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_put_right_again_gives_no_second_window() {
+    let mut world = in_memory(Plan { processes: 2, ..Plan::new(1, Shape::Sliding) });
+    for process in 0..2 {
+        world.wait_for(process, 0);
+    }
+    world.run(SECOND).await;
+    world.run(2 * WINDOW).await;
+    world.jump(-(2 * WINDOW as i64));
+    (0..150).for_each(|_| world.wait_for(0, 0));
+    world.run(SECOND).await;
+    world.jump(2 * WINDOW as i64);
+    (0..150).for_each(|_| world.wait_for(1, 0));
+    world.run(2 * SECOND).await;
+    world.assert_no_window_above_the_limit();
+}
+
 /// Of all windows but one, which the others had filled, the class has its floor; a twentieth less, since its workers do
 /// not always wait, but for an answer now and then.
 fn assert_floor<S: BudgetStore>(world: &World<S>, class: QuotaClass, from: Micros) {
@@ -233,9 +298,10 @@ async fn unconfirmed_ids_keep_no_agent_sync_and_no_listing_waiting() {
             world.wait_for(work % 2, QuotaClass::Unconfirmed as usize);
         }
         world.run(2 * WINDOW).await;
-        for class in [QuotaClass::Live, QuotaClass::Agents, QuotaClass::Reconciliation] {
+        // Those come in bursts of their own, and a comparison has one request a second.
+        for (class, most) in [(QuotaClass::Live, 6.0), (QuotaClass::Agents, 6.0), (QuotaClass::Reconciliation, 20.0)] {
             let longest = world.waited(class, 0, 100);
-            assert!(longest <= 6.0, "{class:?} waited {longest} s: {:?}", world.plan);
+            assert!(longest <= most, "{class:?} waited {longest} s: {:?}", world.plan);
         }
         assert!(world.taken_by(QuotaClass::Unconfirmed, 0, world.now) > 60);
     }
