@@ -12,8 +12,10 @@ use crate::clients::postgres::schema;
 use crate::flow::Clock;
 use crate::model::ContactEvent;
 
-/// Some grants of a budget, of leases that are settled.
-const TAKE_RATE_LEASE: &str = "select * from take_rate_lease('acme', 'acd', 10, 300, 10, 5, array[1]::bigint[], array[0]::bigint[], array[1.0]::float8[])";
+/// A turn of a rate budget.
+const TAKE_OF_A_BUDGET: &str = "
+    insert into quota_budgets (account, family, state) values ('nice.example/11ee', 'acd', '{}')
+        on conflict (account, family) do update set state = excluded.state";
 
 async fn fresh() -> TestDatabase<'static> {
     TestDatabase::on(test_servers::postgres().await).await
@@ -391,7 +393,7 @@ async fn the_analysis_reads_conversations_and_no_secrets() {
         &[
             "select * from nice_settings",
             "select client_secret from nice_settings",
-            TAKE_RATE_LEASE,
+            TAKE_OF_A_BUDGET,
             "select * from dead_letters",
             "select * from timeline",
             "update conversations set state = 'ready'",
@@ -405,7 +407,7 @@ async fn the_analysis_reads_conversations_and_no_secrets() {
         let service = database.member(service);
         let client = service.client().await.unwrap();
         client.batch_execute("select * from nice_settings").await.unwrap();
-        client.batch_execute(TAKE_RATE_LEASE).await.unwrap();
+        client.batch_execute(TAKE_OF_A_BUDGET).await.unwrap();
         let forged = ["delete from nice_settings", "update nice_settings set issuer = ''", "delete from quota_budgets"];
         assert_refused(&service, &forged).await;
     }
