@@ -17,8 +17,8 @@
 //! compared its calls with the catalog before; what the log remembers of them was wrong.
 //!
 //! # Hearsay
-//! What only a webhook told may have been dropped by the consumer after an hour, since NICE did not know it. The first
-//! time that another source finds it after that, it passes again.
+//! The consumer drops what only a webhook told and NICE does not know after an hour. The first time that another source
+//! finds it after that, it passes again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl Dedupe {
             };
             match outcome {
                 Ok(ClaimOutcome::Claimed(claim)) => break claim,
-                Ok(ClaimOutcome::Processed) if !is_hearsay && self.hearsay.confirm(&digest, now) => {
+                Ok(ClaimOutcome::Processed) if !is_hearsay && self.hearsay.may_be_dropped(&digest, now) => {
                     despite_memory = true;
                 }
                 Ok(ClaimOutcome::Processed) => return self.drop_known(receipt, since),
@@ -99,8 +99,8 @@ impl Dedupe {
             return self.drop_known(receipt, since);
         }
         self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
-        let hearsay = is_hearsay.then(|| (self.hearsay.clone(), digest, now));
-        let settle = ClaimSettle { claim, receipt, hearsay };
+        let told = Told { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
+        let settle = ClaimSettle { claim, receipt, told };
         Some(Delivery::new(event.clone(), event, Box::new(settle)))
     }
 
@@ -140,8 +140,14 @@ fn is_replay(event: &ContactEvent) -> bool {
 struct ClaimSettle {
     claim: Claim,
     receipt: Receipt,
-    /// Of what only a webhook has told.
-    hearsay: Option<(Arc<Hearsay>, state::Key, Timestamp)>,
+    told: Told,
+}
+
+/// Whether only a webhook has told of an event so far.
+struct Told {
+    hearsay: Arc<Hearsay>,
+    key: state::Key,
+    by_webhook_at: Option<Timestamp>,
 }
 
 #[async_trait]
@@ -149,8 +155,10 @@ impl Settle for ClaimSettle {
     async fn ack(self: Box<Self>) -> Result<(), SettleError> {
         self.claim.commit().await.map_err(|error| SettleError(error.to_string()))?;
         crash::point("claim_committed");
-        if let Some((hearsay, key, now)) = self.hearsay {
-            hearsay.tell(key, now);
+        let Told { hearsay, key, by_webhook_at } = self.told;
+        match by_webhook_at {
+            Some(now) => hearsay.tell(key, now),
+            None => hearsay.forget(&key),
         }
         self.receipt.settled();
         Ok(())

@@ -31,9 +31,19 @@ impl Hearsay {
         told.insert(key, now);
     }
 
-    /// Another source has found the call too. True if it was told so long ago that it may have been dropped.
-    pub(super) fn confirm(&self, key: &Key, now: Timestamp) -> bool {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        told.is_some_and(|at| Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= UNCONFIRMED))
+    /// Whether it was told so long ago that it may have been dropped, now that another source has found the call.
+    pub(super) fn may_be_dropped(&self, key: &Key, now: Timestamp) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = told.get(key) else { return false };
+        let is_late = Duration::try_from(now.duration_since(*at)).is_ok_and(|age| age >= UNCONFIRMED);
+        if !is_late {
+            told.remove(key);
+        }
+        is_late
+    }
+
+    /// The call that another source has found is on the queue.
+    pub(super) fn forget(&self, key: &Key) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

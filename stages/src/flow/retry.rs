@@ -14,7 +14,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// An outage shorter than this many attempts never makes a dead letter, however old the call is.
 const MIN_ATTEMPTS: u32 = 5;
 
-/// A contact that nobody but a webhook has named is looked for within this time at least.
+/// A contact that nobody but a webhook has named is looked for during this time at least.
 pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(3600);
 
 /// And at so many looks at least, and one more: one that was late for want of room, or after an outage, says little.

@@ -4,10 +4,10 @@
 //! and does the I/O.
 //!
 //! # The time
-//! The budget has a time of its own, which no clock can set back or ahead: from a clock that was set back it goes on
-//! where it stood, and it goes no further than the asking process has lived since it last saw it ([`Witness`]). Either
-//! way requests count for longer than they had to, once, for a window at most. Only a process that asks for the first
-//! time believes a clock that has jumped ahead.
+//! The budget has a time of its own. A clock that is set back does not take it back, and one that jumps ahead takes it
+//! no further than the asking process has lived since it last saw it ([`Witness`]). What passes while the clock is
+//! behind is withheld from it, and each process learns how much. So a request counts for its window and longer, never
+//! for less. Only a process that asks for the first time believes whatever the clock shows.
 //!
 //! # Who goes first
 //! Each class has a floor, a part of the limit, and gathers a place for each spacing of it that it was not granted,
@@ -16,8 +16,8 @@
 //! alone. So live calls go first, and no flood of any class stops another. What nobody waits for is anybody's.
 //!
 //! Reconciliation and backfill have together what `live_reserve` leaves, evenly, so that a live call that finds the
-//! window full waits for one of theirs to leave it. What nobody has confirmed to exist has its floor, and more only
-//! while those two and idleness make up half of the budget.
+//! window full waits for one of theirs to leave it. What nobody has confirmed to exist has its floor, and may use what
+//! the others leave idle of half of the budget, those two not counted.
 
 use std::time::Duration;
 
@@ -39,9 +39,6 @@ pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// A clock that moved by more than this against the budget's time was set.
 const SETTING: u64 = 1_000_000;
 
-/// A witness may be as much younger than it says: no turn takes longer.
-const SLOWEST_TURN: u64 = 10_000_000;
-
 /// Who waits for another's request or turn may ask again after this time.
 const SOON: Micros = 250_000;
 
@@ -61,8 +58,8 @@ pub struct Budget {
     time: Micros,
     /// What the clock is ahead of that reckoning.
     skew: i64,
-    /// How often the clock was set back.
-    era: u32,
+    /// What has passed, as processes know, while the clock was set back and this time stood still.
+    withheld: Micros,
     window: Window,
     /// By class, in order.
     classes: Vec<Standing>,
@@ -84,15 +81,17 @@ struct Standing {
     kept: u32,
 }
 
-/// What a process knows of a budget's time: it saw `seen` when it had lived for `at`, or a little later.
+/// What a process knows of a budget's time from the turn before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
-    /// The budget's time.
+    /// The budget's time then, as [`Verdict::now`] said.
     pub seen: Micros,
-    /// The clock had been set back so often.
-    pub era: u32,
+    /// What had been withheld by then, as [`Verdict::withheld`] said.
+    pub withheld: Micros,
     /// The process's age before it asked.
-    pub at: Duration,
+    pub began: Duration,
+    /// Its age when it had the answer.
+    pub ended: Duration,
 }
 
 /// What became of a granted request.
@@ -160,8 +159,8 @@ pub struct Grant {
 pub struct Verdict {
     /// Its time.
     pub now: Micros,
-    /// How often the clock was set back.
-    pub era: u32,
+    /// What has been withheld of it so far, because the clock was set back.
+    pub withheld: Micros,
     /// Whether it must survive a crash: something was granted or refused, or the clock was set. All else may be
     /// forgotten, and makes the budget more careful.
     pub must_last: bool,
@@ -176,7 +175,7 @@ pub struct Verdict {
 impl Budget {
     /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
     pub fn turn(&mut self, clock: Micros, age: Duration, ask: &Ask) -> Verdict {
-        let skew = self.skew;
+        let (skew, withheld) = (self.skew, self.withheld);
         self.advance(clock, age, ask.witness);
         self.classes.resize(CLASSES, Standing::default());
         let turn = Turn::new(self, &ask.terms);
@@ -193,7 +192,7 @@ impl Budget {
         }
         let mut verdict = Verdict {
             now: self.time,
-            era: self.era,
+            withheld: self.withheld,
             grants: Vec::new(),
             not_before: [None; CLASSES],
             limit_now: turn.most,
@@ -218,7 +217,8 @@ impl Budget {
             }
         }
         let is_refused = ask.told.iter().any(|told| matches!(told.fate, Fate::Refused(_)));
-        verdict.must_last = !verdict.grants.is_empty() || is_refused || self.skew.abs_diff(skew) > SETTING;
+        let was_set = self.skew.abs_diff(skew).max(self.withheld - withheld) > SETTING;
+        verdict.must_last = !verdict.grants.is_empty() || is_refused || was_set;
         verdict
     }
 
@@ -245,26 +245,20 @@ impl Budget {
         }
     }
 
-    /// Goes on to the time that the clock shows, as far as it is believed.
+    /// Goes on to the time that the clock shows, as far as the asking process knows that it has passed.
     fn advance(&mut self, clock: Micros, age: Duration, witness: Option<Witness>) {
-        let clock = i64::try_from(clock).unwrap_or(i64::MAX);
-        let mut now = clock.saturating_sub(self.skew);
-        let is_behind = |time: Micros, by: Micros| u64::try_from(now).unwrap_or(0).saturating_add(by) < time;
-        let mut was_set_back = is_behind(self.time, SETTING);
-        let mut at_most = i64::MAX;
-        if let Some(witness) = witness {
-            // What a process has lived through since before the clock was set back may not have passed here.
-            let is_of_this_era = witness.era == self.era;
-            let lived = if is_of_this_era { age.saturating_sub(witness.at) } else { Duration::ZERO };
-            let lived = witness.seen.saturating_add(micros(lived));
-            was_set_back |= is_of_this_era && is_behind(lived, SLOWEST_TURN);
-            at_most = i64::try_from(lived).unwrap_or(i64::MAX);
-        }
-        self.era = self.era.wrapping_add(u32::from(was_set_back));
-        now = now.min(at_most);
-        let time = u64::try_from(now).unwrap_or(0).max(self.time);
-        self.skew = clock.saturating_sub(i64::try_from(time).unwrap_or(i64::MAX));
-        self.time = time;
+        let signed = |micros: Micros| i64::try_from(micros).unwrap_or(i64::MAX);
+        let shown = signed(clock).saturating_sub(self.skew);
+        // Where the budget would be if it had gone on with the process: at most, and at least.
+        let lived = |since: Duration, witness: &Witness| {
+            let withheld = self.withheld.saturating_sub(witness.withheld);
+            witness.seen.saturating_add(micros(age.saturating_sub(since))).saturating_sub(withheld)
+        };
+        let at_most = witness.map_or(i64::MAX, |witness| signed(lived(witness.began, &witness)));
+        let at_least = witness.map_or(0, |witness| lived(witness.ended, &witness));
+        self.time = self.time.max(u64::try_from(shown.min(at_most)).unwrap_or(0));
+        self.withheld = self.withheld.saturating_add(at_least.saturating_sub(self.time));
+        self.skew = signed(clock).saturating_sub(signed(self.time));
     }
 
     fn hear(&mut self, told: &Told, age: Duration, turn: &Turn) {
@@ -274,7 +268,11 @@ impl Budget {
             Fate::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
             Fate::Refused(_) => Some(now),
         };
+        let is_heard = |restraint: Restraint| told.at == UNSETTLED && told.granted_at <= restraint.closed_at;
         if let Fate::Refused(retry_after) = told.fate {
+            if self.restraint.is_some_and(is_heard) {
+                return;
+            }
             let refusal = Refusal {
                 now,
                 granted_at: told.granted_at,
@@ -294,66 +292,83 @@ impl Budget {
 
     /// How many may leave, one at least, or when to ask again.
     fn decide(&self, class: QuotaClass, wanted: u32, turn: &Turn) -> Result<u32, Micros> {
-        let now = self.time;
-        let mut even_places = u32::MAX;
-        if let Some(restraint) = &self.restraint {
-            if let Some(until) = restraint.paused_until(now) {
-                return Err(until);
-            }
-            if restraint.is_probing(now) {
-                return Err(now + SOON);
-            }
-            let most = if restraint.is_open { u32::MAX } else { 1 };
-            even_places =
-                most.min(even(restraint.place, now, restraint.spacing(turn.spacing(), turn.terms.rate.limit))?);
-        }
-        let bulk = if class.is_bulk() { self.bulk_room(turn)? } else { u32::MAX };
-        let used = self.window.used();
-        let places = |class: QuotaClass| self.places(class, turn);
-        let busy = || self.window.used_by(|class| !class.is_bulk());
-        if class == QuotaClass::Unconfirmed && places(class) == 0 && busy().saturating_mul(2) >= turn.most {
+        let even_places = self.even_places(turn)?;
+        let bulk = if class.is_bulk() { self.bulk_places(turn)? } else { u32::MAX };
+        let places = self.places(class, turn);
+        if class == QuotaClass::Unconfirmed && places == 0 && self.idle_half(turn) == 0 {
             return Err(self.classes[class as usize].floor_from + turn.terms.floor_spacing(class, turn.most));
         }
+        let used = self.window.used();
         let Some(free) = turn.most.checked_sub(used).filter(|free| *free > 0) else {
-            return Err(self.window.leaves(used - turn.most + 1, now, turn.grain, |_| true));
+            return Err(self.window.leaves(used - turn.most + 1, self.time, turn.grain, |_| true));
         };
         // What is scarce is what the floors divide.
         let free = free.min(even_places);
-        // The places that floors keep for others, and whether one waits that goes before this class.
-        let (mut before, mut all, mut bulk_all, mut is_behind) = (0_u32, 0_u32, 0_u32, false);
-        for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
-            let standing = &self.classes[other as usize];
-            let waits = standing.waits_until > now;
-            let kept = match waits {
-                true => places(other),
-                false if standing.kept_until > now => places(other).min(standing.kept),
-                false => continue,
-            };
-            all = all.saturating_add(kept);
-            bulk_all = bulk_all.saturating_add(if other.is_bulk() { kept } else { 0 });
-            // Those two have a share of their own, and what is unconfirmed another: neither waits for the other.
-            let is_apart = class == QuotaClass::Unconfirmed && other.is_bulk();
-            is_behind |= waits && other < class && !is_apart;
-            let (theirs, ours) = (self.neglect(other, turn), self.neglect(class, turn));
-            if theirs > ours || (theirs == ours && other < class) {
-                before = before.saturating_add(kept);
-            }
-        }
-        let by_floor = wanted.min(places(class)).min(free.saturating_sub(before)).min(bulk);
-        let (left, bulk_left) = (free - by_floor, bulk - by_floor);
-        let by_order = match is_behind {
+        let kept = self.kept_from(class, turn);
+        let by_floor = wanted.min(places).min(free.saturating_sub(kept.before)).min(bulk);
+        let by_order = match kept.is_behind {
             true => 0,
-            false => (wanted - by_floor).min(left.saturating_sub(all)).min(bulk_left.saturating_sub(bulk_all)),
+            false => {
+                let (left, bulk_left) = (free - by_floor, bulk - by_floor);
+                let idle = if class == QuotaClass::Unconfirmed { self.idle_half(turn) } else { u32::MAX };
+                let left = left.saturating_sub(kept.all).min(bulk_left.saturating_sub(kept.bulk));
+                (wanted - by_floor).min(left).min(idle.saturating_sub(by_floor))
+            }
         };
         match by_floor + by_order {
             // It is another's turn: who waits asks again soon, and so does this one.
-            0 => Err(now + SOON),
+            0 => Err(self.time + SOON),
             count => Ok(count),
         }
     }
 
+    /// How many may leave at the even pace that holds after a refusal, or when the next one may.
+    fn even_places(&self, turn: &Turn) -> Result<u32, Micros> {
+        let Some(restraint) = &self.restraint else { return Ok(u32::MAX) };
+        if let Some(until) = restraint.paused_until(self.time) {
+            return Err(until);
+        }
+        if restraint.is_probing(self.time) {
+            return Err(self.time + SOON);
+        }
+        let most = if restraint.is_open { u32::MAX } else { 1 };
+        Ok(most.min(even(restraint.place, self.time, turn.spacing_after(restraint))?))
+    }
+
+    /// What is left of half of the budget, if what reconciliation and backfill use counts as idle.
+    fn idle_half(&self, turn: &Turn) -> u32 {
+        (turn.most / 2).saturating_sub(self.window.used_by(|class| !class.is_bulk()))
+    }
+
+    /// What the floors of the others keep from a class.
+    fn kept_from(&self, class: QuotaClass, turn: &Turn) -> Kept {
+        let mut kept = Kept::default();
+        // An even place after a refusal is lost on bulk that waits for an even place of its own.
+        let bulk = if self.restraint.is_some() { self.bulk_places(turn).unwrap_or(0) } else { u32::MAX };
+        for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
+            let standing = &self.classes[other as usize];
+            let waits = standing.waits_until > self.time;
+            let places = match waits {
+                true => self.places(other, turn),
+                false if standing.kept_until > self.time => self.places(other, turn).min(standing.kept),
+                false => continue,
+            };
+            let places = if other.is_bulk() { places.min(bulk) } else { places };
+            let (theirs, ours) = (self.neglect(other, turn), self.neglect(class, turn));
+            if theirs > ours || (theirs == ours && other < class) {
+                kept.before = kept.before.saturating_add(places);
+            }
+            kept.all = kept.all.saturating_add(places);
+            kept.bulk = kept.bulk.saturating_add(if other.is_bulk() { places } else { 0 });
+            // Each of the two has an allowance of its own: their order does not count, their floors do.
+            let is_apart = class == QuotaClass::Unconfirmed && other.is_bulk();
+            kept.is_behind |= waits && other < class && !is_apart;
+        }
+        kept
+    }
+
     /// How many even places reconciliation and backfill have together, or when the next one is.
-    fn bulk_room(&self, turn: &Turn) -> Result<u32, Micros> {
+    fn bulk_places(&self, turn: &Turn) -> Result<u32, Micros> {
         let share = turn.terms.bulk_most(turn.most);
         let used = self.window.used_by(QuotaClass::is_bulk);
         match share.checked_sub(used).filter(|room| *room > 0) {
@@ -371,8 +386,7 @@ impl Budget {
             self.bulk_place = next_even(self.bulk_place, now, turn.bulk_spacing(), count);
         }
         if let Some(restraint) = &mut self.restraint {
-            let spacing = restraint.spacing(turn.spacing(), turn.terms.rate.limit);
-            restraint.place = next_even(restraint.place, now, spacing, count);
+            restraint.place = next_even(restraint.place, now, turn.spacing_after(restraint), count);
             restraint.granted(now);
         }
         self.window.grant(now, turn.grain, class, count)
@@ -401,6 +415,19 @@ impl Budget {
     }
 }
 
+/// What floors keep from a class, in places.
+#[derive(Debug, Default)]
+struct Kept {
+    /// For those that have gone without for longer.
+    before: u32,
+    /// For all others.
+    all: u32,
+    /// For other bulk.
+    bulk: u32,
+    /// Whether one waits that goes before it where no floor decides.
+    is_behind: bool,
+}
+
 /// What holds for one turn.
 struct Turn<'a> {
     terms: &'a Terms,
@@ -419,6 +446,11 @@ impl<'a> Turn<'a> {
     /// The time between two requests that are spread evenly.
     fn spacing(&self) -> f64 {
         self.grain.counted as f64 / f64::from(self.most)
+    }
+
+    /// The same while this restraint holds.
+    fn spacing_after(&self, restraint: &Restraint) -> f64 {
+        restraint.spacing(self.spacing(), self.terms.rate.limit)
     }
 
     /// The same of those that reconciliation and backfill have.

@@ -302,7 +302,8 @@ impl Keeper {
             Err(_) => return self.failed(ask, "rate budget: no answer in time".to_owned(), true),
         };
         self.tell_at = None;
-        self.witness = Some(Witness { seen: verdict.now, era: verdict.era, at: asked_at - begun });
+        let (seen, withheld) = (verdict.now, verdict.withheld);
+        self.witness = Some(Witness { seen, withheld, began: asked_at - begun, ended: begun.elapsed() });
         self.limit_now = verdict.limit_now;
         if is_refused {
             let (family, limit, limit_now) = (self.family.as_str(), self.terms.rate.limit, verdict.limit_now);

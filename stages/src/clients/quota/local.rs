@@ -33,7 +33,7 @@ struct Disk {
 }
 
 impl LocalStore {
-    /// Reads the budget of an account and a family. One that cannot be read begins anew, and closes for no time.
+    /// Reads the budget of an account and a family. One that cannot be read begins anew, and knows of no request.
     pub fn open(state: &State, account: &str, family: ApiFamily) -> Result<Self, StateError> {
         let disk = Disk {
             store: state.store().clone(),

@@ -294,7 +294,7 @@ impl<S: BudgetStore> World<S> {
         let age = Duration::from_micros(self.now - state.born);
         let ask = Ask { terms: self.plan.terms, witness: state.witness, told, wanted };
         let verdict = self.store.turn(&ask, &move || age).await.unwrap();
-        state.witness = Some(Witness { seen: verdict.now, era: verdict.era, at: age });
+        state.witness = Some(Witness { seen: verdict.now, withheld: verdict.withheld, began: age, ended: age });
         if self.limits.last().is_none_or(|(_, limit)| *limit != verdict.limit_now) {
             self.limits.push((self.now, verdict.limit_now));
         }

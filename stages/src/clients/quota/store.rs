@@ -12,7 +12,7 @@ use super::{Ask, Terms, Usage, Verdict};
 pub struct StoreError {
     /// What happened.
     pub what: String,
-    /// Whether it may have been saved all the same: then what was told must not be told again.
+    /// Whether it may have been saved all the same: then [`Ask::once_more`] says what may be told again.
     pub may_be_saved: bool,
 }
 

@@ -257,6 +257,64 @@ async fn a_clock_that_was_put_right_again_gives_no_second_window() {
     world.assert_no_window_above_the_limit();
 }
 
+#[tokio::test]
+async fn a_clock_that_goes_back_and_forth_gives_no_second_window_to_those_that_were_silent() {
+    for (back, silence) in [(2 * WINDOW, 2 * WINDOW), (WINDOW + 2 * SECOND, 2 * WINDOW), (9 * SECOND, 20 * SECOND)] {
+        let rate = if back < WINDOW { Rate { limit: 2, window: Duration::from_secs(1) } } else { NICE };
+        let plan = Plan { processes: 3, terms: Terms::new(rate, 0.5), ..Plan::new(1, Shape::Sliding) };
+        let mut world = in_memory(plan);
+        (0..3).for_each(|process| world.wait_for(process, 0));
+        world.run(10 * SECOND).await;
+        for process in [0, 1, 2, 0, 1] {
+            world.jump(-(back as i64));
+            (0..150).for_each(|_| world.wait_for(process, 0));
+            world.run(SECOND).await;
+            world.run(silence).await;
+            world.jump(back as i64);
+            (0..150).for_each(|_| world.wait_for((process + 1) % 3, 0));
+            world.run(SECOND).await;
+        }
+        world.assert_no_window_above_the_limit();
+    }
+}
+
+#[tokio::test]
+async fn after_a_clock_was_set_back_the_time_goes_on_however_seldom_processes_ask() {
+    for processes in [2, 20] {
+        let mut world = in_memory(Plan { processes, ..Plan::new(1, Shape::Sliding) });
+        world.run(SECOND).await;
+        let turn = async |world: &mut World<LocalStore>| {
+            for process in 0..processes {
+                world.run(60 * SECOND / processes as u64).await;
+                world.wait_for(process, 0);
+                world.run(SECOND / 10).await;
+            }
+        };
+        turn(&mut world).await;
+        world.jump(-(3600 * SECOND as i64));
+        for _ in 0..3 {
+            turn(&mut world).await;
+        }
+        let (now, seen) = (world.now, world.processes[0].witness.unwrap().seen);
+        for _ in 0..10 {
+            turn(&mut world).await;
+        }
+        let (passed, counted) = (world.now - now, world.processes[0].witness.unwrap().seen - seen);
+        assert!(counted * 100 >= passed * 99, "{counted} of {passed}");
+    }
+}
+
+#[tokio::test]
+async fn unconfirmed_ids_leave_half_of_a_long_window_to_the_calls() {
+    let mut world = in_memory(Plan::new(1, Shape::Sliding));
+    (0..150).for_each(|_| world.wait_for(0, QuotaClass::Unconfirmed as usize));
+    world.run(SECOND).await;
+    (0..60).for_each(|_| world.wait_for(0, QuotaClass::Live as usize));
+    world.run(10 * SECOND).await;
+    assert_eq!(world.taken_by(QuotaClass::Live, 0, world.now), 60);
+    assert!(world.taken_by(QuotaClass::Unconfirmed, 0, world.now) <= 75 + 7);
+}
+
 /// Of all windows but one, which the others had filled, the class has its floor; a twentieth less, since its workers do
 /// not always wait, but for an answer now and then.
 fn assert_floor<S: BudgetStore>(world: &World<S>, class: QuotaClass, from: Micros) {
