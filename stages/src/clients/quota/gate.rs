@@ -176,6 +176,7 @@ impl Gate {
             begun: Instant::now(),
             waiting: Default::default(),
             in_hand: Default::default(),
+            served: [0; CLASSES],
             told: Vec::new(),
             witness: None,
             ask_at: [None; CLASSES],
@@ -223,6 +224,8 @@ struct Keeper {
     waiting: [VecDeque<Waiter>; CLASSES],
     /// Granted, and not handed out.
     in_hand: [VecDeque<InHand>; CLASSES],
+    /// Handed out since the last question.
+    served: [u32; CLASSES],
     told: Vec<Told>,
     witness: Option<Witness>,
     /// When to ask for a class again; none at once.
@@ -293,6 +296,7 @@ impl Keeper {
     async fn ask(&mut self, is_refused: bool) {
         let asked_at = Instant::now();
         let wanted = QuotaClass::ALL.map(|class| self.wanted(class));
+        self.served = [0; CLASSES];
         let ask = Ask { terms: self.terms, witness: self.witness, told: std::mem::take(&mut self.told), wanted };
         let begun = self.begun;
         let age = move || begun.elapsed();
@@ -340,7 +344,11 @@ impl Keeper {
             0 => 0,
             // Who has time takes nothing ahead: it would be lost to the even pace.
             _ if class.is_bulk() => waiting,
-            _ => waiting.saturating_add(ahead.min(self.terms.rate.limit / 8)),
+            // Twice what was wanted since the last question, so that what is given back is little.
+            _ => {
+                let lately = waiting.saturating_add(self.served[class as usize]).saturating_mul(2);
+                waiting.saturating_add(ahead.min(self.terms.rate.limit / 8).min(lately))
+            }
         }
     }
 
@@ -350,6 +358,7 @@ impl Keeper {
             let (waiting, in_hand) = (&mut self.waiting[class as usize], &mut self.in_hand[class as usize]);
             for _ in 0..waiting.len().min(in_hand.len()) {
                 let (Some(waiter), Some(held)) = (waiting.pop_front(), in_hand.pop_front()) else { break };
+                self.served[class as usize] = self.served[class as usize].saturating_add(1);
                 let (words, refused) = (words.clone(), Some(self.refusals.clone()));
                 let (told, asked_at) = (held.told(class), held.asked_at);
                 let held = Held { words, told, begun: self.begun, asked_at, refused };
