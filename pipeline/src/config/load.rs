@@ -175,7 +175,9 @@ fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
     let remedy = "correct the path, or write the secret into that file and let this user read it";
     let text = read_small(Path::new(path), LARGEST_SECRET)
         .map_err(|fault| format!("the secret file cannot be used: {fault}; {remedy}"))?;
-    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
+    // Some editors put a byte order mark in front of every text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(text);
     if text.trim().is_empty() {
         return Err(format!("the secret file is empty; {remedy}"));
     }

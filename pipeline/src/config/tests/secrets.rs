@@ -32,6 +32,7 @@ fn a_secret_file_gives_its_text_without_the_last_line_break() {
     assert_eq!(from_file(b"s3cr3t\n").as_deref(), Ok("s3cr3t"));
     assert_eq!(from_file(b"s3cr3t\r\n").as_deref(), Ok("s3cr3t"));
     assert_eq!(from_file(b"s3cr3t").as_deref(), Ok("s3cr3t"));
+    assert_eq!(from_file(b"\xef\xbb\xbfs3cr3t\r\n").as_deref(), Ok("s3cr3t"), "a byte order mark is no part of it");
     assert_eq!(from_file(b" s3 cr3t \n").as_deref(), Ok(" s3 cr3t "));
 }
 
