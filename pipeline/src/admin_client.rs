@@ -14,6 +14,10 @@ use crate::failure::Failure;
 /// A sync reads a whole group; everything else answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// A daemon says at once whether it is alive; another program, which has the port of one that was killed, may say
+/// nothing for ever.
+const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A report reads up to a month of NICE's list, within its rate limit.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -43,7 +47,8 @@ impl AdminClient {
             .build()
             .map_err(Failure::failed)?;
         let client = Self { http, base: format!("http://{address}"), token, file: path };
-        let Ok(answer) = client.http.get(format!("{}/livez", client.base)).send().await else { return Ok(None) };
+        let alive = client.http.get(format!("{}/livez", client.base)).timeout(ALIVE_WITHIN);
+        let Ok(answer) = alive.send().await else { return Ok(None) };
         // Another program may have been given the port of a daemon that was killed.
         let alive = answer.status() == StatusCode::OK && answer.content_length() == Some(ALIVE.len() as u64);
         let alive = alive && answer.text().await.is_ok_and(|text| text == ALIVE);
