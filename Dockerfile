@@ -30,7 +30,8 @@ VOLUME /var/lib/nice-knovvu
 # Alive, not ready: a producer that waits for the lease is in order.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["bash", "-c", "\
     admin=${NICE_KNOVVU_ADMIN__LISTEN:-127.0.0.1:9464}; \
-    exec 3<>/dev/tcp/${admin%:*}/${admin##*:} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q '200 OK' <&3"]
+    host=${admin%:*}; host=${host#[}; host=${host%]}; \
+    exec 3<>/dev/tcp/$host/${admin##*:} && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q '200 OK' <&3"]
 # Drains within [flow] grace and 5 s: give it that long (docker stop --time 40).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["nice-knovvu"]
