@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::doors::Doors;
+use crate::telemetry;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ impl Observed {
             Ok(counts) => self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters)),
             Err(error) => warn!(%error, "counts not read"),
         }
+        let dropped = telemetry::dropped_lines();
+        self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
         self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
         if let Some(tenant) = &self.tenant {
             self.show_budgets(tenant).await;

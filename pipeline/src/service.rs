@@ -73,7 +73,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The commands `run`, `producer` and `consumer`: until a signal.
 pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {
-    telemetry::start(&config.log)?;
+    let _log = telemetry::start_service(&config.log)?;
     doors::validate(&config, service)?;
     let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
     // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.

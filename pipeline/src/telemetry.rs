@@ -1,8 +1,14 @@
 //! Logs on stderr, as text for people or JSON for machines.
+//!
+//! A service writes them on a thread of their own, through a buffer with a bound: a reader that stands still, such as a
+//! stuck collector, costs lines, which are counted, and never the service. A command writes them itself.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -13,14 +19,64 @@ use crate::failure::Failure;
 /// ours. It stands before the settings, which may say otherwise.
 const ALWAYS: &str = "lapin=off";
 
-/// Starts logging. A filter that cannot be read is a mistake of the settings.
+/// Lines that wait for the reader: some seconds of a service that logs much, and a megabyte or two.
+const BUFFERED_LINES: usize = 4096;
+
+/// Lines that found no place.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Writes what is left when it is dropped, for a second at most.
+#[must_use = "lines are lost once it is dropped"]
+pub(crate) struct LogWriter {
+    _worker: WorkerGuard,
+}
+
+/// Starts the logging of a command.
 pub(crate) fn start(config: &LogConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(format!("{ALWAYS},{}", config.filter)).map_err(|error| {
-        Failure::usage(format!("[log] filter: {error}; write a level such as \"info\", or \"info,stages=debug\""))
-    })?;
+    start_on(config, std::io::stderr)
+}
+
+/// Starts the logging of a service.
+pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, Failure> {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
+    let (writer, worker) = builder.finish(std::io::stderr());
+    // Only the first one writes, as only the first one logs.
+    let _counter = DROPPED.get_or_init(|| writer.error_counter());
+    start_on(config, writer)?;
+    Ok(LogWriter { _worker: worker })
+}
+
+/// Lines that were lost since the start.
+pub(crate) fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
+}
+
+/// The modules of this program; of a library's, the level stands behind it: `hyper=debug`.
+const MODULES: [&str; 3] = ["nice_knovvu", "stages", "state"];
+
+/// Whether a word of a filter is taken for a module that there is not: a level that is misspelled would log nothing.
+fn is_mistaken(word: &str) -> bool {
+    let is_plain = !word.is_empty() && word.chars().all(|char| char.is_alphanumeric() || char == '_' || char == '-');
+    is_plain && word.parse::<tracing_subscriber::filter::LevelFilter>().is_err() && !MODULES.contains(&word)
+}
+
+/// A filter that cannot be read is a mistake of the settings.
+fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), Failure>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let unusable = |fault: String| {
+        Failure::usage(format!("[log] filter: {fault}; write a level such as \"info\", or \"info,stages=debug\""))
+    };
+    if let Some(word) = config.filter.split(',').map(str::trim).find(|word| is_mistaken(word)) {
+        return Err(unusable(format!(
+            "{word:?} is neither a level (off, error, warn, info, debug, trace) nor a module of ours"
+        )));
+    }
+    let filter =
+        EnvFilter::try_new(format!("{ALWAYS},{}", config.filter)).map_err(|error| unusable(error.to_string()))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
     match config.format {
         LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),

@@ -275,6 +275,7 @@ const CASES: &[Case] = &[
         &[],
         &["[events] poll, webhook, agent_sessions", "set one of them to true"],
     ),
+    case("misspelled level", &[("log.filter", "\"infoo\"")], &[], &["[log] filter", "infoo", "a level"]),
     case("bad log filter", &[("log.filter", "\"info,stages=loud\"")], &[], &["[log] filter", "info,stages=debug"]),
     case("bad log format", &[("log.format", "\"xml\"")], &[], &["format", "text", "json"]),
 ];

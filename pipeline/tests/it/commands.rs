@@ -100,6 +100,12 @@ async fn a_listing_says_the_same_with_and_without_a_daemon() {
     std::fs::write(bed.data().join("admin.json"), file).unwrap();
     assert!(listings(&bed, &ids) == running, "the listings differ");
     server.abort();
+    // Or one that never says anything.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = format!(r#"{{"address":"{}","token":"x"}}"#, mute.local_addr().unwrap());
+    std::fs::write(bed.data().join("admin.json"), file).unwrap();
+    assert_eq!(bed.ended(&["agents", "list"]).code, Some(0));
+    drop(mute);
     // Even another daemon, which does not know the token.
     let stranger = Bed::new(hurried(409, 0)).await;
     let mut daemon = stranger.start();
@@ -321,6 +327,26 @@ async fn the_admin_address_answers_orchestrator_prometheus_and_nobody_else() {
         assert_eq!(answer.status().as_u16(), 404, "{path}");
     }
     assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_log_that_stands_still_costs_lines_and_nothing_else() {
+    let mut bed = Bed::new(hurried(411, 40)).await;
+    bed.set("LOG__FILTER", "trace");
+    // It says something at each listing.
+    bed.set("EVENTS__POLL_INTERVAL", "10ms");
+    let mut daemon = Daemon::unread(bed.command(&["run"]), bed.data());
+    bed.settled(&mut daemon).await;
+    let begun = std::time::Instant::now();
+    let lost = |page: &str| {
+        page.lines().any(|line| line.strip_prefix("log_lines_dropped_total ").is_some_and(|lines| lines != "0"))
+    };
+    while !daemon.get("/metrics").await.is_some_and(|(_, page)| lost(&page)) {
+        assert!(begun.elapsed() < PATIENCE, "no line is lost");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert!(daemon.terminate().success());
+    oracle::verify(&bed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -287,6 +287,13 @@ impl Daemon {
         Self { child, data, log, from }
     }
 
+    /// The same, with a log that nobody reads.
+    pub(crate) fn unread(mut command: Command, data: PathBuf) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the daemon starts");
+        Self { child, data, log: PathBuf::new(), from: 0 }
+    }
+
     /// What it has logged since it was started.
     pub(crate) fn logged(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();

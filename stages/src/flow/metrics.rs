@@ -62,6 +62,8 @@ pub struct Metrics {
     pub nice_request_duration: HistogramVec,
     /// Tokens that were requested from NICE.
     pub token_renewals: IntCounter,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_dropped: IntCounter,
     /// Bytes of recordings stored whole.
     pub recording_bytes: IntCounter,
     /// Downloads that broke and were resumed or begun again.
@@ -187,6 +189,10 @@ impl Metrics {
                 "Time until NICE's answer was whole.",
                 &["endpoint"],
                 seconds,
+            ),
+            log_lines_dropped: page.counter(
+                "log_lines_dropped_total",
+                "Lines of the log that were lost, since whoever reads stderr stood still.",
             ),
             token_renewals: page.counter("nice_token_renewals_total", "Tokens that were requested from NICE."),
             recording_bytes: page.counter("recording_stored_bytes_total", "Bytes of recordings stored whole."),
