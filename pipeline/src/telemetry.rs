@@ -5,6 +5,7 @@
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -25,10 +26,30 @@ const BUFFERED_LINES: usize = 4096;
 /// Lines that found no place.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Writes what is left when it is dropped, for a second at most.
+/// Writes what is left when it is dropped, for two seconds at most.
 #[must_use = "lines are lost once it is dropped"]
 pub(crate) struct LogWriter {
-    _worker: WorkerGuard,
+    worker: Option<WorkerGuard>,
+}
+
+/// The worker itself waits for a second; then it says so on stdout, which may be the pipe that nobody reads.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+impl Drop for LogWriter {
+    /// On a thread of its own, so that the end of the service waits for no reader.
+    fn drop(&mut self) {
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
+        let worker = self.worker.take();
+        let last_words = move || {
+            drop(worker);
+            // Nobody waits any more where the time was up.
+            done.send(()).ok();
+        };
+        if std::thread::Builder::new().name("log-end".to_owned()).spawn(last_words).is_ok() {
+            // Either it is done, or the time is up: the process ends.
+            is_done.recv_timeout(LAST_WORDS).ok();
+        }
+    }
 }
 
 /// Starts the logging of a command.
@@ -43,7 +64,7 @@ pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, Failure> {
     // Only the first one writes, as only the first one logs.
     let _counter = DROPPED.get_or_init(|| writer.error_counter());
     start_on(config, writer)?;
-    Ok(LogWriter { _worker: worker })
+    Ok(LogWriter { worker: Some(worker) })
 }
 
 /// Lines that were lost since the start.

@@ -335,7 +335,7 @@ async fn a_reader_of_the_log_that_stands_still_costs_lines_and_nothing_else() {
     bed.set("LOG__FILTER", "trace");
     // It says something at each listing.
     bed.set("EVENTS__POLL_INTERVAL", "10ms");
-    let mut daemon = Daemon::unread(bed.command(&["run"]), bed.data());
+    let (mut daemon, _unread) = Daemon::unread(bed.command(&["run"]), bed.data());
     bed.settled(&mut daemon).await;
     let begun = std::time::Instant::now();
     let lost = |page: &str| {

@@ -287,11 +287,12 @@ impl Daemon {
         Self { child, data, log, from }
     }
 
-    /// The same, with a log that nobody reads.
-    pub(crate) fn unread(mut command: Command, data: PathBuf) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    /// The same, with a log that nobody reads: one pipe for stdout and stderr, open for as long as the other end lives.
+    pub(crate) fn unread(mut command: Command, data: PathBuf) -> (Self, std::io::PipeReader) {
+        let (unread, pipe) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
         let child = command.spawn().expect("the daemon starts");
-        Self { child, data, log: PathBuf::new(), from: 0 }
+        (Self { child, data, log: PathBuf::new(), from: 0 }, unread)
     }
 
     /// What it has logged since it was started.

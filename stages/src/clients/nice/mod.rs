@@ -97,7 +97,7 @@ pub enum QuotaClass {
 }
 
 impl QuotaClass {
-    /// All of them, in order.
+    /// All of them, in order. A saved budget knows a class by its place here: a new one goes to the end.
     pub const ALL: [Self; 6] =
         [Self::Live, Self::Retry, Self::Agents, Self::Reconciliation, Self::Backfill, Self::Unconfirmed];
 

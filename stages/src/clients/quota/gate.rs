@@ -72,6 +72,9 @@ const FAILED_FOR: Duration = Duration::from_secs(1);
 /// Nobody is sent away for longer: who comes again sees whether there is more room than expected.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(60);
 
+/// Nor for less, unless there is room sooner.
+const SHORTEST_ABSENCE: Duration = Duration::from_secs(1);
+
 /// A bulk request is sent away for so many places at most, and within these bounds: its places are even, and one that
 /// passes for want of a taker is lost.
 const PLACES_AWAY: u32 = 20;
@@ -404,11 +407,15 @@ impl Keeper {
         };
         let end = &mut self.lines[class as usize];
         let turn = (now + room_in).max(end.map_or(now, |end| end + spacing));
-        if turn - now > longest {
-            return longest.mul_f64(rand::random_range(1.0 - spread..1.0));
+        let wait = turn - now;
+        // A queue may bring a message back as late as after the double of what it was asked for. Whoever comes early
+        // asks again; whoever comes late has left its place unused.
+        let early = if class.is_bulk() || room_in > longest { 1.0 } else { 0.5 };
+        if wait > longest {
+            return longest.mul_f64(rand::random_range(1.0 - spread..1.0) * early);
         }
         *end = Some(turn);
-        turn - now
+        wait.mul_f64(early).max(room_in.min(SHORTEST_ABSENCE))
     }
 
     /// The time between two requests of the class, if they are spread evenly.

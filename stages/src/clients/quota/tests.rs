@@ -70,6 +70,42 @@ async fn a_worker_is_sent_away_for_a_minute_at_most_and_not_with_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_that_were_sent_away_leave_no_place_unused_although_a_queue_is_late() {
+    let rate = Rate { limit: 2, window: Duration::from_secs(1) };
+    let (gate, _) = gate(rate);
+    let (gate, done) = (Arc::new(gate), Arc::new(AtomicUsize::new(0)));
+    // As many at a time as a consumer has workers.
+    let workers = Arc::new(tokio::sync::Semaphore::new(16));
+    let began = Instant::now();
+    let calls = (0..116).map(|_| async {
+        loop {
+            let worker = workers.acquire().await.unwrap();
+            match gate.admit(QuotaClass::Live, Patience::WORKER).await {
+                Ok(mut permit) => {
+                    assert!(permit.leave());
+                    sleep(Duration::from_millis(50)).await;
+                    done.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                answer => {
+                    drop(worker);
+                    // The steps of a queue double.
+                    sleep(
+                        Duration::from_secs(told(answer).as_secs_f64().ceil() as u64)
+                            .max(Duration::from_secs(1))
+                            .mul_f64(1.9),
+                    )
+                    .await;
+                }
+            }
+        }
+    });
+    join_all(calls).await;
+    let (took, least) = (began.elapsed().as_secs_f64(), 116.0 / 2.0);
+    assert!(took <= least * 1.5, "{took} s instead of {least}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_those_that_wait_the_first_class_goes_first_and_within_it_the_first_that_came() {
     let rate = Rate { limit: 2, window: Duration::from_secs(10) };
     let (gate, _) = gate(rate);
