@@ -23,6 +23,7 @@ use std::{
 use jiff::{civil::Time, tz::TimeZone};
 use reqwest::Url;
 use secrecy::SecretString;
+use stages::model::ImportSince;
 
 mod error;
 mod keys;
@@ -169,6 +170,12 @@ pub(crate) enum AuthFlow {
 pub(crate) struct AgentsConfig {
     /// How often the group's users are read.
     pub sync_interval: Duration,
+    /// A reading that loses more agents than this, and more than the share, is held.
+    pub hold_count: u32,
+    /// The share of the agents that a reading may lose.
+    pub hold_share: f64,
+    /// How long such a reading is held.
+    pub hold_for: Duration,
 }
 
 /// `[events]`
@@ -180,6 +187,10 @@ pub(crate) struct EventsConfig {
     pub poll_interval: Duration,
     /// How far each poll looks back behind the last one.
     pub poll_overlap: Duration,
+    /// How far back the first start reaches.
+    pub import_since: ImportSince,
+    /// A call that ended longer ago goes behind fresh ones.
+    pub fresh: Duration,
     /// The webhook, where it is switched on.
     pub webhook: Option<WebhookConfig>,
     /// Whether the agents' session events are listened to.
@@ -204,6 +215,8 @@ pub(crate) struct ReconciliationConfig {
     pub timezone: TimeZone,
     /// How far it looks back.
     pub window: Duration,
+    /// NICE may list a call so long after its end.
+    pub lateness: Duration,
     /// How much earlier than the window a call may have begun.
     pub longest_call: Duration,
     /// Longer than the flow leaves a call without a word.
@@ -219,6 +232,10 @@ pub(crate) struct LimitsConfig {
     pub acd: Rate,
     /// The share, 0 to 1, that backfill may never take.
     pub live_reserve: f64,
+    /// Rows that a request for completed calls asks for.
+    pub page_size: u32,
+    /// How long NICE may take for an answer.
+    pub timeout: Duration,
 }
 
 /// `[retry]`

@@ -349,8 +349,8 @@ fn sources(config: &Config) -> Result<(), Failure> {
 
 /// When the nightly comparison is due.
 pub(crate) fn nightly(config: &Config) -> Nightly {
-    let ReconciliationConfig { at, timezone, window, longest_call, settle } = config.reconciliation.clone();
-    Nightly { at, timezone, window, longest_call, late: settle }
+    let ReconciliationConfig { at, timezone, window, lateness, longest_call, .. } = config.reconciliation.clone();
+    Nightly { at, timezone, window, longest_call, lateness }
 }
 
 /// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have

@@ -23,7 +23,7 @@ pub(crate) struct Nightly {
     /// A call may have begun so long before it ended.
     pub(crate) longest_call: Duration,
     /// NICE may list a call so long after its end.
-    pub(crate) late: Duration,
+    pub(crate) lateness: Duration,
 }
 
 impl Nightly {
@@ -69,7 +69,7 @@ impl Nightly {
         let reach = SignedDuration::try_from(self.longest_call).ok().and_then(|by| reach.checked_add(by).ok());
         let reach = reach.unwrap_or(Timestamp::MIN);
         let covered = covered(runs, reach).unwrap_or(since);
-        let from = earlier(now, self.window).min(earlier(covered, self.late));
+        let from = earlier(now, self.window).min(earlier(covered, self.lateness));
         (from.max(reach).min(now), now)
     }
 }
@@ -110,7 +110,7 @@ mod tests {
             timezone: TimeZone::get(zone).unwrap(),
             window: Duration::from_secs(24 * 3600),
             longest_call: Duration::from_secs(4 * 3600),
-            late: Duration::from_secs(3600),
+            lateness: Duration::from_secs(3600),
         }
     }
 

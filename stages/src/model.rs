@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod conversation;
+mod import_since;
 mod message;
 mod object_key;
 mod retention;
@@ -22,6 +23,7 @@ mod retention;
 pub use conversation::{
     Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
 };
+pub use import_since::ImportSince;
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
 pub use retention::Retention;

@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use jiff::{civil::Time, tz::TimeZone};
 use reqwest::Url;
 use secrecy::SecretString;
+use stages::model::ImportSince;
 
 use super::{
     AdminConfig, AgentsConfig, AuthFlow, CatalogConfig, Config, ConsumerConfig, EventsConfig, FlowConfig, LimitsConfig,
@@ -109,6 +110,7 @@ typed!(
     Count => u32,
     Share => f64,
     Duration => Duration,
+    Since => ImportSince,
     Durations => Vec<Duration>,
     Rate => Rate,
     Word => &'static str,
@@ -139,12 +141,18 @@ pub(super) fn config(values: &Values) -> Config {
     Config {
         tenant: values.optional("tenant", "id").map(|id| TenantConfig { id }),
         nice: nice(values),
-        agents: AgentsConfig { sync_interval: values.get("agents", "sync_interval") },
+        agents: AgentsConfig {
+            sync_interval: values.get("agents", "sync_interval"),
+            hold_count: values.get("agents", "hold_count"),
+            hold_share: values.get("agents", "hold_share"),
+            hold_for: values.get("agents", "hold_for"),
+        },
         events: events(values),
         reconciliation: ReconciliationConfig {
             at: values.get("reconciliation", "at"),
             timezone: values.get("reconciliation", "timezone"),
             window: values.get("reconciliation", "window"),
+            lateness: values.get("reconciliation", "lateness"),
             longest_call: values.get("reconciliation", "longest_call"),
             settle: values.get("reconciliation", "settle"),
         },
@@ -152,6 +160,8 @@ pub(super) fn config(values: &Values) -> Config {
             media_playback: values.get("limits", "media_playback"),
             acd: values.get("limits", "acd"),
             live_reserve: values.get("limits", "live_reserve"),
+            page_size: values.get("limits", "page_size"),
+            timeout: values.get("limits", "timeout"),
         },
         retry: RetryConfig {
             not_ready_delays: values.get("retry", "not_ready_delays"),
@@ -205,6 +215,8 @@ fn events(values: &Values) -> EventsConfig {
         poll: values.get("events", "poll"),
         poll_interval: values.get("events", "poll_interval"),
         poll_overlap: values.get("events", "poll_overlap"),
+        import_since: values.get("events", "import_since"),
+        fresh: values.get("events", "fresh"),
         webhook: token.map(|token| WebhookConfig { listen: values.get("events", "webhook_listen"), token }),
         agent_sessions: values.get("events", "agent_sessions"),
     }

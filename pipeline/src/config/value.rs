@@ -11,6 +11,8 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use secrecy::{SecretBox, SecretString};
 
+use stages::model::ImportSince;
+
 use super::nearest::nearest;
 
 mod address;
@@ -53,6 +55,8 @@ pub(super) enum Kind {
     Interval,
     /// A duration of a day or more.
     Retention,
+    /// A moment, or a duration before now.
+    Since,
     /// A list of durations longer than zero.
     Intervals,
     /// So many in a window.
@@ -84,6 +88,7 @@ pub(super) enum Value {
     Count(u32),
     Share(f64),
     Duration(Duration),
+    Since(ImportSince),
     Durations(Vec<Duration>),
     Rate(Rate),
     Word(&'static str),
@@ -144,6 +149,7 @@ impl Kind {
             Self::Duration => Value::Duration(time::duration(&raw.with_unit()?)?),
             Self::Interval => Value::Duration(time::interval(&raw.with_unit()?)?),
             Self::Retention => Value::Duration(time::retention(&raw.with_unit()?)?),
+            Self::Since => Value::Since(time::since(&raw.with_unit()?)?),
             Self::Intervals => Value::Durations(time::delays(&raw.list(Raw::with_unit)?)?),
             Self::Rate => Value::Rate(time::rate(&raw.with_unit()?)?),
             Self::Word(words) => Value::Word(text::word(raw.text()?, words)?),
@@ -175,6 +181,10 @@ impl Kind {
                 "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".to_owned()
             }
             Self::Retention => "a duration of at least \"1d\", such as \"365d\"".to_owned(),
+            Self::Since => {
+                "a duration before now with its unit, or a moment, such as \"1h\" or \"2026-04-01T00:00:00Z\""
+                    .to_owned()
+            }
             Self::Intervals => "a list of durations, such as [\"30s\", \"1m\"]".to_owned(),
             Self::Rate => "a rate such as \"150/5m\" or \"2/s\"".to_owned(),
             Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
@@ -215,6 +225,8 @@ impl Value {
             Self::Count(count) => count.to_string(),
             Self::Share(share) => format!("{share:?}"),
             Self::Duration(duration) => quoted(&time::duration_text(*duration)),
+            Self::Since(ImportSince::At(moment)) => quoted(&moment.to_string()),
+            Self::Since(ImportSince::Before(span)) => quoted(&time::duration_text(*span)),
             Self::Durations(durations) => list_text(durations.iter().map(|duration| time::duration_text(*duration))),
             Self::Rate(rate) => quoted(&rate.to_string()),
             Self::Word(word) => quoted(word),

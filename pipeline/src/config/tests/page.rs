@@ -45,7 +45,7 @@ fn every_key_can_be_commented_in() {
 fn the_redacted_page_is_settings_again_and_tells_origins() {
     let page = load_service("[events]\npoll_interval = \"90s\"").to_redacted_toml().to_owned();
     assert!(page.contains("poll_interval = \"90s\"  # file"), "{page}");
-    assert!(page.contains("poll_overlap = \"2m\"  # default"), "{page}");
+    assert!(page.contains("poll_overlap = \"30m\"  # default"), "{page}");
     assert!(page.contains("access_key_secret = \"********\"  # environment"), "{page}");
     assert!(page.contains("# webhook_token is not set"), "{page}");
     assert!(!page.contains("s3cr3t"), "{page}");

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::{civil::Time, tz::TimeZone};
+use stages::model::ImportSince;
 
 /// Ten years: longer than anything here lasts, and far from where the arithmetic of clocks overflows.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
@@ -69,6 +70,14 @@ pub(super) fn retention(text: &str) -> Result<Duration, String> {
         kept if kept < Duration::from_secs(86_400) => Err("shorter than a day".to_owned()),
         kept => Ok(kept),
     }
+}
+
+/// Reads how far back something reaches: a duration, or a moment with its offset.
+pub(super) fn since(text: &str) -> Result<ImportSince, String> {
+    if text.contains('-') {
+        return text.parse().map(ImportSince::At).map_err(|_| "not a moment with its offset".to_owned());
+    }
+    duration(text).map(ImportSince::Before)
 }
 
 /// Reads the steps of a delay.
