@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
-use stages::source::listing::PAGE;
+use stages::clients::nice::PAGE_SIZE as PAGE;
 use test_servers::Postgres;
 
 pub(crate) use worker::{WorkerOptions, run as worker};

@@ -136,6 +136,7 @@ impl Doors {
             tenants: self.nice.producer.clone(),
             catalog: self.catalog.clone(),
             processed: self.local.as_ref().map(|local| local.state.processed().clone()),
+            polled: self.local.as_ref().filter(|_| config.events.poll).map(|local| local.poll_watermark.clone()),
             queue: self.queue.clone(),
             settle: config.reconciliation.settle,
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),

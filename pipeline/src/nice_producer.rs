@@ -62,6 +62,8 @@ pub(crate) struct NiceProducer {
     pub(crate) retention: Duration,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// A call that ended longer ago goes behind fresh ones.
+    pub(crate) fresh: Duration,
     /// How long a turn that is over may finish what it holds.
     pub(crate) grace: Duration,
     /// Set during a turn.
@@ -191,7 +193,7 @@ impl NiceProducer {
             let sessions = AgentSessions { context: context.clone(), ..sessions.clone() };
             sources.push(agent_sessions::agent_sessions(sessions).boxed());
         }
-        let enqueue = Enqueue { queue: self.queue.clone(), clock: context.clock.clone() };
+        let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
         info!("the producer works");
         task::spawn("nice_producer", async move {

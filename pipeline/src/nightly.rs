@@ -48,36 +48,41 @@ impl Nightly {
         now: Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let due = self.last_due(now)?;
+        // No clock of the past is believed beyond the present.
+        let since = since.min(now);
+        let runs: Vec<_> = runs.iter().filter(|run| run.started_at <= now && run.from < now).collect();
         if runs.is_empty() && due <= since {
             return None;
         }
-        if runs.iter().any(|run| !run.state.is_final() || self.covers(run, due)) {
+        if runs.iter().any(|run| self.is_of_this_night(run, due)) {
             return None;
         }
-        Some(self.window_to(runs, since, now))
+        Some(self.window_to(&runs, since, now))
     }
 
-    /// Whether a run was that of the night that was due; one over a shorter window was not.
-    fn covers(&self, run: &ReplayRun, due: Timestamp) -> bool {
-        let is_whole = run.to.duration_since(run.from) >= SignedDuration::try_from(self.window).unwrap_or_default();
-        run.state == RunState::Done && run.to >= due && is_whole
+    /// Whether a run is that of the night that was due, be it under way still; one over a shorter window is not, and one
+    /// that an earlier night has left unfinished does not stand in the way.
+    fn is_of_this_night(&self, run: &ReplayRun, due: Timestamp) -> bool {
+        let is_whole = run.started_at.duration_since(run.from) >= span(self.window);
+        let stands = !run.state.is_final() || run.state == RunState::Done;
+        stands && is_whole && run.started_at >= due
     }
 
     /// The window up to `now` that leaves no gap behind it, as far as NICE lists.
-    fn window_to(&self, runs: &[ReplayRun], since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
+    fn window_to(&self, runs: &[&ReplayRun], since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         let reach = SignedDuration::try_from(self.longest_call).ok().and_then(|by| reach.checked_add(by).ok());
         let reach = reach.unwrap_or(Timestamp::MIN);
-        let covered = covered(runs, reach).unwrap_or(since);
+        let covered = covered(runs, reach, now).unwrap_or(since);
         let from = earlier(now, self.window).min(earlier(covered, self.lateness));
         (from.max(reach).min(now), now)
     }
 }
 
 /// Up to when calls were compared without a gap; one before `reach` is left behind.
-fn covered(runs: &[ReplayRun], reach: Timestamp) -> Option<Timestamp> {
-    let mut windows: Vec<_> =
-        runs.iter().filter(|run| run.state == RunState::Done).map(|run| (run.from, proven(run))).collect();
+fn covered(runs: &[&ReplayRun], reach: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let is_proven = |run: &&&ReplayRun| run.state == RunState::Done && run.to <= now;
+    let mut windows: Vec<_> = runs.iter().filter(is_proven).map(|run| (run.from, proven(run))).collect();
     windows.sort_unstable();
     let mut covered = windows.first()?.1.max(reach);
     for (from, to) in windows {
@@ -92,6 +97,10 @@ fn covered(runs: &[ReplayRun], reach: Timestamp) -> Option<Timestamp> {
 /// Up to when everything of a run was final: what was on its way then is looked at again.
 fn proven(run: &ReplayRun) -> Timestamp {
     run.open_since.map_or(run.to, |open| open.min(run.to)).max(run.from)
+}
+
+fn span(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {
@@ -263,10 +272,38 @@ mod tests {
     }
 
     #[test]
-    fn no_second_run_begins_while_one_is_open() {
+    fn a_night_that_is_not_through_keeps_no_other_night_waiting() {
         let nightly = nightly("02:00", "UTC");
         let mut open = done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z");
         open.state = RunState::Running;
-        assert_eq!(nightly.due_window(&[open], at("2026-02-01T00:00:00Z"), at("2026-03-09T02:00:00Z")), None);
+        let since = at("2026-02-01T00:00:00Z");
+        let due = |now| nightly.due_window(std::slice::from_ref(&open), since, at(now));
+        assert_eq!(due("2026-03-02T23:00:00Z"), None, "no second one begins in the same night");
+        let (from, _) = due("2026-03-03T02:00:00Z").unwrap();
+        assert!(from <= open.from, "the next does the work of both");
+    }
+
+    #[test]
+    fn what_a_clock_that_ran_ahead_has_written_is_not_believed() {
+        let nightly = nightly("02:00", "UTC");
+        let honest = done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z");
+        let ahead = done("2026-03-06T02:00:00Z", "2026-03-07T02:00:00Z");
+        let runs = [ahead, honest];
+        let now = at("2026-03-03T02:00:05Z");
+        let (from, to) = nightly.due_window(&runs, at("2026-03-07T00:00:00Z"), now).unwrap();
+        assert_eq!((from, to), (at("2026-03-02T01:00:00Z"), now));
+        // Nor when its day has come: it listed nothing that was to come.
+        let mut ahead = done("2026-03-06T02:00:00Z", "2026-03-02T12:00:00Z");
+        ahead.started_at = at("2026-03-07T02:00:00Z");
+        assert!(nightly.due_window(&[ahead], at("2026-03-01T00:00:00Z"), at("2026-03-07T02:00:10Z")).is_some());
+    }
+
+    #[test]
+    fn what_nice_lists_late_is_compared_by_the_next_night() {
+        let nightly = Nightly { lateness: Duration::from_secs(24 * 3600), ..nightly("02:00", "UTC") };
+        let runs = [done("2026-03-01T02:00:00Z", "2026-03-02T02:00:00Z")];
+        let now = at("2026-03-03T02:00:00Z");
+        let (from, _) = nightly.due_window(&runs, at("2026-02-01T00:00:00Z"), now).unwrap();
+        assert_eq!(from, at("2026-03-01T02:00:00Z"), "a call that ended then may have been listed a day later");
     }
 }

@@ -337,7 +337,7 @@ impl Operations {
         event.not_ready = 0;
         event.unknown = 0;
         event.queued_at = Some(self.clock.now());
-        self.queue.publish(Lane::of(event.source), event.encode().into()).await?;
+        self.queue.publish(Lane::of(&event), event.encode().into()).await?;
         // Until a stage says more, the timeline's last word would be that it was set aside.
         let (stage, outcome) = ("enqueue".to_owned(), "ok".to_owned());
         let detail = Some("dead letter replayed".to_owned());

@@ -104,9 +104,21 @@ impl Replays {
             }
         };
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
+        self.end_unfinished(&runs, now).await?;
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
+        Ok(())
+    }
+
+    /// Ends what earlier nights have left unfinished: the window that begins now contains theirs.
+    async fn end_unfinished(&self, runs: &[ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
+        for run in runs.iter().filter(|run| run.state.is_open()) {
+            let why = "not through when the next night came, which compares its calls again".to_owned();
+            warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
+            let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
+            self.replay.context.catalog.save_run(&ended, run.state).await?;
+        }
         Ok(())
     }
 

@@ -248,7 +248,7 @@ pub(crate) fn producer(
         roster: roster_reader.clone(),
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
-        first_window: doors::hot_window(config),
+        import_since: config.events.import_since,
         context: context.clone(),
     });
     let replays = ReplaySettings {
@@ -284,6 +284,7 @@ pub(crate) fn producer(
         processed: local.state.processed().clone(),
         retention: config.state.retention,
         queue: doors.queue.clone(),
+        fresh: config.events.fresh,
         grace: config.flow.grace,
         working: watch::Sender::new(false),
         context: context.clone(),

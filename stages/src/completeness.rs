@@ -1,10 +1,11 @@
 //! The completeness report: of every call that NICE lists in a range, what became of it.
 //!
 //! In: a range of ends of calls. Out: for each UTC day, how many calls of the group ended and how many of them are
-//! ready, without a recording, set aside, on their way, excluded, or missing; and each that is neither ready nor without
+//! ready, without a recording, set aside, on their way, excluded, not looked for yet, or missing; and each that is neither ready nor without
 //! a recording by its id, with its reason. Nothing is changed.
 //!
-//! `ended = ready + no_recording + dead + in_flight + excluded + missing`; the proof is that `missing` is zero.
+//! `ended = ready + no_recording + dead + in_flight + excluded + not_looked_for_yet + missing`; the proof is that `missing`
+//! is zero, and that NICE's list adds up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,6 +77,12 @@ pub struct Completeness {
     pub exceptions_left_out: u64,
     /// Listed rows that cannot be read as calls.
     pub unreadable: u64,
+    /// Slices of NICE's list that did not add up: calls may be missing from them.
+    #[serde(default)]
+    pub doubtful: u64,
+    /// What did not add up in the first of them.
+    #[serde(default)]
+    pub doubt: Option<String>,
 }
 
 /// One day.
@@ -103,6 +110,9 @@ pub struct Counted {
     pub in_flight: u64,
     /// Not to be imported, for a reason.
     pub excluded: u64,
+    /// Ended since the poll looked last.
+    #[serde(default)]
+    pub not_looked_for_yet: u64,
     /// Neither in the catalog nor on their way.
     pub missing: u64,
 }
@@ -116,18 +126,20 @@ impl Counted {
             Verdict::Dead(_) => &mut self.dead,
             Verdict::InFlight { .. } => &mut self.in_flight,
             Verdict::Excluded(_) => &mut self.excluded,
+            Verdict::NotLookedFor => &mut self.not_looked_for_yet,
             Verdict::Missing { .. } => &mut self.missing,
         } += 1;
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { ended, ready, no_recording, dead, in_flight, excluded, missing } = other;
+        let Self { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } = other;
         self.ended += ended;
         self.ready += ready;
         self.no_recording += no_recording;
         self.dead += dead;
         self.in_flight += in_flight;
         self.excluded += excluded;
+        self.not_looked_for_yet += not_looked_for_yet;
         self.missing += missing;
     }
 }
@@ -139,7 +151,7 @@ pub struct Exception {
     pub conversation_id: ContactId,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// `dead`, `in_flight`, `excluded` or `missing`.
+    /// `dead`, `in_flight`, `excluded`, `not_looked_for_yet` or `missing`.
     pub what: String,
     /// Why; without personal data.
     pub reason: String,
@@ -152,11 +164,15 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     let longest_call = SignedDuration::try_from(longest_call).unwrap_or_default();
     let reach = at.checked_sub(REACH).unwrap_or(Timestamp::MIN);
     let begin = from.checked_sub(longest_call).unwrap_or(from).max(reach);
-    let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin));
+    let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin))
+        .with_earlier(begin, from, compare.clock.clone());
+    let (mut doubtful, mut doubt) = (0, None);
     let mut days: BTreeMap<Date, Counted> = BTreeMap::new();
     let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);
     while let Some(slice) = listing.next().await? {
         unreadable += slice.bad.len() as u64;
+        doubtful += u64::from(slice.doubt.is_some());
+        doubt = doubt.or(slice.doubt.map(|doubt| doubt.to_string()));
         let listed = slice.calls.iter();
         let events: Vec<_> = listed
             .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= from && ended_at < to))
@@ -181,7 +197,7 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
         total.add(counted);
     }
     let days = days.into_iter().map(|(day, counted)| Day { day, counted }).collect();
-    Ok(Completeness { tenant, from, to, at, days, total, exceptions, exceptions_left_out, unreadable })
+    Ok(Completeness { tenant, from, to, at, days, total, exceptions, exceptions_left_out, unreadable, doubtful, doubt })
 }
 
 fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
@@ -190,6 +206,7 @@ fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
         Verdict::Dead(reason) => Some(("dead", reason)),
         Verdict::InFlight { last, .. } => Some(("in_flight", last)),
         Verdict::Excluded(reason) => Some(("excluded", reason)),
+        Verdict::NotLookedFor => Some(("not_looked_for_yet", "the poll has not come to it".to_owned())),
         Verdict::Missing { last, .. } => Some(("missing", last)),
     }
 }

@@ -189,6 +189,8 @@ pub struct ContactEvent {
     pub ended_at: Option<Timestamp>,
     /// Who found out.
     pub source: EventSource,
+    /// It had ended long before it was put on the queue: it goes behind fresh calls.
+    pub late: bool,
     /// How often the message was put back with a delay.
     pub attempt: u32,
     /// How many of those attempts found the recording not ready yet.
@@ -219,6 +221,7 @@ impl ContactEvent {
             agent: None,
             ended_at: None,
             source,
+            late: false,
             attempt: 0,
             not_ready: 0,
             unknown: 0,

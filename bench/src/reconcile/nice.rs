@@ -81,14 +81,19 @@ impl Served {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Asked {
-    start_date: Timestamp,
-    end_date: Timestamp,
+    /// Absent where calls are asked for by their last change.
+    start_date: Option<Timestamp>,
+    end_date: Option<Timestamp>,
     top: usize,
     skip: usize,
 }
 
 async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
-    let (first, last) = (nice.calls.place(asked.start_date), nice.calls.place(asked.end_date));
+    let (Some(from), Some(to)) = (asked.start_date, asked.end_date) else {
+        // No call began before the range and changed in it.
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let (first, last) = (nice.calls.place(from), nice.calls.place(to));
     let total = last.saturating_sub(first);
     let begin = first.saturating_add(asked.skip).min(last);
     let end = begin.saturating_add(asked.top.min(MOST_ROWS)).min(last);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use stages::source::listing::PAGE;
+use stages::clients::nice::PAGE_SIZE as PAGE;
 
 use super::Whole;
 use super::calls::Calls;

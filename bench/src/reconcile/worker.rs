@@ -229,7 +229,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     let queue = Arc::new(EmbeddedQueue::open(state.store(), clock.clone())?);
     let (found, replayed) = mpsc::channel(64);
     let processed = state.processed().clone();
-    let enqueue = Enqueue { queue: queue.clone(), clock: clock.clone() };
+    let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: clock.clone() };
     let flow = dedupe(ReceiverStream::new(replayed), processed.clone(), RETENTION, &context).insist(enqueue, &context);
     let settled = context.clone();
     let flow = task::spawn("flow", async move { flow.settle(&settled).await });
@@ -244,6 +244,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
             tenants,
             catalog: catalog.clone(),
             processed: Some(processed.clone()),
+            polled: None,
             queue: queue.clone(),
             settle,
             longest_delay: Duration::from_secs(3600),

@@ -209,7 +209,11 @@ pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(),
         Access::Here(here) => here.0.report(range).await?,
     };
     print(options.json, &report, tables::replays::completeness);
-    access.close().await
+    access.close().await?;
+    match report.total.missing {
+        0 => Ok(()),
+        missing => Err(Failure::partly(format!("{missing} calls are missing"))),
+    }
 }
 
 /// What stands in a run's way, and since when.

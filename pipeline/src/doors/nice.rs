@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stages::clients::nice::{ApiFamily, Quota};
+use stages::clients::nice::{ApiFamily, Quota, Timeouts};
 use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
-use stages::clients::tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants};
+use stages::clients::tenants::{
+    FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
+};
 use stages::flow::Metrics;
 use stages::model::TenantId;
 
@@ -45,7 +47,7 @@ impl Nice {
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
                 Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
             });
-            Arc::new(Tenants::new(source.clone(), quota, metrics.clone()))
+            Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options(&config.limits)))
         };
         Ok(Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets })
     }
@@ -56,7 +58,8 @@ impl Nice {
         database: Option<&Database>,
         quota: Arc<dyn Quota>,
     ) -> Result<Tenants, Failure> {
-        Ok(Tenants::new(source(config, database)?, Arc::new(move |_| quota.clone()), Metrics::new()))
+        let (source, options) = (source(config, database)?, options(&config.limits));
+        Ok(Tenants::with_options(source, Arc::new(move |_| quota.clone()), Metrics::new(), options))
     }
 }
 
@@ -84,6 +87,12 @@ impl SettingsSource for Missing {
     async fn nice_settings(&self, _tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError> {
         Err(SettingsError::Unusable(self.0.to_owned()))
     }
+}
+
+/// How NICE is asked.
+fn options(limits: &LimitsConfig) -> TenantsOptions {
+    let timeouts = Timeouts { api: limits.timeout, page_size: limits.page_size, ..Timeouts::default() };
+    TenantsOptions { timeouts, ..TenantsOptions::default() }
 }
 
 /// A family's limit of the settings as the budgets take it, and how it is divided.

@@ -79,13 +79,13 @@ async fn a_queue_that_fails_is_named_and_the_disk_is_not_blamed() {
 }
 
 #[tokio::test]
-async fn the_first_listing_reaches_back_over_the_hot_window_though_an_earlier_start_made_none() {
+async fn the_first_listing_reaches_back_as_far_as_the_settings_say_though_an_earlier_start_made_none() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     for _ in 0..2 {
         let doors = open(&config).await;
         let poll = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap().poll.unwrap();
-        assert_eq!((poll.watermark.get(), poll.first_window), (None, doors::hot_window(&config)));
+        assert_eq!((poll.watermark.get(), poll.import_since), (None, config.events.import_since));
         // As it is after the ids of the catalog were read back: the state is empty no longer.
         let digest = stages::model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
         doors.local().unwrap().state.processed().seed([digest]).unwrap();

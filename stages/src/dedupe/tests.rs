@@ -212,7 +212,8 @@ async fn of_many_repeats_each_conversation_is_queued_once() {
             Found::new(event(1 + number * number % CONVERSATIONS), receipt)
         }
     }));
-    let stage = Enqueue { queue: Arc::new(queue.clone()), clock: flow.context.clock.clone() };
+    let stage =
+        Enqueue { queue: Arc::new(queue.clone()), fresh: Duration::from_secs(3600), clock: flow.context.clock.clone() };
     let processed = flow.state.state.processed().clone();
     dedupe(found, processed.clone(), RETENTION, &flow.context).insist(stage, &flow.context).settle(&flow.context).await;
     let distinct: std::collections::BTreeSet<_> =

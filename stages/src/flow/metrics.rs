@@ -80,6 +80,8 @@ pub struct Metrics {
     pub agents: IntGaugeVec,
     /// When the group was last read whole (Unix time).
     pub agents_last_sync: prometheus::Gauge,
+    /// When the poll last read NICE's list whole (Unix time).
+    pub poll_last_listing: prometheus::Gauge,
     /// The watermark of the poll (Unix time): everything before it is found and committed.
     pub poll_watermark: prometheus::Gauge,
     /// Ids in the processed-id log.
@@ -209,6 +211,10 @@ impl Metrics {
             agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
             agents_last_sync: page
                 .float_gauge("agents_last_sync_timestamp_seconds", "When the group was last read whole (Unix time)."),
+            poll_last_listing: page.float_gauge(
+                "poll_last_listing_timestamp_seconds",
+                "When the poll last read NICE's list of completed calls whole (Unix time).",
+            ),
             poll_watermark: page.float_gauge(
                 "poll_watermark_timestamp_seconds",
                 "Everything that NICE changed before this time is found and committed (Unix time).",

@@ -46,6 +46,8 @@ struct Wire {
     ended_at: Option<Timestamp>,
     #[serde(default)]
     source: Option<EventSource>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    late: bool,
     #[serde(default)]
     attempt: u32,
     #[serde(default)]
@@ -91,6 +93,7 @@ impl ContactEvent {
             agent_id: self.agent,
             ended_at: self.ended_at,
             source: Some(self.source),
+            late: self.late,
             attempt: self.attempt,
             not_ready: self.not_ready,
             unknown: self.unknown,
@@ -125,6 +128,7 @@ impl ContactEvent {
             agent: wire.agent_id,
             ended_at: wire.ended_at,
             source: wire.source.unwrap_or(EventSource::Poll),
+            late: wire.late,
             attempt: wire.attempt,
             not_ready: wire.not_ready,
             unknown: wire.unknown,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use state::ProcessedLog;
+use state::{ProcessedLog, Watermark};
 
 use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
@@ -50,6 +50,8 @@ pub enum Verdict {
         /// The last that is known of it.
         last: String,
     },
+    /// It is not in the catalog, and the poll has not come to it yet.
+    NotLookedFor,
 }
 
 /// Why nothing can be said.
@@ -75,6 +77,8 @@ pub struct Compare {
     pub catalog: Arc<dyn Catalog>,
     /// What this producer's dedupe remembers; none where it is not at hand.
     pub processed: Option<ProcessedLog>,
+    /// Up to where the poll has found everything; none where nothing is polled.
+    pub polled: Option<Watermark>,
     /// Where calls wait.
     pub queue: Arc<dyn Queue>,
     /// Longer than the flow leaves a call without a word.
@@ -134,6 +138,13 @@ impl Compare {
         self.processed.as_ref().is_some_and(|processed| processed.contains(&key.digest()))
     }
 
+    /// Whether the poll finds the call with its next listing: it ended, and so changed, since the watermark.
+    fn is_to_come(&self, event: &ContactEvent) -> bool {
+        let watermark = self.polled.as_ref().and_then(Watermark::get);
+        let now = self.clock.now();
+        matches!((watermark, event.ended_at), (Some(at), Some(ended_at)) if at <= now && ended_at >= at)
+    }
+
     /// Of a call that has no final row and no dead letter.
     fn of_open(&self, event: &ContactEvent, marked: bool, hop: Option<Hop>, backlog: Backlog) -> Verdict {
         let now = self.clock.now();
@@ -141,12 +152,15 @@ impl Compare {
             // Marked a moment ago, its first hop may not be written yet.
             let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));
             let last = if marked { "found" } else { "never found" }.to_owned();
+            if !marked && self.is_to_come(event) {
+                return Verdict::NotLookedFor;
+            }
             return match marked && is_young {
                 true => Verdict::InFlight { last, enqueued_at: None },
                 false => Verdict::Missing { marked, last },
             };
         };
-        if let Some(reason) = excluded(&hop) {
+        if let Some(reason) = excluded(&hop, event) {
             return Verdict::Excluded(reason);
         }
         let enqueued_at = (hop.stage == "enqueue").then_some(hop.at);
@@ -171,8 +185,10 @@ impl Compare {
 
 /// Whether a conversation's last hop says that it is not to be imported. Who was not in the group then may be in it
 /// now, and what NICE did not call an answered phone call it now lists as one.
-fn excluded(hop: &Hop) -> Option<String> {
+fn excluded(hop: &Hop, event: &ContactEvent) -> Option<String> {
     match (hop.outcome.as_str(), hop.detail.as_deref()) {
+        // Of a row that could not be read nothing is known but what NICE said of the contact itself.
+        ("done", Some(reason)) if event.agent.is_none() => Some(reason.to_owned()),
         ("done", Some(reason @ ("erased" | "beyond_retention"))) => Some(reason.to_owned()),
         // The letter is gone, and it was not replayed.
         ("dead_letter", reason) => Some(format!("dropped by an operator: {}", reason.unwrap_or("no reason"))),

@@ -2,12 +2,16 @@
 //!
 //! In: a span of time, by the start of calls. Out: slices of it in their order, each with all its rows.
 //!
-//! A slice is as long as one answer of NICE holds: nothing is paged, and so no row can slip from a page that is to come
-//! to one that was read, whatever changes meanwhile. The length follows the density of the calls. Only where a single
-//! second has more rows than an answer, it is paged, and that again until no row is missing.
+//! A slice is as long as one answer of NICE holds: the question for what follows it is answered with nothing, and so no
+//! row can slip from a page that is to come to one that was read, whatever changes meanwhile. The length follows the
+//! density of the calls. Only where a single second has more rows than an answer, it is paged, and that again until no
+//! row is missing. What NICE cannot give in time, or at all, is asked for in shorter slices, and at last in fewer rows.
+//!
+//! What does not add up is asked for again, and if it still does not, the slice is handed on with its [`Doubt`].
 //!
 //! Days beyond NICE's reach are read by data extraction where that is wanted: a slice is a day then, or what is left of
-//! it, and of a call there is no end.
+//! it, and of a call there is no end. Calls that began before the range, and changed since a time, are read at its end
+//! where those are wanted: a call may last longer than anybody thought.
 //!
 //! Nothing is kept: whoever lists remembers up to where it came, and begins another listing there.
 
@@ -18,19 +22,17 @@ use futures::StreamExt;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::changes::Changes;
+use super::pages::{Doubt, PageSize, Pages};
 use super::{ListError, REACH};
 use crate::clients::nice::{
-    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceError, QuotaClass,
+    BadRow, CompletedFilter, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, QuotaClass, Row,
 };
 use crate::clients::tenants::{Tenant, Tenants};
 use crate::flow::Clock;
 use crate::model::{AgentId, ContactId, TenantId};
-
-/// Rows asked for at a time: requests are what a long range costs. NICE gives up to 10,000; a page of this size has
-/// some 12 MiB.
-pub const PAGE: u32 = 4_000;
 
 /// A slice is planned to fill this part of a page, so that it seldom has to be cut.
 const FILL: f64 = 0.7;
@@ -38,14 +40,17 @@ const FILL: f64 = 0.7;
 /// Below it, time is not divided further: NICE's times may be as coarse.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 
+/// What NICE cannot give is asked for in slices down to this length.
+const SHORTEST_ASKED: SignedDuration = SignedDuration::from_mins(1);
+
 /// Long enough that an empty month is read at once in few requests, short enough for NICE's own limits.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// The most rows of one second.
-const MOST_OF_A_SECOND: u64 = 100_000;
+const MOST_OF_A_SECOND: usize = 100_000;
 
 /// How often a second is paged that does not come to rest.
-const MAX_REPEATS: u32 = 5;
+const MAX_ROUNDS: u32 = 5;
 
 /// The most calls of a day that data extraction lists: far more than a tenant has.
 const MOST_OF_A_DAY: usize = 1_000_000;
@@ -63,6 +68,8 @@ pub struct Listed {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// When NICE last changed it.
+    pub changed_at: Option<Timestamp>,
     /// It is a phone call.
     pub is_phone_call: bool,
 }
@@ -75,6 +82,7 @@ impl From<&Contact> for Listed {
             agent_id: contact.agent_id,
             started_at: contact.started_at,
             ended_at: contact.ended_at(),
+            changed_at: contact.last_update_time,
             is_phone_call: contact.is_phone_call(),
         }
     }
@@ -88,6 +96,7 @@ impl From<&ExtractedLeg> for Listed {
             agent_id: leg.agent_id,
             started_at: leg.started_at,
             ended_at: None,
+            changed_at: None,
             is_phone_call: true,
         }
     }
@@ -106,6 +115,10 @@ pub struct Slice {
     pub bad: Vec<BadRow>,
     /// Requests that it took.
     pub requests: u64,
+    /// What speaks against it that these are all.
+    pub doubt: Option<Doubt>,
+    /// The latest time that NICE's clock showed.
+    pub told_at: Option<Timestamp>,
 }
 
 /// Reads a range.
@@ -116,8 +129,30 @@ pub struct Listing {
     reached: Timestamp,
     to: Timestamp,
     length: SignedDuration,
+    size: Option<PageSize>,
+    /// Rows of the longest answer: what NICE gives at a time, perhaps.
+    longest: usize,
+    /// The slice at hand did not add up, and is asked for again.
+    doubted: bool,
+    /// It was said that something does not add up.
+    warned: bool,
     /// By which NICE's reach is told; none where days beyond it are not wanted.
     extracts: Option<Clock>,
+    earlier: Option<Earlier>,
+}
+
+/// Calls that began before the range and changed since a time.
+struct Earlier {
+    before: Timestamp,
+    clock: Clock,
+    changes: Changes,
+}
+
+/// What came of the question for a slice.
+enum Read {
+    Slice(Vec<ContactPage>, Option<Doubt>),
+    /// There are more rows than an answer holds, so many at least.
+    More(u64),
 }
 
 impl Listing {
@@ -125,7 +160,20 @@ impl Listing {
     pub fn new(tenants: Arc<Tenants>, tenant: TenantId, class: QuotaClass, from: Timestamp, to: Timestamp) -> Self {
         // Slices end where NICE's times can: within a millisecond, the call of both sides would be listed twice.
         let from = Timestamp::from_millisecond(from.as_millisecond()).unwrap_or(from);
-        Self { tenants, tenant, class, reached: from, to, length: LONGEST, extracts: None }
+        Self {
+            tenants,
+            tenant,
+            class,
+            reached: from,
+            to,
+            length: LONGEST,
+            size: None,
+            longest: 0,
+            doubted: false,
+            warned: false,
+            extracts: None,
+            earlier: None,
+        }
     }
 
     /// Reads days beyond NICE's reach by data extraction.
@@ -133,44 +181,107 @@ impl Listing {
         Self { extracts: Some(clock), ..self }
     }
 
+    /// Reads at the end the calls too that began before `before` and changed since `since`.
+    pub fn with_earlier(self, before: Timestamp, since: Timestamp, clock: Clock) -> Self {
+        Self { earlier: Some(Earlier { before, clock, changes: Changes::since(since) }), ..self }
+    }
+
     /// The next slice, or none at the end of the range. The same one again until [`Listing::passed`] is told of it.
     pub async fn next(&mut self) -> Result<Option<Slice>, ListError> {
-        let mut requests = 0;
         if self.reached < self.to
             && let Some(clock) = &self.extracts
             && self.reached < horizon(clock.now())
         {
             return self.extracted().await.map(Some);
         }
-        while self.reached < self.to {
-            let from = self.reached;
-            let to = from.checked_add(self.length).unwrap_or(Timestamp::MAX).min(self.to);
-            let page = self.page(from, to, 0).await?;
-            requests += 1;
-            let rows = page.contacts.len() as u64;
-            let span = to.duration_since(from);
-            if !is_more(&page, rows) {
-                self.length = lengthened(self.length.max(span), rows);
-                return Ok(Some(self.slice(from, to, listed(page.contacts), requests)));
-            }
-            if span <= SHORTEST {
-                let (rows, asked) = self.page_through(from, to).await?;
-                return Ok(Some(self.slice(from, to, rows, requests + asked)));
-            }
-            self.length = shortened(span, rows, page.total);
+        if self.reached >= self.to {
+            return self.earlier().await;
         }
-        Ok(None)
+        let nice = self.tenant().await?.nice.for_class(self.class);
+        let mut size = *self.size.get_or_insert(PageSize::new(nice.page_size()));
+        let mut requests = 0;
+        loop {
+            let (from, to) =
+                (self.reached, self.reached.checked_add(self.length).unwrap_or(Timestamp::MAX).min(self.to));
+            let span = to.duration_since(from);
+            let read = match self.read(&nice, size, from, to, &mut requests).await {
+                Err(NiceError::TooMuch { what }) if span > SHORTEST_ASKED => {
+                    debug!(what, %from, %to, "NICE does not give so much, less is asked for");
+                    self.length = (span / 2).max(SHORTEST_ASKED);
+                    continue;
+                }
+                Err(NiceError::TooMuch { .. }) if size.shrink() => continue,
+                read => read?,
+            };
+            self.size = Some(size);
+            match read {
+                Read::Slice(_, Some(doubt)) if !self.doubted => {
+                    debug!(%doubt, %from, %to, "the list does not add up, it is read again");
+                    self.doubted = true;
+                }
+                Read::Slice(pages, doubt) => {
+                    if let Some(doubt) = doubt
+                        && !std::mem::replace(&mut self.warned, true)
+                    {
+                        warn!(%doubt, %from, %to, "NICE's list does not add up: calls may be missing from it");
+                    }
+                    self.doubted = doubt.is_some();
+                    let rows = pages.iter().map(|page| page.contacts.len() as u64).sum();
+                    self.length = lengthened(self.length.max(span), rows, size);
+                    return Ok(Some(self.slice(from, to, pages, doubt, requests)));
+                }
+                Read::More(rows) => self.length = shortened(span, self.longest as u64, rows),
+            }
+        }
     }
 
     /// Goes on behind this slice.
     pub fn passed(&mut self, slice: &Slice) {
-        self.reached = slice.to;
+        self.reached = slice.to.max(self.reached);
+        if let Some(size) = &mut self.size {
+            size.grow();
+        }
     }
 
-    async fn page(&self, from: Timestamp, to: Timestamp, skip: u64) -> Result<ContactPage, ListError> {
-        let tenant = self.tenant().await?;
-        let query = CompletedQuery { filter: CompletedFilter::Started { from, to }, top: PAGE, skip, next: None };
-        Ok(tenant.nice.for_class(self.class).completed(&query).await?)
+    /// Asks for a slice, and for what follows on it.
+    async fn read(
+        &mut self,
+        nice: &NiceClient,
+        size: PageSize,
+        from: Timestamp,
+        to: Timestamp,
+        requests: &mut u64,
+    ) -> Result<Read, NiceError> {
+        let filter = CompletedFilter::Started { from, to };
+        let mut pages = Pages::new(filter);
+        let mut read = Vec::new();
+        let outcome = loop {
+            let page = match pages.next(nice, size).await {
+                Ok(Some(page)) => page,
+                Ok(None) => break Ok(Read::Slice(read, pages.doubt())),
+                Err(error) => break Err(error),
+            };
+            let rows = page.contacts.len();
+            self.longest = self.longest.max(rows);
+            // A server that does not pass over rows shows them again. Unless it cuts its answers short, all are there.
+            let is_cut_short = !pages.repeats() || rows * 4 >= self.longest * 3;
+            if !read.is_empty() && is_cut_short {
+                if to.duration_since(from) > SHORTEST {
+                    // How many there are is worth a guess: a wrong one costs requests.
+                    break Ok(Read::More(pages.rows().max(pages.announced().unwrap_or_default())));
+                }
+                let mut asked = 0;
+                let paged = page_through(nice, size, filter, &mut asked).await;
+                *requests += asked;
+                break paged;
+            }
+            match pages.repeats() {
+                true => break Ok(Read::Slice(read, None)),
+                false => read.push(page),
+            }
+        };
+        *requests += pages.requests();
+        outcome
     }
 
     async fn tenant(&self) -> Result<Arc<Tenant>, ListError> {
@@ -196,67 +307,92 @@ impl Listing {
             }
         }
         calls.sort_unstable_by_key(|call| (call.started_at, call.contact_id));
-        Ok(Slice { from: self.reached, to, calls, bad, requests: 0 })
+        Ok(Slice { from: self.reached, to, calls, bad, requests: 0, doubt: None, told_at: None })
+    }
+
+    /// The next page of the calls that began before the range; none where they are not wanted.
+    async fn earlier(&mut self) -> Result<Option<Slice>, ListError> {
+        let nice = self.tenant().await?.nice.for_class(self.class);
+        let Some(Earlier { before, clock, changes }) = &mut self.earlier else { return Ok(None) };
+        let mut size = *self.size.get_or_insert(PageSize::new(nice.page_size()));
+        let requests = changes.requests();
+        let page = loop {
+            match changes.next(&nice, size, clock.now()).await {
+                Err(NiceError::TooMuch { .. }) if size.shrink() => {}
+                page => break page?,
+            }
+        };
+        let Some(mut page) = page else { return Ok(None) };
+        let (before, requests) = (*before, changes.requests() - requests);
+        page.contacts.retain(|row| row.as_ref().is_ok_and(|call| call.started_at.is_some_and(|start| start < before)));
+        Ok(Some(self.slice(self.to, self.to, vec![page], None, requests)))
     }
 
     /// Each call once. One that began at the very end belongs to the next slice, if there is one.
-    fn slice(&self, from: Timestamp, to: Timestamp, rows: Vec<Result<Listed, BadRow>>, requests: u64) -> Slice {
-        let mut calls = HashMap::with_capacity(rows.len());
-        let mut bad = Vec::new();
-        for row in rows {
+    fn slice(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        pages: Vec<ContactPage>,
+        doubt: Option<Doubt>,
+        requests: u64,
+    ) -> Slice {
+        let told_at = pages.iter().filter_map(|page| page.last_poll_time).max();
+        let mut calls = HashMap::new();
+        // By its reason: where pages overlap a row comes twice.
+        let mut bad = HashMap::new();
+        for row in pages.into_iter().flat_map(|page| page.contacts) {
             match row {
                 Ok(call) if to < self.to && call.started_at.is_some_and(|start| start >= to) => {}
-                Ok(call) => drop(calls.insert(call.contact_id, call)),
-                Err(row) => bad.push(row),
+                Ok(call) => drop(calls.insert(call.contact_id, Listed::from(&call))),
+                Err(row) => drop(bad.insert((row.contact_id, row.reason.clone()), row)),
             }
         }
         let mut calls: Vec<_> = calls.into_values().collect();
         calls.sort_unstable_by_key(|call| (call.started_at, call.contact_id));
-        Slice { from, to, calls, bad, requests }
+        Slice { from, to, calls, bad: bad.into_values().collect(), requests, doubt, told_at }
     }
+}
 
-    /// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again until all are
-    /// there that NICE says there are, or until nothing new appears. Pages overlap by half then, for a row that moved
-    /// over the boundary of two stands in the middle of another.
-    async fn page_through(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<(Vec<Result<Listed, BadRow>>, u64), ListError> {
-        let mut found = HashMap::new();
-        // By its reason: in an overlap a row comes twice.
-        let mut bad = HashMap::new();
-        let mut requests = 0;
-        for repeat in 0..=MAX_REPEATS {
-            let (before, mut skip, mut total) = (found.len(), 0, None);
-            loop {
-                let page = self.page(from, to, skip).await?;
-                requests += 1;
-                let rows = page.contacts.len() as u64;
-                let more = is_more_after(&page, skip, rows);
-                total = page.total.or(total);
-                for row in listed(page.contacts) {
-                    match row {
-                        Ok(call) => drop(found.insert(call.contact_id, call)),
-                        Err(row) => drop(bad.insert(row.reason.clone(), row)),
-                    }
+/// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again, in pages that overlap,
+/// until they are as many as NICE says there are, or until nothing new appears.
+async fn page_through(
+    nice: &NiceClient,
+    size: PageSize,
+    filter: CompletedFilter,
+    requests: &mut u64,
+) -> Result<Read, NiceError> {
+    let mut found: HashMap<_, Row> = HashMap::new();
+    let mut told_at = None;
+    let mut doubt = None;
+    for round in 0..=MAX_ROUNDS {
+        let mut pages = if round == 0 { Pages::new(filter) } else { Pages::overlapping(filter) };
+        let before = found.len();
+        let answer = async {
+            while let Some(page) = pages.next(nice, size).await? {
+                told_at = page.last_poll_time.or(told_at);
+                for row in page.contacts {
+                    let key = row.as_ref().map(|call| call.contact_id).map_err(|bad| bad.reason.clone());
+                    found.insert(key, row);
                 }
-                if !more || rows == 0 {
-                    break;
-                }
-                skip += if repeat == 0 { rows } else { rows.div_ceil(2) };
-                if skip >= MOST_OF_A_SECOND {
-                    return Err(NiceError::transient("completed: NICE's list has no end").into());
+                if found.len() > MOST_OF_A_SECOND {
+                    return Err(NiceError::transient("completed: NICE's list has no end"));
                 }
             }
-            let all_there = total.is_some_and(|total| (found.len() + bad.len()) as u64 >= total);
-            if all_there || (repeat > 0 && found.len() == before) {
-                break;
-            }
-            debug!(repeat, "rows move while they are paged, paged again");
+            Ok(())
+        };
+        let answer = answer.await;
+        *requests += pages.requests();
+        answer?;
+        doubt = pages.doubt();
+        if doubt.is_none() && pages.announced().is_some() || (round > 0 && found.len() == before) {
+            break;
         }
-        Ok((found.into_values().map(Ok).chain(bad.into_values().map(Err)).collect(), requests))
+        debug!(round, "rows move while they are paged, paged again");
     }
+    let contacts = found.into_values().collect();
+    let page = ContactPage { contacts, last_poll_time: told_at, total: None, next: None, refused_next: false };
+    Ok(Read::Slice(vec![page], doubt))
 }
 
 /// The first moment of the day from which on the list of completed calls is whole.
@@ -270,37 +406,17 @@ fn first_moment_after(day: Date) -> Timestamp {
     next.map_or(Timestamp::MAX, |next| next.timestamp())
 }
 
-/// The little that a listing keeps of a page.
-fn listed(rows: Vec<Result<Contact, BadRow>>) -> Vec<Result<Listed, BadRow>> {
-    rows.into_iter().map(|row| row.map(|contact| Listed::from(&contact))).collect()
-}
-
-fn is_more(page: &ContactPage, rows: u64) -> bool {
-    is_more_after(page, 0, rows)
-}
-
-/// Whether rows follow after the `rows` that stand after `skip` others.
-pub(super) fn is_more_after(page: &ContactPage, skip: u64, rows: u64) -> bool {
-    let listed = skip.saturating_add(rows);
-    page.next.is_some()
-        || page.refused_next
-        || page.total.is_some_and(|total| total > listed)
-        || (page.total.is_none() && rows >= u64::from(PAGE))
-}
-
 /// The length of the next slice after one of `length` that had so many rows.
-fn lengthened(length: SignedDuration, rows: u64) -> SignedDuration {
-    let wanted = f64::from(PAGE) * FILL;
+fn lengthened(length: SignedDuration, rows: u64, size: PageSize) -> SignedDuration {
+    let wanted = f64::from(size.rows()) * FILL;
     // Growing at most fourfold: the calls of a night say little of those of the morning.
     let factor = (wanted / (rows.max(1) as f64)).min(4.0);
     scaled(length, factor)
 }
 
-/// The length after a slice of `span` turned out to have more rows than an answer.
-fn shortened(span: SignedDuration, rows: u64, total: Option<u64>) -> SignedDuration {
-    let total = total.unwrap_or_default().max(rows.saturating_mul(2)).max(1);
-    // What an answer really held, which may be less than was asked for.
-    scaled(span, rows.max(1) as f64 * FILL / total as f64)
+/// The length after a slice of `span` turned out to have more rows, so many at least, than an answer holds.
+fn shortened(span: SignedDuration, held: u64, rows: u64) -> SignedDuration {
+    scaled(span, (held.max(1) as f64 * FILL / rows.max(1) as f64).clamp(0.125, 0.5))
 }
 
 fn scaled(length: SignedDuration, factor: f64) -> SignedDuration {

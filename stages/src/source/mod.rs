@@ -12,8 +12,10 @@
 //! Every source emits [`Found`] into the same dedupe; nothing after it knows which one an event came from.
 
 pub mod agent_sessions;
+mod changes;
 pub mod compare;
 pub mod listing;
+mod pages;
 pub mod poll;
 pub mod replay;
 pub mod roster;
@@ -30,9 +32,10 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use self::listing::Listed;
+pub use self::pages::Doubt;
 use self::roster::Roster;
 use crate::clients::catalog::{CatalogError, DeadLetter};
-use crate::clients::nice::{NiceError, REFUSED_DELAY};
+use crate::clients::nice::{BadRow, NiceError, REFUSED_DELAY};
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, RetryPolicy, StageError};
 use crate::model::{ContactEvent, EventSource, TenantId};
@@ -126,6 +129,11 @@ pub(crate) fn event_of(call: &Listed, tenant: &TenantId, source: EventSource, ro
     Some(event)
 }
 
+/// The event of a row that cannot be read and tells whose it is: the consumer asks NICE for that contact alone.
+fn event_of_bad_row(row: &BadRow, tenant: &TenantId, source: EventSource) -> Option<ContactEvent> {
+    Some(ContactEvent::new(tenant.clone(), row.contact_id?, source))
+}
+
 /// A row whose id breaks the grammar can never be imported: a dead letter, once.
 async fn set_aside(context: &FlowContext, tenant: &TenantId, reason: &str) -> Result<(), CatalogError> {
     let letter = DeadLetter::of_body(reason.as_bytes(), Some(tenant), "source", reason, context.clock.now());
@@ -156,9 +164,12 @@ impl ListError {
                 retry_after.unwrap_or_default()
             }
             Self::Nice(NiceError::Refused { .. }) => REFUSED_DELAY,
-            Self::Nice(NiceError::NotReady { .. } | NiceError::Permanent { .. } | NiceError::LinkExpired) => {
-                Duration::ZERO
-            }
+            Self::Nice(
+                NiceError::NotReady { .. }
+                | NiceError::TooMuch { .. }
+                | NiceError::Permanent { .. }
+                | NiceError::LinkExpired,
+            ) => Duration::ZERO,
             Self::Settings(StageError::Transient { retry_after, .. }) => retry_after.unwrap_or_default(),
             Self::Settings(_) => retry.error_delay_max.min(MAX_RETRY_AFTER),
         }

@@ -6,9 +6,12 @@
 //!
 //! # Watermark
 //! Everything that NICE changed before the watermark is found, and its claims are committed. It moves only when
-//! all events of a listing are settled, by NICE's clock, and stays behind by the overlap. Where a listing has
-//! several pages it is repeated until no new contact appears: rows move while one pages through them. When agents
-//! join, it is moved back, and a listing under way no longer moves it.
+//! all events up to there are settled, by NICE's clock, and stays behind by the overlap: NICE may list a contact so
+//! late. When agents join, it is moved back, and a listing under way no longer moves it.
+//!
+//! # Rows that cannot be read
+//! One that tells its id goes on as an event of that id alone: the consumer asks NICE for that contact, and sets it
+//! aside if it cannot be read either. One without an id is a dead letter at once.
 //!
 //! # After a crash
 //! The listing begins again at the watermark.
@@ -24,28 +27,15 @@ use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
+use super::changes::Changes;
 use super::listing::Listed;
+use super::pages::PageSize;
 use super::roster::Roster;
-use super::{Found, ListError, REACH, Tally, back, event_of, set_aside};
-use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage, NextLink, NiceError, QuotaClass};
+use super::{Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
+use crate::clients::nice::{BadRow, Contact, ContactPage, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash, task};
-use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
-
-/// Rows asked for at a time.
-const PAGE: u32 = 1_000;
-
-/// Rows after which a listing begins again at the newest row seen, so that moving rows disturb it less.
-const LISTING: u64 = 10_000;
-
-/// Where no row says when it was changed, or all were changed in one second, a listing goes on up to here.
-const LONGEST_LISTING: u64 = 200_000;
-
-/// Repeats of a listing of several pages that does not come to rest; the nightly comparison sees to the rest.
-const MAX_REPEATS: u32 = 5;
-
-/// NICE's own resolution of a change may be as coarse as this.
-const RESOLUTION: Duration = Duration::from_secs(1);
+use crate::model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;
@@ -66,7 +56,7 @@ pub struct Poll {
     /// How far a listing reaches back behind the last one.
     pub overlap: Duration,
     /// How far the very first listing reaches back.
-    pub first_window: Duration,
+    pub import_since: ImportSince,
     /// The machinery.
     pub context: FlowContext,
 }
@@ -81,33 +71,44 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
     })
 }
 
+/// What the poll remembers from one listing to the next.
+#[derive(Default)]
+struct Memory {
+    size: Option<PageSize>,
+    /// Of which rows it was said that they cannot be read.
+    told: HashSet<ContactId>,
+}
+
+/// A row stands in each listing for as long as the overlap is. Of more than so many, each is told again.
+const MOST_TOLD: usize = 1_000;
+
+fn tell_once(row: &BadRow, contact: ContactId, told: &mut HashSet<ContactId>) {
+    if told.len() >= MOST_TOLD {
+        told.clear();
+    }
+    if told.insert(contact) {
+        warn!(%contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
+    }
+}
+
 /// Why a listing ended early. It begins again at the watermark.
-enum PassError {
+#[derive(Debug)]
+enum ListingError {
     List(ListError),
     /// A claim or a dead letter could not be written; the reason is logged where it happened.
     HandedBack,
 }
 
-impl From<NiceError> for PassError {
+impl From<NiceError> for ListingError {
     fn from(error: NiceError) -> Self {
         Self::List(error.into())
     }
 }
 
-/// What one listing found.
-struct Pass {
-    pages: u32,
-    new_ids: usize,
-    listed: HashSet<ContactId>,
-    complete: bool,
-    newest: Option<Timestamp>,
-    sorted: bool,
-    last_poll_time: Option<Timestamp>,
-}
-
 impl Poll {
     async fn run(mut self, found: mpsc::Sender<Found>) {
         let mut intervals = self.context.retry.intervals();
+        let mut memory = Memory::default();
         loop {
             if self.roster.wait_for(Roster::is_known).await.is_err() {
                 return;
@@ -115,21 +116,23 @@ impl Poll {
             self.begin().await;
             let position = self.watermark.position();
             let begun = Instant::now();
-            let pause = match self.list_all(position, &found).await {
+            let pause = match self.list(position, &mut memory, &found).await {
                 Ok(()) => {
                     intervals.reset();
+                    let now = self.context.clock.now();
+                    self.context.metrics.poll_last_listing.set(now.as_millisecond() as f64 / 1e3);
                     self.interval
                 }
                 Err(error) => {
                     self.context.metrics.stage_finished("source", "retry", begun.elapsed());
                     let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
                     match error {
-                        PassError::List(error) => {
+                        ListingError::List(error) => {
                             let delay = delay.max(error.asks_for(&self.context.retry));
                             warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
                             delay
                         }
-                        PassError::HandedBack => delay,
+                        ListingError::HandedBack => delay,
                     }
                 }
             };
@@ -141,7 +144,7 @@ impl Poll {
     /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read.
     async fn begin(&self) {
         if self.watermark.get().is_none() {
-            let to = back(self.context.clock.now(), self.first_window);
+            let to = self.import_since.of(self.context.clock.now());
             if let Err(error) = self.watermark.advance(to).await {
                 warn!(%error, "the beginning of the first listing is not written, will retry");
             }
@@ -151,7 +154,7 @@ impl Poll {
     /// Where the next listing begins.
     fn since(&self, position: Position) -> Timestamp {
         let now = self.context.clock.now();
-        let since = position.at.unwrap_or_else(|| back(now, self.first_window));
+        let since = position.at.unwrap_or_else(|| self.import_since.of(now));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         if since < reach {
             static ONCE: std::sync::Once = std::sync::Once::new();
@@ -162,99 +165,78 @@ impl Poll {
         since.max(reach)
     }
 
-    async fn list_all(&self, position: Position, found: &mpsc::Sender<Found>) -> Result<(), PassError> {
-        let mut cursor = self.since(position);
-        let mut seen = HashSet::new();
-        let mut repeats = 0;
+    /// Lists all that changed since the watermark, and moves it as far as all events before it are settled.
+    async fn list(
+        &self,
+        position: Position,
+        memory: &mut Memory,
+        found: &mpsc::Sender<Found>,
+    ) -> Result<(), ListingError> {
+        let tenant = self.tenants.get(&self.tenant).await;
+        let tenant = tenant.map_err(|error| ListingError::List(ListError::Settings(error)))?;
+        let nice = tenant.nice.for_class(QuotaClass::Live);
+        let size = memory.size.get_or_insert(PageSize::new(nice.page_size()));
+        let mut changes = Changes::since(self.since(position));
+        let mut reached = changes.reached();
         loop {
-            let pass = self.list(cursor, &mut seen, found).await?;
-            if pass.pages > 1 && pass.new_ids > 0 && repeats < MAX_REPEATS {
-                repeats += 1;
-                debug!(pages = pass.pages, new_ids = pass.new_ids, "listing repeated: rows move while it is paged");
-                continue;
+            let page = match changes.next(&nice, *size, self.context.clock.now()).await {
+                Err(NiceError::TooMuch { what }) if size.shrink() => {
+                    warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
+                    continue;
+                }
+                page => page?,
+            };
+            crash::point("event_read");
+            let has_ended = page.is_none();
+            if let Some(page) = page {
+                self.hand_on(page, &mut memory.told, found).await?;
             }
-            if !pass.complete {
-                let Some(next) = pass.resume_at(cursor, self.context.clock.now()) else {
-                    // The watermark stays: what lies behind must not be passed over in silence.
-                    return Err(NiceError::transient("completed: NICE's list has no end").into());
-                };
-                self.move_watermark(position, next).await?;
-                cursor = next;
-                seen.clear();
-                repeats = 0;
-                continue;
-            }
-            let reached = pass.last_poll_time.or(pass.newest);
-            if let Some(reached) = reached {
+            if changes.reached() > reached {
+                reached = changes.reached();
                 // A poll time ahead of us would skip what comes in between.
                 self.move_watermark(position, reached.min(self.context.clock.now())).await?;
             }
-            return Ok(());
+            if has_ended {
+                if let Some(doubt) = changes.doubt() {
+                    debug!(%doubt, "NICE's list does not add up, the nightly comparison sees to the rest");
+                }
+                size.grow();
+                return Ok(());
+            }
         }
     }
 
-    /// Pages through one listing and waits until all its events are settled.
-    async fn list(
+    /// Sends the events of a page into the flow, and waits until all of them are settled.
+    async fn hand_on(
         &self,
-        since: Timestamp,
-        seen: &mut HashSet<ContactId>,
+        page: ContactPage,
+        told: &mut HashSet<ContactId>,
         found: &mpsc::Sender<Found>,
-    ) -> Result<Pass, PassError> {
-        let mut pass = Pass {
-            pages: 0,
-            new_ids: 0,
-            listed: HashSet::new(),
-            complete: false,
-            newest: None,
-            sorted: true,
-            last_poll_time: None,
-        };
+    ) -> Result<(), ListingError> {
         let mut tally = Tally::new();
-        let tenant = self.tenants.get(&self.tenant).await;
-        let tenant = tenant.map_err(|error| PassError::List(ListError::Settings(error)))?;
-        let nice = tenant.nice.for_class(QuotaClass::Live);
-        let mut next: Option<NextLink> = None;
-        let mut skip = 0;
-        while skip < LONGEST_LISTING {
-            if skip >= LISTING && pass.resume_at(since, self.context.clock.now()).is_some() {
-                break;
-            }
-            let filter = CompletedFilter::UpdatedSince(since);
-            let query = CompletedQuery { filter, top: PAGE, skip, next: next.take() };
-            let page = nice.completed(&query).await?;
-            crash::point("event_read");
-            pass.pages += 1;
-            if pass.pages == 1 {
-                pass.last_poll_time = page.last_poll_time;
-            }
-            let rows = page.contacts.len() as u64;
-            let (more, listed) = (is_more(&page, skip, rows), pass.listed.len());
-            next = page.next;
-            for row in page.contacts {
-                match row {
-                    Ok(contact) => {
-                        pass.take(&contact, seen);
-                        if let Some(event) = self.event(&contact) {
-                            let found_one = Found::new(event, tally.receipt());
-                            found.send(found_one).await.map_err(|_closed| PassError::HandedBack)?;
-                        }
+        for row in page.contacts {
+            let event = match row {
+                Ok(contact) => self.event(&contact),
+                Err(bad) => match event_of_bad_row(&bad, &self.tenant, EventSource::Poll) {
+                    None => {
+                        set_aside(&self.context, &self.tenant, &bad.reason).await.map_err(|error| {
+                            warn!(%error, "dead letter not written, the listing is repeated");
+                            ListingError::HandedBack
+                        })?;
+                        None
                     }
-                    Err(bad) => set_aside(&self.context, &self.tenant, &bad.reason).await.map_err(|error| {
-                        warn!(%error, "dead letter not written, the listing is repeated");
-                        PassError::HandedBack
-                    })?,
-                }
-            }
-            skip += rows;
-            if !more || rows == 0 {
-                pass.complete = true;
-                break;
-            }
-            if skip >= LISTING && pass.listed.len() == listed {
-                break; // the pages repeat themselves
+                    Some(event) => {
+                        tell_once(&bad, event.conversation, told);
+                        Some(event)
+                    }
+                },
+            };
+            if let Some(event) = event {
+                let found_one = Found::new(event, tally.receipt());
+                found.send(found_one).await.map_err(|_closed| ListingError::HandedBack)?;
             }
         }
-        if tally.all_settled().await { Ok(pass) } else { Err(PassError::HandedBack) }
+        if tally.all_settled().await { Ok(()) } else { Err(ListingError::HandedBack) }
     }
 
     /// The event of a contact, if it is a phone call of a group agent.
@@ -265,11 +247,11 @@ impl Poll {
         event
     }
 
-    async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), PassError> {
+    async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), ListingError> {
         let to = back(reached, self.overlap);
         let moved = self.watermark.advance_from(position, to).await.map_err(|error| {
             warn!(%error, "watermark not moved, the listing is repeated");
-            PassError::HandedBack
+            ListingError::HandedBack
         })?;
         if !moved {
             debug!("agents joined during the listing, which is repeated from where their calls may begin");
@@ -279,37 +261,6 @@ impl Poll {
         self.context.metrics.poll_watermark.set(to.as_millisecond() as f64 / 1e3);
         Ok(())
     }
-}
-
-impl Pass {
-    fn take(&mut self, contact: &Contact, seen: &mut HashSet<ContactId>) {
-        if seen.insert(contact.contact_id) {
-            self.new_ids += 1;
-        }
-        if !self.listed.insert(contact.contact_id) {
-            return; // a row that is shown again says nothing of the order
-        }
-        match contact.last_update_time {
-            Some(time) if self.newest.is_none_or(|newest| time >= newest) => self.newest = Some(time),
-            Some(_) => self.sorted = false,
-            None => {}
-        }
-    }
-
-    /// From when on a listing finds what this one did not come to: at the newest row, if the rows came in their
-    /// order and that leads on, but not beyond the present.
-    fn resume_at(&self, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let next = back(self.newest.filter(|_| self.sorted)?, RESOLUTION);
-        (next > since && next <= now).then_some(next)
-    }
-}
-
-fn is_more(page: &ContactPage, skip: u64, rows: u64) -> bool {
-    let listed = skip.saturating_add(rows);
-    page.next.is_some()
-        || page.refused_next
-        || page.total.is_some_and(|total| total > listed)
-        || (page.total.is_none() && rows >= u64::from(PAGE))
 }
 
 #[cfg(test)]

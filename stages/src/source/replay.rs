@@ -31,7 +31,7 @@ use tracing::{info, warn};
 use super::compare::{Compare, CompareError, Verdict};
 use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
-use super::{Found, ListError, REACH, Tally, event_of, set_aside};
+use super::{Found, ListError, REACH, Tally, event_of, event_of_bad_row, set_aside};
 use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
@@ -48,6 +48,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// And at what became of the calls that it published last.
 const LOOKS_PER_COMPARISON: u32 = 5;
+
+/// NICE's clock and ours may differ by so much.
+const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a run remembers while it works.
 #[derive(Default)]
@@ -177,15 +180,23 @@ impl Replay {
         let begin = self.begin(run);
         let to = self.end(run);
         let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
-        if run.kind == RunKind::Backfill {
-            listing = listing.extracting(self.context.clock.clone());
-        }
+        let clock = self.context.clock.clone();
+        listing = match run.kind {
+            RunKind::Backfill => listing.extracting(clock),
+            // A call may have lasted longer than anybody thought.
+            RunKind::Reconciliation => listing.with_earlier(self.first_start(run), run.from, clock),
+        };
         while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
             let (tallied, open_since) = self.slice(run, &slice, memory).await?;
             let before = run.state;
             run.open_since = [run.open_since, open_since].into_iter().flatten().min();
             run.found.add(&tallied);
             run.reached = slice.to;
+            run.told_at = run.told_at.max(slice.told_at);
+            if let Some(doubt) = slice.doubt {
+                run.doubtful += 1;
+                run.doubt.get_or_insert_with(|| doubt.to_string());
+            }
             run.sending = 0;
             run.reason = None;
             self.count(run, &tallied);
@@ -202,11 +213,16 @@ impl Replay {
     /// Where the listing begins: calls are listed by their start, and the comparison is of those that ended in the
     /// window.
     fn begin(&self, run: &ReplayRun) -> Timestamp {
-        let reach = self.context.clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN);
         match run.kind {
-            RunKind::Reconciliation if run.reached == run.from => super::back(run.from, self.longest_call).max(reach),
+            RunKind::Reconciliation if run.reached == run.from => self.first_start(run),
             RunKind::Reconciliation | RunKind::Backfill => run.reached,
         }
+    }
+
+    /// From when on a comparison lists calls by their start.
+    fn first_start(&self, run: &ReplayRun) -> Timestamp {
+        super::back(run.from, self.longest_call)
+            .max(self.context.clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN))
     }
 
     /// Nothing is listed beyond the present.
@@ -221,10 +237,13 @@ impl Replay {
         slice: &Slice,
         memory: &mut Memory,
     ) -> Result<(Tallied, Option<Timestamp>), Stop> {
+        let (mut events, expired) = self.events(run, slice).await?;
         for row in &slice.bad {
-            set_aside(&self.context, &run.tenant_id, &row.reason).await?;
+            match event_of_bad_row(row, &run.tenant_id, run.kind.source()) {
+                Some(event) => events.push(event),
+                None => set_aside(&self.context, &run.tenant_id, &row.reason).await?,
+            }
         }
-        let (events, expired) = self.events(run, slice).await?;
         let verdicts = self.compare.compare(&events).await?;
         let mut tallied = Tallied {
             listed: events.len() as u64 + expired,
@@ -237,7 +256,7 @@ impl Replay {
         let publishes = run.state == RunState::Running;
         let published_since = run.planned_at.unwrap_or(run.started_at);
         for (event, verdict) in events.into_iter().zip(verdicts) {
-            if matches!(verdict, Verdict::InFlight { .. } | Verdict::Missing { .. }) {
+            if matches!(verdict, Verdict::InFlight { .. } | Verdict::Missing { .. } | Verdict::NotLookedFor) {
                 open_since = [open_since, event.ended_at].into_iter().flatten().min();
             }
             match verdict {
@@ -256,8 +275,13 @@ impl Replay {
                     tallied.replayed += 1;
                 }
                 Verdict::InFlight { .. } => tallied.in_flight += 1,
-                Verdict::Missing { marked, .. } => {
-                    tallied.missing += 1;
+                Verdict::Missing { .. } | Verdict::NotLookedFor => {
+                    let marked = matches!(verdict, Verdict::Missing { marked: true, .. });
+                    let is_missing = verdict != Verdict::NotLookedFor;
+                    match is_missing {
+                        true => tallied.missing += 1,
+                        false => tallied.in_flight += 1,
+                    }
                     if publishes {
                         if lead == 0 {
                             // What is on its way to the queue does not count there yet.
@@ -268,7 +292,7 @@ impl Replay {
                         memory.sent(run.kind, &event);
                         let found = Found { event, receipt: tally.receipt(), heals: marked };
                         self.found.send(found).await.map_err(|_closed| Stop::Ended)?;
-                        tallied.replayed += 1;
+                        tallied.replayed += u64::from(is_missing);
                     }
                     continue;
                 }
@@ -355,9 +379,13 @@ impl Replay {
             next.final_at_plan = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
             next.planned_at = Some(now);
             (next.reached, next.found) = (run.from, Tallied::default());
+            (next.doubtful, next.doubt) = (0, None);
             next.state = if run.plan_only { RunState::Planned } else { RunState::Running };
         } else {
-            next.reached = run.to;
+            // What NICE's clock had not come to is not listed, whatever ours said.
+            let told_at = run.told_at.filter(|told_at| run.to.duration_since(*told_at) > CLOCK_MARGIN);
+            next.to = run.to.min(now).min(told_at.unwrap_or(Timestamp::MAX)).max(run.from);
+            next.reached = next.to;
             next.state = RunState::Done;
             next.finished_at = Some(now);
         }
@@ -365,8 +393,8 @@ impl Replay {
         *run = next;
         if run.state == RunState::Done {
             let Tallied { listed, missing, replayed, marked, in_flight, .. } = run.found;
-            let kind = run.kind.as_str();
-            info!(kind, run = run.id, listed, missing, replayed, marked, in_flight, "replay is done");
+            let (kind, doubtful) = (run.kind.as_str(), run.doubtful);
+            info!(kind, run = run.id, listed, missing, replayed, marked, in_flight, doubtful, "replay is done");
             self.context.metrics.replay_finished(kind, now, missing);
         }
         Ok(())
@@ -405,7 +433,8 @@ impl Replay {
     /// What lies beyond NICE's reach and may not be extracted either can never be listed.
     fn troubled(&self, run: &ReplayRun, error: &ListError) -> Stop {
         let horizon = horizon(self.context.clock.now());
-        if let ListError::Nice(NiceError::Refused { .. } | NiceError::Permanent { .. }) = error
+        if let ListError::Nice(NiceError::Refused { .. } | NiceError::Permanent { .. } | NiceError::TooMuch { .. }) =
+            error
             && run.kind == RunKind::Backfill
             && run.reached < horizon
         {

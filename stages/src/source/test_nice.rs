@@ -1,6 +1,6 @@
 //! A fake list of completed calls for the tests of the sources: by start, with limits and troubles of its own.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +51,12 @@ struct Shared {
     shifting: AtomicU64,
     /// Says nothing of how many rows there are.
     silent_total: AtomicU64,
+    /// The total that is said, in percent of the truth; 0: the truth.
+    total_percent: AtomicUsize,
+    /// Gives the first page whatever is to be passed over.
+    ignores_skip: AtomicBool,
+    /// A list of more rows is answered with an error; 0: none is.
+    too_much: AtomicU64,
 }
 
 /// The fake and what a test changes of it.
@@ -100,6 +106,20 @@ impl FakeNice {
         self.shared.shifting.store(answers, Ordering::SeqCst);
     }
 
+    /// The total is wrong from now on.
+    pub(crate) fn say_percent_of_total(&self, percent: usize) {
+        self.shared.total_percent.store(percent, Ordering::SeqCst);
+    }
+
+    pub(crate) fn ignore_skip(&self) {
+        self.shared.ignores_skip.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses lists of more rows, however few are asked for at a time.
+    pub(crate) fn refuse_more_than(&self, rows: u64) {
+        self.shared.too_much.store(rows, Ordering::SeqCst);
+    }
+
     pub(crate) fn say_no_total(&self) {
         self.shared.silent_total.store(1, Ordering::SeqCst);
     }
@@ -108,8 +128,9 @@ impl FakeNice {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Asked {
-    start_date: Timestamp,
-    end_date: Timestamp,
+    start_date: Option<Timestamp>,
+    end_date: Option<Timestamp>,
+    updated_since: Option<Timestamp>,
     top: usize,
     skip: usize,
 }
@@ -124,8 +145,14 @@ async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) 
         cap => cap,
     };
     let mut calls = nice.calls.lock().unwrap();
-    let listed: Vec<Call> =
-        calls.iter().filter(|call| call.start >= asked.start_date && call.start < asked.end_date).copied().collect();
+    let fits = |call: &&Call| match (asked.start_date, asked.end_date, asked.updated_since) {
+        (Some(from), Some(to), _) => call.start >= from && call.start < to,
+        (_, _, since) => since.is_some_and(|since| call.end() >= since),
+    };
+    let mut listed: Vec<Call> = calls.iter().filter(fits).copied().collect();
+    if asked.updated_since.is_some() {
+        listed.sort_by_key(Call::end);
+    }
     if take(&nice.shifting) {
         // The first row that was shown changes, and so comes last in the order of changes.
         if let Some(first) = listed.first() {
@@ -137,8 +164,16 @@ async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) 
     if listed.is_empty() {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let page: Vec<_> = listed.iter().skip(asked.skip).take(asked.top.min(cap)).map(row).collect();
-    let total = (nice.silent_total.load(Ordering::SeqCst) == 0).then_some(listed.len());
+    if nice.too_much.load(Ordering::SeqCst) > 0 && listed.len() as u64 > nice.too_much.load(Ordering::SeqCst) {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let skip = if nice.ignores_skip.load(Ordering::SeqCst) { 0 } else { asked.skip };
+    let page: Vec<_> = listed.iter().skip(skip).take(asked.top.min(cap)).map(row).collect();
+    let factor = nice.total_percent.load(Ordering::SeqCst);
+    let total = (nice.silent_total.load(Ordering::SeqCst) == 0).then_some(match factor {
+        0 => listed.len(),
+        percent => listed.len() * percent / 100,
+    });
     let mut body = json!({ "lastPollTime": "2026-04-01T12:00:00Z", "completedContacts": page });
     if let Some(total) = total {
         body["totalRecords"] = total.into();

@@ -90,6 +90,7 @@ pub(crate) fn short() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
         api: Duration::from_secs(20),
+        page_size: 1_000,
         poll: Duration::from_secs(20),
         media_headers: Duration::from_secs(20),
         media_idle: Duration::from_secs(20),

@@ -24,7 +24,9 @@ pub(crate) fn reconciliation(run: &ReplayRun) -> String {
         found.in_flight,
         found.missing
     )];
+    lines.extend(doubt(run.doubtful, run.doubt.as_deref()));
     lines.push(match (run.state, found.missing) {
+        (RunState::Done, 0) if run.doubtful > 0 => "nothing of what NICE listed was missing".to_owned(),
         (RunState::Done, 0) => "nothing was missing".to_owned(),
         (RunState::Done, _) => format!("{} are on the queue now", found.replayed),
         (state, _) => format!("reconciliation {} is {}", run.id, state.as_str()),
@@ -61,6 +63,10 @@ pub(crate) fn outcome(progress: &Progress) -> String {
         RunState::Planned => {
             format!("nothing is published; `nice-knovvu backfill resume {id}` imports what is missing")
         }
+        RunState::Done if run.found.missing == 0 && run.doubtful > 0 => {
+            let doubt = doubt(run.doubtful, run.doubt.as_deref()).unwrap_or_default();
+            format!("backfill {id} is done: nothing of what NICE listed was missing\n{doubt}")
+        }
         RunState::Done if run.found.missing == 0 => format!("backfill {id} is done: nothing was missing"),
         RunState::Done => {
             format!("backfill {id}: {} calls are on the queue; {}", run.found.replayed, eta(progress))
@@ -94,10 +100,20 @@ pub(crate) fn backfills(all: &[Progress]) -> String {
 }
 
 pub(crate) fn completeness(report: &Completeness) -> String {
-    let mut table = table(&["day (UTC)", "ended", "ready", "no recording", "dead", "in flight", "excluded", "missing"]);
+    let mut table = table(&[
+        "day (UTC)",
+        "ended",
+        "ready",
+        "no recording",
+        "dead",
+        "in flight",
+        "excluded",
+        "not looked for",
+        "missing",
+    ]);
     let row = |name: String, counted: &Counted| {
-        let Counted { ended, ready, no_recording, dead, in_flight, excluded, missing } = counted;
-        let counts = [ended, ready, no_recording, dead, in_flight, excluded, missing];
+        let Counted { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } = counted;
+        let counts = [ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing];
         [name].into_iter().chain(counts.map(u64::to_string)).collect::<Vec<_>>()
     };
     for day in &report.days {
@@ -112,7 +128,7 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     }
     for exception in report.exceptions.iter().take(SHOWN) {
         lines.push(format!(
-            "{:<20} {:<10} ended {}  {}",
+            "{:<20} {:<18} ended {}  {}",
             exception.conversation_id,
             exception.what,
             time(exception.ended_at),
@@ -123,11 +139,20 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     if left_out > 0 {
         lines.push(format!("… and {left_out} more; --json names them"));
     }
+    lines.extend(doubt(report.doubtful, report.doubt.as_deref()));
     lines.push(match report.total.missing {
+        0 if report.doubtful > 0 => "nothing of what NICE listed is missing".to_owned(),
         0 => "nothing is missing".to_owned(),
         missing => format!("{missing} missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"),
     });
     lines.join("\n")
+}
+
+/// That NICE's list does not add up, if it does not.
+fn doubt(slices: u64, first: Option<&str>) -> Option<String> {
+    let first = first.unwrap_or("it does not add up");
+    let remedy = "calls may be missing from it; compare the number of calls with NICE's own reports";
+    (slices > 0).then(|| format!("NICE's list is doubtful, in {slices} of its slices ({first}): {remedy}"))
 }
 
 /// How fast it goes, and when it ends.

@@ -171,6 +171,15 @@ pub struct ReplayRun {
     /// How many of the window's conversations were final then.
     #[serde(default)]
     pub final_at_start: u64,
+    /// Slices of NICE's list that did not add up: calls may be missing from them.
+    #[serde(default)]
+    pub doubtful: u64,
+    /// What did not add up in the first of them.
+    #[serde(default)]
+    pub doubt: Option<String>,
+    /// The latest time that NICE's clock showed.
+    #[serde(default)]
+    pub told_at: Option<Timestamp>,
     /// Why it failed, or what it waits for.
     pub reason: Option<String>,
     /// When it was asked for.
@@ -210,6 +219,9 @@ impl ReplayRun {
             open_since: None,
             running_since: None,
             final_at_start: 0,
+            doubtful: 0,
+            doubt: None,
+            told_at: None,
             reason: None,
             started_at,
             finished_at: None,

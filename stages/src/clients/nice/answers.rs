@@ -66,11 +66,13 @@ pub struct ContactPage {
 pub type Row = Result<Contact, BadRow>;
 
 /// A row of a page that is not a contact; its neighbours are unharmed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadRow {
     /// What is wrong, without the row's content.
     pub reason: String,
+    /// Whose row it is, where that can be told: the contact may be asked for singly.
+    pub contact_id: Option<ContactId>,
 }
 
 /// One leg of a call, as the ACD knows it.

@@ -156,7 +156,9 @@ impl<T> Cached<T> {
                 (MAX_OUTAGE_DELAY, retry_after.unwrap_or_default())
             }
             NiceError::Refused { .. } | NiceError::Permanent { .. } => (MAX_REFUSED_DELAY, Duration::ZERO),
-            NiceError::NotReady { .. } | NiceError::LinkExpired => (MAX_OUTAGE_DELAY, Duration::ZERO),
+            NiceError::NotReady { .. } | NiceError::TooMuch { .. } | NiceError::LinkExpired => {
+                (MAX_OUTAGE_DELAY, Duration::ZERO)
+            }
         };
         let delay = self.delay.saturating_mul(1 << count.min(10)).min(longest).max(asked);
         let until = Instant::now() + delay;

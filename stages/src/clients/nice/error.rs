@@ -36,6 +36,12 @@ pub enum NiceError {
         /// What is wrong.
         what: String,
     },
+    /// NICE did not give so much at a time, or not in time: less may be asked for.
+    #[error("{what}")]
+    TooMuch {
+        /// What was asked for.
+        what: String,
+    },
     /// The recording's link is no longer valid: ask NICE for a fresh one.
     #[error("the link of the recording has expired")]
     LinkExpired,
@@ -85,6 +91,7 @@ impl From<NiceError> for StageError {
                 }
                 Self::Transient { reason: what, retry_after: Some(REFUSED_DELAY) }
             }
+            NiceError::TooMuch { what } => Self::transient(what),
             NiceError::Permanent { what } => Self::Permanent { reason: what },
             NiceError::LinkExpired => Self::transient(NiceError::LinkExpired.to_string()),
         }

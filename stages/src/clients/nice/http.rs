@@ -94,6 +94,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether less of it can be asked for.
+    fn is_divisible(self) -> bool {
+        self == Self::Completed
+    }
+
     /// Whether NICE keeps the request until there is something to say: its silence says nothing of NICE.
     fn is_long_poll(self) -> bool {
         self == Self::SessionEvents
@@ -226,7 +231,10 @@ impl Http {
         match outcome {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),
-            Err(_) => Err(NiceError::transient(format!("{}: NICE did not answer in time", endpoint.name()))),
+            Err(_) => {
+                let what = format!("{}: NICE did not answer in time", endpoint.name());
+                Err(if endpoint.is_divisible() { NiceError::TooMuch { what } } else { NiceError::transient(what) })
+            }
         }
     }
 }
@@ -291,6 +299,9 @@ impl Failure {
         let name = endpoint.name();
         match self {
             Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
+            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) if endpoint.is_divisible() => {
+                NiceError::TooMuch { what: format!("{name}: {error}") }
+            }
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
                 NiceError::permanent(format!("{name}: {error}"))
             }
@@ -311,6 +322,7 @@ impl Reply {
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
             404 => Ok(Answer::NotFound),
+            400 | 408 | 413 | 414 | 422 | 504 if endpoint.is_divisible() => Err(NiceError::TooMuch { what }),
             408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
             _ => Err(NiceError::Permanent { what }),
         }

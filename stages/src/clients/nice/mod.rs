@@ -13,7 +13,7 @@
 //! - [`wire`]: NICE's JSON, read leniently by pure functions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -56,7 +56,7 @@ use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
 pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionIdError};
-pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, Timeouts};
+pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, PAGE_SIZE, Timeouts};
 use token::Tokens;
 pub use wire::extraction::{ExtractedLeg, ExtractedRow};
 
@@ -111,6 +111,7 @@ impl QuotaClass {
         match event.source {
             EventSource::Backfill => Self::Backfill,
             EventSource::Reconciliation => Self::Reconciliation,
+            _ if event.late => Self::Backfill,
             EventSource::Poll | EventSource::Webhook | EventSource::AgentSession if event.attempt > 0 => Self::Retry,
             EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
         }
@@ -160,6 +161,9 @@ struct Inner {
     discovery: Discovery,
     media: Arc<MediaSource>,
     extraction: Turn,
+    page_size: u32,
+    /// Completed contacts are asked for with all that NICE knows of them.
+    whole_rows: AtomicBool,
 }
 
 impl NiceClient {
@@ -180,7 +184,7 @@ impl NiceClient {
         let http = Http::new(metrics.clone(), &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
-        let extraction = Turn::new(&timeouts);
+        let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
         let media = Arc::new(MediaSource::new(settings.media_hosts.clone(), metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -196,6 +200,8 @@ impl NiceClient {
                 discovery,
                 media,
                 extraction,
+                page_size,
+                whole_rows: AtomicBool::new(false),
             }),
             class: QuotaClass::Live,
         })
@@ -216,7 +222,12 @@ impl NiceClient {
         group::read(self).await
     }
 
-    /// Reads one page of completed contacts.
+    /// The most rows that one page of completed contacts shall have.
+    pub fn page_size(&self) -> u32 {
+        self.inner.page_size
+    }
+
+    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
     ///
     /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
     /// or compare the number of different contacts with `total`.

@@ -123,13 +123,19 @@ pub struct GroupSelector {
     pub id_or_name: String,
 }
 
-/// How long the client waits; the default is for production, tests make them short.
+/// The rows of a page unless the settings say otherwise: requests are what a long list costs. NICE gives up to 10,000.
+pub const PAGE_SIZE: u32 = 4_000;
+
+/// How much is asked of NICE at a time, and how long the client waits; the default is for production, tests make them
+/// short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
     /// Until the answer of an API call is whole.
     pub api: Duration,
+    /// The most rows that a request for completed contacts asks for.
+    pub page_size: u32,
     /// Until a long poll, which NICE answers after a minute at the latest, counts as hung.
     pub poll: Duration,
     /// Until a recording's headers are here.
@@ -153,6 +159,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             api: Duration::from_secs(30),
+            page_size: PAGE_SIZE,
             poll: Duration::from_secs(90),
             media_headers: Duration::from_secs(30),
             media_idle: Duration::from_secs(30),

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod lenient;
 pub mod playback;
 pub mod retry_after;
+mod rows;
 pub mod session;
 
 /// Why a body cannot be read; never with a piece of the body.

@@ -283,7 +283,7 @@ pub(crate) async fn a_deferred_message_is_one_message_with_the_changed_event<S: 
         let subject = S::fresh().await;
         let queue = subject.queue();
         let mut deliveries = queue.deliveries(1);
-        queue.publish(Lane::of(source), event(source).encode().into()).await.unwrap();
+        queue.publish(Lane::of(&event(source)), event(source).encode().into()).await.unwrap();
         let delay = Duration::from_millis(300);
         let mut expected = event(source);
         for attempt in 1..=2 {

@@ -321,7 +321,7 @@ impl Settle for EmbeddedSettle {
     async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
         let key = self
             .inner
-            .new_key(Lane::of(event.source), self.inner.due(delay))
+            .new_key(Lane::of(event), self.inner.due(delay))
             .map_err(|error| SettleError(self.inner.broken(error)))?;
         let mut exchange = sled::Batch::default();
         exchange.remove(&self.key);

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Settle, StageError};
-use crate::model::{ConversationKey, EventSource};
+use crate::model::{ContactEvent, ConversationKey, EventSource};
 
 #[cfg(test)]
 mod conformance;
@@ -71,8 +71,9 @@ pub enum Lane {
 
 impl Lane {
     /// The lane of an event.
-    pub fn of(source: EventSource) -> Self {
-        match source {
+    pub fn of(event: &ContactEvent) -> Self {
+        match event.source {
+            _ if event.late => Self::Backfill,
             EventSource::Reconciliation | EventSource::Backfill => Self::Backfill,
             EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
         }

@@ -11,13 +11,30 @@ fn hop(stage: &str, outcome: &str, detail: Option<&str>) -> Hop {
     }
 }
 
+/// Of a call whose agent is known.
+fn excluded_of(hop: &Hop) -> Option<String> {
+    excluded(hop, &event(Some(7)))
+}
+
+fn event(agent: Option<u64>) -> ContactEvent {
+    let id = crate::model::ContactId::from_number(1).unwrap();
+    let event = ContactEvent::new("acme".parse().unwrap(), id, crate::model::EventSource::Reconciliation);
+    ContactEvent { agent: agent.map(|id| crate::model::AgentId::from_number(id).unwrap()), ..event }
+}
+
+#[test]
+fn of_a_row_that_cannot_be_read_nice_has_the_last_word() {
+    let dropped = hop("fetch_metadata", "done", Some("not_in_group"));
+    assert_eq!(excluded(&dropped, &event(None)), Some("not_in_group".to_owned()), "not every night anew");
+}
+
 #[test]
 fn only_what_can_never_become_a_row_is_excluded() {
-    assert_eq!(excluded(&hop("dequeue", "done", Some("erased"))), Some("erased".to_owned()));
-    assert_eq!(excluded(&hop("fetch_metadata", "done", Some("not_in_group"))), None, "it may be in the group now");
-    assert_eq!(excluded(&hop("fetch_metadata", "done", Some("never_answered"))), None, "NICE says otherwise now");
-    assert_eq!(excluded(&hop("upload", "ok", None)), None);
-    let dropped = excluded(&hop("upload", "dead_letter", Some("too large")));
+    assert_eq!(excluded_of(&hop("dequeue", "done", Some("erased"))), Some("erased".to_owned()));
+    assert_eq!(excluded_of(&hop("fetch_metadata", "done", Some("not_in_group"))), None, "it may be in the group now");
+    assert_eq!(excluded_of(&hop("fetch_metadata", "done", Some("never_answered"))), None, "NICE says otherwise now");
+    assert_eq!(excluded_of(&hop("upload", "ok", None)), None);
+    let dropped = excluded_of(&hop("upload", "dead_letter", Some("too large")));
     assert_eq!(dropped, Some("dropped by an operator: too large".to_owned()));
 }
 

@@ -47,8 +47,8 @@ async fn every_call_is_listed_once_in_few_requests() {
     let (ids, requests) = list(&nice).await;
     assert_eq!(ids.len(), 19_200);
     assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), all(19_200));
-    // Pages are filled to 70 % and more: 7 at best.
-    assert!(requests <= 10, "{requests}");
+    // Pages are filled to 70 % and more: 7 at best, and for each the question what follows.
+    assert!(requests <= 20, "{requests}");
 }
 
 #[tokio::test]
@@ -115,4 +115,83 @@ async fn a_failed_request_is_repeated_where_it_was() {
     let again = listing.next().await.unwrap().unwrap();
     assert_eq!(again.from, first.from);
     assert!(!again.calls.is_empty());
+}
+
+/// Lists the range with a word of what NICE does; each id in its order, the requests, and the doubts.
+async fn list_doubting(nice: &FakeNice) -> (BTreeSet<u64>, u64, Vec<Doubt>) {
+    let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Backfill, at(FROM), at(TO));
+    let (mut ids, mut doubts) = (BTreeSet::new(), Vec::new());
+    while let Some(slice) = listing.next().await.unwrap() {
+        ids.extend(slice.calls.iter().map(|call| call.contact_id.get()));
+        doubts.extend(slice.doubt);
+        listing.passed(&slice);
+    }
+    (ids, nice.requests(), doubts)
+}
+
+#[tokio::test]
+async fn a_page_that_is_cut_short_without_a_total_is_not_the_last() {
+    let nice = FakeNice::start(every(60_000, 450)).await;
+    nice.cap(200);
+    nice.say_no_total();
+    let (ids, _, doubts) = list_doubting(&nice).await;
+    assert_eq!((ids, doubts), (all(450), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_total_that_is_wrong_either_way_costs_few_requests_and_is_told() {
+    for percent in [200, 10_000, 40] {
+        let nice = FakeNice::start(every(160_000, 500)).await;
+        nice.say_percent_of_total(percent);
+        let (ids, requests, doubts) = list_doubting(&nice).await;
+        assert_eq!(ids, all(500), "{percent}");
+        assert!(requests <= 10, "{percent}: {requests}");
+        assert!(matches!(doubts[..], [Doubt::Total { listed: 500 | 540, .. }, ..]), "{percent}: {doubts:?}");
+    }
+    let nice = FakeNice::start(every(160_000, 500)).await;
+    nice.say_percent_of_total(100);
+    assert_eq!(list_doubting(&nice).await.2, Vec::new());
+}
+
+#[tokio::test]
+async fn a_server_that_passes_over_nothing_hides_no_row() {
+    for cap in [10_000, 200] {
+        let nice = FakeNice::start(every(60_000, 900)).await;
+        nice.cap(cap);
+        nice.ignore_skip();
+        let (ids, requests, _) = list_doubting(&nice).await;
+        assert_eq!(ids, all(900), "{cap}");
+        assert!(requests < 100, "{cap}: {requests}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_at_once_is_asked_for_in_pieces() {
+    let nice = FakeNice::start(every(60_000, 2_000)).await;
+    nice.refuse_more_than(300);
+    assert_eq!(list_doubting(&nice).await.0, all(2_000));
+    let crowd = FakeNice::start(every(100, 2_000)).await;
+    crowd.refuse_more_than(300);
+    let mut listing = Listing::new(crowd.tenants.clone(), tenant(), QuotaClass::Backfill, at(FROM), at(TO));
+    assert!(matches!(listing.next().await, Err(ListError::Nice(NiceError::TooMuch { .. }))), "a minute is the least");
+    assert!(crowd.requests() < 60, "{}", crowd.requests());
+}
+
+#[tokio::test]
+async fn a_call_that_began_long_before_the_range_is_found_by_its_change() {
+    let mut calls = every(60_000, 100);
+    let day_before = at(FROM) - SignedDuration::from_hours(30);
+    calls.push(Call::new(9_001, day_before, 31 * 3600));
+    calls.push(Call::new(9_002, day_before, 60));
+    let nice = FakeNice::start(calls).await;
+    let clock = crate::flow::Clock::fixed(at(TO));
+    let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Reconciliation, at(FROM), at(TO))
+        .with_earlier(at(FROM), at(FROM), clock);
+    let mut ids = BTreeSet::new();
+    while let Some(slice) = listing.next().await.unwrap() {
+        ids.extend(slice.calls.iter().map(|call| call.contact_id.get()));
+        listing.passed(&slice);
+    }
+    assert!(ids.contains(&9_001) && !ids.contains(&9_002), "{ids:?}");
+    assert_eq!(ids.len(), 101);
 }

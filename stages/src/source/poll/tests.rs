@@ -73,7 +73,7 @@ impl Rig {
             roster: reader,
             interval: Duration::from_secs(1),
             overlap: Duration::from_secs(120),
-            first_window: Duration::from_secs(3600),
+            import_since: ImportSince::Before(Duration::from_secs(3600)),
             context: FlowContext {
                 clock: Clock::fixed(NOW.parse().unwrap()),
                 metrics,
@@ -93,11 +93,11 @@ impl Rig {
     }
 
     /// Makes one listing and settles all that it finds.
-    async fn list(&self) -> (Result<(), PassError>, BTreeSet<u64>) {
+    async fn list(&self) -> (Result<(), ListingError>, BTreeSet<u64>) {
         self.list_from(self.poll.watermark.position()).await
     }
 
-    async fn list_from(&self, position: Position) -> (Result<(), PassError>, BTreeSet<u64>) {
+    async fn list_from(&self, position: Position) -> (Result<(), ListingError>, BTreeSet<u64>) {
         let (sender, mut found) = mpsc::channel(64);
         let settle = async {
             let mut ids = BTreeSet::new();
@@ -109,7 +109,7 @@ impl Rig {
         };
         let list = async move {
             let sender = sender;
-            self.poll.list_all(position, &sender).await
+            self.poll.list(position, &mut Memory::default(), &sender).await
         };
         tokio::join!(list, settle)
     }

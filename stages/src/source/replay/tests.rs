@@ -41,7 +41,7 @@ impl Rig {
         let retention = Duration::from_secs(3 * 86_400);
         let processed = state.state.processed().clone();
         let sources = futures::stream::select(ReceiverStream::new(replayed), ReceiverStream::new(fed));
-        let enqueue = Enqueue { queue: queue.clone(), clock: context.clock.clone() };
+        let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: context.clock.clone() };
         let flow = dedupe(sources, processed.clone(), retention, &context).insist(enqueue, &context);
         let published = Arc::new(Mutex::new(BTreeMap::new()));
         let counted = published.clone();
@@ -57,6 +57,7 @@ impl Rig {
                 tenants: nice.tenants.clone(),
                 catalog: context.catalog.clone(),
                 processed: Some(processed.clone()),
+                polled: None,
                 queue: queue.clone(),
                 settle: Duration::from_secs(3600),
                 longest_delay: Duration::from_secs(3600),
@@ -300,7 +301,7 @@ async fn a_run_that_was_killed_anywhere_repeats_a_slice_at_most() {
         let replay = rig.replay.clone().run(standing);
         tokio::select! {
             () = replay => {}
-            () = async { while rig.nice.requests() < asked + 1 + kills % 3 { tokio::task::yield_now().await; } } => {}
+            () = async { while rig.nice.requests() < asked + 1 + kills % 16 { tokio::task::yield_now().await; } } => {}
         }
         kills += 1;
         assert!(kills < 200, "it goes on");

@@ -5,11 +5,15 @@ use serde_json::{Map, Value};
 
 use super::ShapeError;
 use super::lenient::{self, Object};
+use super::rows::{self, Apart};
 use crate::clients::nice::{BadRow, Contact, Leg, Row};
 use crate::model::{AgentId, ContactId};
 
 /// Twice what NICE answers at most.
-const MAX_ROWS: usize = 20_000;
+pub(super) const MAX_ROWS: usize = 20_000;
+
+/// The names of the list.
+const LISTS: &[&str] = &["completedContacts", "contacts"];
 
 /// No call is transferred so often.
 const MAX_LEGS: usize = 1_000;
@@ -55,13 +59,28 @@ impl<T> Page<T> {
 /// Reads a page of completed contacts. Of a row only what has a name here is kept: pages are large.
 pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
     let text = lenient::document(body)?;
-    let object = Object::parse(&text)?;
-    let rows = match object.items(&["completedContacts", "contacts"], MAX_ROWS)? {
+    let object = match Object::parse(&text) {
+        Err(ShapeError::NotJson) => return damaged(&text),
+        object => object?,
+    };
+    let rows = match object.items(LISTS, MAX_ROWS)? {
         Some(rows) => rows,
         None if object.integer(&["totalRecords"]) == Some(0) => Vec::new(),
         None => return Err(ShapeError::Shape("no list of completed contacts")),
     };
     let rows = rows.into_iter().map(row).collect();
+    Ok(Page::around(&object, rows))
+}
+
+/// Reads a page that is not JSON as a whole, row by row.
+fn damaged(text: &str) -> Result<Page<Row>, ShapeError> {
+    let Apart { rows, rest } = rows::apart(text, LISTS).ok_or(ShapeError::NotJson)?;
+    let object = Object::parse(&rest)?;
+    let rows = rows.into_iter().map(|row| match serde_json::from_str::<&RawValue>(row) {
+        Ok(raw) => self::row(raw),
+        Err(_) => Err(BadRow { reason: "the row is not JSON".to_owned(), contact_id: rows::contact_id(row) }),
+    });
+    let rows = rows.collect();
     Ok(Page::around(&object, rows))
 }
 
@@ -130,12 +149,15 @@ pub(super) fn id<T: std::str::FromStr>(object: &Object<'_>, names: &[&str]) -> R
 fn row(raw: &RawValue) -> Row {
     match Object::of(raw) {
         Some(object) => contact(&object),
-        None => Err(BadRow { reason: "the row is not an object of a contact's size".to_owned() }),
+        None => {
+            let reason = "the row is not an object of a contact's size".to_owned();
+            Err(BadRow { reason, contact_id: rows::contact_id(raw.get()) })
+        }
     }
 }
 
 fn contact(object: &Object<'_>) -> Row {
-    let bad = |what: &str| BadRow { reason: format!("the {what} breaks the grammar") };
+    let bad = |what: &str| BadRow { reason: format!("the {what} breaks the grammar"), contact_id: None };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,
         Ok(None) | Err(_) => return Err(bad("contact id")),

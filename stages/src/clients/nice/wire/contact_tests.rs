@@ -216,3 +216,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_damaged_row_leaves_its_neighbours_unharmed() {
+    let page = |damage: &str| {
+        let body = format!(
+            r#"{{"totalRecords":3,"completedContacts":[{{"contactId":1}},{{"contactId":2,{damage}}},{{"contactId":3}}]}}"#
+        );
+        completed(body.as_bytes())
+    };
+    for damage in ["\"holdSeconds\":1e", "\"note\":\"a\nb\"", "\"holdSeconds\":01", "\"x\" 5"] {
+        let page = page(damage).unwrap();
+        assert_eq!(page.total, Some(3), "{damage}");
+        let ids: Vec<_> = page.rows.iter().map(|row| row.as_ref().map(|row| row.contact_id.get()).ok()).collect();
+        assert_eq!(ids, [Some(1), None, Some(3)], "{damage}");
+        assert_eq!(page.rows[1].as_ref().unwrap_err().contact_id.map(ContactId::get), Some(2), "{damage}");
+    }
+    let cut = br#"{"totalRecords":3,"completedContacts":[{"contactId":1},{"contactId":2,"#;
+    assert!(matches!(completed(cut), Err(ShapeError::NotJson)), "what is missing of a cut body is not known");
+}

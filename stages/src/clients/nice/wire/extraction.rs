@@ -267,7 +267,7 @@ impl Columns {
     }
 
     fn leg(&self, row: &Fields<'_>) -> ExtractedRow {
-        let bad = |reason: &str| BadRow { reason: reason.to_owned() };
+        let bad = |reason: &str| BadRow { reason: reason.to_owned(), contact_id: None };
         if row.ends.len() != self.count {
             return Err(bad("the row has not as many fields as there are columns"));
         }

@@ -158,7 +158,7 @@ impl Settle for RabbitSettle {
         if !self.held.is_ours() {
             return Err(SettleError("the broker has already handed it out again".to_owned()));
         }
-        let (lane, body) = (Lane::of(event.source), Bytes::from(event.encode()));
+        let (lane, body) = (Lane::of(event), Bytes::from(event.encode()));
         match self.queue.publisher.publish(lane, &body, delay).await {
             Ok(()) => self.held.ack().await,
             Err(error) => {
