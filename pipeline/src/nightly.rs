@@ -51,7 +51,7 @@ impl Nightly {
         // No clock of the past is believed beyond the present.
         let since = since.min(now);
         let runs: Vec<_> = runs.iter().filter(|run| run.started_at <= now && run.from < now).collect();
-        if runs.is_empty() && due <= since {
+        if due <= since && runs.iter().all(|run| run.started_at >= since) {
             return None;
         }
         if runs.iter().any(|run| self.is_of_this_night(run, due)) {
@@ -63,9 +63,11 @@ impl Nightly {
     /// Whether a run is that of the night that was due, be it under way still; one over a shorter window is not, and one
     /// that an earlier night has left unfinished does not stand in the way.
     fn is_of_this_night(&self, run: &ReplayRun, due: Timestamp) -> bool {
-        let is_whole = run.started_at.duration_since(run.from) >= span(self.window);
-        let stands = !run.state.is_final() || run.state == RunState::Done;
-        stands && is_whole && run.started_at >= due
+        // A run's begin is kept less finely than its window.
+        let is_whole = run.started_at.duration_since(run.from) + SignedDuration::from_secs(1) >= span(self.window);
+        // What it says it has compared is from that night: a clock that ran ahead has begun runs of nights to come.
+        let is_done = run.state == RunState::Done && run.to > due - SignedDuration::from_hours(12);
+        (is_done || !run.state.is_final()) && is_whole && run.started_at >= due
     }
 
     /// The window up to `now` that leaves no gap behind it, as far as NICE lists.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
 use stages::flow::task;
 use stages::model::TenantId;
@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The schedule is looked at less often.
 const LOOKS_PER_SCHEDULE: u32 = 3;
+
+/// A comparison that began so long before the night's is what an earlier night left unfinished.
+const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(12);
 
 /// What the producer needs for its replays.
 pub(crate) struct Replays {
@@ -113,7 +116,8 @@ impl Replays {
 
     /// Ends what earlier nights have left unfinished: the window that begins now contains theirs.
     async fn end_unfinished(&self, runs: &[ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
-        for run in runs.iter().filter(|run| run.state.is_open()) {
+        let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
+        for run in runs.iter().filter(is_old) {
             let why = "not through when the next night came, which compares its calls again".to_owned();
             warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
             let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
