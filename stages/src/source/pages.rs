@@ -82,6 +82,7 @@ pub(super) struct Pages {
     next: Option<NextLink>,
     seen: HashSet<Result<ContactId, BadRow>>,
     rows: u64,
+    longest: u64,
     announced: Option<u64>,
     /// Pages in a row that brought no new row.
     repeats: u32,
@@ -97,6 +98,7 @@ impl Pages {
             next: None,
             seen: HashSet::new(),
             rows: 0,
+            longest: 0,
             announced: None,
             repeats: 0,
             requests: 0,
@@ -124,7 +126,10 @@ impl Pages {
         let before = self.seen.len();
         let key = |row: &Row| row.as_ref().map(|contact| contact.contact_id).map_err(BadRow::clone);
         self.seen.extend(page.contacts.iter().map(key));
-        self.repeats = if self.seen.len() == before { self.repeats + 1 } else { 0 };
+        // The last pages of those that overlap are made of rows that were there; they become shorter.
+        let is_repeat = self.seen.len() == before && (!self.overlapping || rows >= self.longest);
+        self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
+        self.longest = self.longest.max(rows);
         self.rows += rows;
         self.announced = page.total.or(self.announced);
         (self.skip, self.next) = match self.overlapping {

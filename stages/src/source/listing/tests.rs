@@ -136,6 +136,11 @@ async fn a_page_that_is_cut_short_without_a_total_is_not_the_last() {
     nice.say_no_total();
     let (ids, _, doubts) = list_doubting(&nice).await;
     assert_eq!((ids, doubts), (all(450), Vec::new()));
+    let second = FakeNice::start(every(0, 450)).await;
+    second.cap(200);
+    second.say_no_total();
+    let (ids, _, doubts) = list_doubting(&second).await;
+    assert_eq!((ids, doubts), (all(450), Vec::new()), "all in one second");
 }
 
 #[tokio::test]
