@@ -1,5 +1,6 @@
 //! Looks at the daemon from the side: gauges, the retention of processed ids, the health of the local state.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +21,17 @@ use crate::telemetry;
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long an outside system may take to answer a look.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Looks between two prunings of the processed-id log: an hour.
 const LOOKS_PER_PRUNING: u32 = 720;
 
 /// What is looked at.
 pub(crate) struct Observed {
     state: Option<State>,
+    /// None where the process keeps no state of its own.
+    state_dir: Option<PathBuf>,
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn Queue>,
     budgets: Arc<Budgets>,
@@ -38,9 +44,10 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The parts of a running daemon.
-    pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>) -> Self {
+    pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
         Self {
             state: doors.local.as_ref().map(|local| local.state.clone()),
+            state_dir: doors.local.as_ref().map(|_| state_dir.to_owned()),
             catalog: doors.catalog.clone(),
             queue: doors.queue.clone(),
             budgets: doors.nice.budgets.clone(),
@@ -52,13 +59,11 @@ impl Observed {
     }
 
     async fn look(&self) {
-        match self.queue.backlog().await {
-            Ok(backlog) => show_backlog(&self.metrics, backlog),
-            Err(error) => warn!(%error, "backlog not read"),
+        if let Some(backlog) = self.answer("queue", self.queue.backlog()).await {
+            show_backlog(&self.metrics, backlog);
         }
-        match self.catalog.counts().await {
-            Ok(counts) => self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters)),
-            Err(error) => warn!(%error, "counts not read"),
+        if let Some(counts) = self.answer("catalog", self.catalog.counts()).await {
+            self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters));
         }
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
@@ -66,11 +71,41 @@ impl Observed {
         if let Some(tenant) = &self.tenant {
             self.show_budgets(tenant).await;
         }
+        self.show_disk();
         let Some(state) = &self.state else { return };
         self.metrics.processed_ids.set(as_gauge(state.processed().len() as u64));
         match state.store().size_on_disk() {
             Ok(bytes) => self.metrics.state_disk_bytes.set(as_gauge(bytes)),
             Err(error) => warn!(%error, "size of the local state not read"),
+        }
+    }
+
+    /// What an outside system answers, and whether it does: silence is an answer as well.
+    async fn answer<T, E: std::fmt::Display>(
+        &self,
+        system: &str,
+        question: impl Future<Output = Result<T, E>>,
+    ) -> Option<T> {
+        let answer = match tokio::time::timeout(PATIENCE, question).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                warn!(%error, system, "an outside system cannot be looked at");
+                None
+            }
+            Err(_) => {
+                warn!(system, "an outside system does not answer");
+                None
+            }
+        };
+        self.metrics.outside_system_up.with_label_values(&[system]).set(answer.is_some().into());
+        answer
+    }
+
+    fn show_disk(&self) {
+        let Some(dir) = &self.state_dir else { return };
+        match rustix::fs::statvfs(dir) {
+            Ok(disk) => self.metrics.state_disk_free_bytes.set(as_gauge(disk.f_bavail.saturating_mul(disk.f_frsize))),
+            Err(error) => warn!(%error, "free space of the local state's disk not read"),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::{NiceProducer, ReplaySettings};
+use crate::observe::Observed;
 use crate::systemd::Notifier;
 use crate::{observe, shutdown, telemetry};
 
@@ -126,8 +127,10 @@ pub(crate) async fn serve_until(
     };
 
     let (broken, queue_broken) = (CancellationToken::new(), CancellationToken::new());
-    let mut observing =
-        task::spawn("observe", observe::run(observe::Observed::of(&doors, doors::tenant(config).ok()), broken.clone()));
+    let mut observing = task::spawn(
+        "observe",
+        observe::run(Observed::of(&doors, doors::tenant(config).ok(), &config.state.dir), broken.clone()),
+    );
     let mut producing = part("producer", producer.map(NiceProducer::run));
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));

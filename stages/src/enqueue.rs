@@ -50,3 +50,39 @@ impl Enqueue {
 fn new_traceparent() -> String {
     format!("00-{:032x}-{:016x}-01", rand::random::<u128>().max(1), rand::random::<u64>().max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::nice::QuotaClass;
+    use crate::clients::queue::EmbeddedQueue;
+    use crate::clients::test_state::TestState;
+    use crate::model::EventSource;
+
+    #[tokio::test]
+    async fn what_ended_long_ago_goes_behind_fresh_calls_whatever_found_it() {
+        let now: Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
+        let state = TestState::new();
+        let clock = Clock::fixed(now);
+        let queue = Arc::new(EmbeddedQueue::open(state.state.store(), clock.clone()).unwrap());
+        let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock };
+        for (id, minutes) in [(1, 59), (2, 60), (3, 61), (4, 3 * 1440)] {
+            let id = crate::model::ContactId::from_number(id).unwrap();
+            let mut event = ContactEvent::new("acme".parse().unwrap(), id, EventSource::Poll);
+            event.ended_at = Some(now - SignedDuration::from_mins(minutes));
+            enqueue.process(event).await.unwrap();
+        }
+        let backlog = queue.backlog().await.unwrap();
+        assert_eq!((backlog.live, backlog.backfill), (2, 2));
+    }
+
+    #[test]
+    fn a_late_call_stays_one_on_its_way() {
+        let id = crate::model::ContactId::from_number(1).unwrap();
+        let event = ContactEvent::new("acme".parse().unwrap(), id, EventSource::Webhook);
+        let late = ContactEvent::decode(&ContactEvent { late: true, attempt: 1, ..event.clone() }.encode()).unwrap();
+        assert_eq!((Lane::of(&late), QuotaClass::of(&late)), (Lane::Backfill, QuotaClass::Backfill));
+        let fresh = ContactEvent::decode(&event.encode()).unwrap();
+        assert_eq!((Lane::of(&fresh), QuotaClass::of(&fresh)), (Lane::Live, QuotaClass::Live));
+    }
+}

@@ -86,6 +86,10 @@ pub struct Metrics {
     pub poll_watermark: prometheus::Gauge,
     /// Ids in the processed-id log.
     pub processed_ids: IntGauge,
+    /// Whether an outside system answered when it was last looked at: queue, catalog.
+    pub outside_system_up: IntGaugeVec,
+    /// Bytes that are free on the disk of the local state.
+    pub state_disk_free_bytes: IntGauge,
     /// Bytes of the local state on disk.
     pub state_disk_bytes: IntGauge,
     /// Stores that did not open and were set aside since the start.
@@ -220,6 +224,13 @@ impl Metrics {
                 "Everything that NICE changed before this time is found and committed (Unix time).",
             ),
             processed_ids: page.gauge("processed_ids", "Ids in the processed-id log."),
+            outside_system_up: page.gauges(
+                "outside_system_up",
+                "1 while the outside system answers: queue (the broker), catalog (the database).",
+                &["system"],
+            ),
+            state_disk_free_bytes: page
+                .gauge("state_disk_free_bytes", "Bytes that are free on the disk of the local state."),
             state_disk_bytes: page.gauge("state_disk_bytes", "Bytes of the local state on disk."),
             state_set_aside: page
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
 use axum::extract::{Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::SignedDuration;
@@ -16,7 +18,35 @@ use crate::source::test_nice::{agent, settings_of};
 const NOW: &str = "2026-04-01T12:00:00Z";
 
 /// A contact's id and when it was changed last.
-type Rows = Arc<Vec<(u64, Option<Timestamp>)>>;
+type Rows = Vec<(u64, Option<Timestamp>)>;
+
+/// What NICE has, and how it answers.
+struct Nice {
+    rows: Rows,
+    /// The most rows of an answer.
+    cap: usize,
+    says_total: bool,
+    ignores_skip: bool,
+    /// More rows at a time are not given.
+    too_much: usize,
+    /// A row that is no JSON.
+    damaged: Option<u64>,
+    asked: std::sync::Mutex<Vec<String>>,
+}
+
+impl Nice {
+    fn of(rows: Rows) -> Self {
+        Self {
+            rows,
+            cap: 10_000,
+            says_total: true,
+            ignores_skip: false,
+            too_much: usize::MAX,
+            damaged: None,
+            asked: Default::default(),
+        }
+    }
+}
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,20 +56,37 @@ struct Asked {
     skip: usize,
 }
 
-async fn completed(Shared(rows): Shared<Rows>, Query(asked): Query<Asked>) -> Json<Value> {
+async fn completed(Shared(nice): Shared<Arc<Nice>>, uri: axum::http::Uri, Query(asked): Query<Asked>) -> Response {
+    nice.asked.lock().unwrap().push(uri.to_string());
     let fits = |changed: &Option<Timestamp>| changed.is_none_or(|changed| changed >= asked.updated_since);
-    let rows: Vec<_> = rows.iter().filter(|(_, changed)| fits(changed)).collect();
+    let rows: Vec<_> = nice.rows.iter().filter(|(_, changed)| fits(changed)).collect();
     let contact = |(id, changed): &&(u64, Option<Timestamp>)| {
         json!({
             "contactId": id, "agentId": 7, "contactStartDate": "2026-04-01T11:00:00Z",
             "totalDurationSeconds": 60, "lastUpdateTime": changed,
         })
     };
-    let page: Vec<_> = rows.iter().skip(asked.skip).take(asked.top).map(contact).collect();
-    Json(json!({ "lastPollTime": NOW, "totalRecords": rows.len(), "completedContacts": page }))
+    let skip = if nice.ignores_skip { 0 } else { asked.skip };
+    let page: Vec<_> = rows.iter().skip(skip).take(asked.top.min(nice.cap)).map(contact).collect();
+    if page.len() > nice.too_much {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    if page.is_empty() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let mut body = json!({ "lastPollTime": NOW, "completedContacts": page });
+    if nice.says_total {
+        body["totalRecords"] = rows.len().into();
+    }
+    let mut body = body.to_string();
+    if let Some(damaged) = nice.damaged {
+        body = body.replace(&format!("\"contactId\":{damaged}"), &format!("\"contactId\":{damaged},\"x\":1e"));
+    }
+    ([("content-type", "application/json")], body).into_response()
 }
 
 struct Rig {
+    nice: Arc<Nice>,
     poll: Poll,
     state: TestState,
     _roster: watch::Sender<Roster>,
@@ -47,12 +94,17 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new(rows: Vec<(u64, Option<Timestamp>)>) -> Self {
+    async fn new(rows: Rows) -> Self {
+        Self::on(Nice::of(rows)).await
+    }
+
+    async fn on(nice: Nice) -> Self {
+        let nice = Arc::new(nice);
         let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
         let router = Router::new()
             .route("/authentication/v1/token/access-key", post(|| async { Json(token) }))
             .route("/inContactAPI/services/v33.0/contacts/completed", get(completed))
-            .with_state(Arc::new(rows));
+            .with_state(nice.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
@@ -89,7 +141,7 @@ impl Rig {
                 stopping: Default::default(),
             },
         };
-        Self { poll, state, _roster: roster, _server: server }
+        Self { nice, poll, state, _roster: roster, _server: server }
     }
 
     /// Makes one listing and settles all that it finds.
@@ -169,4 +221,63 @@ async fn a_long_listing_without_usable_times_is_read_to_its_end() {
         assert_eq!(found.len(), 11_500, "{changed:?}");
         assert_eq!(rig.watermark(), before_now(120_000));
     }
+}
+
+fn changed_every_second(count: u64) -> Rows {
+    (0..count).map(|n| (n + 1, before_now(1_700_000 - n as i64 * 1_000))).collect()
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_short_in_silence_is_read_to_its_end() {
+    for (rows, cap, says_total) in [(450, 200, false), (450, 200, true), (1_500, 100, false)] {
+        let rig = Rig::on(Nice { cap, says_total, ..Nice::of(changed_every_second(rows)) }).await;
+        let (listed, found) = rig.list().await;
+        assert!(listed.is_ok());
+        assert_eq!(found.len() as u64, rows);
+        assert_eq!(rig.watermark(), before_now(120_000));
+        let requests = rig.nice.asked.lock().unwrap().len() as u64;
+        assert!(requests <= rows / cap as u64 + 4, "{requests} requests for {rows} rows in pages of {cap}");
+    }
+    // All in one second, which nothing divides.
+    let same = (1..=450).map(|id| (id, before_now(60_000))).collect();
+    let rig = Rig::on(Nice { cap: 200, says_total: false, ..Nice::of(same) }).await;
+    assert_eq!(rig.list().await.1.len(), 450);
+}
+
+#[tokio::test]
+async fn a_server_that_passes_over_nothing_hides_no_row() {
+    let rig = Rig::on(Nice { cap: 200, ignores_skip: true, ..Nice::of(changed_every_second(450)) }).await;
+    let (listed, found) = rig.list().await;
+    assert!(listed.is_ok());
+    assert_eq!(found.len(), 450);
+    assert!(rig.nice.asked.lock().unwrap().len() < 20);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_at_once_is_asked_for_in_pieces() {
+    let rig = Rig::on(Nice { too_much: 300, ..Nice::of(changed_every_second(1_200)) }).await;
+    let (listed, found) = rig.list().await;
+    assert!(listed.is_ok());
+    assert_eq!(found.len(), 1_200);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_goes_on_as_an_id_and_harms_no_other() {
+    let rig = Rig::on(Nice { damaged: Some(3), ..Nice::of(changed_every_second(5)) }).await;
+    let (listed, found) = rig.list().await;
+    assert!(listed.is_ok());
+    assert_eq!(found, BTreeSet::from([1, 2, 3, 4, 5]));
+    assert_eq!(rig.watermark(), before_now(120_000), "the row keeps nobody waiting");
+}
+
+#[tokio::test]
+async fn a_tenant_of_fifty_thousand_calls_a_day_costs_two_requests_a_listing() {
+    // Three times the mean, half an hour back.
+    let rows = (0..3_125).map(|n| (n + 1, before_now(1_799_000 - n as i64 * 575))).collect();
+    let rig = Rig::new(rows).await;
+    rig.poll.watermark.advance(before_now(1_800_000).unwrap()).await.unwrap();
+    assert_eq!(rig.list().await.1.len(), 3_125);
+    let asked = rig.nice.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2, "one for the rows, one for what follows: {asked:?}");
+    assert!(asked.iter().all(|uri| uri.contains("fields=contactId")), "of each row only what is used");
 }
