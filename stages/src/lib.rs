@@ -35,3 +35,4 @@ pub mod erase;
 pub mod clients;
 pub mod completeness;
 pub mod flow;
+pub mod text;

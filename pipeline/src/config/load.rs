@@ -176,7 +176,6 @@ fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
     let text = read_small(Path::new(path), LARGEST_SECRET)
         .map_err(|fault| format!("the secret file cannot be used: {fault}; {remedy}"))?;
     // Some editors put a byte order mark in front of every text.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(text);
     if text.trim().is_empty() {
         return Err(format!("the secret file is empty; {remedy}"));

@@ -2,6 +2,8 @@
 
 use std::{fs::File, io, io::Read, path::Path};
 
+use stages::text::without_mark;
+
 use super::{
     error::{ConfigErrors, Rank},
     keys::{self, Form, Key, Section},
@@ -41,7 +43,13 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<String, String> {
         Ok(length) if length as u64 > most => return Err(format!("it is larger than {} KiB", most >> 10)),
         Ok(_) => {}
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+    // Some editors put a byte order mark in front of every text.
+    let text = without_mark(&bytes);
+    let fault = || match text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        true => "it is UTF-16, save it as UTF-8".to_owned(),
+        false => "it is not UTF-8".to_owned(),
+    };
+    String::from_utf8(text.to_vec()).map_err(|_| fault())
 }
 
 /// The key and form that `written` means in a section.

@@ -147,7 +147,8 @@ fn readable(key: &str, path: &Path) -> Result<String, Failure> {
     let file = File::open(path).map_err(|error| refuse(&error))?;
     match file.take(LARGEST_FILE + 1).read_to_string(&mut text) {
         Ok(length) if length as u64 > LARGEST_FILE => Err(refuse(&"larger than 1 MiB")),
-        Ok(_) => Ok(text),
+        // Some editors put a byte order mark in front of every text.
+        Ok(_) => Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned)),
         Err(error) => Err(refuse(&error)),
     }
 }

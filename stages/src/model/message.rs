@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId};
+use crate::text::bare_json;
 
 /// The version of the message that this build writes and reads.
 pub const SCHEMA: u64 = 1;
@@ -112,6 +113,7 @@ impl ContactEvent {
         if body.len() > MAX_BYTES {
             return Err(MessageError::TooLarge(body.len()));
         }
+        let body = bare_json(body);
         let malformed = |error: serde_json::Error| MessageError::Malformed(describe(&error));
         let envelope: Envelope = serde_json::from_slice(body).map_err(malformed)?;
         if envelope.schema != SCHEMA {
@@ -166,6 +168,18 @@ mod tests {
 
     const MINIMAL: &str =
         r#"{"schema":1,"integrationType":"nice-cxone","tenantId":"acme","conversationId":"698800000001"}"#;
+
+    #[test]
+    fn what_lies_around_a_message_is_no_part_of_it() {
+        let event = ContactEvent::new("acme".parse().unwrap(), "7".parse().unwrap(), EventSource::Poll);
+        let body = event.encode();
+        for around in [[&b"\xef\xbb\xbf"[..], &body, b"\r\n"], [b"\n", &body, b"\0"]] {
+            assert_eq!(ContactEvent::decode(&around.concat()).unwrap(), event);
+        }
+        for around in [[&b""[..], &body[..body.len() - 1], b""], [b"", &body, b"{}"], [b"", &body, b"\0x"]] {
+            assert!(matches!(ContactEvent::decode(&around.concat()), Err(MessageError::Malformed(_))));
+        }
+    }
 
     #[test]
     fn the_four_mandatory_fields_suffice() {

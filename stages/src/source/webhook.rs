@@ -39,6 +39,7 @@ use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
 use crate::flow::{FlowContext, Metrics, crash, task};
 use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use crate::text::bare_json;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;
@@ -163,7 +164,7 @@ struct Post {
 
 /// Reads a post; the error names the field and the remedy, never the content.
 pub fn parse(body: &[u8], tenant: &TenantId) -> Result<ContactEvent, String> {
-    let post: Post = serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let post: Post = serde_json::from_slice(bare_json(body)).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             "the body must be a JSON object with a contactId, and texts where texts are due".to_owned()
         }
@@ -302,6 +303,17 @@ mod tests {
         let number = parse(br#"{"contactId":698800000001,"agentId":7,"skillId":{"any":1}}"#, &tenant()).unwrap();
         assert_eq!(text.conversation, number.conversation);
         assert_eq!((text.agent, number.agent.map(AgentId::get)), (None, Some(7)));
+    }
+
+    #[test]
+    fn what_lies_around_a_post_does_no_harm() {
+        for body in [&b"\xef\xbb\xbf{\"contactId\":7}"[..], b"\r\n{\"contactId\":7}\r\n", b"{\"contactId\":7}\0"] {
+            let event = parse(body, &tenant()).unwrap();
+            assert_eq!(event.conversation.get(), 7, "{body:?}");
+        }
+        for body in [&b"{\"contactId\":7"[..], b"{\"contactId\":7}{}", b"{\"contactId\":7\0}", b"\xef\xbb\xbf"] {
+            assert!(parse(body, &tenant()).unwrap_err().contains("JSON"), "{body:?}");
+        }
     }
 
     #[test]

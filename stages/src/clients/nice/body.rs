@@ -9,6 +9,8 @@ use flate2::read::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
+use crate::text::bare_json;
+
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
@@ -39,7 +41,7 @@ impl BodyError {
 
 /// Reads a body of at most `cap` bytes, packed or not.
 pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, BodyError> {
-    let packed = is_gzip(response.headers())?;
+    let said_packed = is_gzip(response.headers())?;
     if response.content_length().is_some_and(|length| length > cap as u64) {
         return Err(BodyError::TooLarge);
     }
@@ -50,21 +52,36 @@ pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, Bo
         }
         body.extend_from_slice(&chunk);
     }
-    if !packed {
+    if !is_packed(&body, said_packed) {
         return Ok(body.into());
     }
     // Unpacking tens of MiB takes long enough to hold up the other tasks of this thread.
     tokio::task::spawn_blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyError::Encoding))
 }
 
+/// Whether the headers say so; one that is named twice, by a server and a proxy, is one.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, BodyError> {
-    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(false) };
-    match encoding.to_str().unwrap_or("?").trim() {
-        "" => Ok(false),
-        word if word.eq_ignore_ascii_case("identity") => Ok(false),
-        word if word.eq_ignore_ascii_case("gzip") || word.eq_ignore_ascii_case("x-gzip") => Ok(true),
-        _ => Err(BodyError::Encoding),
+    let mut packed = false;
+    for encoding in headers.get_all(CONTENT_ENCODING) {
+        for word in encoding.to_str().unwrap_or("?").split(',') {
+            match word.trim().to_ascii_lowercase().as_str() {
+                "" | "identity" => {}
+                "gzip" | "x-gzip" => packed = true,
+                _ => return Err(BodyError::Encoding),
+            }
+        }
     }
+    Ok(packed)
+}
+
+/// What gzip begins with; no JSON does.
+const GZIP: &[u8] = b"\x1f\x8b";
+
+/// A proxy that unpacks or packs may leave the header as it was: the first bytes decide. What begins as neither is
+/// damaged, and told so by who unpacks it.
+fn is_packed(body: &[u8], said_packed: bool) -> bool {
+    let is_json = bare_json(body).trim_ascii_start().first().is_none_or(|byte| b"{[\"".contains(byte));
+    body.starts_with(GZIP) || (said_packed && !is_json)
 }
 
 /// JSON of rows that differ in a few digits packs some 30:1; zeros pack 1000:1.
@@ -92,6 +109,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use reqwest::header::HeaderValue;
 
     use super::*;
 
@@ -106,6 +124,40 @@ mod tests {
         assert_eq!(unpack(&pack(b"{\"a\":1}"), 100).unwrap(), "{\"a\":1}");
         let twice = [pack(b"{\"a\""), pack(b":1}")].concat();
         assert_eq!(unpack(&twice, 100).unwrap(), "{\"a\":1}");
+    }
+
+    #[test]
+    fn the_first_bytes_say_whether_a_body_is_packed() {
+        let packed = pack(b"{\"a\":1}");
+        assert!(is_packed(&packed, true));
+        assert!(is_packed(&packed, false), "a proxy dropped the header");
+        for plain in [&b"{\"a\":1}"[..], b" [1]", b"\"id\"", b"\xef\xbb\xbf{}"] {
+            assert!(!is_packed(plain, false) && !is_packed(plain, true), "a proxy unpacked it: {plain:?}");
+        }
+        assert!(is_packed(b"\x1f", true), "a cut is no plain body");
+        assert!(is_packed(b"damaged", true));
+        assert!(!is_packed(b"<html>", false));
+    }
+
+    #[test]
+    fn an_encoding_may_be_named_in_any_way_and_twice() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            is_gzip(&headers)
+        };
+        for values in
+            [&["gzip"][..], &[" GZip "], &["x-gzip"], &["gzip", "gzip"], &["identity, gzip"], &["gzip,identity"]]
+        {
+            assert_eq!(read(values), Ok(true), "{values:?}");
+        }
+        for values in [&[][..], &[""], &["Identity"]] {
+            assert_eq!(read(values), Ok(false), "{values:?}");
+        }
+        assert_eq!(read(&["br"]), Err(BodyError::Encoding));
+        assert_eq!(read(&["gzip, br"]), Err(BodyError::Encoding));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::body::{self, BodyError};
 use super::cached::Held;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
-use super::wire::retry_after::retry_after;
+use super::wire::retry_after::longest_retry_after;
 use super::{ApiFamily, NiceError, Quota, QuotaClass, Timeouts};
 use crate::flow::Metrics;
 
@@ -134,10 +134,15 @@ pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
         .no_proxy()
         .referer(false)
         .http1_only()
+        .http1_max_headers(MAX_HEADERS)
         .connect_timeout(timeouts.connect)
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(IDLE_CALLS)
 }
+
+/// Headers that an answer may have: with those of proxies, firewalls and traces there are sometimes more than the
+/// hundred that is usual. Their length is bounded by the transport.
+pub(in crate::clients) const MAX_HEADERS: usize = 1_000;
 
 /// Idle connections that are kept for API calls.
 const IDLE_CALLS: usize = 32;
@@ -268,7 +273,8 @@ async fn exchange(endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, 
 
 /// The wait that an answer asks for.
 pub(super) fn wait_asked(response: &Response) -> Option<Duration> {
-    retry_after(response.headers().get(RETRY_AFTER)?.as_bytes(), Timestamp::now())
+    let headers = response.headers().get_all(RETRY_AFTER).iter();
+    longest_retry_after(headers.map(HeaderValue::as_bytes), Timestamp::now())
 }
 
 /// What went wrong on the way, in a word; reqwest's own text holds the URL.

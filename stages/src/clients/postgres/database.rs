@@ -32,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
 use crate::flow::task;
+use crate::text::without_mark;
 
 /// One host has this long from the first packet to a session that answers.
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -556,9 +557,11 @@ fn tls_connector(extra_roots: Option<&str>) -> Result<MakeRustlsConnect, Databas
     let unusable = |what: String| DatabaseError::Settings(format!("sslrootcert: {what}"));
     let roots = match extra_roots {
         None => Vec::new(),
-        Some(path) => CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| unusable(format!("{path}: {error}")))?,
+        Some(path) => {
+            let file = std::fs::read(path).map_err(|error| unusable(format!("{path}: {error}")))?;
+            let roots = CertificateDer::pem_slice_iter(without_mark(&file)).collect::<Result<Vec<_>, _>>();
+            roots.map_err(|error| unusable(format!("{path}: {error}")))?
+        }
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider.clone())

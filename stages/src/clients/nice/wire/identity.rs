@@ -48,7 +48,10 @@ const MAX_TOKEN: usize = 16 * 1024;
 pub fn token(body: &[u8]) -> Result<IssuedToken, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
-    let word = |names: &[&str]| object.value(names).and_then(lenient::scalar).filter(|token| is_token(token));
+    let word = |names: &[&str]| {
+        let token = object.value(names).and_then(lenient::scalar)?;
+        Some(token.trim().to_owned()).filter(|token| is_token(token))
+    };
     let access = word(&["access_token", "accessToken"]).ok_or(ShapeError::Shape("no access token"))?;
     let mut claims = claims(&access);
     if let Some(identity) = word(&["id_token", "idToken"]) {
@@ -57,9 +60,11 @@ pub fn token(body: &[u8]) -> Result<IssuedToken, ShapeError> {
         claims.area = claims.area.or(more.area);
         claims.cluster = claims.cluster.or(more.cluster);
     }
-    let expires_in = object.integer(&["expires_in", "expiresIn"]).and_then(|seconds| u64::try_from(seconds).ok());
+    let names = &["expires_in", "expiresIn"];
+    let whole = object.integer(names).and_then(|seconds| u64::try_from(seconds).ok());
+    let expires_in = whole.or_else(|| object.seconds(names).map(|life| life.as_secs()));
     Ok(IssuedToken {
-        access_token: SecretString::from(access.into_owned()),
+        access_token: SecretString::from(access),
         expires_in_secs: expires_in.filter(|seconds| *seconds > 0),
         claims,
     })

@@ -34,6 +34,17 @@ fn an_odd_lifetime_counts_as_absent() {
 }
 
 #[test]
+fn a_lifetime_may_have_a_fraction_and_a_token_blanks_around_it() {
+    for expires in ["3599.9", "\"3599.5\"", "3599.0", " 3599"] {
+        let body = format!("\u{feff}{{\"Access_Token\":\" a.b.c\\n\",\"EXPIRES_IN\":{expires}}}\0");
+        let token = token(body.as_bytes()).unwrap();
+        assert_eq!((token.access_token.expose_secret(), token.expires_in_secs), ("a.b.c", Some(3_599)), "{expires}");
+    }
+    assert_eq!(token_endpoint("\u{feff}{\"token_endpoint\":\"https://a/t\"}".as_bytes()).unwrap(), "https://a/t");
+    assert_eq!(configuration("\u{feff}{\"area\":\"NA1\"}\r\n".as_bytes()).unwrap().area.as_deref(), Some("na1"));
+}
+
+#[test]
 fn a_token_must_fit_into_a_header() {
     let long = "a".repeat(MAX_TOKEN + 1);
     for bad in ["", "a b", "a\\r\\nX: y", "é", long.as_str()] {

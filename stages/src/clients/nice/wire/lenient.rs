@@ -1,6 +1,29 @@
 //! Reading JSON that is not quite what was promised: names in any case, scalars as texts, nulls, absences.
 //!
 //! An [`Object`] keeps its members as slices of the body, so a member that nobody asks for costs nothing.
+//!
+//! # What is taken loosely, and at which door
+//!
+//! | looseness | taken for | doors |
+//! |---|---|---|
+//! | a byte order mark in front | nothing | every JSON body of NICE's, webhook, queue message, extraction file, settings file, `settings set`, secret files, CA files, shared credentials, S3's XML |
+//! | blanks or NUL after the end of a JSON text | nothing | NICE, webhook, queue message |
+//! | a second text after the end, a body that is cut off | an error | everywhere |
+//! | `NaN`, `Infinity`, `-Infinity` as a bare value | null | NICE |
+//! | bytes that are not UTF-8 | U+FFFD, in their own value only | NICE; elsewhere an error |
+//! | a member named twice | the last one | NICE; elsewhere an error, since nobody knows which call is meant |
+//! | names in another case | the same name | NICE, columns of the extraction file |
+//! | null, or an empty text | absent | NICE, webhook, queue message (null) |
+//! | a number or a truth value as text, in any case | what it says | NICE; ids also at the webhook |
+//! | `expires_in` as a decimal | whole seconds, downwards | tokens |
+//! | blanks around a token or a time | nothing | NICE |
+//! | a time without an offset, or as a number | UTC; (milli)seconds since 1970 | NICE |
+//! | the wrapper `resultSet` | nothing | NICE |
+//! | a body packed without saying so, or said to be packed and not | as its first bytes say | NICE |
+//! | `gzip` named twice, beside `identity`, in any case | once | NICE |
+//! | up to 1,000 headers | headers | NICE, media hosts, S3; webhook and admin address |
+//! | `Retry-After` as a decimal, a list, in quotes, or as an older date | see [`super::retry_after`] | NICE, media hosts, S3 |
+//! | the type of a body, its charset | not looked at | NICE, webhook; of a recording: a page is told from sound in any case |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,6 +36,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ShapeError;
+use crate::text::bare_json;
 
 /// More members than any object of NICE's has: a contact has some 80, an agent some 100.
 const MAX_MEMBERS: usize = 1_024;
@@ -22,12 +46,60 @@ const MAX_TEXT: usize = 4 * 1024;
 
 /// The text of a body: UTF-8 (a byte that is not is replaced, and harms its own value only), without a mark in front.
 pub fn document(body: &[u8]) -> Result<Cow<'_, str>, ShapeError> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = bare_json(body);
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => Err(ShapeError::Empty),
         Some(b'<') => Err(ShapeError::Html),
-        Some(_) => Ok(String::from_utf8_lossy(body)),
+        Some(_) => {
+            let text = String::from_utf8_lossy(body);
+            Ok(plain_words(&text).map_or(text, Cow::Owned))
+        }
     }
+}
+
+/// What some programs write for a number that is none; JSON has no word for it. A longer word stands first.
+const NO_NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
+/// The text with `null` for each bare word that stands for a number that is none; none where there is no such word.
+/// A word inside a string, or where no value can stand, is left as it is.
+pub fn plain_words(text: &str) -> Option<String> {
+    if !text.contains("NaN") && !text.contains("Infinity") {
+        return None;
+    }
+    let bytes = text.as_bytes();
+    let mut plain = String::new();
+    let (mut copied, mut at) = (0, 0);
+    let (mut in_string, mut before) = (false, b' ');
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'N' | b'I' | b'-' if matches!(before, b':' | b'[' | b',' | b' ') => {
+                let word = NO_NUMBERS.into_iter().find(|word| bytes[at..].starts_with(word.as_bytes()));
+                if let Some(word) = word.filter(|word| ends_value(bytes.get(at + word.len()))) {
+                    plain.push_str(&text[copied..at]);
+                    plain.push_str("null");
+                    at += word.len();
+                    copied = at;
+                    before = b'l';
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            before = *byte;
+        }
+        at += 1;
+    }
+    plain.push_str(&text[copied..]);
+    (copied > 0).then_some(plain)
+}
+
+/// Whether a bare word ends before this byte.
+fn ends_value(next: Option<&u8>) -> bool {
+    next.is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b'}' | b']'))
 }
 
 /// The members of a JSON object, unread.

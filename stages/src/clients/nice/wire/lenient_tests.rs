@@ -21,6 +21,63 @@ fn a_document_is_json_or_named_otherwise() {
 }
 
 #[test]
+fn what_lies_around_a_document_is_no_part_of_it() {
+    for body in [&b"\xef\xbb\xbf{\"a\":1}"[..], b"\r\n\xef\xbb\xbf{\"a\":1}\r\n", b"{\"a\":1}\0", b"{\"a\":1}\n\0\0"] {
+        let text = document(body).unwrap();
+        assert_eq!(object(&text).integer(&["a"]), Some(1), "{body:?}");
+    }
+    assert_eq!(document(b"\xef\xbb\xbf\0").unwrap_err(), ShapeError::Empty);
+    for body in [&b"{\"a\":1}{}"[..], b"{\"a\":1}\0x", b"{\"a\":1\0}", b"{\"a\":1"] {
+        let text = document(body).unwrap();
+        assert_eq!(Object::parse(&text).err(), Some(ShapeError::NotJson), "{body:?}");
+    }
+}
+
+#[test]
+fn a_number_that_is_none_is_a_member_that_is_not_there() {
+    let body = br#"{"a":NaN,"b" : -Infinity ,"c":[Infinity,1,NaN],"d":{"e":{"f":[[{"g":NaN}]]}},"h":7}"#;
+    let text = document(body).unwrap();
+    assert_eq!(text, r#"{"a":null,"b" : null ,"c":[null,1,null],"d":{"e":{"f":[[{"g":null}]]}},"h":7}"#);
+    let object = object(&text);
+    assert_eq!((object.seconds(&["a"]), object.integer(&["h"])), (None, Some(7)));
+}
+
+#[test]
+fn a_word_in_a_string_is_not_touched() {
+    for text in [
+        r#"{"a":"NaN"}"#,
+        r#"{"NaN":1}"#,
+        r#"{"a":"x\"NaN,\\\"Infinity"}"#,
+        r#"{"a":"b: NaN, -Infinity"}"#,
+        r#"{"a":"\\","b":"NaN"}"#,
+    ] {
+        assert_eq!(plain_words(text), None, "{text}");
+    }
+    assert_eq!(plain_words(r#"{"a":"\\","b":NaN}"#).as_deref(), Some(r#"{"a":"\\","b":null}"#));
+    assert_eq!(plain_words(r#"{"é":"NaN","b":NaN,"c":"NaN"}"#).as_deref(), Some(r#"{"é":"NaN","b":null,"c":"NaN"}"#));
+}
+
+#[test]
+fn a_word_makes_no_cut_or_broken_body_whole() {
+    for body in [
+        r#"{"a":NaN"#,
+        r#"{"a":NaN,"#,
+        r#"{"a":Na"#,
+        r#"{"a":-Infinit"#,
+        r#"{"a":"NaN"#,
+        r#"{"a":NaNs}"#,
+        r#"{"a":1NaN}"#,
+        r#"{"a":--Infinity}"#,
+        r#"{"a":-NaN}"#,
+        r#"{"a":NaN NaN}"#,
+        r#"{NaN:1}"#,
+    ] {
+        let text = document(body.as_bytes()).unwrap();
+        assert_eq!(Object::parse(&text).err(), Some(ShapeError::NotJson), "{body}");
+    }
+}
+
+#[test]
 fn a_byte_that_is_no_utf8_harms_its_value_only() {
     let text = document(b"{\"name\":\"M\xfcller\",\"agentId\":7}").unwrap();
     assert_eq!(object(&text).integer(&["agentId"]), Some(7));
@@ -133,6 +190,15 @@ proptest! {
                 let _ = (scalar(raw), items(raw, 4).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn sound_json_is_left_as_it_is(text in "[NaInfity\\\\\":,\\-\\[\\]{} 1é]{0,40}") {
+        if serde_json::from_str::<serde_json::Value>(&text).is_ok() {
+            prop_assert_eq!(plain_words(&text), None);
+        }
+        let quoted = serde_json::to_string(&text).unwrap();
+        prop_assert_eq!(plain_words(&quoted), None);
     }
 
     #[test]

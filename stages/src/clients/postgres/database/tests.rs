@@ -100,6 +100,9 @@ async fn tls_verifies_the_chain_and_the_name() {
     let asking = |url: String| async move { open(&url).dedicated().await.unwrap_err().to_string() };
     let error = asking(format!("{url}?sslmode=require")).await;
     assert!(error.contains("UnknownIssuer"), "{error}");
+    std::fs::write(authority.path(), format!("\u{feff}{}", server.ca_pem())).unwrap();
+    let database = open(&format!("{url}?{trusted}"));
+    database.query("is it trusted", "select 1", &[]).await.expect("a byte order mark is no part of the file");
     let elsewhere = url.replace("127.0.0.1", "db.example");
     let error = asking(format!("{elsewhere}?hostaddr=127.0.0.1&{trusted}")).await;
     assert!(error.contains("certificate"), "{error}");

@@ -13,6 +13,8 @@ use rusoto_core::credential::{AwsCredentials, CredentialsError, ProvideAwsCreden
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
+use crate::text::without_mark;
+
 /// Where the keys come from.
 #[derive(Debug, Clone)]
 pub enum Credentials {
@@ -209,7 +211,7 @@ async fn read_file(setting: &str, file: &Path) -> Result<String, String> {
     }
     // Not the error of a text that is not UTF-8: it would hold the bytes.
     let bytes = tokio::fs::read(file).await.map_err(|error| cannot(&error))?;
-    String::from_utf8(bytes).map_err(|_| cannot(&"not text"))
+    String::from_utf8(without_mark(&bytes).to_vec()).map_err(|_| cannot(&"not text"))
 }
 
 /// The pairs of `[name]`.
@@ -254,6 +256,23 @@ mod tests {
                 .unwrap_err()
                 .contains("[recordings] credentials_profile: call recordings: not in")
         );
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_is_no_part_of_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys");
+        std::fs::write(&file, "\u{feff}[call recordings]\naws_access_key_id=ID\naws_secret_access_key=s\n").unwrap();
+        assert_eq!(profile(&file).read().await.unwrap().aws_access_key_id(), "ID");
+        std::fs::write(&file, "\u{feff}s3cr3t\r\n").unwrap();
+        let secret_access_key_file = file.clone();
+        let source = Credentials::SecretFile {
+            access_key_id: "ID".to_owned(),
+            secret_access_key_file,
+            session_token_file: Some(file),
+        };
+        let keys = source.read().await.unwrap();
+        assert_eq!((keys.aws_secret_access_key(), keys.token().as_deref()), ("s3cr3t", Some("s3cr3t")));
     }
 
     #[tokio::test]

@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, Request, Response, Url};
 use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
 use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
 use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
+
+use crate::clients::nice::MAX_HEADERS;
+use crate::clients::nice::wire::retry_after::http_date;
+use crate::text::without_mark;
 
 /// A page of 1,000 uploads has some 700 KiB.
 const MOST_ANSWER: usize = 4 * 1024 * 1024;
@@ -55,6 +58,7 @@ impl Dispatcher {
             .no_proxy()
             .referer(false)
             .http1_only()
+            .http1_max_headers(MAX_HEADERS)
             .connect_timeout(connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(32)
@@ -99,8 +103,7 @@ impl ServerTime {
     }
 
     fn note(&self, headers: &HeaderMap) {
-        static PARSER: DateTimeParser = DateTimeParser::new().relaxed_weekday(true);
-        let date = headers.get(DATE).and_then(|date| PARSER.parse_timestamp(date.as_bytes()).ok());
+        let date = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?));
         if let Some(date) = date {
             self.0.store(date.as_second(), Ordering::Relaxed);
         }
@@ -164,7 +167,7 @@ async fn incoming(mut response: Response, needs_text: bool) -> Result<HttpRespon
 /// An answer from its outermost element on. The declaration goes, and with it the white space on both sides of it
 /// that kept the connection alive: rusoto reads neither.
 fn root(body: &[u8]) -> &[u8] {
-    let body = body.trim_ascii_start();
+    let body = without_mark(body.trim_ascii_start()).trim_ascii_start();
     let Some(declaration) = body.strip_prefix(b"<?xml") else { return body };
     let end = declaration.windows(2).position(|window| window == b"?>");
     end.and_then(|end| declaration.get(end + 2..)).unwrap_or_default().trim_ascii_start()

@@ -12,7 +12,7 @@ use rusoto_core::request::BufferedHttpResponse;
 
 use super::call::Operation;
 use super::dispatcher::class;
-use crate::clients::nice::wire::retry_after::retry_after;
+use crate::clients::nice::wire::retry_after::longest_retry_after;
 use crate::flow::StageError;
 
 /// Why a request failed.
@@ -80,7 +80,8 @@ impl Failure {
                 what.push_str(text);
             }
         }
-        let wait = answer.headers.get("retry-after").and_then(|wait| retry_after(wait.as_bytes(), Timestamp::now()));
+        let waits = answer.headers.get_all("retry-after").iter();
+        let wait = longest_retry_after(waits.map(String::as_bytes), Timestamp::now());
         Self { operation, what, kind, retry_after: wait }
     }
 

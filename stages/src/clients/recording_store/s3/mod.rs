@@ -31,6 +31,7 @@ use super::{Body, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
 use crate::model::{ConversationKey, ObjectKey};
+use crate::text::without_mark;
 
 mod call;
 mod credentials;
@@ -185,7 +186,8 @@ async fn authorities(file: &std::path::Path) -> Result<Vec<Certificate>, S3Optio
     let cannot =
         |why: &dyn std::fmt::Display| S3OptionsError(format!("[recordings] ca_file: {}: {why}", file.display()));
     let pem = tokio::fs::read(file).await.map_err(|error| cannot(&error))?;
-    let authorities = Certificate::from_pem_bundle(&pem).map_err(|_| cannot(&"not certificates in PEM"))?;
+    let authorities =
+        Certificate::from_pem_bundle(without_mark(&pem)).map_err(|_| cannot(&"not certificates in PEM"))?;
     if authorities.is_empty() {
         return Err(cannot(&"no certificate in PEM"));
     }

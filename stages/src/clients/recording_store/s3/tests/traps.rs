@@ -167,11 +167,27 @@ async fn a_store_that_sheds_load_is_asked_again_when_it_said_with_a_fresh_signat
 
 #[tokio::test]
 async fn a_longer_wait_than_fits_in_place_is_handed_to_the_flow() {
-    for (header, wait) in [("retry-after: 120", Some(120)), ("retry-after: 99999", Some(300))] {
-        let fake = Fake::start(move |_, _| answer(503, &[header], "")).await;
+    for (headers, wait) in [
+        (&["retry-after: 120"][..], Some(120)),
+        (&["retry-after: 99999"], Some(300)),
+        (&["retry-after: 60", "retry-after: \"120\", 90"], Some(120)),
+    ] {
+        let fake = Fake::start(move |_, _| answer(503, headers, "")).await;
         assert_transient(put(&fake.store().await, 10).await, "put: 503", wait);
         assert_eq!(fake.operations(), ["put"]);
     }
+}
+
+#[tokio::test]
+async fn many_headers_are_no_outage() {
+    let headers: Vec<_> = (0..900).map(|n| format!("x-proxy-{n}: via")).collect();
+    let fake = Fake::start(move |request, _| {
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        (request.operation() == "put")
+            .then(|| answer(404, &headers, "<Error><Code>NoSuchBucket</Code></Error>").unwrap())
+    });
+    let fake = fake.await;
+    assert_transient(put(&fake.store().await, 10).await, "[recordings] bucket", Some(60));
 }
 
 #[tokio::test]
@@ -425,6 +441,9 @@ async fn an_authority_of_ones_own_is_trusted_by_its_file_and_otherwise_not() {
     assert!(fake.operations().is_empty());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
-    std::fs::write(&file, authority).unwrap();
-    assert_eq!(put(&open(S3Options { ca_file: Some(file), ..options }).await, 10).await.unwrap(), 10);
+    for text in [authority.clone(), format!("\u{feff}{authority}")] {
+        std::fs::write(&file, text).unwrap();
+        let options = S3Options { ca_file: Some(file.clone()), ..options.clone() };
+        assert_eq!(put(&open(options).await, 10).await.unwrap(), 10);
+    }
 }
