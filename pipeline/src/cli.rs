@@ -137,6 +137,7 @@ pub(crate) enum BackfillCommand {
     /// How far each backfill has come, newest first
     Status {
         /// One alone
+        #[arg(value_parser = number)]
         id: Option<u64>,
         /// As JSON
         #[arg(long)]
@@ -145,16 +146,19 @@ pub(crate) enum BackfillCommand {
     /// Publish no more until it is resumed
     Pause {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
     /// Go on with one that is paused, or that was a dry run
     Resume {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
     /// End it; what is on the queue already is imported
     Cancel {
         /// Its number
+        #[arg(value_parser = number)]
         id: u64,
     },
 }
@@ -170,6 +174,16 @@ pub(crate) struct ReportOptions {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The number of a dead letter or a backfill on the command line.
+fn number(text: &str) -> Result<u64, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
+        "not a number of a list: digits alone, such as 17, as the list shows it (`dead-letters list`, `backfill \
+         status`)"
+            .to_owned()
+    })
 }
 
 /// A moment on the command line.
@@ -190,11 +204,21 @@ impl std::str::FromStr for When {
         if text.contains('[') {
             return Err(format!("an offset says where the clock stood, a zone's name does not; {remedy}"));
         }
-        let has_offset = text.ends_with(['Z', 'z']) || text.get(19..).is_some_and(|tail| tail.contains(['+', '-']));
-        if !has_offset {
-            return Err(format!("without an offset nobody knows which moment it is; {remedy}"));
+        let parts =
+            text.split_once(['T', 't', ' ']).filter(|(day, _)| day.ends_with(|last: char| last.is_ascii_digit()));
+        let Some((day, time)) = parts else {
+            return Err(format!("neither a date nor a date with a time; {remedy}"));
+        };
+        if day.parse::<jiff::civil::Date>().is_err() {
+            return Err(format!("not a day of the calendar; {remedy}"));
         }
-        text.parse().map(Self).map_err(|_| format!("not a moment in time; {remedy}"))
+        if !time.contains(['Z', 'z', '+', '-']) {
+            return Err(match time.parse::<jiff::civil::Time>() {
+                Ok(_) => format!("without an offset nobody knows which moment it is; {remedy}"),
+                Err(_) => format!("not a time of day; {remedy}"),
+            });
+        }
+        text.parse().map(Self).map_err(|_| format!("not a time of day with an offset; {remedy}"))
     }
 }
 
@@ -225,6 +249,7 @@ pub(crate) enum DeadLettersCommand {
     /// Show one with its message
     Show {
         /// Its number in the list
+        #[arg(value_parser = number)]
         id: u64,
         /// As JSON
         #[arg(long)]
@@ -235,6 +260,7 @@ pub(crate) enum DeadLettersCommand {
     /// Take one off the shelf for good
     Drop {
         /// Its number in the list
+        #[arg(value_parser = number)]
         id: u64,
     },
 }
@@ -249,10 +275,13 @@ pub(crate) enum SettingsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Replace them by the table `[nice]` of a TOML text on stdin; secrets are sealed
+    /// Replace them by the table `[nice]` of a TOML text on stdin, once NICE takes them; secrets are sealed
     Set {
         #[command(flatten)]
         tenant: TenantOption,
+        /// Without asking NICE first
+        #[arg(long)]
+        force: bool,
     },
     /// Ask NICE with them: token, discovery, group, media playback
     Check {
@@ -272,6 +301,7 @@ pub(crate) struct TenantOption {
 #[group(required = true, multiple = false)]
 pub(crate) struct Selected {
     /// Its number in the list
+    #[arg(value_parser = number)]
     pub(crate) id: Option<u64>,
     /// Every one on the shelf
     #[arg(long)]
@@ -296,18 +326,42 @@ mod tests {
         assert_eq!(when("2026-04-01T10:00:00+02:00"), Ok("2026-04-01T08:00:00Z".to_owned()));
         assert_eq!(when("2026-03-29T02:30:00+01:00"), Ok("2026-03-29T01:30:00Z".to_owned()), "an hour no clock showed");
         assert_eq!(when("2026-04-01T10:00:00.5Z"), Ok("2026-04-01T10:00:00.5Z".to_owned()));
+        for text in ["2026-04-01T10:00+03:00", "2026-04-01 10:00+03", "2026-04-01T07:00Z", "2026-04-01t04:00-0300"] {
+            assert_eq!(when(text), Ok("2026-04-01T07:00:00Z".to_owned()), "{text}: seconds may be left out");
+        }
         for (text, why) in [
             ("2026-04-01T10:00:00", "without an offset"),
             ("2026-04-01 10:00", "without an offset"),
             ("2026-03-29T02:30:00[Europe/Berlin]", "a zone's name"),
             ("2026-02-30", "not a day"),
-            ("2026-04-01T10:00:00+99:00", "not a moment"),
-            ("yesterday", "without an offset"),
+            ("2026-02-30T10:00:00Z", "not a day"),
+            ("2026-04-01T10:00:00+99:00", "not a time of day with an offset"),
+            ("2026-04-01T25:00Z", "not a time of day with an offset"),
+            ("2026-04-01T25:00", "not a time of day;"),
+            ("01.04.2026 10:00", "not a day"),
+            ("2026-04-01 10 o'clock", "not a time of day;"),
+            ("yesterday", "neither a date nor"),
             ("2026-W10-1", "not a day"),
-            ("", "without an offset"),
+            ("1775059200", "not a day"),
+            ("", "neither a date nor"),
         ] {
             let error = when(text).unwrap_err();
             assert!(error.contains(why) && error.contains("2026-04-01T08:00:00Z"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_shown_a_right_one() {
+        assert_eq!(number("17"), Ok(17));
+        for text in ["", "x", "+1", "-1", " 1", "1.5", "#17", "99999999999999999999999"] {
+            let error = number(text).unwrap_err();
+            assert!(error.contains("such as 17") && error.contains("dead-letters list"), "{text}: {error}");
+        }
+        for arguments in
+            [&["dead-letters", "show", "x"][..], &["backfill", "pause", "x"], &["dead-letters", "drop", "x"]]
+        {
+            let error = Cli::try_parse_from([&["nice-knovvu"], arguments].concat()).unwrap_err().to_string();
+            assert!(error.contains("such as 17") && !error.contains("invalid digit"), "{error}");
         }
     }
 

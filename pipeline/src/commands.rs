@@ -42,7 +42,15 @@ pub(crate) use replays::{backfill, reconcile, report};
 /// Loads the settings: the whole of them, before anything else is touched.
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
     let file = config::settings_file(flag.map(Path::to_owned));
-    Config::load(file.as_deref(), std::env::vars_os(), need).map_err(Failure::usage)
+    let config = Config::load(file.as_deref(), std::env::vars_os(), need).map_err(Failure::usage)?;
+    // A listing needs no setting that has no default; one without any would show a state that is nobody's.
+    if file.is_none() && need == Need::Local && !config.is_set() {
+        return Err(Failure::usage(
+            "no settings: name a file with --config or in NICE_KNOVVU_CONFIG, write ./nice-knovvu.toml, or set \
+             variables such as NICE_KNOVVU_TENANT__ID",
+        ));
+    }
+    Ok(config)
 }
 
 type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
@@ -68,6 +76,9 @@ impl Access {
             {
                 return Ok(Self::Daemon(daemon));
             }
+            if wanted == Wanted::Listing && wanted.local(config) {
+                is_there(&config.state.dir)?;
+            }
             match doors::open(config, wanted).await {
                 // A daemon that is just starting, or another command: it answers, or is gone, in a moment.
                 Err(failure) if failure.is_locked() && begun.elapsed() < PATIENCE => {
@@ -91,6 +102,20 @@ impl Access {
             Self::Here(here) => here.1.close().await,
         }
     }
+}
+
+/// Who only looks makes no state: an empty one would pass for that of a service which has nothing to do.
+fn is_there(dir: &Path) -> Result<(), Failure> {
+    // What cannot be looked at is named by who opens it.
+    if dir.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    let here = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    Err(Failure::failed(format!(
+        "[state] dir: {} does not exist, so nothing has run with these settings here: start `nice-knovvu run`, or correct \
+         the directory",
+        here.display()
+    )))
 }
 
 /// Asks the daemon for a path, or the operations here for the same.

@@ -109,6 +109,8 @@ pub(crate) struct Config {
     pub admin: AdminConfig,
     /// The log.
     pub log: LogConfig,
+    /// Whether anything is not as by default.
+    is_set: bool,
     /// The effective settings as TOML, secrets masked.
     page: String,
 }
@@ -456,6 +458,11 @@ impl Config {
         let values = load::accept(file, environment, need, name, load::Scope::Settings, &mut errors);
         errors.into_result()?;
         Ok(sections::config(&values))
+    }
+
+    /// Whether any setting was given.
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set
     }
 
     /// The effective settings as TOML, each with its origin; secrets are masked.

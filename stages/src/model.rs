@@ -51,7 +51,7 @@ pub struct AgentId(u64);
 const ID_DIGITS: usize = 19;
 
 fn parse_id(text: &str, what: &'static str) -> Result<u64, IdError> {
-    let rule = "1 to 19 digits, above zero, no sign, no blanks";
+    let rule = "1 to 19 digits, above zero, no sign, no blanks, such as 698800000001";
     if text.is_empty() || text.len() > ID_DIGITS || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(IdError { what, rule });
     }

@@ -39,7 +39,7 @@ pub(super) async fn start(bed: &Bed, common: &Common, plan: &Plan, webhook: bool
     settings.command(&dir, &["migrate"], "")?;
     let catalog = connect(&database).await?;
     catalog.execute("INSERT INTO tenants (tenant_id, slug) VALUES ($1, $1)", &[&TENANT]).await?;
-    settings.command(&dir, &["settings", "set"], &bed.source.described.settings)?;
+    settings.command(&dir, &["settings", "set", "--force"], &bed.source.described.settings)?;
     settings.command(&dir, &["agents", "sync"], "")?;
 
     let mut processes = Vec::new();

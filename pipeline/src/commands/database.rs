@@ -2,10 +2,13 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
+use stages::clients::nice::{NiceClient, NiceError, NiceSettings};
 use stages::clients::postgres::nice_settings::{SettingsTable, ShownSettings};
 use stages::clients::postgres::{Database, schema};
 use stages::clients::quota::Unmetered;
+use stages::flow::Metrics;
 use stages::model::TenantId;
 
 use super::check::ask_nice;
@@ -40,7 +43,7 @@ pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result
     let table = doors::settings_table(&config, &database);
     match command {
         SettingsCommand::Show { tenant, json } => show(&table, &tenant_of(tenant, &config)?, json).await,
-        SettingsCommand::Set { tenant } => set(&table, &tenant_of(tenant, &config)?).await,
+        SettingsCommand::Set { tenant, force } => set(&table, &tenant_of(tenant, &config)?, force).await,
         SettingsCommand::Check { tenant } => {
             let tenants = doors::Nice::unmetered(&config, Some(&database), Arc::new(Unmetered))?;
             let mut broken = Vec::new();
@@ -70,20 +73,52 @@ fn lines(shown: &ShownSettings) -> String {
     given.map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn set(table: &SettingsTable, tenant: &TenantId) -> Result<(), Failure> {
+/// What was set before stays until NICE takes what is set now.
+async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<(), Failure> {
     let mut text = String::new();
     let read = std::io::stdin().take(LONGEST + 1).read_to_string(&mut text);
     let length = read.map_err(|error| Failure::usage(format!("stdin: {error}; give a TOML text with [nice]")))?;
     if length as u64 > LONGEST {
         return Err(Failure::usage("stdin: longer than 1 MiB; give a TOML text with the table [nice]"));
     }
-    let nice = NiceConfig::from_toml(&text, "stdin").map_err(Failure::usage)?;
+    // Some editors put a byte order mark in front of every text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let nice = NiceConfig::from_toml(text, "stdin").map_err(Failure::usage)?;
     let scope = doors::recording_scope(nice.recording_scope);
     let retention = doors::retention(&nice)?;
-    table.set(tenant, &doors::nice_settings(nice)?, scope, retention).await?;
+    let settings = doors::nice_settings(nice)?;
+    if !force {
+        try_out(&settings).await?;
+    }
+    table.set(tenant, &settings, scope, retention).await?;
     output::line(format!("NICE settings of tenant {tenant} are set"));
     Ok(())
 }
+
+/// NICE answers within seconds, and a person waits.
+const TRIAL: Duration = Duration::from_secs(60);
+
+/// Asks NICE for a token, for where it is and for the group.
+async fn try_out(settings: &NiceSettings) -> Result<(), Failure> {
+    let nice = NiceClient::new(settings.clone(), Arc::new(Unmetered), Metrics::new());
+    let nice = nice.map_err(|error| Failure::usage(format!("stdin: [nice]: {error}")))?;
+    let stays = "nothing is changed, the settings of before stay";
+    match tokio::time::timeout(TRIAL, nice.check()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error @ (NiceError::Refused { .. } | NiceError::Permanent { .. }))) => Err(Failure::failed(format!(
+            "NICE does not take these settings: {error}; {stays}; correct key, secret, issuer, role or group under \
+             [nice], or set them unasked with --force"
+        ))),
+        Ok(Err(error)) => Err(Failure::unreachable(format!("{error}; {stays}; {UNASKED}"))),
+        Err(_) => {
+            Err(Failure::unreachable(format!("NICE did not answer in {} s; {stays}; {UNASKED}", TRIAL.as_secs())))
+        }
+    }
+}
+
+/// What to do where NICE cannot be asked.
+const UNASKED: &str =
+    "correct issuer and the other URLs under [nice], try again later, or set them unasked with --force";
 
 fn tenant_of(option: TenantOption, config: &Config) -> Result<TenantId, Failure> {
     match option.id {

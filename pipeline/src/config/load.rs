@@ -63,6 +63,11 @@ impl Values {
             .is_some_and(|setting| !matches!(&setting.value, Value::Path(path) if path.as_os_str().is_empty()))
     }
 
+    /// Whether anything is given at all.
+    pub(super) fn is_any_given(&self) -> bool {
+        self.0.values().any(|setting| setting.origin != Origin::Default)
+    }
+
     /// Whether a switch is on.
     fn is_on(&self, section: &'static str, key: &'static str) -> bool {
         self.setting(section, key).is_some_and(|setting| matches!(setting.value, Value::Flag(true)))
@@ -164,7 +169,7 @@ fn accept_key(key: &'static Key, ways: &[&Entry], origin: Origin, errors: &mut C
     }
 }
 
-/// Reads a secret from its file. The path is not repeated: people put the secret itself there by mistake.
+/// Reads a secret from its file.
 fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
     let (Raw::Text(path) | Raw::Typeless(path)) = raw else {
         return Err(format!("found {}, expected the path of a file in quotes", raw.type_name()));
@@ -173,14 +178,28 @@ fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
         return Err("found an empty text, expected the path of a file".to_owned());
     }
     let remedy = "correct the path, or write the secret into that file and let this user read it";
+    let file = named_file(path);
     let text = read_small(Path::new(path), LARGEST_SECRET)
-        .map_err(|fault| format!("the secret file cannot be used: {fault}; {remedy}"))?;
+        .map_err(|fault| format!("the secret file {file} cannot be used: {fault}; {remedy}"))?;
     // Some editors put a byte order mark in front of every text.
-    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(text);
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.trim().is_empty() {
-        return Err(format!("the secret file is empty; {remedy}"));
+        return Err(format!("the secret file {file} is empty; {remedy}"));
     }
-    key.kind.read(&Raw::Typeless(text.to_owned())).map_err(|fault| format!("the secret file cannot be used: {fault}"))
+    let read = key.kind.read(&Raw::Typeless(text.to_owned()));
+    read.map_err(|fault| format!("the secret file {file} cannot be used: {fault}; {remedy}"))
+}
+
+/// The file as it is named in a mistake. People put the secret itself there: what does not begin as a path, is no
+/// file, and lies in no directory that there is, is not repeated.
+fn named_file(path: &str) -> String {
+    let begins_as_path = ["/", "./", "../"].iter().any(|start| path.starts_with(start));
+    let directory = Path::new(path).parent().filter(|parent| !parent.as_os_str().is_empty());
+    if begins_as_path || Path::new(path).exists() || directory.is_some_and(Path::is_dir) {
+        return path.escape_debug().to_string();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    format!("(a name of {} characters, looked for in {})", path.chars().count(), here.display())
 }
 
 /// What no key alone can get wrong.

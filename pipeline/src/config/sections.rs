@@ -178,6 +178,7 @@ pub(super) fn config(values: &Values) -> Config {
         state: StateConfig { dir: values.get("state", "dir"), retention: values.get("state", "retention") },
         admin: AdminConfig { listen: values.get("admin", "listen") },
         log: LogConfig { format: values.get("log", "format"), filter: values.get("log", "filter") },
+        is_set: values.is_any_given(),
         page: page::redacted(values),
     }
 }

@@ -221,7 +221,7 @@ impl From<RabbitError> for Failure {
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         match &error {
-            SettingsError::Unreachable(_) => Self::unreachable(error),
+            SettingsError::Unreachable(_) => Self::unreachable(format!("[catalog] url: {error}")),
             SettingsError::Unusable(_) => Self::failed(error),
         }
     }
@@ -231,7 +231,10 @@ impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         match &error {
             DatabaseError::Settings(_) => Self::usage(error),
-            DatabaseError::Unreachable { .. } | DatabaseError::Refused { .. } => Self::unreachable(error),
+            // The setting is named that leads there.
+            DatabaseError::Unreachable { .. } | DatabaseError::Refused { .. } => {
+                Self::unreachable(format!("[catalog] url: {error}"))
+            }
             DatabaseError::Failed { .. } | DatabaseError::Schema(_) => Self::failed(error),
         }
     }

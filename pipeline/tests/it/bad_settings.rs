@@ -512,6 +512,56 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
+fn who_only_looks_makes_nothing() {
+    let place = Place::new();
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["trace", "698800000001"],
+        &["agents", "list"],
+        &["dead-letters", "list", "--json"],
+        &["backfill", "status"],
+    ] {
+        let empty = tempfile::tempdir().unwrap();
+        let mut command = executable(arguments);
+        command.current_dir(empty.path());
+        let ended = Ended::of(command);
+        is_refused(&ended, &["--config", "NICE_KNOVVU_CONFIG", "nice-knovvu.toml"], &format!("{arguments:?}"));
+        assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "{arguments:?}: something was written");
+        // Where the daemon never ran, or another directory is meant.
+        let ended = place.run(&place.text(&[]), arguments, &[]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");
+        let dir = place.path().join("data");
+        for text in ["[state] dir", dir.to_str().unwrap(), "nice-knovvu run"] {
+            assert!(ended.stderr.contains(text), "{arguments:?}: {ended:?}");
+        }
+        place.untouched(&format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn a_mistake_of_the_command_line_is_shown_a_right_one() {
+    let place = Place::new();
+    let good = place.text(&[]);
+    for (arguments, says) in [
+        (&["dead-letters", "show", "one"][..], &["such as 17", "dead-letters list"][..]),
+        (&["backfill", "cancel", "x"], &["such as 17", "backfill"]),
+        (&["trace", "abc"], &["CONVERSATION_ID", "such as 698800000001"]),
+        (&["backfill", "--from", "2026-04-01T10:00", "--to", "2026-04-02"], &["without an offset", "T08:00:00Z"]),
+        (&["backfill", "--from", "01.04.2026", "--to", "2026-04-02"], &["not a day of the calendar", "2026-04-01"]),
+    ] {
+        let ended = place.run(&good, arguments, &[]);
+        let said = ended.stderr.replace('\n', " ");
+        assert!(ended.code == Some(2) && says.iter().all(|text| said.contains(text)), "{arguments:?}: {ended:?}");
+        place.untouched(&format!("{arguments:?}"));
+    }
+    // Without seconds it is a moment all the same: only the order of the two is wrong.
+    let ended = place.run(&good, &["backfill", "--from", "2026-04-01T10:00+03:00", "--to", "2026-04-01T06:00Z"], &[]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("--from"), "{ended:?}");
+    assert!(!ended.stderr.contains("offset"), "{ended:?}");
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let place = Place::new();
     // Below a file, and in a place where not even root can make one.

@@ -39,14 +39,45 @@ fn a_secret_file_gives_its_text_without_the_last_line_break() {
 #[test]
 fn a_secret_file_without_a_secret_is_refused() {
     for (bytes, fragment) in [
-        (b"".as_slice(), "the secret file is empty"),
-        (b"\n", "the secret file is empty"),
+        (b"".as_slice(), "is empty"),
+        (b"\n", "is empty"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
         (b"s3cr3t\nmore", "line break"),
         (b"s3cr3t\xff", "not UTF-8"),
+        (b"\xff\xfes\x003\x00", "save it as UTF-8"),
     ] {
         let told = from_file(bytes).expect_err("it holds no secret");
+        assert!(told.contains("/secret ") && told.contains("correct the path, or write the secret"), "{told}");
         assert!(told.starts_with("NICE_KNOVVU_NICE__ACCESS_KEY_SECRET_FILE: ") && told.contains(fragment), "{told}");
         assert!(!told.contains("s3cr3t"), "{told}");
+    }
+}
+
+#[test]
+fn a_secret_file_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let missing = directory.path().join("missing");
+    let text = |path: &str| format!("[nice]\naccess_key_secret_file = \"{path}\"");
+    let here = std::env::current_dir().expect("there is one");
+    for (path, fragment) in [
+        (missing.to_str().expect("UTF-8"), "does not exist"),
+        (directory.path().to_str().expect("UTF-8"), "cannot be read"),
+        ("/nowhere/at/all", "does not exist"),
+        ("./missing", "does not exist"),
+        ("../missing", "does not exist"),
+        ("src/missing", "does not exist"),
+        ("src", "cannot be read"),
+    ] {
+        let told = mistakes_of(&text(path), &[], Need::Local);
+        assert!(told.starts_with("nice-knovvu.toml: [nice] access_key_secret_file: the secret file "), "{told}");
+        for part in [path, fragment, "correct the path, or write the secret into that file"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+    // Perhaps the secret itself.
+    for path in ["s3cr3t", "s3cr3t/+==", "s3cr3t.x"] {
+        let told = mistakes_of(&text(path), &[], Need::Local);
+        assert!(!told.contains("s3cr3t") && told.contains(&here.display().to_string()), "{told}");
     }
 }
 
@@ -57,7 +88,7 @@ fn a_secret_given_in_a_wrong_way_is_not_told() {
         ("[nice]\naccess_key_secret = \"s3cr3t\"\naccess_key_secret_file = \"/s3cr3t\"", &[],
             "[nice] access_key_secret_file: access_key_secret and access_key_secret_file are both given"),
         ("", &[("NICE_KNOVVU_CATALOG__URL", "s3cr3t"), ("NICE_KNOVVU_CATALOG__URL_FILE", "s3cr3t")], "url and url_file are both given"),
-        ("[nice]\naccess_key_secret_file = \"s3cr3t\"", &[], "[nice] access_key_secret_file: the secret file cannot be used: it does not exist"),
+        ("[nice]\naccess_key_secret_file = \"s3cr3t\"", &[], "cannot be used: it does not exist"),
         ("[nice]\naccess_key_secret_file = \"/\"", &[], "cannot be read"),
         ("[nice]\naccess_key_secret_file = \"\"", &[], "expected the path of a file"),
         ("[nice]\naccess_key_secret_file = [\"s3cr3t\"]", &[], "found a list, expected the path"),
@@ -108,7 +139,11 @@ fn no_secret_ever_reaches_an_error() {
         };
         let secret = format!("{}qQ7zKw{}", noise(&mut chance), noise(&mut chance));
         let (_, section, key) = secret_keys.choose(&mut chance).expect("there are secrets");
-        let written = key.written(*key.forms().choose(&mut chance).expect("a key has a form"));
+        let form = *key.forms().choose(&mut chance).expect("a key has a form");
+        if form == keys::Form::SecretFile && secret.starts_with(['/', '.']) {
+            continue; // that is the path of a file
+        }
+        let written = key.written(form);
         let value = match chance.random_range(0..7) {
             0 => secret.clone(),
             1 => format!("\"{secret}\""),

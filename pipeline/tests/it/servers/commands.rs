@@ -118,6 +118,44 @@ async fn settings_are_shown_masked_lie_sealed_and_are_refused_by_the_name_of_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settings_are_set_once_nice_takes_them_and_those_of_before_stay_till_then() {
+    let bed = ServerBed::new(small(1707, 0)).await;
+    let table = |changes: &[(&str, &str)]| {
+        let mut settings = bed.sim().settings();
+        settings.retain(|(key, _)| !changes.iter().any(|(changed, _)| changed == key));
+        settings.extend(changes.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        let line = |(key, value): &(&str, String)| match *key {
+            "media_hosts" => format!("{key} = [{value:?}]\n"),
+            _ => format!("{key} = {value:?}\n"),
+        };
+        format!("\u{feff}[nice]\n{}", settings.iter().map(line).collect::<String>())
+    };
+    let shown = || bed.ended(Role::Owner, &["settings", "show"]).stdout;
+    let (set, before) = (["settings", "set"], shown());
+    let nowhere = "http://127.0.0.1:1";
+    let away = &[("issuer", nowhere), ("auth_url", nowhere), ("acd_url", nowhere), ("facade_url", nowhere)][..];
+    for (changes, code, names) in [
+        (&[("access_key_secret", WRONG)][..], 1, "correct key"),
+        (&[("group", "999999")], 1, "no such group"),
+        (away, 3, "issuer"),
+    ] {
+        let ended = bed.fed(Role::Owner, &set, &table(changes));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
+        for text in [names, "--force", "settings of before stay"] {
+            assert!(ended.stderr.contains(text) && !ended.stderr.contains(WRONG), "{text}: {ended:?}");
+        }
+        assert_eq!(shown(), before, "{changes:?}");
+    }
+    let check = bed.ended(Role::Owner, &["settings", "check"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let ended = bed.fed(Role::Owner, &set, &table(&[("group", "Knovvu")]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(shown().contains("Knovvu"), "{}", shown());
+    let ended = bed.fed(Role::Owner, &["settings", "set", "--force"], &table(away));
+    assert!(ended.code == Some(0) && shown().contains(nowhere), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_says_of_each_server_whether_it_answers() {
     let bed = ServerBed::new(small(1702, 0)).await;
     let healthy = bed.ended(Role::Both, &["check"]);
@@ -148,6 +186,8 @@ async fn check_says_of_each_server_whether_it_answers() {
         let line = ended.stdout.lines().find(|line| line.starts_with(system));
         let line = line.unwrap_or_else(|| panic!("{key}: no line of {system}: {ended:?}"));
         assert!(!line.ends_with("ok") && ended.stderr.contains(system), "{ended:?}");
+        let section = key.split_once("__").unwrap().0.to_lowercase();
+        assert!(line.contains(&format!("[{section}] ")), "the setting is not named: {line}");
         for secret in [WRONG, POSTGRES_PASSWORD, RABBITMQ_PASSWORD, bed.servers.s3.secret_key()] {
             assert!(!ended.said().contains(secret), "{key}: {ended:?}");
         }

@@ -93,7 +93,11 @@ impl Failure {
                 Self::new(operation, Kind::Refused, format!("the certificate is not trusted ({why}); {remedy}"))
             }
             class::UNSENDABLE => Self::new(operation, Kind::Rejected, why),
-            _ => Self::new(operation, Kind::Busy, format!("the store cannot be reached ({class})")),
+            _ => Self::new(
+                operation,
+                Kind::Busy,
+                format!("[recordings] endpoint: the store cannot be reached ({class})"),
+            ),
         }
     }
 }
