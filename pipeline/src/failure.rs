@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::output;
+
 /// The end of a command that did not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -48,7 +50,7 @@ impl Failure {
 
     /// Says why on stderr.
     pub(crate) fn report(self) -> ExitCode {
-        eprintln!("nice-knovvu: {}", self.message);
+        output::last_word(format!("nice-knovvu: {}", self.message));
         ExitCode::from(self.code)
     }
 }

@@ -58,19 +58,32 @@ impl Observed {
         }
     }
 
+    /// What is known here, at once; then what the servers say, all of them at the same time.
     async fn look(&self) {
-        if let Some(backlog) = self.answer("queue", self.queue.backlog()).await {
+        self.look_here();
+        tokio::join!(self.show_queue(), self.show_counts(), self.show_budgets());
+    }
+
+    async fn show_queue(&self) {
+        let answer = in_time("queue", PATIENCE, self.queue.backlog()).await;
+        self.metrics.outside_system_up.with_label_values(&["queue"]).set(answer.is_some().into());
+        if let Some(backlog) = answer {
             show_backlog(&self.metrics, backlog);
         }
-        if let Some(counts) = self.answer("catalog", self.catalog.counts()).await {
+    }
+
+    async fn show_counts(&self) {
+        let answer = in_time("catalog", PATIENCE, self.catalog.counts()).await;
+        self.metrics.outside_system_up.with_label_values(&["catalog"]).set(answer.is_some().into());
+        if let Some(counts) = answer {
             self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters));
         }
+    }
+
+    fn look_here(&self) {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
         self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
-        if let Some(tenant) = &self.tenant {
-            self.show_budgets(tenant).await;
-        }
         self.show_disk();
         let Some(state) = &self.state else { return };
         self.metrics.processed_ids.set(as_gauge(state.processed().len() as u64));
@@ -80,25 +93,13 @@ impl Observed {
         }
     }
 
-    /// What an outside system answers, and whether it does: silence is an answer as well.
-    async fn answer<T, E: std::fmt::Display>(
-        &self,
-        system: &str,
-        question: impl Future<Output = Result<T, E>>,
-    ) -> Option<T> {
-        let answer = match tokio::time::timeout(PATIENCE, question).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                warn!(%error, system, "an outside system cannot be looked at");
-                None
+    async fn show_budgets(&self) {
+        let Some(tenant) = &self.tenant else { return };
+        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
+            if let Some(usage) = in_time("rate budget", PATIENCE, self.budgets.usage(tenant, family)).await {
+                self.metrics.show_quota(family.as_str(), &usage);
             }
-            Err(_) => {
-                warn!(system, "an outside system does not answer");
-                None
-            }
-        };
-        self.metrics.outside_system_up.with_label_values(&[system]).set(answer.is_some().into());
-        answer
+        }
     }
 
     fn show_disk(&self) {
@@ -106,17 +107,6 @@ impl Observed {
         match rustix::fs::statvfs(dir) {
             Ok(disk) => self.metrics.state_disk_free_bytes.set(as_gauge(disk.f_bavail.saturating_mul(disk.f_frsize))),
             Err(error) => warn!(%error, "free space of the local state's disk not read"),
-        }
-    }
-
-    async fn show_budgets(&self, tenant: &TenantId) {
-        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-            match self.budgets.usage(tenant, family).await {
-                Ok(usage) => {
-                    self.metrics.show_quota(family.as_str(), &usage);
-                }
-                Err(error) => warn!(%error, "rate budget not read"),
-            }
         }
     }
 
@@ -149,6 +139,21 @@ pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
     }
 }
 
+/// What an outside system answers, if it does: one that says nothing must not keep us from looking at the rest, and at
+/// our own state.
+async fn in_time<T, E: std::fmt::Display>(
+    system: &str,
+    patience: Duration,
+    question: impl Future<Output = Result<T, E>>,
+) -> Option<T> {
+    match tokio::time::timeout(patience, question).await {
+        Ok(Ok(answer)) => return Some(answer),
+        Ok(Err(error)) => warn!(%error, system, "does not say how it stands; the next look follows"),
+        Err(_) => warn!(system, "does not say in time how it stands; the next look follows"),
+    }
+    None
+}
+
 /// Removes what crashes left half written in the recording store, now and then every `interval`, until it is dropped.
 pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, interval: Duration) {
     loop {
@@ -170,4 +175,17 @@ fn show_backlog(metrics: &Metrics, backlog: Backlog) {
 
 fn as_gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_does_not_stop_the_looking() {
+        let silent = std::future::pending::<Result<(), std::fmt::Error>>();
+        let looked = in_time("queue", Duration::from_millis(20), silent);
+        let answer = tokio::time::timeout(Duration::from_secs(60), looked).await.expect("the next look follows");
+        assert!(answer.is_none());
+    }
 }

@@ -1,11 +1,29 @@
-//! Results on stdout. A reader that has seen enough (`| head`) is no error, and the work goes on without it.
+//! Results on stdout, and the last word on stderr. A reader that has seen enough (`| head`) is no error, and the work goes on without it.
 
 use std::fmt::Display;
 use std::io::Write;
+use std::time::Duration;
 
 /// Prints a result and a line break.
 pub(crate) fn line(text: impl Display) {
     bytes(format!("{text}\n").as_bytes());
+}
+
+/// How long the end of a process waits for a reader of its last word.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Says on stderr why the process ends. Nobody may read there: the process ends all the same.
+pub(crate) fn last_word(text: String) {
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+    let say = move || {
+        // A reader that is gone is nothing that could be mended here.
+        writeln!(std::io::stderr(), "{text}").ok();
+        done.send(()).ok();
+    };
+    if std::thread::Builder::new().name("last-word".to_owned()).spawn(say).is_ok() {
+        // Either it is said, or the time is up.
+        is_done.recv_timeout(LAST_WORD).ok();
+    }
 }
 
 /// Prints a result as it is.

@@ -3,7 +3,15 @@
 //!
 //! systemd names its socket and its patience in the environment. Where it names none, in a shell or a container,
 //! nothing is sent. A message that does not arrive changes nothing here: systemd's own limits decide what follows.
+//!
+//! Nobody waits for systemd to read. While its socket is full, beats and lines of status are left out; that the service
+//! is ready, or ends, is said by a thread that waits.
 
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -64,10 +72,57 @@ impl Notifier {
     }
 }
 
+/// Where systemd listens.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// systemd's own patience with a start is a minute and a half.
+const INSISTING: Duration = Duration::from_secs(90);
+
 fn send(message: &NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(std::slice::from_ref(message)) {
+    let Some(name) = std::env::var_os(SOCKET) else { return };
+    let text = format!("{message}\n");
+    let sent = match try_send(&name, &text) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_turning_point(message) => insist(name, text),
+        sent => sent,
+    };
+    if let Err(error) = sent {
         debug!(%error, "systemd not told");
     }
+}
+
+fn is_turning_point(message: &NotifyState<'_>) -> bool {
+    matches!(message, NotifyState::Ready | NotifyState::Stopping)
+}
+
+fn connected(name: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(name)?,
+    }
+    Ok(socket)
+}
+
+/// Sends what the socket takes at once.
+fn try_send(name: &OsStr, text: &str) -> io::Result<()> {
+    let socket = connected(name)?;
+    socket.set_nonblocking(true)?;
+    socket.send(text.as_bytes()).map(drop)
+}
+
+/// Sends what must be said; there are two such messages in the life of a service.
+fn insist(name: OsString, text: String) -> io::Result<()> {
+    let waiting = std::thread::Builder::new().name("systemd".to_owned());
+    let spawned = waiting.spawn(move || {
+        let sent = connected(&name).and_then(|socket| {
+            socket.set_write_timeout(Some(INSISTING))?;
+            socket.send(text.as_bytes())
+        });
+        if let Err(error) = sent {
+            debug!(%error, "systemd not told");
+        }
+    });
+    spawned.map(drop)
 }
 
 #[cfg(test)]
@@ -120,6 +175,47 @@ mod tests {
             return;
         }
         assert!(hear("without_systemd_nothing_is_sent_and_nothing_fails", "0").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_reads_holds_nobody_up() {
+        if let Some(done) = std::env::var_os(PLAYS_THE_DAEMON) {
+            let notifier = Notifier::from_environment();
+            // More than any socket holds.
+            (0..5_000).for_each(|_| notifier.status("works"));
+            notifier.ready();
+            std::fs::write(done, "").unwrap();
+            // Until it is killed.
+            return std::future::pending().await;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (path, done) = (dir.path().join("notify"), dir.path().join("done"));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let mut daemon = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "systemd::tests::a_socket_that_nobody_reads_holds_nobody_up", "--nocapture"])
+            .env(PLAYS_THE_DAEMON, &done)
+            .env("NOTIFY_SOCKET", &path)
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        while !done.exists() && begun.elapsed() < Duration::from_secs(60) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let held_up = !done.exists();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let (mut statuses, mut message) = (0, [0; 256]);
+        let ready = loop {
+            match socket.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => break true,
+                Ok(_) => statuses += 1,
+                Err(_) => break false,
+            }
+        };
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        assert!(!held_up, "the daemon waits for systemd");
+        assert!(ready, "what must be said is not said");
+        assert!((1..5_000).contains(&statuses), "{statuses} lines of status");
     }
 
     /// Runs a test of this module as a process that systemd started; what it said.

@@ -64,7 +64,19 @@ pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, Failure> {
     // Only the first one writes, as only the first one logs.
     let _counter = DROPPED.get_or_init(|| writer.error_counter());
     start_on(config, writer)?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(LogWriter { worker: Some(worker) })
+}
+
+/// A panic is a line of the log like any other: by default it is written to stderr, and waits for its reader.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload_as_str().unwrap_or("of an unknown kind");
+    let backtrace = std::backtrace::Backtrace::capture();
+    match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => tracing::error!(at, what, %backtrace, "panicked"),
+        _ => tracing::error!(at, what, "panicked"),
+    }
 }
 
 /// Lines that were lost since the start.
@@ -103,4 +115,52 @@ where
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     }
     .map_err(Failure::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Set in the process that plays the daemon: its stderr is a pipe that nobody reads.
+    const PLAYS_THE_DAEMON: &str = "PLAYS_THE_MUTED_DAEMON";
+
+    #[test]
+    fn neither_a_panic_nor_the_last_word_waits_for_a_reader() {
+        if std::env::var_os(PLAYS_THE_DAEMON).is_some() {
+            let config = LogConfig { format: LogFormat::Text, filter: "info".to_owned() };
+            let log = start_service(&config).unwrap();
+            // More than the pipe and the buffer hold.
+            for line in 0..3 * BUFFERED_LINES {
+                tracing::info!(line, "fills the pipe, and some more words so that it is soon full");
+            }
+            let panicking = (0..3).map(|_| std::thread::spawn(|| panic!("a poison conversation")));
+            assert!(panicking.collect::<Vec<_>>().into_iter().all(|thread| thread.join().is_err()));
+            drop(log);
+            let _code = Failure::failed("the last word").report();
+            std::process::exit(7);
+        }
+        let (_unread, pipe) = std::io::pipe().unwrap();
+        let mut daemon = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "telemetry::tests::neither_a_panic_nor_the_last_word_waits_for_a_reader", "--nocapture"])
+            .env(PLAYS_THE_DAEMON, "yes")
+            .stdout(Stdio::null())
+            .stderr(pipe)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let ended = loop {
+            match daemon.try_wait().unwrap() {
+                None if begun.elapsed() < Duration::from_secs(60) => std::thread::sleep(Duration::from_millis(50)),
+                ended => break ended,
+            }
+        };
+        if ended.is_none() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+        assert_eq!(ended.expect("it waits for the reader").code(), Some(7));
+    }
 }
