@@ -77,6 +77,16 @@ async fn many_headers_are_no_outage() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_none_costs_itself_and_not_the_answer() {
+    let odd = [("X-Trace ", "a"), ("X-Long", "a\r\n b"), ("X[odd]", "a"), ("X-Bytes", "\u{1}"), ("Retry-After ", "30")];
+    let rig = Rig::contact(answer(200, &odd, r#"{"contactId":7}"#)).await;
+    rig.client.contact(seven()).await.expect("an answer with odd headers is an answer");
+    let rig = Rig::contact(answer(503, &odd, "")).await;
+    let Err(NiceError::Transient { retry_after, .. }) = rig.client.contact(seven()).await else { panic!("no 503") };
+    assert_eq!(retry_after, Some(Duration::from_secs(30)));
+}
+
+#[tokio::test]
 async fn an_answer_may_have_a_mark_in_front_and_words_for_no_number() {
     let rig = Rig::contact(json(b"\xef\xbb\xbf{\"contactId\":7,\"agentId\":5,\"holdSeconds\":NaN}\0")).await;
     let contact = rig.client.contact(seven()).await.unwrap();

@@ -135,6 +135,10 @@ pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
         .referer(false)
         .http1_only()
         .http1_max_headers(MAX_HEADERS)
+        // A header that is none costs itself, not the answer.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
         .connect_timeout(timeouts.connect)
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(IDLE_CALLS)

@@ -171,6 +171,7 @@ async fn a_longer_wait_than_fits_in_place_is_handed_to_the_flow() {
         (&["retry-after: 120"][..], Some(120)),
         (&["retry-after: 99999"], Some(300)),
         (&["retry-after: 60", "retry-after: \"120\", 90"], Some(120)),
+        (&["retry-after : 100", "retry-after: 40"], Some(100)),
     ] {
         let fake = Fake::start(move |_, _| answer(503, headers, "")).await;
         assert_transient(put(&fake.store().await, 10).await, "put: 503", wait);
