@@ -112,8 +112,8 @@ fn is_there(dir: &Path) -> Result<(), Failure> {
     }
     let here = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     Err(Failure::failed(format!(
-        "[state] dir: {} does not exist, so nothing has run with these settings here: start `nice-knovvu run`, or correct \
-         the directory",
+        "[state] dir: {} does not exist, so nothing has run with these settings here: start `nice-knovvu run`, or run \
+         `nice-knovvu agents sync` once, or correct the directory",
         here.display()
     )))
 }

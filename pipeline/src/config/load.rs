@@ -210,10 +210,15 @@ fn contradictions(values: &Values, errors: &mut ConfigErrors) {
         if values.word(section, "kind") != Some(kind) {
             continue;
         }
-        if let Some(Setting { value: Value::Secret(url), place, rank, .. }) = values.setting(section, "url")
+        if let Some(Setting { value: Value::Secret(url), place, rank, file, .. }) = values.setting(section, "url")
             && !schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
         {
-            let fault = format!("does not begin with {}, as kind = \"{kind}\" expects", schemes.join(" or "));
+            let schemes = schemes.join(" or ");
+            let what = match file.as_deref().and_then(Path::to_str) {
+                Some(file) => format!("the text of the secret file {} ", named_file(file)),
+                None => String::new(),
+            };
+            let fault = format!("{what}does not begin with {schemes}, as kind = \"{kind}\" expects");
             errors.add(*rank, place, fault);
         }
     }

@@ -74,6 +74,10 @@ fn a_secret_file_that_cannot_be_used_is_named() {
             assert!(told.contains(part), "{part}: {told}");
         }
     }
+    let file = secret_file(&directory, b"http://u:s3cr3t@h");
+    let told = mistakes_of(&format!("[queue]\nkind = \"rabbitmq\"\nurl_file = \"{file}\""), &[], Need::Local);
+    assert!(told.contains("[queue] url_file: ") && told.contains(&file) && told.contains("amqps://"), "{told}");
+    assert!(!told.contains("s3cr3t"), "{told}");
     // Perhaps the secret itself.
     for path in ["s3cr3t", "s3cr3t/+==", "s3cr3t.x"] {
         let told = mistakes_of(&text(path), &[], Need::Local);

@@ -173,7 +173,10 @@ impl Credentials {
                     Some(file) => Some(read_file("session_token_file", file).await?.trim().to_owned()),
                     None => None,
                 };
-                keys(access_key_id, &secret, token)
+                keys(access_key_id, &secret, token).map_err(|fault| {
+                    let files = self.files().iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+                    format!("{fault}; read from {}", files.join(" and "))
+                })
             }
             Self::Profile { file, profile } => {
                 let text = read_file("credentials_file", file).await?;
@@ -183,7 +186,8 @@ impl Credentials {
                     |name: &str| section.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
                 let token = value("aws_session_token").map(str::to_owned);
                 let (id, secret) = (value("aws_access_key_id"), value("aws_secret_access_key"));
-                keys(id.unwrap_or_default(), secret.unwrap_or_default(), token)
+                let keys = keys(id.unwrap_or_default(), secret.unwrap_or_default(), token);
+                keys.map_err(|fault| format!("{fault}; read from {}, profile {profile}", file.display()))
             }
         }
     }
@@ -204,7 +208,10 @@ fn keys(id: &str, secret: &str, token: Option<String>) -> Result<AwsCredentials,
 }
 
 async fn read_file(setting: &str, file: &Path) -> Result<String, String> {
-    let cannot = |why: &dyn fmt::Display| format!("[recordings] {setting}: {}: {why}", file.display());
+    let cannot = |why: &dyn fmt::Display| {
+        let remedy = "correct the path, or let this user read the file";
+        format!("[recordings] {setting}: {}: {why}; {remedy}", file.display())
+    };
     let length = tokio::fs::metadata(file).await.map_err(|error| cannot(&error))?.len();
     if length > MOST_FILE {
         return Err(cannot(&"too large for keys"));
@@ -295,6 +302,8 @@ mod tests {
         assert!(keyring.renew(0).await, "a refusal of the first keys says nothing of the second");
         for broken in [&b""[..], b"\n", b"\xff\xfe", b"a b"] {
             std::fs::write(&file, broken).unwrap();
+            let told = keyring.source.read().await.unwrap_err();
+            assert!(told.contains("[recordings] secret_access_key") && told.contains(file.to_str().unwrap()), "{told}");
             assert!(!keyring.renew(1).await);
             assert_eq!(secret().await, "two");
         }
