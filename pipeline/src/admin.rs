@@ -155,7 +155,9 @@ fn router(shared: Shared) -> Router {
         .route("/trace/{id}", get(trace))
         .route("/conversations/{id}", delete(erase))
         .route("/agents", get(agents))
+        .route("/agents/held", get(held_reading))
         .route("/agents/sync", post(sync_agents))
+        .route("/agents/accept", post(accept_agents))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
         .route("/dead-letters/{id}/replay", post(replay))
@@ -218,6 +220,14 @@ async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent
 
 async fn sync_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
     shared.operations.sync_agents().await.map(Json)
+}
+
+async fn accept_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
+    shared.operations.accept_agents().await.map(Json)
+}
+
+async fn held_reading(State(shared): State<Shared>) -> Answer<Option<stages::clients::catalog::HeldReading>> {
+    shared.operations.held_reading().await.map(Json)
 }
 
 async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<stages::clients::catalog::DeadLetter>> {

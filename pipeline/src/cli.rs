@@ -122,6 +122,12 @@ pub(crate) struct BackfillOptions {
     /// The moment after the last: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", required = true)]
     pub(crate) to: Option<When>,
+    /// Import the calls of those who were in the group when the call ended (the default)
+    #[arg(long, conflicts_with = "members_now")]
+    pub(crate) members_then: bool,
+    /// Import the calls of those who are in the group today, whenever the call ended: at a first installation
+    #[arg(long)]
+    pub(crate) members_now: bool,
     /// Only say what there is, what it costs and how long it takes
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -226,6 +232,9 @@ impl std::str::FromStr for When {
 pub(crate) enum AgentsCommand {
     /// Read the group now and bring the agents in step
     Sync {
+        /// Take what is read as it is, also where it would be held: many agents gone at once, or hidden ones
+        #[arg(long)]
+        accept: bool,
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde::Serialize;
-use stages::clients::catalog::DeadLetter;
+use stages::clients::catalog::{DeadLetter, HeldReading};
 use stages::completeness::ReportError;
 use stages::flow::StageError;
 use stages::model::Agent;
@@ -132,7 +132,7 @@ use ask;
 
 fn sync_agents(config: &Config, doors: &Doors) -> Result<SyncAgents, Failure> {
     let (roster, _) = watch::channel(Roster::default());
-    doors.sync_agents(doors::tenant(config)?, roster)
+    doors.sync_agents(config, doors::tenant(config)?, roster)
 }
 
 /// Who joins is announced to the poll of the same process: the sync belongs to the tenant's producer.
@@ -146,16 +146,27 @@ async fn lease(config: &Config, doors: &Doors) -> Result<Held, Failure> {
 /// `agents sync` and `agents list`.
 pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), Failure> {
     match command {
-        AgentsCommand::Sync { json } => {
+        AgentsCommand::Sync { accept, json } => {
             let access = Access::of(&load(Need::Nice)?, Wanted::AgentSync).await?;
-            let report: SyncReport = ask!(access, POST "/agents/sync", sync_agents());
-            print(json, &report, tables::sync);
-            access.close().await
+            let report: SyncReport = match accept {
+                true => ask!(access, POST "/agents/accept", accept_agents()),
+                false => ask!(access, POST "/agents/sync", sync_agents()),
+            };
+            print(json, &report, tables::agents::sync);
+            access.close().await?;
+            match report.held {
+                Some(held) => Err(Failure::partly(tables::agents::held(&held))),
+                None => Ok(()),
+            }
         }
         AgentsCommand::List { json } => {
             let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
             let agents: Vec<Agent> = ask!(access, GET "/agents", agents());
-            print(json, &agents, |agents| tables::agents(agents));
+            print(json, &agents, |agents| tables::agents::list(agents));
+            let held: Option<HeldReading> = ask!(access, GET "/agents/held", held_reading());
+            if let Some(held) = held {
+                eprintln!("{}", tables::agents::held(&held));
+            }
             access.close().await
         }
     }

@@ -16,13 +16,13 @@ use stages::flow::{Clock, FlowContext, Freshness, Metrics};
 use stages::model::TenantId;
 use stages::source::compare::Compare;
 use stages::source::roster::Roster;
-use stages::sync_agents::SyncAgents;
+use stages::sync_agents::{HoldRules, SyncAgents};
 use state::Opened;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::config::{CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
+use crate::config::{AgentsConfig, CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
 use crate::failure::Failure;
 use crate::lease::Lease;
 use crate::nightly::Nightly;
@@ -155,10 +155,18 @@ impl Doors {
     }
 
     /// The agent sync of the tenant.
-    pub(crate) fn sync_agents(&self, tenant: TenantId, roster: watch::Sender<Roster>) -> Result<SyncAgents, Failure> {
+    pub(crate) fn sync_agents(
+        &self,
+        config: &Config,
+        tenant: TenantId,
+        roster: watch::Sender<Roster>,
+    ) -> Result<SyncAgents, Failure> {
         let (tenants, catalog) = (self.nice.producer.clone(), self.catalog.clone());
         let poll = self.local()?.poll_watermark.clone();
-        Ok(SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone()))
+        let AgentsConfig { hold_count, hold_share, hold_for, .. } = config.agents;
+        let rules = HoldRules { count: hold_count, share: hold_share, hold_for };
+        let sync = SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone());
+        Ok(sync.with(rules, config.events.import_since))
     }
 
     /// Erases conversations; none where there is no recording store.

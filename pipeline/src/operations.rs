@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{
-    Catalog, CatalogError, ConversationRow, Counts, DeadLetter, Hop, RunKind, RunState, Standing,
+    Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
 };
 use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
@@ -116,6 +116,9 @@ pub(crate) struct Status {
     pub(crate) agents_active: usize,
     pub(crate) agents_inactive: usize,
     pub(crate) agents_last_sync: Option<Timestamp>,
+    /// A reading of the group that is not believed yet.
+    #[serde(default)]
+    pub(crate) agents_held: Option<HeldReading>,
     pub(crate) poll_watermark: Option<Timestamp>,
     pub(crate) rate_budget: Vec<Budget>,
     pub(crate) stages: Vec<StageStatus>,
@@ -214,16 +217,18 @@ impl Operations {
     /// The state of the whole.
     pub(crate) async fn status(&self) -> Result<Status, OperationError> {
         let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
+        let mut agents_held = None;
         if let Some(tenant) = &self.tenant {
             agents = self.catalog.agents(tenant).await?;
             agents_last_sync = self.catalog.agents_read_at(tenant).await?;
+            agents_held = self.catalog.group_standing(tenant).await?.held;
             for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
                 let usage = self.budgets.usage(tenant, family).await?;
                 rate_budget.push(Budget::of(family, &usage, self.clock.now()));
             }
         }
         let state = self.local.as_ref().map(|local| &local.state);
-        let agents_active = agents.iter().filter(|agent| agent.is_active).count();
+        let agents_active = agents.iter().filter(|agent| agent.is_active()).count();
         let outcome = |stage: &str, name: &str| self.metrics.stage_items.with_label_values(&[stage, name]).get();
         let stages = STAGES.iter().map(|stage| StageStatus {
             stage: (*stage).to_owned(),
@@ -246,6 +251,7 @@ impl Operations {
             agents_active,
             agents_inactive: agents.len() - agents_active,
             agents_last_sync,
+            agents_held,
             poll_watermark: self.local.as_ref().and_then(|local| local.poll_watermark.get()),
             rate_budget,
             stages: stages.collect(),
@@ -294,16 +300,28 @@ impl Operations {
         Ok(self.catalog.agents(self.tenant()?).await?)
     }
 
+    /// The reading of the group that is held, if one is.
+    pub(crate) async fn held_reading(&self) -> Result<Option<HeldReading>, OperationError> {
+        Ok(self.catalog.group_standing(self.tenant()?).await?.held)
+    }
+
     /// Reads the group now.
     pub(crate) async fn sync_agents(&self) -> Result<SyncReport, OperationError> {
+        Ok(self.agent_sync()?.run_once().await?)
+    }
+
+    /// Reads the group now, and believes what it reads.
+    pub(crate) async fn accept_agents(&self) -> Result<SyncReport, OperationError> {
+        Ok(self.agent_sync()?.accept().await?)
+    }
+
+    fn agent_sync(&self) -> Result<&SyncAgents, OperationError> {
         if self.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
             let reason = "this producer waits for the lease; ask the one that has it";
             return Err(OperationError::Refused(reason.to_owned()));
         }
-        match &self.sync {
-            Some(sync) => Ok(sync.run_once().await?),
-            None => Err(OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned())),
-        }
+        let nobody = || OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned());
+        self.sync.as_deref().ok_or_else(nobody)
     }
 
     /// Every dead letter, oldest first, without its message: that may tell of people, and is for who asks for the one.

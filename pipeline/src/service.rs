@@ -278,7 +278,7 @@ pub(crate) fn producer(
     });
     Ok(NiceProducer {
         lease: doors.lease(&tenant),
-        sync: Arc::new(doors.sync_agents(tenant, roster)?),
+        sync: Arc::new(doors.sync_agents(config, tenant, roster)?),
         sync_interval: config.agents.sync_interval,
         poll,
         agent_sessions,

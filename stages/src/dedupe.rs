@@ -18,7 +18,8 @@
 //!
 //! # Hearsay
 //! The consumer drops what only a webhook told and NICE does not know after an hour. The first time that another source
-//! finds it after that, it passes again.
+//! finds it after that, it passes again. So it does where the consumer saw a record that was not the group's, and
+//! another source lists the call as the group's later.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tracing::{error, warn};
 
+use crate::clients::catalog::Hop;
 use crate::flow::delivery::SettleError;
 use crate::flow::{Delivery, FlowContext, Settle, crash};
 use crate::model::{ContactEvent, EventSource};
@@ -37,7 +39,10 @@ use crate::source::{Found, Receipt};
 
 mod hearsay;
 
-use hearsay::Hearsay;
+use hearsay::{Doubt, Hearsay};
+
+/// Why the consumer drops a call by a record of NICE that may say otherwise later.
+const REOPENED: [&str; 4] = ["never_answered", "not_a_phone_call", "not_in_group", "unconfirmed"];
 
 /// Passes each conversation on once and holds its claim until the delivery is settled.
 pub fn dedupe(
@@ -78,7 +83,7 @@ impl Dedupe {
             };
             match outcome {
                 Ok(ClaimOutcome::Claimed(claim)) => break claim,
-                Ok(ClaimOutcome::Processed) if !is_hearsay && self.hearsay.may_be_dropped(&digest, now) => {
+                Ok(ClaimOutcome::Processed) if !is_hearsay && self.was_dropped(&event, &digest, now).await => {
                     despite_memory = true;
                 }
                 Ok(ClaimOutcome::Processed) => return self.drop_known(receipt, since),
@@ -108,6 +113,24 @@ impl Dedupe {
         self.context.metrics.stage_finished("dedupe", "done", since.elapsed());
         receipt.settled();
         None
+    }
+
+    /// Whether the consumer has dropped what a webhook told, now that another source lists it as the group's.
+    async fn was_dropped(&self, event: &ContactEvent, digest: &state::Key, now: Timestamp) -> bool {
+        match self.hearsay.doubt(digest, now) {
+            Doubt::None => return false,
+            Doubt::Dropped => return true,
+            Doubt::Ask => {}
+        }
+        // A catalog that does not answer is asked again: the call is listed again.
+        let Ok(hops) = self.context.catalog.last_hops(&[event.key()]).await else { return false };
+        let Some(Some(Hop { stage, outcome, detail, .. })) = hops.first() else { return false };
+        let was_dropped = outcome == "done" && detail.as_deref().is_some_and(|reason| REOPENED.contains(&reason));
+        let is_over = matches!((stage.as_str(), outcome.as_str()), (_, "done" | "dead_letter") | ("upload", "ok"));
+        if is_over && !was_dropped {
+            self.hearsay.forget(digest);
+        }
+        was_dropped
     }
 
     fn is_beyond_window(&self, event: &ContactEvent) -> bool {

@@ -3,16 +3,27 @@
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
 //! then. One that only a webhook named, and that NICE has not known at some looks within an hour, is dropped with a
-//! counted reason: the poll would find a real one. What is no phone call of a group agent, or ended before what the tenant keeps, is dropped with a counted reason
-//! and leaves no row.
+//! counted reason: the poll would find a real one. What is no phone call of an agent who was in the group at its end, or
+//! ended before what the tenant keeps, is dropped with a counted reason and leaves no row.
+//!
+//! # No verdict on half a record
+//! Seconds after a call NICE may show a record without its agent, which is there a moment later. That a call was never
+//! answered, is no phone call, or is nobody's of the group is said of a final record only: one that is warehoused, or
+//! that ended long ago. Another one is awaited.
 
 use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
-use crate::model::{ContactEvent, Conversation, Direction};
+use crate::model::{Agent, ContactEvent, Conversation, Direction};
+
+/// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
+/// within a minute or so, and after-call work is done by then.
+const FINAL_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Asks NICE for a contact.
 pub struct FetchMetadata {
@@ -48,24 +59,27 @@ impl Stage<ContactEvent> for FetchMetadata {
         if contact.is_active == Some(true) {
             return Err(incomplete("the contact is still going on", given_up));
         }
+        let now = self.clock.now();
+        let is_final = given_up || is_final(&contact, now);
         if !contact.is_phone_call() {
-            return Ok(Outcome::Done("not_a_phone_call"));
+            return dropped("not_a_phone_call", is_final);
         }
         let Some(agent) = contact.agent_id.or(event.agent) else {
-            return Ok(Outcome::Done("never_answered"));
+            return dropped("never_answered", is_final);
         };
         let (Some(started_at), Some(ended_at)) = (contact.started_at, contact.ended_at().or(event.ended_at)) else {
             return Err(incomplete("the contact has no start or duration yet", given_up));
         };
-        if !tenant.retention.reaches(ended_at, self.clock.now()) {
+        if !tenant.retention.reaches(ended_at, now) {
             return Ok(Outcome::Done("beyond_retention"));
         }
         let known = self.catalog.agent(&event.tenant, agent).await?;
-        if !known.is_some_and(|agent| agent.was_member_at(Some(ended_at))) {
-            // An agent may have joined since the group was read: only a later reading tells.
+        if !known.is_some_and(|agent| is_of_group(&agent, &event, ended_at)) {
+            // An agent may have joined since the group was read: only a later reading tells. One that a clock wrote which
+            // ran ahead tells nothing.
             let read_at = self.catalog.agents_read_at(&event.tenant).await?;
-            return match read_at.is_some_and(|read_at| read_at >= ended_at) {
-                true => Ok(Outcome::Done("not_in_group")),
+            return match read_at.is_some_and(|read_at| read_at >= ended_at && read_at <= now) {
+                true => dropped("not_in_group", is_final),
                 false => Err(incomplete("the group was not read since the call ended", given_up)),
             };
         }
@@ -82,6 +96,30 @@ impl Stage<ContactEvent> for FetchMetadata {
             event: ContactEvent { ended_at: Some(ended_at), ..event },
         }))
     }
+}
+
+/// Whether NICE's record does not change any more, as far as a verdict needs. Half a record has no duration, or none yet.
+fn is_final(contact: &Contact, now: Timestamp) -> bool {
+    let ended_at = contact.ended_at().filter(|_| contact.total_duration.is_some_and(|duration| !duration.is_zero()));
+    let changed_at = [ended_at, contact.last_update_time].into_iter().flatten().max();
+    contact.warehoused_at.is_some() || changed_at.is_some_and(|time| now.duration_since(time) >= FINAL_AFTER)
+}
+
+/// A verdict by which the call leaves no row; on half a record there is none.
+fn dropped(verdict: &'static str, is_final: bool) -> Result<Outcome<Conversation>, StageError> {
+    match is_final {
+        true => Ok(Outcome::Done(verdict)),
+        false => Err(StageError::NotReady { reason: "NICE's record of the contact is not final yet" }),
+    }
+}
+
+/// Whether the call is the group's: by its end, or, where a backfill asked for that, by who was a member when it was put
+/// on the queue.
+fn is_of_group(agent: &Agent, event: &ContactEvent, ended_at: Timestamp) -> bool {
+    let was_a_member_since = |queued_at: Option<Timestamp>| {
+        queued_at.map_or(agent.is_active(), |at| agent.memberships.meets(at, Timestamp::MAX))
+    };
+    agent.was_member_at(Some(ended_at)) || (event.members_now && was_a_member_since(event.queued_at))
 }
 
 /// What NICE knows of the contact does not suffice: awaited, until it is given up.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 mod conversation;
 mod import_since;
+mod memberships;
 mod message;
 mod object_key;
 mod retention;
@@ -24,6 +25,7 @@ pub use conversation::{
     Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
 };
 pub use import_since::ImportSince;
+pub use memberships::{Membership, Memberships};
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
 pub use retention::Retention;
@@ -174,6 +176,17 @@ impl EventSource {
     }
 }
 
+/// Whose calls a range's replay brings in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Members {
+    /// Of those who were in the group when the call ended.
+    #[default]
+    Then,
+    /// Of those who are in the group today, whenever the call ended.
+    Now,
+}
+
 /// "This conversation ended": what the sources emit and the queue carries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContactEvent {
@@ -191,6 +204,8 @@ pub struct ContactEvent {
     pub source: EventSource,
     /// It had ended long before it was put on the queue: it goes behind fresh calls.
     pub late: bool,
+    /// The agent counts as the group's by its membership now, and not at the end of the call.
+    pub members_now: bool,
     /// How often the message was put back with a delay.
     pub attempt: u32,
     /// How many of those attempts found the recording not ready yet.
@@ -222,6 +237,7 @@ impl ContactEvent {
             ended_at: None,
             source,
             late: false,
+            members_now: false,
             attempt: 0,
             not_ready: 0,
             unknown: 0,

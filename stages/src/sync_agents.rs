@@ -2,19 +2,26 @@
 //!
 //! # Contract
 //! Joiners, leavers, deactivated and renamed agents are written; the sources' filter follows at once. Who left or
-//! was deactivated keeps its row, inactive, with the time up to which its calls are imported.
+//! was deactivated keeps its row, inactive, with the times at which it was in the group.
 //!
-//! A group that cannot be read whole changes nothing. A group that reads empty is read again before it is
-//! believed.
+//! A group that cannot be read changes nothing. One that reads empty, or looks wrong otherwise, is read again before
+//! anything is made of it.
+//!
+//! # Held readings
+//! A reading that loses many agents at once, or tells of hidden ones, is no fact: it is held ([`judgement`]). Nothing is
+//! written but that, the agents stay as they are, and the time of the last reading stands still: what is filtered out
+//! meanwhile is found later. An operator accepts it, or it is believed once it has stayed the same for long enough; a
+//! reading in between that looks right ends the hold.
 //!
 //! # Joiners
-//! An agent joins at an unknown moment between two readings, and the poll filtered out its calls of that time. So the
-//! poll's watermark is held back to the last reading before the joiner is written, and until the filter knows it.
+//! An agent joins at an unknown moment between two readings, and the poll filtered out its calls of that time. So its
+//! calls count from the last reading on, and the poll's watermark is held back to there before the joiner is written,
+//! and until the filter knows it. At the very first reading they count from `[events] import_since`.
 //!
 //! # After a crash
-//! The joiner is either not written and joins again, or written and the watermark stands back already.
+//! The joiner is either not written and joins again, or written and the watermark stands back already. An end of a hold
+//! is written last: where it is missing, the next reading writes it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,17 +29,30 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::{HeldBack, StateError, Watermark};
 use tokio::sync::{Mutex, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::clients::catalog::{Catalog, CatalogError};
-use crate::clients::nice::{GroupAgent, NiceError, QuotaClass, REFUSED_DELAY};
+use crate::clients::catalog::{Catalog, CatalogError, GroupStanding, HeldReading};
+use crate::clients::nice::{GroupReading, NiceClient, NiceError, QuotaClass, REFUSED_DELAY};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Metrics, StageError};
-use crate::model::{Agent, AgentId, TenantId};
+use crate::model::{Agent, ImportSince, TenantId};
 use crate::source::roster::Roster;
 
-/// The pause before an empty group is read again.
+mod changes;
+mod judgement;
+
+pub use judgement::HoldRules;
+use judgement::{Judgement, Look};
+
+/// The pause before a group that looks wrong is read again.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// A hold that lasts is told so often.
+const TOLD_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// What an operator does about a held reading.
+pub const REMEDY: &str = "see what has changed in NICE (the group, the service user's role); if the reading is right, run \
+                          `nice-knovvu agents sync --accept`";
 
 /// How much further back the poll goes for joiners: our clock and NICE's may differ by so much.
 const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
@@ -67,6 +87,9 @@ pub struct SyncReport {
     pub deactivated: usize,
     /// With another name or login.
     pub renamed: usize,
+    /// The reading was held, and nothing was changed.
+    #[serde(default)]
+    pub held: Option<HeldReading>,
 }
 
 /// Reads the group and writes agents.
@@ -78,8 +101,10 @@ pub struct SyncAgents {
     poll: Watermark,
     clock: Clock,
     metrics: Metrics,
-    /// One sync at a time: the timer's and an operator's do not interleave.
-    running: Mutex<()>,
+    rules: HoldRules,
+    import_since: ImportSince,
+    /// One sync at a time: the timer's and an operator's do not interleave. When a hold was last told.
+    running: Mutex<Option<Instant>>,
 }
 
 impl SyncAgents {
@@ -93,7 +118,13 @@ impl SyncAgents {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        Self { tenants, catalog, tenant, roster, poll, clock, metrics, running: Mutex::new(()) }
+        let (rules, import_since) = (HoldRules::default(), ImportSince::Before(Duration::from_secs(3600)));
+        Self { tenants, catalog, tenant, roster, poll, clock, metrics, rules, import_since, running: Mutex::default() }
+    }
+
+    /// With the settings `[agents] hold_…` and `[events] import_since`.
+    pub fn with(self, rules: HoldRules, import_since: ImportSince) -> Self {
+        Self { rules, import_since, ..self }
     }
 
     /// Lets the sources go on with the agents of the last run, until the group is read.
@@ -101,6 +132,11 @@ impl SyncAgents {
         let agents = self.catalog.agents(&self.tenant).await?;
         if !agents.is_empty() {
             self.announce(&agents);
+        }
+        let standing = self.catalog.group_standing(&self.tenant).await?;
+        self.show_hold(standing.held.as_ref());
+        if let Some(last) = self.last_reading(self.clock.now()).await? {
+            self.show_reading(last);
         }
         Ok(())
     }
@@ -113,12 +149,33 @@ impl SyncAgents {
 
     /// Reads the group once.
     pub async fn run_once(&self) -> Result<SyncReport, SyncError> {
-        let _running = self.running.lock().await;
+        self.run_and_tell(false).await
+    }
+
+    /// Reads the group once, and believes what it reads.
+    pub async fn accept(&self) -> Result<SyncReport, SyncError> {
+        self.run_and_tell(true).await
+    }
+
+    async fn run_and_tell(&self, accept: bool) -> Result<SyncReport, SyncError> {
+        let mut told = self.running.lock().await;
         let since = Instant::now();
-        match self.sync().await {
+        match self.sync(accept).await {
             Ok(report) => {
-                self.metrics.stage_finished("sync_agents", "ok", since.elapsed());
-                info!(?report, "agents in step");
+                let outcome = if report.held.is_some() { "not_ready" } else { "ok" };
+                self.metrics.stage_finished("sync_agents", outcome, since.elapsed());
+                match report.held {
+                    Some(held) if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) => {
+                        let HeldReading { since, lost, active, hidden, .. } = held;
+                        warn!(%since, lost, active, hidden, remedy = REMEDY, "the reading of the group is held");
+                        *told = Some(Instant::now());
+                    }
+                    Some(_) => debug!("the reading of the group is held still"),
+                    None => {
+                        *told = None;
+                        info!(?report, "agents in step");
+                    }
+                }
                 Ok(report)
             }
             Err(error) => {
@@ -148,18 +205,28 @@ impl SyncAgents {
         }
     }
 
-    async fn sync(&self) -> Result<SyncReport, SyncError> {
+    async fn sync(&self, accept: bool) -> Result<SyncReport, SyncError> {
         let begun = self.clock.now();
         let before = self.catalog.agents(&self.tenant).await?;
+        let standing = self.catalog.group_standing(&self.tenant).await?;
+        let is_first = before.is_empty() && self.catalog.agents_read_at(&self.tenant).await?.is_none();
         let nice =
             self.tenants.get(&self.tenant).await.map_err(SyncError::Settings)?.nice.for_class(QuotaClass::Agents);
-        let mut group = nice.group_agents().await?.agents;
-        if group.is_empty() && before.iter().any(|agent| agent.is_active) {
-            warn!("the group reads empty; it is read again before it is believed");
-            tokio::time::sleep(SECOND_LOOK).await;
-            group = nice.group_agents().await?.agents;
+        let reading = match accept {
+            true => nice.group_agents().await?,
+            false => self.read(&nice, &before, &standing).await?,
+        };
+        let look = Look::of(&before, &reading);
+        // There are no agents yet that could be lost. What is hidden is told at the next reading.
+        if !accept
+            && !is_first
+            && let Judgement::Held(held) = judgement::judge(&look, &standing, &self.rules, begun)
+        {
+            return self.hold(&before, standing, held).await;
         }
-        let (changed, report) = compare(&before, group, begun);
+        let last = self.last_reading(begun).await?;
+        let (changed, report) =
+            changes::compare(&before, reading.agents, last.unwrap_or_else(|| self.import_since.of(begun)), begun);
         let _held_back = self.hold_poll_back(&report, begun).await?;
         if !changed.is_empty() {
             self.catalog.save_agents(&self.tenant, &changed).await?;
@@ -167,111 +234,84 @@ impl SyncAgents {
         self.catalog.note_agents_read(&self.tenant, begun).await?;
         let agents = self.catalog.agents(&self.tenant).await?;
         self.announce(&agents);
-        self.metrics.agents_last_sync.set(begun.as_millisecond() as f64 / 1e3);
+        self.show_reading(begun);
+        let accepted_hidden = if is_first && !accept { 0 } else { reading.hidden };
+        self.stand(standing, GroupStanding { accepted_hidden, held: None }).await?;
         Ok(report)
+    }
+
+    /// Reads the group, and again where it looks wrong.
+    async fn read(
+        &self,
+        nice: &NiceClient,
+        before: &[Agent],
+        standing: &GroupStanding,
+    ) -> Result<GroupReading, SyncError> {
+        let reading = nice.group_agents().await?;
+        if !Look::of(before, &reading).wants_a_second(standing, &self.rules) {
+            return Ok(reading);
+        }
+        debug!("the reading of the group looks wrong; it is read again before anything is made of it");
+        tokio::time::sleep(SECOND_LOOK).await;
+        Ok(nice.group_agents().await?)
+    }
+
+    /// Leaves the agents as they are.
+    async fn hold(
+        &self,
+        before: &[Agent],
+        standing: GroupStanding,
+        held: HeldReading,
+    ) -> Result<SyncReport, SyncError> {
+        self.stand(standing, GroupStanding { held: Some(held), ..standing }).await?;
+        if !before.is_empty() {
+            self.announce(before);
+        }
+        let members = before.iter().filter(|agent| agent.is_active()).count();
+        Ok(SyncReport { members, held: Some(held), ..SyncReport::default() })
+    }
+
+    async fn stand(&self, before: GroupStanding, now: GroupStanding) -> Result<(), SyncError> {
+        if before != now {
+            self.catalog.save_group_standing(&self.tenant, &now).await?;
+        }
+        self.show_hold(now.held.as_ref());
+        Ok(())
+    }
+
+    /// When a reading of the group was last believed. A clock that ran ahead once may have written a time to come.
+    async fn last_reading(&self, now: Timestamp) -> Result<Option<Timestamp>, CatalogError> {
+        Ok(self.catalog.agents_read_at(&self.tenant).await?.filter(|last| *last <= now))
     }
 
     /// Sends the poll back to the last reading if agents have joined since.
     async fn hold_poll_back(&self, report: &SyncReport, begun: Timestamp) -> Result<Option<HeldBack>, SyncError> {
         match self.catalog.agents_read_at(&self.tenant).await? {
             Some(last) if report.joined > 0 => {
-                let to = last.min(begun).checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
+                let last = if last <= begun { last } else { self.import_since.of(begun) };
+                let to = last.checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
                 Ok(Some(self.poll.hold_back(to).await?))
             }
             _ => Ok(None),
         }
     }
 
+    fn show_hold(&self, held: Option<&HeldReading>) {
+        let agents = held.map_or(0, HeldReading::agents);
+        self.metrics.agents_held.set(i64::try_from(agents).unwrap_or(i64::MAX));
+    }
+
+    fn show_reading(&self, at: Timestamp) {
+        self.metrics.agents_last_sync.set(at.as_millisecond() as f64 / 1e3);
+    }
+
     fn announce(&self, agents: &[Agent]) {
-        let active = agents.iter().filter(|agent| agent.is_active).count();
+        let active = agents.iter().filter(|agent| agent.is_active()).count();
         let gauge = |state: &str, count: usize| {
             self.metrics.agents.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         };
         gauge("active", active);
         gauge("inactive", agents.len() - active);
         Roster::replace(&self.roster, agents);
-    }
-}
-
-/// The rows that must be written so that the agents follow the group, and what that changes.
-fn compare(before: &[Agent], group: Vec<GroupAgent>, now: Timestamp) -> (Vec<Agent>, SyncReport) {
-    let mut known: HashMap<AgentId, &Agent> = before.iter().map(|agent| (agent.external_id, agent)).collect();
-    let mut report = SyncReport::default();
-    let mut changed = Vec::new();
-    for member in group {
-        let old = known.remove(&member.agent_id);
-        let was_active = old.is_some_and(|old| old.is_active);
-        report.members += usize::from(member.is_active);
-        report.joined += usize::from(member.is_active && !was_active);
-        report.deactivated += usize::from(!member.is_active && was_active);
-        let member_until = match (member.is_active, old.and_then(|old| old.member_until)) {
-            (true, _) => None,
-            (false, Some(until)) => Some(until),
-            (false, None) => Some(now),
-        };
-        let agent = Agent {
-            external_id: member.agent_id,
-            // A reading without the UserHub id does not forget it.
-            user_id: member.user_id.or_else(|| old.and_then(|old| old.user_id.clone())),
-            user_name: member.user_name,
-            first_name: member.first_name,
-            last_name: member.last_name,
-            is_active: member.is_active,
-            member_until,
-        };
-        report.renamed += usize::from(old.is_some_and(|old| names(old) != names(&agent)));
-        if old != Some(&agent) {
-            changed.push(agent);
-        }
-    }
-    for leaver in known.into_values().filter(|agent| agent.is_active) {
-        report.left += 1;
-        changed.push(Agent { is_active: false, member_until: Some(now), ..leaver.clone() });
-    }
-    (changed, report)
-}
-
-fn names(agent: &Agent) -> (&str, &str, &str) {
-    (&agent.user_name, &agent.first_name, &agent.last_name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(id: u64, name: &str, is_active: bool) -> GroupAgent {
-        GroupAgent {
-            agent_id: AgentId::from_number(id).unwrap(),
-            user_id: Some(format!("uuid-{id}")),
-            user_name: name.to_owned(),
-            first_name: name.to_owned(),
-            last_name: String::new(),
-            is_active,
-        }
-    }
-
-    #[test]
-    fn the_rows_follow_the_group() {
-        let now: jiff::Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
-        let group =
-            vec![member(1, "ann", true), member(2, "bob", true), member(3, "cid", true), member(4, "dot", true)];
-        let (first, report) = compare(&[], group, now);
-        assert_eq!((report.members, report.joined, first.len()), (4, 4, 4));
-
-        let later: jiff::Timestamp = "2026-04-01T13:00:00Z".parse().unwrap();
-        let group =
-            vec![member(1, "ann", true), member(2, "bea", true), member(3, "cid", false), member(5, "eve", true)];
-        let (changed, report) = compare(&first, group.clone(), later);
-        assert_eq!(report, SyncReport { members: 3, joined: 1, left: 1, deactivated: 1, renamed: 1 });
-        let left = changed.iter().find(|agent| agent.external_id.get() == 4).unwrap();
-        assert!(!left.is_active);
-        assert!(left.was_member_at(Some(now)), "a call from its time in the group is imported");
-        assert!(!left.was_member_at(Some("2026-04-01T13:00:01Z".parse().unwrap())));
-
-        let mut second: HashMap<_, _> = first.into_iter().map(|agent| (agent.external_id, agent)).collect();
-        second.extend(changed.into_iter().map(|agent| (agent.external_id, agent)));
-        let second: Vec<_> = second.into_values().collect();
-        let (changed, _) = compare(&second, group, later);
-        assert!(changed.is_empty(), "a second reading changes nothing: {changed:?}");
     }
 }

@@ -23,7 +23,7 @@ use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
 use stages::flow::{Clock, FlowContext, FlowExt, Freshness, Metrics, RetryPolicy, task};
-use stages::model::{Agent, AgentId, ContactEvent, Conversation, EventSource};
+use stages::model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships};
 use stages::source::compare::Compare;
 use stages::source::replay::Replay;
 use stages::source::roster::Roster;
@@ -328,7 +328,6 @@ fn agent() -> anyhow::Result<Agent> {
         user_name: String::new(),
         first_name: String::new(),
         last_name: String::new(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(Timestamp::UNIX_EPOCH),
     })
 }

@@ -7,6 +7,7 @@ use reqwest::Method;
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::Completeness;
 use stages::flow::task;
+use stages::model::Members;
 use stages::source::listing::horizon;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -118,7 +119,8 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     let (Some(from), Some(to)) = (options.from, options.to) else {
         return Err(Failure::usage("--from, --to: both are needed"));
     };
-    let range = Range { from: from.0, to: to.0, plan_only: options.dry_run };
+    let members = if options.members_now { Members::Now } else { Members::Then };
+    let range = Range { from: from.0, to: to.0, members, plan_only: options.dry_run };
     let now = jiff::Timestamp::now();
     range.validate(now)?;
     if range.from < horizon(now) {
@@ -201,7 +203,7 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure>
 
 /// `report`.
 pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), Failure> {
-    let range = Range { from: options.from.0, to: options.to.0, plan_only: true };
+    let range = Range { from: options.from.0, to: options.to.0, members: Members::Then, plan_only: true };
     range.validate_listed(jiff::Timestamp::now())?;
     let access = Access::of(&load(Need::Nice)?, Wanted::Listing).await?;
     let report: Completeness = match &access {

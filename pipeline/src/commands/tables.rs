@@ -4,11 +4,10 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use stages::clients::catalog::DeadLetter;
-use stages::model::Agent;
-use stages::sync_agents::SyncReport;
 
 use crate::operations::{Budget, Erased, Status, Trace};
 
+pub(super) mod agents;
 pub(super) mod replays;
 
 /// An empty table with a header.
@@ -23,25 +22,6 @@ pub(crate) fn numbers(table: &mut Table, from: usize) {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-}
-
-pub(super) fn sync(report: &SyncReport) -> String {
-    let SyncReport { members, joined, left, deactivated, renamed } = report;
-    format!("{members} agents in the group: {joined} joined, {left} left, {deactivated} deactivated, {renamed} renamed")
-}
-
-pub(super) fn agents(agents: &[Agent]) -> String {
-    let mut table = table(&["agent", "login", "name", "active", "member until"]);
-    for agent in agents {
-        table.add_row([
-            agent.external_id.to_string(),
-            agent.user_name.clone(),
-            format!("{} {}", agent.first_name, agent.last_name),
-            if agent.is_active { "yes" } else { "no" }.to_owned(),
-            time(agent.member_until),
-        ]);
-    }
-    table.to_string()
 }
 
 pub(super) fn dead_letters(letters: &[DeadLetter]) -> String {
@@ -92,6 +72,9 @@ pub(super) fn status(status: &Status) -> String {
         status.agents_inactive,
         time(status.agents_last_sync)
     ));
+    if let Some(held) = &status.agents_held {
+        lines.push(format!("agents held     {}", agents::held(held)));
+    }
     lines.push(format!("found up to     {}", time(status.poll_watermark)));
     for budget in &status.rate_budget {
         lines.push(format!("rate budget     {}", budget_line(budget)));

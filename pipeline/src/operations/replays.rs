@@ -10,6 +10,7 @@ use stages::clients::catalog::{ReplayRun, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, QuotaClass};
 use stages::clients::queue::Backlog;
 use stages::completeness::{self, Completeness, Question};
+use stages::model::Members;
 use stages::source::REACH;
 use stages::source::listing::horizon;
 use stages::source::roster::Roster;
@@ -40,6 +41,9 @@ const COUNT_AGE: Duration = Duration::from_secs(10);
 pub(crate) struct Range {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
+    /// By which membership agents count.
+    #[serde(default)]
+    pub(crate) members: Members,
     /// Only the plan.
     #[serde(default)]
     pub(crate) plan_only: bool,
@@ -166,7 +170,7 @@ impl Operations {
         let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
         range.validate(now)?;
         let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
-        run.plan_only = range.plan_only;
+        (run.members, run.plan_only) = (range.members, range.plan_only);
         self.begin(run).await
     }
 

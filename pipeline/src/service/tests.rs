@@ -109,7 +109,7 @@ async fn a_flow_that_breaks_ends_the_producer() {
 async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     use secrecy::SecretString;
     use stages::clients::postgres::{DatabaseOptions, PostgresCatalog, ProducerLease, schema};
-    use stages::model::Agent;
+    use stages::model::{Agent, Memberships};
 
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
@@ -125,8 +125,7 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
         user_name: "ann".to_owned(),
         first_name: "Ann".to_owned(),
         last_name: "Bell".to_owned(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(jiff::Timestamp::UNIX_EPOCH),
     };
     doors.catalog.save_agents(&tenant, &[agent]).await.unwrap();
 

@@ -126,8 +126,7 @@ mod tests {
             user_name: String::new(),
             first_name: "Ann".to_owned(),
             last_name: "Lee".to_owned(),
-            is_active: true,
-            member_until: None,
+            memberships: crate::model::Memberships::since(Timestamp::UNIX_EPOCH),
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Metrics {
     pub webhook_requests: IntCounterVec,
     /// The agents of the group by state: active, inactive.
     pub agents: IntGaugeVec,
+    /// Agents that a held reading would take from the group, hidden ones among them; 0 when none is held.
+    pub agents_held: IntGauge,
     /// When the group was last read whole (Unix time).
     pub agents_last_sync: prometheus::Gauge,
     /// When the poll last read NICE's list whole (Unix time).
@@ -213,6 +215,11 @@ impl Metrics {
             dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
             webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
             agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
+            agents_held: page.gauge(
+                "agents_held",
+                "Agents that a reading of the group would take from it which is held, hidden ones among them; 0 when \
+                 none is held.",
+            ),
             agents_last_sync: page
                 .float_gauge("agents_last_sync_timestamp_seconds", "When the group was last read whole (Unix time)."),
             poll_last_listing: page.float_gauge(

@@ -1,9 +1,9 @@
 //! A conversation on its way through the Conversation Consumer.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, ObjectKey};
+use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, Memberships, ObjectKey};
 use crate::clients::nice::Media;
 
 /// Who called whom.
@@ -49,6 +49,7 @@ impl ConversationState {
 
 /// An agent of the group, as Knovvu keeps it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "AgentRow", into = "AgentRow")]
 pub struct Agent {
     /// NICE's ACD agent id.
     pub external_id: AgentId,
@@ -60,19 +61,72 @@ pub struct Agent {
     pub first_name: String,
     /// Family name.
     pub last_name: String,
-    /// In the group and not deactivated.
-    pub is_active: bool,
-    /// When the agent was first seen outside the group or deactivated; its calls up to then are imported.
-    pub member_until: Option<Timestamp>,
+    /// When it was in the group and not deactivated: the calls that ended then are imported.
+    pub memberships: Memberships,
 }
 
+/// Of a call whose end is not known, it lay at most so long after its start.
+const LONGEST_CALL: SignedDuration = SignedDuration::from_hours(4);
+
 impl Agent {
+    /// In the group and not deactivated.
+    pub fn is_active(&self) -> bool {
+        self.memberships.is_open()
+    }
+
     /// Whether a call that ended at `ended_at` (if known) belongs to this agent's time in the group.
     pub fn was_member_at(&self, ended_at: Option<Timestamp>) -> bool {
-        match (self.is_active, self.member_until, ended_at) {
-            (true, ..) | (false, Some(_), None) => true,
-            (false, Some(until), Some(ended_at)) => ended_at <= until,
-            (false, None, _) => false,
+        ended_at.map_or(!self.memberships.is_empty(), |ended_at| self.memberships.contains(ended_at))
+    }
+
+    /// Whether a call of which only the start is known may belong to this agent's time in the group.
+    pub fn may_be_member_at_the_end(&self, started_at: Timestamp) -> bool {
+        let latest = started_at.checked_add(LONGEST_CALL).unwrap_or(Timestamp::MAX);
+        self.memberships.meets(started_at, latest)
+    }
+}
+
+/// An agent as it is stored and listed. Rows of before have no memberships.
+#[derive(Serialize, Deserialize)]
+struct AgentRow {
+    external_id: AgentId,
+    user_id: Option<String>,
+    user_name: String,
+    first_name: String,
+    last_name: String,
+    is_active: bool,
+    #[serde(default)]
+    member_since: Option<Timestamp>,
+    member_until: Option<Timestamp>,
+    #[serde(default)]
+    memberships: Memberships,
+}
+
+impl From<AgentRow> for Agent {
+    fn from(row: AgentRow) -> Self {
+        Self {
+            external_id: row.external_id,
+            user_id: row.user_id,
+            user_name: row.user_name,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            memberships: row.memberships.agreeing_with(row.is_active, row.member_until),
+        }
+    }
+}
+
+impl From<Agent> for AgentRow {
+    fn from(agent: Agent) -> Self {
+        Self {
+            external_id: agent.external_id,
+            is_active: agent.is_active(),
+            user_id: agent.user_id,
+            user_name: agent.user_name,
+            first_name: agent.first_name,
+            last_name: agent.last_name,
+            member_since: agent.memberships.last_since(),
+            member_until: agent.memberships.until(),
+            memberships: agent.memberships,
         }
     }
 }
@@ -82,8 +136,7 @@ impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Agent")
             .field("external_id", &self.external_id)
-            .field("is_active", &self.is_active)
-            .field("member_until", &self.member_until)
+            .field("memberships", &self.memberships)
             .finish_non_exhaustive()
     }
 }

@@ -49,6 +49,8 @@ struct Wire {
     source: Option<EventSource>,
     #[serde(default, skip_serializing_if = "is_zero")]
     late: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    members_now: bool,
     #[serde(default)]
     attempt: u32,
     #[serde(default)]
@@ -69,7 +71,7 @@ struct Wire {
     further: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Most messages never wait for the budget, and NICE knows their contact: they say nothing of it.
+/// Most messages never wait for the budget, NICE knows their contact, and the agent was a member: they say nothing of it.
 fn is_zero(count: &(impl Default + PartialEq)) -> bool {
     *count == Default::default()
 }
@@ -95,6 +97,7 @@ impl ContactEvent {
             ended_at: self.ended_at,
             source: Some(self.source),
             late: self.late,
+            members_now: self.members_now,
             attempt: self.attempt,
             not_ready: self.not_ready,
             unknown: self.unknown,
@@ -131,6 +134,7 @@ impl ContactEvent {
             ended_at: wire.ended_at,
             source: wire.source.unwrap_or(EventSource::Poll),
             late: wire.late,
+            members_now: wire.members_now,
             attempt: wire.attempt,
             not_ready: wire.not_ready,
             unknown: wire.unknown,
@@ -203,6 +207,15 @@ mod tests {
         assert!(!plain.contains("lookedAt") && !plain.contains("dueAt"), "{plain}");
         event.looked_at = Some("2026-04-01T16:34:25Z".parse().unwrap());
         event.due_at = Some("2026-04-01T17:04:25Z".parse().unwrap());
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
+    fn whose_membership_counts_travels_on() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert!(!event.members_now && !String::from_utf8(event.encode()).unwrap().contains("membersNow"));
+        event.members_now = true;
+        assert!(String::from_utf8(event.encode()).unwrap().contains("\"membersNow\":true"));
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
     }
 

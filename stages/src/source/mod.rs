@@ -38,7 +38,7 @@ use crate::clients::catalog::{CatalogError, DeadLetter};
 use crate::clients::nice::{BadRow, NiceError, REFUSED_DELAY};
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, RetryPolicy, StageError};
-use crate::model::{ContactEvent, EventSource, TenantId};
+use crate::model::{ContactEvent, EventSource, Members, TenantId};
 
 /// NICE's completed contacts reach back this far.
 pub const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -116,16 +116,34 @@ impl Tally {
     }
 }
 
-/// The event of a listed call, if it is a phone call of a group agent.
+/// The event of a listed call, if it is a phone call of an agent who was in the group when it ended.
 pub(crate) fn event_of(call: &Listed, tenant: &TenantId, source: EventSource, roster: &Roster) -> Option<ContactEvent> {
+    event_of_members(call, tenant, source, roster, Members::Then)
+}
+
+/// The event of a listed call, if it is a phone call of one of these members.
+pub(crate) fn event_of_members(
+    call: &Listed,
+    tenant: &TenantId,
+    source: EventSource,
+    roster: &Roster,
+    members: Members,
+) -> Option<ContactEvent> {
     let agent = call.agent_id.filter(|_| call.is_phone_call)?;
-    if !roster.admits(agent, call.ended_at.or(call.started_at)) {
+    let admitted = match (members, call.ended_at, call.started_at) {
+        (Members::Now, ..) => roster.is_active(agent),
+        // Where only NICE's own record knows the end, the consumer decides.
+        (Members::Then, None, Some(started_at)) => roster.may_admit(agent, started_at),
+        (Members::Then, ended_at, _) => roster.admits(agent, ended_at),
+    };
+    if !admitted {
         return None;
     }
     let mut event = ContactEvent::new(tenant.clone(), call.contact_id, source);
     event.master = Some(call.master_contact_id);
     event.agent = Some(agent);
     event.ended_at = call.ended_at;
+    event.members_now = members == Members::Now;
     Some(event)
 }
 

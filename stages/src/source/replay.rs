@@ -31,7 +31,7 @@ use tracing::{info, warn};
 use super::compare::{Compare, CompareError, Verdict};
 use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
-use super::{Found, ListError, REACH, Tally, event_of, event_of_bad_row, set_aside};
+use super::{Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
 use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
@@ -327,7 +327,8 @@ impl Replay {
         });
         let (mut events, mut expired) = (Vec::new(), 0);
         for call in in_window {
-            let Some(event) = event_of(call, &run.tenant_id, run.kind.source(), &roster) else { continue };
+            let event = event_of_members(call, &run.tenant_id, run.kind.source(), &roster, run.members);
+            let Some(event) = event else { continue };
             match call.ended_at.is_some() || latest_end(call).is_none_or(|end| retention.reaches(end, now)) {
                 true => events.push(event),
                 false => expired += 1,

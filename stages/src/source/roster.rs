@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::model::{Agent, AgentId};
 
-/// Who is in the group, and until when former members were.
+/// Who is in the group, and when each was.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
     members: Option<HashMap<AgentId, Agent>>,
@@ -25,16 +25,23 @@ impl Roster {
         members.and_then(|members| members.get(&agent)).is_some_and(|agent| agent.was_member_at(ended_at))
     }
 
+    /// Whether a call of `agent` may be to be imported that began at `started_at`, and whose end is not known.
+    pub fn may_admit(&self, agent: AgentId, started_at: Timestamp) -> bool {
+        let members = self.members.as_ref();
+        let agent = members.and_then(|members| members.get(&agent));
+        agent.is_some_and(|agent| agent.may_be_member_at_the_end(started_at))
+    }
+
     /// The members of the group that can take calls now.
     pub fn active(&self) -> impl Iterator<Item = AgentId> {
         let members = self.members.iter().flat_map(HashMap::values);
-        members.filter(|agent| agent.is_active).map(|agent| agent.external_id)
+        members.filter(|agent| agent.is_active()).map(|agent| agent.external_id)
     }
 
     /// Whether an agent is one of [`Self::active`].
     pub fn is_active(&self, agent: AgentId) -> bool {
         let members = self.members.as_ref();
-        members.and_then(|members| members.get(&agent)).is_some_and(|agent| agent.is_active)
+        members.and_then(|members| members.get(&agent)).is_some_and(Agent::is_active)
     }
 
     /// Takes a new reading of the group.

@@ -20,7 +20,7 @@ use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, FlowContext, Freshness, Metrics, RetryPolicy, serve, task};
-use crate::model::{Agent, AgentId, TenantId};
+use crate::model::{Agent, AgentId, Memberships, TenantId};
 
 /// A call of agent 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,8 +215,7 @@ pub(crate) fn agent() -> Agent {
         user_name: String::new(),
         first_name: String::new(),
         last_name: String::new(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(Timestamp::UNIX_EPOCH),
     }
 }
 

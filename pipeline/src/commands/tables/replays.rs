@@ -2,6 +2,7 @@
 
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::{Completeness, Counted};
+use stages::model::Members;
 
 use super::{numbers, table, time};
 use crate::operations::replays::Progress;
@@ -38,6 +39,7 @@ pub(crate) fn plan(progress: &Progress) -> String {
     let run = &progress.run;
     let plan = run.plan.unwrap_or_default();
     let mut lines = vec![format!("plan of backfill {}: calls that began from {} to {}", run.id, run.from, run.to)];
+    lines.push(format!("members         {}", members(run.members)));
     lines.push(format!("calls           {}", plan.listed));
     lines.push(format!(
         "already there   {} ({} ready, {} without a recording, {} dead, {} excluded, {} in flight)",
@@ -165,6 +167,13 @@ pub(crate) fn eta(progress: &Progress) -> String {
             time(Some(at))
         ),
         _ => format!("{} of {} imported", progress.imported, progress.imported + progress.remaining),
+    }
+}
+
+fn members(members: Members) -> &'static str {
+    match members {
+        Members::Then => "those who were in the group when the call ended (--members-then)",
+        Members::Now => "those who are in the group today (--members-now)",
     }
 }
 

@@ -10,11 +10,11 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Catalog, ConversationRow, Counts, DeadLetter, Hop, RecordingRow};
+use super::{Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow};
 use crate::flow::task;
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
-    Extension, ObjectKey, StoredRecording, TenantId,
+    Extension, Memberships, ObjectKey, StoredRecording, TenantId,
 };
 
 mod erasure;
@@ -55,6 +55,7 @@ macro_rules! catalog_checks {
             @each [$(#[$attribute])*] $subject:
             agents_are_written_replaced_and_listed_by_id,
             the_reading_of_the_group_is_noted,
+            how_the_group_stands_is_kept,
             tenants_do_not_see_each_other,
             metadata_is_saved_as_it_is_and_again,
             a_final_row_stays_as_it_is,
@@ -124,8 +125,7 @@ fn agent(id: u64, name: &str) -> Agent {
         user_name: format!("{name}@example.com"),
         first_name: name.to_owned(),
         last_name: "Lee".to_owned(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(Timestamp::UNIX_EPOCH),
     }
 }
 
@@ -221,13 +221,11 @@ pub(crate) async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
     // The longest id of the grammar is above 2^63.
     let first = [agent(100, "Ann"), agent(9, "Bob"), agent(10, "Cid"), agent(9_999_999_999_999_999_999, "Dot")];
     catalog.save_agents(&acme(), &first).await.unwrap();
-    let left = Agent {
-        is_active: false,
-        member_until: Some(at(5)),
-        user_id: None,
-        first_name: "Bobby".to_owned(),
-        ..agent(9, "Bob")
-    };
+    let mut memberships = Memberships::since(at(1));
+    memberships.leave(at(3));
+    memberships.join(at(4));
+    memberships.leave(at(5));
+    let left = Agent { memberships, user_id: None, first_name: "Bobby".to_owned(), ..agent(9, "Bob") };
     catalog.save_agents(&acme(), std::slice::from_ref(&left)).await.unwrap();
     catalog.save_agents(&acme(), std::slice::from_ref(&left)).await.unwrap();
     drop(catalog);
@@ -247,6 +245,25 @@ pub(crate) async fn the_reading_of_the_group_is_noted<S: Subject>() {
     let subject = subject.crash().await;
     assert_eq!(subject.catalog().agents_read_at(&acme()).await.unwrap(), Some(at(9)));
     assert_eq!(subject.catalog().agents(&acme()).await.unwrap(), []);
+}
+
+pub(crate) async fn how_the_group_stands_is_kept<S: Subject>() {
+    let mut subject = S::fresh().await;
+    assert_eq!(subject.catalog().group_standing(&acme()).await.unwrap(), GroupStanding::default());
+    let held = HeldReading { since: at(1), at: at(2), lost: 12, active: 20, hidden: 5 };
+    let standing = GroupStanding { accepted_hidden: 3, held: Some(held) };
+    subject.catalog().save_group_standing(&acme(), &standing).await.unwrap();
+    subject = subject.crash().await;
+    let catalog = subject.catalog();
+    assert_eq!(catalog.group_standing(&acme()).await.unwrap(), standing);
+    assert_eq!(catalog.group_standing(&tenant("other")).await.unwrap(), GroupStanding::default());
+    assert_eq!(catalog.agents_read_at(&acme()).await.unwrap(), None, "what is held was not believed");
+    catalog.note_agents_read(&acme(), at(9)).await.unwrap();
+    assert_eq!(catalog.group_standing(&acme()).await.unwrap(), standing);
+    let ended = GroupStanding { held: None, ..standing };
+    catalog.save_group_standing(&acme(), &ended).await.unwrap();
+    assert_eq!(catalog.group_standing(&acme()).await.unwrap(), ended);
+    assert_eq!(catalog.agents_read_at(&acme()).await.unwrap(), Some(at(9)));
 }
 
 pub(crate) async fn tenants_do_not_see_each_other<S: Subject>() {

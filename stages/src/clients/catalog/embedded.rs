@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate, Hop,
-    RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate,
+    GroupStanding, Hop, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -34,6 +34,8 @@ mod kind {
     pub(super) const AGENT: u8 = b'a';
     /// `r` tenant NUL → when the group was read.
     pub(super) const AGENTS_READ: u8 = b'r';
+    /// `g` tenant NUL → how the group stands beside its agents.
+    pub(super) const GROUP: u8 = b'g';
     /// `c` tenant NUL external id (8, big-endian) → conversation row.
     pub(super) const CONVERSATION: u8 = b'c';
     /// `q` time in milliseconds (8) digest (16) → conversation key.
@@ -236,6 +238,16 @@ impl Catalog for EmbeddedCatalog {
 
     async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
         self.inner.get(&tenant_prefix(kind::AGENTS_READ, tenant))
+    }
+
+    async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError> {
+        Ok(self.inner.get(&tenant_prefix(kind::GROUP, tenant))?.unwrap_or_default())
+    }
+
+    async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
+        let key = tenant_prefix(kind::GROUP, tenant);
+        self.inner.tree.insert(key, write(standing)?).map_err(|error| self.inner.broken(error))?;
+        self.inner.commit().await
     }
 
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {

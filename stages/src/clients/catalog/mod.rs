@@ -19,11 +19,13 @@ use crate::model::{
 pub(super) mod conformance;
 mod embedded;
 mod erasure;
+mod group;
 mod runs;
 
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
+pub use group::{GroupStanding, HeldReading};
 pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
@@ -54,6 +56,12 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// When the group was read last; none before the first time. Who is not among the agents then was not in it.
     async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError>;
+
+    /// How the group stands beside its agents: the default before the first time.
+    async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError>;
+
+    /// Replaces that. Durable once it returns.
+    async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError>;
 
     /// How far a conversation has come, if its row stands.
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError>;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConversationState, EventSource, TenantId};
+use crate::model::{ConversationState, EventSource, Members, TenantId};
 
 /// Why a range is listed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,6 +147,9 @@ pub struct ReplayRun {
     pub to: Timestamp,
     /// How far it has come.
     pub state: RunState,
+    /// Of a backfill: by which membership its agents count.
+    #[serde(default)]
+    pub members: Members,
     /// Nothing is published, even when the plan stands.
     pub plan_only: bool,
     /// What the plan found; none before the range was listed whole.
@@ -209,6 +212,7 @@ impl ReplayRun {
             from,
             to,
             state,
+            members: Members::Then,
             plan_only: false,
             plan: None,
             final_at_plan: 0,

@@ -104,6 +104,8 @@ pub struct Contact {
     pub last_name: Option<String>,
     /// When NICE last changed it.
     pub last_update_time: Option<Timestamp>,
+    /// When NICE laid the record away, and so calls it final.
+    pub warehoused_at: Option<Timestamp>,
     /// The object as NICE sent it, NUL stripped from texts, capped in size; null in a row of a page. Personal data:
     /// never logged.
     pub raw: serde_json::Value,
@@ -158,6 +160,10 @@ pub struct GroupReading {
     pub agents: Vec<GroupAgent>,
     /// NICE's id of the group.
     pub group_id: String,
+    /// Agents that NICE tells of and does not name: the service user may not see them.
+    pub hidden: u64,
+    /// NICE answered with 204, so that not even an empty list was seen.
+    pub no_content: bool,
 }
 
 /// An agent of the group.
@@ -316,6 +322,7 @@ mod tests {
             first_name: Some("Ada".into()),
             last_name: None,
             last_update_time: None,
+            warehoused_at: None,
             raw: serde_json::json!({ "fromAddress": "5555558888" }),
         }
     }

@@ -1,7 +1,8 @@
 //! The group's agents, read whole.
 //!
 //! A short list would make agents look as if they had left, and their calls would no longer be imported. So
-//! every page must be readable, every row have its id, and the rows be as many as NICE says there are.
+//! every page must be readable, and every row have its id. Agents whom NICE counts and does not name are told as hidden:
+//! whoever asks decides whether such a reading is believed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,8 +11,7 @@ use reqwest::Url;
 use super::discovery::Discovery;
 use super::http::{Answer, Api, Endpoint, parse};
 use super::wire::ShapeError;
-use super::wire::contact::Page;
-use super::wire::directory::{self, Named};
+use super::wire::directory::{self, DirectoryPage, Named};
 use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceClient, NiceError, net};
 
 /// The largest page that NICE's lists of groups and agents are reported to give.
@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 10_000;
 const MAX_PAGES: usize = 1_000;
 
 /// Reads a page of a list.
-type Reader<T> = fn(&[u8]) -> Result<Page<T>, ShapeError>;
+type Reader<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
 
 /// Reads the selected group.
 pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
@@ -35,11 +35,23 @@ pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
     let (groups, group_id) = match selector.kind {
         GroupKind::AcdGroup => {
             let url = net::below(&root, &["groups"]);
-            (url.clone(), choose(&lists.whole(Endpoint::Groups, url, directory::groups, group_key).await?, selector)?)
+            (
+                url.clone(),
+                choose(
+                    &lists.whole(Endpoint::Groups, url, directory::groups, group_key).await?.all(Endpoint::Groups)?,
+                    selector,
+                )?,
+            )
         }
         GroupKind::Team => {
             let url = net::below(&root, &["teams"]);
-            (url.clone(), choose(&lists.whole(Endpoint::Teams, url, directory::teams, group_key).await?, selector)?)
+            (
+                url.clone(),
+                choose(
+                    &lists.whole(Endpoint::Teams, url, directory::teams, group_key).await?.all(Endpoint::Teams)?,
+                    selector,
+                )?,
+            )
         }
     };
     let mut url = net::below(&groups, &[&group_id, "agents"]);
@@ -50,7 +62,8 @@ pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
         }
         GroupKind::Team => lists.whole(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
     };
-    Ok(GroupReading { agents, group_id })
+    let (hidden, no_content) = (agents.hidden.max(agents.missing), agents.no_content);
+    Ok(GroupReading { agents: agents.rows, group_id, hidden, no_content })
 }
 
 fn group_key(group: &Named) -> u64 {
@@ -80,6 +93,27 @@ fn choose(groups: &[Named], selector: &GroupSelector) -> Result<String, NiceErro
     }
 }
 
+/// A list as far as NICE gives it.
+struct Whole<T> {
+    rows: Vec<T>,
+    /// Rows that NICE says it hides.
+    hidden: u64,
+    /// Rows that it counts and does not give.
+    missing: u64,
+    /// The very first answer was 204.
+    no_content: bool,
+}
+
+impl<T> Whole<T> {
+    /// The rows, where NICE gives as many as it counts.
+    fn all(self, endpoint: Endpoint) -> Result<Vec<T>, NiceError> {
+        match self.missing {
+            0 => Ok(self.rows),
+            _ => Err(inconsistent(endpoint, "it has fewer rows than it says")),
+        }
+    }
+}
+
 struct Lists<'a> {
     nice: &'a NiceClient,
 }
@@ -92,15 +126,19 @@ impl Lists<'_> {
         url: Url,
         reader: Reader<T>,
         key: fn(&T) -> u64,
-    ) -> Result<Vec<T>, NiceError> {
+    ) -> Result<Whole<T>, NiceError> {
         let mut rows = BTreeMap::new();
+        let mut hidden = 0;
         let mut visited = HashSet::new();
         let mut total = None;
         let mut page_url = paged(&url, 0);
         for _ in 0..MAX_PAGES {
             let page = self.page(endpoint, &page_url, reader).await?;
+            let no_content = page.is_none() && visited.is_empty();
+            let page = page.unwrap_or_else(DirectoryPage::empty);
             visited.insert(page_url);
             let before = rows.len();
+            hidden = page.hidden.max(hidden);
             let ended = page.rows.is_empty();
             rows.extend(page.rows.into_iter().map(|row| (key(&row), row)));
             let seen = rows.len();
@@ -112,26 +150,27 @@ impl Lists<'_> {
                 page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
             let complete = next.is_none() && total == Some(seen as u64);
             if ended || complete || seen == before {
-                return match total {
-                    Some(total) if total > seen as u64 => Err(inconsistent(endpoint, "it has fewer rows than it says")),
-                    None if next.is_some() && !ended => Err(inconsistent(endpoint, "its pages repeat themselves")),
-                    _ => Ok(rows.into_values().collect()),
-                };
+                if total.is_none() && next.is_some() && !ended {
+                    return Err(inconsistent(endpoint, "its pages repeat themselves"));
+                }
+                let missing = total.unwrap_or_default().saturating_sub(seen as u64);
+                return Ok(Whole { rows: rows.into_values().collect(), hidden, missing, no_content });
             }
             page_url = next.filter(|next| !visited.contains(next)).unwrap_or_else(|| paged(&url, seen));
         }
         Err(inconsistent(endpoint, "it has no last page"))
     }
 
+    /// A page; none for a 204.
     async fn page<T: Send + 'static>(
         &self,
         endpoint: Endpoint,
         url: &Url,
         reader: Reader<T>,
-    ) -> Result<Page<T>, NiceError> {
+    ) -> Result<Option<DirectoryPage<T>>, NiceError> {
         match self.nice.get(endpoint, url).await? {
-            Answer::Body(body) => parse(endpoint, body, reader).await,
-            Answer::Nothing => Ok(Page::empty()),
+            Answer::Body(body) => parse(endpoint, body, reader).await.map(Some),
+            Answer::Nothing => Ok(None),
             Answer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
         }
     }

@@ -13,7 +13,7 @@ use super::*;
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::quota::Permit;
 use crate::flow::testing::TestFlow;
-use crate::model::Agent;
+use crate::model::{Agent, Memberships};
 use crate::source::test_nice::settings_of;
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
@@ -234,8 +234,7 @@ fn agent(id: u64) -> Agent {
         user_name: String::new(),
         first_name: String::new(),
         last_name: String::new(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(jiff::Timestamp::UNIX_EPOCH),
     }
 }
 
@@ -333,7 +332,8 @@ async fn who_leaves_the_group_is_let_go_after_the_present_poll_and_who_joins_is_
     let mut found = rig.listen();
     rig.until("joined", |rig| rig.nice.count("poll 7") == 1).await;
     let left_at = "2026-04-01T16:50:00Z".parse().unwrap();
-    let leaver = Agent { is_active: false, member_until: Some(left_at), ..agent(7) };
+    let mut leaver = agent(7);
+    leaver.memberships.leave(left_at);
     Roster::replace(&rig.roster, &[leaver, agent(8)]);
     rig.until("the joiner is joined", |rig| rig.nice.count("poll 8") == 1).await;
     let mut late = call(2, "Disconnected", "True");

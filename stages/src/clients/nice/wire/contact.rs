@@ -177,6 +177,7 @@ fn contact(object: &Object<'_>) -> Row {
         first_name: object.text(&["firstName"]),
         last_name: object.text(&["lastName"]),
         last_update_time: object.time(&["lastUpdateTime"]),
+        warehoused_at: object.time(&["dateContactWarehoused"]),
         raw: Value::Null,
     })
 }

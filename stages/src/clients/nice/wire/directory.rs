@@ -21,17 +21,46 @@ pub struct Named {
     pub name: String,
 }
 
+/// A page, and how many rows NICE tells of besides without naming them.
+#[derive(Debug)]
+pub struct DirectoryPage<T> {
+    /// The rows in NICE's order.
+    pub rows: Vec<T>,
+    /// How many rows all pages have together.
+    pub total: Option<u64>,
+    /// NICE's link to the next page.
+    pub next: Option<String>,
+    /// Agents that the service user may not see.
+    pub hidden: u64,
+}
+
+impl<T> DirectoryPage<T> {
+    /// What "204, nothing" stands for.
+    pub fn empty() -> Self {
+        Self { rows: Vec::new(), total: None, next: None, hidden: 0 }
+    }
+
+    fn around(object: &Object<'_>, rows: Vec<T>) -> Self {
+        let Page { rows, total, next, .. } = Page::around(object, rows);
+        Self { rows, total, next, hidden: hidden(object) }
+    }
+}
+
+fn hidden(object: &Object<'_>) -> u64 {
+    object.integer(&["hiddenAgents"]).and_then(|hidden| hidden.try_into().ok()).unwrap_or_default()
+}
+
 /// Reads a page of groups.
-pub fn groups(body: &[u8]) -> Result<Page<Named>, ShapeError> {
+pub fn groups(body: &[u8]) -> Result<DirectoryPage<Named>, ShapeError> {
     named(body, "groups", "groupId", "groupName")
 }
 
 /// Reads a page of teams.
-pub fn teams(body: &[u8]) -> Result<Page<Named>, ShapeError> {
+pub fn teams(body: &[u8]) -> Result<DirectoryPage<Named>, ShapeError> {
     named(body, "teams", "teamId", "teamName")
 }
 
-fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<Page<Named>, ShapeError> {
+fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<DirectoryPage<Named>, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
     let rows = match object.items(&[list], MAX_ROWS)? {
@@ -46,11 +75,11 @@ fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<Page<Name
         Ok(Named { id: id.to_string(), name: row.text(&[name]).unwrap_or_default() })
     });
     let rows = rows.collect::<Result<Vec<_>, ShapeError>>()?;
-    Ok(Page::around(&object, rows))
+    Ok(DirectoryPage::around(&object, rows))
 }
 
 /// Reads a page of the agents of a group.
-pub fn group_agents(body: &[u8]) -> Result<Page<GroupAgent>, ShapeError> {
+pub fn group_agents(body: &[u8]) -> Result<DirectoryPage<GroupAgent>, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
     let rows = match object.items(&["agents"], MAX_ROWS)? {
@@ -59,27 +88,29 @@ pub fn group_agents(body: &[u8]) -> Result<Page<GroupAgent>, ShapeError> {
         None => return Err(ShapeError::Shape("no list of agents")),
     };
     let rows = rows.into_iter().map(agent).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::around(&object, rows))
+    Ok(DirectoryPage::around(&object, rows))
 }
 
 /// Reads a page of the agents of a team, which are nested under it.
-pub fn team_agents(body: &[u8]) -> Result<Page<GroupAgent>, ShapeError> {
+pub fn team_agents(body: &[u8]) -> Result<DirectoryPage<GroupAgent>, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
     let Some(teams) = object.items(&["teams"], MAX_ROWS)? else {
         return group_agents(body);
     };
     let team_count = teams.len() as u64;
-    let mut rows = Vec::new();
+    let (mut rows, mut hidden_in_teams) = (Vec::new(), 0_u64);
     for raw in teams {
         let team = Object::of(raw).ok_or(ShapeError::Shape("a team is no object"))?;
         for raw in team.items(&["agents"], MAX_ROWS - rows.len())?.unwrap_or_default() {
             rows.push(agent(raw)?);
         }
+        hidden_in_teams = hidden_in_teams.saturating_add(hidden(&team));
     }
-    let mut page = Page::around(&object, rows);
+    let mut page = DirectoryPage::around(&object, rows);
     // Whether it counts teams or agents is not documented: the number of teams says nothing of the agents.
     page.total = page.total.filter(|total| *total != team_count);
+    page.hidden = page.hidden.max(hidden_in_teams);
     Ok(page)
 }
 

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
 
 use self::batch::Batches;
 use self::conversations::{Completion, Completions, Metadata, Standings};
@@ -24,12 +25,12 @@ use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate, Hop,
-    ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate,
+    GroupStanding, Hop, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Retention,
-    StoredRecording, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
+    Retention, StoredRecording, TenantId,
 };
 
 mod batch;
@@ -41,22 +42,31 @@ mod text;
 mod timeline;
 
 const AGENTS: &str = "
-    select external_id, user_id, user_name, first_name, last_name, is_active, member_until from agents
+    select external_id, user_id, user_name, first_name, last_name, is_active, member_until, memberships from agents
     where tenant_id = $1 and ($2::text is null or external_id = $2)
     order by length(external_id), external_id";
 
 const SAVE_AGENTS: &str = "
-    insert into agents (tenant_id, external_id, user_id, user_name, first_name, last_name, is_active, member_until)
-    select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::timestamptz[]) a
+    insert into agents (tenant_id, external_id, user_id, user_name, first_name, last_name, is_active, member_until,
+        memberships)
+    select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[],
+        $8::timestamptz[], $9::jsonb[]) a
     on conflict (tenant_id, external_id) do update set
         user_id = excluded.user_id, user_name = excluded.user_name, first_name = excluded.first_name,
-        last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until";
+        last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until,
+        memberships = excluded.memberships";
 
 const NOTE_AGENTS_READ: &str = "
     insert into agents_read (tenant_id, read_at) values ($1, $2)
     on conflict (tenant_id) do update set read_at = excluded.read_at";
 
-const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1";
+const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1 and read_at is not null";
+
+const GROUP_STANDING: &str = "select standing from agents_read where tenant_id = $1 and standing is not null";
+
+const SAVE_GROUP_STANDING: &str = "
+    insert into agents_read (tenant_id, standing) values ($1, $2)
+    on conflict (tenant_id) do update set standing = excluded.standing";
 
 const ANALYSIS_QUEUE: &str = "
     select c.tenant_id, c.external_id, q.enqueued_at
@@ -158,15 +168,16 @@ impl Catalog for PostgresCatalog {
         let user_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.user_name)).collect();
         let first_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.first_name)).collect();
         let last_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.last_name)).collect();
-        let active: Vec<_> = agents.iter().map(|agent| agent.is_active).collect();
-        let until: Vec<_> = agents.iter().map(|agent| agent.member_until).collect();
+        let active: Vec<_> = agents.iter().map(|agent| agent.is_active()).collect();
+        let until: Vec<_> = agents.iter().map(|agent| agent.memberships.until()).collect();
+        let memberships: Vec<_> = agents.iter().map(|agent| Json(&agent.memberships)).collect();
         let tenant = tenant.as_str();
         self.inner
             .database
             .execute(
                 "save agents",
                 SAVE_AGENTS,
-                &[&tenant, &ids, &user_ids, &user_names, &first_names, &last_names, &active, &until],
+                &[&tenant, &ids, &user_ids, &user_names, &first_names, &last_names, &active, &until, &memberships],
             )
             .await?;
         Ok(())
@@ -180,6 +191,18 @@ impl Catalog for PostgresCatalog {
     async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
         let rows = self.inner.database.query("agents read at", AGENTS_READ_AT, &[&tenant.as_str()]).await?;
         rows.first().map(|row| row.try_get(0).map_err(unreadable)).transpose()
+    }
+
+    async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError> {
+        let rows = self.inner.database.query("read group standing", GROUP_STANDING, &[&tenant.as_str()]).await?;
+        let standing = rows.first().map(|row| row.try_get(0).map_err(unreadable)).transpose()?;
+        Ok(standing.map_or_else(GroupStanding::default, |Json(standing)| standing))
+    }
+
+    async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
+        let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &Json(standing)];
+        self.inner.database.execute("save group standing", SAVE_GROUP_STANDING, &parameters).await?;
+        Ok(())
     }
 
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
@@ -466,14 +489,20 @@ fn key(row: &Row) -> Result<ConversationKey, CatalogError> {
 }
 
 fn agent(row: &Row) -> Result<Agent, CatalogError> {
+    // None: written by a program of before.
+    let memberships: Option<Json<Memberships>> = row.try_get("memberships").map_err(unreadable)?;
+    let is_active = row.try_get("is_active").map_err(unreadable)?;
+    let until = row.try_get("member_until").map_err(unreadable)?;
     Ok(Agent {
         external_id: parsed(row, "external_id")?,
         user_id: row.try_get("user_id").map_err(unreadable)?,
         user_name: row.try_get("user_name").map_err(unreadable)?,
         first_name: row.try_get("first_name").map_err(unreadable)?,
         last_name: row.try_get("last_name").map_err(unreadable)?,
-        is_active: row.try_get("is_active").map_err(unreadable)?,
-        member_until: row.try_get("member_until").map_err(unreadable)?,
+        memberships: match memberships {
+            Some(Json(memberships)) => memberships.agreeing_with(is_active, until),
+            None => Memberships::unknown_since(is_active, until),
+        },
     })
 }
 

@@ -7,10 +7,10 @@ use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
-use crate::clients::catalog::{Fate, ReplayRun, RunKind, RunState};
+use crate::clients::catalog::{Fate, GroupStanding, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
 use crate::flow::Clock;
-use crate::model::ContactEvent;
+use crate::model::{ContactEvent, Memberships};
 
 /// A turn of a rate budget.
 const TAKE_OF_A_BUDGET: &str = "
@@ -84,8 +84,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
         user_name: "ann@example.com".to_owned(),
         first_name: "Ann".to_owned(),
         last_name: "Lee".to_owned(),
-        is_active: true,
-        member_until: None,
+        memberships: Memberships::since(at(0)),
     };
     for _ in 0..2 {
         catalog.save_agents(&tenant, std::slice::from_ref(&agent)).await.unwrap();
@@ -93,6 +92,9 @@ async fn the_producer_can_do_its_work_and_no_more() {
     }
     assert_eq!(catalog.agents(&tenant).await.unwrap(), [agent]);
     assert_eq!(catalog.agents_read_at(&tenant).await.unwrap(), Some(at(1)));
+    let standing = GroupStanding { accepted_hidden: 1, held: None };
+    catalog.save_group_standing(&tenant, &standing).await.unwrap();
+    assert_eq!(catalog.group_standing(&tenant).await.unwrap(), standing);
     assert_eq!(catalog.known(&[key(1)]).await.unwrap(), [false]);
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), None);
     assert_eq!(catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(), []);
