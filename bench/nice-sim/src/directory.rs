@@ -61,12 +61,18 @@ pub(crate) struct Group {
     pub(crate) id: i64,
     pub(crate) name: String,
     members: Vec<(Millis, BTreeSet<i64>)>,
+    hidden: Option<BTreeSet<i64>>,
 }
 
 impl Group {
     /// The members as of an instant.
     pub(crate) fn members(&self, at: Millis) -> &BTreeSet<i64> {
         version_at(&self.members, at)
+    }
+
+    /// The members whom the client's user may not see. None where its lists say nothing of that.
+    pub(crate) fn hidden(&self) -> Option<&BTreeSet<i64>> {
+        self.hidden.as_ref()
     }
 }
 
@@ -109,7 +115,7 @@ impl Directory {
         for group in &config.groups {
             let members = directory.agents.iter().skip(group.first_agent).take(group.agents).map(|agent| agent.id);
             let members = vec![(Millis::MIN, members.collect())];
-            directory.groups.push(Group { id: group.id, name: group.name.clone(), members });
+            directory.groups.push(Group { id: group.id, name: group.name.clone(), members, hidden: None });
         }
         directory
     }
@@ -155,7 +161,15 @@ impl Directory {
                 id,
                 name: format!("Group {id}"),
                 members: vec![(Millis::MIN, BTreeSet::new()), (at, members)],
+                hidden: None,
             }),
+        }
+    }
+
+    /// Hides members of a group from the client's user; they stay members.
+    pub(crate) fn hide(&mut self, id: i64, agents: BTreeSet<i64>) {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.id == id) {
+            group.hidden = Some(agents);
         }
     }
 

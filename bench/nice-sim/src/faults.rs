@@ -54,6 +54,10 @@ pub struct Faults {
     pub unknown_fields: f64,
     /// Rows with `agentId: null` appear in a contact list, as a share of the real rows (lasting).
     pub null_agents: f64,
+    /// The agents of a group are answered with 204, whoever is in it.
+    pub group_no_content: f64,
+    /// For so long after its end, a contact that is asked for by itself has neither agent nor duration yet (lasting).
+    pub half_record: Duration,
     /// An HTML page comes with status 200 instead of JSON.
     pub html: f64,
     /// The JSON text ends in the middle.
@@ -96,6 +100,8 @@ impl Faults {
             ids_as_strings: 0.0,
             unknown_fields: 0.0,
             null_agents: 0.0,
+            group_no_content: 0.0,
+            half_record: Duration::ZERO,
             html: 0.0,
             truncated_json: 0.0,
             gzip_bomb: 0.0,

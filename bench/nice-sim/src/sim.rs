@@ -139,6 +139,12 @@ impl Sim {
         self.service.world_mut().directory.set_group(group, members.into_iter().collect::<BTreeSet<_>>(), now);
     }
 
+    /// Hides these members of a group from the client's user from now on, as a narrower role does: they stay members, and
+    /// the group's list leaves them out, counts them in `hiddenAgents`, and comes with 200 also where nobody is left.
+    pub fn hide_agents(&self, group: i64, agents: impl IntoIterator<Item = i64>) {
+        self.service.world_mut().directory.hide(group, agents.into_iter().collect());
+    }
+
     /// Hires an agent and returns the id.
     pub fn add_agent(&self, first_name: &str, last_name: &str, team: i64) -> i64 {
         let now = self.service.now();

@@ -29,6 +29,8 @@ async fn untold(config: SimConfig) -> Bed {
     let mut bed = Bed::new(config).await;
     bed.with_webhook();
     bed.set("EVENTS__POLL", "false");
+    // The agents count as members of the group in all of that history.
+    bed.set("EVENTS__IMPORT_SINCE", "90d");
     bed
 }
 

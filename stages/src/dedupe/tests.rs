@@ -246,3 +246,54 @@ async fn what_a_webhook_told_passes_again_when_the_poll_finds_it_after_an_hour()
         subject.assert_quiet().await;
     }
 }
+
+#[tokio::test]
+async fn what_was_dropped_by_half_a_record_passes_again_when_the_poll_finds_it_with_its_agent() {
+    let hop = |stage: &str, outcome: &str, detail: Option<&str>| Hop {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        stage: stage.to_owned(),
+        outcome: outcome.to_owned(),
+        attempt: 0,
+        took_millis: 0,
+        detail: detail.map(str::to_owned),
+    };
+    for (hop, passes) in [
+        (hop("fetch_metadata", "done", Some("never_answered")), true),
+        (hop("fetch_metadata", "done", Some("not_a_phone_call")), true),
+        (hop("fetch_metadata", "done", Some("not_in_group")), true),
+        (hop("fetch_metadata", "done", Some("beyond_retention")), false),
+        (hop("fetch_metadata", "not_ready", None), false),
+        (hop("upload", "ok", None), false),
+    ] {
+        let mut subject = Subject::new();
+        subject.find(ContactEvent { source: EventSource::Webhook, ..event(1) }).await;
+        subject.next().await.ack().await.unwrap();
+        subject.flow.context.clock.advance(jiff::SignedDuration::from_secs(6));
+        subject.flow.context.catalog.record_hop(&event(1).key(), hop.clone()).await;
+        subject.find(event(1)).await;
+        if passes {
+            subject.next().await.ack().await.unwrap();
+        }
+        subject.find(event(1)).await;
+        subject.assert_quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_dropped_after_the_poll_has_found_it_passes_at_a_later_listing() {
+    let mut subject = Subject::new();
+    subject.find(ContactEvent { source: EventSource::Webhook, ..event(1) }).await;
+    subject.next().await.ack().await.unwrap();
+    subject.find(event(1)).await;
+    subject.assert_quiet().await;
+    let detail = Some("never_answered".to_owned());
+    let (stage, outcome) = ("fetch_metadata".to_owned(), "done".to_owned());
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let hop = Hop { at, stage, outcome, attempt: 0, took_millis: 0, detail };
+    subject.flow.context.catalog.record_hop(&event(1).key(), hop).await;
+    subject.flow.context.clock.advance(jiff::SignedDuration::from_secs(61));
+    subject.find(event(1)).await;
+    subject.next().await.ack().await.unwrap();
+    subject.find(event(1)).await;
+    subject.assert_quiet().await;
+}

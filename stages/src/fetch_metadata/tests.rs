@@ -1,4 +1,4 @@
-//! A contact that NICE does not know: awaited, given up, or dropped, by who named it.
+//! A contact that NICE does not know, or only half: awaited, given up, or dropped, by who named it.
 
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -11,19 +11,29 @@ use super::*;
 use crate::clients::quota::Unmetered;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::flow::{FlowExt, Metrics, serve, task};
-use crate::model::EventSource;
-use crate::source::test_nice::settings_of;
+use crate::model::{EventSource, Memberships};
+use crate::source::test_nice::{agent, settings_of, tenant};
 
-/// A NICE that knows no contact.
-async fn ignorant() -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {
+/// A NICE that answers so when it is asked for a contact.
+async fn serving(contacts: axum::routing::MethodRouter) -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {
     let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
     let router = Router::new()
         .route("/authentication/v1/token/access-key", post(|| async { Json(token) }))
-        .route("/inContactAPI/services/v33.0/contacts/{id}", get(|| async { StatusCode::NOT_FOUND }));
+        .route("/inContactAPI/services/v33.0/contacts/{id}", contacts);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base: reqwest::Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let server = task::spawn("nice", serve::serve(listener, router, Default::default()));
     (Arc::new(Tenants::new(Arc::new(settings_of(base)), Arc::new(|_| Arc::new(Unmetered)), Metrics::new())), server)
+}
+
+/// A NICE that knows every contact by one record.
+async fn knowing(record: serde_json::Value) -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {
+    serving(get(move || async move { Json(record) })).await
+}
+
+/// A NICE that knows no contact.
+async fn ignorant() -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {
+    serving(get(|| async { StatusCode::NOT_FOUND })).await
 }
 
 /// What becomes of an event that is so old.
@@ -38,6 +48,39 @@ async fn fate_of(mut event: ContactEvent, age: SignedDuration) -> (Fate, TestFlo
     let stage = FetchMetadata { tenants, catalog, retry, clock };
     stream::iter([delivery]).through(stage, context).settle(context).await;
     (fates.all().remove(0).1, flow)
+}
+
+/// What becomes of an event of which NICE has this record. Agent 7 joined at noon, and the group was read a minute ago.
+async fn fate_by(record: serde_json::Value, event: ContactEvent) -> (Result<&'static str, StageError>, TestFlow) {
+    let flow = TestFlow::new(1);
+    let context = &flow.context;
+    let agent = Agent { memberships: Memberships::since("2026-04-01T12:00:00Z".parse().unwrap()), ..agent() };
+    context.catalog.save_agents(&tenant(), &[agent]).await.unwrap();
+    let read_at = context.clock.now() - SignedDuration::from_mins(1);
+    context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
+    let (tenants, _server) = knowing(record).await;
+    let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
+    let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(event).await;
+    let told = outcome.map(|outcome| match outcome {
+        Outcome::Next(_) => "taken",
+        Outcome::Done(reason) => reason,
+    });
+    (told, flow)
+}
+
+/// A record of NICE: the call lasted five minutes and ended at `ended_at`.
+fn record(agent: u64, ended_at: &str, warehoused: bool) -> serde_json::Value {
+    let ended_at: Timestamp = format!("2026-04-01T{ended_at}Z").parse().unwrap();
+    let warehoused_at = warehoused.then(|| (ended_at + SignedDuration::from_secs(47)).to_string());
+    json!({
+        "contactId": 1, "agentId": agent, "isActive": false, "mediaTypeId": 4,
+        "contactStartDate": (ended_at - SignedDuration::from_mins(5)).to_string(), "totalDurationSeconds": 300,
+        "lastUpdateTime": ended_at.to_string(), "dateContactWarehoused": warehoused_at,
+    })
+}
+
+fn webhook_event() -> ContactEvent {
+    ContactEvent { ended_at: None, ..told_by_webhook(0) }
 }
 
 fn told_by_webhook(unknown: u32) -> ContactEvent {
@@ -77,4 +120,78 @@ async fn one_that_nice_has_known_once_or_that_the_poll_found_is_awaited_until_th
         let (fate, _) = fate_of(event, SignedDuration::from_hours(49)).await;
         assert!(matches!(fate, Fate::Acked { shelved: 1 }), "{fate:?}");
     }
+}
+
+#[tokio::test]
+async fn half_a_record_is_awaited_and_the_whole_one_six_seconds_later_is_taken() {
+    // The clock of these tests stands at 17:00:00.
+    let mut half = record(0, "16:58:00", false);
+    half["totalDurationSeconds"] = serde_json::Value::Null;
+    let (fate, _) = fate_by(half.clone(), webhook_event()).await;
+    assert!(matches!(fate, Err(StageError::NotReady { .. })), "{fate:?}");
+    half.as_object_mut().unwrap().remove("agentId");
+    assert!(matches!(fate_by(half, webhook_event()).await.0, Err(StageError::NotReady { .. })));
+    // Begun hours ago: its start says nothing of its end.
+    let mut long = record(0, "13:00:00", false);
+    (long["totalDurationSeconds"], long["lastUpdateTime"]) = (json!(0), json!("2026-04-01T16:59:58Z"));
+    assert!(matches!(fate_by(long, webhook_event()).await.0, Err(StageError::NotReady { .. })));
+    let mut chat = record(7, "16:58:00", false);
+    chat["mediaTypeId"] = json!(3);
+    assert!(matches!(fate_by(chat, webhook_event()).await.0, Err(StageError::NotReady { .. })));
+    let stranger = record(8, "16:58:00", false);
+    assert!(matches!(fate_by(stranger, webhook_event()).await.0, Err(StageError::NotReady { .. })));
+
+    let (fate, _) = fate_by(record(7, "16:58:00", false), webhook_event()).await;
+    assert_eq!(fate.unwrap(), "taken");
+}
+
+#[tokio::test]
+async fn of_a_final_record_the_verdict_is_said_at_once() {
+    let mut chat = record(7, "16:58:00", true);
+    chat["mediaTypeId"] = json!(3);
+    for (record, verdict) in [
+        (record(0, "16:58:00", true), "never_answered"),
+        (record(0, "15:59:59", false), "never_answered"),
+        (chat, "not_a_phone_call"),
+        (record(8, "16:58:00", true), "not_in_group"),
+        (record(8, "15:59:59", false), "not_in_group"),
+        (record(7, "11:59:59", true), "not_in_group"),
+        (record(7, "12:00:00", true), "taken"),
+    ] {
+        let (fate, _) = fate_by(record.clone(), webhook_event()).await;
+        assert_eq!(fate.unwrap(), verdict, "{record}");
+    }
+    // One that stays half until the deadline.
+    let given_up =
+        ContactEvent { not_ready: 9, queued_at: Some("2026-03-30T16:00:00Z".parse().unwrap()), ..webhook_event() };
+    let mut half = record(0, "16:58:00", false);
+    half["totalDurationSeconds"] = serde_json::Value::Null;
+    assert_eq!(fate_by(half, given_up).await.0.unwrap(), "never_answered");
+}
+
+#[tokio::test]
+async fn a_backfill_of_todays_members_takes_their_calls_from_before() {
+    let of_today = |queued_at: &str| ContactEvent {
+        source: EventSource::Backfill,
+        members_now: true,
+        queued_at: Some(format!("2026-04-01T{queued_at}Z").parse().unwrap()),
+        ..event(1)
+    };
+    let before = record(7, "11:00:00", true);
+    assert_eq!(fate_by(before.clone(), of_today("16:50:00")).await.0.unwrap(), "taken");
+    let then = ContactEvent { members_now: false, ..of_today("16:50:00") };
+    assert_eq!(fate_by(before, then).await.0.unwrap(), "not_in_group");
+    assert_eq!(fate_by(record(8, "11:00:00", true), of_today("16:50:00")).await.0.unwrap(), "not_in_group");
+}
+
+#[tokio::test]
+async fn a_reading_of_the_group_in_the_time_to_come_proves_nothing() {
+    let flow = TestFlow::new(1);
+    let context = &flow.context;
+    let ahead = context.clock.now() + SignedDuration::from_hours(100);
+    context.catalog.note_agents_read(&tenant(), ahead).await.unwrap();
+    let (tenants, _server) = knowing(record(7, "16:58:00", true)).await;
+    let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
+    let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(webhook_event()).await;
+    assert!(matches!(outcome, Err(StageError::NotReady { .. })), "a joiner is not known yet");
 }

@@ -63,6 +63,27 @@ async fn people_move_leave_and_change_their_names() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn hidden_agents_are_counted_and_not_named() -> anyhow::Result<()> {
+    let client = Client::start(quiet()).await?;
+    let sim = &client.sim;
+    let members = sim.group(1001);
+    assert!(client.acd("groups/1001/agents").await?["hiddenAgents"].is_null());
+    sim.hide_agents(1001, members[..2].iter().copied());
+    let list = client.acd("groups/1001/agents").await?;
+    assert_eq!(numbers(&list["agents"], "agentId"), members[2..]);
+    assert_eq!(list["hiddenAgents"], 2);
+    assert_eq!(sim.group(1001), members, "they are members all the same");
+    sim.hide_agents(1001, members.iter().copied());
+    let list = client.acd("groups/1001/agents").await?;
+    assert_eq!((&list["agents"], &list["hiddenAgents"]), (&serde_json::json!([]), &members.len().into()));
+    sim.hide_agents(1001, []);
+    assert_eq!(client.acd("groups/1001/agents").await?["hiddenAgents"], 0);
+    sim.set_faults(nice_sim::Faults { group_no_content: 1.0, ..nice_sim::Faults::none() });
+    assert_eq!(client.acd_status("groups/1001/agents").await?, 204);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_userhub_knows_the_same_people() -> anyhow::Result<()> {
     let client = Client::start(quiet()).await?;
     let users = client.json("/user-management/v1/users").await?;

@@ -28,6 +28,8 @@ async fn untold(config: SimConfig) -> ServerBed {
     // Each has a port of its own.
     bed.set("EVENTS__WEBHOOK_LISTEN", "127.0.0.1:0");
     bed.set("EVENTS__POLL", "false");
+    // The agents count as members of the group in all of that history.
+    bed.set("EVENTS__IMPORT_SINCE", "90d");
     bed
 }
 

@@ -432,3 +432,34 @@ async fn a_month_with_lost_repeated_reordered_and_late_events_balances_to_zero()
 fn key(id: u64) -> crate::model::ConversationKey {
     crate::model::ConversationKey { tenant: tenant(), external_id: ContactId::from_number(id).unwrap() }
 }
+
+#[tokio::test]
+async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unless_today_counts() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    // Joined at noon, away in the afternoon from three to four, and back.
+    let mut member = crate::source::test_nice::agent();
+    member.memberships = crate::model::Memberships::since(at("2026-04-01T12:00:00Z"));
+    member.memberships.leave(at("2026-04-01T15:00:00Z"));
+    member.memberships.join(at("2026-04-01T16:00:00Z"));
+    Roster::replace(&rig.nice.roster, std::slice::from_ref(&member));
+    let then: Vec<u64> =
+        day_of_calls().iter().filter(|call| member.was_member_at(Some(call.end()))).map(|call| call.id).collect();
+    assert_eq!(then.len(), 78);
+    let night = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((night.found.listed, night.found.missing), (78, 78), "{night:?}");
+    assert_eq!(rig.ids().into_iter().collect::<Vec<_>>(), then);
+    rig.consume().await;
+    let backfill = rig.run(RunKind::Backfill, "2026-04-01T00:00:00Z", NOW).await;
+    assert_eq!((backfill.plan.unwrap().listed, backfill.plan.unwrap().missing), (78, 0));
+
+    rig.replay.context.clock.advance(SignedDuration::from_millis(1));
+    let now = rig.replay.context.clock.now();
+    let mut of_today = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T00:00:00Z"), at(NOW), now);
+    of_today.members = crate::model::Members::Now;
+    of_today.id = rig.catalog().begin_run(&of_today).await.unwrap();
+    let of_today = rig.go_on(of_today).await;
+    assert_eq!((of_today.members, of_today.found.missing), (crate::model::Members::Now, 144 - 78));
+    let mut deliveries = rig.queue.deliveries(64);
+    let body = deliveries.next().await.unwrap().unwrap().body;
+    assert!(ContactEvent::decode(&body).unwrap().members_now, "the consumer admits it as well");
+}

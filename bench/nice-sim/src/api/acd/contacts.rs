@@ -141,7 +141,11 @@ pub(crate) fn one(service: &Service, ask: &Ask, names: Names) -> Answer {
     let Some((call, leg)) = world.leg(path_id(ask)).filter(|(_, leg)| leg.started_at <= now) else {
         return Answer::Status(404, "no such contact".into());
     };
-    let row = row::contact(service, &world.directory, call, leg, now);
+    let mut row = row::contact(service, &world.directory, call, leg, now);
+    let half_until = leg.acw_ended_at() + service.faults.current().half_record.as_millis() as i64;
+    if now >= leg.acw_ended_at() && now < half_until {
+        row = row::half(row);
+    }
     let row = Value::Object(row::named(with_state_if(true, row, leg, now), names));
     Answer::Json(200, if service.config.acd.contact_nested { json!({ "contactId": row }) } else { row })
 }

@@ -37,12 +37,26 @@ pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
     let now = service.now();
     let world = service.world();
     let Some(group) = world.directory.group(path_id(ask)) else { return unknown() };
+    if service.faults.strikes("group no content", |faults| faults.group_no_content) {
+        return Answer::Empty(204);
+    }
     let assigned = flag(ask, "assigned").unwrap_or(true);
     let members = group.members(now);
+    let is_hidden = |agent: &Agent| group.hidden().is_some_and(|hidden| hidden.contains(&agent.id));
     let agents = world.directory.agents.iter().filter(|agent| members.contains(&agent.id) == assigned);
-    let rows =
-        selected(ask, agents, now).map(|agent| agent_row(service, agent, now, "userId", &world.directory)).collect();
-    list(service, ask, "agents", rows)
+    let rows = selected(ask, agents.filter(|agent| !is_hidden(agent)), now)
+        .map(|agent| agent_row(service, agent, now, "userId", &world.directory))
+        .collect();
+    let Some(hidden) = group.hidden() else { return list(service, ask, "agents", rows) };
+    let hidden = members.intersection(hidden).count();
+    match list(service, ask, "agents", rows) {
+        Answer::Json(200, mut body) => {
+            body["hiddenAgents"] = json!(hidden);
+            Answer::Json(200, body)
+        }
+        Answer::Empty(204) => Answer::Json(200, json!({ "agents": [], "totalRecords": 0, "hiddenAgents": hidden })),
+        other => other,
+    }
 }
 
 /// `agents/{id}/groups`.
