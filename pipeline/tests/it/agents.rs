@@ -200,7 +200,13 @@ async fn a_group_that_cannot_be_read_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_group_is_believed_after_a_second_look_only() {
-    let (bed, mut daemon) = calm(304).await;
+    let (mut bed, mut daemon) = calm(304).await;
+    assert!(daemon.terminate().success());
+    // No more agents than may be lost at once, and NICE says that it hides nobody.
+    bed.set("AGENTS__HOLD_COUNT", "100");
+    bed.sim.hide_agents(GROUP, []);
+    let mut daemon = bed.start();
+    daemon.ready().await;
     let members = bed.sim.group(GROUP);
     let last = call(&bed, members[0]);
 
@@ -282,6 +288,116 @@ async fn a_joiners_call_told_by_the_webhook_waits_for_the_next_reading_of_the_gr
         assert!(begun.elapsed() < PATIENCE, "the stranger's call is not dropped");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert!(daemon.terminate().success());
+    assert_eq!(oracle::verify(&bed).await.ready, 1);
+}
+
+/// What `status --json` says of a held reading, and when the group was last read.
+fn standing(bed: &Bed) -> (Value, Value) {
+    let status = bed.json(&["status", "--json"]);
+    (status["agents_held"].clone(), status["agents_last_sync"].clone())
+}
+
+/// A sync meets a reading that is held, and says so.
+fn assert_held(bed: &Bed, agents: usize) {
+    let (_, read_at) = standing(bed);
+    let ended = bed.ended(&["agents", "sync", "--json"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(ended.stderr.contains("nice-knovvu agents sync --accept"), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((changes(&report), report["members"].as_u64()), ([0; 4], Some(agents as u64)), "{report:#}");
+    assert_eq!(active(bed), agents);
+    let (held, last_read) = standing(bed);
+    assert!(held["since"].is_string() && last_read == read_at, "{held:#} {last_read} {read_at}");
+    for text in [bed.ended(&["agents", "list"]).said(), bed.ended(&["status"]).said()] {
+        assert!(text.contains("is held since") && text.contains("--accept"), "{text}");
+    }
+}
+
+async fn gauge(daemon: &Daemon) -> String {
+    let (_, page) = daemon.get("/metrics").await.unwrap();
+    page.lines().find(|line| line.contains("agents_held") && !line.starts_with('#')).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_reads_empty_for_want_of_rights_is_held_and_loses_no_call() {
+    let (bed, mut daemon) = calm(307).await;
+    let members = bed.sim.group(GROUP);
+    let all = members.len();
+    bed.sim.hide_agents(GROUP, members.iter().copied());
+    assert_held(&bed, all);
+    assert!(gauge(&daemon).await.ends_with(&format!(" {all}")), "{}", gauge(&daemon).await);
+    assert_eq!(bed.logged().matches("the reading of the group is held").count(), 1, "{}", tail(&bed.log()));
+    let meanwhile: Vec<_> = members.iter().take(4).map(|agent| call(&bed, *agent)).collect();
+    bed.ready(&mut daemon, &meanwhile).await;
+
+    // It stands in the catalog: another process sees it, and goes on with the agents of before.
+    assert!(daemon.terminate().success());
+    assert_held(&bed, all);
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    daemon.says("the reading of the group is held").await;
+    assert!(gauge(&daemon).await.ends_with(&format!(" {all}")));
+    let later = call(&bed, members[5]);
+    bed.ready(&mut daemon, &[later]).await;
+
+    // A reading that is whole ends it. So does not one without a body.
+    bed.sim.hide_agents(GROUP, []);
+    assert_eq!(changes(&sync(&bed)), [0; 4]);
+    assert_eq!((standing(&bed).0, gauge(&daemon).await.ends_with(" 0")), (Value::Null, true));
+    bed.sim.set_faults(Faults { group_no_content: 1.0, ..Faults::none() });
+    assert_held(&bed, all);
+    bed.sim.set_faults(Faults::none());
+    assert_eq!(changes(&sync(&bed)), [0; 4]);
+
+    // One who leaves is no matter for anybody; one who is hidden is, until an operator has seen it.
+    bed.sim.set_group(GROUP, members[1..].iter().copied());
+    assert_eq!(changes(&sync(&bed)), [0, 1, 0, 0]);
+    bed.sim.hide_agents(GROUP, [members[1]]);
+    assert_held(&bed, all - 1);
+    let accepted = bed.json(&["agents", "sync", "--accept", "--json"]);
+    assert_eq!((changes(&accepted), &accepted["held"]), ([0, 1, 0, 0], &Value::Null), "{accepted:#}");
+    assert_eq!(changes(&sync(&bed)), [0; 4], "what was accepted is not held again");
+    bed.sim.hide_agents(GROUP, [members[1], members[2]]);
+    assert_held(&bed, all - 2);
+    assert!(daemon.terminate().success());
+    // The hidden ones are members all the same: of what they did while it was held nothing is lost either.
+    assert_eq!(oracle::verify(&bed).await.ready, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_that_stays_the_same_for_long_enough_is_taken_by_itself() {
+    let mut bed = Bed::new(hurried(308, 0)).await;
+    bed.set("AGENTS__HOLD_FOR", "8s");
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    bed.says("agents in step").await;
+    let members = bed.sim.group(GROUP);
+    bed.sim.set_group(GROUP, members[8..].iter().copied());
+    bed.says("the reading of the group is held").await;
+    assert_eq!(active(&bed), members.len());
+    let begun = Instant::now();
+    while active(&bed) != members.len() - 8 {
+        assert!(begun.elapsed() < PATIENCE, "it is held for ever: {}", tail(&bed.log()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(standing(&bed).0, Value::Null);
+    assert!(daemon.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_tells_of_a_call_before_its_record_is_whole_loses_nothing() {
+    let mut bed = Bed::new(hurried(309, 0)).await;
+    let receiver = bed.with_webhook();
+    bed.set("EVENTS__POLL", "false");
+    bed.sim.set_faults(Faults { half_record: Duration::from_secs(6), ..Faults::none() });
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    bed.says("agents in step").await;
+    let id = call(&bed, bed.sim.group(GROUP)[0]);
+    assert_eq!(post_event(receiver, format!(r#"{{"contactId":{id}}}"#)).await, Some(202));
+    bed.asked("contact", 2).await;
+    bed.ready(&mut daemon, &[id]).await;
     assert!(daemon.terminate().success());
     assert_eq!(oracle::verify(&bed).await.ready, 1);
 }

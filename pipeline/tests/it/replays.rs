@@ -246,6 +246,28 @@ async fn a_backfill_plans_first_and_imports_what_is_missing_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_installation_imports_the_history_of_todays_members_when_it_is_asked_for() {
+    let mut bed = untold(history(620, 40)).await;
+    bed.set("EVENTS__IMPORT_SINCE", "1h");
+    let daemon = bed.start();
+    bed.says("agents in step").await;
+    let all = legs(&bed).len() as u64;
+    let now = Timestamp::now();
+    let (from, to) = ((now - SignedDuration::from_hours(24)).to_string(), now.to_string());
+    let plan = |members: &str| bed.json(&["backfill", "--from", &from, "--to", &to, "--dry-run", "--json", members]);
+    let (then, today) = (plan("--members-then"), plan("--members-now"));
+    assert_eq!((&then["members"], &today["members"]), (&"then".into(), &"now".into()), "{then:#}");
+    let young = number(&then, "/plan/missing");
+    assert!(young < all / 2, "{young} of {all} ended within the hour");
+    assert_eq!(number(&today, "/plan/missing"), all);
+    let night = bed.json(&["reconcile", "--json"]);
+    assert_eq!(number(&night, "/found/missing"), young, "what ended before the agents count is not missing");
+    let text = bed.ended(&["backfill", "--from", &from, "--to", &to, "--members-now"]);
+    assert!(text.code == Some(0) && text.stdout.contains("--members-now"), "{text:?}");
+    balances(&bed, daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_is_paused_resumed_and_cancelled_by_its_number() {
     let bed = untold(history(605, 40)).await;
     let mut daemon = bed.start();
