@@ -224,10 +224,9 @@ impl SyncAgents {
         {
             return self.hold(&before, standing, held).await;
         }
-        let last = self.last_reading(begun).await?;
-        let (changed, report) =
-            changes::compare(&before, reading.agents, last.unwrap_or_else(|| self.import_since.of(begun)), begun);
-        let _held_back = self.hold_poll_back(&report, begun).await?;
+        let last = self.joiners_since(&before, &standing, begun).await?;
+        let (changed, report) = changes::compare(&before, reading.agents, last, begun);
+        let _held_back = self.hold_poll_back(&report, last).await?;
         if !changed.is_empty() {
             self.catalog.save_agents(&self.tenant, &changed).await?;
         }
@@ -284,11 +283,26 @@ impl SyncAgents {
         Ok(self.catalog.agents_read_at(&self.tenant).await?.filter(|last| *last <= now))
     }
 
-    /// Sends the poll back to the last reading if agents have joined since.
-    async fn hold_poll_back(&self, report: &SyncReport, begun: Timestamp) -> Result<Option<HeldBack>, SyncError> {
+    /// From when on the calls of joiners count: since the last reading. As long as no agent was ever read, or where that
+    /// time is not believed, the installation's rule holds.
+    async fn joiners_since(
+        &self,
+        before: &[Agent],
+        standing: &GroupStanding,
+        begun: Timestamp,
+    ) -> Result<Timestamp, CatalogError> {
+        let last = self.last_reading(begun).await?;
+        let first_look = [last, standing.held.map(|held| held.since)].into_iter().flatten().min();
+        match last {
+            Some(last) if !before.is_empty() => Ok(last),
+            _ => Ok(self.import_since.of(first_look.unwrap_or(begun).min(begun))),
+        }
+    }
+
+    /// Sends the poll back to the last reading if agents have joined since. Before the first one it has not begun.
+    async fn hold_poll_back(&self, report: &SyncReport, last: Timestamp) -> Result<Option<HeldBack>, SyncError> {
         match self.catalog.agents_read_at(&self.tenant).await? {
-            Some(last) if report.joined > 0 => {
-                let last = if last <= begun { last } else { self.import_since.of(begun) };
+            Some(_) if report.joined > 0 => {
                 let to = last.checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
                 Ok(Some(self.poll.hold_back(to).await?))
             }

@@ -61,6 +61,7 @@ async fn pairs(bed: &Bed, run: &str, database: &str, plan: &Plan) -> Vec<(&'stat
     vec![
         ("TENANT__ID", TENANT.to_owned()),
         ("EVENTS__POLL", "false".to_owned()),
+        ("EVENTS__IMPORT_SINCE", "1d".to_owned()),
         ("EVENTS__WEBHOOK_TOKEN", WEBHOOK_TOKEN.to_owned()),
         ("LIMITS__MEDIA_PLAYBACK", "1000000/s".to_owned()),
         ("LIMITS__ACD", "1000000/s".to_owned()),

@@ -32,6 +32,7 @@ async fn faulty_day(seed: u64) {
     config.acd.admin_page_max = 5;
     config.playback.media_link_ttl = Duration::from_secs(2);
     let mut bed = Bed::new(config).await;
+    bed.set("EVENTS__IMPORT_SINCE", "1d");
     bed.set("RETRY__RECORDING_DEADLINE", "60s");
     let mut daemon = bed.start();
     bed.settled(&mut daemon).await;

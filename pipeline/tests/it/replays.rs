@@ -608,6 +608,7 @@ async fn the_report_balances_with_the_truth_with_and_without_a_daemon() {
     let receiver = bed.with_webhook();
     bed.set("EVENTS__POLL", "false");
     bed.set("RETRY__RECORDING_DEADLINE", "45m");
+    bed.set("EVENTS__IMPORT_SINCE", "90d");
     let agents = bed.sim.group(1001);
     let call = |number: usize| CallSpec::new(agents[number % agents.len()]);
     // More than a day: two or three by the calendar.
@@ -709,7 +710,7 @@ async fn days_beyond_nices_reach_are_imported_by_data_extraction() {
     let day = Timestamp::now() - SignedDuration::from_hours(36 * 24);
     let day = day.to_zoned(jiff::tz::TimeZone::UTC).date();
     let (from, to) = (day.to_string(), day.tomorrow().unwrap().to_string());
-    let ended = bed.ended(&["backfill", "--from", &from, "--to", &to, "--json"]);
+    let ended = bed.ended(&["backfill", "--from", &from, "--to", &to, "--members-now", "--json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("read by data extraction"), "{ended:?}");
     let run: Value = serde_json::from_str(&ended.stdout).unwrap();

@@ -290,7 +290,7 @@ async fn live_calls_become_ready_while_a_backfill_uses_the_quota() {
         service.says("running").await;
     }
     let ago = |days: i64| (Timestamp::now() - SignedDuration::from_hours(24 * days)).to_string();
-    let plan = bed.json(&["backfill", "--dry-run", "--json", "--from", &ago(12), "--to", &ago(4)]);
+    let plan = bed.json(&["backfill", "--members-now", "--dry-run", "--json", "--from", &ago(12), "--to", &ago(4)]);
     let (missing, promised) = (number(&plan, "/plan/missing"), plan["planned_seconds"].as_f64().unwrap());
     assert_eq!(missing, calls as u64, "{plan:#}");
     let begun = Instant::now();
