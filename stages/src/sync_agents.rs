@@ -329,3 +329,6 @@ impl SyncAgents {
         Roster::replace(&self.roster, agents);
     }
 }
+
+#[cfg(test)]
+mod tests;
