@@ -213,3 +213,39 @@ pub struct StoredRecording {
     /// Its media type.
     pub content_type: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_before_is_read_and_a_new_one_says_the_same_to_who_knows_no_memberships() {
+        let row = |rest: &str| {
+            let text = format!(
+                r#"{{"external_id":"7","user_id":null,"user_name":"x","first_name":"x","last_name":"x",{rest}}}"#
+            );
+            serde_json::from_str::<Agent>(&text).unwrap()
+        };
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let active = row(r#""is_active":true,"member_until":null"#);
+        assert!(active.is_active() && active.was_member_at(at("1999-01-01T00:00:00Z")));
+        let left = row(r#""is_active":false,"member_until":"2026-04-01T12:00:00Z""#);
+        assert!(!left.is_active() && left.was_member_at(at("2026-04-01T11:59:59Z")));
+        assert!(!left.was_member_at(at("2026-04-01T12:00:00Z")));
+        assert!(!row(r#""is_active":false,"member_until":null"#).was_member_at(None));
+
+        let written = serde_json::to_value(&left).unwrap();
+        assert_eq!((&written["is_active"], &written["member_until"]), (&false.into(), &"2026-04-01T12:00:00Z".into()));
+        assert_eq!(written["member_since"], "1970-01-01T00:00:00Z");
+        assert_eq!(serde_json::from_value::<Agent>(written).unwrap(), left);
+    }
+
+    #[test]
+    fn a_call_whose_end_is_not_known_may_be_a_joiners() {
+        let mut agent: Agent = crate::source::test_nice::agent();
+        agent.memberships = Memberships::since("2026-04-01T12:00:00Z".parse().unwrap());
+        let may = |start: &str| agent.may_be_member_at_the_end(start.parse().unwrap());
+        assert!(may("2026-04-01T11:50:00Z") && may("2026-04-03T00:00:00Z"));
+        assert!(!may("2026-04-01T07:59:59Z"));
+    }
+}

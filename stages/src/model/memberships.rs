@@ -45,10 +45,12 @@ impl Memberships {
         }
     }
 
-    /// As a program wrote it that knows no stretches: it has changed the two others and left these as they were.
+    /// As a program wrote it that knows no stretches: it has changed the two others and left these as they were, or wrote
+    /// none.
     pub fn agreeing_with(self, is_active: bool, until: Option<Timestamp>) -> Self {
         let mut agreeing = self;
         match (is_active, until) {
+            _ if agreeing.is_empty() => return Self::unknown_since(is_active, until),
             _ if agreeing.is_open() == is_active => return agreeing,
             // Back at an unknown moment after it had left.
             (true, _) => agreeing.join(agreeing.until().unwrap_or(Timestamp::UNIX_EPOCH)),

@@ -449,6 +449,17 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     assert_eq!((night.found.listed, night.found.missing), (78, 78), "{night:?}");
     assert_eq!(rig.ids().into_iter().collect::<Vec<_>>(), then);
     rig.consume().await;
+    let question = Question {
+        tenants: rig.nice.tenants.clone(),
+        tenant: tenant(),
+        roster: rig.nice.roster.borrow().clone(),
+        compare: rig.replay.compare.clone(),
+        from: at("2026-04-01T00:00:00Z"),
+        to: at(NOW),
+        longest_call: Duration::from_secs(4 * 3600),
+    };
+    let complete = report(question).await.unwrap();
+    assert_eq!((complete.total.ended, complete.total.ready, complete.total.missing), (78, 78, 0));
     let backfill = rig.run(RunKind::Backfill, "2026-04-01T00:00:00Z", NOW).await;
     assert_eq!((backfill.plan.unwrap().listed, backfill.plan.unwrap().missing), (78, 0));
 
@@ -462,4 +473,19 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     let mut deliveries = rig.queue.deliveries(64);
     let body = deliveries.next().await.unwrap().unwrap().body;
     assert!(ContactEvent::decode(&body).unwrap().members_now, "the consumer admits it as well");
+}
+
+#[tokio::test]
+async fn a_call_that_was_dropped_by_half_a_record_is_found_by_the_night() {
+    let rig = Rig::new(vec![Call::new(1, at("2026-04-01T22:00:00Z"), 60)], NOW).await;
+    rig.tell(1).await;
+    let mut deliveries = rig.queue.deliveries(1);
+    deliveries.next().await.unwrap().unwrap().settle.ack().await.unwrap();
+    let (stage, outcome) = ("fetch_metadata".to_owned(), "done".to_owned());
+    let (at, detail) = (at("2026-04-01T22:01:10Z"), Some("never_answered".to_owned()));
+    let hop = crate::clients::catalog::Hop { at, stage, outcome, attempt: 0, took_millis: 0, detail };
+    rig.catalog().record_hop(&key(1), hop).await;
+    let night = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((night.found.missing, night.found.replayed), (1, 1), "{night:?}");
+    assert_eq!(rig.published(), BTreeMap::from([(1, 2)]));
 }

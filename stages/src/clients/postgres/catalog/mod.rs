@@ -499,10 +499,7 @@ fn agent(row: &Row) -> Result<Agent, CatalogError> {
         user_name: row.try_get("user_name").map_err(unreadable)?,
         first_name: row.try_get("first_name").map_err(unreadable)?,
         last_name: row.try_get("last_name").map_err(unreadable)?,
-        memberships: match memberships {
-            Some(Json(memberships)) => memberships.agreeing_with(is_active, until),
-            None => Memberships::unknown_since(is_active, until),
-        },
+        memberships: memberships.map(|Json(all)| all).unwrap_or_default().agreeing_with(is_active, until),
     })
 }
 

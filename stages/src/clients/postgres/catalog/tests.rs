@@ -44,3 +44,28 @@ impl Subject for Postgres {
 }
 
 catalog_checks!(Postgres);
+
+#[tokio::test]
+async fn agents_that_an_earlier_program_wrote_are_members_since_ever_up_to_their_end() {
+    let subject = Postgres::fresh().await;
+    let tenant: TenantId = "acme".parse().unwrap();
+    let write = "
+        insert into agents (tenant_id, external_id, user_name, first_name, last_name, is_active, member_until) values
+            ('acme', '1', '', '', '', true, null), ('acme', '2', '', '', '', false, '2026-04-01T12:00:00Z'),
+            ('acme', '3', '', '', '', false, null)";
+    subject.database.client().await.unwrap().batch_execute(write).await.unwrap();
+    let until: Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
+    let expected = [(true, None), (false, Some(until)), (false, None)];
+    let read = async || {
+        let agents = subject.catalog.agents(&tenant).await.unwrap();
+        agents.into_iter().map(|agent| agent.memberships).collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, expected.map(|(is_active, until)| Memberships::unknown_since(is_active, until)));
+    // One that still runs changes what this one has written.
+    let agents = subject.catalog.agents(&tenant).await.unwrap();
+    subject.catalog.save_agents(&tenant, &agents).await.unwrap();
+    let leave = "update agents set is_active = false, member_until = '2026-04-02T12:00:00Z' where external_id = '1'";
+    subject.database.client().await.unwrap().batch_execute(leave).await.unwrap();
+    let left = Memberships::unknown_since(false, Some("2026-04-02T12:00:00Z".parse().unwrap()));
+    assert_eq!(read().await[0], left);
+}
