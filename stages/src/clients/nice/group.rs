@@ -35,23 +35,13 @@ pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
     let (groups, group_id) = match selector.kind {
         GroupKind::AcdGroup => {
             let url = net::below(&root, &["groups"]);
-            (
-                url.clone(),
-                choose(
-                    &lists.whole(Endpoint::Groups, url, directory::groups, group_key).await?.all(Endpoint::Groups)?,
-                    selector,
-                )?,
-            )
+            let groups = lists.whole(Endpoint::Groups, url.clone(), directory::groups, group_key).await?;
+            (url, groups.choose(Endpoint::Groups, selector)?)
         }
         GroupKind::Team => {
             let url = net::below(&root, &["teams"]);
-            (
-                url.clone(),
-                choose(
-                    &lists.whole(Endpoint::Teams, url, directory::teams, group_key).await?.all(Endpoint::Teams)?,
-                    selector,
-                )?,
-            )
+            let teams = lists.whole(Endpoint::Teams, url.clone(), directory::teams, group_key).await?;
+            (url, teams.choose(Endpoint::Teams, selector)?)
         }
     };
     let mut url = net::below(&groups, &[&group_id, "agents"]);
@@ -104,12 +94,13 @@ struct Whole<T> {
     no_content: bool,
 }
 
-impl<T> Whole<T> {
-    /// The rows, where NICE gives as many as it counts.
-    fn all(self, endpoint: Endpoint) -> Result<Vec<T>, NiceError> {
-        match self.missing {
-            0 => Ok(self.rows),
-            _ => Err(inconsistent(endpoint, "it has fewer rows than it says")),
+impl Whole<Named> {
+    /// The id of the one group that is meant. One that is not there may be among those that NICE counts and does not
+    /// give.
+    fn choose(&self, endpoint: Endpoint, selector: &GroupSelector) -> Result<String, NiceError> {
+        match choose(&self.rows, selector) {
+            Err(_) if self.missing > 0 => Err(inconsistent(endpoint, "it has fewer rows than it says")),
+            chosen => chosen,
         }
     }
 }
@@ -148,8 +139,8 @@ impl Lists<'_> {
             total = page.total.or(total);
             let next =
                 page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
-            let complete = next.is_none() && total == Some(seen as u64);
-            if ended || complete || seen == before {
+            // The total is a hint: a page with rows is followed by another question.
+            if ended || seen == before {
                 if total.is_none() && next.is_some() && !ended {
                     return Err(inconsistent(endpoint, "its pages repeat themselves"));
                 }
