@@ -205,7 +205,7 @@ impl Listing {
                 (self.reached, self.reached.checked_add(self.length).unwrap_or(Timestamp::MAX).min(self.to));
             let span = to.duration_since(from);
             let read = match self.read(&nice, size, from, to, &mut requests).await {
-                Err(NiceError::TooMuch { what }) if span > SHORTEST_ASKED => {
+                Err(NiceError::TooMuch { what, .. }) if span > SHORTEST_ASKED => {
                     debug!(what, %from, %to, "NICE does not give so much, less is asked for");
                     self.length = (span / 2).max(SHORTEST_ASKED);
                     continue;

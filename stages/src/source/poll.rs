@@ -180,7 +180,7 @@ impl Poll {
         let mut reached = changes.reached();
         loop {
             let page = match changes.next(&nice, *size, self.context.clock.now()).await {
-                Err(NiceError::TooMuch { what }) if size.shrink() => {
+                Err(NiceError::TooMuch { what, .. }) if size.shrink() => {
                     warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
                     continue;
                 }

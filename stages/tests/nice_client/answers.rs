@@ -145,7 +145,7 @@ async fn an_endless_body_is_cut_at_the_cap() {
     let endless = vec![Step::Send(head(200, &[("Transfer-Encoding", "chunked")])), Step::Endless(framed)];
     let rig = Rig::contact(endless).await;
     assert!(is_permanent(&rig.client.contact(seven()).await));
-    assert!(is_permanent(&rig.client.completed(&query()).await));
+    assert!(is_too_much(&rig.client.completed(&query()).await));
     // The caps of both endpoints, and what the two sockets hold.
     assert!(rig.api.sent() < (1 + 32 + 32) << 20, "{} bytes were taken", rig.api.sent());
     let announced = vec![Step::Send(head(200, &[("Content-Length", "1000000000")])), Step::Stall];
@@ -166,7 +166,7 @@ async fn gzip_is_unpacked_and_a_bomb_is_not() {
     assert_eq!(rig.client.contact(seven()).await.unwrap().contact_id, seven());
     assert_eq!(rig.api.seen()[1].header("accept-encoding"), "gzip");
     let bomb = Rig::contact(packed(&vec![b' '; 200 << 20])).await;
-    assert!(is_permanent(&bomb.client.completed(&query()).await));
+    assert!(is_too_much(&bomb.client.completed(&query()).await));
     assert!(is_permanent(&bomb.client.contact(seven()).await));
     let cut = gzip(b"{\"contactId\":7}");
     let damaged = Rig::contact(answer(200, &[("Content-Encoding", "gzip")], &cut[..cut.len() - 1])).await;
@@ -204,7 +204,7 @@ async fn completed_contacts_come_in_pages() {
             format!("http://{}/inContactAPI/services/v33.0/contacts/completed?skip=2&x=1", request.header("host"));
         json(format!(
             r#"{{"totalRecords":3,"lastPollTime":"2026-04-01T01:00:00Z","_links":{{"next":"{next}"}},
-               "completedContacts":[{{"contactId":7}},{{"contactId":"x"}}]}}"#
+               "completedContacts":[{{"contactId":7,"contactStartDate":"2026-04-01T00:00:00Z"}},{{"contactId":"x"}}]}}"#
         ))
     })
     .await;
@@ -216,6 +216,30 @@ async fn completed_contacts_come_in_pages() {
     let paths = rig.api.seen().into_iter().map(|request| request.path).collect::<Vec<_>>();
     assert!(paths[1].contains("updatedSince=2026-04-01T00%3A00%3A00Z&mediaTypeId=4&"), "{}", paths[1]);
     assert!(paths[2].ends_with("?skip=2&x=1"), "followed as it was sent");
+}
+
+fn is_too_much<T>(answer: &Result<T, NiceError>) -> bool {
+    matches!(answer, Err(NiceError::TooMuch { .. }))
+}
+
+#[tokio::test]
+async fn whole_rows_are_asked_for_where_chosen_fields_are_refused_or_of_no_use() {
+    const ROW: &str = r#"{"contactId":7,"contactStartDate":"2026-04-01T00:00:00Z","holdCount":0}"#;
+    for of_chosen in [status(400), json(r#"{"completedContacts":[{},{}]}"#)] {
+        let rig = Rig::new(move |request| match request.path.contains("fields=") {
+            true => of_chosen.clone(),
+            false => json(format!(r#"{{"completedContacts":[{ROW}]}}"#)),
+        })
+        .await;
+        for _ in 0..3 {
+            assert_eq!(rig.client.completed(&query()).await.unwrap().contacts.len(), 1);
+        }
+        let asked = rig.api.seen().into_iter().filter(|request| request.path.contains("fields=")).count();
+        assert_eq!(asked, 1, "it is learned");
+    }
+    // What is refused either way says nothing of the fields.
+    let rig = Rig::new(|_| status(400)).await;
+    assert!(is_too_much(&rig.client.completed(&query()).await));
 }
 
 #[tokio::test]
@@ -230,7 +254,8 @@ async fn a_link_to_another_host_is_never_followed() {
     ] {
         let rig = Rig::new(move |request| {
             let link = link.replace("HOST", request.header("host"));
-            json(format!(r#"{{"_links":{{"next":"{link}"}},"completedContacts":[{{"contactId":7}}]}}"#))
+            let row = r#"{"contactId":7,"contactStartDate":"2026-04-01T00:00:00Z"}"#;
+            json(format!(r#"{{"_links":{{"next":"{link}"}},"completedContacts":[{row}]}}"#))
         })
         .await;
         let page = rig.client.completed(&query()).await.unwrap();

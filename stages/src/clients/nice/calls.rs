@@ -33,7 +33,7 @@ pub(super) async fn completed(nice: &NiceClient, query: &CompletedQuery) -> Resu
     let whole_rows = &nice.inner.whole_rows;
     if !whole_rows.load(Ordering::Relaxed) {
         match completed_of(nice, query, Some(FIELDS)).await {
-            Err(NiceError::TooMuch { .. }) => {}
+            Err(NiceError::TooMuch { is_refusal: true, .. }) => {}
             Ok(page) if is_of_no_use(&page) => {}
             answer => return answer,
         }

@@ -41,6 +41,8 @@ pub enum NiceError {
     TooMuch {
         /// What was asked for.
         what: String,
+        /// NICE refused the question, so it may be something else in it.
+        is_refusal: bool,
     },
     /// The recording's link is no longer valid: ask NICE for a fresh one.
     #[error("the link of the recording has expired")]
@@ -91,7 +93,7 @@ impl From<NiceError> for StageError {
                 }
                 Self::Transient { reason: what, retry_after: Some(REFUSED_DELAY) }
             }
-            NiceError::TooMuch { what } => Self::transient(what),
+            NiceError::TooMuch { what, .. } => Self::transient(what),
             NiceError::Permanent { what } => Self::Permanent { reason: what },
             NiceError::LinkExpired => Self::transient(NiceError::LinkExpired.to_string()),
         }

@@ -242,7 +242,10 @@ impl Http {
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),
             Err(_) => {
                 let what = format!("{}: NICE did not answer in time", endpoint.name());
-                Err(if endpoint.is_divisible() { NiceError::TooMuch { what } } else { NiceError::transient(what) })
+                Err(match endpoint.is_divisible() {
+                    true => NiceError::TooMuch { what, is_refusal: false },
+                    false => NiceError::transient(what),
+                })
             }
         }
     }
@@ -310,7 +313,7 @@ impl Failure {
         match self {
             Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) if endpoint.is_divisible() => {
-                NiceError::TooMuch { what: format!("{name}: {error}") }
+                NiceError::TooMuch { what: format!("{name}: {error}"), is_refusal: false }
             }
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
                 NiceError::permanent(format!("{name}: {error}"))
@@ -332,7 +335,9 @@ impl Reply {
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
             404 => Ok(Answer::NotFound),
-            400 | 408 | 413 | 414 | 422 | 504 if endpoint.is_divisible() => Err(NiceError::TooMuch { what }),
+            status @ (400 | 408 | 413 | 414 | 422 | 504) if endpoint.is_divisible() => {
+                Err(NiceError::TooMuch { what, is_refusal: matches!(status, 400 | 414 | 422) })
+            }
             408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
             _ => Err(NiceError::Permanent { what }),
         }
