@@ -16,6 +16,10 @@
 //! The log forgets ids after its retention. For a call that ended before that, the catalog decides. A replay has
 //! compared its calls with the catalog before; what the log remembers of them was wrong.
 //!
+//! # Another producer's calls
+//! The log of a producer that was passive lacks what another one found meanwhile. Of a call that may be of that time the
+//! catalog and the timeline are asked: what is known or on its way is dropped, and marked.
+//!
 //! # Hearsay
 //! The consumer drops what only a webhook told and NICE does not know after an hour. The first time that another source
 //! finds it after that, it passes again.
@@ -35,8 +39,10 @@ use crate::flow::{Delivery, FlowContext, Settle, crash};
 use crate::model::{ContactEvent, EventSource};
 use crate::source::{Found, Receipt};
 
+mod foreign;
 mod hearsay;
 
+pub use foreign::Foreign;
 use hearsay::Hearsay;
 
 /// Passes each conversation on once and holds its claim until the delivery is settled.
@@ -46,8 +52,19 @@ pub fn dedupe(
     retention: Duration,
     context: &FlowContext,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+    dedupe_after(None, found, processed, retention, context)
+}
+
+/// The same after another producer, whose calls the processed-id log lacks.
+pub fn dedupe_after(
+    foreign: Option<Foreign>,
+    found: impl Stream<Item = Found> + Send + 'static,
+    processed: ProcessedLog,
+    retention: Duration,
+    context: &FlowContext,
+) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let hearsay = Arc::new(Hearsay::default());
-    let stage = Arc::new(Dedupe { processed, retention, hearsay, context: context.clone() });
+    let stage = Arc::new(Dedupe { processed, retention, foreign, hearsay, context: context.clone() });
     found
         .map(move |found| {
             let stage = stage.clone();
@@ -60,6 +77,7 @@ pub fn dedupe(
 struct Dedupe {
     processed: ProcessedLog,
     retention: Duration,
+    foreign: Option<Foreign>,
     hearsay: Arc<Hearsay>,
     context: FlowContext,
 }
@@ -98,6 +116,12 @@ impl Dedupe {
         if !is_replay(&event) && self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
             return self.drop_known(receipt, since);
         }
+        if !despite_memory && !is_replay(&event) && self.another_found(&event).await? {
+            if let Err(error) = claim.commit().await {
+                warn!(%error, "what another producer found is not marked, it will be asked for again");
+            }
+            return self.drop_known(receipt, since);
+        }
         self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
         let told = Told { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
         let settle = ClaimSettle { claim, receipt, told };
@@ -113,6 +137,14 @@ impl Dedupe {
     fn is_beyond_window(&self, event: &ContactEvent) -> bool {
         let horizon = self.context.clock.now().checked_sub(self.retention);
         matches!((event.ended_at, horizon), (Some(ended_at), Ok(horizon)) if ended_at < horizon)
+    }
+
+    /// Whether another producer found it, and it needs nothing more; none when the service drains first.
+    async fn another_found(&self, event: &ContactEvent) -> Option<bool> {
+        match &self.foreign {
+            Some(foreign) if foreign.concerns(event) => foreign.is_known(event, &self.context).await,
+            _ => Some(false),
+        }
     }
 
     /// Asks the catalog until it answers; none when the service drains first.

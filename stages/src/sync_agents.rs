@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use state::{HeldBack, StateError, Watermark};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
@@ -30,6 +29,7 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Metrics, StageError};
 use crate::model::{Agent, AgentId, TenantId};
 use crate::source::roster::Roster;
+use crate::watermark::{HeldBack, Watermark};
 
 /// The pause before an empty group is read again.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
@@ -49,9 +49,6 @@ pub enum SyncError {
     /// The agents could not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The poll could not be sent back for the calls of joiners.
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 /// What one sync changed.

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::Timestamp;
-use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
@@ -31,6 +30,7 @@ use crate::clients::nice::{CompletedFilter, CompletedQuery, Contact, ContactPage
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash, task};
 use crate::model::{ContactEvent, ContactId, EventSource, TenantId};
+use crate::watermark::{Position, Watermark};
 
 /// Rows asked for at a time.
 const PAGE: u32 = 1_000;
@@ -67,6 +67,8 @@ pub struct Poll {
     pub overlap: Duration,
     /// How far the very first listing reaches back.
     pub first_window: Duration,
+    /// How far a listing reaches back whose watermark a wrong clock has put into the future.
+    pub hot_window: Duration,
     /// The machinery.
     pub context: FlowContext,
 }
@@ -138,8 +140,12 @@ impl Poll {
         }
     }
 
-    /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read.
+    /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read. And moves a
+    /// watermark back that lies in the future.
     async fn begin(&self) {
+        if let Err(error) = self.watermark.doubt(self.context.clock.now(), self.hot_window).await {
+            warn!(%error, "the watermark lies in the future and is not moved back, will retry");
+        }
         if self.watermark.get().is_none() {
             let to = back(self.context.clock.now(), self.first_window);
             if let Err(error) = self.watermark.advance(to).await {

@@ -24,8 +24,8 @@ use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate, Hop,
-    ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
+    Expired, Fate, Hop, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Retention,
@@ -39,6 +39,7 @@ mod readiness;
 mod runs;
 mod text;
 mod timeline;
+mod turns;
 
 const AGENTS: &str = "
     select external_id, user_id, user_name, first_name, last_name, is_active, member_until from agents
@@ -48,12 +49,13 @@ const AGENTS: &str = "
 const SAVE_AGENTS: &str = "
     insert into agents (tenant_id, external_id, user_id, user_name, first_name, last_name, is_active, member_until)
     select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::timestamptz[]) a
+    where fence_turn($1, $9)
     on conflict (tenant_id, external_id) do update set
         user_id = excluded.user_id, user_name = excluded.user_name, first_name = excluded.first_name,
         last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until";
 
 const NOTE_AGENTS_READ: &str = "
-    insert into agents_read (tenant_id, read_at) values ($1, $2)
+    insert into agents_read (tenant_id, read_at) select $1::text, $2::timestamptz where fence_turn($1, $3)
     on conflict (tenant_id) do update set read_at = excluded.read_at";
 
 const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1";
@@ -72,7 +74,7 @@ const ANALYSIS_QUEUE: &str = "
 const ADD_DEAD_LETTER: &str = "
     insert into dead_letters as standing (digest, tenant_id, conversation_id, stage, reason, message, at)
     select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz
-    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8)
+    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8) and fence_turn($9, $10)
     on conflict (digest) do update set
         stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at
     where standing.conversation_id is not null";
@@ -98,6 +100,8 @@ const COUNTS: &str = "
 #[derive(Clone)]
 pub struct PostgresCatalog {
     inner: Arc<Inner>,
+    /// Whose writes go through this handle.
+    turn: CurrentTurn,
 }
 
 struct Inner {
@@ -122,7 +126,7 @@ impl PostgresCatalog {
             tombstones,
             database,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), turn: CurrentTurn::default() }
     }
 
     /// Fails where something was erased with another key: it would come back.
@@ -160,20 +164,36 @@ impl Catalog for PostgresCatalog {
         let last_names: Vec<_> = agents.iter().map(|agent| text::text(&agent.last_name)).collect();
         let active: Vec<_> = agents.iter().map(|agent| agent.is_active).collect();
         let until: Vec<_> = agents.iter().map(|agent| agent.member_until).collect();
-        let tenant = tenant.as_str();
+        let (tenant, turn) = (tenant.as_str(), self.turn.get());
         self.inner
             .database
             .execute(
                 "save agents",
                 SAVE_AGENTS,
-                &[&tenant, &ids, &user_ids, &user_names, &first_names, &last_names, &active, &until],
+                &[
+                    &tenant,
+                    &ids,
+                    &user_ids,
+                    &user_names,
+                    &first_names,
+                    &last_names,
+                    &active,
+                    &until,
+                    &turns::number(turn.as_ref()),
+                ],
             )
-            .await?;
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
 
     async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
-        self.inner.database.execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at]).await?;
+        let turn = self.turn.get();
+        self.inner
+            .database
+            .execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at, &turns::number(turn.as_ref())])
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
 
@@ -228,6 +248,7 @@ impl Catalog for PostgresCatalog {
         let digest = letter.digest();
         let tombstone = letter.key().map(|key| self.tombstone(&key)).unwrap_or_default();
         let letter = shelved(&letter);
+        let turn = self.turn.get();
         let written = self
             .inner
             .database
@@ -243,9 +264,12 @@ impl Catalog for PostgresCatalog {
                     &letter.message,
                     &letter.at,
                     &tombstone,
+                    &turn.as_ref().map(|turn| turn.tenant.as_str()),
+                    &turns::number(turn.as_ref()),
                 ],
             )
-            .await?;
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(written > 0)
     }
 
@@ -333,11 +357,11 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        runs::begin(&self.inner.database, run).await
+        runs::begin(&self.inner.database, self.turn.get().as_ref(), run).await
     }
 
     async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        runs::save(&self.inner.database, run, before).await
+        runs::save(&self.inner.database, self.turn.get().as_ref(), run, before).await
     }
 
     async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
@@ -354,6 +378,35 @@ impl Catalog for PostgresCatalog {
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         runs::list(&self.inner.database, tenant, kind, limit).await
+    }
+
+    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
+        Arc::new(Self { inner: self.inner.clone(), turn })
+    }
+
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
+        turns::begin(&self.inner.database, tenant).await
+    }
+
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
+        turns::read(&self.inner.database, tenant).await
+    }
+
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError> {
+        turns::advance(&self.inner.database, tenant, self.turn.get().as_ref(), to, held_back).await
+    }
+
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        turns::hold_back(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+    }
+
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        turns::worked_since(&self.inner.database, tenant, self.turn.get().as_ref(), at).await
     }
 
     async fn note_readiness(
