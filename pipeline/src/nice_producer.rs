@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use stages::clients::catalog::Turn;
 use stages::clients::queue::Queue;
 use stages::clients::tenants::Tenants;
-use stages::clients::catalog::Turn;
 use stages::dedupe::{Foreign, dedupe_after};
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt, task};
@@ -243,8 +243,7 @@ impl NiceProducer {
         }
         let enqueue = Enqueue { queue: self.queue.clone(), clock: context.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
-        let foreign =
-            begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
+        let foreign = begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
         info!("the producer works");
         task::spawn("nice_producer", async move {
             let unseen = dedupe_after(foreign, sources, processed, retention, &context);

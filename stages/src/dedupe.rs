@@ -64,26 +64,29 @@ pub fn dedupe_after(
     context: &FlowContext,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let hearsay = Arc::new(Hearsay::default());
-    let stage = Arc::new(Dedupe { processed, retention, foreign, hearsay, context: context.clone() });
-    found
-        .map(move |found| {
-            let stage = stage.clone();
-            async move { stage.admit(found).await }
-        })
-        .buffer_unordered(context.concurrency)
-        .filter_map(std::future::ready)
+    let told = match foreign {
+        None => found.map(|found| (found, false)).left_stream(),
+        Some(foreign) => foreign.told(found, processed.clone(), context.clone()).right_stream(),
+    };
+    let stage = Arc::new(Dedupe { processed, retention, hearsay, context: context.clone() });
+    told.map(move |(found, is_foreign)| {
+        let stage = stage.clone();
+        async move { stage.admit(found, is_foreign).await }
+    })
+    .buffer_unordered(context.concurrency)
+    .filter_map(std::future::ready)
 }
 
 struct Dedupe {
     processed: ProcessedLog,
     retention: Duration,
-    foreign: Option<Foreign>,
     hearsay: Arc<Hearsay>,
     context: FlowContext,
 }
 
 impl Dedupe {
-    async fn admit(&self, found: Found) -> Option<Delivery<ContactEvent>> {
+    /// `is_foreign`: another producer found it, and it needs nothing more.
+    async fn admit(&self, found: Found, is_foreign: bool) -> Option<Delivery<ContactEvent>> {
         let since = Instant::now();
         let Found { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
@@ -116,7 +119,7 @@ impl Dedupe {
         if !is_replay(&event) && self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
             return self.drop_known(receipt, since);
         }
-        if !despite_memory && !is_replay(&event) && self.another_found(&event).await? {
+        if is_foreign && !despite_memory {
             if let Err(error) = claim.commit().await {
                 warn!(%error, "what another producer found is not marked, it will be asked for again");
             }
@@ -137,14 +140,6 @@ impl Dedupe {
     fn is_beyond_window(&self, event: &ContactEvent) -> bool {
         let horizon = self.context.clock.now().checked_sub(self.retention);
         matches!((event.ended_at, horizon), (Some(ended_at), Ok(horizon)) if ended_at < horizon)
-    }
-
-    /// Whether another producer found it, and it needs nothing more; none when the service drains first.
-    async fn another_found(&self, event: &ContactEvent) -> Option<bool> {
-        match &self.foreign {
-            Some(foreign) if foreign.concerns(event) => foreign.is_known(event, &self.context).await,
-            _ => Some(false),
-        }
     }
 
     /// Asks the catalog until it answers; none when the service drains first.

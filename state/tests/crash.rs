@@ -82,7 +82,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
             match kind {
                 "id" => assert!(ids.insert(n), "id {n} was acknowledged twice"),
                 "event" => drop(events.insert(event(n))), // in the next round perhaps once more
-                "own" => drop(own.insert(n)), // in the next round perhaps once more
+                "own" => drop(own.insert(n)),             // in the next round perhaps once more
                 _ => {}
             }
             if left == 0 {

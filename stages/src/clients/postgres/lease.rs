@@ -33,8 +33,7 @@ const RETRY: Duration = Duration::from_secs(3);
 const COMPARISONS: usize = 3;
 
 /// Where a lock of a session means nothing.
-const NO_SESSION: &str =
-    "leads to a pool that gives every transaction another session (PgBouncer's pool_mode transaction or statement), and \
+const NO_SESSION: &str = "leads to a pool that gives every transaction another session (PgBouncer's pool_mode transaction or statement), and \
      the producer's lease is a lock of one session; let it lead to the server itself, or to a pool with pool_mode = session";
 
 /// The lease of a tenant's producer, not held yet.
@@ -65,7 +64,9 @@ impl ProducerLease {
                     tracing::info!(tenant = %self.tenant, "producer lease: taken");
                     return held;
                 }
-                Err(error) if !error.is_passing() => tracing::error!(%error, "producer lease: not asked for; trying on"),
+                Err(error) if !error.is_passing() => {
+                    tracing::error!(%error, "producer lease: not asked for; trying on")
+                }
                 Err(error) if is_broken => tracing::debug!(%error, "producer lease: not asked for"),
                 Err(error) => tracing::warn!(%error, "producer lease: not asked for; trying on"),
             }

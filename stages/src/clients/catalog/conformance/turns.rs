@@ -34,8 +34,7 @@ pub(crate) async fn the_memory_of_turns_survives<S: Subject>() {
     subject = subject.crash().await;
     let (turn, writing) = begin(&subject.catalog(), &acme()).await;
     assert_eq!(turn.number, 2);
-    let expected =
-        ProducerMemory { turn: 2, poll_watermark: Some(at(100)), held_back: 0, worked_since: Some(at(7)) };
+    let expected = ProducerMemory { turn: 2, poll_watermark: Some(at(100)), held_back: 0, worked_since: Some(at(7)) };
     assert_eq!(memory(&writing).await, expected);
     assert_eq!(writing.note_worked_since(&acme(), at(3)).await.unwrap().worked_since, Some(at(3)));
     assert_eq!(subject.catalog().producer_memory(&tenant("other")).await.unwrap().poll_watermark, None);

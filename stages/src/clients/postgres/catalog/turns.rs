@@ -83,7 +83,8 @@ pub(super) async fn advance(
     held_back: Option<u64>,
 ) -> Result<ProducerMemory, CatalogError> {
     let held_back: Option<i64> = held_back.map(saturated);
-    write(database, "move the poll's watermark", ADVANCE, turn, &[&tenant.as_str(), &number(turn), &to, &held_back]).await
+    write(database, "move the poll's watermark", ADVANCE, turn, &[&tenant.as_str(), &number(turn), &to, &held_back])
+        .await
 }
 
 /// Holds the poll's watermark back.
