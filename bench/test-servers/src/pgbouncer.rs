@@ -16,13 +16,13 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// One whose `pool_mode` this is: `session`, `transaction` or `statement`.
-    pub async fn before(postgres: &Postgres, pool_mode: &'static str) -> Self {
+    /// One with these settings beside its own, a line each.
+    pub async fn before(postgres: &Postgres, settings: &'static str) -> Self {
         let (to, password) = (postgres.address().port(), postgres.password().to_owned());
-        server::start("PgBouncer", move || Self::try_start(to, &password, pool_mode)).await
+        server::start("PgBouncer", move || Self::try_start(to, &password, settings)).await
     }
 
-    fn try_start(to: u16, password: &str, pool_mode: &str) -> Result<Self, String> {
+    fn try_start(to: u16, password: &str, more: &str) -> Result<Self, String> {
         let program = programs::at("/usr/sbin/pgbouncer", "pgbouncer");
         let user = programs::postgres_user();
         let home = Home::new("pgbouncer", user);
@@ -31,7 +31,7 @@ impl PgBouncer {
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={to} user=postgres password={password}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = {pool_mode}\nignore_startup_parameters = options,extra_float_digits\n"
+             {more}\n"
         );
         let mut pgbouncer = Command::new(program);
         programs::run_as(pgbouncer.arg(home.file("pgbouncer.ini", &settings)), user);

@@ -10,6 +10,9 @@ use super::flow::small;
 use super::oracle;
 use crate::harness::{Daemon, PATIENCE};
 
+/// A pool that lends sessions by the transaction.
+const POOL_OF_TRANSACTIONS: &str = "pool_mode = transaction\nignore_startup_parameters = options";
+
 /// It lives, is not ready, and says why.
 async fn waits(producer: &Daemon) {
     producer.says("another producer has the tenant, waiting").await;
@@ -156,7 +159,7 @@ async fn a_watermark_of_a_clock_that_ran_ahead_is_not_believed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_lends_sessions_by_the_transaction_is_refused_before_anything_works() {
     let mut bed = ServerBed::new(small(1505, 0)).await;
-    let pool = PgBouncer::before(&bed.servers.postgres, "transaction").await;
+    let pool = PgBouncer::before(&bed.servers.postgres, POOL_OF_TRANSACTIONS).await;
     let direct = bed.catalog_url(Role::Producer);
     bed.set("CATALOG__URL", pool.url(direct.rsplit('/').next().expect("a database")));
     let ended = bed.ended(Role::Producer, &["producer"]);
