@@ -132,7 +132,7 @@ use ask;
 
 fn sync_agents(config: &Config, doors: &Doors) -> Result<SyncAgents, Failure> {
     let (roster, _) = watch::channel(Roster::default());
-    doors.sync_agents(config, doors::tenant(config)?, roster)
+    Ok(doors.sync_agents(config, &doors.turns(config)?, roster))
 }
 
 /// Who joins is announced to the poll of the same process: the sync belongs to the tenant's producer.

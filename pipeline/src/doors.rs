@@ -28,6 +28,7 @@ use crate::lease::Lease;
 use crate::nightly::Nightly;
 use crate::operations::{Operations, Replaying};
 use crate::service::Service;
+use crate::turns::Turns;
 
 mod local;
 mod nice;
@@ -75,6 +76,15 @@ impl Wanted {
         produces
             || matches!(config.catalog, Some(CatalogConfig::Embedded))
             || config.queue.as_ref().is_some_and(|queue| matches!(queue.kind, QueueKind::Embedded))
+    }
+
+    /// Whether the process may become the tenant's producer.
+    fn leases(self) -> bool {
+        match self {
+            Self::Service(service) => service.produces(),
+            Self::AgentSync | Self::Replay => true,
+            Self::Listing | Self::Erasure => false,
+        }
     }
 
     fn recordings(self) -> bool {
@@ -136,7 +146,7 @@ impl Doors {
             tenants: self.nice.producer.clone(),
             catalog: self.catalog.clone(),
             processed: self.local.as_ref().map(|local| local.state.processed().clone()),
-            polled: self.local.as_ref().filter(|_| config.events.poll).map(|local| local.poll_watermark.clone()),
+            polls: config.events.poll,
             queue: self.queue.clone(),
             settle: config.reconciliation.settle,
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
@@ -155,18 +165,19 @@ impl Doors {
     }
 
     /// The agent sync of the tenant.
-    pub(crate) fn sync_agents(
-        &self,
-        config: &Config,
-        tenant: TenantId,
-        roster: watch::Sender<Roster>,
-    ) -> Result<SyncAgents, Failure> {
-        let (tenants, catalog) = (self.nice.producer.clone(), self.catalog.clone());
-        let poll = self.local()?.poll_watermark.clone();
+    pub(crate) fn sync_agents(&self, config: &Config, turns: &Turns, roster: watch::Sender<Roster>) -> SyncAgents {
+        let (tenants, catalog, tenant) = (self.nice.producer.clone(), turns.catalog(), turns.tenant().clone());
+        let poll = turns.poll().clone();
         let AgentsConfig { hold_count, hold_share, hold_for, .. } = config.agents;
         let rules = HoldRules { count: hold_count, share: hold_share, hold_for };
         let sync = SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone());
-        Ok(sync.with(rules, config.events.import_since))
+        sync.with(rules, config.events.import_since)
+    }
+
+    /// The turns of the producer of the settings' tenant.
+    pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
+        let (catalog, state) = (self.catalog.clone(), self.local()?.state.clone());
+        Ok(Turns::new(catalog, tenant(config)?, state, config.state.retention, self.clock.clone()))
     }
 
     /// Erases conversations; none where there is no recording store.
@@ -232,6 +243,9 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         false => None,
     };
     let database = servers::database(config)?;
+    if let (Some(database), true) = (&database, wanted.leases()) {
+        servers::check_session(database).await?;
+    }
     let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
         true => Some(recordings(config, wanted.marks(config), &metrics).await?),
@@ -241,7 +255,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         (Some(database), state) => {
             let catalog = servers::catalog(config, database).await?;
             let local = match state {
-                Some(opened) => Some(local::on_server(config, opened, &*catalog, &clock).await?),
+                Some(opened) => Some(Local { state: opened.state }),
                 None => None,
             };
             (catalog, local)

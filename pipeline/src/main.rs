@@ -37,6 +37,7 @@ mod service;
 mod shutdown;
 mod systemd;
 mod telemetry;
+mod turns;
 
 use std::process::ExitCode;
 

@@ -9,17 +9,19 @@
 //!
 //! # Turns
 //! One producer of a tenant works at a time: the one that holds the tenant's lease. A second one waits, visibly, and
-//! takes over. Between the loss of a lease and its discovery two may work: conversations are enqueued twice then, and
-//! the consumers see that each has one effect.
+//! takes over: it begins a turn in the catalog, goes on where the one before stood, and asks the catalog about calls
+//! that the one before may have found. Between the loss of a lease and its discovery two may work: what the former
+//! one writes to the catalog is refused, which ends its turn; conversations that both enqueue have one effect.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use stages::clients::catalog::Turn;
 use stages::clients::queue::Queue;
 use stages::clients::tenants::Tenants;
-use stages::dedupe::dedupe;
+use stages::dedupe::{Foreign, dedupe_after};
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt, task};
 use stages::model::TenantId;
@@ -30,20 +32,23 @@ use stages::source::replay::Replay;
 use stages::source::roster::Roster;
 use stages::source::{Found, webhook};
 use stages::sync_agents::SyncAgents;
-use state::{Inbox, ProcessedLog, Watermark};
+use state::{Inbox, ProcessedLog};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::lease::Lease;
+use crate::lease::{Held, Lease};
 use crate::nightly::Nightly;
 use crate::replays::Replays;
+use crate::turns::{Begun, Turns};
 
 /// What the service needs.
 pub(crate) struct NiceProducer {
     /// The right to be the tenant's producer.
     pub(crate) lease: Lease,
+    /// What the tenant's producers know together.
+    pub(crate) turns: Turns,
     /// Keeps the agents in step.
     pub(crate) sync: Arc<SyncAgents>,
     /// How often.
@@ -89,8 +94,8 @@ pub(crate) struct ReplaySettings {
     pub(crate) has_consumers: bool,
     /// When the comparison is due; none where a command does one piece of work.
     pub(crate) nightly: Option<Nightly>,
-    /// When this producer first worked.
-    pub(crate) since: Watermark,
+    /// How far a wrong time of the first turn goes back.
+    pub(crate) hot_window: Duration,
     /// Set when something was asked for in this process.
     pub(crate) wake: Arc<Notify>,
 }
@@ -105,16 +110,26 @@ impl NiceProducer {
         let stopping = self.context.stopping.clone();
         while let Some(held) = stopping.run_until_cancelled(self.lease.hold()).await {
             self.context.metrics.producer_lease_held.set(1);
+            let Some(begun) = self.begin(&held).await else {
+                self.context.metrics.producer_lease_held.set(0);
+                continue;
+            };
             let turn = stopping.child_token();
+            let context = FlowContext {
+                stopping: turn.clone(),
+                catalog: self.turns.catalog_of(&begun.turn),
+                ..self.context.clone()
+            };
             self.sync.forget();
             let agents = self.agents(&turn);
-            let (replayed, replays) = self.replays(&turn);
-            let mut flow = self.flow(replayed, &turn);
+            let (replayed, replays) = self.replays(&context);
+            let mut flow = self.flow(replayed, &begun, &context);
             self.working.send_replace(true);
             let ended_alone = tokio::select! {
                 biased;
                 () = stopping.cancelled() => false,
                 () = held.lost() => false,
+                () = self.refused(&begun.turn) => false,
                 _ = agents => true,
                 _ = replays => true,
                 _ = &mut flow => true,
@@ -125,12 +140,46 @@ impl NiceProducer {
             if !ended && !stopping.is_cancelled() {
                 warn!("the flow did not end within the grace period, what it holds is found again");
             }
+            self.turns.end();
             self.context.metrics.producer_lease_held.set(0);
             if ended_alone || stopping.is_cancelled() {
                 return;
             }
-            warn!("the lease of the tenant is lost, another producer may take over");
+            warn!("the turn is over, another producer may take over");
         }
+    }
+
+    /// Begins a turn in the catalog, as long as it takes; none if the lease is lost or the service drains before.
+    async fn begin(&self, held: &Held) -> Option<Begun> {
+        let mut intervals = self.context.retry.intervals();
+        let begun = async {
+            loop {
+                match self.turns.begin().await {
+                    Ok(begun) => return begun,
+                    Err(error) => {
+                        let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                        warn!(%error, delay_secs = delay.as_secs_f64(), "the turn does not begin, will retry");
+                        tokio::time::sleep(delay).await;
+                    }
+                }
+            }
+        };
+        let begun = tokio::select! {
+            biased;
+            () = self.context.stopping.cancelled() => return None,
+            () = held.lost() => return None,
+            begun = begun => begun,
+        };
+        if let Some(at) = self.turns.poll().get() {
+            self.context.metrics.poll_watermark.set(at.as_millisecond() as f64 / 1e3);
+        }
+        Some(begun)
+    }
+
+    /// Resolves once the catalog has refused what this turn writes.
+    async fn refused(&self, turn: &Turn) {
+        turn.refused().await;
+        self.context.metrics.producer_turns_refused.inc();
     }
 
     /// Starts keeping the agents in step.
@@ -151,7 +200,7 @@ impl NiceProducer {
     }
 
     /// Starts the replays, and gives what they find.
-    fn replays(&self, turn: &CancellationToken) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
+    fn replays(&self, context: &FlowContext) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
         let (found, replayed) = mpsc::channel(REPLAY_BOUND);
         let settings = self.replays.clone();
         let replays = Replays {
@@ -165,11 +214,11 @@ impl NiceProducer {
                 has_consumers: settings.has_consumers,
                 longest_call: settings.longest_call,
                 found,
-                context: FlowContext { stopping: turn.clone(), ..self.context.clone() },
+                context: context.clone(),
             },
             tenant: settings.tenant,
             nightly: settings.nightly,
-            since: settings.since,
+            hot_window: settings.hot_window,
             wake: settings.wake,
         };
         (replayed, task::spawn("replays", replays.run()))
@@ -179,9 +228,10 @@ impl NiceProducer {
     fn flow(
         &self,
         replayed: mpsc::Receiver<Found>,
-        turn: &CancellationToken,
+        begun: &Begun,
+        context: &FlowContext,
     ) -> tokio_util::task::AbortOnDropHandle<()> {
-        let context = FlowContext { stopping: turn.clone(), ..self.context.clone() };
+        let context = context.clone();
         let mut sources: SelectAll<BoxStream<'static, Found>> = SelectAll::new();
         sources.push(webhook::drain(self.inbox.clone(), &context).boxed());
         sources.push(ReceiverStream::new(replayed).boxed());
@@ -195,9 +245,11 @@ impl NiceProducer {
         }
         let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
+        let foreign = begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
         info!("the producer works");
         task::spawn("nice_producer", async move {
-            dedupe(sources, processed, retention, &context).insist(enqueue, &context).settle(&context).await;
+            let unseen = dedupe_after(foreign, sources, processed, retention, &context);
+            unseen.insist(enqueue, &context).settle(&context).await;
         })
     }
 }

@@ -235,8 +235,9 @@ impl Operations {
             in_flight: self.metrics.stage_in_flight.with_label_values(&[stage]).get(),
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
-        let mut last_reconciliation = None;
+        let (mut last_reconciliation, mut poll_watermark) = (None, None);
         if let Some(tenant) = &self.tenant {
+            poll_watermark = self.catalog.producer_memory(tenant).await?.poll_watermark;
             let runs = self.catalog.runs(tenant, RunKind::Reconciliation, LOOKED_BACK).await?;
             last_reconciliation =
                 runs.into_iter().find(|run| run.state == RunState::Done).and_then(|run| run.finished_at);
@@ -252,7 +253,7 @@ impl Operations {
             agents_inactive: agents.len() - agents_active,
             agents_last_sync,
             agents_held,
-            poll_watermark: self.local.as_ref().and_then(|local| local.poll_watermark.get()),
+            poll_watermark,
             rate_budget,
             stages: stages.collect(),
             webhook_inbox: state.map(|state| state.inbox().len()),

@@ -1,32 +1,28 @@
 //! Brings back what the local state knew, after it was set aside or lost.
 //!
-//! The conversations come back from the descriptions beside the recordings; the processed-id log from the
-//! catalog. What neither knows is found again by the poll, whose first listing then reaches back over the whole
+//! The conversations come back from the descriptions beside the recordings, and the dedupe asks the catalog about calls
+//! that a lost processed-id log does not know. What the catalog does not know is found again by the poll, whose first listing then reaches back over the whole
 //! hot window. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
 
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
-use stages::flow::Clock;
 use stages::model::{ConversationKey, TenantId};
-use state::{State, Watermark};
+use state::State;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use crate::turns;
 
 /// The depth of `{tenant}/{yyyy}/{mm}/{dd}/{external_id}` below the recordings' folder.
 const DEPTH: usize = 5;
 
 /// A description is metadata: some kilobytes.
 const MAX_DESCRIPTION: u64 = 4 << 20;
-
-/// Keys taken from the catalog at a time.
-const PAGE: usize = 10_000;
 
 /// The tree that holds the mark, and the mark.
 const TREE: &str = "rebuild";
@@ -38,7 +34,7 @@ pub(crate) async fn catalog(
     state: &State,
     catalog: &EmbeddedCatalog,
     recordings: &Path,
-    poll: &Watermark,
+    tenant: Option<&TenantId>,
     since: Timestamp,
 ) -> Result<(), Failure> {
     let marks = state.store().tree(TREE)?;
@@ -57,8 +53,11 @@ pub(crate) async fn catalog(
     })?;
     if restored > 0 {
         info!(restored, "conversations restored from the descriptions beside their recordings");
-        if poll.get().is_none() {
-            poll.advance(since).await?;
+        if let Some(tenant) = tenant
+            && turns::earlier_watermark(state)?.is_none()
+            && catalog.producer_memory(tenant).await.map_err(Failure::failed)?.poll_watermark.is_none()
+        {
+            catalog.advance_poll(tenant, since, None).await.map_err(Failure::failed)?;
         }
     }
     marks.insert(WHOLE, b"").map_err(Failure::failed)?;
@@ -106,34 +105,6 @@ fn read(path: &Path) -> Option<ConversationRow> {
     row.state.is_final().then_some(row)
 }
 
-/// Seeds an empty processed-id log with what the catalog knows of the tenant's hot window.
-pub(crate) async fn processed_log(
-    state: &State,
-    catalog: &dyn Catalog,
-    tenant: Option<&TenantId>,
-    retention: Duration,
-    clock: &Clock,
-) -> Result<(), Failure> {
-    let (true, Some(tenant)) = (state.processed().is_empty(), tenant) else { return Ok(()) };
-    let since = clock.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
-    let mut after = None;
-    let mut seeded = 0;
-    loop {
-        let ids = catalog.ended_since(tenant, since, after, PAGE).await.map_err(Failure::failed)?;
-        let Some(last) = ids.last().copied() else { break };
-        let log = state.processed().clone();
-        let digest = |external_id| ConversationKey { tenant: tenant.clone(), external_id }.digest();
-        let digests: Vec<_> = ids.into_iter().map(digest).collect();
-        seeded += tokio::task::spawn_blocking(move || log.seed(digests)).await.map_err(Failure::failed)??;
-        after = Some(last);
-    }
-    if seeded > 0 {
-        state.store().commit().await?;
-        info!(seeded, "processed-id log seeded from the catalog");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use stages::clients::catalog::{Catalog, EmbeddedCatalog};
@@ -159,16 +130,17 @@ mod tests {
         std::fs::write(call.join("conversation.json"), DESCRIPTION).unwrap();
         let state = State::open(&dir.path().join("state"), StateOptions::default()).unwrap().state;
         let embedded = EmbeddedCatalog::open(state.store()).unwrap();
-        let poll = state.watermark("poll").unwrap();
+        let acme = "acme".parse().unwrap();
         let since = "2026-03-29T00:00:00Z".parse().unwrap();
 
         // Nothing was set aside in this run: an earlier one ended before it had restored anything.
-        catalog(&state, &embedded, &recordings, &poll, since).await.unwrap();
+        catalog(&state, &embedded, &recordings, Some(&acme), since).await.unwrap();
         let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: "5".parse().unwrap() };
         assert!(embedded.conversation(&key).await.unwrap().is_some());
-        assert_eq!((embedded.counts().await.unwrap().ready, poll.get()), (1, Some(since)));
+        let known = embedded.producer_memory(&acme).await.unwrap();
+        assert_eq!((embedded.counts().await.unwrap().ready, known.poll_watermark), (1, Some(since)));
 
         std::fs::remove_dir_all(&recordings).unwrap();
-        catalog(&state, &embedded, &recordings, &poll, since).await.unwrap();
+        catalog(&state, &embedded, &recordings, Some(&acme), since).await.unwrap();
     }
 }

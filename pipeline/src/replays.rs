@@ -13,7 +13,7 @@ use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
 use stages::flow::task;
 use stages::model::TenantId;
 use stages::source::replay::Replay;
-use state::Watermark;
+use stages::watermark;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -43,8 +43,8 @@ pub(crate) struct Replays {
     pub(crate) tenant: TenantId,
     /// When the comparison is due; none where a command does one piece of work.
     pub(crate) nightly: Option<Nightly>,
-    /// When this producer first worked: before it, nothing was due.
-    pub(crate) since: Watermark,
+    /// How far the time of the tenant's first turn goes back if it cannot be true: before it, nothing was due.
+    pub(crate) hot_window: Duration,
     /// Set when something was asked for in this process.
     pub(crate) wake: Arc<Notify>,
 }
@@ -99,13 +99,7 @@ impl Replays {
         let (catalog, now) = (&self.replay.context.catalog, self.replay.context.clock.now());
         let runs = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         self.show_last(&runs);
-        let since = match self.since.get() {
-            Some(since) => since,
-            None => {
-                self.since.advance(now).await.map_err(|error| CatalogError(error.to_string()))?;
-                now
-            }
-        };
+        let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
         self.end_unfinished(&runs, now).await?;
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);

@@ -242,16 +242,18 @@ pub(crate) fn producer(
 ) -> Result<NiceProducer, Failure> {
     let local = doors.local()?;
     let tenant = doors::tenant(config)?;
+    let turns = doors.turns(config)?;
     let (roster, roster_reader) = watch::channel(Roster::default());
     let has_poll = config.events.poll && sources == Sources::All;
     let poll = has_poll.then(|| Poll {
         tenants: doors.nice.producer.clone(),
         tenant: tenant.clone(),
-        watermark: local.poll_watermark.clone(),
+        watermark: turns.poll().clone(),
         roster: roster_reader.clone(),
         interval: config.events.poll_interval,
         overlap: config.events.poll_overlap,
         import_since: config.events.import_since,
+        hot_window: doors::hot_window(config),
         context: context.clone(),
     });
     let replays = ReplaySettings {
@@ -263,7 +265,7 @@ pub(crate) fn producer(
         // A command on embedded doors is alone with them.
         has_consumers: sources == Sources::All || doors.database.is_some(),
         nightly: (sources == Sources::All).then(|| doors::nightly(config)),
-        since: local.reconciled_since.clone(),
+        hot_window: doors::hot_window(config),
         wake: doors.wake.clone(),
     };
     let listens = config.events.agent_sessions && sources == Sources::All;
@@ -278,7 +280,8 @@ pub(crate) fn producer(
     });
     Ok(NiceProducer {
         lease: doors.lease(&tenant),
-        sync: Arc::new(doors.sync_agents(config, tenant, roster)?),
+        sync: Arc::new(doors.sync_agents(config, &turns, roster)),
+        turns,
         sync_interval: config.agents.sync_interval,
         poll,
         agent_sessions,

@@ -16,6 +16,10 @@
 //! The log forgets ids after its retention. For a call that ended before that, the catalog decides. A replay has
 //! compared its calls with the catalog before; what the log remembers of them was wrong.
 //!
+//! # Another producer's calls
+//! The log of a producer that was passive lacks what another one found meanwhile. Of a call that may be of that time the
+//! catalog and the timeline are asked: what is known or on its way is dropped, and marked.
+//!
 //! # Hearsay
 //! The consumer drops what only a webhook told and NICE does not know after an hour. The first time that another source
 //! finds it after that, it passes again. So it does where the consumer saw a record that was not the group's, and
@@ -37,8 +41,10 @@ use crate::flow::{Delivery, FlowContext, Settle, crash};
 use crate::model::{ContactEvent, EventSource};
 use crate::source::{Found, Receipt};
 
+mod foreign;
 mod hearsay;
 
+pub use foreign::Foreign;
 use hearsay::{Doubt, Hearsay};
 
 /// Why the consumer drops a call by a record of NICE that may say otherwise later.
@@ -51,15 +57,29 @@ pub fn dedupe(
     retention: Duration,
     context: &FlowContext,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+    dedupe_after(None, found, processed, retention, context)
+}
+
+/// The same after another producer, whose calls the processed-id log lacks.
+pub fn dedupe_after(
+    foreign: Option<Foreign>,
+    found: impl Stream<Item = Found> + Send + 'static,
+    processed: ProcessedLog,
+    retention: Duration,
+    context: &FlowContext,
+) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let hearsay = Arc::new(Hearsay::default());
+    let told = match foreign {
+        None => found.map(|found| (found, false)).left_stream(),
+        Some(foreign) => foreign.told(found, processed.clone(), context.clone()).right_stream(),
+    };
     let stage = Arc::new(Dedupe { processed, retention, hearsay, context: context.clone() });
-    found
-        .map(move |found| {
-            let stage = stage.clone();
-            async move { stage.admit(found).await }
-        })
-        .buffer_unordered(context.concurrency)
-        .filter_map(std::future::ready)
+    told.map(move |(found, is_foreign)| {
+        let stage = stage.clone();
+        async move { stage.admit(found, is_foreign).await }
+    })
+    .buffer_unordered(context.concurrency)
+    .filter_map(std::future::ready)
 }
 
 struct Dedupe {
@@ -70,7 +90,8 @@ struct Dedupe {
 }
 
 impl Dedupe {
-    async fn admit(&self, found: Found) -> Option<Delivery<ContactEvent>> {
+    /// `is_foreign`: another producer found it, and it needs nothing more.
+    async fn admit(&self, found: Found, is_foreign: bool) -> Option<Delivery<ContactEvent>> {
         let since = Instant::now();
         let Found { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
@@ -101,6 +122,12 @@ impl Dedupe {
         };
         crash::point("claim_taken");
         if !is_replay(&event) && self.is_beyond_window(&event) && self.catalog_knows(&event).await? {
+            return self.drop_known(receipt, since);
+        }
+        if is_foreign && !despite_memory {
+            if let Err(error) = claim.commit().await {
+                warn!(%error, "what another producer found is not marked, it will be asked for again");
+            }
             return self.drop_known(receipt, since);
         }
         self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());

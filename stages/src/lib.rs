@@ -30,6 +30,8 @@ pub mod upload;
 
 pub mod sync_agents;
 
+pub mod watermark;
+
 pub mod erase;
 
 pub mod clients;

@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use state::{HeldBack, StateError, Watermark};
 use tokio::sync::{Mutex, watch};
 use tracing::{debug, info, warn};
 
@@ -37,6 +36,7 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Metrics, StageError};
 use crate::model::{Agent, ImportSince, TenantId};
 use crate::source::roster::Roster;
+use crate::watermark::{HeldBack, Watermark};
 
 mod changes;
 mod judgement;
@@ -69,9 +69,6 @@ pub enum SyncError {
     /// The agents could not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The poll could not be sent back for the calls of joiners.
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 /// What one sync changed.

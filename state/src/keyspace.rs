@@ -9,9 +9,9 @@
 //! tree                            key                              value
 //! meta                            "format"                         u32: FORMAT
 //! processed/<UTC day>/<part>      block number, u64                1..=256 keys of 16 bytes, one after the other
-//! watermarks                      name                             nanoseconds since 1970, i128
 //! inbox                           event id u64, part u16           part 0: length u32, then bytes; others: bytes
 //! rates                           written by earlier versions; removed when the state is opened
+//! watermarks                      written by earlier versions: name, then nanoseconds since 1970 (i128); the caller's
 //! <others>/...                    belong to the caller of `Store::tree`: the embedded queue, catalog, rate budgets
 //! ```
 //!
@@ -32,8 +32,6 @@ pub const MAX_VALUE_BYTES: usize = 4096;
 pub(crate) const META: &str = "meta";
 /// The key of the format version.
 pub(crate) const META_FORMAT: &[u8] = b"format";
-/// Holds the watermarks.
-pub(crate) const WATERMARKS: &str = "watermarks";
 /// Holds the webhook events not yet brought into the flow.
 pub(crate) const INBOX: &str = "inbox";
 /// Held the grants of rate windows.
@@ -44,7 +42,7 @@ const PROCESSED: &str = "processed";
 /// Whether a tree of this name belongs to the state itself.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or_default();
-    first.is_empty() || first.starts_with("__") || [META, WATERMARKS, INBOX, RATES, PROCESSED].contains(&first)
+    first.is_empty() || first.starts_with("__") || [META, INBOX, RATES, PROCESSED].contains(&first)
 }
 
 /// The name of a segment of processed ids: a UTC day and, on a very full day, more than one part.
@@ -97,7 +95,7 @@ mod tests {
 
     #[test]
     fn names_of_the_state_are_reserved() {
-        for name in ["", "meta", "processed/x", "inbox", "rates", "watermarks", "__sled__default"] {
+        for name in ["", "meta", "processed/x", "inbox", "rates", "__sled__default"] {
             assert!(is_reserved(name), "{name}");
         }
         assert!(!is_reserved("queue/live"));

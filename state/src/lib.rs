@@ -1,8 +1,7 @@
 //! What must survive a restart of the daemon, in one directory, behind [`State::open`].
 //!
 //! ```text
-//!  processed ids ─┐
-//!  watermarks ────┤                    one commit for all who wait
+//!  processed ids ─┐                    one commit for all who wait
 //!  inbox ─────────┼─► trees of sled ─► flush + fdatasync ─► acknowledged
 //!  queue, catalog,┤
 //!  rate budgets ──┘  (embedded, written by their owners through `Store`)
@@ -20,12 +19,10 @@ mod processed_log;
 mod store;
 #[cfg(test)]
 mod test_support;
-mod watermark;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -37,7 +34,6 @@ pub use keyspace::MAX_VALUE_BYTES;
 pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
 use store::OpenFailure;
 pub use store::Store;
-pub use watermark::{HeldBack, Position, Watermark};
 
 /// Where the state takes the time from, so that a test can move it.
 #[derive(Clone)]
@@ -65,13 +61,6 @@ pub struct State {
     clock: Clock,
     processed: ProcessedLog,
     inbox: Inbox,
-    named: Arc<Mutex<Named>>,
-}
-
-/// What exists once per name, however often it is asked for.
-#[derive(Debug, Default)]
-struct Named {
-    watermarks: HashMap<String, Watermark>,
 }
 
 /// The state, and what had to be put out of its way.
@@ -120,17 +109,6 @@ impl State {
         &self.inbox
     }
 
-    /// The watermark of this name; the same one for every caller.
-    pub fn watermark(&self, name: &str) -> Result<Watermark, StateError> {
-        let mut named = self.named();
-        if let Some(watermark) = named.watermarks.get(name) {
-            return Ok(watermark.clone());
-        }
-        let watermark = Watermark::open(&self.store, name)?;
-        named.watermarks.insert(name.to_owned(), watermark.clone());
-        Ok(watermark)
-    }
-
     /// The database, for those who keep trees of their own in it.
     pub fn store(&self) -> &Store {
         &self.store
@@ -156,11 +134,7 @@ impl State {
         let processed = ProcessedLog::open(&store, clock.clone(), options.retention, options.max_ids)?;
         let inbox = Inbox::open(&store, options.inbox_capacity)?;
         store.commit_blocking()?;
-        Ok(Self { store, clock, processed, inbox, named: Arc::default() })
-    }
-
-    fn named(&self) -> MutexGuard<'_, Named> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Self { store, clock, processed, inbox })
     }
 }
 

@@ -1,7 +1,7 @@
 //! kill -9 at any moment: what was acknowledged is there, and the state opens again.
 //!
-//! The test starts its own executable as the victim. The victim commits ids, events, watermarks and grants as fast
-//! as it can and prints each one once it is acknowledged; the test kills it and compares.
+//! The test starts its own executable as the victim. The victim commits ids and events as fast as it can
+//! and prints each one once it is acknowledged; the test kills it and compares.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use jiff::Timestamp;
 use state::{ClaimOutcome, Inbox, Key, State, StateOptions};
 
 const VICTIM_DIR: &str = "STATE_CRASH_VICTIM_DIR";
@@ -54,11 +53,6 @@ async fn commit_for_ever(state: State, first: u64) {
             state.inbox().push(&event(n)).await.unwrap();
             say(&format!("event {n}"));
         }
-        if n % 11 == 0 {
-            let at = Timestamp::from_second(n as i64).unwrap();
-            state.watermark("poll").unwrap().advance(at).await.unwrap();
-            say(&format!("watermark {n}"));
-        }
         if n % 13 == 0 {
             state.store().tree("callers").unwrap().insert(n.to_be_bytes(), b"own").unwrap();
             state.store().commit().await.unwrap();
@@ -76,7 +70,7 @@ fn say(line: &str) {
 fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut ids, mut events) = (HashSet::new(), HashSet::new());
-    let (mut watermark, mut own) = (0, HashSet::new());
+    let mut own = HashSet::new();
     for round in 0..ROUNDS {
         let (mut victim, lines) = start_victim(dir.path());
         let mut left = 40 + round * 97;
@@ -88,8 +82,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
             match kind {
                 "id" => assert!(ids.insert(n), "id {n} was acknowledged twice"),
                 "event" => drop(events.insert(event(n))), // in the next round perhaps once more
-                "watermark" => watermark = watermark.max(n),
-                "own" => drop(own.insert(n)), // in the next round perhaps once more
+                "own" => drop(own.insert(n)),             // in the next round perhaps once more
                 _ => {}
             }
             if left == 0 {
@@ -110,14 +103,12 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         // An event that was stored but not acknowledged is stored again in the next round.
         let stored: HashSet<_> = stored.into_iter().collect();
         assert!(events.is_subset(&stored), "round {round}: an acknowledged event is gone or garbled");
-        let at = state.watermark("poll").unwrap().get();
-        assert!(at.map_or(0, |at| at.as_second() as u64) >= watermark, "round {round}");
         let callers = state.store().tree("callers").unwrap();
         for n in &own {
             assert!(callers.contains_key(n.to_be_bytes()).unwrap(), "round {round}: a value of the caller's is gone");
         }
     }
-    assert!(ids.len() > ROUNDS * 40 / 4 && !events.is_empty() && !own.is_empty() && watermark > 0);
+    assert!(ids.len() > ROUNDS * 40 / 4 && !events.is_empty() && !own.is_empty());
 }
 
 fn start_victim(dir: &Path) -> (Child, BufReader<ChildStdout>) {

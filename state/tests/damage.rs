@@ -12,7 +12,7 @@ fn key(n: u32) -> Key {
     Key::of(&["damage", &n.to_string()])
 }
 
-/// A state with 20,000 ids, an event and a watermark, closed cleanly.
+/// A state with 20,000 ids and a caller's tree, closed cleanly.
 fn filled(dir: &Path) {
     let state = State::open(dir, StateOptions::default()).unwrap().state;
     state.processed().seed((0..20_000).map(key)).unwrap();

@@ -244,7 +244,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
             tenants,
             catalog: catalog.clone(),
             processed: Some(processed.clone()),
-            polled: None,
+            polls: false,
             queue: queue.clone(),
             settle,
             longest_delay: Duration::from_secs(3600),

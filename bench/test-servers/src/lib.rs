@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, RabbitMQ and an S3 store, private to the test process.
+//! Real servers for tests: PostgreSQL, PgBouncer, RabbitMQ and an S3 store, private to the test process.
 //!
 //! Each listens on 127.0.0.1 on ports of its own, keeps its files in a directory of its own, and ends with the
 //! test process even where that is killed: a shell at the other end of a pipe sees the pipe end, kills what is
@@ -15,6 +15,7 @@
 
 mod daemon;
 mod home;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod probe;
@@ -28,6 +29,7 @@ mod tls;
 
 use tokio::sync::OnceCell;
 
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;

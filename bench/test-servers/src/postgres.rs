@@ -90,6 +90,11 @@ impl Postgres {
         self.url_of("postgres", "postgres", &self.password)
     }
 
+    /// The superuser's.
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
     /// A database as a user of the test's own; what is given must need no escape in a URL.
     pub fn url_of(&self, database: &str, user: &str, password: &str) -> String {
         format!("postgres://{user}:{password}@{}/{database}", self.address())

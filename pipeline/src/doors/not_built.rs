@@ -53,6 +53,10 @@ pub(super) fn settings_source(_config: &Config, database: &Database) -> Arc<dyn 
     match *database {}
 }
 
+pub(super) async fn check_session(database: &Database) -> Result<(), Failure> {
+    match *database {}
+}
+
 pub(super) fn lease(_database: Option<&Database>, _tenant: &TenantId) -> Lease {
     Lease::Sole
 }

@@ -9,7 +9,7 @@ use stages::clients::catalog::{Catalog, TombstoneKey};
 use stages::clients::postgres::nice_settings::SettingsTable;
 use stages::clients::postgres::rate_budget::SharedStores;
 use stages::clients::postgres::seal::Seal;
-use stages::clients::postgres::{DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
+use stages::clients::postgres::{self, DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
 use stages::clients::queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
 use stages::clients::quota::Stores;
 use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
@@ -172,6 +172,11 @@ pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
     Arc::new(SharedStores::new(database.clone()))
 }
 
+/// Fails where the way to the database is no session of its own, and a lease would mean nothing.
+pub(super) async fn check_session(database: &Database) -> Result<(), Failure> {
+    Ok(postgres::check_session(database).await?)
+}
+
 /// The right to be the tenant's producer.
 pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
     match database {
@@ -235,7 +240,9 @@ impl From<DatabaseError> for Failure {
             DatabaseError::Unreachable { .. } | DatabaseError::Refused { .. } => {
                 Self::unreachable(format!("[catalog] url: {error}"))
             }
-            DatabaseError::Failed { .. } | DatabaseError::Schema(_) => Self::failed(error),
+            DatabaseError::Failed { .. } | DatabaseError::Superseded { .. } | DatabaseError::Schema(_) => {
+                Self::failed(error)
+            }
         }
     }
 }

@@ -8,11 +8,16 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
+use crate::clients::catalog::{DeadLetter, Hop};
 use crate::clients::queue::{EmbeddedQueue, Queue};
+use crate::clients::quota::Unmetered;
+use crate::clients::tenants::Tenants;
 use crate::enqueue::Enqueue;
 use crate::flow::testing::{TestFlow, event};
 use crate::flow::{Clock, Deferral, FlowExt};
 use crate::model::{AgentId, Conversation, ConversationKey};
+use crate::source::compare::Compare;
+use crate::source::test_nice::settings_of;
 
 /// The hot window of these tests.
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -30,10 +35,17 @@ struct Subject {
 
 impl Subject {
     fn new() -> Self {
+        Self::of(|_| None)
+    }
+
+    /// One that takes over from another producer.
+    fn of(foreign: impl FnOnce(&TestFlow) -> Option<Foreign>) -> Self {
         let flow = TestFlow::new(8);
+        let foreign = foreign(&flow);
         let (feed, found) = mpsc::channel(64);
         let processed = flow.state.state.processed().clone();
-        let passed = dedupe(ReceiverStream::new(found), processed, RETENTION, &flow.context).boxed();
+        let found = ReceiverStream::new(found);
+        let passed = dedupe_after(foreign, found, processed, RETENTION, &flow.context).boxed();
         Self { flow, feed, passed, settled: Arc::default() }
     }
 
@@ -296,4 +308,66 @@ async fn what_is_dropped_after_the_poll_has_found_it_passes_at_a_later_listing()
     subject.next().await.ack().await.unwrap();
     subject.find(event(1)).await;
     subject.assert_quiet().await;
+}
+
+/// The call has come to its end.
+async fn finish(flow: &TestFlow, event: &ContactEvent) {
+    save_row(flow, event).await;
+    flow.context.catalog.complete_without_recording(&event.key()).await.unwrap();
+}
+
+/// The catalog and the timeline as a question about another producer's calls sees them.
+fn foreign(flow: &TestFlow, before: &str) -> Foreign {
+    let settings = Arc::new(settings_of("http://127.0.0.1:9".parse().unwrap()));
+    let tenants = Tenants::new(settings, Arc::new(|_| Arc::new(Unmetered)), flow.context.metrics.clone());
+    let compare = Compare {
+        tenants: Arc::new(tenants),
+        catalog: flow.context.catalog.clone(),
+        processed: Some(flow.state.state.processed().clone()),
+        polls: false,
+        queue: Arc::new(EmbeddedQueue::open(flow.state.state.store(), flow.context.clock.clone()).unwrap()),
+        settle: Duration::from_secs(3600),
+        longest_delay: Duration::from_secs(3600),
+        clock: flow.context.clock.clone(),
+    };
+    Foreign { compare, before: before.parse().unwrap() }
+}
+
+#[tokio::test]
+async fn what_another_producer_found_is_not_doubled_and_what_it_lost_is_found() {
+    let mut subject = Subject::of(|flow| Some(foreign(flow, "2026-04-01T16:50:00Z")));
+    let catalog = subject.flow.context.catalog.clone();
+    let enqueued = |at: &str| Hop {
+        at: at.parse().unwrap(),
+        stage: "enqueue".to_owned(),
+        outcome: "ok".to_owned(),
+        attempt: 0,
+        took_millis: 1,
+        detail: None,
+    };
+    finish(&subject.flow, &event(1)).await;
+    catalog.record_hop(&event(2).key(), enqueued("2026-04-01T16:35:00Z")).await;
+    let now = subject.flow.context.clock.now();
+    catalog.add_dead_letter(DeadLetter::of_event(&event(3), "upload", "why", now)).await.unwrap();
+    let endless = ContactEvent { ended_at: None, ..event(4) };
+    finish(&subject.flow, &event(4)).await;
+    for known in [event(1), event(2), event(3), endless] {
+        subject.find(known.clone()).await;
+        subject.assert_quiet().await;
+        assert!(subject.flow.state.state.processed().contains(&known.key().digest()), "it is asked of once");
+    }
+    assert_eq!(subject.settled(), [1, 2, 3, 4]);
+
+    // Nobody has found it; and of the other's message nothing was heard for hours.
+    catalog.record_hop(&event(6).key(), enqueued("2026-04-01T10:00:00Z")).await;
+    // Ended in this turn: nobody is asked.
+    let fresh = ContactEvent { ended_at: Some("2026-04-01T17:00:01Z".parse().unwrap()), ..event(7) };
+    finish(&subject.flow, &fresh).await;
+    // A replay has asked a moment ago.
+    let replayed = ContactEvent { source: EventSource::Reconciliation, ..event(8) };
+    finish(&subject.flow, &replayed).await;
+    for missing in [event(5), event(6), fresh, replayed] {
+        subject.find(missing.clone()).await;
+        assert_eq!(subject.next().await.event, missing);
+    }
 }

@@ -98,6 +98,8 @@ pub struct Metrics {
     pub state_set_aside: IntCounter,
     /// Whether this process is the tenant's producer: 1, or 0 while it waits for the lease.
     pub producer_lease_held: IntGauge,
+    /// Turns of this process that ended because another producer's had begun.
+    pub producer_turns_refused: IntCounter,
     /// Conversations that replays have compared, by kind (reconciliation, backfill) and what became of them.
     pub replay_conversations: IntCounterVec,
     /// When a run of the kind was last finished (Unix time).
@@ -243,6 +245,10 @@ impl Metrics {
                 .counter("state_set_aside_total", "Stores that did not open and were set aside since the start."),
             producer_lease_held: page
                 .gauge("producer_lease_held", "1 while this process is the tenant's producer, 0 while it waits."),
+            producer_turns_refused: page.counter(
+                "producer_turns_refused_total",
+                "Turns of this process that ended because another producer's had begun.",
+            ),
             replay_conversations: page.counters(
                 "replay_conversations_total",
                 "Conversations that replays have compared with the catalog, by what became of them.",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use state::{ProcessedLog, Watermark};
+use state::ProcessedLog;
 
 use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
@@ -54,6 +54,13 @@ pub enum Verdict {
     NotLookedFor,
 }
 
+impl Verdict {
+    /// Whether nobody has the call in hand.
+    pub fn needs_a_message(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::NotLookedFor)
+    }
+}
+
 /// Why nothing can be said.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
@@ -77,8 +84,8 @@ pub struct Compare {
     pub catalog: Arc<dyn Catalog>,
     /// What this producer's dedupe remembers; none where it is not at hand.
     pub processed: Option<ProcessedLog>,
-    /// Up to where the poll has found everything; none where nothing is polled.
-    pub polled: Option<Watermark>,
+    /// Whether a poll finds what ended lately.
+    pub polls: bool,
     /// Where calls wait.
     pub queue: Arc<dyn Queue>,
     /// Longer than the flow leaves a call without a word.
@@ -110,10 +117,14 @@ impl Compare {
         let is_open = |fate: &Fate| matches!(fate, Fate::Unknown | Fate::Row(ConversationState::MetadataSaved));
         let open: Vec<ConversationKey> =
             keys.iter().zip(&fates).filter(|(_, fate)| is_open(fate)).map(|(key, _)| key.clone()).collect();
-        let (mut hops, mut backlog) = (Vec::new().into_iter(), None);
+        let (mut hops, mut backlog, mut polled) = (Vec::new().into_iter(), None, None);
         if !open.is_empty() {
             hops = self.catalog.last_hops(&open).await?.into_iter();
             backlog = Some(self.queue.backlog().await?);
+            if self.polls {
+                // No stored time is believed beyond now.
+                polled = self.catalog.producer_memory(&first.tenant).await?.poll_watermark.filter(|at| *at <= now);
+            }
         }
         for ((event, marked), fate) in events.iter().zip(marked).zip(fates) {
             verdicts.push(match fate {
@@ -124,7 +135,7 @@ impl Compare {
                 Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
                     let (hop, backlog) = (hops.next().flatten(), backlog.unwrap_or_default());
                     match event.ended_at.is_none_or(|ended_at| retention.reaches(ended_at, now)) {
-                        true => self.of_open(event, marked, hop, backlog),
+                        true => self.of_open(event, marked, hop, backlog, polled),
                         false => Verdict::Excluded("beyond_retention".to_owned()),
                     }
                 }
@@ -138,21 +149,22 @@ impl Compare {
         self.processed.as_ref().is_some_and(|processed| processed.contains(&key.digest()))
     }
 
-    /// Whether the poll finds the call with its next listing: it ended, and so changed, since the watermark.
-    fn is_to_come(&self, event: &ContactEvent) -> bool {
-        let watermark = self.polled.as_ref().and_then(Watermark::get);
-        let now = self.clock.now();
-        matches!((watermark, event.ended_at), (Some(at), Some(ended_at)) if at <= now && ended_at >= at)
-    }
-
     /// Of a call that has no final row and no dead letter.
-    fn of_open(&self, event: &ContactEvent, marked: bool, hop: Option<Hop>, backlog: Backlog) -> Verdict {
+    fn of_open(
+        &self,
+        event: &ContactEvent,
+        marked: bool,
+        hop: Option<Hop>,
+        backlog: Backlog,
+        polled: Option<Timestamp>,
+    ) -> Verdict {
         let now = self.clock.now();
         let Some(hop) = hop else {
             // Marked a moment ago, its first hop may not be written yet.
             let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));
             let last = if marked { "found" } else { "never found" }.to_owned();
-            if !marked && self.is_to_come(event) {
+            // It changed since the watermark, so the poll's next listing has it.
+            if !marked && polled.is_some_and(|at| event.ended_at.is_some_and(|ended_at| ended_at >= at)) {
                 return Verdict::NotLookedFor;
             }
             return match marked && is_young {

@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::Timestamp;
-use state::{Position, Watermark};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
@@ -36,6 +35,7 @@ use crate::clients::nice::{BadRow, Contact, ContactPage, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash, task};
 use crate::model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
+use crate::watermark::{Position, Watermark};
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;
@@ -57,6 +57,8 @@ pub struct Poll {
     pub overlap: Duration,
     /// How far the very first listing reaches back.
     pub import_since: ImportSince,
+    /// How far a listing reaches back whose watermark a wrong clock has put into the future.
+    pub hot_window: Duration,
     /// The machinery.
     pub context: FlowContext,
 }
@@ -141,8 +143,12 @@ impl Poll {
         }
     }
 
-    /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read.
+    /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read. And moves a
+    /// watermark back that lies in the future.
     async fn begin(&self) {
+        if let Err(error) = self.watermark.doubt(self.context.clock.now(), self.hot_window).await {
+            warn!(%error, "the watermark lies in the future and is not moved back, will retry");
+        }
         if self.watermark.get().is_none() {
             let to = self.import_since.of(self.context.clock.now());
             if let Err(error) = self.watermark.advance(to).await {

@@ -256,7 +256,7 @@ impl Replay {
         let publishes = run.state == RunState::Running;
         let published_since = run.planned_at.unwrap_or(run.started_at);
         for (event, verdict) in events.into_iter().zip(verdicts) {
-            if matches!(verdict, Verdict::InFlight { .. } | Verdict::Missing { .. } | Verdict::NotLookedFor) {
+            if verdict.needs_a_message() || matches!(verdict, Verdict::InFlight { .. }) {
                 open_since = [open_since, event.ended_at].into_iter().flatten().min();
             }
             match verdict {

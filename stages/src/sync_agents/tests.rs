@@ -44,7 +44,7 @@ impl Rig {
         let tenants = Tenants::new(Arc::new(settings_of(base)), Arc::new(|_| Arc::new(Unmetered)), Metrics::new());
         let state = TestState::new();
         let catalog: Arc<dyn Catalog> = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
-        let (poll, clock) = (state.state.watermark("poll").unwrap(), Clock::fixed(at(NOON)));
+        let (poll, clock) = (Watermark::new(catalog.clone(), tenant()), Clock::fixed(at(NOON)));
         let roster = watch::Sender::new(Roster::default());
         let (catalog_of_it, poll_of_it) = (catalog.clone(), poll.clone());
         let sync = SyncAgents::new(

@@ -20,6 +20,7 @@ use crate::model::{
 mod erasure;
 mod readiness;
 mod replays;
+mod turns;
 
 pub(crate) use erasure::*;
 pub(crate) use readiness::{
@@ -31,6 +32,10 @@ pub(crate) use replays::{
     final_conversations_are_counted_by_their_start_half_open, how_far_a_run_has_come_is_kept_and_survives,
     runs_are_numbered_by_kind_and_the_same_run_again_is_one, the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
     the_last_hop_is_the_newest,
+};
+pub(crate) use turns::{
+    a_write_under_way_does_not_outlive_its_turn, an_operator_writes_without_a_turn, the_memory_of_turns_survives,
+    the_poll_is_held_back_for_every_process, what_a_turn_writes_is_refused_once_another_has_begun,
 };
 
 /// A catalog under test.
@@ -91,6 +96,11 @@ macro_rules! catalog_checks {
             how_far_a_run_has_come_is_kept_and_survives,
             an_operators_change_wins_over_progress_and_the_counts_are_kept,
             a_run_is_changed_only_from_the_state_that_was_read,
+            the_memory_of_turns_survives,
+            the_poll_is_held_back_for_every_process,
+            what_a_turn_writes_is_refused_once_another_has_begun,
+            a_write_under_way_does_not_outlive_its_turn,
+            an_operator_writes_without_a_turn,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate,
-    GroupStanding, Hop, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
+    Expired, Fate, GroupStanding, Hop, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
+    Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -24,6 +25,7 @@ mod erasure;
 
 mod readiness;
 mod runs;
+mod turns;
 
 /// The tree in the local state.
 const TREE: &str = "catalog";
@@ -48,6 +50,8 @@ mod kind {
     pub(super) const HOP: u8 = b'h';
     /// `R` tenant NUL kind (1) id (8) → replay run.
     pub(super) const RUN: u8 = b'R';
+    /// `t` tenant NUL → the last turn of the producer, and what its turns know together.
+    pub(super) const TURN: u8 = b't';
     /// `n` → counters.
     pub(super) const COUNTS: u8 = b'n';
     /// `l` tenant NUL → the learned delay of first looks, in seconds.
@@ -62,6 +66,8 @@ mod kind {
 #[derive(Clone)]
 pub struct EmbeddedCatalog {
     inner: Arc<Inner>,
+    /// Whose writes go through this handle.
+    turn: CurrentTurn,
 }
 
 struct Inner {
@@ -100,7 +106,8 @@ impl EmbeddedCatalog {
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         let writing = Mutex::new(Counters { counts, next_dead_letter, next_hop });
-        Ok(Self { inner: Arc::new(Inner { store: store.clone(), tree, erased, writing }) })
+        let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing });
+        Ok(Self { inner, turn: CurrentTurn::default() })
     }
 
     /// Puts back a conversation that is known from the description beside its recordings. A row that stands is
@@ -167,8 +174,8 @@ impl Inner {
     }
 
     /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.
-    fn shelve(&self, mut letter: DeadLetter) -> Result<bool, CatalogError> {
-        let mut counters = self.lock();
+    fn shelve(&self, mut letter: DeadLetter, turn: Option<Turn>) -> Result<bool, CatalogError> {
+        let mut counters = self.fenced(turn)?;
         if letter.key().is_some_and(|key| self.is_erased(&key)) {
             return Ok(false);
         }
@@ -226,13 +233,19 @@ impl Catalog for EmbeddedCatalog {
         for agent in agents {
             batch.insert(keyed(kind::AGENT, tenant, agent.external_id.get()), write(agent)?);
         }
-        self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
+        }
         self.inner.commit().await
     }
 
     async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
-        let key = tenant_prefix(kind::AGENTS_READ, tenant);
-        self.inner.tree.insert(key, write(&at)?).map_err(|error| self.inner.broken(error))?;
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            let key = tenant_prefix(kind::AGENTS_READ, tenant);
+            self.inner.tree.insert(key, write(&at)?).map_err(|error| self.inner.broken(error))?;
+        }
         self.inner.commit().await
     }
 
@@ -309,7 +322,7 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
-        let written = self.inner.shelve(letter)?;
+        let written = self.inner.shelve(letter, self.turn.get())?;
         // Also of a letter that stood: another caller may have written it a moment ago.
         self.inner.commit().await?;
         Ok(written)
@@ -418,13 +431,13 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        let id = self.inner.begin_run(run)?;
+        let id = self.inner.begin_run(run, self.turn.get())?;
         self.inner.commit().await?;
         Ok(id)
     }
 
     async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        let state = self.inner.save_run(run, before)?;
+        let state = self.inner.save_run(run, before, self.turn.get())?;
         self.inner.commit().await?;
         Ok(state)
     }
@@ -445,6 +458,52 @@ impl Catalog for EmbeddedCatalog {
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         self.inner.runs(tenant, kind, limit)
+    }
+
+    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
+        Arc::new(Self { inner: self.inner.clone(), turn })
+    }
+
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
+        let begun = self.inner.remember(tenant, None, |memory| memory.turn += 1)?;
+        self.inner.commit().await?;
+        Ok(begun.turn)
+    }
+
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
+        self.inner.memory(tenant)
+    }
+
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            if held_back.is_none_or(|times| times == memory.held_back) {
+                memory.poll_watermark = memory.poll_watermark.max(Some(to));
+            }
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.poll_watermark = memory.poll_watermark.map(|at| at.min(to));
+            memory.held_back += 1;
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.worked_since = Some(memory.worked_since.map_or(at, |since| since.min(at)));
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
     }
 
     async fn note_readiness(

@@ -3,6 +3,7 @@
 //! Every write is repeatable: the same call twice has the effect of one. A call that failed may have had its
 //! effect; the caller repeats it. The key is always (tenant, integration type, external id).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,12 +22,14 @@ mod embedded;
 mod erasure;
 mod group;
 mod runs;
+mod turns;
 
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
 pub use group::{GroupStanding, HeldReading};
 pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
+pub use turns::{CurrentTurn, ProducerMemory, Turn};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -154,6 +157,35 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The tenant's runs of a kind, newest first, at most `limit`.
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
+
+    /// The same catalog for what works in the producer's turn that is current when it writes: agents, the reading of
+    /// the group, runs, dead letters and the producer's memory. Once another turn has begun, such a write is refused.
+    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog>;
+
+    /// Begins a turn of the tenant's producer, and returns its number: higher than that of every turn before. Durable
+    /// once it returns; what a turn before still writes is refused from then on.
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError>;
+
+    /// What the tenant's producers know together. Reading it needs no turn.
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError>;
+
+    /// Moves the poll's watermark forward, if it was held back `held_back` times so far, or whatever was with none;
+    /// and returns what is known then. An earlier time than it has moves nothing. A catalog with a clock of its own
+    /// never moves it beyond that. Durable once it returns.
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError>;
+
+    /// Holds the poll's watermark back: moves it to `to` if it stands behind that, and counts. One that was never moved
+    /// is only counted. Durable once it returns.
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError>;
+
+    /// Notes since when the tenant is worked for. The earliest time counts; one beyond the catalog's own clock is
+    /// never noted. Durable once it returns.
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError>;
 
     /// Multiplies the learned delay of the tenant's first looks by what a consumer learned since it wrote last, and gives
     /// it as it is then. It becomes longer only up to `first_look`, that consumer's own, for what several learned of the

@@ -57,6 +57,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SESSION: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s -c tcp_keepalives_idle=10 \
                        -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20s";
 
+/// What a pool says that does not know how we set a session.
+const OPTIONS: &str = "leads to a pool that takes no options; set ignore_startup_parameters = options there (PgBouncer), and give the \
+     user its statement_timeout and idle_in_transaction_session_timeout by `alter role`";
+
+/// What `fence_turn` fails with.
+const SUPERSEDED: &str = "KT001";
+
 /// How to reach the Knovvu database.
 #[derive(Clone)]
 pub struct DatabaseOptions {
@@ -98,6 +105,12 @@ pub enum DatabaseError {
         /// The server's code, and the constraint where one was broken.
         cause: String,
     },
+    /// It was a write of a producer's turn, and another turn has begun.
+    #[error("{what}: another turn of the producer has begun")]
+    Superseded {
+        /// What was attempted.
+        what: &'static str,
+    },
     /// The tables are not the ones that this executable works with; the text names the remedy.
     #[error("{0}")]
     Schema(String),
@@ -119,6 +132,12 @@ impl DatabaseError {
             };
         };
         let code = said.code().code();
+        if code == SUPERSEDED {
+            return Self::Superseded { what };
+        }
+        if code == "08P01" && said.message().contains("startup parameter") {
+            return Self::Settings(OPTIONS.to_owned());
+        }
         // The text of other classes may repeat a value of the statement.
         let cause = match &code[..2] {
             "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "55" | "57" => format!("{} ({code})", said.message()),

@@ -2,17 +2,18 @@
 //!
 //! The lease is a session's advisory lock. It ends with the session, so that nothing has to be cleaned up after a
 //! crash: the server sees the connection close when the process dies, and within half a minute when the whole machine
-//! is gone. The holder asks the server every few seconds and learns of a loss within eight.
+//! is gone. The holder asks the server every few seconds and learns of a loss within eight. A pool that lends sessions
+//! by the transaction is refused: behind it the lock would be everybody's and nobody's.
 //!
 //! Between a loss and its notice two producers may be at work, and after a failover too, for the new server knows no
-//! locks. That is harmless: each publishes what it finds, the consumers find the row that the other one's message has
-//! led to, and one effect remains. The lease spares NICE's rate budget; correctness does not rest on it.
+//! locks. That is harmless: the catalog refuses what the former one writes once the latter has begun its turn, and of
+//! what both publish the consumers see that it has one effect.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, DatabaseError, Dedicated};
@@ -28,14 +29,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How often a waiting producer tries; with jitter between half and all of it.
 const RETRY: Duration = Duration::from_secs(3);
 
-const LOCK: &str = "select pg_try_advisory_lock($1)";
+/// How often two connections are compared, before each counts as a session of its own.
+const COMPARISONS: usize = 3;
 
-const HOLDER: &str = "
-    select a.pid, coalesce(a.application_name, ''), coalesce(host(a.client_addr), 'local'), a.backend_start::text
-    from pg_locks l join pg_stat_activity a on a.pid = l.pid
-    where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-        and l.database = (select oid from pg_database where datname = current_database())
-        and l.classid::bigint = ($1::bigint >> 32) & 4294967295 and l.objid::bigint = $1::bigint & 4294967295";
+/// Where a lock of a session means nothing.
+const NO_SESSION: &str = "leads to a pool that gives every transaction another session (PgBouncer's pool_mode transaction or statement), and \
+     the producer's lease is a lock of one session; let it lead to the server itself, or to a pool with pool_mode = session";
 
 /// The lease of a tenant's producer, not held yet.
 #[derive(Debug, Clone)]
@@ -52,8 +51,8 @@ impl ProducerLease {
 
     /// Takes the lease if it is free.
     pub async fn try_take(&self) -> Result<Option<Held>, DatabaseError> {
-        let session = self.database.dedicated().await?;
-        Ok(self.lock(&session.client).await?.then(|| Held::keep(session)))
+        let session = session(&self.database).await?;
+        Ok(self.lock(&session.client).await?.then(|| Held::keep(session, self.number())))
     }
 
     /// Waits for the lease, as long as it takes, through outages of the database. Says once who has it.
@@ -65,6 +64,9 @@ impl ProducerLease {
                     tracing::info!(tenant = %self.tenant, "producer lease: taken");
                     return held;
                 }
+                Err(error) if !error.is_passing() => {
+                    tracing::error!(%error, "producer lease: not asked for; trying on")
+                }
                 Err(error) if is_broken => tracing::debug!(%error, "producer lease: not asked for"),
                 Err(error) => tracing::warn!(%error, "producer lease: not asked for; trying on"),
             }
@@ -74,7 +76,7 @@ impl ProducerLease {
     }
 
     async fn wait_on_one_session(&self, has_waited: &mut bool, is_broken: &mut bool) -> Result<Held, DatabaseError> {
-        let session = self.database.dedicated().await?;
+        let session = session(&self.database).await?;
         while !self.lock(&session.client).await? {
             *is_broken = false;
             if !std::mem::replace(has_waited, true) {
@@ -84,24 +86,27 @@ impl ProducerLease {
             }
             pause().await;
         }
-        Ok(Held::keep(session))
+        Ok(Held::keep(session, self.number()))
     }
 
     async fn lock(&self, client: &Client) -> Result<bool, DatabaseError> {
-        let row = asked("take producer lease", client.query_one(LOCK, &[&self.number()])).await?;
-        row.try_get(0).map_err(|error| DatabaseError::of("take producer lease", &error))
+        let lock = format!("select pg_try_advisory_lock({})", self.number());
+        let answer = told("take producer lease", client, &lock).await?;
+        Ok(answer.is_some_and(|row| row.get(0) == Some("t")))
     }
 
     /// Who has the lease, as far as the server tells it to our user.
     async fn holder(&self, client: &Client) -> Result<Option<String>, DatabaseError> {
-        let what = "read producer lease";
-        let rows = asked(what, client.query(HOLDER, &[&self.number()])).await?;
-        let told = |row: &tokio_postgres::Row| {
-            let (pid, name, address): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let since: Option<&str> = row.try_get(3)?;
-            Ok(format!("{name} at {address}, server process {pid}, since {}", since.unwrap_or("unknown")))
-        };
-        rows.first().map(told).transpose().map_err(|error: tokio_postgres::Error| DatabaseError::of(what, &error))
+        let holder = format!(
+            "select a.pid, coalesce(a.application_name, ''), coalesce(host(a.client_addr), 'local'), a.backend_start \
+             from pg_locks l join pg_stat_activity a on a.pid = l.pid where {}",
+            is_lock(self.number())
+        );
+        let row = told("read producer lease", client, &holder).await?;
+        Ok(row.map(|row| {
+            let [pid, name, address, since] = [0, 1, 2, 3].map(|column| row.get(column).unwrap_or("unknown"));
+            format!("{name} at {address}, server process {pid}, since {since}")
+        }))
     }
 
     /// The lock's number, different from that of any other kind of lock.
@@ -120,10 +125,10 @@ pub struct Held {
 }
 
 impl Held {
-    fn keep(session: Dedicated) -> Self {
+    fn keep(session: Dedicated, lock: i64) -> Self {
         let (alive, watched) = watch::channel(());
         let keeper = task::spawn("producer lease", async move {
-            keep_asking(session).await;
+            keep_asking(session, lock).await;
             drop(alive);
         });
         Self { session: watched, _keeper: keeper }
@@ -137,14 +142,17 @@ impl Held {
     }
 }
 
-/// Returns when the session is gone, or does not answer.
-async fn keep_asking(session: Dedicated) {
+/// Returns when the session is gone, does not answer, or has not got the lock.
+async fn keep_asking(session: Dedicated, lock: i64) {
     let Dedicated { client, mut driver } = session;
+    let held = format!("select 1 from pg_locks l where l.pid = pg_backend_pid() and {}", is_lock(lock));
     let answers = async {
         loop {
             sleep(PING).await;
-            if let Err(error) = asked("keep producer lease", client.simple_query("")).await {
-                return error.to_string();
+            match told("keep producer lease", &client, &held).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return "the session that answers has not got the lock".to_owned(),
+                Err(error) => return error.to_string(),
             }
         }
     };
@@ -153,6 +161,58 @@ async fn keep_asking(session: Dedicated) {
         _ = &mut driver => "the connection is closed".to_owned(),
     };
     tracing::warn!(error, "producer lease: lost");
+}
+
+/// What finds this lock in `pg_locks l`.
+fn is_lock(number: i64) -> String {
+    let [high, low] = [number >> 32, number].map(|half| half & 0xffff_ffff);
+    format!(
+        "l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid::bigint = {high} and l.objid::bigint = {low} \
+         and l.database = (select oid from pg_database where datname = current_database())"
+    )
+}
+
+/// Fails where a connection is no session of its own. What needs the lease asks this before it begins.
+pub async fn check_session(database: &Database) -> Result<(), DatabaseError> {
+    session(database).await.map(drop)
+}
+
+/// A session that is ours alone. Behind a pool that lends sessions by the transaction, another connection that holds a
+/// transaction open sits in the session that answered us, or we are answered by another one meanwhile.
+async fn session(database: &Database) -> Result<Dedicated, DatabaseError> {
+    let ours = database.dedicated().await?;
+    for _ in 0..COMPARISONS {
+        let before = backend(&ours.client).await?;
+        let theirs = database.dedicated().await?;
+        match asked(ASKS, theirs.client.batch_execute("begin")).await {
+            Err(DatabaseError::Unreachable { cause, .. }) if cause.contains("statement pooling") => {
+                return Err(DatabaseError::Settings(NO_SESSION.to_owned()));
+            }
+            begun => begun?,
+        }
+        if backend(&theirs.client).await? == before || backend(&ours.client).await? != before {
+            return Err(DatabaseError::Settings(NO_SESSION.to_owned()));
+        }
+    }
+    Ok(ours)
+}
+
+/// What is attempted where a session is compared with another.
+const ASKS: &str = "take producer lease";
+
+/// The server's process that answers a connection.
+async fn backend(client: &Client) -> Result<Option<String>, DatabaseError> {
+    let row = told(ASKS, client, "select pg_backend_pid()").await?;
+    Ok(row.and_then(|row| row.get(0).map(str::to_owned)))
+}
+
+/// The first row of an answer. Nothing is prepared for it: that a pool may lend sessions is found out here.
+async fn told(what: &'static str, client: &Client, sql: &str) -> Result<Option<SimpleQueryRow>, DatabaseError> {
+    let messages = asked(what, client.simple_query(sql)).await?;
+    Ok(messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    }))
 }
 
 /// A question to the server, with an end.

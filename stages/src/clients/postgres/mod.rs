@@ -18,7 +18,7 @@ pub mod seal;
 
 pub use catalog::PostgresCatalog;
 pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
-pub use lease::{Held, ProducerLease};
+pub use lease::{Held, ProducerLease, check_session};
 
 #[cfg(test)]
 pub(crate) mod test_database;

@@ -41,7 +41,7 @@ pub(crate) fn open(url: &str) -> Database {
 /// A fresh database, set up as the guide says: roles, tables by their owner, rights.
 pub(crate) struct TestDatabase<'a> {
     server: &'a Postgres,
-    name: String,
+    pub(crate) name: String,
     /// As the superuser.
     pub(crate) admin: Database,
 }

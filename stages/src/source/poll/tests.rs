@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
-use crate::clients::catalog::EmbeddedCatalog;
+use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
 use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
@@ -112,6 +112,7 @@ impl Rig {
         let metrics = Metrics::new();
         let tenant: TenantId = "acme".parse().unwrap();
         let state = TestState::new();
+        let catalog: Arc<dyn Catalog> = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
         let (roster, reader) = watch::channel(Roster::default());
         Roster::replace(&roster, &[agent()]);
         let poll = Poll {
@@ -120,16 +121,17 @@ impl Rig {
                 Arc::new(|_| Arc::new(Unmetered)),
                 metrics.clone(),
             )),
+            watermark: Watermark::new(catalog.clone(), tenant.clone()),
             tenant,
-            watermark: state.state.watermark("poll").unwrap(),
             roster: reader,
             interval: Duration::from_secs(1),
             overlap: Duration::from_secs(120),
             import_since: ImportSince::Before(Duration::from_secs(3600)),
+            hot_window: Duration::from_secs(3 * 86_400),
             context: FlowContext {
                 clock: Clock::fixed(NOW.parse().unwrap()),
                 metrics,
-                catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
+                catalog,
                 retry: RetryPolicy {
                     not_ready_delays: vec![Duration::from_secs(1)],
                     recording_deadline: Duration::from_secs(60),
@@ -171,6 +173,12 @@ impl Rig {
     }
 }
 
+/// The watermark as the disk has it.
+async fn stored(state: &TestState) -> Option<Timestamp> {
+    let catalog = EmbeddedCatalog::open(state.state.store()).unwrap();
+    catalog.producer_memory(&"acme".parse().unwrap()).await.unwrap().poll_watermark
+}
+
 fn before_now(millis: i64) -> Option<Timestamp> {
     NOW.parse::<Timestamp>().unwrap().checked_sub(SignedDuration::from_millis(millis)).ok()
 }
@@ -183,7 +191,18 @@ async fn the_beginning_does_not_creep_forward_while_nothing_can_be_listed() {
     rig.poll.context.clock.advance(SignedDuration::from_hours(48));
     rig.poll.begin().await;
     assert_eq!(rig.watermark(), before_now(3_600_000));
-    assert_eq!(rig.state.crashed().state.watermark("poll").unwrap().get(), before_now(3_600_000));
+    assert_eq!(stored(&rig.state.crashed()).await, before_now(3_600_000));
+}
+
+#[tokio::test]
+async fn a_clock_that_ran_ahead_for_a_moment_blinds_the_poll_no_longer() {
+    let rig = Rig::new(vec![(1, before_now(60_000))]).await;
+    rig.poll.watermark.advance(before_now(-5 * 86_400_000).unwrap()).await.unwrap();
+    rig.poll.begin().await;
+    assert_eq!(stored(&rig.state.crashed()).await, before_now(3 * 86_400_000), "as far back as the hot window");
+    let (listed, found) = rig.list().await;
+    assert!(listed.is_ok() && found.len() == 1);
+    assert_eq!(rig.watermark(), before_now(120_000));
 }
 
 #[tokio::test]

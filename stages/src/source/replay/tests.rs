@@ -57,7 +57,7 @@ impl Rig {
                 tenants: nice.tenants.clone(),
                 catalog: context.catalog.clone(),
                 processed: Some(processed.clone()),
-                polled: None,
+                polls: false,
                 queue: queue.clone(),
                 settle: Duration::from_secs(3600),
                 longest_delay: Duration::from_secs(3600),

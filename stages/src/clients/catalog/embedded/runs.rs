@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
-use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState};
+use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
 use crate::model::{ConversationKey, ConversationState, TenantId};
 
 /// As much of a conversation's row as its fate needs.
@@ -68,8 +68,8 @@ impl Inner {
         count.await.map_err(|error| CatalogError(error.to_string()))?
     }
 
-    pub(super) fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        let _writing = self.lock();
+    pub(super) fn begin_run(&self, run: &ReplayRun, turn: Option<Turn>) -> Result<u64, CatalogError> {
+        let _writing = self.fenced(turn)?;
         let newest = self.runs(&run.tenant_id, run.kind, usize::MAX)?;
         if let Some(same) = newest.iter().find(|other| other.started_at == run.started_at) {
             return Ok(same.id);
@@ -79,8 +79,13 @@ impl Inner {
         Ok(id)
     }
 
-    pub(super) fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        let _writing = self.lock();
+    pub(super) fn save_run(
+        &self,
+        run: &ReplayRun,
+        before: RunState,
+        turn: Option<Turn>,
+    ) -> Result<RunState, CatalogError> {
+        let _writing = self.fenced(turn)?;
         let Some(standing) = self.run(&run.tenant_id, run.kind, run.id)? else {
             return Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id)));
         };

@@ -25,8 +25,8 @@ use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, DeadLetter, ErasedRows, Erasure, Expired, Fate,
-    GroupStanding, Hop, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
+    Expired, Fate, GroupStanding, Hop, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
@@ -40,6 +40,7 @@ mod readiness;
 mod runs;
 mod text;
 mod timeline;
+mod turns;
 
 const AGENTS: &str = "
     select external_id, user_id, user_name, first_name, last_name, is_active, member_until, memberships from agents
@@ -51,13 +52,14 @@ const SAVE_AGENTS: &str = "
         memberships)
     select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[],
         $8::timestamptz[], $9::jsonb[]) a
+    where fence_turn($1, $10)
     on conflict (tenant_id, external_id) do update set
         user_id = excluded.user_id, user_name = excluded.user_name, first_name = excluded.first_name,
         last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until,
         memberships = excluded.memberships";
 
 const NOTE_AGENTS_READ: &str = "
-    insert into agents_read (tenant_id, read_at) values ($1, $2)
+    insert into agents_read (tenant_id, read_at) select $1::text, $2::timestamptz where fence_turn($1, $3)
     on conflict (tenant_id) do update set read_at = excluded.read_at";
 
 const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1 and read_at is not null";
@@ -65,7 +67,7 @@ const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = 
 const GROUP_STANDING: &str = "select standing from agents_read where tenant_id = $1 and standing is not null";
 
 const SAVE_GROUP_STANDING: &str = "
-    insert into agents_read (tenant_id, standing) values ($1, $2)
+    insert into agents_read (tenant_id, standing) select $1::text, $2::jsonb where fence_turn($1, $3)
     on conflict (tenant_id) do update set standing = excluded.standing";
 
 const ANALYSIS_QUEUE: &str = "
@@ -82,7 +84,7 @@ const ANALYSIS_QUEUE: &str = "
 const ADD_DEAD_LETTER: &str = "
     insert into dead_letters as standing (digest, tenant_id, conversation_id, stage, reason, message, at)
     select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz
-    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8)
+    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8) and fence_turn($9, $10)
     on conflict (digest) do update set
         stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at
     where standing.conversation_id is not null";
@@ -108,6 +110,8 @@ const COUNTS: &str = "
 #[derive(Clone)]
 pub struct PostgresCatalog {
     inner: Arc<Inner>,
+    /// Whose writes go through this handle.
+    turn: CurrentTurn,
 }
 
 struct Inner {
@@ -132,7 +136,7 @@ impl PostgresCatalog {
             tombstones,
             database,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), turn: CurrentTurn::default() }
     }
 
     /// Fails where something was erased with another key: it would come back.
@@ -171,20 +175,37 @@ impl Catalog for PostgresCatalog {
         let active: Vec<_> = agents.iter().map(|agent| agent.is_active()).collect();
         let until: Vec<_> = agents.iter().map(|agent| agent.memberships.until()).collect();
         let memberships: Vec<_> = agents.iter().map(|agent| Json(&agent.memberships)).collect();
-        let tenant = tenant.as_str();
+        let (tenant, turn) = (tenant.as_str(), self.turn.get());
         self.inner
             .database
             .execute(
                 "save agents",
                 SAVE_AGENTS,
-                &[&tenant, &ids, &user_ids, &user_names, &first_names, &last_names, &active, &until, &memberships],
+                &[
+                    &tenant,
+                    &ids,
+                    &user_ids,
+                    &user_names,
+                    &first_names,
+                    &last_names,
+                    &active,
+                    &until,
+                    &memberships,
+                    &turns::number(turn.as_ref()),
+                ],
             )
-            .await?;
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
 
     async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
-        self.inner.database.execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at]).await?;
+        let turn = self.turn.get();
+        self.inner
+            .database
+            .execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at, &turns::number(turn.as_ref())])
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
 
@@ -200,8 +221,10 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
-        let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &Json(standing)];
-        self.inner.database.execute("save group standing", SAVE_GROUP_STANDING, &parameters).await?;
+        let turn = self.turn.get();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&tenant.as_str(), &Json(standing), &turns::number(turn.as_ref())];
+        let saved = self.inner.database.execute("save group standing", SAVE_GROUP_STANDING, &parameters).await;
+        saved.map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
 
@@ -251,6 +274,7 @@ impl Catalog for PostgresCatalog {
         let digest = letter.digest();
         let tombstone = letter.key().map(|key| self.tombstone(&key)).unwrap_or_default();
         let letter = shelved(&letter);
+        let turn = self.turn.get();
         let written = self
             .inner
             .database
@@ -266,9 +290,12 @@ impl Catalog for PostgresCatalog {
                     &letter.message,
                     &letter.at,
                     &tombstone,
+                    &turn.as_ref().map(|turn| turn.tenant.as_str()),
+                    &turns::number(turn.as_ref()),
                 ],
             )
-            .await?;
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(written > 0)
     }
 
@@ -356,11 +383,11 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        runs::begin(&self.inner.database, run).await
+        runs::begin(&self.inner.database, self.turn.get().as_ref(), run).await
     }
 
     async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        runs::save(&self.inner.database, run, before).await
+        runs::save(&self.inner.database, self.turn.get().as_ref(), run, before).await
     }
 
     async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
@@ -377,6 +404,35 @@ impl Catalog for PostgresCatalog {
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         runs::list(&self.inner.database, tenant, kind, limit).await
+    }
+
+    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
+        Arc::new(Self { inner: self.inner.clone(), turn })
+    }
+
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
+        turns::begin(&self.inner.database, tenant).await
+    }
+
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
+        turns::read(&self.inner.database, tenant).await
+    }
+
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError> {
+        turns::advance(&self.inner.database, tenant, self.turn.get().as_ref(), to, held_back).await
+    }
+
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        turns::hold_back(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+    }
+
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        turns::worked_since(&self.inner.database, tenant, self.turn.get().as_ref(), at).await
     }
 
     async fn note_readiness(

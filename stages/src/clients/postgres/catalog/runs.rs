@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::erasure::Tombstones;
-use super::{Keys, conversations, saturated, unreadable};
-use crate::clients::catalog::{CatalogError, Fate, Hop, ReplayRun, RunKind, RunState};
+use super::{Keys, conversations, saturated, turns, unreadable};
+use crate::clients::catalog::{CatalogError, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
@@ -56,7 +56,9 @@ macro_rules! statements {
                 "insert into ",
                 $table,
                 " as r (tenant_id, window_from, window_to, listed, missing, replayed, ",
-                "started_at, finished_at, state, detail) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ",
+                "started_at, finished_at, state, detail) select $1::text, $2::timestamptz, $3::timestamptz, $4::bigint, ",
+                "$5::bigint, $6::bigint, $7::timestamptz, $8::timestamptz, $9::text, $10::jsonb ",
+                "where fence_turn($1, $11) ",
                 "on conflict (tenant_id, started_at) do update set state = r.state returning id"
             ),
             save: concat!(
@@ -64,7 +66,8 @@ macro_rules! statements {
                 $table,
                 " set window_from = $3, window_to = $4, listed = $5, missing = $6, replayed = $7, ",
                 "finished_at = case when state = $8 then $9 else finished_at end, detail = $10, ",
-                "state = case when state = $8 then $11 else state end where tenant_id = $1 and id = $2 returning state"
+                "state = case when state = $8 then $11 else state end where tenant_id = $1 and id = $2 ",
+                "and fence_turn($1, $12) returning state"
             ),
             change: concat!(
                 "update ",
@@ -157,7 +160,7 @@ pub(super) async fn final_between(
 }
 
 /// Writes a new run; the same run again is the one that stands.
-pub(super) async fn begin(database: &Database, run: &ReplayRun) -> Result<u64, CatalogError> {
+pub(super) async fn begin(database: &Database, turn: Option<&Turn>, run: &ReplayRun) -> Result<u64, CatalogError> {
     let (listed, missing, replayed) = counts(run);
     let rows = database
         .query(
@@ -174,15 +177,22 @@ pub(super) async fn begin(database: &Database, run: &ReplayRun) -> Result<u64, C
                 &run.finished_at,
                 &run.state.as_str(),
                 &detail(run)?,
+                &turns::number(turn),
             ],
         )
-        .await?;
+        .await
+        .map_err(|error| turns::failed(turn, error))?;
     let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
     u64::try_from(id.unwrap_or_default()).map_err(unreadable)
 }
 
 /// Writes how far a run has come; the state in which it stands.
-pub(super) async fn save(database: &Database, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+pub(super) async fn save(
+    database: &Database,
+    turn: Option<&Turn>,
+    run: &ReplayRun,
+    before: RunState,
+) -> Result<RunState, CatalogError> {
     let (listed, missing, replayed) = counts(run);
     let rows = database
         .query(
@@ -200,9 +210,11 @@ pub(super) async fn save(database: &Database, run: &ReplayRun, before: RunState)
                 &run.finished_at,
                 &detail(run)?,
                 &run.state.as_str(),
+                &turns::number(turn),
             ],
         )
-        .await?;
+        .await
+        .map_err(|error| turns::failed(turn, error))?;
     match rows.first() {
         Some(row) => state(row.try_get(0).map_err(unreadable)?),
         None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),

@@ -69,3 +69,35 @@ async fn agents_that_an_earlier_program_wrote_are_members_since_ever_up_to_their
     let left = Memberships::unknown_since(false, Some("2026-04-02T12:00:00Z".parse().unwrap()));
     assert_eq!(read().await[0], left);
 }
+
+#[tokio::test]
+async fn no_time_is_stored_beyond_the_clock_of_the_server() {
+    let subject = Postgres::fresh().await;
+    let (catalog, tenant) = (subject.catalog(), "acme".parse().unwrap());
+    let clock = catalog.clock(Timestamp::UNIX_EPOCH).await.unwrap();
+    let ahead = clock + jiff::SignedDuration::from_hours(5 * 24);
+    let moved = catalog.advance_poll(&tenant, ahead, None).await.unwrap().poll_watermark.unwrap();
+    let since = catalog.note_worked_since(&tenant, ahead).await.unwrap().worked_since.unwrap();
+    let later = catalog.clock(Timestamp::UNIX_EPOCH).await.unwrap();
+    for stored in [moved, since] {
+        assert!(stored >= clock && stored <= later, "{clock} {stored} {later}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_the_beginning_of_another_turn_is_refused() {
+    let subject = Postgres::fresh().await;
+    let (catalog, tenant) = (subject.catalog(), "acme".parse().unwrap());
+    let turn = crate::clients::catalog::Turn::new(tenant, catalog.begin_turn(&"acme".parse().unwrap()).await.unwrap());
+    let writing = catalog.in_turn(CurrentTurn::only(&turn));
+    let mut other = subject.database.dedicated().await.unwrap();
+    let begins = other.client.transaction().await.unwrap();
+    begins.execute("update producer_turns set turn = turn + 1", &[]).await.unwrap();
+    let writes = writing.note_agents_read(&turn.tenant, Timestamp::UNIX_EPOCH);
+    tokio::pin!(writes);
+    let waits = tokio::time::timeout(Duration::from_millis(300), writes.as_mut()).await;
+    assert!(waits.is_err(), "whether the turn stands is not known yet");
+    begins.commit().await.unwrap();
+    assert!(writes.await.is_err());
+    assert_eq!(catalog.agents_read_at(&turn.tenant).await.unwrap(), None);
+}

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::clients::postgres::test_database::TestDatabase;
+use crate::clients::postgres::test_database::{TestDatabase, open};
 
 async fn database() -> TestDatabase<'static> {
     TestDatabase::on(test_servers::postgres().await).await
@@ -77,4 +77,51 @@ async fn a_holder_whose_server_hangs_gives_the_lease_up() {
     tokio::time::pause();
     timeout(PING + ANSWER + Duration::from_secs(1), held.lost()).await.unwrap();
     server.thaw();
+}
+
+#[tokio::test]
+async fn a_pool_that_lends_sessions_by_the_transaction_is_refused_with_the_remedy() {
+    let database = database().await;
+    for pool_mode in [
+        "pool_mode = transaction\nignore_startup_parameters = options",
+        "pool_mode = statement\nignore_startup_parameters = options",
+    ] {
+        let pool = test_servers::PgBouncer::before(test_servers::postgres().await, pool_mode).await;
+        let pooled = open(&pool.url(&database.name));
+        let lease = ProducerLease::new(pooled.clone(), "acme".parse().unwrap());
+        for refused in [check_session(&pooled).await.unwrap_err(), lease.try_take().await.unwrap_err()] {
+            assert!(matches!(refused, DatabaseError::Settings(_)), "{pool_mode}: {refused}");
+            assert!(refused.to_string().contains("pool_mode = session"), "{pool_mode}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pool_of_sessions_is_as_good_as_the_server() {
+    let database = database().await;
+    let settings = "pool_mode = session\nignore_startup_parameters = options";
+    let pool = test_servers::PgBouncer::before(test_servers::postgres().await, settings).await;
+    let pooled = open(&pool.url(&database.name));
+    check_session(&pooled).await.unwrap();
+    let held = ProducerLease::new(pooled, "acme".parse().unwrap()).try_take().await.unwrap().unwrap();
+    assert!(lease(&database, "acme").try_take().await.unwrap().is_none());
+    assert!(timeout(PING * 2, held.lost()).await.is_err(), "its lock is that of its session");
+}
+
+#[tokio::test]
+async fn a_pool_that_takes_no_options_is_refused_with_the_remedy() {
+    let database = database().await;
+    let pool = test_servers::PgBouncer::before(test_servers::postgres().await, "pool_mode = session").await;
+    let refused = check_session(&open(&pool.url(&database.name))).await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::Settings(_)), "{refused}");
+    assert!(refused.to_string().contains("ignore_startup_parameters = options"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_holder_whose_lock_is_gone_from_its_session_gives_the_lease_up() {
+    let database = database().await;
+    let session = session(&database.member("test_producer")).await.unwrap();
+    // As it is where a pool has given the lock to another session of the server.
+    let held = Held::keep(session, lease(&database, "acme").number());
+    timeout(PING + ANSWER, held.lost()).await.unwrap();
 }

@@ -1,0 +1,85 @@
+//! The turns of a tenant's producers, and what they know together.
+//!
+//! One producer of a tenant works at a time. Each begins its turn in the catalog, and what it writes carries the turn's
+//! number: once another turn has begun, a write of the one before is refused, however long it was on its way. A handle
+//! of the catalog says whose writes go through it ([`Catalog::in_turn`](super::Catalog::in_turn)), so that nobody who
+//! works in a turn can forget it. An operator's handle has no turn, and is never refused.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::CatalogError;
+use crate::model::TenantId;
+
+/// A producer's turn; clones share whether it was refused.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Whose calls are found.
+    pub tenant: TenantId,
+    /// Higher than that of every turn before.
+    pub number: u64,
+    refused: CancellationToken,
+}
+
+impl Turn {
+    /// The turn of this number.
+    pub fn new(tenant: TenantId, number: u64) -> Self {
+        Self { tenant, number, refused: CancellationToken::new() }
+    }
+
+    /// Resolves once a write of this turn was refused, for another turn has begun.
+    pub async fn refused(&self) {
+        self.refused.cancelled().await;
+    }
+
+    /// Notes that a write was refused, and says so the first time.
+    pub(crate) fn refuse(&self) -> CatalogError {
+        if !self.refused.is_cancelled() {
+            self.refused.cancel();
+            tracing::warn!(
+                tenant = %self.tenant,
+                turn = self.number,
+                "another producer has begun a turn of the tenant, what this one writes is refused from now on"
+            );
+        }
+        CatalogError(format!("turn {} of the producer is over: another one has begun", self.number))
+    }
+}
+
+/// The turn in which a part of the process works at present; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct CurrentTurn(Arc<Mutex<Option<Turn>>>);
+
+impl CurrentTurn {
+    /// For what works in one turn and no other.
+    pub fn only(turn: &Turn) -> Self {
+        let current = Self::default();
+        current.set(Some(turn.clone()));
+        current
+    }
+
+    /// Begins a turn, or ends it.
+    pub fn set(&self, turn: Option<Turn>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    /// The turn; none where an operator works.
+    pub fn get(&self) -> Option<Turn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the tenant's producers know together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProducerMemory {
+    /// The number of the last turn that was begun; 0 before the first.
+    pub turn: u64,
+    /// Up to where the poll has found everything; none before it was first moved.
+    pub poll_watermark: Option<Timestamp>,
+    /// How often the watermark was held back.
+    pub held_back: u64,
+    /// When the tenant was first worked for.
+    pub worked_since: Option<Timestamp>,
+}
