@@ -258,8 +258,11 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
-        let key = tenant_prefix(kind::GROUP, tenant);
-        self.inner.tree.insert(key, write(standing)?).map_err(|error| self.inner.broken(error))?;
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            let key = tenant_prefix(kind::GROUP, tenant);
+            self.inner.tree.insert(key, write(standing)?).map_err(|error| self.inner.broken(error))?;
+        }
         self.inner.commit().await
     }
 

@@ -73,6 +73,7 @@ pub(crate) async fn what_a_turn_writes_is_refused_once_another_has_begun<S: Subj
     assert!(old.save_agents(&acme, &[agent(1, "bob"), agent(2, "cid")]).await.is_err());
     assert!(former.refused().now_or_never().is_some(), "whoever works in it is told");
     assert!(old.note_agents_read(&acme, at(2)).await.is_err());
+    assert!(old.save_group_standing(&acme, &Default::default()).await.is_err());
     assert!(old.add_dead_letter(letter(&acme, 2, "why")).await.is_err());
     let further = ReplayRun::new(acme.clone(), RunKind::Backfill, at(0), at(9), at(11));
     assert!(old.begin_run(&further).await.is_err());
