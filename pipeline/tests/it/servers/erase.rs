@@ -84,7 +84,7 @@ async fn an_erased_conversation_stays_away_on_servers() {
         assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
         assert_eq!(bed.state_of(id), "erased", "{point}");
     }
-    let mut consumer = bed.consumer("consumer");
+    let consumer = bed.consumer("consumer");
     for id in &ids[2..] {
         let begun = Instant::now();
         while !bed.rows(id).await.is_empty() {
