@@ -41,12 +41,13 @@ fn state(bed: &Bed, id: i64) -> Value {
     bed.json(&["trace", &id.to_string(), "--json"])["state"].clone()
 }
 
-/// Waits until the consumer has dropped so many messages of erased conversations since its start.
+/// Waits until the dedupe has dropped so many found calls since the start, for they are known: erased, or there.
 pub(crate) async fn dropped(daemon: &mut Daemon, times: u64) {
     let begun = Instant::now();
     loop {
         let (_, page) = daemon.get("/metrics").await.unwrap_or_default();
-        let line = page.lines().find_map(|line| line.strip_prefix("conversations_done_total{reason=\"erased\"} "));
+        let line =
+            page.lines().find_map(|line| line.strip_prefix("stage_items_total{outcome=\"done\",stage=\"dedupe\"} "));
         if line.is_some_and(|count| count.parse::<u64>().unwrap() >= times) {
             return;
         }
@@ -96,7 +97,7 @@ async fn an_erased_conversation_stays_away_whatever_happens() {
     damage(&bed);
     let mut daemon = bed.start();
     daemon.ready().await;
-    dropped(&mut daemon, 2).await;
+    dropped(&mut daemon, 3).await;
     for id in [gone, later] {
         assert_eq!(state(&bed, id), "erased");
         assert_eq!(files(&bed, id), [] as [PathBuf; 0]);
@@ -109,7 +110,12 @@ async fn an_erased_conversation_stays_away_whatever_happens() {
     let strange = bed.ended(&["erase", "4711"]);
     assert!(strange.code == Some(0) && strange.stdout.contains("nothing was found"), "{strange:?}");
     assert_eq!(post_event(receiver, r#"{"contactId":"4711"}"#).await, Some(202));
-    dropped(&mut daemon, 3).await;
+    let begun = Instant::now();
+    while daemon.status().await["webhook_inbox"] != 0 {
+        assert!(begun.elapsed() < PATIENCE, "the event stays in the inbox\n{}", daemon.logged());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(state(&bed, 4711), "erased");
 
     // A dead letter goes with the rest, and cannot be replayed.
     bed.sim.set_faults(Faults { foreign_media_link: 1.0, ..Faults::none() });
