@@ -55,6 +55,8 @@ struct Shared {
     total_percent: AtomicUsize,
     /// Gives the first page whatever is to be passed over.
     ignores_skip: AtomicBool,
+    /// The time of NICE's clock, if it tells it.
+    clock: Mutex<Option<Timestamp>>,
     /// A list of more rows is answered with an error; 0: none is.
     too_much: AtomicU64,
 }
@@ -109,6 +111,10 @@ impl FakeNice {
     /// The total is wrong from now on.
     pub(crate) fn say_percent_of_total(&self, percent: usize) {
         self.shared.total_percent.store(percent, Ordering::SeqCst);
+    }
+
+    pub(crate) fn tell_time(&self, time: Timestamp) {
+        *self.shared.clock.lock().unwrap() = Some(time);
     }
 
     pub(crate) fn ignore_skip(&self) {
@@ -174,7 +180,10 @@ async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) 
         0 => listed.len(),
         percent => listed.len() * percent / 100,
     });
-    let mut body = json!({ "lastPollTime": "2026-04-01T12:00:00Z", "completedContacts": page });
+    let mut body = json!({ "completedContacts": page });
+    if let Some(time) = *nice.clock.lock().unwrap() {
+        body["lastPollTime"] = time.to_string().into();
+    }
     if let Some(total) = total {
         body["totalRecords"] = total.into();
     }

@@ -489,3 +489,70 @@ async fn a_call_that_was_dropped_by_half_a_record_is_found_by_the_night() {
     assert_eq!((night.found.missing, night.found.replayed), (1, 1), "{night:?}");
     assert_eq!(rig.published(), BTreeMap::from([(1, 2)]));
 }
+
+#[tokio::test]
+async fn a_list_that_does_not_add_up_is_never_called_whole() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    let honest = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((honest.doubtful, honest.doubt), (0, None));
+    rig.nice.say_percent_of_total(150);
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.state, run.found.listed), (RunState::Done, 144), "it ends, with what there is");
+    assert!(run.doubtful > 0, "{run:?}");
+    assert!(run.doubt.unwrap().contains("announced"));
+    let report = report(question(&rig, "2026-04-01T02:00:00Z", NOW)).await.unwrap();
+    assert!(report.doubtful > 0 && report.doubt.is_some());
+}
+
+fn question(rig: &Rig, from: &str, to: &str) -> Question {
+    Question {
+        tenants: rig.nice.tenants.clone(),
+        tenant: tenant(),
+        roster: rig.nice.roster.borrow().clone(),
+        compare: rig.replay.compare.clone(),
+        from: at(from),
+        to: at(to),
+        longest_call: rig.replay.longest_call,
+    }
+}
+
+#[tokio::test]
+async fn what_the_poll_has_yet_to_come_to_is_not_missing_and_is_published_all_the_same() {
+    let mut rig = Rig::new(day_of_calls(), NOW).await;
+    rig.replay.compare.polls = true;
+    rig.catalog().advance_poll(&tenant(), at("2026-04-02T01:00:00Z"), None).await.unwrap();
+    let before = report(question(&rig, "2026-04-01T02:00:00Z", NOW)).await.unwrap();
+    // Those that ended in the last hour: at 01:05 and every ten minutes from then on.
+    assert_eq!((before.total.not_looked_for_yet, before.total.missing), (6, 138));
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!((run.found.missing, run.found.replayed, run.found.in_flight), (138, 138, 6));
+    assert_eq!(rig.ids().len(), 144, "a poll that stands still loses nothing");
+    // No stored time is believed beyond now.
+    let mut ahead = Rig::new(day_of_calls(), NOW).await;
+    ahead.replay.compare.polls = true;
+    ahead.catalog().advance_poll(&tenant(), at("2026-04-07T00:00:00Z"), None).await.unwrap();
+    let report = report(question(&ahead, "2026-04-01T02:00:00Z", NOW)).await.unwrap();
+    assert_eq!((report.total.not_looked_for_yet, report.total.missing), (0, 144));
+}
+
+#[tokio::test]
+async fn a_run_says_up_to_when_nices_clock_had_come() {
+    let rig = Rig::new(day_of_calls(), NOW).await;
+    for (told, to) in [("2026-04-02T01:59:00Z", NOW), ("2026-03-30T00:00:00Z", "2026-04-01T02:00:00Z")] {
+        rig.nice.tell_time(at(told));
+        let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+        assert_eq!((run.to, run.reached), (at(to), at(to)), "NICE's clock at {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_lasts_longer_than_any_is_found_by_its_end() {
+    let began = at("2026-03-31T00:00:00Z");
+    let ended_before = Call::new(3, began, 3600);
+    let calls = vec![Call::new(1, began, 40 * 3600), Call::new(2, at("2026-04-01T12:00:00Z"), 60), ended_before];
+    let rig = Rig::new(calls, NOW).await;
+    rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!(rig.ids(), BTreeSet::from([1, 2]));
+    let report = report(question(&rig, "2026-04-01T02:00:00Z", NOW)).await.unwrap();
+    assert_eq!(report.total.ended, 2);
+}
