@@ -101,7 +101,7 @@ impl Replays {
         self.show_last(&runs);
         let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
-        self.end_unfinished(&runs, now).await?;
+        self.end_unfinished(&runs, from, now).await?;
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
@@ -109,8 +109,10 @@ impl Replays {
     }
 
     /// Ends what earlier nights have left unfinished: the window that begins now contains theirs.
-    async fn end_unfinished(&self, runs: &[ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
-        let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
+    async fn end_unfinished(&self, runs: &[ReplayRun], from: Timestamp, now: Timestamp) -> Result<(), CatalogError> {
+        let is_old = |run: &&ReplayRun| {
+            run.state.is_open() && run.from >= from && now.duration_since(run.started_at) > LEFT_BEHIND
+        };
         for run in runs.iter().filter(is_old) {
             let why = "not through when the next night came, which compares its calls again".to_owned();
             warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");

@@ -22,7 +22,7 @@ use crate::model::{ContactId, EventSource, TenantId};
 use crate::source::compare::{Compare, CompareError, Verdict};
 use crate::source::listing::Listing;
 use crate::source::roster::Roster;
-use crate::source::{ListError, REACH, event_of};
+use crate::source::{ListError, REACH, event_of, event_of_bad_row};
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;
@@ -173,10 +173,12 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
         unreadable += slice.bad.len() as u64;
         doubtful += u64::from(slice.doubt.is_some());
         doubt = doubt.or(slice.doubt.map(|doubt| doubt.to_string()));
+        let unread = slice.bad.iter().filter_map(|row| event_of_bad_row(row, &tenant, EventSource::Reconciliation));
         let listed = slice.calls.iter();
         let events: Vec<_> = listed
             .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= from && ended_at < to))
             .filter_map(|call| event_of(call, &tenant, EventSource::Reconciliation, &roster))
+            .chain(unread)
             .collect();
         for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
             let day = event.ended_at.unwrap_or(from).to_zoned(TimeZone::UTC).date();

@@ -82,7 +82,7 @@ pub struct Metrics {
     pub agents_held: IntGauge,
     /// When the group was last read whole (Unix time).
     pub agents_last_sync: prometheus::Gauge,
-    /// When the poll last read NICE's list whole (Unix time).
+    /// When the poll last read NICE's list whole, or its turn began (Unix time).
     pub poll_last_listing: prometheus::Gauge,
     /// The watermark of the poll (Unix time): everything before it is found and committed.
     pub poll_watermark: prometheus::Gauge,
@@ -226,7 +226,7 @@ impl Metrics {
                 .float_gauge("agents_last_sync_timestamp_seconds", "When the group was last read whole (Unix time)."),
             poll_last_listing: page.float_gauge(
                 "poll_last_listing_timestamp_seconds",
-                "When the poll last read NICE's list of completed calls whole (Unix time).",
+                "When the poll last read NICE's list of completed calls whole, or its turn began (Unix time).",
             ),
             poll_watermark: page.float_gauge(
                 "poll_watermark_timestamp_seconds",

@@ -92,6 +92,11 @@ impl Changes {
         Ok(None)
     }
 
+    /// Passes over rows that cannot be had.
+    pub(super) fn step_over(&mut self, rows: u32) {
+        self.pages.step_over(rows);
+    }
+
     /// Everything that changed before this was given.
     pub(super) fn reached(&self) -> Timestamp {
         match self.ended {
@@ -100,10 +105,12 @@ impl Changes {
         }
     }
 
-    /// What speaks against it that all rows were given, once the end was reached. A count says little here: rows come
-    /// while they are listed.
+    /// What speaks against it that all rows were given, once the end was reached. A count says little here, for rows come
+    /// while they are listed; but none of many says that NICE hides them.
     pub(super) fn doubt(&self) -> Option<Doubt> {
-        self.pages.doubt().filter(|doubt| *doubt == Doubt::Repeats)
+        let is_unrest = self.rounds >= MAX_ROUNDS && self.has_news;
+        let hidden = self.pages.doubt().filter(|doubt| *doubt == Doubt::Repeats || self.pages.rows() == 0);
+        hidden.or(is_unrest.then_some(Doubt::Unrest))
     }
 
     /// Requests so far.

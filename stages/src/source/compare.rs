@@ -25,6 +25,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600 + 600);
 /// A call that was put on the queue so long ago is not waiting there any more.
 const LONGEST_BACKLOG: Duration = Duration::from_secs(86_400);
 
+/// What a poll that works has come to. A call that is older and was never found is missing.
+const POLLED_WITHIN: Duration = Duration::from_secs(2 * 3600);
+
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -163,8 +166,9 @@ impl Compare {
             // Marked a moment ago, its first hop may not be written yet.
             let is_young = event.ended_at.is_none_or(|ended_at| !is_older(ended_at, self.settle, now));
             let last = if marked { "found" } else { "never found" }.to_owned();
-            // It changed since the watermark, so the poll's next listing has it.
-            if !marked && polled.is_some_and(|at| event.ended_at.is_some_and(|ended_at| ended_at >= at)) {
+            // It changed since the watermark, so the poll's next listing has it; unless there is none for hours.
+            let is_to_come = |at, ended_at| ended_at >= at && !is_older(ended_at, POLLED_WITHIN, now);
+            if !marked && polled.zip(event.ended_at).is_some_and(|(at, ended_at)| is_to_come(at, ended_at)) {
                 return Verdict::NotLookedFor;
             }
             return match marked && is_young {

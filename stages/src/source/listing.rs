@@ -15,7 +15,7 @@
 //!
 //! Nothing is kept: whoever lists remembers up to where it came, and begins another listing there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -42,6 +42,9 @@ const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 
 /// What NICE cannot give is asked for in slices down to this length.
 const SHORTEST_ASKED: SignedDuration = SignedDuration::from_mins(1);
+
+/// What cannot be had so often, each time after a pause, is passed over: it must not keep the rest waiting for ever.
+const MOST_FAILURES: u32 = 3;
 
 /// Long enough that an empty month is read at once in few requests, short enough for NICE's own limits.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
@@ -129,11 +132,15 @@ pub struct Listing {
     reached: Timestamp,
     to: Timestamp,
     length: SignedDuration,
+    /// What is longer NICE does not give.
+    most: SignedDuration,
     size: Option<PageSize>,
     /// Rows of the longest answer: what NICE gives at a time, perhaps.
     longest: usize,
     /// The slice at hand did not add up, and is asked for again.
     doubted: bool,
+    /// How often in a row the least was asked for in vain.
+    failures: u32,
     /// It was said that something does not add up.
     warned: bool,
     /// By which NICE's reach is told; none where days beyond it are not wanted.
@@ -143,6 +150,8 @@ pub struct Listing {
 
 /// Calls that began before the range and changed since a time.
 struct Earlier {
+    /// Those that were given: rows come twice where they move.
+    given: HashSet<ContactId>,
     before: Timestamp,
     clock: Clock,
     changes: Changes,
@@ -167,9 +176,11 @@ impl Listing {
             reached: from,
             to,
             length: LONGEST,
+            most: LONGEST,
             size: None,
             longest: 0,
             doubted: false,
+            failures: 0,
             warned: false,
             extracts: None,
             earlier: None,
@@ -183,7 +194,8 @@ impl Listing {
 
     /// Reads at the end the calls too that began before `before` and changed since `since`.
     pub fn with_earlier(self, before: Timestamp, since: Timestamp, clock: Clock) -> Self {
-        Self { earlier: Some(Earlier { before, clock, changes: Changes::since(since) }), ..self }
+        let since = since.max(clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN));
+        Self { earlier: Some(Earlier { given: HashSet::new(), before, clock, changes: Changes::since(since) }), ..self }
     }
 
     /// The next slice, or none at the end of the range. The same one again until [`Listing::passed`] is told of it.
@@ -207,13 +219,23 @@ impl Listing {
             let read = match self.read(&nice, size, from, to, &mut requests).await {
                 Err(NiceError::TooMuch { what, .. }) if span > SHORTEST_ASKED => {
                     debug!(what, %from, %to, "NICE does not give so much, less is asked for");
-                    self.length = (span / 2).max(SHORTEST_ASKED);
+                    self.most = (span / 2).max(SHORTEST_ASKED);
+                    self.length = self.most;
                     continue;
                 }
-                Err(NiceError::TooMuch { .. }) if size.shrink() => continue,
-                read => read?,
+                Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => continue,
+                Err(NiceError::TooMuch { what, .. }) if self.failures + 1 >= MOST_FAILURES => {
+                    warn!(what, %from, %to, "a piece of NICE's list cannot be had, the listing goes on behind it");
+                    self.failures = 0;
+                    return Ok(Some(self.slice(from, to, Vec::new(), Some(Doubt::NotRead), requests)));
+                }
+                Err(error) => {
+                    self.failures += u32::from(matches!(error, NiceError::TooMuch { .. }));
+                    return Err(error.into());
+                }
+                Ok(read) => read,
             };
-            self.size = Some(size);
+            (self.size, self.failures) = (Some(size), 0);
             match read {
                 Read::Slice(_, Some(doubt)) if !self.doubted => {
                     debug!(%doubt, %from, %to, "the list does not add up, it is read again");
@@ -227,7 +249,7 @@ impl Listing {
                     }
                     self.doubted = doubt.is_some();
                     let rows = pages.iter().map(|page| page.contacts.len() as u64).sum();
-                    self.length = lengthened(self.length.max(span), rows, size);
+                    self.length = lengthened(self.length.max(span), rows, size).min(self.most);
                     return Ok(Some(self.slice(from, to, pages, doubt, requests)));
                 }
                 Read::More(rows) => self.length = shortened(span, self.longest as u64, rows),
@@ -253,6 +275,8 @@ impl Listing {
         requests: &mut u64,
     ) -> Result<Read, NiceError> {
         let filter = CompletedFilter::Started { from, to };
+        // No answer is longer than what is asked for now.
+        self.longest = self.longest.min(size.rows() as usize);
         let mut pages = Pages::new(filter);
         let mut read = Vec::new();
         let outcome = loop {
@@ -263,8 +287,11 @@ impl Listing {
             };
             let rows = page.contacts.len();
             self.longest = self.longest.max(rows);
-            // A server that does not pass over rows shows them again. Unless it cuts its answers short, all are there.
-            let is_cut_short = !pages.repeats() || rows * 4 >= self.longest * 3;
+            // A server that does not pass over rows shows the same again. Unless it cuts its answers short, all are there.
+            // Others that were there are rows that moved, and one may have slipped.
+            let is_the_same =
+                pages.repeats() && read.first().is_some_and(|first: &ContactPage| first.contacts.len() == rows);
+            let is_cut_short = !is_the_same || rows * 4 >= self.longest * 3;
             if !read.is_empty() && is_cut_short {
                 if to.duration_since(from) > SHORTEST {
                     // How many there are is worth a guess: a wrong one costs requests.
@@ -276,7 +303,7 @@ impl Listing {
                 break paged;
             }
             match pages.repeats() {
-                true => break Ok(Read::Slice(read, None)),
+                true => break Ok(Read::Slice(read, pages.total_doubt())),
                 false => read.push(page),
             }
         };
@@ -313,18 +340,26 @@ impl Listing {
     /// The next page of the calls that began before the range; none where they are not wanted.
     async fn earlier(&mut self) -> Result<Option<Slice>, ListError> {
         let nice = self.tenant().await?.nice.for_class(self.class);
-        let Some(Earlier { before, clock, changes }) = &mut self.earlier else { return Ok(None) };
+        let Some(Earlier { given, before, clock, changes }) = &mut self.earlier else { return Ok(None) };
         let mut size = *self.size.get_or_insert(PageSize::new(nice.page_size()));
         let requests = changes.requests();
         let page = loop {
             match changes.next(&nice, size, clock.now()).await {
-                Err(NiceError::TooMuch { .. }) if size.shrink() => {}
+                Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => {}
                 page => break page?,
             }
         };
-        let Some(mut page) = page else { return Ok(None) };
-        let (before, requests) = (*before, changes.requests() - requests);
-        page.contacts.retain(|row| row.as_ref().is_ok_and(|call| call.started_at.is_some_and(|start| start < before)));
+        let Some(mut page) = page else {
+            let doubt = changes.doubt();
+            self.earlier = None;
+            return Ok(doubt.map(|doubt| self.slice(self.to, self.to, Vec::new(), Some(doubt), 0)));
+        };
+        let requests = changes.requests() - requests;
+        // A row that cannot be read is in the list by start, unless it began before.
+        page.contacts.retain(|row| match row {
+            Ok(call) => call.started_at.is_some_and(|start| start < *before) && given.insert(call.contact_id),
+            Err(bad) => bad.contact_id.is_some_and(|id| given.insert(id)),
+        });
         Ok(Some(self.slice(self.to, self.to, vec![page], None, requests)))
     }
 
@@ -372,7 +407,7 @@ async fn page_through(
             while let Some(page) = pages.next(nice, size).await? {
                 told_at = page.last_poll_time.or(told_at);
                 for row in page.contacts {
-                    let key = row.as_ref().map(|call| call.contact_id).map_err(|bad| bad.reason.clone());
+                    let key = row.as_ref().map(|call| call.contact_id).map_err(BadRow::clone);
                     found.insert(key, row);
                 }
                 if found.len() > MOST_OF_A_SECOND {
@@ -384,8 +419,11 @@ async fn page_through(
         let answer = answer.await;
         *requests += pages.requests();
         answer?;
-        doubt = pages.doubt();
-        if doubt.is_none() && pages.announced().is_some() || (round > 0 && found.len() == before) {
+        let has_rested = round > 0 && found.len() == before;
+        doubt = pages
+            .doubt()
+            .or((round == MAX_ROUNDS && !has_rested && pages.announced().is_none()).then_some(Doubt::Unrest));
+        if has_rested || (doubt.is_none() && pages.announced().is_some()) {
             break;
         }
         debug!(round, "rows move while they are paged, paged again");

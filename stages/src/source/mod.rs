@@ -148,7 +148,7 @@ pub(crate) fn event_of_members(
 }
 
 /// The event of a row that cannot be read and tells whose it is: the consumer asks NICE for that contact alone.
-fn event_of_bad_row(row: &BadRow, tenant: &TenantId, source: EventSource) -> Option<ContactEvent> {
+pub(crate) fn event_of_bad_row(row: &BadRow, tenant: &TenantId, source: EventSource) -> Option<ContactEvent> {
     Some(ContactEvent::new(tenant.clone(), row.contact_id?, source))
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::clients::nice::{
-    BadRow, CompletedFilter, CompletedQuery, ContactPage, NextLink, NiceClient, NiceError, Row,
+    BadRow, CompletedFilter, CompletedQuery, ContactPage, Excess, NextLink, NiceClient, NiceError, Row,
 };
 use crate::model::ContactId;
 
@@ -31,6 +31,10 @@ pub enum Doubt {
     },
     /// NICE gives the same rows again instead of those behind them.
     Repeats,
+    /// Rows went on moving while they were paged.
+    Unrest,
+    /// NICE gives an answer that cannot be read, or none, however little is asked for.
+    NotRead,
 }
 
 impl fmt::Display for Doubt {
@@ -38,6 +42,8 @@ impl fmt::Display for Doubt {
         match self {
             Self::Total { announced, listed } => write!(f, "NICE announced {announced} rows and gave {listed}"),
             Self::Repeats => f.write_str("NICE gave the same rows again instead of those that follow"),
+            Self::NotRead => f.write_str("what NICE gave cannot be read, however little is asked for"),
+            Self::Unrest => f.write_str("NICE's rows went on moving while they were read"),
         }
     }
 }
@@ -54,10 +60,10 @@ impl PageSize {
         Self { most, now: most }
     }
 
-    /// Half as many; false where that would be too few.
-    pub(super) fn shrink(&mut self) -> bool {
-        let before = self.now;
-        self.now = (self.now / 2).max(SMALLEST.min(self.most));
+    /// Half as many; false where that would be too few. A damaged answer is divided down to the row that does the damage.
+    pub(super) fn shrink(&mut self, why: Excess) -> bool {
+        let (before, least) = (self.now, if why == Excess::Damage { 1 } else { SMALLEST.min(self.most) });
+        self.now = (self.now / 2).max(least).min(before);
         self.now < before
     }
 
@@ -121,6 +127,10 @@ impl Pages {
         let mut page = nice.completed(&query).await?;
         let rows = page.contacts.len() as u64;
         if rows == 0 {
+            if self.rows == 0 {
+                // Nothing, of something that NICE counts: rows that we may not see.
+                self.announced = page.total;
+            }
             return Ok(None);
         }
         let before = self.seen.len();
@@ -137,6 +147,12 @@ impl Pages {
             false => (self.skip + rows, page.next.take()),
         };
         Ok(Some(page))
+    }
+
+    /// Passes over rows that cannot be had.
+    pub(super) fn step_over(&mut self, rows: u32) {
+        self.skip += u64::from(rows);
+        self.next = None;
     }
 
     /// Requests so far.
@@ -164,6 +180,11 @@ impl Pages {
         if self.repeats >= MOST_REPEATS {
             return Some(Doubt::Repeats);
         }
+        self.total_doubt()
+    }
+
+    /// NICE's own count, where it is another.
+    pub(super) fn total_doubt(&self) -> Option<Doubt> {
         let announced = self.announced?;
         // Rows that are shown twice may count once or twice.
         let once = self.seen.len() as u64;

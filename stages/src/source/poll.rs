@@ -30,8 +30,8 @@ use super::changes::Changes;
 use super::listing::Listed;
 use super::pages::PageSize;
 use super::roster::Roster;
-use super::{Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
-use crate::clients::nice::{BadRow, Contact, ContactPage, NiceError, QuotaClass};
+use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
+use crate::clients::nice::{BadRow, Contact, ContactPage, Excess, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash, task};
 use crate::model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
@@ -77,9 +77,16 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
 #[derive(Default)]
 struct Memory {
     size: Option<PageSize>,
+    /// What did not add up in the last listing: it is said once.
+    doubt: Option<Doubt>,
+    /// How often in a row a single row could not be read.
+    damaged: u32,
     /// Of which rows it was said that they cannot be read.
     told: HashSet<ContactId>,
 }
+
+/// Such a row may be a body that broke on the way: it is passed over when it is the same again.
+const MOST_DAMAGED: u32 = 3;
 
 /// A row stands in each listing for as long as the overlap is. Of more than so many, each is told again.
 const MOST_TOLD: usize = 1_000;
@@ -111,6 +118,8 @@ impl Poll {
     async fn run(mut self, found: mpsc::Sender<Found>) {
         let mut intervals = self.context.retry.intervals();
         let mut memory = Memory::default();
+        // Whoever cannot list from the beginning of its turn on is behind as well.
+        self.show_listing();
         loop {
             if self.roster.wait_for(Roster::is_known).await.is_err() {
                 return;
@@ -119,10 +128,18 @@ impl Poll {
             let position = self.watermark.position();
             let begun = Instant::now();
             let pause = match self.list(position, &mut memory, &found).await {
-                Ok(()) => {
+                Ok(doubt) => {
                     intervals.reset();
-                    let now = self.context.clock.now();
-                    self.context.metrics.poll_last_listing.set(now.as_millisecond() as f64 / 1e3);
+                    if let Some(doubt) = doubt
+                        && memory.doubt != Some(doubt)
+                    {
+                        warn!(%doubt, "NICE's list does not add up: calls may be missing from it");
+                    }
+                    memory.doubt = doubt;
+                    // A list that hides its rows is none.
+                    if !matches!(doubt, Some(Doubt::Total { .. })) {
+                        self.show_listing();
+                    }
                     self.interval
                 }
                 Err(error) => {
@@ -141,6 +158,11 @@ impl Poll {
             // A changed group takes effect at once.
             let _woken = tokio::time::timeout(pause, self.roster.changed()).await;
         }
+    }
+
+    fn show_listing(&self) {
+        let now = self.context.clock.now();
+        self.context.metrics.poll_last_listing.set(now.as_millisecond() as f64 / 1e3);
     }
 
     /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read. And moves a
@@ -177,18 +199,29 @@ impl Poll {
         position: Position,
         memory: &mut Memory,
         found: &mpsc::Sender<Found>,
-    ) -> Result<(), ListingError> {
+    ) -> Result<Option<Doubt>, ListingError> {
         let tenant = self.tenants.get(&self.tenant).await;
         let tenant = tenant.map_err(|error| ListingError::List(ListError::Settings(error)))?;
         let nice = tenant.nice.for_class(QuotaClass::Live);
         let size = memory.size.get_or_insert(PageSize::new(nice.page_size()));
         let mut changes = Changes::since(self.since(position));
         let mut reached = changes.reached();
+        let mut is_whole = true;
         loop {
             let page = match changes.next(&nice, *size, self.context.clock.now()).await {
-                Err(NiceError::TooMuch { what, .. }) if size.shrink() => {
+                Err(NiceError::TooMuch { what, why }) if size.shrink(why) => {
                     warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
                     continue;
+                }
+                Err(NiceError::TooMuch { what, why: Excess::Damage }) if memory.damaged >= MOST_DAMAGED => {
+                    warn!(what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
+                    changes.step_over(size.rows());
+                    is_whole = false;
+                    continue;
+                }
+                Err(error @ NiceError::TooMuch { why: Excess::Damage, .. }) => {
+                    memory.damaged += 1;
+                    return Err(error.into());
                 }
                 page => page?,
             };
@@ -196,6 +229,9 @@ impl Poll {
             let has_ended = page.is_none();
             if let Some(page) = page {
                 self.hand_on(page, &mut memory.told, found).await?;
+                if memory.damaged > 0 {
+                    size.grow(); // behind the damage again as many as before
+                }
             }
             if changes.reached() > reached {
                 reached = changes.reached();
@@ -203,11 +239,11 @@ impl Poll {
                 self.move_watermark(position, reached.min(self.context.clock.now())).await?;
             }
             if has_ended {
-                if let Some(doubt) = changes.doubt() {
-                    debug!(%doubt, "NICE's list does not add up, the nightly comparison sees to the rest");
-                }
                 size.grow();
-                return Ok(());
+                if is_whole {
+                    memory.damaged = 0;
+                }
+                return Ok(changes.doubt());
             }
         }
     }

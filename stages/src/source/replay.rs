@@ -18,7 +18,7 @@
 //! One slice of the listing is in memory: a page of NICE's, or an extracted day. A backfill publishes at most [`LEAD`]
 //! calls more than have come through: the queue stays short, and a pause takes effect soon.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use tracing::{info, warn};
 use super::compare::{Compare, CompareError, Verdict};
 use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
-use super::{Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
+use super::{Doubt, Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
 use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
@@ -55,8 +55,8 @@ const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 /// What a run remembers while it works.
 #[derive(Default)]
 struct Memory {
-    /// Published of the slice at hand, also when it was tried before.
-    sent: HashSet<ContactId>,
+    /// Published of the slice at hand, also when it was tried before, and whether it was missing.
+    sent: HashMap<ContactId, bool>,
     /// What a backfill published last, as far as it is on its way: at most [`LEAD`].
     recent: VecDeque<ContactEvent>,
     /// The beginning of the work is noted in the run.
@@ -66,8 +66,8 @@ struct Memory {
 }
 
 impl Memory {
-    fn sent(&mut self, kind: RunKind, event: &ContactEvent) {
-        self.sent.insert(event.conversation);
+    fn sent(&mut self, kind: RunKind, event: &ContactEvent, was_missing: bool) {
+        self.sent.insert(event.conversation, was_missing);
         if kind == RunKind::Backfill {
             self.recent.push_back(event.clone());
             if self.recent.len() as u64 > LEAD {
@@ -193,6 +193,10 @@ impl Replay {
             run.found.add(&tallied);
             run.reached = slice.to;
             run.told_at = run.told_at.max(slice.told_at);
+            if slice.doubt == Some(Doubt::NotRead) {
+                // The next night looks there again.
+                run.open_since = [run.open_since, Some(slice.from)].into_iter().flatten().min();
+            }
             if let Some(doubt) = slice.doubt {
                 run.doubtful += 1;
                 run.doubt.get_or_insert_with(|| doubt.to_string());
@@ -266,10 +270,9 @@ impl Replay {
                 Verdict::Excluded(_) => tallied.excluded += 1,
                 // Published by this run, before it was broken off in this slice.
                 Verdict::InFlight { enqueued_at, .. }
-                    if memory.sent.contains(&event.conversation)
-                        || (memory.may_be_resumed
-                            && publishes
-                            && enqueued_at.is_some_and(|at| at >= published_since)) =>
+                    if memory.sent.get(&event.conversation).copied().unwrap_or(
+                        memory.may_be_resumed && publishes && enqueued_at.is_some_and(|at| at >= published_since),
+                    ) =>
                 {
                     tallied.missing += 1;
                     tallied.replayed += 1;
@@ -277,7 +280,8 @@ impl Replay {
                 Verdict::InFlight { .. } => tallied.in_flight += 1,
                 Verdict::Missing { .. } | Verdict::NotLookedFor => {
                     let marked = matches!(verdict, Verdict::Missing { marked: true, .. });
-                    let is_missing = verdict != Verdict::NotLookedFor;
+                    // Whose call a row is that cannot be read is not known.
+                    let is_missing = verdict != Verdict::NotLookedFor && event.agent.is_some();
                     match is_missing {
                         true => tallied.missing += 1,
                         false => tallied.in_flight += 1,
@@ -289,7 +293,7 @@ impl Replay {
                             lead = self.lead(run, memory).await?;
                         }
                         lead -= 1;
-                        memory.sent(run.kind, &event);
+                        memory.sent(run.kind, &event, is_missing);
                         let found = Found { event, receipt: tally.receipt(), heals: marked };
                         self.found.send(found).await.map_err(|_closed| Stop::Ended)?;
                         tallied.replayed += u64::from(is_missing);

@@ -55,6 +55,8 @@ struct Shared {
     total_percent: AtomicUsize,
     /// Gives the first page whatever is to be passed over.
     ignores_skip: AtomicBool,
+    /// Rows that are counted and not given.
+    hidden: AtomicU64,
     /// The time of NICE's clock, if it tells it.
     clock: Mutex<Option<Timestamp>>,
     /// A list of more rows is answered with an error; 0: none is.
@@ -113,6 +115,10 @@ impl FakeNice {
         self.shared.total_percent.store(percent, Ordering::SeqCst);
     }
 
+    pub(crate) fn hide(&self, rows: u64) {
+        self.shared.hidden.store(rows, Ordering::SeqCst);
+    }
+
     pub(crate) fn tell_time(&self, time: Timestamp) {
         *self.shared.clock.lock().unwrap() = Some(time);
     }
@@ -166,6 +172,10 @@ async fn completed(State(nice): State<Arc<Shared>>, Query(asked): Query<Asked>) 
             let moved = calls.remove(place);
             calls.push(moved);
         }
+    }
+    let hidden = nice.hidden.load(Ordering::SeqCst);
+    if listed.is_empty() && hidden > 0 {
+        return Json(json!({ "totalRecords": hidden, "completedContacts": [] })).into_response();
     }
     if listed.is_empty() {
         return StatusCode::NO_CONTENT.into_response();

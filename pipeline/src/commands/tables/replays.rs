@@ -126,7 +126,10 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     let mut lines =
         vec![format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to), table.to_string()];
     if report.unreadable > 0 {
-        lines.push(format!("{} listed rows cannot be read as calls, and are not counted", report.unreadable));
+        lines.push(format!(
+            "{} listed rows cannot be read as calls; those without an id are not counted",
+            report.unreadable
+        ));
     }
     for exception in report.exceptions.iter().take(SHOWN) {
         lines.push(format!(
@@ -143,7 +146,8 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     }
     lines.extend(doubt(report.doubtful, report.doubt.as_deref()));
     lines.push(match report.total.missing {
-        0 if report.doubtful > 0 => "nothing of what NICE listed is missing".to_owned(),
+        0 if report.doubtful > 0 || report.unreadable > 0 => "nothing of what can be read is missing".to_owned(),
+        0 if report.total.not_looked_for_yet > 0 => "nothing is missing of what was looked for".to_owned(),
         0 => "nothing is missing".to_owned(),
         missing => format!("{missing} missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"),
     });

@@ -1,5 +1,6 @@
 //! What is asked about calls: completed contacts, one contact, its legs, and where its recordings lie.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use super::http::{Answer, Endpoint, parse};
 use super::wire::contact::{self, Page};
 use super::wire::playback;
 use super::{
-    CompletedFilter, CompletedQuery, Contact, ContactPage, Leg, NextLink, NiceClient, NiceError, Playback, Row,
+    CompletedFilter, CompletedQuery, Contact, ContactPage, Excess, Leg, NextLink, NiceClient, NiceError, Playback,
     SegmentId, group, net,
 };
 use crate::model::ContactId;
@@ -24,33 +25,68 @@ const ORDER: &str = "lastUpdateTime asc";
 const FIELDS: &str = "contactId,masterContactId,agentId,contactStartDate,contactStart,totalDurationSeconds,mediaTypeId,\
                       mediaType,lastUpdateTime";
 
+/// What is known of the parameter `fields`.
+pub(super) const UNPROVEN: u8 = 0;
+const TAKEN: u8 = 1;
+const OF_NO_USE: u8 = 2;
+
+/// The rows that are asked for both ways, once.
+const PROOF: u32 = 100;
+
 /// Reads one page of completed contacts.
 ///
 /// NICE's documentation has the parameter `fields` and says neither which versions take it nor what becomes of a name
-/// that a version does not know. So where the answer is an error or of no use, whole rows are asked for, and from then
-/// on always.
+/// that a version does not know. So the first rows are asked for both ways; where the chosen fields are refused, or
+/// something is missing of them, whole rows are asked for from then on.
 pub(super) async fn completed(nice: &NiceClient, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-    let whole_rows = &nice.inner.whole_rows;
-    if !whole_rows.load(Ordering::Relaxed) {
-        match completed_of(nice, query, Some(FIELDS)).await {
-            Err(NiceError::TooMuch { is_refusal: true, .. }) => {}
-            Ok(page) if is_of_no_use(&page) => {}
-            answer => return answer,
-        }
-        let answer = completed_of(nice, query, None).await;
-        if answer.as_ref().is_ok_and(|page| !page.contacts.is_empty() && !is_of_no_use(page)) {
-            tracing::info!("NICE gives no chosen fields of completed contacts, whole rows are asked for");
-            whole_rows.store(true, Ordering::Relaxed);
-        }
-        return answer;
+    let fields = &nice.inner.fields;
+    match fields.load(Ordering::Relaxed) {
+        TAKEN => return completed_of(nice, query, Some(FIELDS)).await,
+        OF_NO_USE => return completed_of(nice, query, None).await,
+        _ => {}
     }
-    completed_of(nice, query, None).await
+    let page = match completed_of(nice, query, Some(FIELDS)).await {
+        Err(NiceError::TooMuch { why: Excess::Refused, .. }) => None,
+        page => Some(page?),
+    };
+    if let Some(page) = page {
+        if page.contacts.is_empty() {
+            return Ok(page); // it proves nothing
+        }
+        let proof = CompletedQuery { top: query.top.min(PROOF), next: None, ..query.clone() };
+        let whole = completed_of(nice, &proof, None).await?;
+        if !lacks_something(&page, &whole) {
+            fields.store(TAKEN, Ordering::Relaxed);
+            return Ok(page);
+        }
+    }
+    let answer = completed_of(nice, query, None).await?;
+    tracing::info!("NICE gives no chosen fields of completed contacts, whole rows are asked for");
+    fields.store(OF_NO_USE, Ordering::Relaxed);
+    Ok(answer)
 }
 
-/// Whether no row has what every contact has.
-fn is_of_no_use(page: &ContactPage) -> bool {
-    let is_whole = |row: &Row| row.as_ref().is_ok_and(|contact| contact.started_at.is_some());
-    !page.contacts.is_empty() && !page.contacts.iter().any(is_whole)
+/// Whether a row has less than the same row as a whole.
+fn lacks_something(chosen: &ContactPage, whole: &ContactPage) -> bool {
+    let what_it_has = |contact: &Contact| {
+        let Contact { agent_id, started_at, total_duration, media_type_id, last_update_time, .. } = contact;
+        [
+            agent_id.is_some(),
+            started_at.is_some(),
+            total_duration.is_some(),
+            media_type_id.is_some(),
+            last_update_time.is_some(),
+            contact.master_contact_id != contact.contact_id,
+        ]
+    };
+    let known: HashMap<_, _> =
+        chosen.contacts.iter().flatten().map(|contact| (contact.contact_id, what_it_has(contact))).collect();
+    let lacks = |contact: &Contact| match known.get(&contact.contact_id) {
+        Some(has) => what_it_has(contact).into_iter().zip(has).any(|(whole, chosen)| whole && !chosen),
+        // It came since, unless no row was readable.
+        None => known.is_empty(),
+    };
+    whole.contacts.iter().flatten().any(lacks)
 }
 
 async fn completed_of(

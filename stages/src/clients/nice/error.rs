@@ -41,8 +41,8 @@ pub enum NiceError {
     TooMuch {
         /// What was asked for.
         what: String,
-        /// NICE refused the question, so it may be something else in it.
-        is_refusal: bool,
+        /// How it went wrong.
+        why: Excess,
     },
     /// The recording's link is no longer valid: ask NICE for a fresh one.
     #[error("the link of the recording has expired")]
@@ -55,6 +55,17 @@ pub enum NiceError {
         /// When there may be room; none where the budget could not be asked.
         retry_after: Option<Duration>,
     },
+}
+
+/// How it shows that so much at a time cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// NICE refused the question, so it may be something else in it.
+    Refused,
+    /// The answer did not come in time, or is longer than any.
+    Length,
+    /// The answer is no JSON: something in it is damaged.
+    Damage,
 }
 
 impl NiceError {

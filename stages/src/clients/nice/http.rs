@@ -15,7 +15,7 @@ use super::cached::Held;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::wire::retry_after::longest_retry_after;
-use super::{ApiFamily, NiceError, Quota, QuotaClass, Timeouts};
+use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
 use crate::flow::Metrics;
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
@@ -243,7 +243,7 @@ impl Http {
             Err(_) => {
                 let what = format!("{}: NICE did not answer in time", endpoint.name());
                 Err(match endpoint.is_divisible() {
-                    true => NiceError::TooMuch { what, is_refusal: false },
+                    true => NiceError::TooMuch { what, why: Excess::Length },
                     false => NiceError::transient(what),
                 })
             }
@@ -313,7 +313,7 @@ impl Failure {
         match self {
             Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) if endpoint.is_divisible() => {
-                NiceError::TooMuch { what: format!("{name}: {error}"), is_refusal: false }
+                NiceError::TooMuch { what: format!("{name}: {error}"), why: Excess::Length }
             }
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
                 NiceError::permanent(format!("{name}: {error}"))
@@ -335,8 +335,10 @@ impl Reply {
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
             404 => Ok(Answer::NotFound),
-            status @ (400 | 408 | 413 | 414 | 422 | 504) if endpoint.is_divisible() => {
-                Err(NiceError::TooMuch { what, is_refusal: matches!(status, 400 | 414 | 422) })
+            // Who says when to come again does not mean the size.
+            status @ (400 | 413 | 414 | 422 | 504) if endpoint.is_divisible() && self.retry_after.is_none() => {
+                let why = if matches!(status, 400 | 414 | 422) { Excess::Refused } else { Excess::Length };
+                Err(NiceError::TooMuch { what, why })
             }
             408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
             _ => Err(NiceError::Permanent { what }),
@@ -535,6 +537,7 @@ pub(super) async fn parse<T: Send + 'static>(
     read.map_err(|error| {
         let what = format!("{}: {error}", endpoint.name());
         match error {
+            ShapeError::NotJson if endpoint.is_divisible() => NiceError::TooMuch { what, why: Excess::Damage },
             ShapeError::Empty | ShapeError::Html | ShapeError::NotJson | ShapeError::Shape(_) => {
                 NiceError::transient(what)
             }

@@ -13,7 +13,7 @@
 //! - [`wire`]: NICE's JSON, read leniently by pure functions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -48,7 +48,7 @@ pub use answers::{
     MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
 };
 use discovery::Discovery;
-pub use error::{NiceError, REFUSED_DELAY};
+pub use error::{Excess, NiceError, REFUSED_DELAY};
 use extraction::Turn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
 #[cfg(feature = "servers")]
@@ -164,8 +164,8 @@ struct Inner {
     media: Arc<MediaSource>,
     extraction: Turn,
     page_size: u32,
-    /// Completed contacts are asked for with all that NICE knows of them.
-    whole_rows: AtomicBool,
+    /// Whether NICE takes the choice of fields of completed contacts.
+    fields: AtomicU8,
 }
 
 impl NiceClient {
@@ -203,7 +203,7 @@ impl NiceClient {
                 media,
                 extraction,
                 page_size,
-                whole_rows: AtomicBool::new(false),
+                fields: AtomicU8::new(calls::UNPROVEN),
             }),
             class: QuotaClass::Live,
         })

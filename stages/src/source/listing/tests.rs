@@ -200,3 +200,46 @@ async fn a_call_that_began_long_before_the_range_is_found_by_its_change() {
     assert!(ids.contains(&9_001) && !ids.contains(&9_002), "{ids:?}");
     assert_eq!(ids.len(), 101);
 }
+
+#[tokio::test]
+async fn a_row_that_moves_over_the_end_of_the_only_page_is_not_lost() {
+    let nice = FakeNice::start(every(60_000, 201)).await;
+    nice.cap(200);
+    nice.shift(1);
+    let (ids, _, doubts) = list_doubting(&nice).await;
+    assert_eq!((ids, doubts), (all(201), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_list_that_hides_all_its_rows_is_doubtful() {
+    let nice = FakeNice::start(Vec::new()).await;
+    nice.hide(450);
+    let (ids, _, doubts) = list_doubting(&nice).await;
+    assert!(ids.is_empty());
+    assert!(matches!(doubts[..], [Doubt::Total { announced: 450, listed: 0 }, ..]), "{doubts:?}");
+}
+
+#[tokio::test]
+async fn a_piece_that_cannot_be_had_does_not_keep_the_rest_waiting() {
+    let mut calls = every(600_000, 200);
+    let crowd = at("2026-04-01T10:00:01Z");
+    calls.extend((0..700).map(|n| Call::new(5_000 + n, crowd + SignedDuration::from_millis(10 * n as i64), 5)));
+    let nice = FakeNice::start(calls).await;
+    nice.refuse_more_than(300);
+    let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Reconciliation, at(FROM), at(TO));
+    let (mut ids, mut doubts, mut failures) = (BTreeSet::new(), Vec::new(), 0);
+    loop {
+        match listing.next().await {
+            Ok(Some(slice)) => {
+                ids.extend(slice.calls.iter().map(|call| call.contact_id.get()).filter(|id| *id < 5_000));
+                doubts.extend(slice.doubt.map(|doubt| (doubt, slice.from)));
+                listing.passed(&slice);
+            }
+            Ok(None) => break,
+            Err(_) => failures += 1,
+        }
+        assert!(failures < 10);
+    }
+    assert!(ids.len() >= 198, "{}", ids.len());
+    assert!(doubts.iter().all(|(doubt, _)| *doubt == Doubt::NotRead) && !doubts.is_empty(), "{doubts:?}");
+}

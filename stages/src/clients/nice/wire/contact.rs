@@ -157,11 +157,12 @@ fn row(raw: &RawValue) -> Row {
 }
 
 fn contact(object: &Object<'_>) -> Row {
-    let bad = |what: &str| BadRow { reason: format!("the {what} breaks the grammar"), contact_id: None };
+    let bad = |what: &str, contact_id| BadRow { reason: format!("the {what} breaks the grammar"), contact_id };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,
-        Ok(None) | Err(_) => return Err(bad("contact id")),
+        Ok(None) | Err(_) => return Err(bad("contact id", None)),
     };
+    let bad = |what: &str| bad(what, Some(contact_id));
     let master = id(object, &["masterContactId", "masterId"]).map_err(|_| bad("master contact id"))?;
     Ok(Contact {
         contact_id,
