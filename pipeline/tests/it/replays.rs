@@ -655,7 +655,7 @@ async fn the_report_balances_with_the_truth_with_and_without_a_daemon() {
     })
     .await;
     let text = bed.ended(&range);
-    assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{text:?}");
+    assert_eq!((text.code, text.stderr.as_str()), (Some(4), "nice-knovvu: 3 calls are missing\n"), "{text:?}");
     for says in ["day (UTC)", "total", "3 missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"] {
         assert!(text.stdout.contains(says), "{says}: {text:?}");
     }
