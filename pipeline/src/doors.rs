@@ -168,8 +168,8 @@ impl Doors {
     pub(crate) fn sync_agents(&self, config: &Config, turns: &Turns, roster: watch::Sender<Roster>) -> SyncAgents {
         let (tenants, catalog, tenant) = (self.nice.producer.clone(), turns.catalog(), turns.tenant().clone());
         let poll = turns.poll().clone();
-        let AgentsConfig { hold_count, hold_share, hold_for, .. } = config.agents;
-        let rules = HoldRules { count: hold_count, share: hold_share, hold_for };
+        let AgentsConfig { hold_count, hold_share, hold_for, sync_interval, .. } = config.agents;
+        let rules = HoldRules { count: hold_count, share: hold_share, hold_for, interval: sync_interval };
         let sync = SyncAgents::new(tenants, catalog, tenant, roster, poll, self.clock.clone(), self.metrics.clone());
         sync.with(rules, config.events.import_since)
     }
@@ -177,7 +177,8 @@ impl Doors {
     /// The turns of the producer of the settings' tenant.
     pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
         let (catalog, state) = (self.catalog.clone(), self.local()?.state.clone());
-        Ok(Turns::new(catalog, tenant(config)?, state, config.state.retention, self.clock.clone()))
+        let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
+        Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
     }
 
     /// Erases conversations; none where there is no recording store.

@@ -140,7 +140,6 @@ impl NiceProducer {
             if !ended && !stopping.is_cancelled() {
                 warn!("the flow did not end within the grace period, what it holds is found again");
             }
-            self.turns.end();
             self.context.metrics.producer_lease_held.set(0);
             if ended_alone || stopping.is_cancelled() {
                 return;

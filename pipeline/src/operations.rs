@@ -16,7 +16,7 @@ use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Clock, Freshness, Metrics, StageError};
+use stages::flow::{Clock, Freshness, Metrics, StageError, task};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
@@ -119,6 +119,9 @@ pub(crate) struct Status {
     /// A reading of the group that is not believed yet.
     #[serde(default)]
     pub(crate) agents_held: Option<HeldReading>,
+    /// Agents that NICE counts beyond those that it names, where a daemon has read the group.
+    #[serde(default)]
+    pub(crate) agents_missing: u64,
     pub(crate) poll_watermark: Option<Timestamp>,
     pub(crate) rate_budget: Vec<Budget>,
     pub(crate) stages: Vec<StageStatus>,
@@ -253,6 +256,7 @@ impl Operations {
             agents_inactive: agents.len() - agents_active,
             agents_last_sync,
             agents_held,
+            agents_missing: self.sync.as_ref().map_or(0, |sync| sync.missing()),
             poll_watermark,
             rate_budget,
             stages: stages.collect(),
@@ -308,21 +312,23 @@ impl Operations {
 
     /// Reads the group now.
     pub(crate) async fn sync_agents(&self) -> Result<SyncReport, OperationError> {
-        Ok(self.agent_sync()?.run_once().await?)
+        let sync = self.agent_sync()?.clone();
+        to_its_end(async move { sync.run_once().await }).await
     }
 
     /// Reads the group now, and believes what it reads.
     pub(crate) async fn accept_agents(&self) -> Result<SyncReport, OperationError> {
-        Ok(self.agent_sync()?.accept().await?)
+        let sync = self.agent_sync()?.clone();
+        to_its_end(async move { sync.accept().await }).await
     }
 
-    fn agent_sync(&self) -> Result<&SyncAgents, OperationError> {
+    fn agent_sync(&self) -> Result<&Arc<SyncAgents>, OperationError> {
         if self.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
             let reason = "this producer waits for the lease; ask the one that has it";
             return Err(OperationError::Refused(reason.to_owned()));
         }
         let nobody = || OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned());
-        self.sync.as_deref().ok_or_else(nobody)
+        self.sync.as_ref().ok_or_else(nobody)
     }
 
     /// Every dead letter, oldest first, without its message: that may tell of people, and is for who asks for the one.
@@ -355,6 +361,7 @@ impl Operations {
         event.attempt = 0;
         event.not_ready = 0;
         event.unknown = 0;
+        event.first_queued_at = event.first_queued_at.or(event.queued_at);
         event.queued_at = Some(self.clock.now());
         self.queue.publish(Lane::of(&event), event.encode().into()).await?;
         // Until a stage says more, the timeline's last word would be that it was set aside.
@@ -377,6 +384,15 @@ impl Operations {
         tracing::info!(id, reason = letter.reason, "dead letter dropped");
         Ok(())
     }
+}
+
+/// A sync goes on when who asked for it goes away.
+async fn to_its_end(
+    sync: impl Future<Output = Result<SyncReport, SyncError>> + Send + 'static,
+) -> Result<SyncReport, OperationError> {
+    let synced = task::spawn("asked_sync", sync).detach().await;
+    let ended_early = |_| SyncError::Settings(StageError::transient("the sync ended early, the log says why"));
+    Ok(synced.map_err(ended_early)??)
 }
 
 fn is_of(letter: &DeadLetter, key: &ConversationKey) -> bool {

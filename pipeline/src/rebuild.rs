@@ -2,12 +2,12 @@
 //!
 //! The conversations come back from the descriptions beside the recordings, and the dedupe asks the catalog about calls
 //! that a lost processed-id log does not know. What the catalog does not know is found again by the poll, whose first listing then reaches back over the whole
-//! hot window. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
+//! hot window, wherever the recordings are. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
@@ -28,12 +28,12 @@ const MAX_DESCRIPTION: u64 = 4 << 20;
 const TREE: &str = "rebuild";
 const WHOLE: &str = "catalog";
 
-/// Restores the conversations that are described beside their recordings, unless that was done before. Where any
-/// were, the poll's first listing begins at `since`.
+/// Restores the conversations that are described beside their recordings in a folder, unless that was done before. Where
+/// any were, or a state was set aside, the poll's first listing begins at `since`.
 pub(crate) async fn catalog(
     state: &State,
     catalog: &EmbeddedCatalog,
-    recordings: &Path,
+    recordings: Option<&Path>,
     tenant: Option<&TenantId>,
     since: Timestamp,
 ) -> Result<(), Failure> {
@@ -41,27 +41,47 @@ pub(crate) async fn catalog(
     if marks.contains_key(WHOLE).map_err(Failure::failed)? {
         return Ok(());
     }
+    let restored = match recordings {
+        Some(folder) => restore_from(catalog, folder).await?,
+        None => 0,
+    };
+    if restored > 0 {
+        info!(restored, "conversations restored from the descriptions beside their recordings");
+    }
+    // It lies there also where an earlier start set it aside, and came no further.
+    let was_lost = restored > 0 || !set_aside(state.store().dir()).is_empty();
+    if was_lost
+        && let Some(tenant) = tenant
+        && turns::earlier_watermark(state)?.is_none()
+        && catalog.producer_memory(tenant).await.map_err(Failure::failed)?.poll_watermark.is_none()
+    {
+        catalog.advance_poll(tenant, since, None).await.map_err(Failure::failed)?;
+    }
+    marks.insert(WHOLE, b"").map_err(Failure::failed)?;
+    catalog.check().await.map_err(Failure::failed)
+}
+
+/// The stores that were set aside in a state directory.
+pub(crate) fn set_aside(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let is_one = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with("set-aside-"));
+    let mut found: Vec<_> =
+        entries.flatten().filter(|entry| is_one(&entry.file_name())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, Failure> {
     let (restoring, folder) = (catalog.clone(), recordings.to_owned());
     // A command, and the very first start, may come before there is any recording.
     let restored = tokio::task::spawn_blocking(move || match folder.try_exists()? {
         true => restore(&restoring, &folder, 0),
         false => Ok(0),
     });
-    let restored = restored.await.map_err(Failure::failed)?.map_err(|error| {
+    restored.await.map_err(Failure::failed)?.map_err(|error| {
         let remedy = "let this user read it, then start again";
         Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
-    })?;
-    if restored > 0 {
-        info!(restored, "conversations restored from the descriptions beside their recordings");
-        if let Some(tenant) = tenant
-            && turns::earlier_watermark(state)?.is_none()
-            && catalog.producer_memory(tenant).await.map_err(Failure::failed)?.poll_watermark.is_none()
-        {
-            catalog.advance_poll(tenant, since, None).await.map_err(Failure::failed)?;
-        }
-    }
-    marks.insert(WHOLE, b"").map_err(Failure::failed)?;
-    catalog.check().await.map_err(Failure::failed)
+    })
 }
 
 fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::Result<u64> {
@@ -134,13 +154,29 @@ mod tests {
         let since = "2026-03-29T00:00:00Z".parse().unwrap();
 
         // Nothing was set aside in this run: an earlier one ended before it had restored anything.
-        catalog(&state, &embedded, &recordings, Some(&acme), since).await.unwrap();
+        catalog(&state, &embedded, Some(&recordings), Some(&acme), since).await.unwrap();
         let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: "5".parse().unwrap() };
         assert!(embedded.conversation(&key).await.unwrap().is_some());
         let known = embedded.producer_memory(&acme).await.unwrap();
         assert_eq!((embedded.counts().await.unwrap().ready, known.poll_watermark), (1, Some(since)));
 
         std::fs::remove_dir_all(&recordings).unwrap();
-        catalog(&state, &embedded, &recordings, Some(&acme), since).await.unwrap();
+        catalog(&state, &embedded, Some(&recordings), Some(&acme), since).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_state_that_was_set_aside_sends_the_poll_back_though_nothing_is_restored() {
+        let since = "2026-03-29T00:00:00Z".parse().unwrap();
+        let acme = "acme".parse().unwrap();
+        for (is_lost, expected) in [(true, Some(since)), (false, None)] {
+            let dir = tempfile::tempdir().unwrap();
+            if is_lost {
+                std::fs::create_dir(dir.path().join("set-aside-2026-04-01T12-00-00.000Z")).unwrap();
+            }
+            let state = State::open(dir.path(), StateOptions::default()).unwrap().state;
+            let embedded = EmbeddedCatalog::open(state.store()).unwrap();
+            catalog(&state, &embedded, None, Some(&acme), since).await.unwrap();
+            assert_eq!(embedded.producer_memory(&acme).await.unwrap().poll_watermark, expected);
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Catalog, CatalogError, CurrentTurn, Turn};
 use stages::flow::Clock;
 use stages::model::TenantId;
-use stages::watermark::Watermark;
+use stages::watermark::{Watermark, is_beyond, worked_since};
 use state::{State, StateError};
 use tracing::info;
 
@@ -53,6 +53,7 @@ pub(crate) struct Turns {
     tenant: TenantId,
     state: State,
     retention: Duration,
+    hot_window: Duration,
     clock: Clock,
     current: CurrentTurn,
     poll: Watermark,
@@ -68,17 +69,19 @@ pub(crate) struct Begun {
 }
 
 impl Turns {
-    /// The turns of a producer whose processed-id log remembers so much.
+    /// The turns of a producer whose processed-id log remembers so much; a stored time that cannot be true goes back by
+    /// `hot_window`.
     pub(crate) fn new(
         catalog: Arc<dyn Catalog>,
         tenant: TenantId,
         state: State,
         retention: Duration,
+        hot_window: Duration,
         clock: Clock,
     ) -> Self {
         let current = CurrentTurn::default();
         let poll = Watermark::new(catalog.in_turn(current.clone()), tenant.clone());
-        Self { catalog, tenant, state, retention, clock, current, poll }
+        Self { catalog, tenant, state, retention, hot_window, clock, current, poll }
     }
 
     /// Whose turns.
@@ -86,7 +89,8 @@ impl Turns {
         &self.tenant
     }
 
-    /// The catalog for what outlives a turn: it writes in the one that is current, and as an operator between turns.
+    /// The catalog for what outlives a turn: it writes in the last one that was begun, and as an operator before the
+    /// first. A turn that is over writes until another one begins, and is refused then.
     pub(crate) fn catalog(&self) -> Arc<dyn Catalog> {
         self.catalog.in_turn(self.current.clone())
     }
@@ -114,15 +118,12 @@ impl Turns {
         let unknown_before = unknown_before.filter(|before| *before > horizon);
         self.note(&Noted { number: turn.number, unknown_before }).await?;
         self.current.set(Some(turn.clone()));
-        self.take_over_from_earlier_version().await?;
+        self.take_over_from_earlier_version(now).await?;
+        // Before NICE is asked: a key that is mended hours later does not move the beginning.
+        worked_since(&*self.catalog(), &self.tenant, now, self.hot_window).await?;
         self.poll.load().await?;
         info!(turn = turn.number, watermark = ?self.poll.get(), ?unknown_before, "a turn of the producer begins");
         Ok(Begun { turn, unknown_before })
-    }
-
-    /// The turn is over: what is left writes as an operator.
-    pub(crate) fn end(&self) {
-        self.current.set(None);
     }
 
     fn noted(&self) -> Result<Option<Noted>, TurnError> {
@@ -137,16 +138,21 @@ impl Turns {
     }
 
     /// Moves to the catalog what an earlier version noted in the local state, where the catalog has none of it.
-    async fn take_over_from_earlier_version(&self) -> Result<(), TurnError> {
+    /// A time to come was written by a wrong clock.
+    async fn take_over_from_earlier_version(&self, now: Timestamp) -> Result<(), TurnError> {
+        let believed = |at: Timestamp| match is_beyond(at, now) {
+            true => now.checked_sub(self.hot_window).unwrap_or(Timestamp::MIN),
+            false => at,
+        };
         let known = self.catalog.producer_memory(&self.tenant).await?;
         let poll = earlier(&self.state, EARLIER_POLL)?.filter(|_| known.poll_watermark.is_none());
         let since = earlier(&self.state, EARLIER_SINCE)?.filter(|_| known.worked_since.is_none());
         let catalog = self.catalog();
-        if let Some(at) = poll {
+        if let Some(at) = poll.map(believed) {
             catalog.advance_poll(&self.tenant, at, None).await?;
             info!(watermark = %at, "the poll's watermark of an earlier version stands in the catalog now");
         }
-        if let Some(at) = since {
+        if let Some(at) = since.map(believed) {
             catalog.note_worked_since(&self.tenant, at).await?;
         }
         self.state.store().drop_tree(EARLIER)?;
@@ -185,7 +191,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let state = State::open(dir.path(), StateOptions::default()).unwrap().state;
             let (catalog, tenant) = (Arc::new(catalog.clone()), "acme".parse().unwrap());
-            Self { turns: Turns::new(catalog, tenant, state, RETENTION, clock.clone()), _dir: dir }
+            Self { turns: Turns::new(catalog, tenant, state, RETENTION, RETENTION, clock.clone()), _dir: dir }
         }
 
         async fn begin(&self) -> (u64, Option<Timestamp>) {
@@ -258,6 +264,33 @@ mod tests {
             producer.begin().await;
             assert_eq!(producer.turns.poll().get(), Some(at("2026-04-01T09:00:00Z")), "the catalog's counts");
             assert_eq!(earlier_watermark(&producer.turns.state).unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_time_to_come_of_an_earlier_version_is_not_taken_over() {
+        let (catalog, _state, _dir) = shared_catalog();
+        let clock = Clock::fixed(at("2026-04-01T12:00:00Z"));
+        let (first, ahead) = (Producer::new(&catalog, &clock), at("2026-04-06T12:00:00Z"));
+        let earlier = first.turns.state.store().tree(EARLIER).unwrap();
+        for name in [EARLIER_POLL, EARLIER_SINCE] {
+            earlier.insert(name, ahead.as_nanosecond().to_be_bytes().as_slice()).unwrap();
+        }
+        first.begin().await;
+        let known = catalog.producer_memory(first.turns.tenant()).await.unwrap();
+        let back = Some(at("2026-03-29T12:00:00Z"));
+        assert_eq!((known.poll_watermark, known.worked_since), (back, back));
+    }
+
+    #[tokio::test]
+    async fn the_first_turn_says_since_when_the_tenant_is_worked_for() {
+        let (catalog, _state, _dir) = shared_catalog();
+        let clock = Clock::fixed(at("2026-04-01T12:00:00Z"));
+        let (first, second) = (Producer::new(&catalog, &clock), Producer::new(&catalog, &clock));
+        for producer in [&first, &second] {
+            producer.begin().await;
+            assert_eq!(producer.turns.poll().worked_since(), Some(at("2026-04-01T12:00:00Z")));
+            clock.advance(jiff::SignedDuration::from_hours(10));
         }
     }
 }

@@ -9,7 +9,8 @@
 //! # No verdict on half a record
 //! Seconds after a call NICE may show a record without its agent, which is there a moment later. That a call was never
 //! answered, is no phone call, or is nobody's of the group is said of a final record only: one that is warehoused, or
-//! that ended long ago. Another one is awaited.
+//! that ended long ago. Another one is awaited. One that names its agent, its start and its duration is whole, and is
+//! what it is after some minutes.
 
 use std::sync::Arc;
 
@@ -24,6 +25,15 @@ use crate::model::{Agent, ContactEvent, Conversation, Direction};
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.
 const FINAL_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// And one that is whole does not so long after the end: who has taken the call is known.
+const WHOLE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A group that was not read for so long is held, or cannot be read, and may be so for a day.
+const STANDS_STILL: SignedDuration = SignedDuration::from_hours(1);
+
+/// Why a call waits of whom the group's last reading says nothing.
+const NOT_READ: &str = "the group was not read since the call ended";
 
 /// Asks NICE for a contact.
 pub struct FetchMetadata {
@@ -62,7 +72,7 @@ impl Stage<ContactEvent> for FetchMetadata {
         let now = self.clock.now();
         let is_final = given_up || is_final(&contact, now);
         if !contact.is_phone_call() {
-            return dropped("not_a_phone_call", is_final);
+            return dropped("not_a_phone_call", is_final || is_whole(&contact, now));
         }
         let Some(agent) = contact.agent_id.or(event.agent) else {
             return dropped("never_answered", is_final);
@@ -79,8 +89,10 @@ impl Stage<ContactEvent> for FetchMetadata {
             // ran ahead tells nothing.
             let read_at = self.catalog.agents_read_at(&event.tenant).await?;
             return match read_at.is_some_and(|read_at| read_at >= ended_at && read_at <= now) {
-                true => dropped("not_in_group", is_final),
-                false => Err(incomplete("the group was not read since the call ended", given_up)),
+                true => dropped("not_in_group", is_final || is_whole(&contact, now)),
+                // One look is counted, for the deadline.
+                false if stands_still(read_at, now) && event.not_ready > 0 && !given_up => Err(self.awaits_the_group()),
+                false => Err(incomplete(NOT_READ, given_up)),
             };
         }
         let (direction, customer_number) = direction(&contact);
@@ -96,6 +108,26 @@ impl Stage<ContactEvent> for FetchMetadata {
             event: ContactEvent { ended_at: Some(ended_at), ..event },
         }))
     }
+}
+
+impl FetchMetadata {
+    /// Most such calls are nobody's of the group: they do not ask NICE again at every step.
+    fn awaits_the_group(&self) -> StageError {
+        let last_step = self.retry.not_ready_delays.last().copied();
+        StageError::Early { reason: NOT_READ, retry_after: last_step.unwrap_or(self.retry.error_delay_max) }
+    }
+}
+
+/// Whether the group is not read at present.
+fn stands_still(read_at: Option<Timestamp>, now: Timestamp) -> bool {
+    read_at.is_none_or(|read_at| now.duration_since(read_at) >= STANDS_STILL)
+}
+
+/// Whether NICE's record names who took the call, from when to when, and that was some minutes ago.
+fn is_whole(contact: &Contact, now: Timestamp) -> bool {
+    let has_lasted = contact.total_duration.is_some_and(|duration| !duration.is_zero());
+    let ended_at = contact.ended_at().filter(|_| contact.agent_id.is_some() && has_lasted);
+    ended_at.is_some_and(|ended_at| now.duration_since(ended_at) >= WHOLE_AFTER)
 }
 
 /// Whether NICE's record does not change any more, as far as a verdict needs. Half a record has no duration, or none yet.
@@ -116,10 +148,11 @@ fn dropped(verdict: &'static str, is_final: bool) -> Result<Outcome<Conversation
 /// Whether the call is the group's: by its end, or, where a backfill asked for that, by who was a member when it was put
 /// on the queue.
 fn is_of_group(agent: &Agent, event: &ContactEvent, ended_at: Timestamp) -> bool {
-    let was_a_member_since = |queued_at: Option<Timestamp>| {
-        queued_at.map_or(agent.is_active(), |at| agent.memberships.meets(at, Timestamp::MAX))
-    };
-    agent.was_member_at(Some(ended_at)) || (event.members_now && was_a_member_since(event.queued_at))
+    // A dead letter that is replayed counts as new, and its agent as when the backfill found it.
+    let found_at = event.first_queued_at.or(event.queued_at);
+    let was_a_member_since_then =
+        || found_at.map_or(agent.is_active(), |at| agent.memberships.meets(at, Timestamp::MAX));
+    agent.was_member_at(Some(ended_at)) || (event.members_now && was_a_member_since_then())
 }
 
 /// What NICE knows of the contact does not suffice: awaited, until it is given up.

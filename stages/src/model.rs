@@ -214,8 +214,10 @@ pub struct ContactEvent {
     pub unknown: u32,
     /// How long the message has waited for its turn while its tenant's NICE takes no more, in seconds.
     pub busy_secs: u64,
-    /// When the message was first put on the queue.
+    /// When the message was put on the queue, or its dead letter was replayed.
     pub queued_at: Option<Timestamp>,
+    /// When the message of a replayed dead letter was first put on the queue.
+    pub first_queued_at: Option<Timestamp>,
     /// When NICE was last found not ready.
     pub looked_at: Option<Timestamp>,
     /// Until when the message was to wait for NICE: before that it is nobody's delay.
@@ -243,6 +245,7 @@ impl ContactEvent {
             unknown: 0,
             busy_secs: 0,
             queued_at: None,
+            first_queued_at: None,
             looked_at: None,
             due_at: None,
             traceparent: None,

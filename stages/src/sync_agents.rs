@@ -16,13 +16,19 @@
 //! # Joiners
 //! An agent joins at an unknown moment between two readings, and the poll filtered out its calls of that time. So its
 //! calls count from the last reading on, and the poll's watermark is held back to there before the joiner is written,
-//! and until the filter knows it. At the very first reading they count from `[events] import_since`.
+//! and until the filter knows it. As long as no agent was ever read they count from `[events] import_since`, or from
+//! where the poll begins, if that is earlier: after a lost state it goes back further.
+//!
+//! # Turns
+//! A sync writes in the turn in which it began: one that outlives it is refused once another turn has begun.
 //!
 //! # After a crash
 //! The joiner is either not written and joins again, or written and the watermark stands back already. An end of a hold
 //! is written last: where it is missing, the next reading writes it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,7 +42,7 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Metrics, StageError};
 use crate::model::{Agent, ImportSince, TenantId};
 use crate::source::roster::Roster;
-use crate::watermark::{HeldBack, Watermark};
+use crate::watermark::{HeldBack, Watermark, is_beyond};
 
 mod changes;
 mod judgement;
@@ -84,6 +90,9 @@ pub struct SyncReport {
     pub deactivated: usize,
     /// With another name or login.
     pub renamed: usize,
+    /// Agents that NICE counts beyond those that it names.
+    #[serde(default)]
+    pub missing: u64,
     /// The reading was held, and nothing was changed.
     #[serde(default)]
     pub held: Option<HeldReading>,
@@ -100,8 +109,16 @@ pub struct SyncAgents {
     metrics: Metrics,
     rules: HoldRules,
     import_since: ImportSince,
+    /// Agents that NICE counted beyond those that it named, at the last reading that was believed.
+    missing: AtomicU64,
     /// One sync at a time: the timer's and an operator's do not interleave. When a hold was last told.
     running: Mutex<Option<Instant>>,
+}
+
+/// The doors of one sync. It writes in the turn in which it began, and in no later one.
+struct Doors {
+    catalog: Arc<dyn Catalog>,
+    poll: Watermark,
 }
 
 impl SyncAgents {
@@ -116,7 +133,8 @@ impl SyncAgents {
         metrics: Metrics,
     ) -> Self {
         let (rules, import_since) = (HoldRules::default(), ImportSince::Before(Duration::from_secs(3600)));
-        Self { tenants, catalog, tenant, roster, poll, clock, metrics, rules, import_since, running: Mutex::default() }
+        let (missing, running) = (AtomicU64::default(), Mutex::default());
+        Self { tenants, catalog, tenant, roster, poll, clock, metrics, rules, import_since, missing, running }
     }
 
     /// With the settings `[agents] hold_…` and `[events] import_since`.
@@ -132,10 +150,17 @@ impl SyncAgents {
         }
         let standing = self.catalog.group_standing(&self.tenant).await?;
         self.show_hold(standing.held.as_ref());
-        if let Some(last) = self.last_reading(self.clock.now()).await? {
+        let last = self.catalog.agents_read_at(&self.tenant).await?;
+        // A clock that ran ahead once may have written a time to come.
+        if let Some(last) = last.filter(|last| !is_beyond(*last, self.clock.now())) {
             self.show_reading(last);
         }
         Ok(())
+    }
+
+    /// How many agents NICE counted beyond those that it named, at the last reading that was believed.
+    pub fn missing(&self) -> u64 {
+        self.missing.load(Ordering::Relaxed)
     }
 
     /// Lets the sources wait for [`Self::restore`] or a reading of the group: another process may have kept the agents
@@ -203,10 +228,12 @@ impl SyncAgents {
     }
 
     async fn sync(&self, accept: bool) -> Result<SyncReport, SyncError> {
+        let doors = Doors { catalog: self.catalog.pinned(), poll: self.poll.pinned() };
         let begun = self.clock.now();
-        let before = self.catalog.agents(&self.tenant).await?;
-        let standing = self.catalog.group_standing(&self.tenant).await?;
-        let is_first = before.is_empty() && self.catalog.agents_read_at(&self.tenant).await?.is_none();
+        let before = doors.catalog.agents(&self.tenant).await?;
+        let standing = doors.catalog.group_standing(&self.tenant).await?;
+        let read_at = doors.catalog.agents_read_at(&self.tenant).await?;
+        let is_first = before.is_empty() && read_at.is_none();
         let nice =
             self.tenants.get(&self.tenant).await.map_err(SyncError::Settings)?.nice.for_class(QuotaClass::Agents);
         let reading = match accept {
@@ -219,21 +246,29 @@ impl SyncAgents {
             && !is_first
             && let Judgement::Held(held) = judgement::judge(&look, &standing, &self.rules, begun)
         {
-            return self.hold(&before, standing, held).await;
+            return self.hold(&doors, &before, standing, held).await;
         }
-        let last = self.joiners_since(&before, &standing, begun).await?;
+        self.count_missing(reading.missing);
+        let last = self.joiners_since(&doors, &before, &standing, read_at, begun).await?;
         let (changed, report) = changes::compare(&before, reading.agents, last, begun);
-        let _held_back = self.hold_poll_back(&report, last).await?;
+        let agents = with(before, &changed);
+        // Before the first reading the poll has not begun.
+        let joins = read_at.is_some() && (report.joined > 0 || self.is_news(&agents));
+        let _held_back = if joins { Some(hold_back(&doors.poll, last).await?) } else { None };
         if !changed.is_empty() {
-            self.catalog.save_agents(&self.tenant, &changed).await?;
+            doors.catalog.save_agents(&self.tenant, &changed).await?;
+            // While the poll is held back: whatever fails from here on, it goes on with the joiners.
+            self.announce(&agents);
         }
-        self.catalog.note_agents_read(&self.tenant, begun).await?;
-        let agents = self.catalog.agents(&self.tenant).await?;
-        self.announce(&agents);
+        doors.catalog.note_agents_read(&self.tenant, begun).await?;
+        if changed.is_empty() {
+            // Not before: one that was overtaken by another turn does not tell its agents.
+            self.announce(&agents);
+        }
         self.show_reading(begun);
         let accepted_hidden = if is_first && !accept { 0 } else { reading.hidden };
-        self.stand(standing, GroupStanding { accepted_hidden, held: None }).await?;
-        Ok(report)
+        self.stand(&doors, standing, GroupStanding { accepted_hidden, held: None }).await?;
+        Ok(SyncReport { missing: reading.missing, ..report })
     }
 
     /// Reads the group, and again where it looks wrong.
@@ -255,11 +290,12 @@ impl SyncAgents {
     /// Leaves the agents as they are.
     async fn hold(
         &self,
+        doors: &Doors,
         before: &[Agent],
         standing: GroupStanding,
         held: HeldReading,
     ) -> Result<SyncReport, SyncError> {
-        self.stand(standing, GroupStanding { held: Some(held), ..standing }).await?;
+        self.stand(doors, standing, GroupStanding { held: Some(held), ..standing }).await?;
         if !before.is_empty() {
             self.announce(before);
         }
@@ -267,43 +303,51 @@ impl SyncAgents {
         Ok(SyncReport { members, held: Some(held), ..SyncReport::default() })
     }
 
-    async fn stand(&self, before: GroupStanding, now: GroupStanding) -> Result<(), SyncError> {
+    async fn stand(&self, doors: &Doors, before: GroupStanding, now: GroupStanding) -> Result<(), SyncError> {
         if before != now {
-            self.catalog.save_group_standing(&self.tenant, &now).await?;
+            doors.catalog.save_group_standing(&self.tenant, &now).await?;
         }
         self.show_hold(now.held.as_ref());
         Ok(())
     }
 
-    /// When a reading of the group was last believed. A clock that ran ahead once may have written a time to come.
-    async fn last_reading(&self, now: Timestamp) -> Result<Option<Timestamp>, CatalogError> {
-        Ok(self.catalog.agents_read_at(&self.tenant).await?.filter(|last| *last <= now))
-    }
-
-    /// From when on the calls of joiners count: since the last reading. As long as no agent was ever read, or where that
-    /// time is not believed, the installation's rule holds.
+    /// From when on the calls of joiners count: since the last reading. Where its time cannot be true, since the one
+    /// before this, by the interval.
     async fn joiners_since(
         &self,
+        doors: &Doors,
         before: &[Agent],
         standing: &GroupStanding,
+        read_at: Option<Timestamp>,
         begun: Timestamp,
     ) -> Result<Timestamp, CatalogError> {
-        let last = self.last_reading(begun).await?;
-        let first_look = [last, standing.held.map(|held| held.since)].into_iter().flatten().min();
-        match last {
-            Some(last) if !before.is_empty() => Ok(last),
-            _ => Ok(self.import_since.of(first_look.unwrap_or(begun).min(begun))),
+        let first_held = standing.held.map(|held| held.since.min(begun));
+        if !before.is_empty() {
+            let believed = read_at.filter(|last| !is_beyond(*last, begun)).map(|last| last.min(begun));
+            let by_interval = || back(begun, SignedDuration::try_from(self.rules.interval).unwrap_or_default());
+            return Ok(believed.unwrap_or_else(|| by_interval().min(first_held.unwrap_or(begun))));
         }
+        // No agent was ever read: the installation's rule holds, however long nothing could be read.
+        let known = doors.catalog.producer_memory(&self.tenant).await?;
+        let seen = [known.worked_since, read_at, first_held].into_iter().flatten().min();
+        let since = self.import_since.of(seen.unwrap_or(begun).min(begun));
+        // After a lost state the poll goes back further, and what it finds is not to be filtered out.
+        Ok(known.poll_watermark.map_or(since, |poll| poll.min(since)))
     }
 
-    /// Sends the poll back to the last reading if agents have joined since. Before the first one it has not begun.
-    async fn hold_poll_back(&self, report: &SyncReport, last: Timestamp) -> Result<Option<HeldBack>, SyncError> {
-        match self.catalog.agents_read_at(&self.tenant).await? {
-            Some(_) if report.joined > 0 => {
-                let to = last.checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN);
-                Ok(Some(self.poll.hold_back(to).await?))
-            }
-            _ => Ok(None),
+    /// Whether somebody is a member of whom the sources do not know: a sync before this one may have failed half way.
+    fn is_news(&self, agents: &[Agent]) -> bool {
+        let roster = self.roster.borrow();
+        roster.is_known() && agents.iter().any(|agent| agent.is_active() && !roster.is_active(agent.external_id))
+    }
+
+    /// NICE's count is a hint; that it is not met is told when it begins.
+    fn count_missing(&self, missing: u64) {
+        if self.missing.swap(missing, Ordering::Relaxed) == 0 && missing > 0 {
+            warn!(
+                missing,
+                "NICE counts more agents in the group than it names; nobody is lost, so the names are believed"
+            );
         }
     }
 
@@ -325,6 +369,22 @@ impl SyncAgents {
         gauge("inactive", agents.len() - active);
         Roster::replace(&self.roster, agents);
     }
+}
+
+/// Sends the poll back to the last reading, for agents have joined since.
+async fn hold_back(poll: &Watermark, last: Timestamp) -> Result<HeldBack, CatalogError> {
+    poll.hold_back(back(last, CLOCK_MARGIN)).await
+}
+
+fn back(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+/// The agents after a change.
+fn with(before: Vec<Agent>, changed: &[Agent]) -> Vec<Agent> {
+    let mut agents: HashMap<_, _> = before.into_iter().map(|agent| (agent.external_id, agent)).collect();
+    agents.extend(changed.iter().map(|agent| (agent.external_id, agent.clone())));
+    agents.into_values().collect()
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl Watermark {
         Self { cell: Arc::default(), catalog, tenant }
     }
 
+    /// The same watermark for work that ends with the turn of now: it does not move it in a later one.
+    pub fn pinned(&self) -> Self {
+        Self { catalog: self.catalog.pinned(), ..self.clone() }
+    }
+
     /// Reads how it stands: at the beginning of a turn.
     pub async fn load(&self) -> Result<(), CatalogError> {
         let _writing = self.cell.writing.lock().await;
@@ -84,6 +89,11 @@ impl Watermark {
     /// Where it stands, durably; `None` until it was first moved, or before it was read.
     pub fn get(&self) -> Option<Timestamp> {
         self.known().poll_watermark
+    }
+
+    /// When the tenant was first worked for, as it was read.
+    pub fn worked_since(&self) -> Option<Timestamp> {
+        self.known().worked_since
     }
 
     /// Moves it forward, durable when it resolves; an earlier time than it has moves nothing.

@@ -72,6 +72,9 @@ pub(super) fn status(status: &Status) -> String {
         status.agents_inactive,
         time(status.agents_last_sync)
     ));
+    if status.agents_missing > 0 {
+        lines.push(format!("agents counted  {} more than NICE names", status.agents_missing));
+    }
     if let Some(held) = &status.agents_held {
         lines.push(format!("agents held     {}", agents::held(held)));
     }

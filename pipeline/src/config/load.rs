@@ -63,9 +63,11 @@ impl Values {
             .is_some_and(|setting| !matches!(&setting.value, Value::Path(path) if path.as_os_str().is_empty()))
     }
 
-    /// Whether anything is given at all.
+    /// Whether anything is given that tells of an installation. Where a process puts its files, listens and logs
+    /// says nothing of whose they are: an image gives that.
     pub(super) fn is_any_given(&self) -> bool {
-        self.0.values().any(|setting| setting.origin != Origin::Default)
+        let tells = |section, key| !matches!((section, key), ("state", "dir") | ("admin" | "log", _));
+        self.0.iter().any(|((section, key), setting)| setting.origin != Origin::Default && tells(*section, *key))
     }
 
     /// Whether a switch is on.

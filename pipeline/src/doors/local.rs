@@ -39,10 +39,12 @@ pub(super) async fn embedded(
     catalog: &EmbeddedCatalog,
     clock: &Clock,
 ) -> Result<Local, Failure> {
-    if let Some(RecordingsConfig::Filesystem { dir }) = &config.recordings {
-        let since = clock.now().checked_sub(super::hot_window(config)).unwrap_or(Timestamp::MIN);
-        let tenant = super::tenant(config).ok();
-        rebuild::catalog(&opened.state, catalog, dir, tenant.as_ref(), since).await?;
-    }
+    let recordings = match &config.recordings {
+        Some(RecordingsConfig::Filesystem { dir }) => Some(dir.as_path()),
+        _ => None,
+    };
+    let since = clock.now().checked_sub(super::hot_window(config)).unwrap_or(Timestamp::MIN);
+    let tenant = super::tenant(config).ok();
+    rebuild::catalog(&opened.state, catalog, recordings, tenant.as_ref(), since).await?;
     Ok(Local { state: opened.state })
 }

@@ -1,6 +1,6 @@
 //! Erasure of one conversation, on an operator's word.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use stages::erase::ErasureReport;
@@ -8,6 +8,7 @@ use stages::flow::StageError;
 use stages::model::{ContactId, ConversationKey};
 
 use super::{OperationError, Operations};
+use crate::rebuild;
 
 /// What was erased, and what is left to others.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ impl Operations {
         };
         let recordings_looked_for = objects.is_some();
         let objects = objects.unwrap_or_default();
-        let set_aside = self.local.as_ref().map(|local| set_aside(local.state.store().dir()));
+        let set_aside = self.local.as_ref().map(|local| rebuild::set_aside(local.state.store().dir()));
         Ok(Erased {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),
@@ -65,14 +66,4 @@ impl Operations {
             set_aside: set_aside.unwrap_or_default(),
         })
     }
-}
-
-/// The stores that were set aside in a state directory.
-fn set_aside(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let is_one = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with("set-aside-"));
-    let mut found: Vec<_> =
-        entries.flatten().filter(|entry| is_one(&entry.file_name())).map(|entry| entry.path()).collect();
-    found.sort();
-    found
 }

@@ -149,10 +149,14 @@ async fn half_a_record_is_awaited_and_the_whole_one_six_seconds_later_is_taken()
 async fn of_a_final_record_the_verdict_is_said_at_once() {
     let mut chat = record(7, "16:58:00", true);
     chat["mediaTypeId"] = json!(3);
+    let mut whole_chat = record(7, "16:49:59", false);
+    whole_chat["mediaTypeId"] = json!(3);
     for (record, verdict) in [
         (record(0, "16:58:00", true), "never_answered"),
         (record(0, "15:59:59", false), "never_answered"),
         (chat, "not_a_phone_call"),
+        (whole_chat, "not_a_phone_call"),
+        (record(8, "16:49:59", false), "not_in_group"),
         (record(8, "16:58:00", true), "not_in_group"),
         (record(8, "15:59:59", false), "not_in_group"),
         (record(7, "11:59:59", true), "not_in_group"),
@@ -161,6 +165,9 @@ async fn of_a_final_record_the_verdict_is_said_at_once() {
         let (fate, _) = fate_by(record.clone(), webhook_event()).await;
         assert_eq!(fate.unwrap(), verdict, "{record}");
     }
+    // Nobody has taken it yet, minutes after its end.
+    let unanswered = fate_by(record(0, "16:40:00", false), webhook_event()).await.0;
+    assert!(matches!(unanswered, Err(StageError::NotReady { .. })), "{unanswered:?}");
     // One that stays half until the deadline.
     let given_up =
         ContactEvent { not_ready: 9, queued_at: Some("2026-03-30T16:00:00Z".parse().unwrap()), ..webhook_event() };
@@ -180,8 +187,41 @@ async fn a_backfill_of_todays_members_takes_their_calls_from_before() {
     let before = record(7, "11:00:00", true);
     assert_eq!(fate_by(before.clone(), of_today("16:50:00")).await.0.unwrap(), "taken");
     let then = ContactEvent { members_now: false, ..of_today("16:50:00") };
-    assert_eq!(fate_by(before, then).await.0.unwrap(), "not_in_group");
+    assert_eq!(fate_by(before.clone(), then).await.0.unwrap(), "not_in_group");
     assert_eq!(fate_by(record(8, "11:00:00", true), of_today("16:50:00")).await.0.unwrap(), "not_in_group");
+    // One whose dead letter is replayed after its agent has left.
+    let flow = TestFlow::new(1);
+    let mut memberships = Memberships::since("2026-04-01T12:00:00Z".parse().unwrap());
+    memberships.leave("2026-04-01T16:55:00Z".parse().unwrap());
+    flow.context.catalog.save_agents(&tenant(), &[Agent { memberships, ..agent() }]).await.unwrap();
+    flow.context.catalog.note_agents_read(&tenant(), flow.context.clock.now()).await.unwrap();
+    let found_at = of_today("16:50:00").queued_at;
+    for (first_queued_at, taken) in [(found_at, true), (None, false)] {
+        let event = ContactEvent { first_queued_at, ..of_today("16:58:00") };
+        let event = ContactEvent::decode(&event.encode()).unwrap();
+        assert_eq!(is_taken(before.clone(), event, &flow).await.unwrap(), taken);
+    }
+}
+
+#[tokio::test]
+async fn while_the_group_is_not_read_a_call_of_nobody_is_looked_at_rarely() {
+    let flow = TestFlow::new(1);
+    let read_at = flow.context.clock.now() - SignedDuration::from_hours(2);
+    flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
+    let looked_at = |not_ready| ContactEvent { not_ready, ..webhook_event() };
+    let first = is_taken(record(8, "16:58:00", true), looked_at(0), &flow).await;
+    assert!(matches!(first, Err(StageError::NotReady { .. })), "{first:?}");
+    let second = is_taken(record(8, "16:58:00", true), looked_at(1), &flow).await;
+    let Err(StageError::Early { retry_after, .. }) = second else { panic!("{second:?}") };
+    assert_eq!(Some(&retry_after), flow.context.retry.not_ready_delays.last());
+}
+
+/// Whether an event is taken of which NICE has this record.
+async fn is_taken(record: serde_json::Value, event: ContactEvent, flow: &TestFlow) -> Result<bool, StageError> {
+    let (tenants, _server) = knowing(record).await;
+    let (catalog, retry) = (flow.context.catalog.clone(), flow.context.retry.clone());
+    let stage = FetchMetadata { tenants, catalog, retry, clock: flow.context.clock.clone() };
+    stage.process(event).await.map(|outcome| matches!(outcome, Outcome::Next(_)))
 }
 
 #[tokio::test]

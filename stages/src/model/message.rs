@@ -62,6 +62,8 @@ struct Wire {
     #[serde(default)]
     queued_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_queued_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     looked_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due_at: Option<Timestamp>,
@@ -103,6 +105,7 @@ impl ContactEvent {
             unknown: self.unknown,
             busy_secs: self.busy_secs,
             queued_at: self.queued_at,
+            first_queued_at: self.first_queued_at,
             looked_at: self.looked_at,
             due_at: self.due_at,
             traceparent: self.traceparent.clone(),
@@ -140,6 +143,7 @@ impl ContactEvent {
             unknown: wire.unknown,
             busy_secs: wire.busy_secs,
             queued_at: wire.queued_at,
+            first_queued_at: wire.first_queued_at,
             looked_at: wire.looked_at,
             due_at: wire.due_at,
             traceparent: wire.traceparent,

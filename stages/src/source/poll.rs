@@ -172,17 +172,22 @@ impl Poll {
             warn!(%error, "the watermark lies in the future and is not moved back, will retry");
         }
         if self.watermark.get().is_none() {
-            let to = self.import_since.of(self.context.clock.now());
+            let to = self.import_since.of(self.installed_at(self.context.clock.now()));
             if let Err(error) = self.watermark.advance(to).await {
                 warn!(%error, "the beginning of the first listing is not written, will retry");
             }
         }
     }
 
+    /// When the tenant was first worked for, however long NICE could not be read since.
+    fn installed_at(&self, now: Timestamp) -> Timestamp {
+        self.watermark.worked_since().map_or(now, |since| since.min(now))
+    }
+
     /// Where the next listing begins.
     fn since(&self, position: Position) -> Timestamp {
         let now = self.context.clock.now();
-        let since = position.at.unwrap_or_else(|| self.import_since.of(now));
+        let since = position.at.unwrap_or_else(|| self.import_since.of(self.installed_at(now)));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         if since < reach {
             static ONCE: std::sync::Once = std::sync::Once::new();

@@ -48,11 +48,13 @@ pub(super) fn compare(
             changed.push(agent);
         }
     }
-    for leaver in known.into_values().filter(|agent| agent.is_active()) {
-        report.left += 1;
-        let mut memberships = leaver.memberships.clone().not_beyond(now, last);
+    for absent in known.into_values() {
+        report.left += usize::from(absent.is_active());
+        let mut memberships = absent.memberships.clone().not_beyond(now, last);
         memberships.leave(now);
-        changed.push(Agent { memberships, ..leaver.clone() });
+        if memberships != absent.memberships {
+            changed.push(Agent { memberships, ..absent.clone() });
+        }
     }
     (changed, report)
 }
@@ -102,7 +104,8 @@ mod tests {
         let group =
             vec![member(1, "ann", true), member(2, "bea", true), member(3, "cid", false), member(5, "eve", true)];
         let (changed, report) = compare(&first, group.clone(), at("12:00:00"), at("13:00:00"));
-        let expected = SyncReport { members: 3, joined: 1, left: 1, deactivated: 1, renamed: 1, held: None };
+        let expected =
+            SyncReport { members: 3, joined: 1, left: 1, deactivated: 1, renamed: 1, missing: 0, held: None };
         assert_eq!(report, expected);
         let left = changed.iter().find(|agent| agent.external_id.get() == 4).unwrap();
         assert!(!left.is_active());
@@ -142,5 +145,13 @@ mod tests {
         let ahead = after(&[], vec![member(1, "ann", true)], "22:00:00", "23:00:00");
         let agents = after(&ahead, vec![member(1, "ann", true)], "11:00:00", "12:00:00");
         assert!(agent(&agents, 1).was_member_at(Some(at("11:30:00"))));
+        // Who left then left before now at the latest.
+        let left = after(&ahead, vec![], "23:00:00", "23:10:00");
+        assert!(agent(&left, 1).was_member_at(Some(at("23:05:00"))));
+        let left = after(&left, vec![], "11:00:00", "12:00:00");
+        assert!(agent(&left, 1).was_member_at(Some(at("11:30:00"))));
+        assert!(!agent(&left, 1).was_member_at(Some(at("23:05:00"))));
+        let (changed, report) = compare(&left, vec![], at("12:00:00"), at("12:10:00"));
+        assert!(changed.is_empty() && report == SyncReport::default(), "{changed:?}");
     }
 }

@@ -20,11 +20,26 @@ pub struct HoldRules {
     pub share: f64,
     /// Held for so long, it is taken.
     pub hold_for: Duration,
+    /// `[agents] sync_interval`: the time between two readings.
+    pub interval: Duration,
+}
+
+/// Readings are as good as without a gap up to this, or up to [`GAP`] of their intervals.
+const SHORT_GAP: Duration = Duration::from_secs(3600);
+
+/// See [`SHORT_GAP`].
+const GAP: u32 = 6;
+
+impl HoldRules {
+    /// How long nothing may be read until a hold begins anew: what nobody looked at did not stay the same.
+    fn longest_gap(&self) -> Duration {
+        self.interval.saturating_mul(GAP).max(SHORT_GAP)
+    }
 }
 
 impl Default for HoldRules {
     fn default() -> Self {
-        Self { count: 5, share: 0.2, hold_for: Duration::from_secs(86_400) }
+        Self { count: 5, share: 0.2, hold_for: Duration::from_secs(86_400), interval: Duration::from_secs(600) }
     }
 }
 
@@ -43,6 +58,8 @@ pub(super) struct Look {
     pub(super) active: u64,
     pub(super) lost: u64,
     pub(super) hidden: u64,
+    /// NICE counts more agents than it names. Its count is a hint: it speaks against a reading that loses somebody.
+    pub(super) missing: bool,
     pub(super) no_content: bool,
     pub(super) is_empty: bool,
 }
@@ -57,6 +74,7 @@ impl Look {
             active: active.clone().count() as u64,
             lost: active.filter(|agent| !named.contains(&agent.external_id)).count() as u64,
             hidden: reading.hidden,
+            missing: reading.missing > 0,
             no_content: reading.no_content,
             is_empty: reading.agents.is_empty(),
         }
@@ -69,12 +87,13 @@ impl Look {
 
     fn is_doubtful(&self, standing: &GroupStanding, rules: &HoldRules) -> bool {
         let loses_many = self.lost > u64::from(rules.count) && self.lost as f64 > rules.share * self.active as f64;
-        loses_many || self.hidden > standing.accepted_hidden || (self.no_content && self.active > 0)
+        let is_short = self.missing && self.lost > 0;
+        loses_many || is_short || self.hidden > standing.accepted_hidden || (self.no_content && self.active > 0)
     }
 }
 
-/// Whether the agents follow a reading. What has been the same for long enough is believed in the end; one that tells of
-/// much more than the one before begins anew. A time beyond `now` that stands in the catalog is not believed.
+/// Whether the agents follow a reading. What has been the same at every reading for long enough is believed in the end;
+/// one that tells of much more than the one before begins anew, and so does one after a time without readings. A time beyond `now` that stands in the catalog is not believed.
 pub(super) fn judge(look: &Look, standing: &GroupStanding, rules: &HoldRules, now: Timestamp) -> Judgement {
     if !look.is_doubtful(standing, rules) {
         return Judgement::Believed;
@@ -83,7 +102,9 @@ pub(super) fn judge(look: &Look, standing: &GroupStanding, rules: &HoldRules, no
     let room = u64::from(rules.count);
     let like_it = standing
         .held
-        .filter(|held| look.lost <= held.lost.saturating_add(room) && hidden <= held.hidden.saturating_add(room));
+        .filter(|held| look.lost <= held.lost.saturating_add(room) && hidden <= held.hidden.saturating_add(room))
+        // A clock that ran ahead when it was read says nothing of a gap.
+        .filter(|held| Duration::try_from(now.duration_since(held.at)).unwrap_or_default() <= rules.longest_gap());
     let since = like_it.map_or(now, |held| held.since.min(now));
     let is_over = Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= rules.hold_for);
     match is_over {
@@ -101,7 +122,7 @@ mod tests {
     const NONE: GroupStanding = GroupStanding { accepted_hidden: 0, held: None };
 
     fn look(active: u64, lost: u64) -> Look {
-        Look { active, lost, hidden: 0, no_content: false, is_empty: active == lost }
+        Look { active, lost, hidden: 0, missing: false, no_content: false, is_empty: active == lost }
     }
 
     fn now() -> Timestamp {
@@ -147,6 +168,26 @@ mod tests {
         assert!(!is_held(look(3, 3), NONE), "an empty list of a small group");
         assert!(look(3, 3).wants_a_second(&NONE, &HoldRules::default()));
         assert!(!look(3, 1).wants_a_second(&NONE, &HoldRules::default()));
+    }
+
+    #[test]
+    fn a_count_above_the_rows_speaks_against_a_reading_that_loses_somebody() {
+        let short = |lost| Look { missing: true, ..look(20, lost) };
+        assert!(is_held(short(1), NONE));
+        assert!(!is_held(short(0), NONE), "a count is a hint");
+    }
+
+    #[test]
+    fn a_hold_begins_anew_after_a_time_without_readings() {
+        let held_at = |minutes: i64| {
+            let (since, at) = (now() - SignedDuration::from_hours(30), now() - SignedDuration::from_mins(minutes));
+            GroupStanding { held: Some(HeldReading { since, at, lost: 12, active: 20, hidden: 0 }), ..NONE }
+        };
+        assert!(!is_held(look(20, 12), held_at(60)));
+        let Judgement::Held(held) = judge(&look(20, 12), &held_at(61), &HoldRules::default(), now()) else { panic!() };
+        assert_eq!(held.since, now());
+        let slow = HoldRules { interval: Duration::from_secs(3600), ..HoldRules::default() };
+        assert_eq!(judge(&look(20, 12), &held_at(360), &slow, now()), Judgement::Believed);
     }
 
     #[test]

@@ -75,7 +75,6 @@ macro_rules! catalog_checks {
             hops_are_listed_in_their_order,
             counts_equal_the_rows,
             the_analysis_queue_is_ordered_by_time,
-            ended_since_pages_through_all_rows,
             one_conversation_completed_by_many_is_completed_once,
             many_conversations_are_completed_side_by_side,
             odd_texts_are_kept,
@@ -591,42 +590,6 @@ pub(crate) async fn the_analysis_queue_is_ordered_by_time<S: Subject>() {
     assert_eq!(ids(catalog.analysis_queue(1, 2).await.unwrap()), [2, 3]);
     assert!(catalog.analysis_queue(5, 10).await.unwrap().is_empty());
     assert!(catalog.analysis_queue(0, 0).await.unwrap().is_empty());
-}
-
-pub(crate) async fn ended_since_pages_through_all_rows<S: Subject>() {
-    let subject = S::fresh().await;
-    let catalog = subject.catalog();
-    let mut expected = BTreeSet::new();
-    // Others, whose names lie around ours in any order.
-    for tenant in ["a", "a-b", "B", "ab", "a-"].map(tenant) {
-        for id in [1, 2, 9, 10, 11, 100] {
-            let conversation = conversation(&tenant, id);
-            catalog.save_metadata(&conversation).await.unwrap();
-            match id {
-                9 => catalog.complete_without_recording(&conversation.key()).await.unwrap(),
-                10 => save_ready(&catalog, &conversation, at(1)).await,
-                _ => {}
-            }
-            if id >= 2 {
-                expected.insert(conversation.key().external_id);
-            }
-        }
-    }
-    catalog.add_dead_letter(letter(&acme(), 50, "no row")).await.unwrap();
-    for (name, limit) in [("a", 1), ("a-b", 2), ("B", 7), ("ab", 1000)] {
-        let (mut listed, mut after) = (Vec::new(), None);
-        loop {
-            let page = catalog.ended_since(&tenant(name), at(2), after, limit).await.unwrap();
-            assert!(page.len() <= limit);
-            let Some(last) = page.last() else { break };
-            after = Some(*last);
-            listed.extend(page);
-        }
-        assert_eq!(listed, expected.iter().copied().collect::<Vec<_>>(), "{name}, limit {limit}");
-    }
-    assert!(catalog.ended_since(&tenant("a"), at(101), None, 10).await.unwrap().is_empty());
-    assert!(catalog.ended_since(&tenant("a"), at(0), None, 0).await.unwrap().is_empty());
-    assert!(catalog.ended_since(&tenant("nobody"), at(0), None, 10).await.unwrap().is_empty());
 }
 
 pub(crate) async fn one_conversation_completed_by_many_is_completed_once<S: Subject>() {

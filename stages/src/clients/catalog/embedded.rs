@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use state::{Erased, StateError, Store};
 
 use super::{
@@ -392,35 +392,6 @@ impl Catalog for EmbeddedCatalog {
         Ok(self.inner.lock().counts)
     }
 
-    async fn ended_since(
-        &self,
-        tenant: &TenantId,
-        since: Timestamp,
-        after: Option<ContactId>,
-        limit: usize,
-    ) -> Result<Vec<ContactId>, CatalogError> {
-        let from = keyed(kind::CONVERSATION, tenant, after.map_or(0, |id| id.get().saturating_add(1)));
-        let (inner, tenant) = (self.inner.clone(), tenant.clone());
-        // Reads every row that ended before as well.
-        let listing = tokio::task::spawn_blocking(move || {
-            let mut ids = Vec::new();
-            for value in inner.tree.range(from..vec![kind::CONVERSATION + 1]).values() {
-                if ids.len() == limit {
-                    break;
-                }
-                let row: EndedRow = read(&value.map_err(|error| inner.broken(error))?)?;
-                if row.tenant_id != tenant {
-                    break;
-                }
-                if row.ended_at >= since {
-                    ids.push(row.external_id);
-                }
-            }
-            Ok(ids)
-        });
-        listing.await.map_err(|error| CatalogError(error.to_string()))?
-    }
-
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
         keys.iter().map(|key| self.inner.fate(key)).collect()
     }
@@ -465,6 +436,10 @@ impl Catalog for EmbeddedCatalog {
 
     fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
         Arc::new(Self { inner: self.inner.clone(), turn })
+    }
+
+    fn pinned(&self) -> Arc<dyn Catalog> {
+        self.in_turn(self.turn.pinned())
     }
 
     async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
@@ -566,14 +541,6 @@ impl Catalog for EmbeddedCatalog {
     async fn check(&self) -> Result<(), CatalogError> {
         self.inner.commit().await
     }
-}
-
-/// As much of a [`ConversationRow`] as a listing by time needs.
-#[derive(Deserialize)]
-struct EndedRow {
-    tenant_id: TenantId,
-    external_id: ContactId,
-    ended_at: Timestamp,
 }
 
 fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {

@@ -118,16 +118,6 @@ pub trait Catalog: Send + Sync + 'static {
     /// How many conversations stand in which state.
     async fn counts(&self) -> Result<Counts, CatalogError>;
 
-    /// The tenant's conversations of which a row stands and that ended at or after `since`: the seed of a new
-    /// processed-id log. At most `limit` in the order of their ids after `after`.
-    async fn ended_since(
-        &self,
-        tenant: &TenantId,
-        since: Timestamp,
-        after: Option<ContactId>,
-        limit: usize,
-    ) -> Result<Vec<ContactId>, CatalogError>;
-
     /// What is known of each of these conversations.
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError>;
 
@@ -161,6 +151,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// The same catalog for what works in the producer's turn that is current when it writes: agents, the reading of
     /// the group, runs, dead letters and the producer's memory. Once another turn has begun, such a write is refused.
     fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog>;
+
+    /// The same catalog for work that ends with the turn of now: it does not write in a later one.
+    fn pinned(&self) -> Arc<dyn Catalog>;
 
     /// Begins a turn of the tenant's producer, and returns its number: higher than that of every turn before. Durable
     /// once it returns; what a turn before still writes is refused from then on.

@@ -60,9 +60,14 @@ impl CurrentTurn {
         current
     }
 
-    /// Begins a turn, or ends it.
+    /// Begins a turn. One that is over stays until the next: its late writes are refused once another has begun.
     pub fn set(&self, turn: Option<Turn>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    /// For what works in the turn of now, and in no later one.
+    pub fn pinned(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.get())))
     }
 
     /// The turn; none where an operator works.

@@ -162,6 +162,8 @@ pub struct GroupReading {
     pub group_id: String,
     /// Agents that NICE tells of and does not name: the service user may not see them.
     pub hidden: u64,
+    /// Agents that NICE counts beyond those that it names. Its count is a hint.
+    pub missing: u64,
     /// NICE answered with 204, so that not even an empty list was seen.
     pub no_content: bool,
 }

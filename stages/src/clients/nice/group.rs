@@ -1,8 +1,8 @@
 //! The group's agents, read whole.
 //!
 //! A short list would make agents look as if they had left, and their calls would no longer be imported. So
-//! every page must be readable, and every row have its id. Agents whom NICE counts and does not name are told as hidden:
-//! whoever asks decides whether such a reading is believed.
+//! every page must be readable, and every row have its id. Agents whom NICE hides, and those whom it counts and does not
+//! name, are told: whoever asks decides whether such a reading is believed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -52,8 +52,8 @@ pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
         }
         GroupKind::Team => lists.whole(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
     };
-    let (hidden, no_content) = (agents.hidden.max(agents.missing), agents.no_content);
-    Ok(GroupReading { agents: agents.rows, group_id, hidden, no_content })
+    let Whole { rows, hidden, missing, no_content } = agents;
+    Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
 }
 
 fn group_key(group: &Named) -> u64 {
@@ -141,10 +141,12 @@ impl Lists<'_> {
                 page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
             // The total is a hint: a page with rows is followed by another question.
             if ended || seen == before {
-                if total.is_none() && next.is_some() && !ended {
+                let missing = total.unwrap_or_default().saturating_sub(seen as u64);
+                // Whoever ignores `skip` does not tell the rest.
+                let has_more = missing > 0 || (total.is_none() && next.is_some());
+                if has_more && !ended {
                     return Err(inconsistent(endpoint, "its pages repeat themselves"));
                 }
-                let missing = total.unwrap_or_default().saturating_sub(seen as u64);
                 return Ok(Whole { rows: rows.into_values().collect(), hidden, missing, no_content });
             }
             page_url = next.filter(|next| !visited.contains(next)).unwrap_or_else(|| paged(&url, seen));

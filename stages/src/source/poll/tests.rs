@@ -209,6 +209,18 @@ async fn the_beginning_does_not_creep_forward_while_nothing_can_be_listed() {
 }
 
 #[tokio::test]
+async fn the_first_listing_begins_before_the_first_turn_however_late_it_comes() {
+    let rig = Rig::new(Vec::new()).await;
+    let (watermark, catalog) = (&rig.poll.watermark, &rig.poll.context.catalog);
+    catalog.note_worked_since(&rig.poll.tenant, before_now(0).unwrap()).await.unwrap();
+    watermark.load().await.unwrap();
+    // The group cannot be read for so long.
+    rig.poll.context.clock.advance(SignedDuration::from_hours(10));
+    rig.poll.begin().await;
+    assert_eq!(rig.watermark(), before_now(3_600_000));
+}
+
+#[tokio::test]
 async fn a_clock_that_ran_ahead_for_a_moment_blinds_the_poll_no_longer() {
     let rig = Rig::new(vec![(1, before_now(60_000))]).await;
     rig.poll.watermark.advance(before_now(-5 * 86_400_000).unwrap()).await.unwrap();

@@ -13,8 +13,7 @@ use super::{Keys, parsed, saturated, text, unreadable};
 use crate::clients::catalog::{CatalogError, ConversationRow, RecordingRow, Standing};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{
-    ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE,
-    StoredRecording, TenantId,
+    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
 };
 
 const STANDINGS: &str = "
@@ -117,26 +116,6 @@ const READ: &str = read_conversation!("c.customer_number, c.metadata");
 
 /// For a role that has no right to the customer's number and NICE's own record: the producer's.
 const READ_IMPERSONAL: &str = read_conversation!("null::text as customer_number, '{}'::jsonb as metadata");
-
-/// By key, though few rows of a large table are asked for: the days that have rows are found one by one, each day
-/// gives its first keys from the index, and the first of all days are the page.
-const ENDED_SINCE: &str = "
-    with recursive days as (
-        select min(ended_on) as day from conversations where ended_on >= ($1::timestamptz at time zone 'UTC')::date
-        union all
-        select (select min(ended_on) from conversations where ended_on > days.day) from days where days.day is not null
-    )
-    select found.external_id
-    from days cross join lateral (
-        select c.external_id from conversations c
-        where c.ended_on = days.day and c.tenant_id = $3 and c.ended_at >= $1 and c.integration_type = $2
-            and (length(c.external_id), c.external_id) > ($4::integer, $5)
-        order by length(c.external_id), c.external_id
-        limit $6
-    ) found
-    where days.day is not null
-    order by length(found.external_id), found.external_id
-    limit $6";
 
 /// Looks up how it stands with conversations, by their tombstones too.
 pub(super) struct Standings(pub(super) Database);
@@ -370,27 +349,6 @@ pub(super) async fn read(database: &Database, key: &ConversationKey) -> Result<O
         enqueued_at: first.try_get("enqueued_at").map_err(unreadable)?,
         claimed_at: first.try_get("claimed_at").map_err(unreadable)?,
     }))
-}
-
-/// The tenant's conversations that ended since a time, a page of them in the order of their ids.
-pub(super) async fn ended_since(
-    database: &Database,
-    tenant: &TenantId,
-    since: Timestamp,
-    after: Option<ContactId>,
-    limit: usize,
-) -> Result<Vec<ContactId>, CatalogError> {
-    // The empty id is before every other.
-    let id = after.map(|id| id.to_string()).unwrap_or_default();
-    let digits = i32::try_from(id.len()).unwrap_or_default();
-    let rows = database
-        .query(
-            "list conversations",
-            ENDED_SINCE,
-            &[&since, &INTEGRATION_TYPE, &tenant.as_str(), &digits, &id, &saturated(limit)],
-        )
-        .await?;
-    rows.iter().map(|row| parsed(row, "external_id")).collect()
 }
 
 /// The place of the ask that a row answers.

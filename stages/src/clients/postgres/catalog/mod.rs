@@ -359,16 +359,6 @@ impl Catalog for PostgresCatalog {
         Ok(Counts { metadata_saved: count(0)?, ready: count(1)?, no_recording: count(2)?, dead_letters: count(3)? })
     }
 
-    async fn ended_since(
-        &self,
-        tenant: &TenantId,
-        since: Timestamp,
-        after: Option<ContactId>,
-        limit: usize,
-    ) -> Result<Vec<ContactId>, CatalogError> {
-        conversations::ended_since(&self.inner.database, tenant, since, after, limit).await
-    }
-
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
         runs::fates(&self.inner.database, &self.inner.tombstones, keys).await
     }
@@ -408,6 +398,10 @@ impl Catalog for PostgresCatalog {
 
     fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
         Arc::new(Self { inner: self.inner.clone(), turn })
+    }
+
+    fn pinned(&self) -> Arc<dyn Catalog> {
+        self.in_turn(self.turn.pinned())
     }
 
     async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {

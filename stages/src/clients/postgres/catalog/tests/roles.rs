@@ -97,7 +97,6 @@ async fn the_producer_can_do_its_work_and_no_more() {
     assert_eq!(catalog.group_standing(&tenant).await.unwrap(), standing);
     assert_eq!(catalog.known(&[key(1)]).await.unwrap(), [false]);
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), None);
-    assert_eq!(catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(), []);
     assert_keeps_its_books(&catalog).await;
     let consumer = catalog_of(database.member("test_consumer"));
     consumer.save_metadata(&conversation(3)).await.unwrap();
@@ -143,10 +142,6 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
     assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);
     assert_eq!(catalog.known(&[key(1), key(3)]).await.unwrap(), [true, false]);
-    assert_eq!(
-        catalog.ended_since(&key(1).tenant, at(0), None, 10).await.unwrap(),
-        [key(1).external_id, key(2).external_id]
-    );
     let tenant = key(1).tenant;
     assert_eq!(catalog.agents(&tenant).await.unwrap(), []);
     assert_eq!(catalog.agent(&tenant, AgentId::from_number(7).unwrap()).await.unwrap(), None);
