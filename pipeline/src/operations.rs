@@ -408,3 +408,26 @@ fn without_personal_data(row: ConversationRow) -> serde_json::Value {
     }
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sync_goes_on_when_who_asked_for_it_goes_away() {
+        let ((read, has_read), (ended, has_ended)) = (oneshot::channel::<()>(), oneshot::channel());
+        let sync = async move {
+            has_read.await.unwrap();
+            ended.send(()).unwrap();
+            Ok(SyncReport::default())
+        };
+        let mut asked = Box::pin(to_its_end(sync));
+        assert!(futures::poll!(&mut asked).is_pending());
+        drop(asked);
+        read.send(()).unwrap();
+        has_ended.await.expect("it came to its end");
+        assert_eq!(to_its_end(async { Ok(SyncReport::default()) }).await.unwrap(), SyncReport::default());
+    }
+}

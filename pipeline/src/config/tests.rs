@@ -215,3 +215,11 @@ fn service_links_of_kubernetes_are_no_settings() {
     ];
     load("", &env, Need::Local).unwrap_or_else(|errors| panic!("{errors}"));
 }
+
+#[test]
+fn where_an_image_puts_its_files_is_no_installation() {
+    let image = [("NICE_KNOVVU_STATE__DIR", "/var/lib/nice-knovvu"), ("NICE_KNOVVU_ADMIN__LISTEN", "0.0.0.0:9464")];
+    let is_set = |text, env: &[(&str, &str)]| load(text, env, Need::Local).unwrap().is_set();
+    assert!(!is_set("", &image) && !is_set("[log]\nfilter = \"info\"\n", &image));
+    assert!(is_set("[tenant]\nid = \"acme\"\n", &image));
+}

@@ -186,7 +186,7 @@ async fn a_sync_that_outlives_its_turn_writes_nothing_under_a_later_one() {
     rig.group([1, 2, 3], 0);
     let blocked = rig.group.1.acquire().await.unwrap();
     let sync = rig.sync.clone();
-    let outliving = tokio::spawn(async move { sync.run_once().await });
+    let outliving = task::spawn("outliving", async move { sync.run_once().await });
     // It is in NICE: the server waits for the one permit.
     while rig.sync.running.try_lock().is_ok() {
         tokio::task::yield_now().await;

@@ -141,7 +141,8 @@ impl Lists<'_> {
                 page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
             // The total is a hint: a page with rows is followed by another question.
             if ended || seen == before {
-                let missing = total.unwrap_or_default().saturating_sub(seen as u64);
+                // Hidden ones may be counted.
+                let missing = total.unwrap_or_default().saturating_sub(hidden.saturating_add(seen as u64));
                 // Whoever ignores `skip` does not tell the rest.
                 let has_more = missing > 0 || (total.is_none() && next.is_some());
                 if has_more && !ended {
