@@ -344,10 +344,7 @@ impl SyncAgents {
     /// NICE's count is a hint; that it is not met is told when it begins.
     fn count_missing(&self, missing: u64) {
         if self.missing.swap(missing, Ordering::Relaxed) == 0 && missing > 0 {
-            warn!(
-                missing,
-                "NICE counts more agents in the group than it names; nobody is lost, so the names are believed"
-            );
+            warn!(missing, "NICE counts more agents in the group than it names; the names are believed");
         }
     }
 
