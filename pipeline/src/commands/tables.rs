@@ -78,7 +78,7 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(held) = &status.agents_held {
         lines.push(format!("agents held     {}", agents::held(held)));
     }
-    lines.push(format!("found up to     {}", time(status.poll_watermark)));
+    lines.push(format!("found up to     {} (each poll looks back to there)", time(status.poll_watermark)));
     for budget in &status.rate_budget {
         lines.push(format!("rate budget     {}", budget_line(budget)));
     }
