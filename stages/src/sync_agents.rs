@@ -8,7 +8,7 @@
 //! anything is made of it.
 //!
 //! # Held readings
-//! A reading that loses many agents at once, or tells of hidden ones, is no fact: it is held ([`judgement`]). Nothing is
+//! A reading that loses many agents at once, or tells of hidden ones, is no fact: it is held (`judgement`). Nothing is
 //! written but that, the agents stay as they are, and the time of the last reading stands still: what is filtered out
 //! meanwhile is found later. An operator accepts it, or it is believed once it has stayed the same for long enough; a
 //! reading in between that looks right ends the hold.
