@@ -250,6 +250,8 @@ impl Listing {
                     self.doubted = doubt.is_some();
                     let rows = pages.iter().map(|page| page.contacts.len() as u64).sum();
                     self.length = lengthened(self.length.max(span), rows, size).min(self.most);
+                    // What was too much once may have been an outage: tried again, seldom.
+                    self.most = scaled(self.most, 1.05);
                     return Ok(Some(self.slice(from, to, pages, doubt, requests)));
                 }
                 Read::More(rows) => self.length = shortened(span, self.longest as u64, rows),
@@ -346,9 +348,20 @@ impl Listing {
         let page = loop {
             match changes.next(&nice, size, clock.now()).await {
                 Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => {}
-                page => break page?,
+                Err(NiceError::TooMuch { what, .. }) if self.failures + 1 >= MOST_FAILURES => {
+                    warn!(what, "the calls that began before the range cannot be had");
+                    self.earlier = None;
+                    let slice = self.slice(self.to, self.to, Vec::new(), Some(Doubt::NotRead), 0);
+                    return Ok(Some(slice));
+                }
+                Err(error) => {
+                    self.failures += u32::from(matches!(error, NiceError::TooMuch { .. }));
+                    return Err(error.into());
+                }
+                Ok(page) => break page,
             }
         };
+        self.failures = 0;
         let Some(mut page) = page else {
             let doubt = changes.doubt();
             self.earlier = None;

@@ -59,6 +59,8 @@ struct Memory {
     sent: HashMap<ContactId, bool>,
     /// What a backfill published last, as far as it is on its way: at most [`LEAD`].
     recent: VecDeque<ContactEvent>,
+    /// The listing that was broken off by trouble of NICE's.
+    listing: Option<Listing>,
     /// The beginning of the work is noted in the run.
     is_timed: bool,
     /// Somebody began the run before, and may have been broken off in the slice at hand.
@@ -177,16 +179,17 @@ impl Replay {
             memory.is_timed = true;
             memory.may_be_resumed = before.is_some();
         }
-        let begin = self.begin(run);
-        let to = self.end(run);
-        let mut listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
-        let clock = self.context.clock.clone();
-        listing = match run.kind {
-            RunKind::Backfill => listing.extracting(clock),
-            // A call may have lasted longer than anybody thought.
-            RunKind::Reconciliation => listing.with_earlier(self.first_start(run), run.from, clock),
-        };
-        while let Some(slice) = listing.next().await.map_err(|error| self.troubled(run, &error))? {
+        let mut listing = memory.listing.take().unwrap_or_else(|| self.listing(run, class));
+        loop {
+            let slice = match listing.next().await {
+                Ok(Some(slice)) => slice,
+                Ok(None) => break,
+                Err(error) => {
+                    // It has learned how much NICE gives, and how often it did not.
+                    memory.listing = Some(listing);
+                    return Err(self.troubled(run, &error));
+                }
+            };
             let (tallied, open_since) = self.slice(run, &slice, memory).await?;
             let before = run.state;
             run.open_since = [run.open_since, open_since].into_iter().flatten().min();
@@ -212,6 +215,16 @@ impl Replay {
             intervals.reset();
         }
         self.finish(run).await
+    }
+
+    fn listing(&self, run: &ReplayRun, class: QuotaClass) -> Listing {
+        let (begin, to, clock) = (self.begin(run), self.end(run), self.context.clock.clone());
+        let listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
+        match run.kind {
+            RunKind::Backfill => listing.extracting(clock),
+            // A call may have lasted longer than anybody thought.
+            RunKind::Reconciliation => listing.with_earlier(self.first_start(run), run.from, clock),
+        }
     }
 
     /// Where the listing begins: calls are listed by their start, and the comparison is of those that ended in the

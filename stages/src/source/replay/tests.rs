@@ -556,3 +556,17 @@ async fn a_call_that_lasts_longer_than_any_is_found_by_its_end() {
     let report = report(question(&rig, "2026-04-01T02:00:00Z", NOW)).await.unwrap();
     assert_eq!(report.total.ended, 2);
 }
+
+#[tokio::test]
+async fn a_piece_that_cannot_be_had_keeps_no_run_open_and_is_looked_at_the_next_night() {
+    let mut calls = day_of_calls();
+    let crowd = at("2026-04-01T10:00:01Z");
+    calls.extend((0..700).map(|n| Call::new(5_000 + n, crowd + SignedDuration::from_millis(10 * n as i64), 5)));
+    let rig = Rig::new(calls, NOW).await;
+    rig.nice.refuse_more_than(300);
+    let run = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
+    assert_eq!(run.state, RunState::Done, "{run:?}");
+    assert!(run.doubtful > 0 && run.doubt.unwrap().contains("cannot be read"));
+    assert!(run.open_since.unwrap() <= crowd, "the next night begins there at the latest");
+    assert!(rig.ids().iter().filter(|id| **id < 5_000).count() >= 143);
+}
