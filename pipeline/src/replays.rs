@@ -101,31 +101,32 @@ impl Replays {
         self.show_last(&runs);
         let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
-        self.end_unfinished(&runs, from, now).await?;
+        let from = self.end_unfinished(&runs, now).await?.map_or(from, |unfinished| from.min(unfinished));
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
         Ok(())
     }
 
-    /// Ends what earlier nights have left unfinished: the window that begins now contains theirs.
-    async fn end_unfinished(&self, runs: &[ReplayRun], from: Timestamp, now: Timestamp) -> Result<(), CatalogError> {
-        let is_old = |run: &&ReplayRun| {
-            run.state.is_open() && run.from >= from && now.duration_since(run.started_at) > LEFT_BEHIND
-        };
+    /// Ends what earlier nights have left unfinished, and says where the first of them began: the window that begins now
+    /// contains theirs.
+    async fn end_unfinished(&self, runs: &[ReplayRun], now: Timestamp) -> Result<Option<Timestamp>, CatalogError> {
+        let mut first: Option<Timestamp> = None;
+        let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
         for run in runs.iter().filter(is_old) {
             let why = "not through when the next night came, which compares its calls again".to_owned();
             warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
             let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
             self.replay.context.catalog.save_run(&ended, run.state).await?;
+            first = [first, Some(run.from)].into_iter().flatten().min();
         }
-        Ok(())
+        Ok(first)
     }
 
     fn show_last(&self, reconciliations: &[ReplayRun]) {
         if let Some(last) = reconciliations.iter().find(|run| run.state == RunState::Done) {
             let at = last.finished_at.unwrap_or(Timestamp::UNIX_EPOCH);
-            self.replay.context.metrics.replay_finished(last.kind.as_str(), at, last.found.missing);
+            self.replay.context.metrics.replay_finished(last.kind.as_str(), at, last.found.missing, last.doubtful);
         }
     }
 

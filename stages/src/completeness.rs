@@ -16,11 +16,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::clients::nice::QuotaClass;
+use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::model::{ContactId, EventSource, TenantId};
 use crate::source::compare::{Compare, CompareError, Verdict};
-use crate::source::listing::Listing;
+use crate::source::listing::{Listing, MOST_FAILURES};
 use crate::source::roster::Roster;
 use crate::source::{ListError, REACH, event_of, event_of_bad_row};
 
@@ -169,7 +169,19 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     let (mut doubtful, mut doubt) = (0, None);
     let mut days: BTreeMap<Date, Counted> = BTreeMap::new();
     let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);
-    while let Some(slice) = listing.next().await? {
+    let mut failures = 0;
+    loop {
+        let slice = match listing.next().await {
+            Ok(Some(slice)) => slice,
+            Ok(None) => break,
+            // The listing passes over what it cannot have in the end.
+            Err(ListError::Nice(NiceError::TooMuch { .. })) if failures < MOST_FAILURES => {
+                failures += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        failures = 0;
         unreadable += slice.bad.len() as u64;
         doubtful += u64::from(slice.doubt.is_some());
         doubt = doubt.or(slice.doubt.map(|doubt| doubt.to_string()));
@@ -181,6 +193,9 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
             .chain(unread)
             .collect();
         for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
+            if event.agent.is_none() && verdict.needs_a_message() {
+                continue; // whose call it is nobody knows: it is unreadable, and counted as that
+            }
             let day = event.ended_at.unwrap_or(from).to_zoned(TimeZone::UTC).date();
             days.entry(day).or_default().count(&verdict);
             let Some((what, reason)) = exception(verdict) else { continue };

@@ -330,7 +330,13 @@ impl SyncAgents {
         // No agent was ever read: the installation's rule holds, however long nothing could be read.
         let known = doors.catalog.producer_memory(&self.tenant).await?;
         let seen = [known.worked_since, read_at, first_held].into_iter().flatten().min();
-        let since = self.import_since.of(seen.unwrap_or(begun).min(begun));
+        let mut installed_at = seen.unwrap_or(begun).min(begun);
+        if read_at.is_some() {
+            // The group was read, and was empty: for as long as a hold lasts that may have been a mistake, before then not.
+            installed_at =
+                installed_at.max(back(begun, SignedDuration::try_from(self.rules.hold_for).unwrap_or_default()));
+        }
+        let since = self.import_since.of(installed_at);
         // After a lost state the poll goes back further, and what it finds is not to be filtered out.
         Ok(known.poll_watermark.map_or(since, |poll| poll.min(since)))
     }

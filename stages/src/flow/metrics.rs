@@ -82,6 +82,8 @@ pub struct Metrics {
     pub agents_held: IntGauge,
     /// When the group was last read whole (Unix time).
     pub agents_last_sync: prometheus::Gauge,
+    /// Whether NICE's list did not add up at the poll's last listing.
+    pub poll_list_doubtful: IntGauge,
     /// When the poll last read NICE's list whole, or its turn began (Unix time).
     pub poll_last_listing: prometheus::Gauge,
     /// The watermark of the poll (Unix time): everything before it is found and committed.
@@ -104,6 +106,8 @@ pub struct Metrics {
     pub replay_conversations: IntCounterVec,
     /// When a run of the kind was last finished (Unix time).
     pub replay_last_finished: GaugeVec,
+    /// Pieces of NICE's list that did not add up in the last finished run of the kind.
+    pub replay_last_doubtful: IntGaugeVec,
     /// What the last finished run of the kind found missing.
     pub replay_last_missing: IntGaugeVec,
     /// Calls of backfills under way that are not on the queue yet.
@@ -224,6 +228,8 @@ impl Metrics {
             ),
             agents_last_sync: page
                 .float_gauge("agents_last_sync_timestamp_seconds", "When the group was last read whole (Unix time)."),
+            poll_list_doubtful: page
+                .gauge("poll_list_doubtful", "1 where NICE's list did not add up at the poll's last listing."),
             poll_last_listing: page.float_gauge(
                 "poll_last_listing_timestamp_seconds",
                 "When the poll last read NICE's list of completed calls whole, or its turn began (Unix time).",
@@ -257,6 +263,11 @@ impl Metrics {
             replay_last_finished: page.float_gauges(
                 "replay_last_finished_timestamp_seconds",
                 "When a run of the kind was last finished (Unix time).",
+                &["kind"],
+            ),
+            replay_last_doubtful: page.gauges(
+                "replay_last_doubtful",
+                "Pieces of NICE's list that did not add up in the last finished run of the kind.",
                 &["kind"],
             ),
             replay_last_missing: page.gauges(
@@ -427,9 +438,10 @@ impl Metrics {
     }
 
     /// Notes that a replay is done.
-    pub fn replay_finished(&self, kind: &str, at: Timestamp, missing: u64) {
+    pub fn replay_finished(&self, kind: &str, at: Timestamp, missing: u64, doubtful: u64) {
         self.replay_last_finished.with_label_values(&[kind]).set(at.as_millisecond() as f64 / 1e3);
         self.replay_last_missing.with_label_values(&[kind]).set(i64::try_from(missing).unwrap_or(i64::MAX));
+        self.replay_last_doubtful.with_label_values(&[kind]).set(i64::try_from(doubtful).unwrap_or(i64::MAX));
     }
 
     /// Counts a wish to send a request to NICE, and how long it waited.

@@ -28,7 +28,7 @@ use super::changes::Changes;
 use super::pages::{Doubt, PageSize, Pages};
 use super::{ListError, REACH};
 use crate::clients::nice::{
-    BadRow, CompletedFilter, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, QuotaClass, Row,
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, QuotaClass, Row,
 };
 use crate::clients::tenants::{Tenant, Tenants};
 use crate::flow::Clock;
@@ -44,7 +44,7 @@ const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 const SHORTEST_ASKED: SignedDuration = SignedDuration::from_mins(1);
 
 /// What cannot be had so often, each time after a pause, is passed over: it must not keep the rest waiting for ever.
-const MOST_FAILURES: u32 = 3;
+pub(crate) const MOST_FAILURES: u32 = 3;
 
 /// Long enough that an empty month is read at once in few requests, short enough for NICE's own limits.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
@@ -224,7 +224,9 @@ impl Listing {
                     continue;
                 }
                 Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => continue,
-                Err(NiceError::TooMuch { what, .. }) if self.failures + 1 >= MOST_FAILURES => {
+                Err(NiceError::TooMuch { what, .. })
+                    if self.failures + 1 >= MOST_FAILURES && answers_otherwise(&nice, to).await =>
+                {
                     warn!(what, %from, %to, "a piece of NICE's list cannot be had, the listing goes on behind it");
                     self.failures = 0;
                     return Ok(Some(self.slice(from, to, Vec::new(), Some(Doubt::NotRead), requests)));
@@ -348,7 +350,9 @@ impl Listing {
         let page = loop {
             match changes.next(&nice, size, clock.now()).await {
                 Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => {}
-                Err(NiceError::TooMuch { what, .. }) if self.failures + 1 >= MOST_FAILURES => {
+                Err(NiceError::TooMuch { what, .. })
+                    if self.failures + 1 >= MOST_FAILURES && answers_otherwise(&nice, self.to).await =>
+                {
                     warn!(what, "the calls that began before the range cannot be had");
                     self.earlier = None;
                     let slice = self.slice(self.to, self.to, Vec::new(), Some(Doubt::NotRead), 0);
@@ -400,6 +404,14 @@ impl Listing {
         calls.sort_unstable_by_key(|call| (call.started_at, call.contact_id));
         Slice { from, to, calls, bad: bad.into_values().collect(), requests, doubt, told_at }
     }
+}
+
+/// Whether NICE answers a question that asks for next to nothing: if not, it is NICE that is away, and no piece of the
+/// list that cannot be had.
+async fn answers_otherwise(nice: &NiceClient, from: Timestamp) -> bool {
+    let to = from.checked_add(SignedDuration::from_millis(1)).unwrap_or(from);
+    let filter = CompletedFilter::Started { from, to };
+    nice.completed(&CompletedQuery { filter, top: 1, skip: 0, next: None }).await.is_ok()
 }
 
 /// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again, in pages that overlap,

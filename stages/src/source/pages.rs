@@ -72,6 +72,13 @@ impl PageSize {
         self.now
     }
 
+    /// Twice as many, behind a row that had to be read alone.
+    pub(super) fn recover(&mut self) {
+        if self.now < SMALLEST {
+            self.grow();
+        }
+    }
+
     /// Twice as many, after a list that was read whole.
     pub(super) fn grow(&mut self) {
         self.now = self.now.saturating_mul(2).min(self.most);

@@ -136,10 +136,8 @@ impl Poll {
                         warn!(%doubt, "NICE's list does not add up: calls may be missing from it");
                     }
                     memory.doubt = doubt;
-                    // A list that hides its rows is none.
-                    if !matches!(doubt, Some(Doubt::Total { .. })) {
-                        self.show_listing();
-                    }
+                    self.context.metrics.poll_list_doubtful.set(doubt.is_some().into());
+                    self.show_listing();
                     self.interval
                 }
                 Err(error) => {
@@ -211,17 +209,19 @@ impl Poll {
         let size = memory.size.get_or_insert(PageSize::new(nice.page_size()));
         let mut changes = Changes::since(self.since(position));
         let mut reached = changes.reached();
-        let mut is_whole = true;
+        let (mut just_stepped, mut has_stepped) = (false, false);
         loop {
             let page = match changes.next(&nice, *size, self.context.clock.now()).await {
                 Err(NiceError::TooMuch { what, why }) if size.shrink(why) => {
                     warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
                     continue;
                 }
-                Err(NiceError::TooMuch { what, why: Excess::Damage }) if memory.damaged >= MOST_DAMAGED => {
+                Err(NiceError::TooMuch { what, why: Excess::Damage })
+                    if memory.damaged >= MOST_DAMAGED && !just_stepped =>
+                {
                     warn!(what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
                     changes.step_over(size.rows());
-                    is_whole = false;
+                    (just_stepped, has_stepped) = (true, true);
                     continue;
                 }
                 Err(error @ NiceError::TooMuch { why: Excess::Damage, .. }) => {
@@ -234,9 +234,8 @@ impl Poll {
             let has_ended = page.is_none();
             if let Some(page) = page {
                 self.hand_on(page, &mut memory.told, found).await?;
-                if memory.damaged > 0 {
-                    size.grow(); // behind the damage again as many as before
-                }
+                just_stepped = false;
+                size.recover();
             }
             if changes.reached() > reached {
                 reached = changes.reached();
@@ -245,9 +244,10 @@ impl Poll {
             }
             if has_ended {
                 size.grow();
-                if is_whole {
-                    memory.damaged = 0;
+                if has_stepped {
+                    return Ok(Some(Doubt::NotRead));
                 }
+                memory.damaged = 0;
                 return Ok(changes.doubt());
             }
         }

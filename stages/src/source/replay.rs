@@ -198,7 +198,8 @@ impl Replay {
             run.told_at = run.told_at.max(slice.told_at);
             if slice.doubt == Some(Doubt::NotRead) {
                 // The next night looks there again.
-                run.open_since = [run.open_since, Some(slice.from)].into_iter().flatten().min();
+                let since = if slice.from < run.to { slice.from } else { run.from };
+                run.open_since = [run.open_since, Some(since)].into_iter().flatten().min();
             }
             if let Some(doubt) = slice.doubt {
                 run.doubtful += 1;
@@ -413,7 +414,7 @@ impl Replay {
             let Tallied { listed, missing, replayed, marked, in_flight, .. } = run.found;
             let (kind, doubtful) = (run.kind.as_str(), run.doubtful);
             info!(kind, run = run.id, listed, missing, replayed, marked, in_flight, doubtful, "replay is done");
-            self.context.metrics.replay_finished(kind, now, missing);
+            self.context.metrics.replay_finished(kind, now, missing, doubtful);
         }
         Ok(())
     }

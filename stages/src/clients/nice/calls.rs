@@ -30,63 +30,63 @@ pub(super) const UNPROVEN: u8 = 0;
 const TAKEN: u8 = 1;
 const OF_NO_USE: u8 = 2;
 
-/// The rows that are asked for both ways, once.
+/// The rows that are asked for both ways.
 const PROOF: u32 = 100;
 
 /// Reads one page of completed contacts.
 ///
 /// NICE's documentation has the parameter `fields` and says neither which versions take it nor what becomes of a name
-/// that a version does not know. So the first rows are asked for both ways; where the chosen fields are refused, or
-/// something is missing of them, whole rows are asked for from then on.
+/// that a version does not know. So whole rows are asked for until some of them, asked for both ways, prove that nothing
+/// is missing of the chosen fields; where it is, or where they are refused, whole rows are asked for always.
 pub(super) async fn completed(nice: &NiceClient, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
     let fields = &nice.inner.fields;
     match fields.load(Ordering::Relaxed) {
-        TAKEN => return completed_of(nice, query, Some(FIELDS)).await,
-        OF_NO_USE => return completed_of(nice, query, None).await,
-        _ => {}
-    }
-    let page = match completed_of(nice, query, Some(FIELDS)).await {
-        Err(NiceError::TooMuch { why: Excess::Refused, .. }) => None,
-        page => Some(page?),
-    };
-    if let Some(page) = page {
-        if page.contacts.is_empty() {
-            return Ok(page); // it proves nothing
+        TAKEN => match completed_of(nice, query, Some(FIELDS)).await {
+            Err(NiceError::TooMuch { why: Excess::Refused, .. }) => {
+                let page = completed_of(nice, query, None).await?;
+                fields.store(OF_NO_USE, Ordering::Relaxed);
+                Ok(page)
+            }
+            page => page,
+        },
+        OF_NO_USE => completed_of(nice, query, None).await,
+        _ => {
+            let page = completed_of(nice, query, None).await?;
+            if !page.contacts.is_empty() {
+                let proof = CompletedQuery { top: query.top.min(PROOF), next: None, ..query.clone() };
+                match completed_of(nice, &proof, Some(FIELDS)).await {
+                    Ok(chosen) => fields.store(proven(&chosen, &page), Ordering::Relaxed),
+                    Err(NiceError::TooMuch { why: Excess::Refused, .. }) => fields.store(OF_NO_USE, Ordering::Relaxed),
+                    Err(_) => {} // it proves nothing
+                }
+            }
+            Ok(page)
         }
-        let proof = CompletedQuery { top: query.top.min(PROOF), next: None, ..query.clone() };
-        let whole = completed_of(nice, &proof, None).await?;
-        if !lacks_something(&page, &whole) {
-            fields.store(TAKEN, Ordering::Relaxed);
-            return Ok(page);
-        }
     }
-    let answer = completed_of(nice, query, None).await?;
-    tracing::info!("NICE gives no chosen fields of completed contacts, whole rows are asked for");
-    fields.store(OF_NO_USE, Ordering::Relaxed);
-    Ok(answer)
 }
 
-/// Whether a row has less than the same row as a whole.
-fn lacks_something(chosen: &ContactPage, whole: &ContactPage) -> bool {
+/// What the same rows prove, chosen and whole: all that is needed must have been there at least once.
+fn proven(chosen: &ContactPage, whole: &ContactPage) -> u8 {
     let what_it_has = |contact: &Contact| {
-        let Contact { agent_id, started_at, total_duration, media_type_id, last_update_time, .. } = contact;
-        [
-            agent_id.is_some(),
-            started_at.is_some(),
-            total_duration.is_some(),
-            media_type_id.is_some(),
-            last_update_time.is_some(),
-            contact.master_contact_id != contact.contact_id,
-        ]
+        let Contact { agent_id, started_at, total_duration, last_update_time, media_type_id, .. } = contact;
+        let needed = [agent_id.is_some(), started_at.is_some(), total_duration.is_some(), last_update_time.is_some()];
+        (needed, [media_type_id.is_some(), contact.master_contact_id != contact.contact_id])
     };
-    let known: HashMap<_, _> =
-        chosen.contacts.iter().flatten().map(|contact| (contact.contact_id, what_it_has(contact))).collect();
-    let lacks = |contact: &Contact| match known.get(&contact.contact_id) {
-        Some(has) => what_it_has(contact).into_iter().zip(has).any(|(whole, chosen)| whole && !chosen),
-        // It came since, unless no row was readable.
-        None => known.is_empty(),
-    };
-    whole.contacts.iter().flatten().any(lacks)
+    let whole: HashMap<_, _> =
+        whole.contacts.iter().flatten().map(|contact| (contact.contact_id, what_it_has(contact))).collect();
+    let mut seen = [false; 4];
+    for row in &chosen.contacts {
+        let Ok(contact) = row else { return OF_NO_USE };
+        let Some((needed, further)) = whole.get(&contact.contact_id) else { continue };
+        let (has_needed, has_further) = what_it_has(contact);
+        let lacks = |whole: &[bool], chosen: &[bool]| whole.iter().zip(chosen).any(|(whole, chosen)| *whole && !chosen);
+        if lacks(needed, &has_needed) || lacks(further, &has_further) {
+            tracing::info!("NICE leaves out some of the chosen fields of completed contacts, whole rows are asked for");
+            return OF_NO_USE;
+        }
+        seen.iter_mut().zip(has_needed).for_each(|(seen, has)| *seen |= has);
+    }
+    if seen == [true; 4] { TAKEN } else { UNPROVEN }
 }
 
 async fn completed_of(

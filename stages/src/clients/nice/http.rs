@@ -336,6 +336,9 @@ impl Reply {
             401 | 403 => Err(NiceError::Refused { what }),
             404 => Ok(Answer::NotFound),
             // Who says when to come again does not mean the size.
+            400 | 413 | 414 | 422 if endpoint.is_divisible() && self.retry_after.is_some() => {
+                Err(NiceError::Transient { what, retry_after: self.retry_after })
+            }
             status @ (400 | 413 | 414 | 422 | 504) if endpoint.is_divisible() && self.retry_after.is_none() => {
                 let why = if matches!(status, 400 | 414 | 422) { Excess::Refused } else { Excess::Length };
                 Err(NiceError::TooMuch { what, why })
