@@ -219,7 +219,13 @@ impl Poll {
                 Err(NiceError::TooMuch { what, why: Excess::Damage })
                     if memory.damaged >= MOST_DAMAGED && !just_stepped =>
                 {
-                    warn!(what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
+                    // It stands in each listing for as long as the overlap is, and is told of once.
+                    if memory.doubt != Some(Doubt::NotRead) {
+                        warn!(
+                            what,
+                            "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
+                        );
+                    }
                     changes.step_over(size.rows());
                     (just_stepped, has_stepped) = (true, true);
                     continue;
