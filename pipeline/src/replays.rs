@@ -101,26 +101,25 @@ impl Replays {
         self.show_last(&runs);
         let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
-        let from = self.end_unfinished(&runs, now).await?.map_or(from, |unfinished| from.min(unfinished));
+        let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
+        let unfinished: Vec<_> = runs.iter().filter(is_old).collect();
+        let from = unfinished.iter().map(|run| run.from).fold(from, Timestamp::min);
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
-        Ok(())
+        // Only now: whoever dies in between leaves two runs open, and no call without one.
+        self.end_unfinished(&unfinished, now).await
     }
 
-    /// Ends what earlier nights have left unfinished, and says where the first of them began: the window that begins now
-    /// contains theirs.
-    async fn end_unfinished(&self, runs: &[ReplayRun], now: Timestamp) -> Result<Option<Timestamp>, CatalogError> {
-        let mut first: Option<Timestamp> = None;
-        let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
-        for run in runs.iter().filter(is_old) {
+    /// Ends what earlier nights have left unfinished: the window that has begun contains theirs.
+    async fn end_unfinished(&self, runs: &[&ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
+        for &run in runs {
             let why = "not through when the next night came, which compares its calls again".to_owned();
             warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
             let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
             self.replay.context.catalog.save_run(&ended, run.state).await?;
-            first = [first, Some(run.from)].into_iter().flatten().min();
         }
-        Ok(first)
+        Ok(())
     }
 
     fn show_last(&self, reconciliations: &[ReplayRun]) {
