@@ -16,7 +16,7 @@ use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Clock, Freshness, Metrics, StageError, task};
+use stages::flow::{Clock, Freshness, Metrics, StageError, System, task};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
@@ -391,7 +391,8 @@ async fn to_its_end(
     sync: impl Future<Output = Result<SyncReport, SyncError>> + Send + 'static,
 ) -> Result<SyncReport, OperationError> {
     let synced = task::spawn("asked_sync", sync).detach().await;
-    let ended_early = |_| SyncError::Settings(StageError::transient("the sync ended early, the log says why"));
+    let ended_early =
+        |_| SyncError::Settings(StageError::transient(System::Nice, "the sync ended early, the log says why"));
     Ok(synced.map_err(ended_early)??)
 }
 

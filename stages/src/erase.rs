@@ -23,7 +23,7 @@ use crate::clients::catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
 use crate::clients::queue::Queue;
 use crate::clients::recording_store::RecordingStore;
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Metrics, StageError, crash};
+use crate::flow::{Clock, Metrics, StageError, System, crash};
 use crate::model::{ConversationKey, ObjectKey, Retention, TenantId};
 
 /// Time between two looks at what is pending.
@@ -99,7 +99,8 @@ impl Eraser {
         let objects = self.remove_recordings(key, starts, &places).await?;
         crash::point("erasure_objects_gone");
         let rows = self.catalog.erase_rows(key).await?;
-        let messages = self.queue.forget(key).await.map_err(|error| StageError::transient(error.to_string()))?;
+        let messages =
+            self.queue.forget(key).await.map_err(|error| StageError::transient(System::Queue, error.to_string()))?;
         Ok(ErasureReport { tombstone: erasure.tombstone, rows, objects, messages })
     }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::RecordingStore;
-use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, crash};
+use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
 use crate::model::{Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, StoredRecording};
 
 /// The media type of a recording for which NICE names none.
@@ -92,7 +92,7 @@ impl Upload {
         let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
         let held = self.store.size(&key).await?;
         if sent != size_bytes || held != Some(sent) {
-            return Err(StageError::transient("the store holds another length than NICE sent"));
+            return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
         }
         self.metrics.recording_bytes.inc_by(size_bytes);
         let sha256 = hex::encode(sha256.finalize());

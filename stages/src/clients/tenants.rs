@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{NiceClient, NiceSettings, Quota, Timeouts};
-use crate::flow::{Metrics, StageError};
+use crate::flow::{Metrics, StageError, System};
 use crate::model::{Retention, TenantId};
 
 /// What is imported of a call with several legs.
@@ -395,10 +395,11 @@ impl Standing {
     fn answer(&self) -> Result<Arc<Tenant>, StageError> {
         match self {
             Self::Client { tenant, .. } => Ok(tenant.clone()),
-            Self::Unread => Err(StageError::transient("the tenant's settings were not read yet")),
+            Self::Unread => Err(StageError::transient(System::Catalog, "the tenant's settings were not read yet")),
             Self::Unknown => Err(StageError::permanent("unknown tenant: no NICE settings are known for it")),
-            Self::Unreachable(reason) => Err(StageError::transient(reason.clone())),
+            Self::Unreachable(reason) => Err(StageError::transient(System::Catalog, reason.clone())),
             Self::Unusable(reason) => Err(StageError::Transient {
+                system: System::Catalog,
                 reason: SettingsError::Unusable(reason.clone()).to_string(),
                 retry_after: Some(UNUSABLE_DELAY),
             }),

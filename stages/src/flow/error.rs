@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::System;
+
 /// What became of an item that a stage worked on without an error.
 #[derive(Debug)]
 pub enum Outcome<T> {
@@ -19,6 +21,8 @@ pub enum StageError {
     /// The outside is troubled: again later, with growing delays.
     #[error("{reason}")]
     Transient {
+        /// Where it failed.
+        system: System,
         /// What failed.
         reason: String,
         /// The least delay that the other side asked for.
@@ -63,8 +67,8 @@ pub enum StageError {
 
 impl StageError {
     /// The outside is troubled; nothing is known of how long.
-    pub fn transient(reason: impl Into<String>) -> Self {
-        Self::Transient { reason: reason.into(), retry_after: None }
+    pub fn transient(system: System, reason: impl Into<String>) -> Self {
+        Self::Transient { system, reason: reason.into(), retry_after: None }
     }
 
     /// It will never work.

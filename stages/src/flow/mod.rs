@@ -6,6 +6,7 @@
 //! - [`readiness`]: when a call's recording is likely there.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
+//! - [`system`]: the outside systems, one of which each failure names.
 //! - [`metrics`]: every metric of the project on one page.
 //! - [`clock`]: the time, so that a test can move it.
 //! - [`serve`]: HTTP with bounds.
@@ -22,6 +23,7 @@ pub mod readiness;
 pub mod retry;
 pub mod serve;
 pub mod stage;
+pub mod system;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,3 +36,4 @@ pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};
+pub use system::System;

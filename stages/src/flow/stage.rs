@@ -161,7 +161,7 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
     loop {
         let (result, took) = attempt(stage, item.clone(), context).await;
         let (outcome, reason, retry_after) = match result {
-            Err(StageError::Transient { reason, retry_after }) => ("retry", reason, retry_after),
+            Err(StageError::Transient { reason, retry_after, .. }) => ("retry", reason, retry_after),
             Err(StageError::Busy { reason, retry_after }) => ("busy", reason, Some(retry_after)),
             result => return finish::<_, S>(result, took, delivery, context).await,
         };
@@ -242,7 +242,7 @@ async fn finish<In, S: Stage<In>>(
             dead_letter(delivery, S::NAME, reason, took, context).await;
             None
         }
-        Err(StageError::Transient { reason, retry_after }) => {
+        Err(StageError::Transient { reason, retry_after, .. }) => {
             let delay = context.retry.error_delay(&delivery.event, retry_after);
             context.catalog.record_hop(&key, hop("retry", Some(&reason))).await;
             context.metrics.stage_finished(S::NAME, "retry", took);

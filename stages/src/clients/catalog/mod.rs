@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::StageError;
+use crate::flow::{StageError, System};
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
     Retention, StoredRecording, TenantId,
@@ -38,7 +38,7 @@ pub struct CatalogError(pub String);
 
 impl From<CatalogError> for StageError {
     fn from(error: CatalogError) -> Self {
-        Self::transient(error.to_string())
+        Self::transient(System::Catalog, error.to_string())
     }
 }
 

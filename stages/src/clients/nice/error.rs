@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::flow::StageError;
+use crate::flow::{StageError, System};
 
 /// Why a call to NICE did not give what was asked for.
 ///
@@ -94,19 +94,21 @@ const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 impl From<NiceError> for StageError {
     fn from(error: NiceError) -> Self {
         match error {
-            NiceError::Transient { what, retry_after } => Self::Transient { reason: what, retry_after },
+            NiceError::Transient { what, retry_after } => {
+                Self::Transient { system: System::Nice, reason: what, retry_after }
+            }
             NiceError::Quota { what, retry_after: Some(retry_after) } => Self::Busy { reason: what, retry_after },
-            NiceError::Quota { what, retry_after: None } => Self::transient(what),
+            NiceError::Quota { what, retry_after: None } => Self::transient(System::Nice, what),
             NiceError::NotReady { what } => Self::NotReady { reason: what },
             NiceError::Refused { what } => {
                 if alarm_is_due(Instant::now()) {
                     tracing::error!(reason = %what, "NICE refuses us, a person must look at key, role and licence");
                 }
-                Self::Transient { reason: what, retry_after: Some(REFUSED_DELAY) }
+                Self::Transient { system: System::Nice, reason: what, retry_after: Some(REFUSED_DELAY) }
             }
-            NiceError::TooMuch { what, .. } => Self::transient(what),
+            NiceError::TooMuch { what, .. } => Self::transient(System::Nice, what),
             NiceError::Permanent { what } => Self::Permanent { reason: what },
-            NiceError::LinkExpired => Self::transient(NiceError::LinkExpired.to_string()),
+            NiceError::LinkExpired => Self::transient(System::MediaHost, NiceError::LinkExpired.to_string()),
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Settle, StageError};
+use crate::flow::{Settle, StageError, System};
 use crate::model::{ContactEvent, ConversationKey, EventSource};
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ pub struct QueueError(pub String);
 
 impl From<QueueError> for StageError {
     fn from(error: QueueError) -> Self {
-        Self::transient(error.to_string())
+        Self::transient(System::Queue, error.to_string())
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Body, RecordingStore};
-use crate::flow::{StageError, task};
+use crate::flow::{StageError, System, task};
 use crate::model::{ConversationKey, Extension, ObjectKey};
 
 /// A size at which no store takes a body in one piece.
@@ -195,7 +195,11 @@ pub(crate) async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
 
 pub(crate) async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
     let subject = S::fresh().await;
-    let errors = [StageError::transient("cut"), StageError::permanent("gone"), StageError::NotReady { reason: "late" }];
+    let errors = [
+        StageError::transient(System::MediaHost, "cut"),
+        StageError::permanent("gone"),
+        StageError::NotReady { reason: "late" },
+    ];
     for length in [0, 10, 12 * 1024 * 1024] {
         for error in &errors {
             let pieces = body(&content(1, length), CHUNK).chain(stream::iter([Err(error.clone())]));
@@ -211,7 +215,8 @@ pub(crate) async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
     let subject = S::fresh().await;
     let whole = content(1, 5000);
     subject.store().put(&key(1, 0), WAV, body(&whole, 100)).await.unwrap();
-    let broken = body(&content(2, 9000), 100).chain(stream::iter([Err(StageError::transient("cut"))]));
+    let broken =
+        body(&content(2, 9000), 100).chain(stream::iter([Err(StageError::transient(System::MediaHost, "cut"))]));
     subject.store().put(&key(1, 0), WAV, broken.boxed()).await.unwrap_err();
     assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole);
 }

@@ -16,7 +16,7 @@ use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, RecordingStore};
-use crate::flow::StageError;
+use crate::flow::{StageError, System};
 use crate::model::{ConversationKey, ObjectKey};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
@@ -259,7 +259,7 @@ impl Drop for Partial {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> StageError {
-    StageError::transient(format!("recording store: cannot {what} a file: {error}"))
+    StageError::transient(System::RecordingStore, format!("recording store: cannot {what} a file: {error}"))
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ async fn calls_of_a_tenant_with_useless_settings_wait_for_a_person() {
     bad_version.nice.api_version = "latest".to_owned();
     rig.table.write("other", Ok(bad_version));
     for (tenant, named) in [("acme", "client_secret"), ("other", "api_version")] {
-        let Err(StageError::Transient { reason, retry_after }) = rig.get(tenant).await else { panic!("{tenant}") };
+        let Err(StageError::Transient { reason, retry_after, .. }) = rig.get(tenant).await else { panic!("{tenant}") };
         assert!(reason.contains(named), "{reason}");
         assert_eq!(retry_after, Some(UNUSABLE_DELAY));
     }

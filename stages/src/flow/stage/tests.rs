@@ -7,6 +7,7 @@ use futures::stream;
 use tokio::sync::{Notify, Semaphore};
 
 use super::*;
+use crate::flow::System;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::model::ContactEvent;
 
@@ -84,7 +85,11 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
     let mut before = event(1);
     (before.attempt, before.not_ready) = (3, 2);
     before.further.insert("later".to_owned(), serde_json::json!("kept"));
-    let error = || StageError::Transient { reason: "503".to_owned(), retry_after: Some(Duration::from_secs(7)) };
+    let error = || StageError::Transient {
+        system: System::Nice,
+        reason: "503".to_owned(),
+        retry_after: Some(Duration::from_secs(7)),
+    };
     let fates = run_all(&flow, vec![before.clone()], answers(move |_| Err(error()))).await;
     let expected = ContactEvent { attempt: 4, ..before };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: Duration::from_secs(7) })]);
@@ -165,7 +170,7 @@ async fn errors_that_outlast_the_deadline_end_in_a_dead_letter() {
     let young = ContactEvent { attempt: 400, ..event(2) };
     let few = ContactEvent { conversation: "3".parse().unwrap(), attempt: 4, ..old.clone() };
     let many = ContactEvent { attempt: 5, ..old };
-    let stage = answers(|_| Err(StageError::transient("503")));
+    let stage = answers(|_| Err(StageError::transient(System::Nice, "503")));
     let fates = run_all(&flow, vec![young, few, many], stage).await;
     let dead: Vec<_> = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Acked { .. })).map(|(id, _)| *id).collect();
     assert_eq!((dead, fates.len()), (vec![1], 3));
@@ -306,7 +311,7 @@ async fn insisting_repeats_in_place_until_it_succeeds() {
     let stage = answers({
         let tries = tries.clone();
         move |event| match tries.fetch_add(1, Ordering::SeqCst) {
-            0..5 => Err(StageError::transient("no broker")),
+            0..5 => Err(StageError::transient(System::Queue, "no broker")),
             _ => passes(event),
         }
     });
@@ -332,7 +337,7 @@ async fn insisting_ends_when_the_service_drains() {
         let tried = tried.clone();
         move |_| {
             tried.notify_one();
-            Err(StageError::transient("no broker"))
+            Err(StageError::transient(System::Queue, "no broker"))
         }
     });
     let delivery = fates.delivery(event(1), &flow.context.catalog);

@@ -171,7 +171,7 @@ async fn a_tenant_sealed_with_another_key_waits_alone() {
     let table = table(&database, 1);
     table.set(&tenant("acme"), &oauth(), RecordingScope::Leg, Retention::default()).await.unwrap();
     let tenants = tenants(&table);
-    let Err(StageError::Transient { reason, retry_after }) = tenants.get(&tenant("other")).await else {
+    let Err(StageError::Transient { reason, retry_after, .. }) = tenants.get(&tenant("other")).await else {
         panic!("a person can mend it")
     };
     assert!(reason.contains("access_key_secret") && reason.contains("[catalog] seal_key"), "{reason}");

@@ -13,7 +13,7 @@ use rusoto_core::request::BufferedHttpResponse;
 use super::call::Operation;
 use super::dispatcher::class;
 use crate::clients::nice::wire::retry_after::longest_retry_after;
-use crate::flow::StageError;
+use crate::flow::{StageError, System};
 
 /// Why a request failed.
 ///
@@ -160,13 +160,17 @@ impl From<Failure> for StageError {
         let reason = failure.to_string();
         match failure.kind {
             Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => {
-                Self::Transient { reason, retry_after: failure.retry_after }
+                Self::Transient { system: System::RecordingStore, reason, retry_after: failure.retry_after }
             }
             Kind::Refused => {
                 if alarm_is_due(Instant::now()) {
                     tracing::error!(reason, "the recording store refuses us, a person must look");
                 }
-                Self::Transient { reason, retry_after: Some(failure.retry_after.unwrap_or(REFUSED_DELAY)) }
+                Self::Transient {
+                    system: System::RecordingStore,
+                    reason,
+                    retry_after: Some(failure.retry_after.unwrap_or(REFUSED_DELAY)),
+                }
             }
         }
     }

@@ -226,9 +226,11 @@ impl RecordingStore for S3Store {
         self.probe().await.map_err(|failure| {
             let S3Options { endpoint, bucket, .. } = &self.options;
             match StageError::from(failure) {
-                StageError::Transient { reason, retry_after } => {
-                    StageError::Transient { reason: format!("{reason} ({endpoint}, bucket {bucket})"), retry_after }
-                }
+                StageError::Transient { system, reason, retry_after } => StageError::Transient {
+                    system,
+                    reason: format!("{reason} ({endpoint}, bucket {bucket})"),
+                    retry_after,
+                },
                 other => other,
             }
         })

@@ -33,7 +33,7 @@ use super::marks::Mark;
 use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
 use crate::clients::recording_store::Body;
-use crate::flow::StageError;
+use crate::flow::{StageError, System};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
@@ -254,10 +254,16 @@ impl S3Store {
         let object = self.head(key).await?;
         let found = object.as_ref().and_then(|object| object.metadata.as_ref()?.get(SHA256));
         if object.as_ref().and_then(length_of) != Some(length) {
-            return Err(StageError::transient("the recording store holds another length than was sent"));
+            return Err(StageError::transient(
+                System::RecordingStore,
+                "the recording store holds another length than was sent",
+            ));
         }
         if carries_hash && found.map(String::as_str) != Some(sha256) {
-            return Err(StageError::transient("the recording store did not keep the object's metadata"));
+            return Err(StageError::transient(
+                System::RecordingStore,
+                "the recording store did not keep the object's metadata",
+            ));
         }
         Ok(())
     }
@@ -349,7 +355,9 @@ impl Source<'_> {
             let begun = Instant::now();
             let left = self.store.options.stale_after.saturating_sub(self.awaited);
             let next = timeout(left, self.body.next()).await;
-            let next = next.map_err(|_| StageError::transient("the recording arrives too slowly to be stored"))?;
+            let next = next.map_err(|_| {
+                StageError::transient(System::RecordingStore, "the recording arrives too slowly to be stored")
+            })?;
             self.awaited += begun.elapsed();
             let Some(bytes) = next else { return Ok(false) };
             self.rest = bytes?;

@@ -18,7 +18,7 @@ async fn put(store: &S3Store, length: usize) -> Result<u64, StageError> {
 #[track_caller]
 fn assert_transient(result: Result<u64, StageError>, names: &str, wait: Option<u64>) {
     let error = result.unwrap_err();
-    let StageError::Transient { reason, retry_after } = &error else { panic!("{error:?}") };
+    let StageError::Transient { reason, retry_after, .. } = &error else { panic!("{error:?}") };
     assert!(reason.contains(names), "{reason}");
     assert_eq!(retry_after.map(|wait| wait.as_secs()), wait, "{reason}");
     for secret in ["s3cr3t", "acme", "/2026/"] {
