@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200 once the process works; 503 before, while it drains, and while its producer waits for the lease |
+//! | `/readyz` | 200 once the process works; 503 before, while it drains, while its producer waits for the lease, and while a system is away that every call needs; it names each of them |
 //! | `/metrics` | Prometheus text format |
 //! | `/api/v1/…` | for this program's own commands, behind the token in `{state.dir}/admin.json` |
 //!
@@ -24,7 +24,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::ReplayRun;
 use stages::completeness::{Completeness, ReportError};
-use stages::flow::{Metrics, StageError, serve, task};
+use stages::flow::outside::Standing;
+use stages::flow::{Metrics, Outside, StageError, serve, task};
 use stages::source::ListError;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -34,7 +35,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
 use crate::operations::replays::{Change, Progress, Range, Window};
-use crate::operations::{OperationError, Operations};
+use crate::operations::{Older, OperationError, Operations};
 
 /// What `/livez` answers.
 pub(crate) const ALIVE: &str = "alive\n";
@@ -59,6 +60,7 @@ struct Shared {
     operations: Operations,
     metrics: Metrics,
     readiness: Readiness,
+    outside: Outside,
     token: Arc<str>,
 }
 
@@ -106,6 +108,7 @@ impl Admin {
         operations: Operations,
         metrics: Metrics,
         readiness: Readiness,
+        outside: Outside,
     ) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
         let token = format!("{:032x}", rand::random::<u128>());
@@ -113,7 +116,7 @@ impl Admin {
             write_file(file, &AdminFile { address, token: token.clone() })
                 .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
         }
-        let shared = Shared { operations, metrics, readiness, token: token.into() };
+        let shared = Shared { operations, metrics, readiness, outside, token: token.into() };
         let stopping = CancellationToken::new();
         let server = task::spawn("admin", serve::serve(listener, router(shared), stopping.clone()));
         Ok(Self { address, file, stopping, _server: server })
@@ -159,6 +162,7 @@ fn router(shared: Shared) -> Router {
         .route("/agents/sync", post(sync_agents))
         .route("/agents/accept", post(accept_agents))
         .route("/dead-letters", get(dead_letters))
+        .route("/dead-letters/drop", post(drop_dead_letters))
         .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
         .route("/dead-letters/{id}/replay", post(replay))
         .route("/reconciliations", post(reconcile))
@@ -190,10 +194,21 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     if let Some(Err(error)) = shared.operations.local.as_ref().map(|local| local.state.store().check()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    match shared.readiness.hindrance() {
-        None => (StatusCode::OK, "ready\n").into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    let standings = shared.outside.standings();
+    let away = standings.iter().any(|(_, standing)| *standing != Standing::Here);
+    let (status, mut page) = match shared.readiness.hindrance() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        None if away => (StatusCode::SERVICE_UNAVAILABLE, "an outside system is away\n".to_owned()),
+        None => (StatusCode::OK, "ready\n".to_owned()),
+    };
+    for (system, standing) in standings {
+        let line = match standing {
+            Standing::Here => format!("{system}: answers\n"),
+            Standing::Away { since, why } => format!("{system}: away since {since:.0}: {why}\n"),
+        };
+        page.push_str(&line);
     }
+    (status, page).into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
@@ -247,6 +262,10 @@ async fn replay(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answ
 
 async fn drop_dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
     shared.operations.drop_dead_letter(id).await.map(Json)
+}
+
+async fn drop_dead_letters(State(shared): State<Shared>, Json(older): Json<Older>) -> Answer<u64> {
+    shared.operations.drop_dead_letters(older).await.map(Json)
 }
 
 async fn reconcile(State(shared): State<Shared>, Json(window): Json<Window>) -> Answer<ReplayRun> {

@@ -264,14 +264,10 @@ pub(crate) enum DeadLettersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Put one, or all, back on the queue
+    /// Put one, or all, back on the queue, behind fresh calls
     Replay(Selected),
-    /// Take one off the shelf for good
-    Drop {
-        /// Its number in the list
-        #[arg(value_parser = number)]
-        id: u64,
-    },
+    /// Take one off the shelf for good, or all that stand for long
+    Drop(Dropped),
 }
 
 #[derive(Debug, Subcommand)]
@@ -307,14 +303,29 @@ pub(crate) struct TenantOption {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct Selected {
     /// Its number in the list
-    #[arg(value_parser = number)]
+    #[arg(value_parser = number, required_unless_present = "all", conflicts_with = "all")]
     pub(crate) id: Option<u64>,
     /// Every one on the shelf
     #[arg(long)]
     pub(crate) all: bool,
+    /// Only say which ones
+    #[arg(long, requires = "all")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dropped {
+    /// Its number in the list
+    #[arg(value_parser = number, required_unless_present = "older_than")]
+    pub(crate) id: Option<u64>,
+    /// Every one that was set aside longer ago, such as 30d
+    #[arg(long, value_name = "SPAN", value_parser = crate::config::span, conflicts_with = "id")]
+    pub(crate) older_than: Option<std::time::Duration>,
+    /// Only say how many
+    #[arg(long, requires = "older_than")]
+    pub(crate) dry_run: bool,
 }
 
 /// Prints the completion script of a shell.

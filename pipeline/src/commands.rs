@@ -16,12 +16,12 @@ use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use tokio::sync::watch;
 
 use crate::admin_client::AdminClient;
-use crate::cli::{AgentsCommand, DeadLettersCommand, Selected};
+use crate::cli::{AgentsCommand, DeadLettersCommand, Dropped, Selected};
 use crate::config::{Config, Need};
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
 use crate::lease::Held;
-use crate::operations::{OperationError, Operations, Status, Trace};
+use crate::operations::{Older, OperationError, Operations, Status, Trace};
 use crate::{config, output, telemetry};
 
 mod check;
@@ -207,10 +207,25 @@ pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) ->
             let () = ask!(access, POST format!("/dead-letters/{id}/replay"), replay(id));
             output::line(format!("dead letter {id} is back on the queue"));
         }
+        DeadLettersCommand::Replay(Selected { id: None, dry_run: true, .. }) => {
+            let letters: Vec<DeadLetter> = ask!(access, GET "/dead-letters", dead_letters());
+            print(false, &letters, |letters| tables::dead_letters(letters));
+            output::line(format!("{} dead letters would go back to the queue", letters.len()));
+        }
         DeadLettersCommand::Replay(Selected { id: None, .. }) => replay_all(&access).await?,
-        DeadLettersCommand::Drop { id } => {
+        DeadLettersCommand::Drop(Dropped { id: Some(id), .. }) => {
             let () = ask!(access, DELETE format!("/dead-letters/{id}"), drop_dead_letter(id));
             output::line(format!("dead letter {id} is dropped"));
+        }
+        DeadLettersCommand::Drop(Dropped { older_than, dry_run, .. }) => {
+            let older_than_secs = older_than.unwrap_or(Duration::MAX).as_secs();
+            let what = Older { older_than_secs, dry_run };
+            let count: u64 = match &access {
+                Access::Daemon(daemon) => daemon.post("/dead-letters/drop", &what).await?,
+                Access::Here(here) => here.0.drop_dead_letters(what).await?,
+            };
+            let verb = if dry_run { "would be dropped" } else { "are dropped" };
+            output::line(format!("{count} dead letters {verb}"));
         }
     }
     access.close().await

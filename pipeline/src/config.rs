@@ -253,6 +253,8 @@ pub(crate) struct RetryConfig {
     pub error_delay_min: Duration,
     /// The longest delay after an error.
     pub error_delay_max: Duration,
+    /// How long a dead letter stands on the shelf.
+    pub dead_letter_age: Duration,
 }
 
 /// `[flow]`

@@ -39,7 +39,13 @@ impl ConversationConsumer {
         let catalog = context.catalog.clone();
         let (retry, clock) = (context.retry.clone(), context.clock.clone());
 
-        let skip_final = SkipFinal { tenants: tenants.clone(), catalog: catalog.clone() };
+        let skip_final = SkipFinal {
+            tenants: tenants.clone(),
+            catalog: catalog.clone(),
+            blame: context.blame.clone(),
+            retry: retry.clone(),
+            clock: clock.clone(),
+        };
         let await_recording = AwaitRecording { readiness: readiness.clone() };
         let fetch_metadata = FetchMetadata {
             tenants: tenants.clone(),

@@ -12,8 +12,10 @@ use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
 use stages::erase::Eraser;
-use stages::flow::{Clock, FlowContext, Freshness, Metrics};
+use stages::flow::outside::Probe;
+use stages::flow::{Blame, Clock, FlowContext, Freshness, Metrics, Outside, System};
 use stages::model::TenantId;
+use stages::shelf::Shelf;
 use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use stages::sync_agents::{HoldRules, SyncAgents};
@@ -111,6 +113,10 @@ pub(crate) struct Doors {
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// Whether the queue is on a server.
+    pub(crate) queue_on_server: bool,
+    /// Whether the recording store is.
+    pub(crate) store_on_server: bool,
     /// The recording store, for a consumer.
     pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
     /// The way to NICE of every tenant.
@@ -121,6 +127,10 @@ pub(crate) struct Doors {
     pub(crate) clock: Clock,
     /// The calls that the consumer is working on.
     pub(crate) freshness: Freshness,
+    /// How the systems stand that every call needs.
+    pub(crate) outside: Outside,
+    /// What became of calls lately.
+    pub(crate) blame: Blame,
     /// Tells the producer that a replay was asked for.
     pub(crate) wake: Arc<Notify>,
 }
@@ -133,6 +143,8 @@ impl Doors {
             metrics: self.metrics.clone(),
             catalog: self.catalog.clone(),
             retry: retry_policy(config),
+            outside: self.outside.clone(),
+            blame: self.blame.clone(),
             freshness: self.freshness.clone(),
             concurrency: config.consumer.concurrency,
             stopping,
@@ -193,6 +205,54 @@ impl Doors {
         })
     }
 
+    /// How to ask each system on a server whether it answers.
+    pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
+        let mut probes: Vec<(System, Probe)> = Vec::new();
+        if self.database.is_some() {
+            let catalog = self.catalog.clone();
+            probes.push((
+                System::Catalog,
+                probe(move || {
+                    let catalog = catalog.clone();
+                    async move { catalog.check().await }
+                }),
+            ));
+        }
+        if self.queue_on_server {
+            let queue = self.queue.clone();
+            probes.push((
+                System::Queue,
+                probe(move || {
+                    let queue = queue.clone();
+                    async move { queue.check().await }
+                }),
+            ));
+        }
+        if let Some(store) = self.recordings.clone().filter(|_| self.store_on_server) {
+            probes.push((
+                System::RecordingStore,
+                probe(move || {
+                    let store = store.clone();
+                    async move { store.answers().await }
+                }),
+            ));
+        }
+        probes
+    }
+
+    /// Looks after the dead letters.
+    pub(crate) fn shelf(&self, config: &Config) -> Shelf {
+        Shelf {
+            catalog: self.catalog.clone(),
+            queue: self.queue.clone(),
+            outside: self.outside.clone(),
+            blame: self.blame.clone(),
+            longest: config.retry.dead_letter_age,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
     /// What an operator may ask or do with these doors.
     pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
         Operations {
@@ -227,6 +287,16 @@ impl Doors {
             None => Ok(()),
         }
     }
+}
+
+fn probe<E: std::fmt::Display, Asking>(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Probe
+where
+    Asking: Future<Output = Result<(), E>> + Send + 'static,
+{
+    Arc::new(move || {
+        let asking = ask();
+        Box::pin(async move { asking.await.map_err(|error| error.to_string()) })
+    })
 }
 
 /// The tenant of the settings.
@@ -270,7 +340,25 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     };
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
-    Ok(Doors { local, database, catalog, queue, recordings, nice, metrics, clock, freshness, wake })
+    let (outside, blame) = (Outside::new(clock.clone(), metrics.clone()), Blame::new(metrics.clone()));
+    let queue_on_server = !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded));
+    let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
+    Ok(Doors {
+        local,
+        database,
+        catalog,
+        queue,
+        queue_on_server,
+        store_on_server,
+        recordings,
+        nice,
+        metrics,
+        clock,
+        freshness,
+        outside,
+        blame,
+        wake,
+    })
 }
 
 /// Opens the queue; the embedded one lies in the local state.

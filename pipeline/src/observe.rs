@@ -66,7 +66,6 @@ impl Observed {
 
     async fn show_queue(&self) {
         let answer = in_time("queue", PATIENCE, self.queue.backlog()).await;
-        self.metrics.outside_system_up.with_label_values(&["queue"]).set(answer.is_some().into());
         if let Some(backlog) = answer {
             show_backlog(&self.metrics, backlog);
         }
@@ -74,7 +73,6 @@ impl Observed {
 
     async fn show_counts(&self) {
         let answer = in_time("catalog", PATIENCE, self.catalog.counts()).await;
-        self.metrics.outside_system_up.with_label_values(&["catalog"]).set(answer.is_some().into());
         if let Some(counts) = answer {
             self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters));
         }

@@ -10,14 +10,15 @@ use stages::clients::catalog::{
     Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
 };
 use stages::clients::nice::ApiFamily;
-use stages::clients::queue::{Backlog, Lane, Queue, QueueError};
+use stages::clients::queue::{Backlog, Queue, QueueError};
 use stages::clients::quota::{Budgets, StoreError, Usage};
 use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
 use stages::flow::{Clock, Freshness, Metrics, StageError, System, task};
-use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
+use stages::model::{Agent, ContactId, ConversationKey, TenantId};
+use stages::shelf::{self, AskedBy, ReplayError};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use state::StateError;
@@ -210,6 +211,14 @@ impl Trace {
     }
 }
 
+/// Dead letters by their age.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Older {
+    pub(crate) older_than_secs: u64,
+    /// Only count them.
+    pub(crate) dry_run: bool,
+}
+
 impl Operations {
     pub(crate) fn tenant(&self) -> Result<&TenantId, OperationError> {
         let missing =
@@ -351,28 +360,27 @@ impl Operations {
         letter.ok_or_else(|| OperationError::NotFound(format!("there is no dead letter {id}")))
     }
 
-    /// Puts a dead letter's message back on the queue, as if it were new, then takes it off the shelf. A crash in
-    /// between leaves both: the second attempt does no harm.
+    /// Puts a dead letter's message back on the queue, behind fresh calls.
     pub(crate) async fn replay(&self, id: u64) -> Result<(), OperationError> {
         let letter = self.dead_letter(id).await?;
-        let mut event = ContactEvent::decode(letter.message.to_string().as_bytes()).map_err(|error| {
-            OperationError::Refused(format!("dead letter {id} cannot be replayed: {error}; drop it"))
-        })?;
-        event.attempt = 0;
-        event.not_ready = 0;
-        event.unknown = 0;
-        event.first_queued_at = event.first_queued_at.or(event.queued_at);
-        event.queued_at = Some(self.clock.now());
-        self.queue.publish(Lane::of(&event), event.encode().into()).await?;
-        // Until a stage says more, the timeline's last word would be that it was set aside.
-        let (stage, outcome) = ("enqueue".to_owned(), "ok".to_owned());
-        let detail = Some("dead letter replayed".to_owned());
-        let hop = Hop { at: self.clock.now(), stage, outcome, attempt: 0, took_millis: 0, detail };
-        self.catalog.record_hop(&event.key(), hop).await;
-        // False when the conversation has failed again already: that letter is a new one and stays.
-        let removed = self.catalog.remove_dead_letter(&letter).await?;
-        tracing::info!(id, removed, conversation.id = %event.conversation, "dead letter replayed");
-        Ok(())
+        let now = self.clock.now();
+        match shelf::replay(&letter, AskedBy::Operator, &*self.catalog, &*self.queue, now).await {
+            Ok(_) => Ok(()),
+            Err(ReplayError::Queue(error)) => Err(error.into()),
+            Err(ReplayError::Catalog(error)) => Err(error.into()),
+            Err(error @ ReplayError::Unreadable(..)) => Err(OperationError::Refused(error.to_string())),
+        }
+    }
+
+    /// Takes every dead letter off the shelf that stands for longer, or only counts them.
+    pub(crate) async fn drop_dead_letters(&self, older: Older) -> Result<u64, OperationError> {
+        let before = self.clock.now().checked_sub(Duration::from_secs(older.older_than_secs)).unwrap_or(Timestamp::MIN);
+        if older.dry_run {
+            return Ok(self.catalog.count_dead_letters(before).await?);
+        }
+        let dropped = self.catalog.drop_dead_letters(before).await?;
+        tracing::info!(dropped, %before, "dead letters dropped");
+        Ok(dropped)
     }
 
     /// Takes a dead letter off the shelf for good.

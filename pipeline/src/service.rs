@@ -120,7 +120,14 @@ pub(crate) async fn serve_until(
     operations.producing = producer.as_ref().map(|producer| producer.working.subscribe());
     let readiness = Readiness::new(operations.producing.clone());
     let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
-    let admin = Admin::start(admin_listener, file, operations, doors.metrics.clone(), readiness.clone())?;
+    let admin = Admin::start(
+        admin_listener,
+        file,
+        operations,
+        doors.metrics.clone(),
+        readiness.clone(),
+        doors.outside.clone(),
+    )?;
     let receiver = match &producer {
         Some(producer) => webhook_receiver(config, &doors, producer, &stopping).await?,
         None => None,
@@ -133,6 +140,12 @@ pub(crate) async fn serve_until(
     );
     let mut producing = part("producer", producer.map(NiceProducer::run));
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
+    let asking = doors
+        .probes()
+        .into_iter()
+        .map(|(system, probe)| task::spawn("outside", doors.outside.clone().watch(system, probe)));
+    let asking: Vec<_> = asking.collect();
+    let shelving = service.consumes().then(|| task::spawn("shelf", doors.shelf(config).run()));
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
     let mut consuming = part(
         "consumer",
@@ -167,9 +180,9 @@ pub(crate) async fn serve_until(
     readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    drop((sweeping, erasing));
+    drop((sweeping, erasing, shelving));
     drain(config.flow.grace, [producing, consuming]).await;
-    drop((receiver, observing));
+    drop((receiver, observing, asking));
     admin.stop();
     // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
     let state_failed = doors.local.as_ref().is_some_and(|local| local.state.store().check().is_err());

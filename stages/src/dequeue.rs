@@ -2,11 +2,13 @@
 //!
 //! # Contract
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
-//! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once, and so is any message
+//! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
+//! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
+//! them at a time goes on. A redelivery of a conversation that is final is acknowledged at once, and so is any message
 //! of one that was erased.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use tracing::{error, warn};
@@ -14,8 +16,12 @@ use tracing::{error, warn};
 use crate::clients::catalog::{Catalog, DeadLetter, Standing};
 use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
+use crate::download_recording::DownloadRecording;
+use crate::fetch_metadata::FetchMetadata;
+use crate::flow::{Blame, Clock, Deferral, Delivery, FlowContext, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::ContactEvent;
+use crate::persist::Persist;
+use crate::upload::Upload;
 
 /// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
 pub fn dequeue(
@@ -50,7 +56,11 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
         Ok(mut event) if !delivery.over_limit => {
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
-            return Some(context.freshness.track(event, delivery.settle));
+            let delivery = context.freshness.track(event, delivery.settle);
+            return match context.outside.all_here(HELD).await {
+                true => Some(delivery),
+                false => hold_back(delivery, since, context).await,
+            };
         }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
@@ -79,12 +89,38 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
     None
 }
 
+/// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
+const HELD: Duration = Duration::from_secs(600);
+
+/// Puts a delivery back that has waited long enough.
+async fn hold_back(
+    delivery: Delivery<ContactEvent>,
+    since: Instant,
+    context: &FlowContext,
+) -> Option<Delivery<ContactEvent>> {
+    context.metrics.stage_finished("dequeue", "busy", since.elapsed());
+    let (delay, now) = (context.retry.held_back(), context.clock.now());
+    if let Err(error) = delivery.defer(Deferral::Busy, delay, now).await {
+        warn!(%error, "deferral failed, the message will come again");
+    }
+    None
+}
+
+/// The stages that a call has yet to pass.
+const AHEAD: [&str; 4] = [FetchMetadata::NAME, DownloadRecording::NAME, Persist::NAME, Upload::NAME];
+
 /// Lets a conversation of a known tenant pass that is neither final nor erased.
 pub struct SkipFinal {
     /// The tenants whose NICE is known.
     pub tenants: Arc<Tenants>,
     /// Knows what is final, and what was erased.
     pub catalog: Arc<dyn Catalog>,
+    /// Knows what fails for many.
+    pub blame: Blame,
+    /// How long who is held back waits.
+    pub retry: RetryPolicy,
+    /// The time.
+    pub clock: Clock,
 }
 
 impl Stage<ContactEvent> for SkipFinal {
@@ -98,6 +134,7 @@ impl Stage<ContactEvent> for SkipFinal {
             Standing::Stands(_) | Standing::Unknown => {}
         }
         self.tenants.get(&event.tenant).await?;
+        self.blame.admit(&event.tenant, &AHEAD, &self.retry, self.clock.now())?;
         Ok(Outcome::Next(event))
     }
 }

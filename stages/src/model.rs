@@ -20,6 +20,7 @@ mod memberships;
 mod message;
 mod object_key;
 mod retention;
+mod trouble;
 
 pub use conversation::{
     Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
@@ -29,6 +30,7 @@ pub use memberships::{Membership, Memberships};
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
 pub use retention::Retention;
+pub use trouble::Trouble;
 
 /// The integration type under which NICE's conversations stand in Knovvu.
 pub const INTEGRATION_TYPE: &str = "nice-cxone";
@@ -208,6 +210,10 @@ pub struct ContactEvent {
     pub members_now: bool,
     /// How often the message was put back with a delay.
     pub attempt: u32,
+    /// What it meets again and again at present.
+    pub trouble: Option<Trouble>,
+    /// How often its dead letter went back to the queue by itself.
+    pub replays: u32,
     /// How many of those attempts found the recording not ready yet.
     pub not_ready: u32,
     /// How many of those NICE did not even know the contact.
@@ -241,6 +247,8 @@ impl ContactEvent {
             late: false,
             members_now: false,
             attempt: 0,
+            trouble: None,
+            replays: 0,
             not_ready: 0,
             unknown: 0,
             busy_secs: 0,

@@ -22,7 +22,7 @@ use stages::clients::quota::Unmetered;
 use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
-use stages::flow::{Clock, FlowContext, FlowExt, Freshness, Metrics, RetryPolicy, task};
+use stages::flow::{Clock, FlowContext, FlowExt, Metrics, RetryPolicy, task};
 use stages::model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships};
 use stages::source::compare::Compare;
 use stages::source::replay::Replay;
@@ -212,20 +212,18 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     let (state, tenant) = (open(&options.dir)?, tenant()?);
     let catalog = catalog(options, &state)?;
     let clock = Clock::system();
-    let context = FlowContext {
-        clock: clock.clone(),
-        metrics: Metrics::new(),
-        catalog: catalog.clone(),
-        retry: RetryPolicy {
+    let context = FlowContext::new(
+        clock.clone(),
+        Metrics::new(),
+        catalog.clone(),
+        RetryPolicy {
             not_ready_delays: vec![Duration::from_secs(30)],
             recording_deadline: Duration::from_secs(48 * 3600),
             error_delay_min: Duration::from_secs(1),
             error_delay_max: Duration::from_secs(300),
         },
-        freshness: Freshness::default(),
-        concurrency: 16,
-        stopping: Default::default(),
-    };
+        16,
+    );
     let queue = Arc::new(EmbeddedQueue::open(state.store(), clock.clone())?);
     let (found, replayed) = mpsc::channel(64);
     let processed = state.processed().clone();

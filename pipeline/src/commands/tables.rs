@@ -25,7 +25,7 @@ pub(crate) fn numbers(table: &mut Table, from: usize) {
 }
 
 pub(super) fn dead_letters(letters: &[DeadLetter]) -> String {
-    let mut table = table(&["id", "conversation", "stage", "reason", "at"]);
+    let mut table = table(&["id", "conversation", "stage", "reason", "at", "goes back"]);
     for letter in letters {
         table.add_row([
             letter.id.to_string(),
@@ -33,6 +33,7 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) -> String {
             letter.stage.clone(),
             letter.reason.clone(),
             time(Some(letter.at)),
+            time(letter.replay_at),
         ]);
     }
     table.to_string()

@@ -217,8 +217,11 @@ pub(super) const SECTIONS: &[Section] = &[
             "The first delay after a failed call to an outside system.",
             "An outside system recovers more slowly, or asks for fewer calls."),
         key("error_delay_max", Interval, "5m",
-            "The longest such delay; they double up to it, with jitter.",
+            "The longest such delay; they double up to it, with jitter. What concerns one call alone slows down to an hour.",
             "Recovery after an outage shall be noticed sooner."),
+        key("dead_letter_age", Interval, "365d",
+            "A dead letter that is older is dropped, and counted (dead_letters_dropped_total).",
+            "Your rules say that nothing of a call is kept for longer."),
     ]),
     section("flow", "How a process ends.", &[
         key("grace", Duration, "30s",

@@ -169,6 +169,7 @@ pub(super) fn config(values: &Values) -> Config {
             recording_deadline: values.get("retry", "recording_deadline"),
             error_delay_min: values.get("retry", "error_delay_min"),
             error_delay_max: values.get("retry", "error_delay_max"),
+            dead_letter_age: values.get("retry", "dead_letter_age"),
         },
         flow: FlowConfig { grace: values.get("flow", "grace") },
         consumer: ConsumerConfig { concurrency: values.get::<u32>("consumer", "concurrency") as usize },

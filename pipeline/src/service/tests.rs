@@ -32,15 +32,7 @@ async fn open(config: &Config) -> Doors {
 }
 
 fn context(config: &Config, doors: &Doors) -> FlowContext {
-    FlowContext {
-        clock: doors.clock.clone(),
-        metrics: doors.metrics.clone(),
-        catalog: doors.catalog.clone(),
-        retry: doors::retry_policy(config),
-        freshness: doors.freshness.clone(),
-        concurrency: 4,
-        stopping: CancellationToken::new(),
-    }
+    FlowContext::new(doors.clock.clone(), doors.metrics.clone(), doors.catalog.clone(), doors::retry_policy(config), 4)
 }
 
 /// A queue whose deliveries end with an error.

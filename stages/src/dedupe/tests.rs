@@ -141,7 +141,7 @@ async fn a_repeat_takes_the_place_of_a_first_one_that_was_handed_back() {
 async fn a_deferred_event_is_left_to_its_source() {
     let mut subject = Subject::new();
     subject.find(event(1)).await;
-    subject.next().await.defer(Deferral::Error, Duration::from_secs(3600), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+    subject.next().await.defer(Deferral::AsItIs, Duration::from_secs(3600), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
     assert!(subject.settled().is_empty());
     subject.find(event(1)).await;
     subject.next().await.ack().await.unwrap();

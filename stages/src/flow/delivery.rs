@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::model::ContactEvent;
+use crate::model::{ContactEvent, Trouble};
 
 /// A delivery could not be settled; its effect is unknown, and the item will come again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,10 +28,12 @@ pub trait Settle: Send + Sync {
 }
 
 /// Why an item is to be delivered again later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferral {
     /// An error: one attempt more.
-    Error,
+    Error(Trouble),
+    /// Its dead letter could not be written: it comes again as it is.
+    AsItIs,
     /// The recording is not ready: one attempt more, and one look.
     NotReady,
     /// The same, and NICE does not even know the contact.
@@ -79,19 +81,44 @@ impl<T> Delivery<T> {
         if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
             event.due_at = now.checked_add(delay).ok();
         }
+        let is_unknown = reason == Deferral::Unknown;
         match reason {
-            Deferral::Error => event.attempt = event.attempt.saturating_add(1),
+            Deferral::AsItIs => {}
+            Deferral::Error(trouble) => {
+                event.attempt = event.attempt.saturating_add(1);
+                event.trouble = Some(trouble.waiting(delay));
+            }
             Deferral::NotReady | Deferral::Unknown => {
-                event.unknown = event.unknown.saturating_add(u32::from(reason == Deferral::Unknown));
+                event.unknown = event.unknown.saturating_add(u32::from(is_unknown));
                 event.attempt = event.attempt.saturating_add(1);
                 event.not_ready = event.not_ready.saturating_add(1);
                 event.looked_at = Some(now);
+                // Whatever it was that failed, it has worked now.
+                event.trouble = None;
             }
             Deferral::Busy | Deferral::Early => {
                 event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1))
             }
         }
         self.settle.defer(&event, delay).await
+    }
+}
+
+/// An item that a stage may be given once more: after a system was away, in place.
+pub trait Again: Sized {
+    /// The same item, or none where a stage cannot begin it anew.
+    fn again(&self) -> Option<Self>;
+}
+
+impl Again for () {
+    fn again(&self) -> Option<Self> {
+        Some(())
+    }
+}
+
+impl Again for ContactEvent {
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
     }
 }
 

@@ -74,6 +74,10 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// Dead letters on the shelf now.
     pub dead_letters_shelved: IntGauge,
+    /// Dead letters that went back to the queue by themselves.
+    pub dead_letters_replayed: IntCounter,
+    /// Dead letters that stood for too long.
+    pub dead_letters_dropped: IntCounter,
     /// Webhook requests by status.
     pub webhook_requests: IntCounterVec,
     /// The agents of the group by state: active, inactive.
@@ -90,7 +94,8 @@ pub struct Metrics {
     pub poll_watermark: prometheus::Gauge,
     /// Ids in the processed-id log.
     pub processed_ids: IntGauge,
-    /// Whether an outside system answered when it was last looked at: queue, catalog.
+    /// Whether an outside system works: one that every call needs, when it was last asked; NICE and the media hosts, for
+    /// every tenant.
     pub outside_system_up: IntGaugeVec,
     /// Bytes that are free on the disk of the local state.
     pub state_disk_free_bytes: IntGauge,
@@ -219,6 +224,12 @@ impl Metrics {
             ),
             dead_letters: page.counters("dead_letters_total", "Dead letters written, by stage.", &["stage"]),
             dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
+            dead_letters_replayed: page.counter(
+                "dead_letters_replayed_total",
+                "Dead letters of passing causes that went back to the queue by themselves.",
+            ),
+            dead_letters_dropped: page
+                .counter("dead_letters_dropped_total", "Dead letters dropped because they stood for too long."),
             webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
             agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
             agents_held: page.gauge(
@@ -241,7 +252,8 @@ impl Metrics {
             processed_ids: page.gauge("processed_ids", "Ids in the processed-id log."),
             outside_system_up: page.gauges(
                 "outside_system_up",
-                "1 while the outside system answers: queue (the broker), catalog (the database).",
+                "1 while the outside system works: queue (the broker), catalog (the database), recording_store; nice and \
+                 media_host: 0 while it fails for many calls of a tenant.",
                 &["system"],
             ),
             state_disk_free_bytes: page

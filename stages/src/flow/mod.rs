@@ -4,6 +4,8 @@
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
 //! - [`readiness`]: when a call's recording is likely there.
+//! - [`blame`]: whether a failure counts against its call.
+//! - [`outside`]: whether the systems that every call needs answer.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`system`]: the outside systems, one of which each failure names.
@@ -13,12 +15,14 @@
 //! - [`task`]: tasks that end with their owner.
 //! - [`crash`]: named boundaries at which a test kills the process.
 
+pub mod blame;
 pub mod clock;
 pub mod crash;
 pub mod delivery;
 pub mod error;
 pub mod freshness;
 pub mod metrics;
+pub mod outside;
 pub mod readiness;
 pub mod retry;
 pub mod serve;
@@ -28,11 +32,13 @@ pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use blame::Blame;
 pub use clock::Clock;
-pub use delivery::{Deferral, Delivery, Settle};
+pub use delivery::{Again, Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
 pub use freshness::Freshness;
 pub use metrics::Metrics;
+pub use outside::Outside;
 pub use readiness::Readiness;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};

@@ -6,13 +6,23 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::ContactEvent;
+use super::blame::Verdict;
+use crate::model::{ContactEvent, Trouble};
 
 /// The longest delay that another side may ask of us.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// An outage shorter than this many attempts never makes a dead letter, however old the call is.
+/// Fewer failures never make a dead letter.
 const MIN_ATTEMPTS: u32 = 5;
+
+/// A call that meets the same trouble for so long is set aside; its letter goes back by itself.
+const LONGEST_TROUBLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// While a system fails for many calls, each waits for so long at most.
+const LONGEST_HELD_BACK: Duration = Duration::from_secs(60);
+
+/// Past its deadline a recording is looked for so often before it counts as none: one empty answer says little.
+const LAST_LOOKS: usize = 3;
 
 /// A contact that nobody but a webhook has named is looked for during this time at least.
 pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(3600);
@@ -44,16 +54,28 @@ impl RetryPolicy {
         }
     }
 
-    /// How long a message waits after a transient error: doubling from the least to the longest delay, with
-    /// jitter, and not shorter than the other side asked for.
-    pub fn error_delay(&self, event: &ContactEvent, retry_after: Option<Duration>) -> Duration {
-        let errors = event.attempt.saturating_sub(event.not_ready);
-        let mut intervals = self.intervals();
+    /// How long a message waits after a transient error: doubling from the least to the longest delay, with jitter,
+    /// and not shorter than the other side asked for. What concerns one call slows down further, as a recording that is
+    /// not ready. While a system fails for many calls, each comes back soon: one of them finds out, and nobody asks for
+    /// the others.
+    pub fn error_delay(&self, trouble: &Trouble, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
+        let longest = match verdict {
+            Verdict::System => return self.held_back().max(asked(retry_after)),
+            Verdict::Call => self.not_ready_delays.last().copied().unwrap_or_default().max(self.error_delay_max),
+            Verdict::Unclear => self.error_delay_max,
+        };
+        let mut intervals = ExponentialBackoff { max_interval: longest, ..self.intervals() };
         let mut delay = self.error_delay_min;
-        for _ in 0..=errors.min(32) {
-            delay = intervals.next_backoff().unwrap_or(self.error_delay_max);
+        for _ in 0..trouble.times.min(32) {
+            delay = intervals.next_backoff().unwrap_or(longest);
         }
-        delay.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+        delay.max(asked(retry_after))
+    }
+
+    /// How long a call is kept away from a system that fails for many; never the same, so that they do not come back
+    /// together.
+    pub fn held_back(&self) -> Duration {
+        self.error_delay_max.min(LONGEST_HELD_BACK).mul_f64(rand::random_range(0.3..1.0))
     }
 
     /// Delays for work that is repeated in place, for as long as it takes.
@@ -69,12 +91,12 @@ impl RetryPolicy {
 
     /// Whether a recording that is still not there counts as none: past the deadline, counted from the call's
     /// discovery, which is not before its end whatever an event says. A call that was old when it was found (a replay) is given up
-    /// earlier: past its own deadline, after a look at every delay step. No call is given up at the first look.
+    /// earlier: past its own deadline, after a look at every delay step. No call is given up at its first looks.
     pub fn recording_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
         let is_past =
             |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
-        let seen_every_step = event.not_ready as usize >= self.not_ready_delays.len();
-        event.not_ready >= 1 && (is_past(known_since(event)) || (seen_every_step && is_past(event.ended_at)))
+        let (looks, steps) = (event.not_ready as usize, self.not_ready_delays.len().max(1));
+        (looks >= LAST_LOOKS.min(steps) && is_past(known_since(event))) || (looks >= steps && is_past(event.ended_at))
     }
 
     /// Whether a contact that only a webhook named, and that NICE has just not known once more, is given up: after an
@@ -84,11 +106,11 @@ impl RetryPolicy {
         event.is_unconfirmed() && is_old && event.unknown >= UNCONFIRMED_LOOKS
     }
 
-    /// Whether transient errors have lasted too long for this message. The time that it waited for the rate budget
-    /// was not lost to errors.
-    pub fn errors_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let allowed = self.recording_deadline.saturating_add(Duration::from_secs(event.busy_secs));
-        event.attempt >= MIN_ATTEMPTS && known_since(event).is_some_and(|since| now >= after(since, allowed))
+    /// Whether a call is given up for its failures: those that count against it have cost it as much time as a recording
+    /// may take. What lasts for a month is a matter for people, whoever is to blame.
+    pub fn errors_given_up(&self, trouble: &Trouble, now: Timestamp) -> bool {
+        let is_charged = trouble.times >= MIN_ATTEMPTS && trouble.charged() >= self.recording_deadline;
+        is_charged || now.duration_since(trouble.since) >= LONGEST_TROUBLE
     }
 
     fn deadline(&self, event: &ContactEvent) -> Option<Timestamp> {
@@ -102,6 +124,10 @@ fn known_since(event: &ContactEvent) -> Option<Timestamp> {
     event.queued_at.or(event.ended_at)
 }
 
+fn asked(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
+}
+
 fn after(time: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
@@ -109,6 +135,7 @@ fn after(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::System;
     use crate::model::EventSource;
 
     fn policy() -> RetryPolicy {
@@ -138,20 +165,27 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_given_up_only_past_the_deadline_and_after_a_second_look() {
+    fn a_call_is_given_up_only_past_the_deadline_and_after_some_looks() {
         let mut event = event("2026-04-01T12:00:00Z");
         let late = "2026-04-01T13:00:00Z".parse().unwrap();
-        assert!(!policy().recording_given_up(&event, late));
-        event.not_ready = 1;
+        for looks in 0..2 {
+            event.not_ready = looks;
+            assert!(!policy().recording_given_up(&event, late), "{looks}");
+        }
+        event.not_ready = 2;
         assert!(policy().recording_given_up(&event, late));
         assert!(!policy().recording_given_up(&event, "2026-04-01T12:59:59Z".parse().unwrap()));
+        let many_steps = RetryPolicy { not_ready_delays: vec![Duration::from_secs(30); 8], ..policy() };
+        assert!(!many_steps.recording_given_up(&event, late));
+        event.not_ready = 3;
+        assert!(many_steps.recording_given_up(&event, late));
     }
 
     #[test]
     fn a_call_that_ends_in_the_future_is_given_up_all_the_same() {
         let mut event = event("2999-01-01T00:00:00Z");
         event.queued_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
-        event.not_ready = 1;
+        event.not_ready = 2;
         let late = "2026-04-01T13:00:00Z".parse().unwrap();
         assert!(policy().recording_given_up(&event, late));
         let soon = "2026-04-01T12:59:50Z".parse().unwrap();
@@ -166,32 +200,52 @@ mod tests {
         let soon = "2026-04-01T12:02:00Z".parse().unwrap();
         event.not_ready = 1;
         assert!(!policy().recording_given_up(&event, soon));
-        assert!(policy().recording_given_up(&event, "2026-04-01T13:00:00Z".parse().unwrap()));
         event.not_ready = 2;
         assert!(policy().recording_given_up(&event, soon));
     }
 
+    fn trouble(times: u32, charged: Duration) -> Trouble {
+        let first = Trouble::first("upload", System::Nice, "2026-04-01T12:00:00Z".parse().unwrap());
+        Trouble { times, charged_millis: charged.as_millis() as u64, ..first }
+    }
+
     #[test]
-    fn waiting_for_the_budget_for_days_gives_up_no_call() {
-        let mut event = event("2026-04-01T12:00:00Z");
-        event.attempt = MIN_ATTEMPTS;
-        let late = "2026-04-01T13:00:00Z".parse().unwrap();
-        assert!(policy().errors_given_up(&event, late));
-        event.busy_secs = 1;
-        assert!(!policy().errors_given_up(&event, late));
-        event.busy_secs = u64::MAX;
-        assert!(!policy().errors_given_up(&event, Timestamp::MAX - SignedDuration::from_secs(1)));
+    fn a_call_is_given_up_for_what_counts_against_it_and_for_nothing_else() {
+        let late = "2026-04-21T12:00:00Z".parse().unwrap();
+        let hour = Duration::from_secs(3600);
+        assert!(!policy().errors_given_up(&trouble(4_000_000_000, Duration::ZERO), late), "an outage of three weeks");
+        assert!(policy().errors_given_up(&trouble(MIN_ATTEMPTS, hour), late));
+        assert!(!policy().errors_given_up(&trouble(MIN_ATTEMPTS - 1, hour), late));
+        let much_later = "2026-05-02T12:00:00Z".parse().unwrap();
+        assert!(policy().errors_given_up(&trouble(9, Duration::ZERO), much_later));
+    }
+
+    #[test]
+    fn only_waits_that_count_are_charged_and_as_long_as_was_meant() {
+        let (minute, later) = (Duration::from_secs(60), "2026-04-04T12:00:00Z".parse().unwrap());
+        let met = trouble(1, Duration::ZERO).waiting(minute);
+        assert_eq!(met.again(false, later).charged(), Duration::ZERO);
+        let twice = met.again(true, later).waiting(minute).again(true, later);
+        assert_eq!((twice.charged(), twice.times), (2 * minute, 3));
     }
 
     #[test]
     fn error_delays_grow_to_the_longest_and_honour_retry_after_within_reason() {
-        let mut event = event("2026-04-01T12:00:00Z");
-        assert!(policy().error_delay(&event, None) <= Duration::from_millis(1250));
-        event.attempt = 4_000_000_000;
-        let delay = policy().error_delay(&event, None);
-        assert!((225..=375).contains(&delay.as_secs()), "{delay:?}");
-        event.attempt = 0;
-        assert_eq!(policy().error_delay(&event, Some(Duration::from_secs(60))), Duration::from_secs(60));
-        assert_eq!(policy().error_delay(&event, Some(Duration::MAX)), MAX_RETRY_AFTER);
+        let delay = |times, verdict, asked| policy().error_delay(&trouble(times, Duration::ZERO), verdict, asked);
+        assert!(delay(1, Verdict::Unclear, None) <= Duration::from_millis(1250));
+        let longest = delay(4_000_000_000, Verdict::Unclear, None);
+        assert!((225..=375).contains(&longest.as_secs()), "{longest:?}");
+        let asked = Some(Duration::from_secs(60));
+        assert_eq!(delay(1, Verdict::Unclear, asked), Duration::from_secs(60));
+        assert_eq!(delay(1, Verdict::Unclear, Some(Duration::MAX)), MAX_RETRY_AFTER);
+        assert_eq!(delay(1, Verdict::System, Some(Duration::MAX)), MAX_RETRY_AFTER);
+    }
+
+    #[test]
+    fn what_concerns_one_call_is_tried_less_and_less_and_what_concerns_many_soon_again() {
+        let hourly = RetryPolicy { not_ready_delays: vec![Duration::from_secs(3600)], ..policy() };
+        let delay = |verdict| hourly.error_delay(&trouble(40, Duration::ZERO), verdict, None);
+        assert!((2700..=4500).contains(&delay(Verdict::Call).as_secs()));
+        assert!(delay(Verdict::System) <= LONGEST_HELD_BACK);
     }
 }

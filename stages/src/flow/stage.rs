@@ -15,8 +15,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
 
-use super::{Clock, Deferral, Delivery, Freshness, Metrics, Outcome, RetryPolicy, StageError, crash, task};
+use super::blame::Verdict;
+use super::{
+    Again, Blame, Clock, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, System,
+    crash, task,
+};
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
+use crate::model::Trouble;
 
 /// One step from item to item: a struct that holds its clients, and one function.
 pub trait Stage<In>: Send + Sync + 'static {
@@ -40,6 +45,10 @@ pub struct FlowContext {
     pub catalog: Arc<dyn Catalog>,
     /// Delays and deadlines.
     pub retry: RetryPolicy,
+    /// How the systems stand that every call needs.
+    pub outside: Outside,
+    /// What became of other calls lately.
+    pub blame: Blame,
     /// The calls that the consumer is working on.
     pub freshness: Freshness,
     /// Items a stage works on at a time.
@@ -48,14 +57,41 @@ pub struct FlowContext {
     pub stopping: CancellationToken,
 }
 
+impl FlowContext {
+    /// A machinery of its own, that knows nothing yet and runs until it is told to stop.
+    pub fn new(
+        clock: Clock,
+        metrics: Metrics,
+        catalog: Arc<dyn Catalog>,
+        retry: RetryPolicy,
+        concurrency: usize,
+    ) -> Self {
+        Self {
+            outside: Outside::new(clock.clone(), metrics.clone()),
+            blame: Blame::new(metrics.clone()),
+            clock,
+            metrics,
+            catalog,
+            retry,
+            freshness: Freshness::default(),
+            concurrency,
+            stopping: CancellationToken::new(),
+        }
+    }
+}
+
 /// A stream of deliveries that ends its tasks when it is dropped.
 pub type Flow<T> = futures::stream::BoxStream<'static, Delivery<T>>;
 
 /// Runs stages over a stream of deliveries.
 pub trait FlowExt<In: Send + 'static>: Stream<Item = Delivery<In>> + Sized + Send + 'static {
-    /// Runs `stage` over the stream. After a transient error, or when NICE is not ready, the item goes back to
-    /// its origin with a delay, and holds no worker meanwhile.
-    fn through<S: Stage<In>>(self, stage: S, context: &FlowContext) -> Flow<S::Out> {
+    /// Runs `stage` over the stream. While a system is away that every call needs, the item waits for it in place and
+    /// is worked on again. After another transient error, or when NICE is not ready, it goes back to its origin with a
+    /// delay, and holds no worker meanwhile.
+    fn through<S: Stage<In>>(self, stage: S, context: &FlowContext) -> Flow<S::Out>
+    where
+        In: Again,
+    {
         let stage = Arc::new(stage);
         run(self, S::NAME, context, move |delivery, context| {
             let stage = stage.clone();
@@ -141,14 +177,60 @@ async fn attempt<In, S: Stage<In>>(
     (result, since.elapsed())
 }
 
-async fn process_once<In, S: Stage<In>>(
+/// How long an item waits in place for a system that is away. A broker ends the delivery of who holds a message for half
+/// an hour.
+const HELD_IN_PLACE: Duration = Duration::from_secs(600);
+
+/// Where the system answers others, an item is repeated in place so often: it may be the item, after all.
+const REPEATED_IN_PLACE: u32 = 2;
+
+/// Between two attempts in place there are never more than so many seconds, where the system answers others.
+const LONGEST_IN_PLACE: Duration = Duration::from_secs(10);
+
+async fn process_once<In: Again, S: Stage<In>>(
     stage: &S,
     delivery: Delivery<In>,
     context: &FlowContext,
 ) -> Option<Delivery<S::Out>> {
-    let (item, delivery) = delivery.take();
-    let (result, took) = attempt(stage, item, context).await;
-    finish::<_, S>(result, took, delivery, context).await
+    let (mut item, delivery) = delivery.take();
+    let (begun, mut repeated, mut intervals) = (Instant::now(), 0, context.retry.intervals());
+    loop {
+        let spare = item.again();
+        let (result, took) = attempt(stage, item, context).await;
+        let failed = match &result {
+            Err(StageError::Transient { system, reason, .. }) if system.is_shared() => Some((*system, reason)),
+            _ => None,
+        };
+        let (Some((system, reason)), Some(spare)) = (failed, spare) else {
+            return finish::<_, S>(result, took, delivery, context).await;
+        };
+        context.outside.suspect(system);
+        let left = HELD_IN_PLACE.saturating_sub(begun.elapsed());
+        if left.is_zero() || (repeated == REPEATED_IN_PLACE && !context.outside.is_away(system)) {
+            return finish::<_, S>(result, took, delivery, context).await;
+        }
+        warn!(%system, reason, "stage failed, waits in place");
+        context.metrics.stage_finished(S::NAME, "retry", took);
+        if !wait_in_place(system, &mut intervals, left, context).await {
+            context.metrics.stage_finished(S::NAME, "handed_back", took);
+            return None;
+        }
+        if !context.outside.is_away(system) {
+            repeated += 1;
+        }
+        item = spare;
+    }
+}
+
+/// The pause before an attempt in place; false when the service drains. Who waits for a system is woken when it is back.
+async fn wait_in_place(
+    system: System,
+    intervals: &mut backoff::ExponentialBackoff,
+    patience: Duration,
+    context: &FlowContext,
+) -> bool {
+    let delay = intervals.next_backoff().unwrap_or(LONGEST_IN_PLACE).min(LONGEST_IN_PLACE);
+    context.stopping.run_until_cancelled(context.outside.pause(system, delay, patience)).await.is_some()
 }
 
 async fn process_insisting<In: Clone, S: Stage<In>>(
@@ -160,17 +242,25 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
     let mut intervals = context.retry.intervals();
     loop {
         let (result, took) = attempt(stage, item.clone(), context).await;
-        let (outcome, reason, retry_after) = match result {
-            Err(StageError::Transient { reason, retry_after, .. }) => ("retry", reason, retry_after),
-            Err(StageError::Busy { reason, retry_after }) => ("busy", reason, Some(retry_after)),
+        let (outcome, system, reason, retry_after) = match result {
+            Err(StageError::Transient { system, reason, retry_after }) => ("retry", system, reason, retry_after),
+            Err(StageError::Busy { reason, retry_after }) => ("busy", System::Nice, reason, Some(retry_after)),
             result => return finish::<_, S>(result, took, delivery, context).await,
         };
         context.metrics.stage_finished(S::NAME, outcome, took);
-        let delay = intervals.next_backoff().unwrap_or(context.retry.error_delay_max);
-        let delay = delay.max(retry_after.unwrap_or_default().min(super::retry::MAX_RETRY_AFTER));
-        warn!(reason, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
-        let draining = context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await.is_none();
-        if draining {
+        warn!(%system, reason, "stage failed, will retry");
+        let goes_on = match system.is_shared() {
+            true => {
+                context.outside.suspect(system);
+                wait_in_place(system, &mut intervals, HELD_IN_PLACE, context).await
+            }
+            false => {
+                let delay = intervals.next_backoff().unwrap_or(context.retry.error_delay_max);
+                let delay = delay.max(retry_after.unwrap_or_default().min(super::retry::MAX_RETRY_AFTER));
+                context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await.is_some()
+            }
+        };
+        if !goes_on {
             context.metrics.stage_finished(S::NAME, "handed_back", took);
             return None;
         }
@@ -196,12 +286,14 @@ async fn finish<In, S: Stage<In>>(
     let key = delivery.event.key();
     match result {
         Ok(Outcome::Next(item)) => {
+            context.blame.passed(S::NAME, &key, now);
             context.catalog.record_hop(&key, hop("ok", None)).await;
             context.metrics.stage_finished(S::NAME, "ok", took);
             debug!("stage done");
             Some(delivery.with(item))
         }
         Ok(Outcome::Done(reason)) => {
+            context.blame.answered(S::NAME, &key.tenant);
             context.catalog.record_hop(&key, hop("done", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "done", took);
             context.metrics.conversations_done.with_label_values(&[reason]).inc();
@@ -210,6 +302,7 @@ async fn finish<In, S: Stage<In>>(
             None
         }
         Err(error @ (StageError::NotReady { reason } | StageError::Unknown { reason })) => {
+            context.blame.answered(S::NAME, &key.tenant);
             let deferral = match error {
                 StageError::Unknown { .. } => Deferral::Unknown,
                 _ => Deferral::NotReady,
@@ -237,22 +330,31 @@ async fn finish<In, S: Stage<In>>(
             defer(delivery, Deferral::Busy, retry_after, now).await;
             None
         }
-        Err(StageError::Transient { reason, .. }) if context.retry.errors_given_up(&delivery.event, now) => {
-            let reason = format!("gave up after {} attempts: {reason}", delivery.event.attempt + 1);
-            dead_letter(delivery, S::NAME, reason, took, context).await;
-            None
-        }
-        Err(StageError::Transient { reason, retry_after, .. }) => {
-            let delay = context.retry.error_delay(&delivery.event, retry_after);
+        Err(StageError::Transient { system, reason, retry_after }) => {
+            let before = delivery.event.trouble.as_ref().filter(|trouble| trouble.is_of(S::NAME, system));
+            let verdict = match context.outside.is_away(system) {
+                true => Verdict::System,
+                false => context.blame.failed(S::NAME, &key, system, before.map(|trouble| trouble.at), now),
+            };
+            let trouble = match before {
+                Some(before) => before.again(verdict == Verdict::Call, now),
+                None => Trouble::first(S::NAME, system, now),
+            };
+            if context.retry.errors_given_up(&trouble, now) {
+                let reason = format!("gave up after {} attempts: {reason}", trouble.times);
+                dead_letter(delivery, S::NAME, reason, Some(system), took, context).await;
+                return None;
+            }
+            let delay = context.retry.error_delay(&trouble, verdict, retry_after);
             context.catalog.record_hop(&key, hop("retry", Some(&reason))).await;
             context.metrics.stage_finished(S::NAME, "retry", took);
             let attempt = delivery.event.attempt;
-            warn!(reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
-            defer(delivery, Deferral::Error, delay, now).await;
+            warn!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
+            defer(delivery, Deferral::Error(trouble), delay, now).await;
             None
         }
         Err(StageError::Permanent { reason }) => {
-            dead_letter(delivery, S::NAME, reason, took, context).await;
+            dead_letter(delivery, S::NAME, reason, None, took, context).await;
             None
         }
     }
@@ -283,18 +385,22 @@ async fn defer(delivery: Delivery<()>, reason: Deferral, delay: Duration, now: T
     }
 }
 
-/// Sets an item aside with its reason. Written before the acknowledgement: a crash in between writes it again,
+/// Sets an item aside with its reason, and the system whose failures were too many, if that is why. Written before the acknowledgement: a crash in between writes it again,
 /// under the same key.
 async fn dead_letter(
     delivery: Delivery<()>,
     stage: &'static str,
     reason: String,
+    cause: Option<System>,
     took: Duration,
     context: &FlowContext,
 ) {
     error!(reason, stage, "dead letter");
     let key = delivery.event.key();
-    let letter = DeadLetter::of_event(&delivery.event, stage, &reason, context.clock.now());
+    let mut letter = DeadLetter::of_event(&delivery.event, stage, &reason, context.clock.now());
+    if let Some(system) = cause {
+        letter = letter.caused_by(system, &delivery.event);
+    }
     let hop = Hop {
         at: context.clock.now(),
         stage: stage.to_owned(),
@@ -306,7 +412,7 @@ async fn dead_letter(
     context.catalog.record_hop(&key, hop).await;
     if let Err(error) = context.catalog.add_dead_letter(letter).await {
         warn!(%error, "dead letter not written, the item will come again");
-        defer(delivery, Deferral::Error, context.retry.error_delay_max, context.clock.now()).await;
+        defer(delivery, Deferral::AsItIs, context.retry.error_delay_max, context.clock.now()).await;
         return;
     }
     context.metrics.stage_finished(stage, "dead_letter", took);

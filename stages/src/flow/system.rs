@@ -1,7 +1,11 @@
 //! The outside systems: every failure names the one that failed.
 
-/// An outside system. The names stand in metrics, logs, dead letters and in what `/readyz` answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// An outside system, or the call itself. The names stand in metrics, logs, messages, dead letters and in what
+/// `/readyz` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum System {
     /// NICE's APIs.
     Nice,
@@ -13,11 +17,13 @@ pub enum System {
     Catalog,
     /// The queue between producer and consumer.
     Queue,
+    /// None of them: as far as one failure can tell, only this call is concerned.
+    Call,
 }
 
 impl System {
-    /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Nice, Self::MediaHost, Self::RecordingStore, Self::Catalog, Self::Queue];
+    /// Those that every call needs, whoever its tenant is.
+    pub const SHARED: [Self; 3] = [Self::RecordingStore, Self::Catalog, Self::Queue];
 
     /// The one name of it.
     pub fn as_str(self) -> &'static str {
@@ -27,7 +33,13 @@ impl System {
             Self::RecordingStore => "recording_store",
             Self::Catalog => "catalog",
             Self::Queue => "queue",
+            Self::Call => "call",
         }
+    }
+
+    /// Whether every call needs it.
+    pub fn is_shared(self) -> bool {
+        Self::SHARED.contains(&self)
     }
 }
 
@@ -36,3 +48,17 @@ impl std::fmt::Display for System {
         f.write_str(self.as_str())
     }
 }
+
+impl std::str::FromStr for System {
+    type Err = UnknownSystem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Nice, Self::MediaHost, Self::RecordingStore, Self::Catalog, Self::Queue, Self::Call];
+        all.into_iter().find(|system| system.as_str() == text).ok_or(UnknownSystem)
+    }
+}
+
+/// A later version's word for a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown system")]
+pub struct UnknownSystem;

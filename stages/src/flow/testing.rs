@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::SettleError;
-use super::{Clock, Delivery, FlowContext, Freshness, Metrics, RetryPolicy, Settle};
+use super::{Blame, Clock, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy, Settle};
 use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::test_state::TestState;
 use crate::model::{ContactEvent, EventSource};
@@ -24,9 +24,12 @@ impl TestFlow {
     pub(crate) fn new(concurrency: usize) -> Self {
         let state = TestState::new();
         let catalog = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
+        let (clock, metrics) = (Clock::fixed("2026-04-01T17:00:00Z".parse().unwrap()), Metrics::new());
         let context = FlowContext {
-            clock: Clock::fixed("2026-04-01T17:00:00Z".parse().unwrap()),
-            metrics: Metrics::new(),
+            outside: Outside::new(clock.clone(), metrics.clone()),
+            blame: Blame::new(metrics.clone()),
+            clock,
+            metrics,
             catalog,
             retry: RetryPolicy {
                 not_ready_delays: vec![Duration::from_secs(30), Duration::from_secs(60)],

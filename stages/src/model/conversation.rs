@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, Memberships, ObjectKey};
 use crate::clients::nice::Media;
+use crate::flow::Again;
 
 /// Who called whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +198,30 @@ pub struct PersistedConversation {
     pub conversation: Conversation,
     /// The recordings by start time.
     pub media: Vec<Media>,
+}
+
+impl Again for Conversation {
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl Again for RecordedConversation {
+    fn again(&self) -> Option<Self> {
+        let media = again(&self.media)?;
+        Some(Self { conversation: self.conversation.clone(), media })
+    }
+}
+
+impl Again for PersistedConversation {
+    fn again(&self) -> Option<Self> {
+        let media = again(&self.media)?;
+        Some(Self { conversation: self.conversation.clone(), media })
+    }
+}
+
+fn again(media: &[Media]) -> Option<Vec<Media>> {
+    media.is_empty().then(Vec::new)
 }
 
 /// One recording that lies whole in the store.

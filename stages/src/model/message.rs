@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId};
+use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId, Trouble};
 use crate::text::bare_json;
 
 /// The version of the message that this build writes and reads.
@@ -53,6 +53,10 @@ struct Wire {
     members_now: bool,
     #[serde(default)]
     attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_trouble")]
+    trouble: Option<Trouble>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    replays: u32,
     #[serde(default)]
     not_ready: u32,
     #[serde(default, rename = "unknownLooks", skip_serializing_if = "is_zero")]
@@ -78,6 +82,12 @@ fn is_zero(count: &(impl Default + PartialEq)) -> bool {
     *count == Default::default()
 }
 
+/// Trouble that this version cannot read begins anew: it is no reason to set a message aside.
+fn known_trouble<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Trouble>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
 /// Read first, so that a later schema is named as such and not as a missing field.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,6 +111,8 @@ impl ContactEvent {
             late: self.late,
             members_now: self.members_now,
             attempt: self.attempt,
+            trouble: self.trouble.clone(),
+            replays: self.replays,
             not_ready: self.not_ready,
             unknown: self.unknown,
             busy_secs: self.busy_secs,
@@ -139,6 +151,8 @@ impl ContactEvent {
             late: wire.late,
             members_now: wire.members_now,
             attempt: wire.attempt,
+            trouble: wire.trouble,
+            replays: wire.replays,
             not_ready: wire.not_ready,
             unknown: wire.unknown,
             busy_secs: wire.busy_secs,
@@ -221,6 +235,18 @@ mod tests {
         event.members_now = true;
         assert!(String::from_utf8(event.encode()).unwrap().contains("\"membersNow\":true"));
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
+    fn what_a_call_has_met_travels_on_and_what_cannot_be_read_of_it_is_no_poison() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert!(!String::from_utf8(event.encode()).unwrap().contains("trouble"));
+        let met = Trouble::first("upload", crate::flow::System::Call, "2026-04-01T16:34:25Z".parse().unwrap());
+        event.trouble = Some(met.waiting(std::time::Duration::from_secs(7)));
+        event.replays = 2;
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+        let later = MINIMAL.replace("\"schema\":1", r#""schema":1,"trouble":{"stage":"upload","system":"the moon"}"#);
+        assert_eq!(ContactEvent::decode(later.as_bytes()).unwrap().trouble, None);
     }
 
     #[test]

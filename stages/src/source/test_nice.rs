@@ -19,7 +19,7 @@ use crate::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
-use crate::flow::{Clock, FlowContext, Freshness, Metrics, RetryPolicy, serve, task};
+use crate::flow::{Clock, FlowContext, Metrics, RetryPolicy, serve, task};
 use crate::model::{Agent, AgentId, Memberships, TenantId};
 
 /// A call of agent 7.
@@ -248,18 +248,16 @@ pub(crate) fn at(time: &str) -> Timestamp {
 
 /// The machinery on an embedded catalog, with a clock that stands still.
 pub(crate) fn context(state: &TestState, now: Timestamp) -> FlowContext {
-    FlowContext {
-        clock: Clock::fixed(now),
-        metrics: Metrics::new(),
-        catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
-        retry: RetryPolicy {
+    FlowContext::new(
+        Clock::fixed(now),
+        Metrics::new(),
+        Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
+        RetryPolicy {
             not_ready_delays: vec![Duration::from_secs(1)],
             recording_deadline: Duration::from_secs(60),
             error_delay_min: Duration::from_millis(1),
             error_delay_max: Duration::from_millis(2),
         },
-        freshness: Freshness::default(),
-        concurrency: 16,
-        stopping: Default::default(),
-    }
+        16,
+    )
 }

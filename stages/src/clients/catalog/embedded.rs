@@ -200,6 +200,30 @@ impl Inner {
         Ok(true)
     }
 
+    /// Removes a dead letter if it stands as it was read.
+    fn unshelve(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
+        let mut counters = self.lock();
+        let at = numbered(kind::DEAD_LETTER, letter.id);
+        if self.get::<DeadLetter>(&at)?.as_ref() != Some(letter) {
+            return Ok(false);
+        }
+        let mut counts = counters.counts;
+        counts.dead_letters = counts.dead_letters.saturating_sub(1);
+        let mut batch = sled::Batch::default();
+        batch.remove(at);
+        batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
+        batch.insert(&[kind::COUNTS], write(&counts)?);
+        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        counters.counts = counts;
+        Ok(true)
+    }
+
+    /// Every dead letter, one at a time.
+    fn letters(&self) -> impl Iterator<Item = Result<DeadLetter, CatalogError>> + '_ {
+        let values = self.tree.scan_prefix([kind::DEAD_LETTER]).values();
+        values.map(|value| read(&value.map_err(|error| self.broken(error))?))
+    }
+
     /// An error of the tree ends the store: the next start sets it aside if it is damaged.
     fn broken(&self, error: sled::Error) -> CatalogError {
         let error = StateError::from(error);
@@ -337,25 +361,51 @@ impl Catalog for EmbeddedCatalog {
         range.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
     }
 
+    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+        let mut due = Vec::new();
+        for letter in self.inner.letters() {
+            let letter = letter?;
+            if letter.replay_at.is_some_and(|at| at <= now) {
+                due.push(letter);
+            }
+            // The earliest of those that fit: the others come when these are gone.
+            if due.len() >= limit.saturating_mul(2) {
+                due.sort_by_key(|letter| (letter.replay_at, letter.id));
+                due.truncate(limit);
+            }
+        }
+        due.sort_by_key(|letter| (letter.replay_at, letter.id));
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let mut dropped = 0;
+        for letter in self.inner.letters() {
+            let letter = letter?;
+            if letter.at < before && self.inner.unshelve(&letter)? {
+                dropped += 1;
+            }
+        }
+        self.inner.commit().await?;
+        Ok(dropped)
+    }
+
+    async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let mut count = 0;
+        for letter in self.inner.letters() {
+            count += u64::from(letter?.at < before);
+        }
+        Ok(count)
+    }
+
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
         self.inner.get(&numbered(kind::DEAD_LETTER, id))
     }
 
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
-        {
-            let mut counters = self.inner.lock();
-            let at = numbered(kind::DEAD_LETTER, letter.id);
-            if self.inner.get::<DeadLetter>(&at)?.as_ref() != Some(letter) {
-                return Ok(false);
-            }
-            let mut counts = counters.counts;
-            counts.dead_letters = counts.dead_letters.saturating_sub(1);
-            let mut batch = sled::Batch::default();
-            batch.remove(at);
-            batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
-            batch.insert(&[kind::COUNTS], write(&counts)?);
-            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
-            counters.counts = counts;
+        if !self.inner.unshelve(letter)? {
+            return Ok(false);
         }
         self.inner.commit().await?;
         Ok(true)

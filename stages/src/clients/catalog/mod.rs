@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{StageError, System};
@@ -100,6 +100,15 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Dead letters by id: at most `limit` after `after`.
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
+
+    /// Dead letters of passing causes that were to go back by `now`, the earliest first, at most `limit`.
+    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
+
+    /// Takes the dead letters off the shelf that were set aside before `before`, and counts them. Durable once it returns.
+    async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;
+
+    /// How many there are.
+    async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;
 
     /// One dead letter.
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError>;
@@ -369,7 +378,16 @@ pub struct DeadLetter {
     pub message: serde_json::Value,
     /// When it was set aside.
     pub at: Timestamp,
+    /// The system that failed, where it was no fault of the call's for certain: the letter goes back by itself.
+    #[serde(default)]
+    pub cause: Option<System>,
+    /// When it goes back, at the earliest.
+    #[serde(default)]
+    pub replay_at: Option<Timestamp>,
 }
+
+/// Hours until a letter of a passing cause goes back by itself, at most.
+const LONGEST_ON_THE_SHELF: i64 = 24;
 
 /// The longest piece of an unreadable body that a dead letter keeps.
 const KEPT_BODY: usize = 4096;
@@ -386,7 +404,18 @@ impl DeadLetter {
             reason: reason.to_owned(),
             message,
             at,
+            cause: None,
+            replay_at: None,
         }
+    }
+
+    /// The same, of an event that a system's failures set aside: it goes back after an hour, and each time later, after a
+    /// day at most.
+    #[must_use]
+    pub fn caused_by(self, system: System, event: &ContactEvent) -> Self {
+        let hours = 1_i64.checked_shl(event.replays).unwrap_or(LONGEST_ON_THE_SHELF).clamp(1, LONGEST_ON_THE_SHELF);
+        let replay_at = self.at.checked_add(SignedDuration::from_hours(hours)).ok();
+        Self { cause: Some(system), replay_at, ..self }
     }
 
     /// The dead letter of a body that no event could be read from.
@@ -403,6 +432,8 @@ impl DeadLetter {
             reason: reason.to_owned(),
             message,
             at,
+            cause: None,
+            replay_at: None,
         }
     }
 

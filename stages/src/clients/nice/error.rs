@@ -108,7 +108,7 @@ impl From<NiceError> for StageError {
             }
             NiceError::TooMuch { what, .. } => Self::transient(System::Nice, what),
             NiceError::Permanent { what } => Self::Permanent { reason: what },
-            NiceError::LinkExpired => Self::transient(System::MediaHost, NiceError::LinkExpired.to_string()),
+            NiceError::LinkExpired => Self::transient(System::Call, NiceError::LinkExpired.to_string()),
         }
     }
 }

@@ -60,6 +60,11 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// Removes what a crash left half written.
     async fn sweep(&self) -> Result<u64, StageError>;
 
+    /// Whether the store answers: asked every few seconds, so it costs next to nothing.
+    async fn answers(&self) -> Result<(), StageError> {
+        self.check().await
+    }
+
     /// Whether the store can be written to.
     async fn check(&self) -> Result<(), StageError>;
 }

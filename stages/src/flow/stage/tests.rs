@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::*;
 use crate::flow::System;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use crate::model::ContactEvent;
+use crate::model::{ContactEvent, Trouble};
 
 type Answer = Result<Outcome<ContactEvent>, StageError>;
 
@@ -91,8 +91,10 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
         retry_after: Some(Duration::from_secs(7)),
     };
     let fates = run_all(&flow, vec![before.clone()], answers(move |_| Err(error()))).await;
-    let expected = ContactEvent { attempt: 4, ..before };
-    assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: Duration::from_secs(7) })]);
+    let delay = Duration::from_secs(7);
+    let trouble = Some(Trouble::first("upload", System::Nice, flow.context.clock.now()).waiting(delay));
+    let expected = ContactEvent { attempt: 4, trouble, ..before };
+    assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay })]);
     assert_eq!((flow.finished("upload", "retry"), flow.finished("upload", "dead_letter")), (1, 0));
 }
 
@@ -162,20 +164,92 @@ async fn a_panic_sets_aside_its_own_item_only() {
     assert_eq!(flow.context.metrics.stage_in_flight.with_label_values(&["upload"]).get(), 0);
 }
 
+/// An event that has waited for two days for `stage` to stop failing, each wait an hour, all charged to it.
+fn troubled(id: u64, system: System, at: &str) -> ContactEvent {
+    let hour = 3600 * 1000;
+    let met = Trouble::first("upload", system, "2026-03-30T16:00:00Z".parse().unwrap());
+    let at = at.parse().unwrap();
+    ContactEvent {
+        trouble: Some(Trouble { times: 48, at, delay_millis: hour, charged_millis: 47 * hour, ..met }),
+        ..event(id)
+    }
+}
+
+/// The calls on the shelf.
+async fn set_aside(flow: &TestFlow) -> Vec<String> {
+    let letters = flow.context.catalog.dead_letters(0, 99).await.unwrap();
+    letters.into_iter().filter_map(|letter| letter.conversation_id).collect()
+}
+
 #[tokio::test]
-async fn errors_that_outlast_the_deadline_end_in_a_dead_letter() {
-    let flow = TestFlow::new(4);
-    let mut old = event(1);
-    old.ended_at = Some("2026-03-30T16:00:00Z".parse().unwrap());
-    let young = ContactEvent { attempt: 400, ..event(2) };
-    let few = ContactEvent { conversation: "3".parse().unwrap(), attempt: 4, ..old.clone() };
-    let many = ContactEvent { attempt: 5, ..old };
-    let stage = answers(|_| Err(StageError::transient(System::Nice, "503")));
-    let fates = run_all(&flow, vec![young, few, many], stage).await;
-    let dead: Vec<_> = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Acked { .. })).map(|(id, _)| *id).collect();
-    assert_eq!((dead, fates.len()), (vec![1], 3));
+async fn a_call_that_fails_while_others_pass_ends_in_a_dead_letter_that_goes_back_by_itself() {
+    let flow = TestFlow::new(1);
+    let calls = vec![event(9), troubled(1, System::Nice, "2026-04-01T16:00:00Z")];
+    let stage = answers(|event| match event.conversation.get() {
+        9 => passes(event),
+        _ => Err(StageError::transient(System::Nice, "503")),
+    });
+    run_all(&flow, calls, stage).await;
+    assert_eq!(set_aside(&flow).await, ["1"]);
     let letter = flow.context.catalog.dead_letters(0, 9).await.unwrap().remove(0);
-    assert_eq!(letter.reason, "gave up after 6 attempts: 503");
+    assert_eq!((letter.reason.as_str(), letter.cause), ("gave up after 49 attempts: 503", Some(System::Nice)));
+    assert_eq!(letter.replay_at, Some(flow.context.clock.now() + jiff::SignedDuration::from_hours(1)));
+}
+
+#[tokio::test]
+async fn no_call_is_given_up_while_a_stage_fails_for_all_however_long_that_lasts() {
+    let flow = TestFlow::new(1);
+    let calls = (1..=40).map(|id| troubled(id, System::Nice, "2026-04-01T16:00:00Z")).collect();
+    let fates = run_all(&flow, calls, answers(|_| Err(StageError::transient(System::Nice, "503")))).await;
+    assert!(fates.len() == 40 && fates.iter().all(|(_, fate)| matches!(fate, Fate::Deferred { .. })), "{fates:?}");
+    // What concerns one call only, as far as it can tell, concerns many here.
+    let calls = (1..=40).map(|id| troubled(id, System::Call, "2026-04-01T16:00:00Z")).collect();
+    run_all(&flow, calls, answers(|_| Err(StageError::transient(System::Call, "403")))).await;
+    assert!(set_aside(&flow).await.is_empty());
+}
+
+#[tokio::test]
+async fn days_on_the_queue_do_not_count_against_a_call() {
+    let flow = TestFlow::new(1);
+    let mut old = event(1);
+    (old.ended_at, old.attempt) = (Some("2026-01-01T16:00:00Z".parse().unwrap()), 400);
+    old.trouble = Some(Trouble::first("upload", System::Call, "2026-03-15T16:00:00Z".parse().unwrap()));
+    let fates = run_all(&flow, vec![old], answers(|_| Err(StageError::transient(System::Call, "403")))).await;
+    assert!(matches!(&fates[..], [(1, Fate::Deferred { .. })]), "{fates:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needs_a_system_that_is_away_waits_in_place_and_goes_on_when_it_is_back() {
+    let flow = TestFlow::new(4);
+    let is_back = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let probe: crate::flow::outside::Probe = {
+        let is_back = is_back.clone();
+        Arc::new(move || {
+            let answer = is_back.load(Ordering::SeqCst).then_some(()).ok_or("refused".to_owned());
+            Box::pin(std::future::ready(answer))
+        })
+    };
+    let _asking = task::spawn("outside", flow.context.outside.clone().watch(System::RecordingStore, probe));
+    let tries = Arc::new(AtomicUsize::new(0));
+    let stage = answers({
+        let (tries, is_back) = (tries.clone(), is_back.clone());
+        move |event| {
+            tries.fetch_add(1, Ordering::SeqCst);
+            match is_back.load(Ordering::SeqCst) {
+                true => passes(event),
+                false => Err(StageError::transient(System::RecordingStore, "refused")),
+            }
+        }
+    });
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        is_back.store(true, Ordering::SeqCst);
+    };
+    let begun = tokio::time::Instant::now();
+    let (fates, ()) = tokio::join!(run_all(&flow, vec![event(1)], stage), back);
+    assert_eq!(fates, [(1, Fate::Acked { shelved: 0 })]);
+    assert!(begun.elapsed() < Duration::from_secs(302), "{:?}", begun.elapsed());
+    assert!(tries.load(Ordering::SeqCst) <= 4, "nothing is asked meanwhile: {}", tries.load(Ordering::SeqCst));
 }
 
 #[tokio::test]

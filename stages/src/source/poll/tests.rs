@@ -12,7 +12,7 @@ use super::*;
 use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
-use crate::flow::{Clock, Freshness, Metrics, RetryPolicy, serve};
+use crate::flow::{Clock, Metrics, RetryPolicy, serve};
 use crate::source::test_nice::{agent, settings_of};
 
 const NOW: &str = "2026-04-01T12:00:00Z";
@@ -134,20 +134,18 @@ impl Rig {
             overlap: Duration::from_secs(120),
             import_since: ImportSince::Before(Duration::from_secs(3600)),
             hot_window: Duration::from_secs(3 * 86_400),
-            context: FlowContext {
-                clock: Clock::fixed(NOW.parse().unwrap()),
+            context: FlowContext::new(
+                Clock::fixed(NOW.parse().unwrap()),
                 metrics,
                 catalog,
-                retry: RetryPolicy {
+                RetryPolicy {
                     not_ready_delays: vec![Duration::from_secs(1)],
                     recording_deadline: Duration::from_secs(60),
                     error_delay_min: Duration::from_secs(1),
                     error_delay_max: Duration::from_secs(1),
                 },
-                freshness: Freshness::default(),
-                concurrency: 4,
-                stopping: Default::default(),
-            },
+                4,
+            ),
         };
         Self { nice, poll, state, _roster: roster, _server: server }
     }

@@ -28,6 +28,7 @@ use crate::clients::catalog::{
     AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
     Expired, Fate, GroupStanding, Hop, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
+use crate::flow::System;
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
     Retention, StoredRecording, TenantId,
@@ -82,19 +83,31 @@ const ANALYSIS_QUEUE: &str = "
 
 /// That of a conversation is written anew under its id, that of a body stays, and none of an erased one is written.
 const ADD_DEAD_LETTER: &str = "
-    insert into dead_letters as standing (digest, tenant_id, conversation_id, stage, reason, message, at)
-    select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz
+    insert into dead_letters as standing
+        (digest, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at)
+    select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz, $11::text, $12::timestamptz
     where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8) and fence_turn($9, $10)
     on conflict (digest) do update set
-        stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at
+        stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at,
+        cause = excluded.cause, replay_at = excluded.replay_at
     where standing.conversation_id is not null";
 
 const DEAD_LETTERS: &str = "
-    select id, tenant_id, conversation_id, stage, reason, message, at from dead_letters
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
     where id > $1 order by id limit $2";
 
 const DEAD_LETTER: &str = "
-    select id, tenant_id, conversation_id, stage, reason, message, at from dead_letters where id = $1";
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where id = $1";
+
+/// Times are the database's: a consumer whose clock is ahead takes nothing early.
+const DUE_DEAD_LETTERS: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where replay_at <= least($1, clock_timestamp()) order by replay_at, id limit $2";
+
+const DROP_DEAD_LETTERS: &str = "delete from dead_letters where at < least($1, clock_timestamp())";
+
+const COUNT_DEAD_LETTERS: &str = "select count(*) from dead_letters where at < least($1, clock_timestamp())";
 
 const REMOVE_DEAD_LETTER: &str = "
     delete from dead_letters
@@ -292,11 +305,29 @@ impl Catalog for PostgresCatalog {
                     &tombstone,
                     &turn.as_ref().map(|turn| turn.tenant.as_str()),
                     &turns::number(turn.as_ref()),
+                    &letter.cause.map(System::as_str),
+                    &letter.replay_at,
                 ],
             )
             .await
             .map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(written > 0)
+    }
+
+    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+        let limit = saturated(limit);
+        let rows = self.inner.database.query("list due dead letters", DUE_DEAD_LETTERS, &[&now, &limit]).await?;
+        rows.iter().map(dead_letter).collect()
+    }
+
+    async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        Ok(self.inner.database.execute("drop dead letters", DROP_DEAD_LETTERS, &[&before]).await?)
+    }
+
+    async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let rows = self.inner.database.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
+        u64::try_from(count).map_err(unreadable)
     }
 
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
@@ -562,6 +593,9 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, CatalogError> {
         reason: row.try_get("reason").map_err(unreadable)?,
         message: row.try_get("message").map_err(unreadable)?,
         at: row.try_get("at").map_err(unreadable)?,
+        // A later version's word names nothing here.
+        cause: row.try_get::<_, Option<&str>>("cause").map_err(unreadable)?.and_then(|word| word.parse().ok()),
+        replay_at: row.try_get("replay_at").map_err(unreadable)?,
     })
 }
 
@@ -575,6 +609,8 @@ fn shelved(letter: &DeadLetter) -> DeadLetter {
         reason: text::text(&letter.reason),
         message: text::json(&letter.message),
         at: letter.at,
+        cause: letter.cause,
+        replay_at: letter.replay_at,
     }
 }
 

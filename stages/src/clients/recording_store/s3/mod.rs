@@ -221,6 +221,11 @@ impl RecordingStore for S3Store {
         Ok(self.abort_orphans().await?)
     }
 
+    async fn answers(&self) -> Result<(), StageError> {
+        self.head(PROBE_KEY).await?;
+        Ok(())
+    }
+
     /// Begins an upload and aborts it: that needs the rights that a put needs, and leaves nothing behind.
     async fn check(&self) -> Result<(), StageError> {
         self.probe().await.map_err(|failure| {

@@ -1,0 +1,296 @@
+//! Whose fault is it? One failure does not tell; what happens to other calls does.
+//!
+//! In: at each stage and for each tenant, which calls passed and which failed. Out: whether a failure counts against its
+//! call. It does only where the same stage passed another call of the tenant since this one failed before, or where the
+//! failure concerns one call as far as it can tell (a link that is refused), and not many calls at once. A call that
+//! fails while nothing else passes waits, however long that lasts: then it is the system, or nobody knows.
+//!
+//! While a stage fails for many calls of a tenant, one call at a time finds out whether it works again, and the others
+//! wait on the queue without asking anybody.
+//!
+//! Known by this process alone, and forgotten with it: who knows nothing blames no call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Metrics, RetryPolicy, StageError, System};
+use crate::model::{ContactId, ConversationKey, TenantId};
+
+/// So many calls that fail after each other, with none that passes in between, are the system's fault.
+const MANY: usize = 4;
+
+/// Stages of tenants that are remembered. A tenant that is forgotten blames no call for a while.
+const MOST_KEPT: usize = 16 * 1024;
+
+/// While many fail, one call finds out so often whether the system works again.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What a failure says of its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It counts against the call.
+    Call,
+    /// The system fails for many calls.
+    System,
+    /// Nobody knows: it counts against nobody.
+    Unclear,
+}
+
+/// What became of the calls of every tenant lately; clones share it.
+#[derive(Debug, Clone)]
+pub struct Blame {
+    inner: Arc<Mutex<HashMap<(TenantId, &'static str), Lately>>>,
+    metrics: Metrics,
+}
+
+/// What became of a tenant's calls at one stage lately.
+#[derive(Debug)]
+struct Lately {
+    /// The calls that failed since one passed, up to [`MANY`].
+    failing: Vec<ContactId>,
+    /// What the last of them named.
+    system: System,
+    /// The last call that passed, and the last other one.
+    passed: [Option<(ContactId, Timestamp)>; 2],
+    /// When a call last set out to see whether it works again.
+    looked_at: Timestamp,
+}
+
+impl Default for Lately {
+    fn default() -> Self {
+        Self { failing: Vec::new(), system: System::Call, passed: [None; 2], looked_at: Timestamp::MIN }
+    }
+}
+
+impl Lately {
+    fn fails_for_many(&self) -> bool {
+        self.failing.len() >= MANY
+    }
+
+    fn passed_another(&self, id: ContactId, since: Timestamp) -> bool {
+        self.passed.iter().flatten().any(|(other, at)| *other != id && *at > since)
+    }
+}
+
+impl Blame {
+    /// Nothing is known yet.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { inner: Arc::default(), metrics }
+    }
+
+    /// Notes that a stage passed a call.
+    pub fn passed(&self, stage: &'static str, key: &ConversationKey, now: Timestamp) {
+        let mut all = self.lock();
+        let lately = entry(&mut all, &key.tenant, stage);
+        lately.failing.clear();
+        match lately.passed[0] {
+            Some((last, _)) if last == key.external_id => {}
+            last => lately.passed[1] = last,
+        }
+        lately.passed[0] = Some((key.external_id, now));
+        self.show(&all);
+    }
+
+    /// Notes that NICE gave a stage a proper answer, though the call has to wait.
+    pub fn answered(&self, stage: &'static str, tenant: &TenantId) {
+        let mut all = self.lock();
+        if let Some(lately) = all.get_mut(&(tenant.clone(), stage))
+            && lately.system == System::Nice
+        {
+            lately.failing.clear();
+            self.show(&all);
+        }
+    }
+
+    /// Notes that a call failed at a stage, and says what that means for it. `before` is when it failed there before.
+    pub fn failed(
+        &self,
+        stage: &'static str,
+        key: &ConversationKey,
+        system: System,
+        before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Verdict {
+        let mut all = self.lock();
+        let lately = entry(&mut all, &key.tenant, stage);
+        lately.system = system;
+        if !lately.fails_for_many() && !lately.failing.contains(&key.external_id) {
+            lately.failing.push(key.external_id);
+            if lately.fails_for_many() {
+                lately.looked_at = now;
+                tracing::error!(tenant = %key.tenant, stage, %system, "fails for many calls; they wait, and none is given up");
+            }
+        }
+        let verdict = if lately.fails_for_many() {
+            Verdict::System
+        } else if system == System::Call || before.is_some_and(|before| lately.passed_another(key.external_id, before))
+        {
+            Verdict::Call
+        } else {
+            Verdict::Unclear
+        };
+        self.show(&all);
+        verdict
+    }
+
+    /// Whether a call of the tenant may begin its way: it is not held back where a stage fails for many, or it is the
+    /// one that finds out whether that is over.
+    pub fn admit(
+        &self,
+        tenant: &TenantId,
+        stages: &[&'static str],
+        retry: &RetryPolicy,
+        now: Timestamp,
+    ) -> Result<(), StageError> {
+        let look_every = SignedDuration::try_from(LOOK_EVERY.min(retry.error_delay_max)).unwrap_or_default();
+        let mut all = self.lock();
+        let mut due = Vec::new();
+        for stage in stages {
+            let name = (tenant.clone(), *stage);
+            let Some(lately) = all.get(&name).filter(|lately| lately.fails_for_many()) else { continue };
+            // A clock that was set back does not close the way for longer.
+            let since = now.duration_since(lately.looked_at);
+            if !since.is_negative() && since < look_every {
+                return Err(StageError::Busy {
+                    reason: format!(
+                        "{stage}: {} fails for many calls of the tenant, and others are trying it",
+                        lately.system
+                    ),
+                    retry_after: retry.held_back(),
+                });
+            }
+            due.push(name);
+        }
+        for name in due {
+            if let Some(lately) = all.get_mut(&name) {
+                lately.looked_at = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a stage fails for many calls of the tenant.
+    pub fn fails(&self, stage: &str, tenant: &TenantId) -> bool {
+        self.lock().iter().any(|((of, at), lately)| of == tenant && *at == stage && lately.fails_for_many())
+    }
+
+    fn show(&self, all: &HashMap<(TenantId, &'static str), Lately>) {
+        for system in [System::Nice, System::MediaHost] {
+            let fails = all.values().any(|lately| lately.fails_for_many() && lately.system == system);
+            self.metrics.outside_system_up.with_label_values(&[system.as_str()]).set((!fails).into());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(TenantId, &'static str), Lately>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn entry<'a>(
+    all: &'a mut HashMap<(TenantId, &'static str), Lately>,
+    tenant: &TenantId,
+    stage: &'static str,
+) -> &'a mut Lately {
+    if all.len() >= MOST_KEPT {
+        // Too many tenants for one process: begin anew.
+        all.clear();
+    }
+    all.entry((tenant.clone(), stage)).or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGE: &str = "upload";
+
+    fn at(seconds: i64) -> Timestamp {
+        "2026-04-01T12:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+    }
+
+    fn key(id: u64) -> ConversationKey {
+        ConversationKey { tenant: "acme".parse().unwrap(), external_id: ContactId::from_number(id).unwrap() }
+    }
+
+    fn retry() -> RetryPolicy {
+        RetryPolicy {
+            not_ready_delays: vec![Duration::from_secs(30)],
+            recording_deadline: Duration::from_secs(3600),
+            error_delay_min: Duration::from_secs(1),
+            error_delay_max: Duration::from_secs(300),
+        }
+    }
+
+    fn blame() -> Blame {
+        Blame::new(Metrics::new())
+    }
+
+    #[test]
+    fn a_failure_counts_only_where_another_call_passed_since_the_last_one() {
+        let blame = blame();
+        let failed = |before, now| blame.failed(STAGE, &key(1), System::MediaHost, before, at(now));
+        assert_eq!(failed(None, 0), Verdict::Unclear, "the first one tells nothing");
+        assert_eq!(failed(Some(at(0)), 10), Verdict::Unclear, "nobody else came by");
+        blame.passed(STAGE, &key(1), at(15));
+        assert_eq!(failed(Some(at(10)), 20), Verdict::Unclear, "it passed itself, which says nothing of others");
+        blame.passed(STAGE, &key(2), at(25));
+        blame.passed(STAGE, &key(1), at(26));
+        assert_eq!(failed(Some(at(20)), 30), Verdict::Call);
+        assert_eq!(failed(Some(at(30)), 40), Verdict::Unclear, "no news since");
+        blame.passed("persist", &key(2), at(45));
+        assert_eq!(failed(Some(at(40)), 50), Verdict::Unclear, "another stage tells nothing of this one");
+    }
+
+    #[test]
+    fn what_concerns_one_call_counts_until_it_concerns_many() {
+        let blame = blame();
+        let failed = |id, now| blame.failed(STAGE, &key(id), System::Call, None, at(now));
+        for now in 0..100 {
+            assert_eq!(failed(1, now), Verdict::Call);
+        }
+        let verdicts: Vec<_> = (2..=4).map(|id| failed(id, 100)).collect();
+        assert_eq!(verdicts, [Verdict::Call, Verdict::Call, Verdict::System]);
+        assert_eq!(failed(1, 101), Verdict::System, "the first one too, from now on");
+        blame.passed(STAGE, &key(9), at(102));
+        assert_eq!(failed(1, 103), Verdict::Call);
+    }
+
+    #[test]
+    fn while_it_fails_for_many_one_at_a_time_finds_out() {
+        let (blame, retry) = (blame(), retry());
+        let admitted = |now| blame.admit(&key(1).tenant, &[STAGE], &retry, at(now)).is_ok();
+        for id in 1..=3 {
+            blame.failed(STAGE, &key(id), System::Nice, None, at(0));
+            assert!(admitted(0));
+        }
+        blame.failed(STAGE, &key(4), System::Nice, None, at(0));
+        assert!(blame.fails(STAGE, &key(1).tenant));
+        assert!(!admitted(0) && !admitted(9), "those that are under way tell enough");
+        assert!(admitted(10) && !admitted(10) && !admitted(19));
+        assert!(admitted(20), "whatever became of the one before");
+        assert!(admitted(-3600), "a clock that was set back closes nothing");
+        assert!(
+            blame.admit(&"other".parse().unwrap(), &[STAGE], &retry, at(21)).is_ok(),
+            "another tenant is none the wiser"
+        );
+        assert!(blame.admit(&key(1).tenant, &["persist"], &retry, at(21)).is_ok());
+        blame.passed(STAGE, &key(5), at(22));
+        assert!(admitted(22) && admitted(22));
+    }
+
+    #[test]
+    fn an_answer_of_nice_ends_its_own_failure_only() {
+        let blame = blame();
+        for (stage, system) in [(STAGE, System::Nice), ("download_recording", System::MediaHost)] {
+            for id in 1..=4 {
+                blame.failed(stage, &key(id), system, None, at(0));
+            }
+            blame.answered(stage, &key(1).tenant);
+        }
+        assert!(!blame.fails(STAGE, &key(1).tenant));
+        assert!(blame.fails("download_recording", &key(1).tenant));
+    }
+}

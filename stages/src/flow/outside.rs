@@ -1,0 +1,260 @@
+//! The outside systems that every call needs: whether each answers, and who waits for one is woken when it is back.
+//!
+//! In: a question to each system every few seconds, and at once when somebody's request to it failed. Out: how it stands.
+//! One question without an answer says nothing; after the second one it counts as away, and after one answer as back.
+//! While one is away, no call begins its way, and those that are under way wait in place: nothing is asked of NICE that
+//! could not be kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info};
+
+use super::{Clock, Metrics, System};
+
+/// Time between two questions to a system that answers.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// And to one that does not.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a system may take to answer one.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// A question to a system; the error says why it did not answer, without a secret.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// How a system stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It answered when it was last asked, or nobody asks it.
+    Here,
+    /// It does not answer.
+    Away {
+        /// Since when.
+        since: Timestamp,
+        /// What happened instead.
+        why: String,
+    },
+}
+
+/// How every system stands; clones share it.
+#[derive(Clone)]
+pub struct Outside {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    watched: [Watched; 3],
+    clock: Clock,
+    metrics: Metrics,
+}
+
+struct Watched {
+    system: System,
+    /// Whether anybody asks it: one on the local disk needs no asking.
+    is_asked: AtomicBool,
+    standing: watch::Sender<Standing>,
+    suspected: Notify,
+}
+
+impl Outside {
+    /// All of them count as here until somebody has asked.
+    pub fn new(clock: Clock, metrics: Metrics) -> Self {
+        let watched = System::SHARED.map(|system| {
+            metrics.outside_system_up.with_label_values(&[system.as_str()]).set(1);
+            Watched {
+                system,
+                is_asked: AtomicBool::new(false),
+                standing: watch::Sender::new(Standing::Here),
+                suspected: Notify::new(),
+            }
+        });
+        Self { inner: Arc::new(Inner { watched, clock, metrics }) }
+    }
+
+    /// Asks a system again and again how it stands, until it is dropped.
+    pub async fn watch(self, system: System, probe: Probe) {
+        let Some(watched) = self.of(system) else { return };
+        watched.is_asked.store(true, Ordering::Relaxed);
+        let mut silent = 0_u32;
+        loop {
+            let answer = timeout(PATIENCE, probe()).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            match answer {
+                Ok(()) => silent = 0,
+                Err(_) => silent = silent.saturating_add(1),
+            }
+            self.note(watched, silent, answer.err());
+            match silent {
+                0 => {
+                    drop(timeout(LOOK_EVERY, watched.suspected.notified()).await);
+                }
+                _ => sleep(LOOK_AGAIN.mul_f64(rand::random_range(0.75..1.25))).await,
+            }
+        }
+    }
+
+    fn note(&self, watched: &Watched, silent: u32, why: Option<String>) {
+        let (system, now) = (watched.system, self.inner.clock.now());
+        let changed = watched.standing.send_if_modified(|standing| match (&mut *standing, why) {
+            (Standing::Away { since, .. }, None) => {
+                let secs = now.duration_since(*since).as_secs_f64();
+                info!(%system, away_secs = secs, "answers again");
+                *standing = Standing::Here;
+                true
+            }
+            (Standing::Here, Some(reason)) if silent >= 2 => {
+                error!(%system, reason, "does not answer; calls wait for it, and none is given up");
+                *standing = Standing::Away { since: now, why: reason };
+                true
+            }
+            (Standing::Away { why, .. }, Some(reason)) => {
+                *why = reason;
+                false
+            }
+            (Standing::Here, _) => false,
+        });
+        if changed {
+            let is_here = *watched.standing.borrow() == Standing::Here;
+            self.inner.metrics.outside_system_up.with_label_values(&[system.as_str()]).set(is_here.into());
+        }
+    }
+
+    /// A request to the system failed: it is asked at once.
+    pub fn suspect(&self, system: System) {
+        if let Some(watched) = self.of(system) {
+            watched.suspected.notify_one();
+        }
+    }
+
+    /// How each system stands that is asked.
+    pub fn standings(&self) -> Vec<(System, Standing)> {
+        let asked = self.inner.watched.iter().filter(|watched| watched.is_asked.load(Ordering::Relaxed));
+        asked.map(|watched| (watched.system, watched.standing.borrow().clone())).collect()
+    }
+
+    /// Whether a system is away.
+    pub fn is_away(&self, system: System) -> bool {
+        self.of(system).is_some_and(|watched| *watched.standing.borrow() != Standing::Here)
+    }
+
+    /// Waits until every system is here, and not longer than `patience`; false if one is away still.
+    pub async fn all_here(&self, patience: Duration) -> bool {
+        let all = futures::future::join_all(self.inner.watched.iter().map(here));
+        timeout(patience, all).await.is_ok()
+    }
+
+    /// The pause before a request to the system is repeated: `delay` where it answers others, and as long as it is away,
+    /// but not longer than `patience`. Who waits is woken when it is back.
+    pub async fn pause(&self, system: System, delay: Duration, patience: Duration) {
+        let begun = Instant::now();
+        let watched = self.of(system);
+        let is_asked = watched.is_some_and(|watched| watched.is_asked.load(Ordering::Relaxed));
+        // Time enough for the questions that find out whether it is away.
+        let least = if is_asked { 3 * LOOK_AGAIN } else { Duration::ZERO };
+        sleep(delay.max(least).min(patience)).await;
+        if let Some(watched) = watched {
+            // Over in time, or it is asked once more all the same.
+            drop(timeout(patience.saturating_sub(begun.elapsed()), here(watched)).await);
+        }
+    }
+
+    fn of(&self, system: System) -> Option<&Watched> {
+        self.inner.watched.iter().find(|watched| watched.system == system)
+    }
+}
+
+async fn here(watched: &Watched) {
+    let mut standing = watched.standing.subscribe();
+    // The sender lives as long as we borrow from it.
+    drop(standing.wait_for(|standing| *standing == Standing::Here).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::flow::task;
+
+    struct Rig {
+        outside: Outside,
+        metrics: Metrics,
+        answers: Arc<AtomicBool>,
+        asked: Arc<AtomicU32>,
+        _watching: tokio_util::task::AbortOnDropHandle<()>,
+    }
+
+    fn rig() -> Rig {
+        let metrics = Metrics::new();
+        let outside = Outside::new(Clock::system(), metrics.clone());
+        let (answers, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+        let probe: Probe = {
+            let (answers, asked) = (answers.clone(), asked.clone());
+            Arc::new(move || {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let answer = answers.load(Ordering::SeqCst).then_some(()).ok_or("refused".to_owned());
+                Box::pin(std::future::ready(answer))
+            })
+        };
+        let _watching = task::spawn("watch", outside.clone().watch(System::Catalog, probe));
+        Rig { outside, metrics, answers, asked, _watching }
+    }
+
+    fn up(metrics: &Metrics) -> i64 {
+        metrics.outside_system_up.with_label_values(&["catalog"]).get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_is_away_after_two_questions_and_who_waits_is_woken_when_it_is_back() {
+        let rig = rig();
+        sleep(Duration::from_secs(60)).await;
+        assert!(rig.outside.all_here(Duration::ZERO).await);
+        rig.answers.store(false, Ordering::SeqCst);
+        sleep(Duration::from_secs(8)).await;
+        assert!(rig.outside.is_away(System::Catalog) && !rig.outside.is_away(System::Queue));
+        assert_eq!(up(&rig.metrics), 0);
+        assert!(!rig.outside.all_here(Duration::from_secs(3)).await);
+        let waits = rig.outside.clone();
+        let waiting = task::spawn("wait", async move {
+            let begun = Instant::now();
+            waits.pause(System::Catalog, Duration::from_secs(1), Duration::from_secs(3600)).await;
+            begun.elapsed()
+        });
+        sleep(Duration::from_secs(600)).await;
+        rig.answers.store(true, Ordering::SeqCst);
+        let waited = waiting.await.unwrap();
+        assert!(waited >= Duration::from_secs(600) && waited < Duration::from_secs(602), "{waited:?}");
+        assert_eq!((rig.outside.is_away(System::Catalog), up(&rig.metrics)), (false, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_without_an_answer_says_nothing() {
+        let rig = rig();
+        sleep(Duration::from_secs(1)).await;
+        let before = rig.asked.load(Ordering::SeqCst);
+        rig.answers.store(false, Ordering::SeqCst);
+        rig.outside.suspect(System::Catalog);
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(rig.asked.load(Ordering::SeqCst), before + 1, "it is asked at once");
+        assert!(!rig.outside.is_away(System::Catalog));
+        rig.answers.store(true, Ordering::SeqCst);
+        sleep(Duration::from_secs(60)).await;
+        assert!(!rig.outside.is_away(System::Catalog));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_before_a_system_that_answers_others_is_the_delay() {
+        let rig = rig();
+        let begun = Instant::now();
+        rig.outside.pause(System::Catalog, Duration::from_secs(7), Duration::from_secs(600)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(7));
+        rig.outside.pause(System::Nice, Duration::from_secs(7), Duration::from_secs(5)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,161 @@
+//! The shelf of dead letters: what was set aside for a system's failures goes back to the queue by itself.
+//!
+//! In: the letters of passing causes whose time has come. Out: their messages, on the lane of replays, as if they were
+//! new. A letter whose system still fails stays; one that comes back waits longer each time, a day at most. What is
+//! older than the settings allow is dropped, and counted.
+//!
+//! # After a crash
+//! A message is on the queue before its letter is gone: both may be there, and the second one finds the call finished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
+use crate::clients::queue::{Lane, Queue, QueueError};
+use crate::flow::{Blame, Clock, Metrics, Outside, System};
+use crate::model::{ContactEvent, MessageError};
+
+/// Time between two looks at the shelf.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Letters that go back at one look.
+const MOST_AT_ONCE: usize = 100;
+
+/// Looks between two that drop what is too old: an hour.
+const LOOKS_PER_CLEARING: u32 = 60;
+
+/// Why a letter does not go back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Its message cannot be read.
+    #[error("dead letter {0} cannot be replayed: {1}; drop it")]
+    Unreadable(u64, MessageError),
+    /// The queue did not take it.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// It is on the queue, and stands on the shelf still.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Who asks for a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// An operator: whatever kept the call from its way is mended.
+    Operator,
+    /// Nobody: it was time.
+    Itself,
+}
+
+/// Puts a dead letter's message back on the queue, behind fresh calls, as if it were new; then takes it off the shelf.
+/// False if it stays there, because the conversation has failed again already.
+pub async fn replay(
+    letter: &DeadLetter,
+    asked_by: AskedBy,
+    catalog: &dyn Catalog,
+    queue: &dyn Queue,
+    now: Timestamp,
+) -> Result<bool, ReplayError> {
+    let event = ContactEvent::decode(letter.message.to_string().as_bytes());
+    let mut event = event.map_err(|error| ReplayError::Unreadable(letter.id, error))?;
+    event.attempt = 0;
+    event.not_ready = 0;
+    event.unknown = 0;
+    event.trouble = None;
+    event.replays = match asked_by {
+        AskedBy::Operator => 0,
+        AskedBy::Itself => event.replays.saturating_add(1),
+    };
+    event.late = true;
+    event.first_queued_at = event.first_queued_at.or(event.queued_at);
+    event.queued_at = Some(now);
+    queue.publish(Lane::of(&event), event.encode().into()).await?;
+    // Until a stage says more, the timeline's last word would be that it was set aside.
+    let (stage, outcome) = ("enqueue".to_owned(), "ok".to_owned());
+    let detail = Some("dead letter replayed".to_owned());
+    catalog.record_hop(&event.key(), Hop { at: now, stage, outcome, attempt: 0, took_millis: 0, detail }).await;
+    let removed = catalog.remove_dead_letter(letter).await?;
+    info!(id = letter.id, removed, conversation.id = %event.conversation, "dead letter replayed");
+    Ok(removed)
+}
+
+/// Looks after the shelf.
+pub struct Shelf {
+    /// Where it stands.
+    pub catalog: Arc<dyn Catalog>,
+    /// Where the messages go.
+    pub queue: Arc<dyn Queue>,
+    /// Whether a system is away.
+    pub outside: Outside,
+    /// Whether it fails for a tenant.
+    pub blame: Blame,
+    /// How long a letter may stand.
+    pub longest: Duration,
+    /// The time.
+    pub clock: Clock,
+    /// Counts what went back and what was dropped.
+    pub metrics: Metrics,
+}
+
+impl Shelf {
+    /// Looks again and again, until it is dropped.
+    pub async fn run(self) {
+        for looks in 0_u32.. {
+            tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
+            if let Err(error) = self.look().await {
+                warn!(%error, "dead letters not looked through, the next look follows");
+            }
+            if looks.is_multiple_of(LOOKS_PER_CLEARING)
+                && let Err(error) = self.clear().await
+            {
+                warn!(%error, "old dead letters not dropped, will retry");
+            }
+        }
+    }
+
+    /// Sends back what is due, and counts it.
+    pub async fn look(&self) -> Result<usize, ReplayError> {
+        let now = self.clock.now();
+        let mut replayed = 0;
+        for letter in self.catalog.due_dead_letters(now, MOST_AT_ONCE).await? {
+            if self.fails_still(&letter) {
+                continue;
+            }
+            match replay(&letter, AskedBy::Itself, &*self.catalog, &*self.queue, now).await {
+                Ok(_) => replayed += 1,
+                // One that cannot be read is a person's.
+                Err(error @ ReplayError::Unreadable(..)) => warn!(%error, "dead letter stays"),
+                Err(error) => return Err(error),
+            }
+        }
+        self.metrics.dead_letters_replayed.inc_by(replayed as u64);
+        Ok(replayed)
+    }
+
+    fn fails_still(&self, letter: &DeadLetter) -> bool {
+        match letter.cause {
+            Some(system) if system.is_shared() => self.outside.is_away(system),
+            Some(System::Nice | System::MediaHost | System::Call) => {
+                letter.key().is_some_and(|key| self.blame.fails(&letter.stage, &key.tenant))
+            }
+            _ => true,
+        }
+    }
+
+    /// Drops what stands for too long, and counts it.
+    pub async fn clear(&self) -> Result<u64, CatalogError> {
+        let Ok(before) = self.clock.now().checked_sub(self.longest) else { return Ok(0) };
+        let dropped = self.catalog.drop_dead_letters(before).await?;
+        if dropped > 0 {
+            warn!(dropped, "dead letters dropped that stood for longer than [retry] dead_letter_age");
+            self.metrics.dead_letters_dropped.inc_by(dropped);
+        }
+        Ok(dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests;
