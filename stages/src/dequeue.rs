@@ -57,9 +57,11 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
             let delivery = context.freshness.track(event, delivery.settle);
-            return match context.outside.all_here(HELD).await {
-                true => Some(delivery),
-                false => hold_back(delivery, since, context).await,
+            return match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await {
+                Some(true) => Some(delivery),
+                Some(false) => hold_back(delivery, since, context).await,
+                // Handed back: the service drains.
+                None => None,
             };
         }
         Ok(event) => Ok(event),

@@ -398,8 +398,9 @@ impl Standing {
             Self::Unread => Err(StageError::transient(System::Catalog, "the tenant's settings were not read yet")),
             Self::Unknown => Err(StageError::permanent("unknown tenant: no NICE settings are known for it")),
             Self::Unreachable(reason) => Err(StageError::transient(System::Catalog, reason.clone())),
+            // One tenant's own: no other waits for it.
             Self::Unusable(reason) => Err(StageError::Transient {
-                system: System::Catalog,
+                system: System::Nice,
                 reason: SettingsError::Unusable(reason.clone()).to_string(),
                 retry_after: Some(UNUSABLE_DELAY),
             }),

@@ -78,20 +78,26 @@ impl Lately {
 impl Blame {
     /// Nothing is known yet.
     pub fn new(metrics: Metrics) -> Self {
-        Self { inner: Arc::default(), metrics }
+        let blame = Self { inner: Arc::default(), metrics };
+        blame.show(&blame.lock());
+        blame
     }
 
     /// Notes that a stage passed a call.
     pub fn passed(&self, stage: &'static str, key: &ConversationKey, now: Timestamp) {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
+        let is_over = lately.fails_for_many();
         lately.failing.clear();
         match lately.passed[0] {
             Some((last, _)) if last == key.external_id => {}
             last => lately.passed[1] = last,
         }
         lately.passed[0] = Some((key.external_id, now));
-        self.show(&all);
+        if is_over {
+            tracing::info!(tenant = %key.tenant, stage, system = %lately.system, "works again");
+            self.show(&all);
+        }
     }
 
     /// Notes that NICE gave a stage a proper answer, though the call has to wait.
@@ -100,8 +106,11 @@ impl Blame {
         if let Some(lately) = all.get_mut(&(tenant.clone(), stage))
             && lately.system == System::Nice
         {
+            let is_over = lately.fails_for_many();
             lately.failing.clear();
-            self.show(&all);
+            if is_over {
+                self.show(&all);
+            }
         }
     }
 
@@ -117,9 +126,11 @@ impl Blame {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
         lately.system = system;
+        let mut begins = false;
         if !lately.fails_for_many() && !lately.failing.contains(&key.external_id) {
             lately.failing.push(key.external_id);
-            if lately.fails_for_many() {
+            begins = lately.fails_for_many();
+            if begins {
                 lately.looked_at = now;
                 tracing::error!(tenant = %key.tenant, stage, %system, "fails for many calls; they wait, and none is given up");
             }
@@ -132,7 +143,9 @@ impl Blame {
         } else {
             Verdict::Unclear
         };
-        self.show(&all);
+        if begins {
+            self.show(&all);
+        }
         verdict
     }
 

@@ -16,6 +16,7 @@ mod crash;
 mod erase;
 mod flow;
 mod lease;
+mod outages;
 mod poison;
 mod replays;
 mod secrets;
