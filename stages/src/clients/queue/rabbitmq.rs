@@ -8,6 +8,7 @@
 //! - [`publisher`]: publishes that await their own confirm.
 //! - [`deliveries`]: live before backfill, and one suspect at a time.
 //! - [`settle`]: acknowledge, defer, hand back.
+//! - [`standing`]: what both connections say together of the broker.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the
@@ -28,20 +29,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Backlog, Lane, Queue, QueueDelivery, QueueError};
+use super::{Backlog, Lane, Queue, QueueDelivery, QueueError, QueueStanding};
 use crate::flow::Metrics;
 
 mod connection;
 mod deliveries;
 mod publisher;
 mod settle;
+mod standing;
 mod topology;
 
 use connection::{Link, Role};
 use publisher::Publisher;
 use settle::Counters;
+use standing::Standings;
 use topology::Topology;
 
 /// How long one question to the broker may take.
@@ -142,6 +146,7 @@ struct Inner {
     publisher: Publisher,
     consuming: Link,
     counters: Arc<Counters>,
+    standings: Arc<Standings>,
 }
 
 impl RabbitQueue {
@@ -149,11 +154,12 @@ impl RabbitQueue {
     pub async fn connect(options: RabbitOptions, metrics: &Metrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
-        let link = |role| Link::start(role, options.clone(), topology.clone(), metrics.clone());
+        let standings = Arc::<Standings>::default();
+        let link = |role| Link::start(role, options.clone(), topology.clone(), metrics.clone(), standings.clone());
         let publisher = Publisher::new(link(Role::Publish).await?, topology.clone());
         let consuming = link(Role::Consume).await?;
         let counters = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters }) })
+        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters, standings }) })
     }
 
     /// Ends both connections without a word, for good, as the end of the process would.
@@ -187,6 +193,10 @@ impl Queue for RabbitQueue {
         };
         let waiting = timeout(ANSWER_TIMEOUT, counted).await.map_err(|_| self.no_answer())??;
         Ok(self.inner.counters.with(waiting))
+    }
+
+    fn standing(&self) -> watch::Receiver<QueueStanding> {
+        self.inner.standings.watch()
     }
 
     /// Whether messages can be published and read.
