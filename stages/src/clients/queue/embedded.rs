@@ -16,6 +16,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use state::{StateError, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::delivery::SettleError;
@@ -289,7 +290,8 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
                 let body = Bytes::copy_from_slice(taken.body());
                 let Taken { key, count, .. } = taken;
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
-                return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
+                let (over_limit, lost) = (count > DELIVERY_LIMIT, CancellationToken::new());
+                return Ok(QueueDelivery { body, over_limit, lost, settle: Box::new(settle) });
             }
             Err(sleep) => {
                 // Either is reason enough to look again.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::flow::{Settle, StageError, System};
 use crate::model::{ContactEvent, ConversationKey, EventSource};
@@ -26,7 +27,8 @@ pub use embedded::EmbeddedQueue;
 #[cfg(feature = "servers")]
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
-/// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf.
+/// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf. What
+/// comes back for another reason does not condemn it, however often.
 pub const DELIVERY_LIMIT: u32 = 20;
 
 /// Delay steps in seconds that every queue has, up to the longest delay that is ever asked for. In RabbitMQ each is a
@@ -94,8 +96,12 @@ impl Lane {
 pub struct QueueDelivery {
     /// The message.
     pub body: Bytes,
-    /// Set when the message was delivered more than [`DELIVERY_LIMIT`] times: it is to be dead-lettered unread.
+    /// Set when the message was delivered more than [`DELIVERY_LIMIT`] times, and the last of those who worked on it
+    /// died: it is to be dead-lettered unread.
     pub over_limit: bool,
+    /// Ends when the queue has taken the message back while it is worked on, as far as that is noticed: to settle it
+    /// will fail, and another works on it.
+    pub lost: CancellationToken,
     /// How the queue learns what became of it.
     pub settle: Box<dyn Settle>,
 }

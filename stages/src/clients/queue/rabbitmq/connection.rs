@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::standing::Standings;
+use super::suspects::Marks;
 use super::topology::{Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
@@ -84,9 +85,10 @@ impl Link {
         topology: Arc<Topology>,
         metrics: Metrics,
         standings: Arc<Standings>,
+        marks: Arc<Marks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
-        let mut supervisor = Supervisor { role, options, topology, metrics, socket: socket.clone() };
+        let mut supervisor = Supervisor { role, options, topology, metrics, marks, socket: socket.clone() };
         let connection = supervisor.connect().await?;
         let (sender, state) = watch::channel(State::Up(connection.clone()));
         let states = States { role, sender, standings };
@@ -110,6 +112,12 @@ impl Link {
             State::Blocked(..) | State::Down(_) => None,
         })
         .await
+    }
+
+    /// Waits until it takes no messages. For good also when it is closed.
+    pub(super) async fn troubled(&self) {
+        let mut state = self.state.clone();
+        drop(state.wait_for(|state| !matches!(state, State::Up(_))).await);
     }
 
     async fn wait_for(&self, found: impl Fn(&State) -> Option<Arc<Connection>>) -> Result<Arc<Connection>, QueueError> {
@@ -157,6 +165,10 @@ struct States {
 }
 
 impl States {
+    fn is_blocked(&self) -> bool {
+        matches!(&*self.sender.borrow(), State::Blocked(..))
+    }
+
     fn tell(&self, state: State) {
         let standing = state.standing();
         self.sender.send_replace(state);
@@ -170,6 +182,7 @@ struct Supervisor {
     options: Arc<RabbitOptions>,
     topology: Arc<Topology>,
     metrics: Metrics,
+    marks: Arc<Marks>,
     socket: Socket,
 }
 
@@ -184,8 +197,18 @@ impl Supervisor {
             states.tell(State::Down(reason));
             connection = self.connect_insisting(&states).await;
             self.metrics.queue_reconnects.inc();
+            self.forgive(&connection).await;
             info!(role = ?self.role, "connected to the broker again");
             states.tell(State::Up(connection.clone()));
+        }
+    }
+
+    /// Takes the marks at suspects away that were lost with the last connection, before others have waited for it
+    /// too long. Where that fails, the next session does it.
+    async fn forgive(&self, connection: &Connection) {
+        let forgiving = timeout(CONNECT_TIMEOUT, self.marks.forgive(connection));
+        if self.role == Role::Consume && !matches!(forgiving.await, Ok(Ok(()))) {
+            warn!("marks at suspects not taken away");
         }
     }
 
@@ -194,23 +217,29 @@ impl Supervisor {
         let mut events = connection.events_listener();
         let mut reason = "closed".to_owned();
         while connection.status().connected() {
+            // Its own word for it, should the event that tells of the end not come.
+            if states.is_blocked() && !connection.status().blocked() {
+                self.unblocked(&connection, states);
+            }
             match timeout(LOOK_INTERVAL, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(why))) => {
                     warn!(reason = why, "the broker takes no messages");
                     self.note_blocked(true);
                     states.tell(State::Blocked(connection.clone(), why));
                 }
-                Ok(Some(Event::ConnectionUnblocked)) => {
-                    info!("the broker takes messages again");
-                    self.note_blocked(false);
-                    states.tell(State::Up(connection.clone()));
-                }
+                Ok(Some(Event::ConnectionUnblocked)) => self.unblocked(&connection, states),
                 // Errors of a channel come as well.
                 Ok(Some(Event::Error(error))) if !connection.status().connected() => reason = error.to_string(),
                 Ok(_) | Err(_) => {}
             }
         }
         reason
+    }
+
+    fn unblocked(&self, connection: &Arc<Connection>, states: &States) {
+        info!("the broker takes messages again");
+        self.note_blocked(false);
+        states.tell(State::Up(connection.clone()));
     }
 
     async fn connect_insisting(&mut self, states: &States) -> Arc<Connection> {
