@@ -336,17 +336,25 @@ impl Settle for EmbeddedSettle {
     }
 }
 
+impl EmbeddedSettle {
+    /// Handed back on purpose: only deliveries that end in a crash count towards the limit.
+    fn uncount(&self) -> Result<(), sled::Error> {
+        let uncounted = self.inner.tree.update_and_fetch(self.key, |value| {
+            let value = value?;
+            Some(entry_value(count_of(value).saturating_sub(1), &value[COUNT_BYTES.min(value.len())..]))
+        });
+        uncounted?;
+        self.inner.store.commit_soon();
+        Ok(())
+    }
+}
+
 impl Drop for EmbeddedSettle {
     fn drop(&mut self) {
-        if !self.settled {
-            // Handed back on purpose: only deliveries that end in a crash count towards the limit.
-            if let Ok(Some(value)) = self.inner.tree.get(self.key) {
-                let body = &value[COUNT_BYTES.min(value.len())..];
-                let count = count_of(&value).saturating_sub(1);
-                if let Err(error) = self.inner.tree.insert(self.key, entry_value(count, body)) {
-                    tracing::warn!(%error, "delivery count not lowered");
-                }
-            }
+        if !self.settled
+            && let Err(error) = self.uncount()
+        {
+            tracing::warn!(%error, "delivery count not lowered");
         }
         self.inner.give_back(&self.key, self.count);
         self.inner.changed.notify_waiters();

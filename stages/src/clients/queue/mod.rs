@@ -181,6 +181,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Whether the queue answers.
     async fn check(&self) -> Result<(), QueueError>;
+
+    /// The last word of a process that ends: what it still holds is handed back, alive. The queue is of no use then.
+    async fn close(&self) {}
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use futures::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::{debug, warn};
 
 use super::{Backlog, Lane, Queue, QueueDelivery, QueueError, QueueStanding};
 use crate::flow::Metrics;
@@ -57,6 +58,9 @@ use topology::Topology;
 
 /// How long the answer may take to whoever asks how the queue is.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of a process may wait for the broker.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one question to the broker may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -222,6 +226,22 @@ impl Queue for RabbitQueue {
             self.inner.topology.check(&connection).await.map_err(QueueError::from)
         };
         timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| self.no_answer())?
+    }
+
+    /// Takes the marks at suspects away, and closes both connections: what was written to them is done then, and what
+    /// is unsettled comes again. Where the broker does not answer, it does the latter by itself.
+    async fn close(&self) {
+        let closing = async {
+            if let Ok(connection) = self.inner.consuming.connection().await
+                && let Err(error) = self.inner.marks.hand_over(&connection).await
+            {
+                warn!(%error, "marks at suspects not taken away");
+            }
+            futures::join!(self.inner.publisher.link().close(), self.inner.consuming.close());
+        };
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            debug!("connections to the broker not closed in time");
+        }
     }
 }
 

@@ -18,11 +18,11 @@ use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::standing::Standings;
 use super::suspects::Marks;
-use super::topology::{Topology, code};
+use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
 use crate::clients::queue::{QueueError, QueueStanding};
@@ -73,7 +73,6 @@ pub(super) struct Link {
     state: watch::Receiver<State>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests end it"))]
     socket: Socket,
-    #[cfg_attr(not(test), expect(dead_code, reason = "ends with the link"))]
     supervisor: AbortOnDropHandle<()>,
 }
 
@@ -130,6 +129,18 @@ impl Link {
     /// What keeps the connection from taking messages.
     pub(super) fn trouble(&self) -> Option<String> {
         self.state.borrow().standing().trouble().map(str::to_owned)
+    }
+
+    /// Ends the connection in good order, and for good.
+    pub(super) async fn close(&self) {
+        self.supervisor.abort();
+        let connection = match &*self.state.borrow() {
+            State::Up(connection) | State::Blocked(connection, _) => connection.clone(),
+            State::Down(_) => return,
+        };
+        if let Err(error) = connection.close(OK, "done".into()).await {
+            debug!(%error, "connection not closed");
+        }
     }
 
     /// Ends the connection without a word, and for good.

@@ -150,16 +150,24 @@ impl Marks {
 
     /// Takes our marks of deliveries away that the broker took back: we live.
     pub(super) async fn forgive(&self, connection: &Connection) -> Result<(), RabbitError> {
-        let lost: Vec<(Suspect, u32)> = {
+        self.take_away(connection, |mine| !mine.ownership.is_ours()).await
+    }
+
+    /// Takes all our marks away: we end, and not over a suspect.
+    pub(super) async fn hand_over(&self, connection: &Connection) -> Result<(), RabbitError> {
+        self.take_away(connection, |_| true).await
+    }
+
+    async fn take_away(&self, connection: &Connection, which: fn(&Mine) -> bool) -> Result<(), RabbitError> {
+        let away: Vec<(Suspect, u32)> = {
             let mine = self.mine();
-            let lost = mine.iter().filter(|(_, mine)| !mine.ownership.is_ours());
-            lost.map(|(suspect, mine)| (suspect.clone(), mine.slot)).collect()
+            mine.iter().filter(|(_, mine)| which(mine)).map(|(suspect, mine)| (suspect.clone(), mine.slot)).collect()
         };
-        if lost.is_empty() {
+        if away.is_empty() {
             return Ok(());
         }
         let channel = connection.create_channel().await.map_err(failed)?;
-        for (suspect, slot) in lost {
+        for (suspect, slot) in away {
             delete(&channel, self.topology.mark(&suspect, slot)).await?;
             self.mine().remove(&suspect);
         }

@@ -217,6 +217,26 @@ async fn a_suspect_that_a_process_died_over_is_worked_on_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_in_good_order_leaves_no_mark() {
+    let options = options(test_servers::rabbitmq().await.url());
+    drop(connect(&options).await);
+    suspect(&options, "suspect").await;
+    for count in 0..MANY {
+        let (queue, _) = connect(&options).await;
+        let mut deliveries = queue.deliveries(2);
+        let delivery = next(&mut deliveries).await;
+        assert!(!delivery.over_limit, "after {count} ends");
+        // Work that the grace period cut off, and a deferral that goes on in a task of its own, are held to the end.
+        queue.close().await;
+        delivery.settle.ack().await.unwrap_err();
+        queue.publish(Lane::Live, Bytes::from("late")).await.unwrap_err();
+    }
+    let (queue, _) = connect(&options).await;
+    assert_eq!(marks(&queue, b"suspect").await, 0);
+    assert_eq!(next_text(&mut queue.deliveries(1)).await, "suspect");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_the_broker_cancels_owns_nothing_any_more() {
     let options = options(test_servers::rabbitmq().await.url());
     let (queue, _) = connect(&options).await;
