@@ -80,6 +80,10 @@ impl Reader {
         let room = self.room.clone().acquire_owned().await;
         let mut permit = room.map_err(|_| QueueError("nobody reads any more".to_owned()))?;
         loop {
+            // What a suspect that was not begun after all had for itself.
+            if let Some(one) = permit.split(1) {
+                permit = one;
+            }
             let held = self.next().await?;
             let record = held.suspicion().map(|suspicion| suspicion.record);
             if let Some(record) = record.filter(|record| !record.is_over_limit()) {
@@ -182,7 +186,7 @@ impl From<RabbitError> for Interrupted {
 
 /// What a look for backfill found.
 enum Found {
-    Backfill(Held),
+    Backfill(Box<Held>),
     Nothing,
     /// A live message has come or is about to.
     LiveFirst,
@@ -241,7 +245,7 @@ impl Session {
                 let (answering, answer) = oneshot::channel();
                 self.asking.send(answering).await.map_err(|_| over())?;
                 let pause = match answer.await.map_err(|_| over())?? {
-                    Found::Backfill(held) => return Ok(held),
+                    Found::Backfill(held) => return Ok(*held),
                     Found::Nothing => BACKFILL_INTERVAL,
                     Found::LiveFirst => LIVE_FIRST,
                 };
@@ -399,7 +403,7 @@ impl Intake {
                 self.spare = Some(spare);
                 Found::LiveFirst
             }
-            Some((held, _)) => Found::Backfill(held),
+            Some((held, _)) => Found::Backfill(Box::new(held)),
             None => Found::Nothing,
         })
     }
