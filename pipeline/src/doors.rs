@@ -282,6 +282,7 @@ impl Doors {
     /// Leaves everything in order.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
         self.catalog.flush().await;
+        self.queue.close().await;
         match &self.local {
             Some(local) => Ok(local.state.store().close().await?),
             None => Ok(()),

@@ -16,6 +16,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use state::{StateError, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::delivery::SettleError;
@@ -289,7 +290,8 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
                 let body = Bytes::copy_from_slice(taken.body());
                 let Taken { key, count, .. } = taken;
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
-                return Ok(QueueDelivery { body, over_limit: count > DELIVERY_LIMIT, settle: Box::new(settle) });
+                let (over_limit, lost) = (count > DELIVERY_LIMIT, CancellationToken::new());
+                return Ok(QueueDelivery { body, over_limit, lost, settle: Box::new(settle) });
             }
             Err(sleep) => {
                 // Either is reason enough to look again.
@@ -334,17 +336,25 @@ impl Settle for EmbeddedSettle {
     }
 }
 
+impl EmbeddedSettle {
+    /// Handed back on purpose: only deliveries that end in a crash count towards the limit.
+    fn uncount(&self) -> Result<(), sled::Error> {
+        let uncounted = self.inner.tree.update_and_fetch(self.key, |value| {
+            let value = value?;
+            Some(entry_value(count_of(value).saturating_sub(1), &value[COUNT_BYTES.min(value.len())..]))
+        });
+        uncounted?;
+        self.inner.store.commit_soon();
+        Ok(())
+    }
+}
+
 impl Drop for EmbeddedSettle {
     fn drop(&mut self) {
-        if !self.settled {
-            // Handed back on purpose: only deliveries that end in a crash count towards the limit.
-            if let Ok(Some(value)) = self.inner.tree.get(self.key) {
-                let body = &value[COUNT_BYTES.min(value.len())..];
-                let count = count_of(&value).saturating_sub(1);
-                if let Err(error) = self.inner.tree.insert(self.key, entry_value(count, body)) {
-                    tracing::warn!(%error, "delivery count not lowered");
-                }
-            }
+        if !self.settled
+            && let Err(error) = self.uncount()
+        {
+            tracing::warn!(%error, "delivery count not lowered");
         }
         self.inner.give_back(&self.key, self.count);
         self.inner.changed.notify_waiters();

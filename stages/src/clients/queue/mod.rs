@@ -4,12 +4,15 @@
 //! A delivery that is not settled comes again. A message that was delivered too often without being settled (it
 //! may be what crashes us) goes to the queue's shelf, with the reason.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::flow::{Settle, StageError, System};
 use crate::model::{ContactEvent, ConversationKey, EventSource};
@@ -24,7 +27,8 @@ pub use embedded::EmbeddedQueue;
 #[cfg(feature = "servers")]
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
-/// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf.
+/// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf. What
+/// comes back for another reason does not condemn it, however often.
 pub const DELIVERY_LIMIT: u32 = 20;
 
 /// Delay steps in seconds that every queue has, up to the longest delay that is ever asked for. In RabbitMQ each is a
@@ -92,8 +96,12 @@ impl Lane {
 pub struct QueueDelivery {
     /// The message.
     pub body: Bytes,
-    /// Set when the message was delivered more than [`DELIVERY_LIMIT`] times: it is to be dead-lettered unread.
+    /// Set when the message was delivered more than [`DELIVERY_LIMIT`] times, and the last of those who worked on it
+    /// died: it is to be dead-lettered unread.
     pub over_limit: bool,
+    /// Ends when the queue has taken the message back while it is worked on, as far as that is noticed: to settle it
+    /// will fail, and another works on it.
+    pub lost: CancellationToken,
     /// How the queue learns what became of it.
     pub settle: Box<dyn Settle>,
 }
@@ -110,6 +118,39 @@ pub struct Backlog {
     /// Delivered and not settled.
     pub in_flight: u64,
 }
+
+/// How the queue stands, as far as this process sees it. The texts say why, for logs and `/readyz`.
+///
+/// It tells of connections: a queue that is here may still fail what is asked of it, and whoever asks goes on with
+/// pauses of its own. What it is for is that nobody sleeps on once the queue is back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum QueueStanding {
+    /// It takes messages, and gives them out.
+    #[default]
+    Here,
+    /// It gives messages out and is answered, but it takes none: it is short of memory or disk.
+    Blocked(String),
+    /// It does not answer.
+    Away(String),
+}
+
+impl QueueStanding {
+    /// Whether a message can be published.
+    pub fn takes_messages(&self) -> bool {
+        matches!(self, Self::Here)
+    }
+
+    /// Why it takes no messages.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Here => None,
+            Self::Blocked(reason) | Self::Away(reason) => Some(reason),
+        }
+    }
+}
+
+/// The standing of a queue that is never away. Its sender lives as long as the process: who waits for a change waits.
+static ALWAYS_HERE: LazyLock<watch::Sender<QueueStanding>> = LazyLock::new(watch::Sender::default);
 
 /// The queue.
 #[async_trait]
@@ -133,8 +174,16 @@ pub trait Queue: Send + Sync + 'static {
     /// How many messages wait where.
     async fn backlog(&self) -> Result<Backlog, QueueError>;
 
+    /// How the queue stands, and every change of it: who waits for the queue is woken when it is back.
+    fn standing(&self) -> watch::Receiver<QueueStanding> {
+        ALWAYS_HERE.subscribe()
+    }
+
     /// Whether the queue answers.
     async fn check(&self) -> Result<(), QueueError>;
+
+    /// The last word of a process that ends: what it still holds is handed back, alive. The queue is of no use then.
+    async fn close(&self) {}
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@
 //! - [`connection`]: a connection that is made again when it is lost.
 //! - [`publisher`]: publishes that await their own confirm.
 //! - [`deliveries`]: live before backfill, and one suspect at a time.
+//! - [`suspects`]: which of them processes have died over.
 //! - [`settle`]: acknowledge, defer, hand back.
+//! - [`standing`]: what both connections say together of the broker.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the
@@ -15,11 +17,15 @@
 //! a broker that is short of memory or disk blocks the publishing one only, and acknowledgements go on.
 //!
 //! # The delivery limit
-//! A quorum queue counts every delivery that comes back, whoever sent it back and why. A graceful shutdown
-//! therefore counts once for the messages that it hands back, a broken connection once for what was unsettled. A
-//! deferral does not: it is a new message. So that such accidents do not condemn a message, the last
-//! [`topology::PROBATION`] of the [`super::DELIVERY_LIMIT`] deliveries are made from `{prefix}.dead`, one at a time
-//! and without the neighbours that may be the guilty ones.
+//! A quorum queue counts the deliveries that come back, and cannot tell who is to blame: a shutdown, a connection that
+//! was cut, a consumer that was too slow, a restart of its own. Nobody is condemned by that count. A message that came
+//! back often goes from its lane to `{prefix}.dead`, where suspects are taken one at a time, and only one that
+//! [`topology::PROBATION`] processes died over is over the limit (see [`suspects`]). One that comes through is an
+//! ordinary message again.
+//!
+//! # A broker that is short of memory or disk
+//! It says so to whom publishes, and reads nothing from that connection until it is over. Meanwhile nothing is taken
+//! from it ([`deliveries`]), and what has to be deferred waits for some minutes and is then handed back ([`settle`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,21 +34,33 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::{debug, warn};
 
-use super::{Backlog, Lane, Queue, QueueDelivery, QueueError};
+use super::{Backlog, Lane, Queue, QueueDelivery, QueueError, QueueStanding};
 use crate::flow::Metrics;
 
 mod connection;
 mod deliveries;
 mod publisher;
 mod settle;
+mod standing;
+mod suspects;
 mod topology;
 
 use connection::{Link, Role};
 use publisher::Publisher;
 use settle::Counters;
+use standing::Standings;
+use suspects::Marks;
 use topology::Topology;
+
+/// How long the answer may take to whoever asks how the queue is.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of a process may wait for the broker.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one question to the broker may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,6 +160,8 @@ struct Inner {
     publisher: Publisher,
     consuming: Link,
     counters: Arc<Counters>,
+    standings: Arc<Standings>,
+    marks: Arc<Marks>,
 }
 
 impl RabbitQueue {
@@ -149,11 +169,16 @@ impl RabbitQueue {
     pub async fn connect(options: RabbitOptions, metrics: &Metrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
-        let link = |role| Link::start(role, options.clone(), topology.clone(), metrics.clone());
+        let standings = Arc::<Standings>::default();
+        let marks = Arc::new(Marks::new(topology.clone()));
+        let link = |role| {
+            let (options, topology, metrics) = (options.clone(), topology.clone(), metrics.clone());
+            Link::start(role, options, topology, metrics, standings.clone(), marks.clone())
+        };
         let publisher = Publisher::new(link(Role::Publish).await?, topology.clone());
         let consuming = link(Role::Consume).await?;
         let counters = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters }) })
+        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters, standings, marks }) })
     }
 
     /// Ends both connections without a word, for good, as the end of the process would.
@@ -185,8 +210,12 @@ impl Queue for RabbitQueue {
             let connection = self.inner.consuming.connection().await?;
             self.inner.topology.count(&connection).await.map_err(QueueError::from)
         };
-        let waiting = timeout(ANSWER_TIMEOUT, counted).await.map_err(|_| self.no_answer())??;
+        let waiting = timeout(QUESTION_TIMEOUT, counted).await.map_err(|_| self.no_answer())??;
         Ok(self.inner.counters.with(waiting))
+    }
+
+    fn standing(&self) -> watch::Receiver<QueueStanding> {
+        self.inner.standings.watch()
     }
 
     /// Whether messages can be published and read.
@@ -196,14 +225,30 @@ impl Queue for RabbitQueue {
             let connection = self.inner.consuming.connection().await?;
             self.inner.topology.check(&connection).await.map_err(QueueError::from)
         };
-        timeout(ANSWER_TIMEOUT, checked).await.map_err(|_| self.no_answer())?
+        timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| self.no_answer())?
+    }
+
+    /// Takes the marks at suspects away, and closes both connections: what was written to them is done then, and what
+    /// is unsettled comes again. Where the broker does not answer, it does the latter by itself.
+    async fn close(&self) {
+        let closing = async {
+            if let Ok(connection) = self.inner.consuming.connection().await
+                && let Err(error) = self.inner.marks.hand_over(&connection).await
+            {
+                warn!(%error, "marks at suspects not taken away");
+            }
+            futures::join!(self.inner.publisher.link().close(), self.inner.consuming.close());
+        };
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            debug!("connections to the broker not closed in time");
+        }
     }
 }
 
 impl RabbitQueue {
     fn no_answer(&self) -> QueueError {
         let trouble = self.inner.publisher.link().trouble().or_else(|| self.inner.consuming.trouble());
-        QueueError(trouble.unwrap_or_else(|| format!("the broker did not answer within {ANSWER_TIMEOUT:?}")))
+        QueueError(trouble.unwrap_or_else(|| format!("the broker did not answer within {QUESTION_TIMEOUT:?}")))
     }
 }
 

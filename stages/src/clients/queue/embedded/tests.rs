@@ -72,6 +72,19 @@ async fn handing_back_on_purpose_does_not_count_towards_the_limit() {
 }
 
 #[tokio::test]
+async fn what_was_forgotten_while_it_was_worked_on_is_not_brought_back_by_its_hand_back() {
+    let state = TestState::new();
+    let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
+    let event =
+        ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), crate::model::EventSource::Poll);
+    queue.publish(Lane::Live, event.encode().into()).await.unwrap();
+    let delivery = queue.deliveries(1).next().await.unwrap().unwrap();
+    assert_eq!(queue.forget(&event.key()).await.unwrap(), Some(1));
+    drop(delivery);
+    assert_eq!(queue.backlog().await.unwrap(), Backlog::default());
+}
+
+#[tokio::test]
 async fn a_publish_that_cannot_be_made_durable_is_not_confirmed() {
     let state = TestState::new();
     let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();

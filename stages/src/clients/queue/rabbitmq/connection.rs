@@ -18,12 +18,14 @@ use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::topology::{Topology, code};
+use super::standing::Standings;
+use super::suspects::Marks;
+use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
-use crate::clients::queue::QueueError;
+use crate::clients::queue::{QueueError, QueueStanding};
 use crate::flow::{Metrics, task};
 
 /// Both sides send something this often; one that is silent for twice as long is given up.
@@ -56,12 +58,21 @@ enum State {
     Down(String),
 }
 
+impl State {
+    fn standing(&self) -> QueueStanding {
+        match self {
+            Self::Up(_) => QueueStanding::Here,
+            Self::Blocked(_, reason) => QueueStanding::Blocked(format!("the broker takes no messages: {reason}")),
+            Self::Down(reason) => QueueStanding::Away(format!("no connection to the broker: {reason}")),
+        }
+    }
+}
+
 /// A connection, made again whenever it is lost.
 pub(super) struct Link {
     state: watch::Receiver<State>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests end it"))]
     socket: Socket,
-    #[cfg_attr(not(test), expect(dead_code, reason = "ends with the link"))]
     supervisor: AbortOnDropHandle<()>,
 }
 
@@ -72,12 +83,15 @@ impl Link {
         options: Arc<RabbitOptions>,
         topology: Arc<Topology>,
         metrics: Metrics,
+        standings: Arc<Standings>,
+        marks: Arc<Marks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
-        let mut supervisor = Supervisor { role, options, topology, metrics, socket: socket.clone() };
+        let mut supervisor = Supervisor { role, options, topology, metrics, marks, socket: socket.clone() };
         let connection = supervisor.connect().await?;
         let (sender, state) = watch::channel(State::Up(connection.clone()));
-        let supervisor = task::spawn("connection", async move { supervisor.run(connection, sender).await });
+        let states = States { role, sender, standings };
+        let supervisor = task::spawn("connection", async move { supervisor.run(connection, states).await });
         Ok(Self { state, socket, supervisor })
     }
 
@@ -99,6 +113,12 @@ impl Link {
         .await
     }
 
+    /// Waits until it takes no messages. For good also when it is closed.
+    pub(super) async fn troubled(&self) {
+        let mut state = self.state.clone();
+        drop(state.wait_for(|state| !matches!(state, State::Up(_))).await);
+    }
+
     async fn wait_for(&self, found: impl Fn(&State) -> Option<Arc<Connection>>) -> Result<Arc<Connection>, QueueError> {
         let mut state = self.state.clone();
         let state = state.wait_for(|state| found(state).is_some()).await;
@@ -108,10 +128,18 @@ impl Link {
 
     /// What keeps the connection from taking messages.
     pub(super) fn trouble(&self) -> Option<String> {
-        match &*self.state.borrow() {
-            State::Up(_) => None,
-            State::Blocked(_, reason) => Some(format!("the broker takes no messages: {reason}")),
-            State::Down(reason) => Some(format!("no connection to the broker: {reason}")),
+        self.state.borrow().standing().trouble().map(str::to_owned)
+    }
+
+    /// Ends the connection in good order, and for good.
+    pub(super) async fn close(&self) {
+        self.supervisor.abort();
+        let connection = match &*self.state.borrow() {
+            State::Up(connection) | State::Blocked(connection, _) => connection.clone(),
+            State::Down(_) => return,
+        };
+        if let Err(error) = connection.close(OK, "done".into()).await {
+            debug!(%error, "connection not closed");
         }
     }
 
@@ -123,14 +151,14 @@ impl Link {
     }
 }
 
-/// Intervals between attempts: short enough that everything flows again soon after the broker is back, and with
-/// jitter, so that many processes do not come at once.
+/// Intervals between attempts: short enough that everything flows again at once when the broker is back, and with
+/// jitter, so that many processes do not come in the same moment.
 pub(super) fn intervals() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(Duration::from_millis(200))
-        .with_max_interval(Duration::from_secs(8))
+        .with_max_interval(Duration::from_secs(2))
         .with_multiplier(2.0)
-        .with_randomization_factor(0.25)
+        .with_randomization_factor(0.5)
         .with_max_elapsed_time(None)
         .build()
 }
@@ -140,46 +168,77 @@ pub(super) async fn pause(intervals: &mut ExponentialBackoff) {
     tokio::time::sleep(intervals.next_backoff().unwrap_or(intervals.max_interval)).await;
 }
 
+/// Where the supervisor tells how its connection stands.
+struct States {
+    role: Role,
+    sender: watch::Sender<State>,
+    standings: Arc<Standings>,
+}
+
+impl States {
+    fn is_blocked(&self) -> bool {
+        matches!(&*self.sender.borrow(), State::Blocked(..))
+    }
+
+    fn tell(&self, state: State) {
+        let standing = state.standing();
+        self.sender.send_replace(state);
+        // After the state: who is woken by it finds the connection.
+        self.standings.note(self.role, standing);
+    }
+}
+
 struct Supervisor {
     role: Role,
     options: Arc<RabbitOptions>,
     topology: Arc<Topology>,
     metrics: Metrics,
+    marks: Arc<Marks>,
     socket: Socket,
 }
 
 impl Supervisor {
-    async fn run(&mut self, mut connection: Arc<Connection>, state: watch::Sender<State>) {
+    async fn run(&mut self, mut connection: Arc<Connection>, states: States) {
         loop {
-            let reason = self.watch_over(connection, &state).await;
+            let reason = self.watch_over(connection, &states).await;
             self.note_blocked(false);
             // The library's thread ends with its socket, whatever it waits for.
             end(&self.socket);
             warn!(role = ?self.role, reason, "connection to the broker lost");
-            state.send_replace(State::Down(reason));
-            connection = self.connect_insisting(&state).await;
+            states.tell(State::Down(reason));
+            connection = self.connect_insisting(&states).await;
             self.metrics.queue_reconnects.inc();
+            self.forgive(&connection).await;
             info!(role = ?self.role, "connected to the broker again");
-            state.send_replace(State::Up(connection.clone()));
+            states.tell(State::Up(connection.clone()));
+        }
+    }
+
+    /// Takes the marks at suspects away that were lost with the last connection, before others have waited for it
+    /// too long. Where that fails, the next session does it.
+    async fn forgive(&self, connection: &Connection) {
+        let forgiving = timeout(CONNECT_TIMEOUT, self.marks.forgive(connection));
+        if self.role == Role::Consume && !matches!(forgiving.await, Ok(Ok(()))) {
+            warn!("marks at suspects not taken away");
         }
     }
 
     /// Returns when the connection is lost, with the reason.
-    async fn watch_over(&self, connection: Arc<Connection>, state: &watch::Sender<State>) -> String {
+    async fn watch_over(&self, connection: Arc<Connection>, states: &States) -> String {
         let mut events = connection.events_listener();
         let mut reason = "closed".to_owned();
         while connection.status().connected() {
+            // Its own word for it, should the event that tells of the end not come.
+            if states.is_blocked() && !connection.status().blocked() {
+                self.unblocked(&connection, states);
+            }
             match timeout(LOOK_INTERVAL, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(why))) => {
                     warn!(reason = why, "the broker takes no messages");
                     self.note_blocked(true);
-                    state.send_replace(State::Blocked(connection.clone(), why));
+                    states.tell(State::Blocked(connection.clone(), why));
                 }
-                Ok(Some(Event::ConnectionUnblocked)) => {
-                    info!("the broker takes messages again");
-                    self.note_blocked(false);
-                    state.send_replace(State::Up(connection.clone()));
-                }
+                Ok(Some(Event::ConnectionUnblocked)) => self.unblocked(&connection, states),
                 // Errors of a channel come as well.
                 Ok(Some(Event::Error(error))) if !connection.status().connected() => reason = error.to_string(),
                 Ok(_) | Err(_) => {}
@@ -188,7 +247,13 @@ impl Supervisor {
         reason
     }
 
-    async fn connect_insisting(&mut self, state: &watch::Sender<State>) -> Arc<Connection> {
+    fn unblocked(&self, connection: &Arc<Connection>, states: &States) {
+        info!("the broker takes messages again");
+        self.note_blocked(false);
+        states.tell(State::Up(connection.clone()));
+    }
+
+    async fn connect_insisting(&mut self, states: &States) -> Arc<Connection> {
         let mut intervals = intervals();
         let mut last = String::new();
         loop {
@@ -200,7 +265,7 @@ impl Supervisor {
                     if reason != last {
                         warn!(role = ?self.role, reason, "no connection to the broker, will try again");
                     }
-                    state.send_replace(State::Down(reason.clone()));
+                    states.tell(State::Down(reason.clone()));
                     last = reason;
                 }
             }

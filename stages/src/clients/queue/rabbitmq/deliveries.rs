@@ -5,25 +5,34 @@
 //! messages again, which are the next ones it takes.
 //!
 //! A reader's session is one channel with its consumers, and a task, the intake, that takes in what the broker sends.
-//! When the session is dropped (nobody reads any more, or a consumer was lost), the consumers are cancelled and what
-//! was not yet begun is handed back; deliveries that are out keep the channel open until they are settled.
+//! When the session is dropped (nobody reads any more), the consumers are cancelled and what was not yet begun is
+//! handed back; deliveries that are out keep the channel open until they are settled. When the broker cancels a
+//! consumer, what came on its channel is not ours any more, and another session begins.
+//!
+//! While the broker takes no messages, none is taken from it: most would have to be deferred, and could not. What is
+//! here waits for a moment and is then handed back, and the flow goes on when the broker says so.
+//!
+//! Suspects come one at a time, each marked as begun (see [`super::suspects`]). One that a process has died over is
+//! worked on alone, so that the next death is not a neighbour's doing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use futures::{FutureExt, Stream};
 use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::connection::{intervals, pause};
-use super::settle::Held;
-use super::topology::{PROBATION, code, ready};
+use super::settle::{Held, Ownership, Suspicion};
+use super::suspects::{GRACE, Record, Suspect};
+use super::topology::{code, ready};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Lane, QueueDelivery, QueueError};
 use crate::flow::task;
@@ -39,16 +48,21 @@ const LIVE_FIRST: Duration = Duration::from_millis(10);
 /// and then ends the channel with all that is in flight on it.
 const MADE_WAY: Duration = Duration::from_secs(300);
 
+/// How long messages that were sent here wait while the broker takes none, before they are handed back. A connection
+/// that was lost is mostly made again sooner.
+const SHORT_TROUBLE: Duration = Duration::from_secs(5);
+
+/// How long a suspect that a process has died over waits for its neighbours to be settled, to be worked on alone.
+const ALONE_WITHIN: Duration = Duration::from_secs(60);
+
 /// The deliveries of a queue. `prefetch` is the most that are unsettled at a time.
 pub(super) fn deliveries(queue: Arc<Inner>, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
     let reader = Reader { queue, prefetch, room: Arc::new(Semaphore::new(prefetch)), session: None };
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
-        let permit = reader.room.clone().acquire_owned().await.ok()?;
-        match reader.next().await {
-            Ok(held) => Some((Ok(held.deliver(reader.queue.clone(), permit)), Some(reader))),
-            Err(error) => Some((Err(error), None)),
-        }
+        let delivery = reader.delivery().await;
+        let reader = delivery.is_ok().then_some(reader);
+        Some((delivery, reader))
     })
     .boxed()
 }
@@ -61,6 +75,47 @@ struct Reader {
 }
 
 impl Reader {
+    /// The next message that may be worked on.
+    async fn delivery(&mut self) -> Result<QueueDelivery, QueueError> {
+        let room = self.room.clone().acquire_owned().await;
+        let mut permit = room.map_err(|_| QueueError("nobody reads any more".to_owned()))?;
+        loop {
+            // What a suspect that was not begun after all had for itself.
+            if let Some(one) = permit.split(1) {
+                permit = one;
+            }
+            let held = self.next().await?;
+            let record = held.suspicion().map(|suspicion| suspicion.record);
+            if let Some(record) = record.filter(|record| !record.is_over_limit()) {
+                if record.deaths > 0 {
+                    permit = self.alone(permit).await;
+                }
+                match held.begin(&self.queue).await {
+                    Ok(()) => {}
+                    Err(error @ RabbitError::Forbidden { .. }) => {
+                        warn!(%error, "a suspect cannot be marked, and will not be given up if it ends processes");
+                    }
+                    Err(error) => {
+                        warn!(%error, "a suspect cannot be marked, it will come again");
+                        continue;
+                    }
+                }
+            }
+            if held.is_ours() {
+                return Ok(held.deliver(self.queue.clone(), permit));
+            }
+        }
+    }
+
+    /// All the room there is, once those who have some are done; or what there was, if they take long.
+    async fn alone(&self, mut permit: OwnedSemaphorePermit) -> OwnedSemaphorePermit {
+        let others = u32::try_from(self.prefetch.saturating_sub(permit.num_permits())).unwrap_or(u32::MAX);
+        if let Ok(Ok(others)) = timeout(ALONE_WITHIN, self.room.clone().acquire_many_owned(others)).await {
+            permit.merge(others);
+        }
+        permit
+    }
+
     /// The next message, through as many sessions as it takes.
     async fn next(&mut self) -> Result<Held, QueueError> {
         let mut intervals = intervals();
@@ -69,16 +124,32 @@ impl Reader {
                 Some(session) => session,
                 None => self.open().await?,
             };
-            match session.next().await {
-                Ok(held) => {
+            let publishing = self.queue.publisher.link();
+            let arrival = tokio::select! {
+                biased;
+                () = publishing.troubled() => None,
+                arrival = session.next() => Some(arrival),
+            };
+            match arrival {
+                Some(Ok(held)) => {
                     self.session = Some(session);
                     return Ok(held);
                 }
-                Err(Interrupted(reason)) => {
+                Some(Err(Interrupted(reason))) => {
                     warn!(reason, "deliveries interrupted, beginning again");
                     drop(session);
                     pause(&mut intervals).await;
                 }
+                None => match timeout(SHORT_TROUBLE, publishing.unblocked()).await {
+                    Ok(passed) => {
+                        passed?;
+                        self.session = Some(session);
+                    }
+                    Err(_) => {
+                        info!("no deliveries are taken until the broker takes messages");
+                        drop(session);
+                    }
+                },
             }
         }
     }
@@ -86,6 +157,7 @@ impl Reader {
     async fn open(&self) -> Result<Session, QueueError> {
         let mut intervals = intervals();
         loop {
+            self.queue.publisher.link().unblocked().await?;
             let connection = self.queue.consuming.connection().await?;
             let opening = Session::open(&connection, &self.queue, self.prefetch);
             match timeout(ANSWER_TIMEOUT, opening).await {
@@ -114,7 +186,7 @@ impl From<RabbitError> for Interrupted {
 
 /// What a look for backfill found.
 enum Found {
-    Backfill(Held),
+    Backfill(Box<Held>),
     Nothing,
     /// A live message has come or is about to.
     LiveFirst,
@@ -126,12 +198,18 @@ struct Session {
     consumers: [ShortString; 2],
     arrived: mpsc::Receiver<Result<Held, Interrupted>>,
     asking: mpsc::Sender<oneshot::Sender<Result<Found, Interrupted>>>,
+    /// Set before the consumers are cancelled from here; an end of one without it is the broker's doing.
+    ending: Arc<AtomicBool>,
     /// When to look for backfill.
     look_at: Instant,
 }
 
 impl Session {
     async fn open(connection: &Connection, queue: &Arc<Inner>, prefetch: usize) -> Result<Self, lapin::Error> {
+        // What an earlier session lost to the broker was no death.
+        if let Err(error) = queue.marks.forgive(connection).await {
+            warn!(%error, "marks at suspects not taken away");
+        }
         let channel = connection.create_channel().await?;
         let live = consume(&channel, queue.topology.lane(Lane::Live), prefetch).await?;
         // One suspect at a time: it may be what ends the process.
@@ -141,12 +219,21 @@ impl Session {
         // Room for all that the broker sends unasked, a backfill message that made way, and the ends of both consumers.
         let (arriving, arrived) = mpsc::channel(prefetch.max(1).saturating_add(4));
         let (asking, asked) = mpsc::channel(1);
-        let (channel_of_intake, queue) = (channel.clone(), queue.clone());
-        let intake =
-            Intake { channel: channel_of_intake, queue, arrivals, arriving, asked, spare: None, made_way: MADE_WAY };
+        let ending = Arc::<AtomicBool>::default();
+        let intake = Intake {
+            ownership: Ownership::new(channel.clone()),
+            queue: queue.clone(),
+            arrivals,
+            arriving,
+            asked,
+            ending: ending.clone(),
+            lost: false,
+            spare: None,
+            made_way: MADE_WAY,
+        };
         // It ends with its consumers: soon after the session, or with the connection.
         drop(task::spawn("intake", intake.run()).detach());
-        Ok(Self { channel, consumers, arrived, asking, look_at: Instant::now() + BACKFILL_INTERVAL })
+        Ok(Self { channel, consumers, arrived, asking, ending, look_at: Instant::now() + BACKFILL_INTERVAL })
     }
 
     async fn next(&mut self) -> Result<Held, Interrupted> {
@@ -158,7 +245,7 @@ impl Session {
                 let (answering, answer) = oneshot::channel();
                 self.asking.send(answering).await.map_err(|_| over())?;
                 let pause = match answer.await.map_err(|_| over())?? {
-                    Found::Backfill(held) => return Ok(held),
+                    Found::Backfill(held) => return Ok(*held),
                     Found::Nothing => BACKFILL_INTERVAL,
                     Found::LiveFirst => LIVE_FIRST,
                 };
@@ -175,6 +262,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.ending.store(true, Ordering::SeqCst);
         // Before anything is handed back, or it would be sent here again. The first poll puts it on its way.
         for consumer in &self.consumers {
             drop(self.channel.basic_cancel(consumer.clone(), BasicCancelOptions::default()).now_or_never());
@@ -213,11 +301,15 @@ fn tagged(consumer: lapin::Consumer, suspect: IsSuspect) -> impl Stream<Item = A
 
 /// Takes in what the broker sends, and fetches backfill when asked.
 struct Intake {
-    channel: Channel,
+    ownership: Ownership,
     queue: Arc<Inner>,
     arrivals: BoxStream<'static, Arrival>,
     arriving: mpsc::Sender<Result<Held, Interrupted>>,
     asked: mpsc::Receiver<oneshot::Sender<Result<Found, Interrupted>>>,
+    /// See [`Session`].
+    ending: Arc<AtomicBool>,
+    /// Whether a consumer was ended by the broker.
+    lost: bool,
     /// Backfill that was fetched when a live message came after all, and when it has made way for long enough.
     spare: Option<(Held, Instant)>,
     /// [`MADE_WAY`].
@@ -239,7 +331,12 @@ impl Intake {
                     }
                 }
                 arrival = self.arrivals.next() => match arrival {
-                    Some(arrival) => { self.pass_on(arrival); }
+                    Some(arrival) => {
+                        self.pass_on(arrival);
+                        if self.lost {
+                            self.ownership.lose().await;
+                        }
+                    }
                     None => return,
                 },
                 answering = self.asked.recv(), if is_read => match answering {
@@ -255,19 +352,26 @@ impl Intake {
     }
 
     /// Passes an arrival on to the session; where there is none any more, it is handed back.
-    fn pass_on(&self, arrival: Arrival) {
+    fn pass_on(&mut self, arrival: Arrival) {
         let arrival = match arrival {
-            Arrival::Message(delivery, suspect) => {
-                let over_limit = suspect && returns(&delivery) >= PROBATION.into();
-                Ok(self.hold(*delivery, Lane::Live, over_limit))
+            Arrival::Message(delivery, false) => Ok(self.hold(*delivery, Lane::Live)),
+            Arrival::Message(delivery, true) => {
+                let held = self.hold(*delivery, Lane::Live);
+                let looking = look_at_suspect(held, self.queue.clone(), self.arriving.clone());
+                // There is one at a time.
+                drop(task::spawn("suspect", looking).detach());
+                return;
             }
-            Arrival::End(interrupted) => Err(interrupted),
+            Arrival::End(interrupted) => {
+                self.lost |= !self.ending.load(Ordering::SeqCst);
+                Err(interrupted)
+            }
         };
         drop(self.arriving.try_send(arrival));
     }
 
-    fn hold(&self, delivery: Delivery, lane: Lane, over_limit: bool) -> Held {
-        Held::new(self.channel.clone(), delivery, lane, over_limit, self.queue.counters.clone())
+    fn hold(&self, delivery: Delivery, lane: Lane) -> Held {
+        Held::new(self.ownership.clone(), delivery, lane, self.queue.counters.clone())
     }
 
     async fn look(&mut self) -> Result<Found, Interrupted> {
@@ -279,15 +383,15 @@ impl Intake {
     /// Fetches a backfill message if nothing live waits. The broker answers in order: what it had sent before it
     /// counted is here when the message is.
     async fn fetch(&mut self) -> Result<Found, Interrupted> {
-        if ready(&self.channel, self.queue.topology.lane(Lane::Live)).await? > 0 {
+        if ready(self.ownership.channel(), self.queue.topology.lane(Lane::Live)).await? > 0 {
             return Ok(Found::LiveFirst);
         }
         if self.spare.is_none() {
             let queue = self.queue.topology.lane(Lane::Backfill);
-            let message = self.channel.basic_get(queue, BasicGetOptions::default()).await;
+            let message = self.ownership.channel().basic_get(queue, BasicGetOptions::default()).await;
             let message = message.map_err(|error| Interrupted(error.to_string()))?;
             let due = Instant::now() + self.made_way;
-            self.spare = message.map(|message| (self.hold(message.delivery, Lane::Backfill, false), due));
+            self.spare = message.map(|message| (self.hold(message.delivery, Lane::Backfill), due));
         }
         let mut live_came = false;
         while let Some(Some(arrival)) = self.arrivals.next().now_or_never() {
@@ -299,26 +403,48 @@ impl Intake {
                 self.spare = Some(spare);
                 Found::LiveFirst
             }
-            Some((held, _)) => Found::Backfill(held),
+            Some((held, _)) => Found::Backfill(Box::new(held)),
             None => Found::Nothing,
         })
     }
 }
 
-/// How often a message came back to its queue.
-fn returns(delivery: &Delivery) -> u64 {
-    let headers = delivery.properties.headers().as_ref();
-    let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
-    match count {
-        Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-        Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-        Some(AMQPValue::LongUInt(count)) => (*count).into(),
-        Some(AMQPValue::ShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-        Some(AMQPValue::ShortUInt(count)) => (*count).into(),
-        Some(AMQPValue::ShortShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-        Some(AMQPValue::ShortShortUInt(count)) => (*count).into(),
-        _ => 0,
+/// Looks at what others left at a suspect, and passes it on with that. One that seems over the limit is looked at
+/// again after the [`GRACE`]: a living process takes its mark away as soon as it can.
+async fn look_at_suspect(held: Held, queue: Arc<Inner>, arriving: mpsc::Sender<Result<Held, Interrupted>>) {
+    let suspect = Suspect::of(held.body());
+    let looked = async {
+        let record = look_once(&suspect, &queue).await?;
+        if !record.is_over_limit() {
+            return Ok(record);
+        }
+        tokio::time::sleep(GRACE).await;
+        look_once(&suspect, &queue).await
+    };
+    let record = tokio::select! {
+        record = looked => record,
+        () = arriving.closed() => return,
+    };
+    match record {
+        Ok(record) => {
+            let suspicion = Suspicion { suspect, record, marks: queue.marks.clone() };
+            drop(arriving.try_send(Ok(held.suspected(suspicion))));
+        }
+        Err(error) => {
+            warn!(%error, "nothing learned of a suspect, it will come again");
+            // Handed back at once, it would come again at once.
+            let _ended = timeout(SHORT_TROUBLE, arriving.closed()).await;
+        }
     }
+}
+
+async fn look_once(suspect: &Suspect, queue: &Inner) -> Result<Record, RabbitError> {
+    let looked = async {
+        let connection = queue.consuming.connection().await.map_err(|error| RabbitError::Failed(error.0))?;
+        queue.marks.look(&connection, suspect).await
+    };
+    let looked = timeout(ANSWER_TIMEOUT, looked).await;
+    looked.map_err(|_| RabbitError::Failed(format!("no answer within {ANSWER_TIMEOUT:?}")))?
 }
 
 #[cfg(test)]
@@ -349,7 +475,18 @@ mod tests {
         let arrivals = stream::iter([Arrival::Message(Box::new(delivery), false)]).chain(stream::pending()).boxed();
         let (arriving, mut arrived) = mpsc::channel(2);
         let (_asking, asked) = mpsc::channel(1);
-        let mut intake = Intake { channel, queue, arrivals, arriving, asked, spare: None, made_way: Duration::ZERO };
+        let ownership = Ownership::new(channel);
+        let mut intake = Intake {
+            ownership,
+            queue,
+            arrivals,
+            arriving,
+            asked,
+            ending: Arc::default(),
+            lost: false,
+            spare: None,
+            made_way: Duration::ZERO,
+        };
         assert!(matches!(intake.look().await, Ok(Found::LiveFirst)));
         let intake = task::spawn("intake", intake.run());
         for text in ["live", "backfill"] {

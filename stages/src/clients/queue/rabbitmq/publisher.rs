@@ -49,14 +49,27 @@ impl Publisher {
 
     /// Puts a message on a lane after a delay. An error after the message was sent leaves open whether it is stored.
     pub(super) async fn publish(&self, lane: Lane, body: &[u8], delay: Duration) -> Result<(), QueueError> {
+        self.publish_until(lane, body, delay, Instant::now() + PUBLISH_TIMEOUT).await
+    }
+
+    /// The same, and a message that was sent is waited for until a later moment: one that a broker short of memory
+    /// has not read yet is stored when that is over, and another beside it would be a second one.
+    pub(super) async fn publish_until(
+        &self,
+        lane: Lane,
+        body: &[u8],
+        delay: Duration,
+        confirmed_by: Instant,
+    ) -> Result<(), QueueError> {
         let deadline = Instant::now() + PUBLISH_TIMEOUT;
+        let confirmed_by = confirmed_by.max(deadline);
         let route = self.topology.route(lane, delay);
         let Ok(_slot) = timeout_at(deadline, self.slots.acquire()).await else {
             return Err(self.not_sent());
         };
         let channel = timeout_at(deadline, self.channel()).await.map_err(|_| self.not_sent())??;
         // A channel whose publish ends in any other way than by its confirm is dropped, and with it closed.
-        let confirmation = match timeout_at(deadline, send(&channel, route, body)).await {
+        let confirmation = match timeout_at(confirmed_by, send(&channel, route, body)).await {
             Ok(Ok(confirmation)) => confirmation,
             Ok(Err(error)) => {
                 if code(&error) == Some(404) {
@@ -121,7 +134,7 @@ impl Publisher {
     fn not_confirmed(&self) -> QueueError {
         let trouble = self.link.trouble().unwrap_or_else(|| "the broker does not answer".to_owned());
         QueueError(format!(
-            "no confirm within {PUBLISH_TIMEOUT:?}, it is unknown whether the message is stored, and repeating it is \
+            "no confirm in time, it is unknown whether the message is stored, and repeating it is \
              harmless: {trouble}"
         ))
     }

@@ -52,6 +52,7 @@ impl Subject for Rabbit {
 
 queue_checks!(Rabbit);
 
+mod blame;
 mod returned;
 
 /// Ends a test that would hang: longer than a broker takes to start, and a dead line to be found out.

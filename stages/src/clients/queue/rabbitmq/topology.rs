@@ -3,6 +3,7 @@
 //! ```text
 //! {prefix}            direct    live → {prefix}.live   backfill → {prefix}.backfill   dead → {prefix}.dead
 //! {prefix}.retry.30s  fanout    → {prefix}.retry.30s, which lets a message go back to {prefix} when its time is over
+//! {prefix}.begun.…    direct    a mark at a suspect, of which there are few and mostly none; nothing is published there
 //! ```
 //!
 //! Everything is durable, and every queue is a quorum queue. A message that leaves a queue by itself (its time in a
@@ -20,12 +21,13 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::RabbitError;
+use super::suspects::Suspect;
 use crate::clients::queue::{Backlog, DELAY_STEPS, DELIVERY_LIMIT, Lane};
 
-/// The last deliveries before a message is over the limit: alone, from the queue of suspects.
+/// The processes that may die over a suspect before it is over the limit.
 pub(super) const PROBATION: u32 = 3;
 
-/// Returns after which a lane gives a message up: it has been delivered once more than it came back.
+/// Returns after which a lane gives a message up to the suspects: it has been delivered once more than it came back.
 const LANE_RETURNS: u32 = DELIVERY_LIMIT - PROBATION - 1;
 
 /// The queue of suspects gives nothing up: it keeps a message until its dead letter is written. A newer broker would
@@ -79,6 +81,11 @@ impl Topology {
     /// The queue of messages that came back too often.
     pub(super) fn dead(&self) -> ShortString {
         format!("{}.dead", self.prefix).into()
+    }
+
+    /// A mark at a suspect; there are some places for one.
+    pub(super) fn mark(&self, suspect: &Suspect, slot: u32) -> ShortString {
+        format!("{}.begun.{}.{slot}", self.prefix, suspect.as_str()).into()
     }
 
     /// The way to a lane: at once, or through the shortest delay step that is not shorter than the delay. A delay
@@ -188,7 +195,7 @@ pub(super) fn failed(error: lapin::Error) -> RabbitError {
 }
 
 /// Closes a channel that did its work; one that cannot be closed goes with its connection.
-async fn close(channel: &Channel) {
+pub(super) async fn close(channel: &Channel) {
     if let Err(error) = channel.close(OK, "done".into()).await {
         debug!(%error, "channel not closed");
     }
@@ -214,7 +221,7 @@ async fn declare_queue(
     bound.map_err(|error| refused("the queue", name, error))
 }
 
-fn refused(what: &str, name: &ShortString, error: lapin::Error) -> RabbitError {
+pub(super) fn refused(what: &str, name: &ShortString, error: lapin::Error) -> RabbitError {
     let name = format!("{what} {name}");
     match code(&error) {
         Some(406) => RabbitError::Differs { name, reason: error.to_string() },
