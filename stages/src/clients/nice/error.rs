@@ -162,8 +162,8 @@ mod tests {
     fn a_media_host_in_trouble_is_not_nice_in_trouble() {
         let wait = Some(Duration::from_secs(7));
         let error = StageError::from(NiceError::Media { what: "stalled".to_owned(), retry_after: wait });
-        let (system, reason) = (System::MediaHost, "stalled".to_owned());
-        assert_eq!(error, StageError::Transient { system, reason, retry_after: wait });
+        let StageError::Transient { system, reason, retry_after } = error else { panic!("{error}") };
+        assert_eq!((system, reason.as_str(), retry_after), (System::MediaHost, "stalled", wait));
         let error = StageError::from(NiceError::LinkExpired);
         assert!(matches!(error, StageError::Transient { system: System::MediaHost, .. }));
         let error = StageError::from(NiceError::transient("a 503"));

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_host_that_is_listed_so_may_lead_to_a_private_network_and_no_further() {
         let (hosts, private) = (["*.amazonaws.com", "files.example.com:8443"], ["*.vpce.amazonaws.com"]);
-        let admit = |name, addresses| admit_of(&hosts, &private, name, addresses);
+        let admit = |name: &str, addresses: &[&str]| admit_of(&hosts, &private, name, addresses);
         assert_eq!(admit("b.vpce.amazonaws.com", &["10.0.0.5", "192.168.7.7"]), Ok(2));
         assert_eq!(admit("B.VPCE.amazonaws.com", &["fd12::1"]), Ok(1));
         assert_eq!(admit("b.vpce.amazonaws.com", &["52.216.1.1"]), Ok(1));

@@ -101,8 +101,9 @@ impl Reader {
             let (limits, since) = (self.origin.source.timeouts, Instant::now());
             let chunk = tokio::time::timeout(limits.media_idle, body.response.chunk()).await;
             let bytes = if let Ok(Ok(Some(chunk))) = &chunk { chunk.len() } else { 0 };
-            // Not resumed: another connection to a host that trickles would trickle, too.
-            self.pace.count(since.elapsed(), bytes, &limits)?;
+            // Not resumed: another connection to a host that trickles would trickle, too. Nobody waits for longer than
+            // this: what is more was time in which the reader itself was left standing.
+            self.pace.count(since.elapsed().min(limits.media_idle), bytes, &limits)?;
             match chunk {
                 Ok(Ok(Some(chunk))) => {
                     if let Some(bytes) = self.take(chunk)? {
