@@ -103,6 +103,8 @@ pub(crate) struct Config {
     pub catalog: Option<CatalogConfig>,
     /// Where the recordings are stored; none where S3 is chosen and not described.
     pub recordings: Option<RecordingsConfig>,
+    /// The slowest that a recording may arrive from its host, in bytes per second.
+    pub recording_min_rate: u64,
     /// What a process remembers on its local disk.
     pub state: StateConfig,
     /// Health, metrics and the commands that ask the daemon.
@@ -147,6 +149,8 @@ pub(crate) struct NiceConfig {
     pub auth_url: Option<Url>,
     /// Recordings are fetched from these only; never empty.
     pub media_hosts: Vec<MediaHost>,
+    /// Those of them that may lead to a private address.
+    pub private_media_hosts: Vec<MediaHost>,
     /// Which audio belongs to a conversation.
     pub recording_scope: RecordingScope,
     /// How long conversations are kept; none: for ever.

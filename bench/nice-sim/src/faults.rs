@@ -70,8 +70,16 @@ pub struct Faults {
     pub hostile_rows: f64,
     /// The media link of a call, or the link to an extraction's file, points to a host that is not the service.
     pub foreign_media_link: f64,
-    /// The media link answers 302 to another signed link of the service.
+    /// A medium comes byte by byte, with a slow body's pause between.
+    pub media_trickle: f64,
+    /// A medium comes as it was stored by an uploader that packs: in gzip, with the header that says so.
+    pub media_encoding: f64,
+    /// A medium's type is `binary/octet-stream`.
+    pub media_generic_type: f64,
+    /// The media link answers 307 to another signed link of the service.
     pub media_redirect: f64,
+    /// The media link answers 302 to itself, without end.
+    pub media_redirect_endless: f64,
     /// The media link answers 302 to a host that is not the service.
     pub media_redirect_foreign: f64,
 }
@@ -108,7 +116,11 @@ impl Faults {
             huge_json: 0.0,
             hostile_rows: 0.0,
             foreign_media_link: 0.0,
+            media_trickle: 0.0,
+            media_encoding: 0.0,
+            media_generic_type: 0.0,
             media_redirect: 0.0,
+            media_redirect_endless: 0.0,
             media_redirect_foreign: 0.0,
         }
     }
@@ -132,6 +144,8 @@ impl Faults {
             null_agents: 0.1,
             html: 0.03,
             truncated_json: 0.03,
+            media_encoding: 0.05,
+            media_redirect: 0.05,
             ..Self::none()
         }
     }

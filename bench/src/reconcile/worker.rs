@@ -314,6 +314,7 @@ fn tenants(options: &WorkerOptions) -> anyhow::Result<Arc<Tenants>> {
         facade_url: Some(base.clone()),
         auth_url: Some(base),
         media_hosts: Vec::new(),
+        private_media_hosts: Vec::new(),
     };
     let source = FixedSettings { tenant: tenant()?, nice, scope: RecordingScope::Leg, retention: Default::default() };
     Ok(Arc::new(Tenants::new(Arc::new(source), Arc::new(|_| Arc::new(Unmetered)), Metrics::new())))

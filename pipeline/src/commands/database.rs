@@ -68,7 +68,7 @@ async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<()
 /// One line for each key, as it would stand in a settings file.
 fn lines(shown: &ShownSettings) -> String {
     let fields = serde_json::to_value(shown).unwrap_or_default();
-    let line = |(key, value): (&String, &serde_json::Value)| format!("{key:<18} {value}");
+    let line = |(key, value): (&String, &serde_json::Value)| format!("{key:<19} {value}");
     let given = fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     given.map(line).collect::<Vec<_>>().join("\n")
 }

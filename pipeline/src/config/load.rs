@@ -224,6 +224,14 @@ fn contradictions(values: &Values, errors: &mut ConfigErrors) {
             errors.add(*rank, place, fault);
         }
     }
+    if let (Some(listed), Some(private)) =
+        (values.setting("nice", "media_hosts"), values.setting("nice", "private_media_hosts"))
+        && let (Value::MediaHosts(listed), Value::MediaHosts(hosts)) = (&listed.value, &private.value)
+        && let Some(host) = hosts.iter().find(|host| !listed.iter().any(|entry| entry.covers(host)))
+    {
+        let fault = format!("\"{host}\" is not on media_hosts; list it there, too, or remove it here");
+        errors.add(private.rank, &private.place, fault);
+    }
     let delay = |key| values.setting("retry", key);
     if let (Some(least), Some(most)) = (delay("error_delay_min"), delay("error_delay_max"))
         && let (Value::Duration(shortest), Value::Duration(longest)) = (&least.value, &most.value)

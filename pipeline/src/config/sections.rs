@@ -176,6 +176,7 @@ pub(super) fn config(values: &Values) -> Config {
         queue: queue(values),
         catalog: catalog(values),
         recordings: recordings(values),
+        recording_min_rate: u64::from(values.get::<u32>("recordings", "min_rate")),
         state: StateConfig { dir: values.get("state", "dir"), retention: values.get("state", "retention") },
         admin: AdminConfig { listen: values.get("admin", "listen") },
         log: LogConfig { format: values.get("log", "format"), filter: values.get("log", "filter") },
@@ -206,6 +207,7 @@ pub(super) fn nice(values: &Values) -> Option<NiceConfig> {
         facade_url: values.get("nice", "facade_url"),
         auth_url: values.get("nice", "auth_url"),
         media_hosts: values.get("nice", "media_hosts"),
+        private_media_hosts: values.get("nice", "private_media_hosts"),
         recording_scope: values.get("nice", "recording_scope"),
         retention: values.optional("nice", "retention"),
     })

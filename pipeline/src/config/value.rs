@@ -65,8 +65,8 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// The root of a service; empty only where `true`.
     Url(bool),
-    /// A list of hosts.
-    MediaHosts,
+    /// A list of hosts; empty only where `true`.
+    MediaHosts(bool),
     /// A time zone by its name.
     Zone,
     /// A time of day.
@@ -155,7 +155,7 @@ impl Kind {
             Self::Word(words) => Value::Word(text::word(raw.text()?, words)?),
             Self::Url(true) if raw.text()?.is_empty() => Value::Url(None),
             Self::Url(_) => Value::Url(Some(address::url(raw.text()?)?)),
-            Self::MediaHosts => Value::MediaHosts(media_hosts(raw)?),
+            Self::MediaHosts(may_be_empty) => Value::MediaHosts(media_hosts(raw, may_be_empty)?),
             Self::Zone => Value::Zone(time::zone(raw.text()?)?),
             Self::Time => Value::Time(time::time_of_day(raw.text()?)?),
             Self::Listen => Value::Listen(address::listen(raw.text()?)?),
@@ -189,7 +189,7 @@ impl Kind {
             Self::Rate => "a rate such as \"150/5m\" or \"2/s\"".to_owned(),
             Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::Url(_) => "an address such as \"https://example.com\"".to_owned(),
-            Self::MediaHosts => {
+            Self::MediaHosts(_) => {
                 "a list of host, *.suffix or host:port, such as [\"*.amazonaws.com\", \"127.0.0.1:8080\"]".to_owned()
             }
             Self::Zone => "a time zone such as \"UTC\" or \"Europe/Berlin\"".to_owned(),
@@ -207,7 +207,7 @@ impl Kind {
     /// A value given as bare text (a default, an example) as TOML.
     pub(super) fn literal(self, bare: &str) -> String {
         match self {
-            Self::Flag | Self::Count(..) | Self::Share | Self::Quantile | Self::Intervals | Self::MediaHosts => {
+            Self::Flag | Self::Count(..) | Self::Share | Self::Quantile | Self::Intervals | Self::MediaHosts(_) => {
                 bare.to_owned()
             }
             _ => quoted(bare),
@@ -240,10 +240,10 @@ impl Value {
     }
 }
 
-/// Reads the list of hosts; an empty one would refuse every recording.
-fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
+/// Reads the list of hosts; an empty one would refuse every recording, where it says whence recordings come.
+fn media_hosts(raw: &Raw, may_be_empty: bool) -> Result<Vec<MediaHost>, String> {
     let texts = raw.list(|element| element.text().map(str::to_owned))?;
-    if texts.is_empty() {
+    if texts.is_empty() && !may_be_empty {
         return Err("an empty list refuses every recording".to_owned());
     }
     let host = |text: &String| {

@@ -47,7 +47,7 @@ impl Nice {
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
                 Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
             });
-            Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options(&config.limits)))
+            Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options(config)))
         };
         Ok(Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets })
     }
@@ -58,7 +58,7 @@ impl Nice {
         database: Option<&Database>,
         quota: Arc<dyn Quota>,
     ) -> Result<Tenants, Failure> {
-        let (source, options) = (source(config, database)?, options(&config.limits));
+        let (source, options) = (source(config, database)?, options(config));
         Ok(Tenants::with_options(source, Arc::new(move |_| quota.clone()), Metrics::new(), options))
     }
 }
@@ -90,8 +90,13 @@ impl SettingsSource for Missing {
 }
 
 /// How NICE is asked.
-fn options(limits: &LimitsConfig) -> TenantsOptions {
-    let timeouts = Timeouts { api: limits.timeout, page_size: limits.page_size, ..Timeouts::default() };
+fn options(config: &Config) -> TenantsOptions {
+    let timeouts = Timeouts {
+        api: config.limits.timeout,
+        page_size: config.limits.page_size,
+        media_min_rate: config.recording_min_rate,
+        ..Timeouts::default()
+    };
     TenantsOptions { timeouts, ..TenantsOptions::default() }
 }
 

@@ -26,7 +26,10 @@ pub(crate) fn nice_settings(nice: NiceConfig) -> Result<NiceSettings, Failure> {
         config::GroupKind::AcdGroup => GroupKind::AcdGroup,
         config::GroupKind::Team => GroupKind::Team,
     };
-    let media_hosts = nice.media_hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
+    let hosts = |key: &str, hosts: &[config::MediaHost]| {
+        let hosts = hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
+        hosts.map_err(|error| Failure::usage(format!("[nice] {key}: {error}")))
+    };
     Ok(NiceSettings {
         issuer: nice.issuer,
         auth,
@@ -35,7 +38,8 @@ pub(crate) fn nice_settings(nice: NiceConfig) -> Result<NiceSettings, Failure> {
         acd_url: nice.acd_url,
         facade_url: nice.facade_url,
         auth_url: nice.auth_url,
-        media_hosts: media_hosts.map_err(|error| Failure::usage(format!("[nice] media_hosts: {error}")))?,
+        media_hosts: hosts("media_hosts", &nice.media_hosts)?,
+        private_media_hosts: hosts("private_media_hosts", &nice.private_media_hosts)?,
     })
 }
 

@@ -115,9 +115,38 @@ async fn links_that_lead_elsewhere_are_not_followed() {
     tokio::join!(
         outlives_in(config, Faults { foreign_next_link: 1.0, ..Faults::none() }, "stage done"),
         outlives(207, Faults { foreign_media_link: 1.0, ..Faults::none() }, "recording link leaves the allowed hosts"),
-        outlives(208, Faults { media_redirect: 1.0, ..Faults::none() }, "a redirect, which is refused"),
-        outlives(209, Faults { media_redirect_foreign: 1.0, ..Faults::none() }, "a redirect, which is refused"),
+        outlives(208, Faults { media_redirect_endless: 1.0, ..Faults::none() }, "one more redirect after 3"),
+        outlives(209, Faults { media_redirect_foreign: 1.0, ..Faults::none() }, "redirects off the allowed hosts"),
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_that_come_in_an_unusual_way_are_stored_as_what_they_are() {
+    for (seed, faults) in [
+        (218, Faults { media_redirect: 1.0, ..Faults::none() }),
+        (219, Faults { media_encoding: 1.0, media_truncated: 0.5, ..Faults::none() }),
+        (220, Faults { media_generic_type: 1.0, ..Faults::none() }),
+    ] {
+        let mut bed = Bed::new(hurried(seed, 0)).await;
+        let receiver = bed.with_webhook();
+        bed.sim.set_faults(faults.clone());
+        let mut daemon = bed.start();
+        daemon.ready().await;
+        let mut ids = Vec::new();
+        for _ in 0..CALLS {
+            ids.push(post_call(&bed, receiver).await);
+        }
+        bed.ready(&mut daemon, &ids).await;
+        for id in &ids {
+            let trace = bed.json(&["trace", &id.to_string(), "--json"]);
+            let stored = &trace["conversation"]["recordings"][0];
+            assert_eq!(stored["content_type"], "video/mp4", "{trace:#}");
+            assert!(stored["object_key"].as_str().unwrap().ends_with(".mp4"), "{trace:#}");
+        }
+        assert!(daemon.terminate().success());
+        let verdict = oracle::verify(&bed).await;
+        assert_eq!((verdict.ready, verdict.dead), (ids.len(), 0), "{faults:?}\n{}", tail(&bed.log()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

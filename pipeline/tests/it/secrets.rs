@@ -129,7 +129,7 @@ async fn day(bed: &mut Bed, receiver: std::net::SocketAddr, format: &str, from: 
     bed.final_states(&mut daemon, &ids).await;
     for faults in [
         Faults { foreign_media_link: 1.0, ..Faults::none() },
-        Faults { media_redirect: 1.0, hostile_rows: 1.0, ..Faults::none() },
+        Faults { media_redirect_foreign: 1.0, hostile_rows: 1.0, ..Faults::none() },
     ] {
         bed.sim.set_faults(faults);
         let dead = place_calls(bed, receiver, from + 20).await;

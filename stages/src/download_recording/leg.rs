@@ -156,6 +156,7 @@ mod tests {
                     speaker("s-3", "uuid-a", "Ann Lee"),
                 ],
             }],
+            skipped: 0,
         }
     }
 

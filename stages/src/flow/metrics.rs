@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use crate::clients::catalog::{RunKind, Tallied};
+use crate::clients::nice::wire::playback;
 use crate::clients::nice::{ApiFamily, QuotaClass};
 use crate::clients::quota::Usage;
 
@@ -123,6 +124,8 @@ pub struct Metrics {
     pub agent_session_events: IntCounterVec,
     /// Looks for a recording, by what they found.
     pub recording_looks: IntCounterVec,
+    /// Interactions that were passed over in the answers about recordings, by media type.
+    pub interactions_skipped: IntCounterVec,
     /// The learned time from the end of a call until the first look for its recording.
     pub recording_first_look: prometheus::Gauge,
     /// Conversations erased for good, by reason: operator, retention.
@@ -306,6 +309,11 @@ impl Metrics {
                 "Looks for a conversation's recording at NICE, by what they found: there, not_ready, given_up.",
                 &["found"],
             ),
+            interactions_skipped: page.counters(
+                "interactions_skipped_total",
+                "Interactions that were passed over in NICE's answers about recordings, at every look, by media type.",
+                &["type"],
+            ),
             recording_first_look: page.float_gauge(
                 "recording_first_look_seconds",
                 "The learned time from the end of a call until the first look for its recording; of several tenants, \
@@ -391,6 +399,9 @@ impl Metrics {
         }
         for found in ["there", "not_ready", "given_up"] {
             self.recording_looks.with_label_values(&[found]);
+        }
+        for kind in playback::TYPES.into_iter().filter(|kind| !kind.starts_with("voice")).chain([playback::OTHER]) {
+            self.interactions_skipped.with_label_values(&[kind]);
         }
         for lane in ["live", "backfill", "delayed", "in_flight"] {
             self.queue_backlog.with_label_values(&[lane]);

@@ -24,6 +24,14 @@ impl Extension {
             "audio/mpeg" | "audio/mp3" => "mp3",
             "audio/ogg" | "application/ogg" => "ogg",
             "audio/webm" | "video/webm" => "webm",
+            "audio/x-matroska" | "video/x-matroska" | "video/matroska" => "mkv",
+            "audio/flac" | "audio/x-flac" => "flac",
+            "audio/amr" => "amr",
+            "audio/aac" | "audio/x-aac" => "aac",
+            "audio/aiff" | "audio/x-aiff" => "aiff",
+            "video/quicktime" => "mov",
+            "video/x-msvideo" => "avi",
+            "audio/x-ms-wma" | "video/x-ms-wmv" => "wma",
             _ => "mp4",
         };
         Self(ext.to_owned())
@@ -144,5 +152,9 @@ mod tests {
         }
         assert_eq!(Extension::for_content_type(Some("audio/x-wav; codecs=1")).to_string(), "wav");
         assert_eq!(Extension::for_content_type(Some("../../etc")).to_string(), "mp4");
+        for (kind, extension) in [("audio/flac", "flac"), ("audio/AMR", "amr"), ("video/x-matroska", "mkv")] {
+            let found = Extension::for_content_type(Some(kind)).to_string();
+            assert_eq!((found.as_str(), found.parse::<Extension>().is_ok()), (extension, true));
+        }
     }
 }

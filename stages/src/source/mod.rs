@@ -178,9 +178,11 @@ impl ListError {
     /// How long to wait at least.
     fn asks_for(&self, retry: &RetryPolicy) -> Duration {
         match self {
-            Self::Nice(NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. }) => {
-                retry_after.unwrap_or_default()
-            }
+            Self::Nice(
+                NiceError::Transient { retry_after, .. }
+                | NiceError::Media { retry_after, .. }
+                | NiceError::Quota { retry_after, .. },
+            ) => retry_after.unwrap_or_default(),
             Self::Nice(NiceError::Refused { .. }) => REFUSED_DELAY,
             Self::Nice(
                 NiceError::NotReady { .. }

@@ -222,6 +222,7 @@ pub(crate) fn settings_of(base: reqwest::Url) -> FixedSettings {
         facade_url: Some(base.clone()),
         auth_url: Some(base),
         media_hosts: Vec::new(),
+        private_media_hosts: Vec::new(),
     };
     FixedSettings { tenant: tenant(), nice, scope: RecordingScope::Leg, retention: Default::default() }
 }

@@ -43,6 +43,8 @@ pub(crate) enum Step {
     Send(Vec<u8>),
     /// Sends the bytes again and again until the client has had enough.
     Endless(Vec<u8>),
+    /// Says nothing for so long.
+    Pause(Duration),
     /// Says nothing more and keeps the connection.
     Stall,
 }
@@ -167,6 +169,7 @@ async fn serve(
                 stream.write_all(&bytes).await?;
                 sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             },
+            Step::Pause(pause) => tokio::time::sleep(pause).await,
             Step::Stall => tokio::time::sleep(Duration::from_secs(3600)).await,
         }
         stream.flush().await?;

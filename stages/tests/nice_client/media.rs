@@ -1,15 +1,18 @@
-//! Recordings: cut, stalled, expired, moved, too long, too short.
+//! Recordings: cut, stalled, expired, moved, packed, misnamed, too long, too short, too slow.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::{FutureExt, TryStreamExt};
-use stages::clients::nice::{LinkRefresher, Media, MediaLink, NiceError};
+use stages::clients::nice::{LinkRefresher, Media, MediaHost, MediaLink, NiceError, Timeouts};
 use stages::model::ContactId;
 
 use crate::fake::{Fake, Reply, Request, Step, answer, head, json, status};
-use crate::rig::{Rig, SECRET, host, is_permanent, is_transient, short};
+use crate::rig::{Rig, SECRET, host, is_media, is_permanent, settings, short};
 
 /// Bytes that differ everywhere.
 fn recording() -> Vec<u8> {
@@ -29,9 +32,17 @@ impl Studio {
     }
 
     async fn with(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static, idle: Duration) -> Self {
+        Self::beside(handler, &[], Timeouts { media_idle: idle, ..short() }).await
+    }
+
+    /// With further hosts on the list.
+    async fn beside(
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        others: &[MediaHost],
+        timeouts: Timeouts,
+    ) -> Self {
         let media = Fake::start(handler).await;
-        let mut timeouts = short();
-        timeouts.media_idle = idle;
+        let hosts = [&[host(&media)], others].concat();
         let address = media.address;
         let playback = move |request: &Request| {
             let link = match request.path.contains("acd-call-id=7&") {
@@ -40,7 +51,7 @@ impl Studio {
             };
             json(format!(r#"{{"interactions":[{{"data":{{"fileToPlayUrl":"{link}"}}}}]}}"#))
         };
-        let rig = Rig::with(playback, &[host(&media)], |_| {}, timeouts).await;
+        let rig = Rig::with(playback, &hosts, |_| {}, timeouts).await;
         let link = link(&rig, 7).await;
         Self { rig, media, link }
     }
@@ -163,16 +174,283 @@ async fn a_link_off_the_list_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_refused() {
-    let stranger = Fake::start(|_| answer(200, &[], "stolen")).await;
-    let target = format!("http://{}/", stranger.address);
+async fn a_redirect_to_a_listed_host_is_followed_with_the_range_and_without_a_credential() {
     for code in [301, 302, 303, 307, 308] {
-        let target = target.clone();
-        let studio = Studio::new(move |_| answer(code, &[("Location", &target)], "")).await;
-        let Err(NiceError::Permanent { what }) = studio.open().await else { panic!("{code}") };
-        assert!(what.contains("redirect"), "{what}");
+        let regional = Arc::new(
+            Fake::start(|request| match request.nth {
+                0 => part(0, 70_000, &[ETAG, ("Set-Cookie", "a=b")]),
+                _ => part(request.range().unwrap(), usize::MAX, &[ETAG]),
+            })
+            .await,
+        );
+        let target = format!("http://{}/a.mp4?sig=regional", regional.address);
+        let first = move |_: &Request| answer(code, &[("Location", &target), ("Set-Cookie", "c=d")], "<Error/>");
+        let studio = Studio::beside(first, &[host(&regional)], short()).await;
+        assert_eq!(studio.read().await.unwrap(), recording(), "{code}");
+        // What breaks is asked for where NICE said, and sent on again.
+        assert_eq!((studio.resumes(), studio.media.seen().len(), regional.seen().len()), (1, 2, 2), "{code}");
+        for request in studio.media.seen().into_iter().chain(regional.seen()) {
+            for name in ["authorization", "cookie", "referer"] {
+                assert_eq!(request.header(name), "", "{code} {name}");
+            }
+            assert_eq!((request.method.as_str(), request.header("accept-encoding")), ("GET", "identity"), "{code}");
+        }
+        assert_eq!(regional.seen()[1].header("if-range"), "\"v1\"", "{code}");
+        assert!(regional.seen().iter().all(|request| !request.path.contains(SECRET)), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_off_the_list_is_refused_for_good_and_names_the_host() {
+    let stranger = Fake::start(|_| answer(200, &[], "stolen")).await;
+    let here = format!("http://{}/{SECRET}", stranger.address);
+    for target in [here.clone(), here.replace("http:", ""), "https://evil.example/x?secret".to_owned()] {
+        for code in [301, 302, 307] {
+            let target = target.clone();
+            let studio = Studio::new(move |_| answer(code, &[("Location", &target)], "")).await;
+            let Err(NiceError::Permanent { what }) = studio.open().await else { panic!("{code}") };
+            assert!(what.contains("redirects off the allowed hosts"), "{what}");
+            let port = stranger.address.port().to_string();
+            assert!(what.contains("evil.example") || what.contains(&port), "{what}");
+            assert!(!what.contains(SECRET) && !what.contains("secret"), "{what}");
+        }
     }
     assert!(stranger.seen().is_empty());
+}
+
+#[tokio::test]
+async fn redirects_that_lead_nowhere_are_tried_again_later() {
+    let endless = Studio::new(|_| answer(302, &[("Location", "?again=1")], "")).await;
+    let Err(NiceError::Media { what, .. }) = endless.open().await else { panic!() };
+    assert!(what.contains("127.0.0.1") && what.contains("one more redirect after 3"), "{what}");
+    assert_eq!(endless.media.seen().len(), 4);
+
+    // Three are followed, whether they are told whole or not.
+    let studio = Studio::new(|request| match request.path.as_str() {
+        "/one" => answer(301, &[("Location", "/dir/two")], ""),
+        "/dir/two" => answer(308, &[("Location", "three?x=1")], ""),
+        "/dir/three?x=1" => part(0, usize::MAX, &[]),
+        _ => answer(307, &[("Location", "/one")], ""),
+    })
+    .await;
+    assert_eq!(studio.read().await.unwrap(), recording());
+
+    for (code, location) in [(307, None), (301, Some("")), (302, Some("https://user@127.0.0.1/")), (300, Some("/x"))] {
+        let headers: Vec<_> = location.map(|location| ("Location", location)).into_iter().collect();
+        let reply = answer(code, &headers, "");
+        let studio = Studio::new(move |_| reply.clone()).await;
+        assert!(is_media(&studio.open().await), "{code} {location:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_is_the_hosts_trouble_and_is_named() {
+    let hosts = ["nowhere.invalid:9"].map(|host| host.parse().unwrap());
+    let body = format!(r#"{{"redirectUrl":"https://nowhere.invalid:9/{SECRET}"}}"#);
+    let rig = Rig::with(move |_| json(&body), &hosts, |_| {}, short()).await;
+    let Err(NiceError::Media { what, .. }) = rig.client.open_media(&link(&rig, 7).await).await else { panic!() };
+    assert!(what.contains("nowhere.invalid") && what.contains("no address") && !what.contains(SECRET), "{what}");
+}
+
+#[tokio::test]
+async fn a_private_host_must_be_a_media_host() {
+    let api = Fake::start(|_| status(200)).await;
+    let mut settings = settings(&api, &["*.example.com".parse().unwrap()]);
+    settings.private_media_hosts = vec!["b.vpce.example.com".parse().unwrap()];
+    assert_eq!(settings.validate(), Ok(()));
+    settings.private_media_hosts = vec!["b.example.org".parse().unwrap()];
+    let Err(NiceError::Permanent { what }) = settings.validate() else { panic!() };
+    assert!(what.contains("private_media_hosts") && what.contains("b.example.org"), "{what}");
+}
+
+#[tokio::test]
+async fn odd_characters_in_the_path_are_sent_as_a_browser_sends_them() {
+    let studio = Studio::new(|_| part(0, usize::MAX, &[])).await;
+    let body = format!(r#"{{"redirectUrl":"http://{}/a b|\"{{c}}^é.mp4?n=Ü x|y"}}"#, studio.media.address);
+    let rig = Rig::with(move |_| json(&body), &[host(&studio.media)], |_| {}, short()).await;
+    let media = rig.client.open_media(&link(&rig, 7).await).await.unwrap();
+    assert_eq!(read(media).await.unwrap(), recording());
+    let path = studio.media.seen()[0].path.replace("%7C", "|").replace("%5E", "^");
+    assert_eq!(path, "/a%20b|%22%7Bc%7D^%C3%A9.mp4?n=%C3%9C%20x|y");
+}
+
+/// Something that begins as an MP4.
+fn mp4() -> Vec<u8> {
+    [b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41".to_vec(), recording()].concat()
+}
+
+#[tokio::test]
+async fn the_type_comes_from_the_bytes_where_the_header_does_not_know() {
+    let wav = [b"RIFF\x24\0\0\0WAVEfmt ".to_vec(), recording()].concat();
+    for (header, bytes, found) in [
+        (Some("application/octet-stream"), mp4(), Some("video/mp4")),
+        (Some("binary/octet-stream"), wav.clone(), Some("audio/wav")),
+        (Some("text/plain"), mp4(), Some("video/mp4")),
+        (Some("audio/mp4"), wav, Some("audio/wav")),
+        (Some("audio/mp4"), mp4(), Some("audio/mp4")),
+        (Some("audio/mp4"), recording(), Some("audio/mp4")),
+        (None, mp4(), Some("video/mp4")),
+        (None, recording(), None),
+    ] {
+        let headers: Vec<_> = header.map(|header| ("Content-Type", header)).into_iter().collect();
+        // In pieces, of which the first ones tell nothing.
+        let length = bytes.len().to_string();
+        let opening = head(200, &[&headers[..], &[("Content-Length", &length)]].concat());
+        let mut reply = vec![Step::Send(opening)];
+        let (first, rest) = bytes.split_at(20);
+        for byte in first {
+            reply.extend([Step::Send(vec![*byte]), Step::Pause(Duration::from_millis(1))]);
+        }
+        reply.push(Step::Send(rest.to_vec()));
+        let studio = Studio::new(move |_| reply.clone()).await;
+        let media = studio.open().await.unwrap();
+        assert_eq!(media.content_type(), found, "{header:?}");
+        assert_eq!(media.content_length(), Some(bytes.len() as u64));
+        assert!(read(media).await.unwrap() == bytes, "{header:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_recording_that_is_called_a_text_is_resumed_too() {
+    let all = mp4();
+    let length = all.len().to_string();
+    let studio = Studio::new(move |request| match request.nth {
+        0 => vec![Step::Send(
+            [head(200, &[("Content-Length", &length), ("Content-Type", "text/plain")]), all[..70_000].to_vec()]
+                .concat(),
+        )],
+        1 => answer(200, &[("Content-Type", "text/html")], "<html>busy</html>"),
+        _ => answer(200, &[("Content-Type", "text/plain")], &all),
+    })
+    .await;
+    assert!(studio.read().await.unwrap() == mp4());
+    assert_eq!(studio.resumes(), 2);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The packed recording from `from` on, of which only `sent` bytes are sent.
+fn packed_part(from: usize, sent: usize) -> Reply {
+    let all = gzip(&mp4());
+    let (length, range) = ((all.len() - from).to_string(), format!("bytes {from}-{}/{}", all.len() - 1, all.len()));
+    let mut headers = vec![ETAG, ("Content-Length", length.as_str()), ("Content-Encoding", "gzip")];
+    if from > 0 {
+        headers.push(("Content-Range", &range));
+    }
+    let code = if from > 0 { 206 } else { 200 };
+    vec![Step::Send([head(code, &headers), all[from..from.saturating_add(sent).min(all.len())].to_vec()].concat())]
+}
+
+#[tokio::test]
+async fn a_packed_recording_is_unpacked_and_resumed_in_its_packed_form() {
+    let studio = Studio::new(|request| match request.nth {
+        0 => packed_part(0, 9_000),
+        1 => packed_part(request.range().unwrap(), 30_000),
+        _ => packed_part(request.range().unwrap(), usize::MAX),
+    })
+    .await;
+    let media = studio.open().await.unwrap();
+    assert_eq!((media.content_length(), media.content_type()), (None, Some("video/mp4")));
+    assert!(read(media).await.unwrap() == mp4());
+    assert_eq!(studio.resumes(), 2);
+    assert_eq!(studio.media.seen()[2].range(), Some(39_000));
+
+    // From its first byte where ranges are ignored.
+    let studio = Studio::new(|request| packed_part(0, if request.nth == 0 { 9_000 } else { usize::MAX })).await;
+    assert!(studio.read().await.unwrap() == mp4());
+}
+
+#[tokio::test]
+async fn what_is_packed_otherwise_than_it_says_is_never_taken_for_a_recording() {
+    // The whole is there, and the header is wrong.
+    for encoding in ["gzip", "br", "deflate", "zstd", "utf-8"] {
+        let studio = Studio::new(move |_| answer(200, &[("Content-Encoding", encoding)], mp4())).await;
+        let media = studio.open().await.unwrap();
+        assert_eq!(media.content_length(), Some(mp4().len() as u64), "{encoding}");
+        assert!(read(media).await.unwrap() == mp4(), "{encoding}");
+    }
+    let cut = gzip(&mp4())[..20_000].to_vec();
+    for (encoding, body, says) in [
+        ("compress", b"\x1f\x9d\x90".to_vec(), "not known here (compress)"),
+        ("gzip", b"neither".to_vec(), "cannot be unpacked"),
+        ("zstd", gzip(&mp4()), "cannot be unpacked"),
+        ("gzip", cut, "cannot be unpacked"),
+    ] {
+        let studio = Studio::new(move |_| answer(200, &[("Content-Encoding", encoding)], &body)).await;
+        let Err(NiceError::Media { what, .. }) = studio.read().await else { panic!("{encoding}") };
+        assert!(what.contains(says), "{what}");
+    }
+    // Begun packed, gone on with as it is.
+    let studio = Studio::new(|request| match request.nth {
+        0 => packed_part(0, 9_000),
+        _ => answer(200, &[ETAG], mp4()),
+    })
+    .await;
+    let Err(NiceError::Media { what, .. }) = studio.read().await else { panic!() };
+    assert_eq!(what, "the recording changed while it was read");
+}
+
+#[tokio::test]
+async fn a_recording_that_trickles_ends() {
+    let trickle = |_: &Request| {
+        let drop = [Step::Send(vec![7]), Step::Pause(Duration::from_millis(5))];
+        let opening = Step::Send([head(200, &[("Content-Length", "200000")]), recording()[..2_000].to_vec()].concat());
+        [vec![opening], vec![drop; 10_000].concat()].concat()
+    };
+    let timeouts = Timeouts { media_min_rate: 100_000, media_rate_window: Duration::from_millis(200), ..short() };
+    let studio = Studio::beside(trickle, &[], timeouts).await;
+    let Err(NiceError::Media { what, .. }) = studio.read().await else { panic!() };
+    assert!(what.contains("arrives too slowly"), "{what}");
+    assert_eq!((studio.resumes(), studio.media.seen().len()), (0, 1), "another connection would not be faster");
+}
+
+#[tokio::test]
+async fn a_recording_is_read_again_by_the_link_that_was_learned_last() {
+    let handler = |request: &Request| match (request.is("/fresh.mp4"), request.nth) {
+        (false, 0) => part(0, usize::MAX, &[ETAG]),
+        (false, _) => status(403),
+        (true, _) => part(request.range().unwrap_or(0), usize::MAX, &[ETAG]),
+    };
+    let studio = Studio::new(handler).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let media = studio.rig.client.open_media_with_refresh(&studio.link, studio.refresher(&asked)).await.unwrap();
+    assert_eq!(media.host(), "127.0.0.1");
+    let (once, twice) = (media.again(), media.again());
+    assert_eq!(
+        (once.content_length(), once.content_type(), once.host()),
+        (Some(200_000), Some("audio/mp4"), "127.0.0.1")
+    );
+    assert!(!format!("{once:?}").contains(SECRET));
+    assert_eq!(studio.media.seen().len(), 1, "nothing is asked before it is read");
+    // The first one is given up in the middle.
+    assert!(Box::pin(media.into_stream()).try_next().await.unwrap().is_some());
+    assert_eq!(read(once).await.unwrap(), recording());
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "the link has expired");
+    let thrice = twice.again();
+    assert_eq!(read(twice).await.unwrap(), recording());
+    assert_eq!(read(thrice).await.unwrap(), recording());
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "the link that was learned lives");
+    assert_eq!(studio.media.count("/a.mp4"), 2);
+}
+
+#[tokio::test]
+async fn a_recording_is_not_read_again_as_what_it_is_not() {
+    let studio = Studio::new(|request| match request.nth {
+        0 => part(0, usize::MAX, &[]),
+        1 => answer(200, &[("Content-Type", "text/html")], "<html>"),
+        2 => answer(200, &[("Content-Type", "audio/wav")], "RIFF"),
+        _ => part(0, 70_000, &[]),
+    })
+    .await;
+    let media = studio.open().await.unwrap();
+    for says in ["a page instead", "changed", "broke off"] {
+        let Err(NiceError::Media { what, .. }) = read(media.again()).await else { panic!("{says}") };
+        assert!(what.contains(says), "{what}");
+    }
 }
 
 #[tokio::test]
@@ -183,8 +461,11 @@ async fn an_answer_that_is_no_recording_is_told() {
         (answer(204, &[], ""), "transient"),
         (answer(206, &[("Content-Range", "bytes 0-4/5")], "abcde"), "transient"),
         (answer(503, &[("Retry-After", "3")], ""), "transient"),
-        (answer(200, &[("Content-Encoding", "gzip")], "x"), "permanent"),
-        (answer(405, &[], ""), "permanent"),
+        (answer(200, &[("Content-Encoding", "gzip")], "x"), "transient"),
+        (answer(200, &[], "<?xml version=\"1.0\"?><Error/>"), "transient"),
+        (answer(200, &[("Content-Type", "binary/octet-stream")], "{\"message\":\"no\"}"), "transient"),
+        (answer(304, &[], ""), "transient"),
+        (answer(405, &[], ""), "transient"),
         (answer(403, &[], "<Error><Code>AccessDenied</Code></Error>"), "expired"),
         (answer(404, &[], ""), "expired"),
         (answer(410, &[], ""), "expired"),
@@ -193,8 +474,7 @@ async fn an_answer_that_is_no_recording_is_told() {
         let shown = format!("{reply:?}").chars().take(120).collect::<String>();
         let studio = Studio::new(move |_| reply.clone()).await;
         let outcome = match studio.open().await {
-            Err(NiceError::Transient { .. }) => "transient",
-            Err(NiceError::Permanent { .. }) => "permanent",
+            Err(NiceError::Media { .. }) => "transient",
             Err(NiceError::LinkExpired) => "expired",
             other => panic!("{other:?}"),
         };
@@ -250,7 +530,7 @@ async fn a_recording_that_changed_is_noticed() {
             _ => panic!("it is asked no more"),
         })
         .await;
-        let Err(NiceError::Transient { what, .. }) = studio.read().await else { panic!() };
+        let Err(NiceError::Media { what, .. }) = studio.read().await else { panic!() };
         assert_eq!(what, "the recording changed while it was read");
     }
 }
@@ -278,7 +558,7 @@ async fn an_odd_range_is_not_taken() {
 #[tokio::test]
 async fn a_recording_that_always_ends_early_never_ends_cleanly() {
     let studio = Studio::new(|request| part(request.range().unwrap_or(0), 1_000, &[])).await;
-    assert!(is_transient(&studio.read().await));
+    assert!(is_media(&studio.read().await));
     assert_eq!(studio.resumes(), 5);
     assert_eq!(studio.media.seen().len(), 6);
 }
@@ -305,7 +585,7 @@ async fn more_than_was_announced_is_never_delivered() {
         }
     })
     .await;
-    let Err(NiceError::Transient { what, .. }) = studio.read().await else { panic!() };
+    let Err(NiceError::Media { what, .. }) = studio.read().await else { panic!() };
     assert_eq!(what, "the recording is longer than announced");
 }
 
@@ -400,7 +680,7 @@ async fn a_fresh_link_without_a_tag_is_compared_from_the_first_byte() {
         (true, _) => answer(200, &[], vec![7; 200_000]),
     };
     let (outcome, _) = Studio::new(other).await.read_refreshing().await;
-    assert!(is_transient(&outcome));
+    assert!(is_media(&outcome));
 }
 
 #[tokio::test]

@@ -94,6 +94,8 @@ pub(crate) fn short() -> Timeouts {
         poll: Duration::from_secs(20),
         media_headers: Duration::from_secs(20),
         media_idle: Duration::from_secs(20),
+        media_min_rate: 1,
+        media_rate_window: Duration::from_secs(60),
         resume_delay: Duration::from_millis(1),
         renewal_delay: Duration::from_secs(60),
         extraction_pace: Duration::from_millis(1),
@@ -116,6 +118,7 @@ pub(crate) fn settings(api: &Fake, media: &[MediaHost]) -> NiceSettings {
         facade_url: Some(api.url()),
         auth_url: None,
         media_hosts: media.to_vec(),
+        private_media_hosts: Vec::new(),
     }
 }
 
@@ -167,6 +170,10 @@ impl Rig {
 
 pub(crate) fn is_transient<T>(result: &Result<T, NiceError>) -> bool {
     matches!(result, Err(NiceError::Transient { .. }))
+}
+
+pub(crate) fn is_media<T>(result: &Result<T, NiceError>) -> bool {
+    matches!(result, Err(NiceError::Media { .. }))
 }
 
 pub(crate) fn is_permanent<T>(result: &Result<T, NiceError>) -> bool {

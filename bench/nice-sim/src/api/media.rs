@@ -2,13 +2,18 @@
 //!
 //! It knows no tokens. A link works until it expires and is answered like a store answers: 403 with XML after that.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use flate2::{Compression, write::GzEncoder};
 use futures::{Stream, StreamExt, stream};
 
 use super::{ask::Ask, auth::hmac, reply::server_error};
@@ -28,6 +33,7 @@ enum Defect {
     Truncated,
     Stalled,
     Slow,
+    Trickling,
     LengthLong,
     LengthShort,
 }
@@ -73,13 +79,54 @@ fn open(service: &Service, ask: &Ask, line: Line) -> Response {
         return refused(StatusCode::NOT_FOUND, "NoSuchKey", "the key does not exist");
     };
     if service.faults.strikes("media redirect", |faults| faults.media_redirect) && ask.param("again").is_none() {
-        return redirect(format!("{}&again=1", link(service, name, false)));
+        return redirect(StatusCode::TEMPORARY_REDIRECT, format!("{}&again=1", link(service, name, false)));
+    }
+    if service.faults.strikes("media redirect endless", |faults| faults.media_redirect_endless) {
+        return redirect(StatusCode::FOUND, link(service, name, false));
     }
     if service.faults.strikes("media redirect foreign", |faults| faults.media_redirect_foreign) {
-        return redirect(link(service, name, true));
+        return redirect(StatusCode::FOUND, link(service, name, true));
     }
     let defect = if service.media_opened_before(name) < break_first { Defect::Truncated } else { draw_defect(service) };
-    send(service, ask, name, recording, defect, line)
+    if service.faults.strikes("media encoding", |faults| faults.media_encoding) && recording.size <= PACKED_AT_MOST {
+        return send(service, ask, &format!("{name}-gzip"), Content::Packed(packed(recording)), defect, line);
+    }
+    send(service, ask, name, Content::Plain(recording), defect, line)
+}
+
+/// A recording is packed in memory: larger ones come as they are.
+const PACKED_AT_MOST: u64 = 16 << 20;
+
+/// What lies under a link.
+#[derive(Clone, Debug)]
+enum Content {
+    Plain(Recording),
+    /// In gzip.
+    Packed(Bytes),
+}
+
+impl Content {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Plain(recording) => recording.size,
+            Self::Packed(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn read(&self, start: u64, end: u64) -> Box<dyn Iterator<Item = Bytes> + Send> {
+        match self {
+            Self::Plain(recording) => Box::new(recording.read(start, end)),
+            Self::Packed(bytes) => Box::new(std::iter::once(bytes.slice(start as usize..end as usize))),
+        }
+    }
+}
+
+/// The recording in gzip, the same bytes each time.
+fn packed(recording: Recording) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = recording.read(0, recording.size).try_for_each(|chunk| encoder.write_all(&chunk));
+    let packed = written.and_then(|()| encoder.finish());
+    packed.expect("memory takes what is written").into()
 }
 
 fn draw_defect(service: &Service) -> Defect {
@@ -90,14 +137,16 @@ fn draw_defect(service: &Service) -> Defect {
         (Defect::Stalled, faults.strikes("media stall", |faults| faults.media_stall)),
         (Defect::LengthLong, faults.strikes("length long", |faults| faults.content_length_long)),
         (Defect::LengthShort, faults.strikes("length short", |faults| faults.content_length_short)),
+        (Defect::Trickling, faults.strikes("media trickle", |faults| faults.media_trickle)),
         (Defect::Slow, faults.strikes("slow body", |faults| faults.slow_body)),
     ];
     draws.into_iter().find(|(_, strikes)| *strikes).map_or(Defect::None, |(defect, _)| defect)
 }
 
 /// Sends the medium, or the range asked for.
-fn send(service: &Service, ask: &Ask, name: &str, recording: Recording, defect: Defect, line: Line) -> Response {
-    let size = recording.size;
+fn send(service: &Service, ask: &Ask, name: &str, content: Content, defect: Defect, line: Line) -> Response {
+    let size = content.size();
+    let is_packed = matches!(content, Content::Packed(_));
     let tag = format!("\"{name}\"");
     let range = ask.header(header::RANGE).filter(|_| service.config.playback.ranges);
     let range = range.filter(|_| ask.header(header::IF_RANGE).is_none_or(|wanted| wanted == tag));
@@ -111,9 +160,14 @@ fn send(service: &Service, ask: &Ask, name: &str, recording: Recording, defect: 
         }
     };
     service.counters.media_sent(end - start);
-    let mut response = Response::new(body(service, recording, start, end, defect, line));
+    let mut response = Response::new(body(service, content, start, end, defect, line));
     *response.status_mut() = status;
-    insert(&mut response, header::CONTENT_TYPE, "video/mp4".to_owned());
+    let generic = service.faults.strikes("media generic type", |faults| faults.media_generic_type);
+    let kind = if generic { "binary/octet-stream" } else { "video/mp4" };
+    insert(&mut response, header::CONTENT_TYPE, kind.to_owned());
+    if is_packed {
+        insert(&mut response, header::CONTENT_ENCODING, "gzip".to_owned());
+    }
     insert(&mut response, header::ETAG, tag);
     if service.config.playback.ranges {
         insert(&mut response, header::ACCEPT_RANGES, "bytes".to_owned());
@@ -133,37 +187,39 @@ fn send(service: &Service, ask: &Ask, name: &str, recording: Recording, defect: 
 }
 
 /// The body with its defect. A body that ends early ends the connection, because the promised length is not reached.
-fn body(service: &Service, recording: Recording, start: u64, end: u64, defect: Defect, line: Line) -> Body {
+fn body(service: &Service, content: Content, start: u64, end: u64, defect: Defect, line: Line) -> Body {
     let half = start + (end - start) / 2;
     match defect {
-        Defect::None => Body::from_stream(stream::iter(recording.read(start, end).map(Ok::<_, Infallible>))),
-        Defect::LengthShort => Body::from_stream(stream::iter(recording.read(start, half).map(Ok::<_, Infallible>))),
-        Defect::Truncated => failing(recording, start, half, None),
-        Defect::LengthLong => failing(recording, start, end, None),
-        Defect::Reset => failing(recording, start, half, Some(line)),
+        Defect::None => Body::from_stream(stream::iter(content.read(start, end).map(Ok::<_, Infallible>))),
+        Defect::LengthShort => Body::from_stream(stream::iter(content.read(start, half).map(Ok::<_, Infallible>))),
+        Defect::Truncated => failing(&content, start, half, None),
+        Defect::LengthLong => failing(&content, start, end, None),
+        Defect::Reset => failing(&content, start, half, Some(line)),
         Defect::Stalled => {
             let silence = stream::once(async {
                 tokio::time::sleep(STALL).await;
                 Err(io::Error::from(io::ErrorKind::TimedOut))
             });
-            Body::from_stream(stream::iter(recording.read(start, half).map(Ok)).chain(silence))
+            Body::from_stream(stream::iter(content.read(start, half).map(Ok)).chain(silence))
         }
-        Defect::Slow => {
-            let pause = service.faults.current().slow_pause;
-            let length = (end - start).div_ceil(SLOW_PIECES).max(1);
-            let pieces =
-                (start..end).step_by(length as usize).flat_map(move |at| recording.read(at, (at + length).min(end)));
-            Body::from_stream(stream::iter(pieces).then(move |piece| async move {
-                tokio::time::sleep(pause).await;
-                Ok::<_, Infallible>(piece)
-            }))
-        }
+        Defect::Slow => paused(service, content, start, end, (end - start).div_ceil(SLOW_PIECES).max(1)),
+        Defect::Trickling => paused(service, content, start, end, 1),
     }
 }
 
+/// A body in pieces of this length, with pauses before them.
+fn paused(service: &Service, content: Content, start: u64, end: u64, length: u64) -> Body {
+    let pause = service.faults.current().slow_pause;
+    let pieces = (start..end).step_by(length as usize).flat_map(move |at| content.read(at, (at + length).min(end)));
+    Body::from_stream(stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, Infallible>(piece)
+    }))
+}
+
 /// A body that breaks at `end`, with a reset of the connection or just its end.
-fn failing(recording: Recording, start: u64, end: u64, reset: Option<Line>) -> Body {
-    let pieces = stream::iter(recording.read(start, end).map(Ok::<Bytes, io::Error>));
+fn failing(content: &Content, start: u64, end: u64, reset: Option<Line>) -> Body {
+    let pieces = stream::iter(content.read(start, end).map(Ok::<Bytes, io::Error>));
     Body::from_stream(pieces.chain(broken(reset)))
 }
 
@@ -192,8 +248,8 @@ fn parse_range(header: &str, size: u64) -> Option<Option<(u64, u64)>> {
     Some((start < end).then_some((start, end)))
 }
 
-fn redirect(to: String) -> Response {
-    let mut response = StatusCode::FOUND.into_response();
+fn redirect(status: StatusCode, to: String) -> Response {
+    let mut response = status.into_response();
     insert(&mut response, header::LOCATION, to);
     response
 }

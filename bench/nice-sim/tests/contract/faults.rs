@@ -72,15 +72,52 @@ async fn links_and_redirects_lead_astray() -> anyhow::Result<()> {
 
     let (client, call) = with(Faults { media_redirect: 1.0, ..Faults::none() }).await?;
     let answer = client.media(&link(&client, call).await?).await?;
-    assert_eq!(answer.status(), 302);
+    assert_eq!(answer.status(), 307);
     let location = answer.headers()["location"].to_str()?.to_owned();
     assert_eq!(client.media(&location).await?.bytes().await?.len(), 200_000);
+
+    let (client, call) = with(Faults { media_redirect_endless: 1.0, ..Faults::none() }).await?;
+    let mut next = link(&client, call).await?;
+    for _ in 0..5 {
+        let answer = client.media(&next).await?;
+        assert_eq!(answer.status(), 302);
+        next = answer.headers()["location"].to_str()?.to_owned();
+    }
 
     let (client, call) = with(Faults { media_redirect_foreign: 1.0, ..Faults::none() }).await?;
     let answer = client.media(&link(&client, call).await?).await?;
     assert_eq!(client.sim.violations().len(), 0);
     client.media(answer.headers()["location"].to_str()?).await?;
     assert_eq!(client.sim.violations().len(), 1, "whoever follows has broken a rule");
+    Ok(())
+}
+
+#[tokio::test]
+async fn media_come_packed_nameless_or_byte_by_byte() -> anyhow::Result<()> {
+    let (client, call) = with(Faults::none()).await?;
+    let plain = client.media(&link(&client, call).await?).await?.bytes().await?;
+
+    client.sim.set_faults(Faults { media_encoding: 1.0, ..Faults::none() });
+    let answer = client.media(&link(&client, call).await?).await?;
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&answer.bytes().await?[..]), &mut unpacked)?;
+    assert!(unpacked == plain);
+
+    client.sim.set_faults(Faults { media_generic_type: 1.0, ..Faults::none() });
+    let answer = client.media(&link(&client, call).await?).await?;
+    assert_eq!(answer.headers()["content-type"], "binary/octet-stream");
+    assert!(answer.bytes().await? == plain);
+
+    let slow_pause = std::time::Duration::from_millis(20);
+    client.sim.set_faults(Faults { media_trickle: 1.0, slow_pause, ..Faults::none() });
+    let mut answer = client.media(&link(&client, call).await?).await?;
+    let begun = std::time::Instant::now();
+    for _ in 0..5 {
+        let piece = answer.chunk().await?.map(|piece| piece.len());
+        assert!(piece.is_some_and(|length| length > 0));
+    }
+    assert!(begun.elapsed() >= slow_pause, "bytes without a pause between");
     Ok(())
 }
 

@@ -30,6 +30,14 @@ impl fmt::Display for MediaHost {
     }
 }
 
+impl MediaHost {
+    /// Whether every link that the other entry allows is one that this one allows, too; the client decides.
+    pub(in crate::config) fn covers(&self, other: &Self) -> bool {
+        let read = |host: &Self| host.to_string().parse::<stages::clients::nice::MediaHost>();
+        matches!((read(self), read(other)), (Ok(listed), Ok(host)) if listed.covers(&host))
+    }
+}
+
 /// Reads the root of a service. The faults never repeat the text: an address may carry a password.
 pub(super) fn url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;

@@ -91,6 +91,10 @@ async fn settings_are_shown_masked_lie_sealed_and_are_refused_by_the_name_of_the
         (format!("[nice]\nauth_flow = \"access_key\"\n{good}issuer = \"ftp://x\""), "issuer"),
         (format!("[nice]\nauth_flow = \"access_key\"\n{good}acess_key = \"x\""), "acess_key"),
         (format!("[nice]\nauth_flow = \"access_key\"\n{good}media_hosts = [\"*\"]"), "media_hosts"),
+        (
+            format!("[nice]\nauth_flow = \"access_key\"\n{good}private_media_hosts = [\"elsewhere.example\"]"),
+            "private_media_hosts",
+        ),
         (format!("[nice]\nauth_flow = \"password\"\n{good}"), "auth_flow"),
         (format!("[nice]\nauth_flow = \"oauth\"\n{good}"), "client_secret"),
         ("[nice]\nauth_flow = \"access_key\"\naccess_key_id = \"x\"\ngroup = \"g\"".to_owned(), "access_key_secret"),

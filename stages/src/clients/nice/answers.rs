@@ -198,8 +198,10 @@ impl fmt::Debug for GroupAgent {
 /// The recordings of a contact or of one segment; voice only.
 #[derive(Debug, Clone)]
 pub struct Playback {
-    /// At least one; more when the contact moved between channels.
+    /// One; more when the contact moved between channels; none where all were skipped.
     pub interactions: Vec<Interaction>,
+    /// How many interactions were skipped that may hold a voice, for they do not say so in a way that is known here.
+    pub skipped: u32,
 }
 
 /// One recorded interaction.

@@ -152,9 +152,9 @@ impl<T> Cached<T> {
         let mut state = self.state();
         let count = state.failure.as_ref().map_or(0, |failure| failure.count);
         let (longest, asked) = match &error {
-            NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
-                (MAX_OUTAGE_DELAY, retry_after.unwrap_or_default())
-            }
+            NiceError::Transient { retry_after, .. }
+            | NiceError::Media { retry_after, .. }
+            | NiceError::Quota { retry_after, .. } => (MAX_OUTAGE_DELAY, retry_after.unwrap_or_default()),
             NiceError::Refused { .. } | NiceError::Permanent { .. } => (MAX_REFUSED_DELAY, Duration::ZERO),
             NiceError::NotReady { .. } | NiceError::TooMuch { .. } | NiceError::LinkExpired => {
                 (MAX_OUTAGE_DELAY, Duration::ZERO)

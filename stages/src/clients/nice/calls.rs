@@ -203,7 +203,11 @@ fn narrow(url: &mut Url) {
 async fn read_playback(nice: &NiceClient, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
     let not_ready = NiceError::NotReady { what: "the recording is not processed yet" };
     match nice.get(endpoint, url).await? {
-        Answer::Body(body) => parse(endpoint, body, playback::playback).await?.ok_or(not_ready),
+        Answer::Body(body) => {
+            let answered = parse(endpoint, body, playback::read).await?;
+            nice.inner.api.http.passed_over(&answered.passed_over);
+            answered.playback.ok_or(not_ready)
+        }
         Answer::Nothing | Answer::NotFound => Err(not_ready),
     }
 }

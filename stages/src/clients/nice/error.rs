@@ -18,6 +18,14 @@ pub enum NiceError {
         /// The least delay that NICE asked for, at most five minutes.
         retry_after: Option<Duration>,
     },
+    /// The host of a recording is troubled: again later.
+    #[error("{what}")]
+    Media {
+        /// What failed.
+        what: String,
+        /// The least delay that the host asked for, at most five minutes.
+        retry_after: Option<Duration>,
+    },
     /// NICE does not have it yet; it cannot be told from "never".
     #[error("{what}")]
     NotReady {
@@ -74,6 +82,11 @@ impl NiceError {
         Self::Transient { what: what.into(), retry_after: None }
     }
 
+    /// Again later; the host of a recording is troubled.
+    pub fn media(what: impl Into<String>) -> Self {
+        Self::Media { what: what.into(), retry_after: None }
+    }
+
     /// Never again.
     pub fn permanent(what: impl Into<String>) -> Self {
         Self::Permanent { what: what.into() }
@@ -96,6 +109,9 @@ impl From<NiceError> for StageError {
         match error {
             NiceError::Transient { what, retry_after } => {
                 Self::Transient { system: System::Nice, reason: what, retry_after }
+            }
+            NiceError::Media { what, retry_after } => {
+                Self::Transient { system: System::MediaHost, reason: what, retry_after }
             }
             NiceError::Quota { what, retry_after: Some(retry_after) } => Self::Busy { reason: what, retry_after },
             NiceError::Quota { what, retry_after: None } => Self::transient(System::Nice, what),
@@ -140,6 +156,18 @@ mod tests {
         let quota = |retry_after| StageError::from(NiceError::Quota { what: "budget".to_owned(), retry_after });
         assert!(matches!(quota(Some(Duration::from_secs(9))), StageError::Busy { .. }));
         assert!(matches!(quota(None), StageError::Transient { retry_after: None, .. }));
+    }
+
+    #[test]
+    fn a_media_host_in_trouble_is_not_nice_in_trouble() {
+        let wait = Some(Duration::from_secs(7));
+        let error = StageError::from(NiceError::Media { what: "stalled".to_owned(), retry_after: wait });
+        let StageError::Transient { system, reason, retry_after } = error else { panic!("{error}") };
+        assert_eq!((system, reason.as_str(), retry_after), (System::MediaHost, "stalled", wait));
+        let error = StageError::from(NiceError::LinkExpired);
+        assert!(matches!(error, StageError::Transient { system: System::MediaHost, .. }));
+        let error = StageError::from(NiceError::transient("a 503"));
+        assert!(matches!(error, StageError::Transient { system: System::Nice, .. }));
     }
 
     #[test]

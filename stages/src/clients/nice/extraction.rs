@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::http::{Answer, Endpoint, Posted, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
-use super::{Inner, MediaLink, NiceError, QuotaClass, Timeouts, check_link, net};
+use super::{Inner, LinkRefused, MediaLink, NiceError, QuotaClass, Timeouts, check_link, net};
 use crate::model::ContactId;
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
@@ -175,8 +175,13 @@ async fn look(inner: &Inner, job: &Url) -> Result<JobStatus, NiceError> {
 
 /// Opens the file behind a link, if the link may be followed.
 async fn open(inner: &Inner, link: &str) -> Result<Response, NiceError> {
-    check_link(&inner.settings.media_hosts, link)
-        .map_err(|refused| NiceError::refused(format!("extraction: {refused}; media_hosts must list its host")))?;
+    check_link(&inner.settings.media_hosts, link).map_err(|refused| {
+        let remedy = match refused {
+            LinkRefused::OffTheList { .. } => "; media_hosts must list its host",
+            _ => "",
+        };
+        NiceError::refused(format!("extraction: {refused}{remedy}"))
+    })?;
     inner.media.get_listing(&MediaLink::new(link)).await
 }
 
@@ -224,8 +229,8 @@ impl Extraction {
                 return self.table.finish().map_err(unreadable);
             }
             let chunk = tokio::time::timeout(self.idle, self.response.chunk()).await;
-            let chunk = chunk.map_err(|_| NiceError::transient("extraction: the file stalled"))?;
-            match chunk.map_err(|_| NiceError::transient("extraction: the file broke off"))? {
+            let chunk = chunk.map_err(|_| NiceError::media("extraction: the file stalled"))?;
+            match chunk.map_err(|_| NiceError::media("extraction: the file broke off"))? {
                 Some(chunk) => self.chunk = chunk,
                 None => self.over = true,
             }

@@ -221,6 +221,13 @@ impl Http {
         self.metrics.nice_requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
     }
 
+    /// Counts interactions of an answer that hold no voice, or do not tell.
+    pub(super) fn passed_over(&self, types: &[&'static str]) {
+        for kind in types {
+            self.metrics.interactions_skipped.with_label_values(&[*kind]).inc();
+        }
+    }
+
     /// Sends one request and reads its answer whole.
     pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
         let began = Instant::now();

@@ -104,48 +104,108 @@ fn is_name(host: &str) -> bool {
 
 /// A link that may not be followed; the host is named for the operator, path and query never.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("recording link leaves the allowed hosts: {why}")]
-pub struct LinkRefused {
-    why: String,
-}
-
-impl LinkRefused {
-    fn because(why: impl Into<String>) -> Self {
-        Self { why: why.into() }
-    }
+pub enum LinkRefused {
+    /// Longer than any link.
+    #[error("the recording link is longer than {MAX_LINK} characters")]
+    TooLong,
+    /// A control character: a line break, say.
+    #[error("the recording link holds a control character")]
+    ControlCharacter,
+    /// A backslash before the query: some read it as a slash, and some do not.
+    #[error("the recording link holds a backslash in its host or path")]
+    Backslash,
+    /// No URL with a host.
+    #[error("the recording link is not a URL with a host")]
+    NotAUrl,
+    /// The authority is not the host as it was understood.
+    #[error("the recording link does not write its host plainly: user name, escapes or odd spelling stand in it")]
+    Spelling,
+    /// Plain http to a host that is listed for https.
+    #[error("the recording link leads to the listed host {host} by {scheme}, and only https is followed there")]
+    Scheme {
+        /// How it is to be fetched.
+        scheme: String,
+        /// The host.
+        host: String,
+    },
+    /// The host is not listed, or not with this port.
+    #[error("recording link leaves the allowed hosts: {scheme} to {host}, port {port}")]
+    OffTheList {
+        /// How it is to be fetched.
+        scheme: String,
+        /// The host, where it can be printed.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// A presigned link has 0.5 to 2 KiB.
 const MAX_LINK: usize = 16 * 1024;
 
 /// Reads a link and checks it against the list; only what this returns is ever requested.
+///
+/// In path and query stands what browsers take: a space, a quote, a letter with an accent are sent percent-encoded.
 pub fn check_link(hosts: &[MediaHost], link: &str) -> Result<Url, LinkRefused> {
-    if link.len() > MAX_LINK || link.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || byte == b'\\') {
-        return Err(LinkRefused::because("it is too long or holds characters that no link has"));
+    if link.len() > MAX_LINK {
+        return Err(LinkRefused::TooLong);
     }
-    let mut url = Url::parse(link).map_err(|_| LinkRefused::because("it is not a URL"))?;
+    if link.chars().any(char::is_control) {
+        return Err(LinkRefused::ControlCharacter);
+    }
+    if link.split(['?', '#']).next().is_some_and(|before| before.contains('\\')) {
+        return Err(LinkRefused::Backslash);
+    }
+    let mut url = Url::parse(link).map_err(|_| LinkRefused::NotAUrl)?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return Err(LinkRefused::because("it names no host"));
+        return Err(LinkRefused::NotAUrl);
     };
     // The authority as written must be the host that was understood: no user info, no 0x7f.1, no percent signs,
     // no Unicode look-alike that turns into another name.
     let authority = link.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
     if !authority.eq_ignore_ascii_case(host) && !authority.eq_ignore_ascii_case(&format!("{host}:{port}")) {
-        return Err(LinkRefused::because("its host is not written plainly"));
+        return Err(LinkRefused::Spelling);
     }
     let scheme = url.scheme();
     if !hosts.iter().any(|entry| entry.allows(scheme, host, port)) {
         let printable = if is_name(host) || net::ip_literal(host).is_some() { host } else { "an odd host" };
-        return Err(LinkRefused::because(format!("{scheme} to {printable}, port {port}")));
+        let (scheme, host) = (scheme.to_owned(), printable.to_owned());
+        let by_tls = |port| hosts.iter().any(|entry| entry.allows("https", &host, port));
+        return Err(match by_tls(port) || (scheme == "http" && port == PLAIN_PORT && by_tls(TLS_PORT)) {
+            true => LinkRefused::Scheme { scheme, host },
+            false => LinkRefused::OffTheList { scheme, host, port },
+        });
     }
     url.set_fragment(None);
     Ok(url)
 }
 
+/// Where plain http listens.
+const PLAIN_PORT: u16 = 80;
+
 impl MediaHost {
     /// Whether the entry is `localhost`, the one name that may resolve to this machine.
     pub(super) fn is_localhost(&self) -> bool {
         matches!(&self.0, Entry::Host { host, .. } if host == "localhost")
+    }
+
+    /// Whether a name that is resolved is one of the entry's.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        match &self.0 {
+            Entry::Host { host, .. } => *host == name,
+            Entry::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+        }
+    }
+
+    /// Whether every link that the other entry allows is one that this one allows, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (mine, theirs) if mine == theirs => true,
+            (Entry::Below(mine), Entry::Below(theirs)) => theirs.ends_with(mine.as_str()),
+            (Entry::Below(_), Entry::Host { host, port: TLS_PORT, loopback: false }) => self.names(host),
+            _ => false,
+        }
     }
 
     fn allows(&self, scheme: &str, host: &str, port: u16) -> bool {
@@ -274,6 +334,78 @@ mod tests {
             "",
         ] {
             assert!(check_link(&hosts, link).is_err(), "{link}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_take_in_path_and_query_is_taken() {
+        let hosts = hosts(&["media.example.com"]);
+        for (rest, sent) in [
+            ("/a|b^c.mp4?x={1}", "/a|b^c.mp4?x={1}"),
+            ("/a \"b\".mp4?x=a b", "/a%20%22b%22.mp4?x=a%20b"),
+            ("/{a}<b>`c`.mp4", "/%7Ba%7D%3Cb%3E%60c%60.mp4"),
+            ("/Gespräch.mp4?x=é", "/Gespr%C3%A4ch.mp4?x=%C3%A9"),
+            ("/a%20b.mp4?x=%7C&sig=a+b%2F==", "/a%20b.mp4?x=%7C&sig=a+b%2F=="),
+            ("/a.mp4?x=a\\b", "/a.mp4?x=a\\b"),
+            ("/a.mp4#part", "/a.mp4"),
+        ] {
+            let url = check_link(&hosts, &format!("https://media.example.com{rest}")).expect(rest);
+            let plain = |text: &str| text.replace("%7C", "|").replace("%5E", "^");
+            assert_eq!(plain(url.as_str()), plain(&format!("https://media.example.com{sent}")), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_true_fault() {
+        let hosts = hosts(&["a.example", "b.example:8443", "127.0.0.1:9000"]);
+        let host = |name: &str| name.to_owned();
+        for (link, fault) in [
+            ("https://a.example/\n", LinkRefused::ControlCharacter),
+            ("https://a.example/\u{85}", LinkRefused::ControlCharacter),
+            ("https://a.example\\@evil.example/", LinkRefused::Backslash),
+            ("https://a.example/x\\y", LinkRefused::Backslash),
+            ("not a link", LinkRefused::NotAUrl),
+            ("mailto:a@a.example", LinkRefused::NotAUrl),
+            ("https://user@a.example/", LinkRefused::Spelling),
+            ("https://A%2eexample/", LinkRefused::Spelling),
+            ("http://a.example/", LinkRefused::Scheme { scheme: host("http"), host: host("a.example") }),
+            ("http://b.example:8443/", LinkRefused::Scheme { scheme: host("http"), host: host("b.example") }),
+            (
+                "https://evil.example/",
+                LinkRefused::OffTheList { scheme: host("https"), host: host("evil.example"), port: 443 },
+            ),
+            (
+                "http://127.0.0.1:9001/",
+                LinkRefused::OffTheList { scheme: host("http"), host: host("127.0.0.1"), port: 9001 },
+            ),
+        ] {
+            assert_eq!(check_link(&hosts, link), Err(fault), "{link}");
+        }
+        assert_eq!(
+            check_link(&hosts, &format!("https://a.example/{}", "a".repeat(MAX_LINK))),
+            Err(LinkRefused::TooLong)
+        );
+    }
+
+    #[test]
+    fn an_entry_covers_what_it_allows_and_no_more() {
+        let covers = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|entry| entry.parse::<MediaHost>().unwrap());
+            one.covers(&other)
+        };
+        assert!(covers("a.example.com", "A.example.com"));
+        assert!(covers("*.example.com", "*.example.com") && covers("*.example.com", "*.b.example.com"));
+        assert!(covers("*.example.com", "a.example.com"));
+        for (one, other) in [
+            ("a.example.com", "b.example.com"),
+            ("a.example.com", "a.example.com:8443"),
+            ("*.example.com", "a.example.com:8443"),
+            ("*.example.com", "example.com"),
+            ("*.b.example.com", "*.example.com"),
+            ("a.example.com", "*.example.com"),
+            ("*.example.com", "*.evilexample.com"),
+        ] {
+            assert!(!covers(one, other), "{one} {other}");
         }
     }
 

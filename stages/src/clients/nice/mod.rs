@@ -187,7 +187,7 @@ impl NiceClient {
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
         let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
-        let media = Arc::new(MediaSource::new(settings.media_hosts.clone(), metrics, timeouts)?);
+        let media = Arc::new(MediaSource::new(&settings, metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,

@@ -47,6 +47,31 @@ pub(super) fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is no address: what resolvers that filter say in place of "there is none".
+pub(super) fn is_no_address(ip: IpAddr) -> bool {
+    ip.to_canonical().is_unspecified()
+}
+
+/// Whether an address belongs to a private network that a customer may own: never this machine, never the link, never
+/// what a cloud serves its metadata on.
+pub(super) fn is_private_network(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let private = matches!((a, b), (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127));
+            private && v4 != ALIBABA_METADATA
+        }
+        IpAddr::V6(v6) => v6.segments()[0] & 0xfe00 == 0xfc00 && !METADATA_V6.contains(&v6),
+    }
+}
+
+/// Where Alibaba's machines find their metadata, amid the addresses that carriers share.
+const ALIBABA_METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+
+/// Where the machines of AWS and of Google find their metadata, amid private addresses.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254), Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)];
+
 /// Azure's platform address: it looks public and serves metadata to every machine there.
 const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
@@ -142,6 +167,57 @@ mod tests {
             "2001:4860:4860::8888",
         ] {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_private_network_is_neither_this_machine_nor_the_link_nor_metadata() {
+        for ip in [
+            "10.0.0.5",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "::ffff:10.0.0.5",
+            "fc00::1",
+            "fd12:3456::1",
+        ] {
+            assert!(is_private_network(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.2.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "52.216.1.1",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "fec0::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "64:ff9b::a00:5",
+            "2002:a00:5::",
+            "ff02::1",
+            "2606:4700::1111",
+        ] {
+            assert!(!is_private_network(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_unspecified_address_is_none() {
+        for ip in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            assert!(is_no_address(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["0.0.0.1", "::1", "10.0.0.1"] {
+            assert!(!is_no_address(ip.parse().unwrap()), "{ip}");
         }
     }
 

@@ -28,6 +28,8 @@ pub struct NiceSettings {
     pub auth_url: Option<Url>,
     /// The only hosts that recordings are fetched from.
     pub media_hosts: Vec<MediaHost>,
+    /// Those of them that may lead to an address of a private network.
+    pub private_media_hosts: Vec<MediaHost>,
 }
 
 impl fmt::Debug for NiceSettings {
@@ -39,6 +41,7 @@ impl fmt::Debug for NiceSettings {
             .field("api_version", &self.api_version)
             .field("group", &self.group)
             .field("media_hosts", &self.media_hosts)
+            .field("private_media_hosts", &self.private_media_hosts)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +70,12 @@ impl NiceSettings {
         }
         if self.group.id_or_name.trim().is_empty() {
             return Err(NiceError::permanent("group must name a group"));
+        }
+        let listed = |private: &&MediaHost| self.media_hosts.iter().any(|entry| entry.covers(private));
+        if let Some(private) = self.private_media_hosts.iter().find(|private| !listed(private)) {
+            return Err(NiceError::permanent(format!(
+                "private_media_hosts: {private} is not on media_hosts; list it there, too"
+            )));
         }
         Ok(())
     }
@@ -142,6 +151,10 @@ pub struct Timeouts {
     pub media_headers: Duration,
     /// Between two chunks of a recording.
     pub media_idle: Duration,
+    /// The slowest that a recording may arrive, in bytes per second of waiting for it.
+    pub media_min_rate: u64,
+    /// The waiting over which that rate is measured; a recording may begin as slowly as it likes for so long.
+    pub media_rate_window: Duration,
     /// Before a broken recording is asked for again the first time; grows and is jittered.
     pub resume_delay: Duration,
     /// After a failed token request or discovery; grows to a minute.
@@ -163,6 +176,8 @@ impl Default for Timeouts {
             poll: Duration::from_secs(90),
             media_headers: Duration::from_secs(30),
             media_idle: Duration::from_secs(30),
+            media_min_rate: 1024,
+            media_rate_window: Duration::from_secs(60),
             resume_delay: Duration::from_secs(1),
             renewal_delay: Duration::from_secs(3),
             extraction_pace: Duration::from_secs(30),

@@ -26,7 +26,7 @@ const MASK: &str = "********";
 
 const SELECT: &str = r#"
     select tenant_id, issuer, auth_flow, client_id, client_secret, access_key_id, access_key_secret, group_kind,
-           "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope,
+           "group", api_version, acd_url, facade_url, auth_url, media_hosts, private_media_hosts, recording_scope,
            extract(epoch from retention)::bigint as retention_secs, revision, updated_at
     from nice_settings"#;
 
@@ -34,15 +34,16 @@ const SET: &str = r#"
     with tenant as (insert into tenants (tenant_id, slug) values ($1, $1) on conflict (tenant_id) do nothing)
     insert into nice_settings (
         tenant_id, issuer, auth_flow, client_id, client_secret, access_key_id, access_key_secret, group_kind,
-        "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope, retention)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16::bigint))
+        "group", api_version, acd_url, facade_url, auth_url, media_hosts, recording_scope, retention,
+        private_media_hosts)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, make_interval(secs => $16::bigint), $17)
     on conflict (tenant_id) do update set
         issuer = excluded.issuer, auth_flow = excluded.auth_flow, client_id = excluded.client_id,
         client_secret = excluded.client_secret, access_key_id = excluded.access_key_id,
         access_key_secret = excluded.access_key_secret, group_kind = excluded.group_kind, "group" = excluded."group",
         api_version = excluded.api_version, acd_url = excluded.acd_url, facade_url = excluded.facade_url,
         auth_url = excluded.auth_url, media_hosts = excluded.media_hosts, recording_scope = excluded.recording_scope,
-        retention = excluded.retention"#;
+        retention = excluded.retention, private_media_hosts = excluded.private_media_hosts"#;
 
 const RETENTIONS: &str = "
     select tenant_id, extract(epoch from retention)::bigint from nice_settings where retention is not null";
@@ -85,6 +86,8 @@ pub struct ShownSettings {
     pub auth_url: Option<String>,
     /// The only hosts that recordings are fetched from.
     pub media_hosts: Vec<String>,
+    /// Those of them that may lead to a private network.
+    pub private_media_hosts: Vec<String>,
     /// Leg or master.
     pub recording_scope: String,
     /// How long conversations are kept; none: for ever.
@@ -136,6 +139,7 @@ impl SettingsTable {
                         &columns.media_hosts,
                         &columns.recording_scope,
                         &columns.retention_secs,
+                        &columns.private_media_hosts,
                     ],
                 )
                 .await
@@ -219,6 +223,7 @@ struct Columns {
     facade_url: Option<String>,
     auth_url: Option<String>,
     media_hosts: Vec<String>,
+    private_media_hosts: Vec<String>,
     recording_scope: String,
     retention_secs: Option<i64>,
 }
@@ -262,6 +267,7 @@ impl Stored {
             facade_url: columns.facade_url,
             auth_url: columns.auth_url,
             media_hosts: columns.media_hosts,
+            private_media_hosts: columns.private_media_hosts,
             recording_scope: columns.recording_scope,
             retention: columns.retention_secs.map(shown_retention),
             updated_at,
@@ -286,6 +292,7 @@ impl Columns {
             facade_url: row.try_get("facade_url")?,
             auth_url: row.try_get("auth_url")?,
             media_hosts: row.try_get("media_hosts")?,
+            private_media_hosts: row.try_get("private_media_hosts")?,
             recording_scope: row.try_get("recording_scope")?,
             retention_secs: row.try_get("retention_secs")?,
         })
@@ -327,6 +334,7 @@ impl Columns {
             facade_url: url(&settings.facade_url),
             auth_url: url(&settings.auth_url),
             media_hosts: settings.media_hosts.iter().map(ToString::to_string).collect(),
+            private_media_hosts: settings.private_media_hosts.iter().map(ToString::to_string).collect(),
             recording_scope: scope.as_str().to_owned(),
             retention_secs: retention.kept_for().map(|kept| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX)),
         }
@@ -364,7 +372,10 @@ impl Columns {
         if self.media_hosts.is_empty() {
             return Err(unusable("media_hosts", "empty, no recording could be fetched"));
         }
-        let media_hosts = self.media_hosts.iter().map(|host| host.parse::<MediaHost>()).collect::<Result<_, _>>();
+        let hosts = |column, texts: &[String]| {
+            let hosts = texts.iter().map(|host| host.parse::<MediaHost>()).collect::<Result<Vec<_>, _>>();
+            hosts.map_err(|error| unusable(column, error))
+        };
         let nice = NiceSettings {
             issuer: parse_url("issuer", &self.issuer)?,
             auth,
@@ -373,7 +384,8 @@ impl Columns {
             acd_url: optional_url("acd_url", self.acd_url)?,
             facade_url: optional_url("facade_url", self.facade_url)?,
             auth_url: optional_url("auth_url", self.auth_url)?,
-            media_hosts: media_hosts.map_err(|error| unusable("media_hosts", error))?,
+            media_hosts: hosts("media_hosts", &self.media_hosts)?,
+            private_media_hosts: hosts("private_media_hosts", &self.private_media_hosts)?,
         };
         // These texts begin with the key, which is the column's name.
         nice.validate().map_err(|error| SettingsError::Unusable(format!("nice_settings, {error}")))?;

@@ -55,6 +55,7 @@ fn settings(revision: &str) -> TenantSettings {
             facade_url: None,
             auth_url: None,
             media_hosts: Vec::new(),
+            private_media_hosts: Vec::new(),
         },
         scope: RecordingScope::Leg,
         retention: Default::default(),

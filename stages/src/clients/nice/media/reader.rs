@@ -2,19 +2,24 @@
 //!
 //! What has been delivered is never delivered again and never contradicted: the rest is asked for by range under
 //! the same entity tag; where the server sends everything anew, or nothing ties a fresh link to the same object,
-//! the bytes that were delivered are read once more and compared by hash. Nothing is buffered beyond one chunk.
+//! the bytes that were delivered are read once more and compared by hash. Nothing is buffered beyond one chunk. All
+//! of it is about the bytes on the wire: what is packed is resumed in its packed form.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use rand::Rng;
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
 use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::{ContentRange, Found, MediaSource, RangeAsked, changed, strong_etag};
-use crate::clients::nice::{LinkRefresher, MediaLink, NiceError};
+use super::pace::Pace;
+use super::unpack::Packing;
+use super::{ContentRange, Found, Origin, RangeAsked, changed, kind, page, strong_etag};
+use crate::clients::nice::{MediaLink, NiceError};
 
 /// How often one recording is resumed; beyond that the flow begins anew, later.
 const MAX_RESUMES: u32 = 5;
@@ -27,19 +32,20 @@ const MAX_WAIT_ASKED: Duration = Duration::from_secs(10);
 
 /// A recording under way.
 pub(super) struct Reader {
-    source: Arc<MediaSource>,
-    link: MediaLink,
-    refresher: Option<LinkRefresher>,
-    /// The link is not the one that the recording was opened with.
-    relinked: bool,
+    origin: Arc<Origin>,
+    /// The link that the recording was opened with.
+    opened_with: MediaLink,
     total: Option<u64>,
     etag: Option<HeaderValue>,
+    content_type: Option<String>,
+    packing: Packing,
     ranges: bool,
     body: Option<Body>,
     /// How many bytes were delivered, and their hash.
     read: u64,
     prefix: Sha256,
     resumes: u32,
+    pace: Pace,
     /// Why the last body ended.
     trouble: NiceError,
 }
@@ -60,42 +66,45 @@ struct Replay {
 
 impl Reader {
     /// Begins with an answer to a request for the whole recording.
-    pub(super) fn new(
-        source: Arc<MediaSource>,
-        link: MediaLink,
-        refresher: Option<LinkRefresher>,
-        response: Response,
-        found: Found,
-    ) -> Self {
+    pub(super) fn new(origin: Arc<Origin>, response: Response, found: Found) -> Self {
         Self {
-            source,
-            link,
-            refresher,
-            relinked: false,
+            opened_with: origin.link(),
+            origin,
             total: found.length,
             etag: found.etag,
+            content_type: found.content_type,
+            packing: found.packing,
             ranges: found.ranges,
             body: Some(Body { response, end: found.length, replay: None }),
             read: 0,
             prefix: Sha256::new(),
             resumes: 0,
-            trouble: NiceError::transient("the recording was not read"),
+            pace: Pace::default(),
+            trouble: NiceError::media("the recording was not read"),
         }
     }
 
-    /// The length, where it is known.
-    pub(super) fn total(&self) -> Option<u64> {
-        self.total
+    /// The bytes, each once and in order.
+    pub(super) fn into_stream(self) -> super::Body {
+        let chunks =
+            stream::try_unfold(self, |mut reader| async move { Ok(reader.next().await?.map(|chunk| (chunk, reader))) });
+        chunks.boxed()
     }
 
     /// The next bytes; none when the recording is whole.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, NiceError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, NiceError> {
         loop {
             let Some(body) = &mut self.body else {
                 self.resume().await?;
                 continue;
             };
-            match tokio::time::timeout(self.source.timeouts.media_idle, body.response.chunk()).await {
+            let (limits, since) = (self.origin.source.timeouts, Instant::now());
+            let chunk = tokio::time::timeout(limits.media_idle, body.response.chunk()).await;
+            let bytes = if let Ok(Ok(Some(chunk))) = &chunk { chunk.len() } else { 0 };
+            // Not resumed: another connection to a host that trickles would trickle, too. Nobody waits for longer than
+            // this: what is more was time in which the reader itself was left standing.
+            self.pace.count(since.elapsed().min(limits.media_idle), bytes, &limits)?;
+            match chunk {
                 Ok(Ok(Some(chunk))) => {
                     if let Some(bytes) = self.take(chunk)? {
                         return Ok(Some(bytes));
@@ -111,7 +120,7 @@ impl Reader {
 
     fn broke(&mut self, what: &str) {
         self.body = None;
-        self.trouble = NiceError::transient(what);
+        self.trouble = NiceError::media(what);
     }
 
     fn is_whole(&self) -> bool {
@@ -137,7 +146,7 @@ impl Reader {
             return Ok(None);
         }
         if body.end.is_some_and(|end| self.read + chunk.len() as u64 > end) {
-            return Err(NiceError::transient("the recording is longer than announced"));
+            return Err(NiceError::media("the recording is longer than announced"));
         }
         self.prefix.update(&chunk);
         self.read += chunk.len() as u64;
@@ -150,11 +159,13 @@ impl Reader {
             return Err(self.trouble.clone());
         }
         self.resumes += 1;
-        self.source.metrics.recording_resumes.inc();
+        self.origin.source.metrics.recording_resumes.inc();
         tokio::time::sleep(self.delay()).await;
         match self.reopen().await {
             Ok(body) => self.body = Some(body),
-            Err(error @ (NiceError::Transient { .. } | NiceError::Quota { .. })) if error != changed() => {
+            Err(error @ (NiceError::Media { .. } | NiceError::Transient { .. } | NiceError::Quota { .. }))
+                if error != changed() =>
+            {
                 self.trouble = error
             }
             Err(error) => return Err(error),
@@ -164,25 +175,26 @@ impl Reader {
 
     fn delay(&self) -> Duration {
         let factor = (1 << (self.resumes - 1).min(8)).min(MAX_DELAY_FACTOR);
-        let delay = self.source.timeouts.resume_delay * factor;
+        let delay = self.origin.source.timeouts.resume_delay * factor;
         let asked = match &self.trouble {
-            NiceError::Transient { retry_after, .. } | NiceError::Quota { retry_after, .. } => {
-                retry_after.unwrap_or_default().min(MAX_WAIT_ASKED)
-            }
+            NiceError::Media { retry_after, .. }
+            | NiceError::Transient { retry_after, .. }
+            | NiceError::Quota { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_WAIT_ASKED),
             _ => Duration::ZERO,
         };
         delay.mul_f64(rand::rng().random_range(0.5..1.5)).max(asked)
     }
 
     async fn reopen(&mut self) -> Result<Body, NiceError> {
-        let mut answered = self.source.get(&self.link, self.rest().as_ref()).await;
-        if let (Err(NiceError::LinkExpired), Some(refresh)) = (&answered, &self.refresher) {
-            self.link = refresh().await?;
-            self.relinked = true;
-            answered = self.source.get(&self.link, self.rest().as_ref()).await;
-        }
-        let response = answered?;
+        let response = self.origin.get(|| self.rest()).await?;
         let found = Found::in_answer(&response)?;
+        if found.packing != self.packing {
+            return Err(changed());
+        }
+        let is_page = found.content_type.as_deref().is_some_and(kind::names_page);
+        if is_page && response.status() == StatusCode::OK && found.content_type != self.content_type {
+            return Err(page());
+        }
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.continue_with(response, &found),
             _ => self.begin_again_with(response, found),
@@ -191,14 +203,14 @@ impl Reader {
 
     /// The range to ask for, unless the recording has to be read again from its first byte.
     fn rest(&self) -> Option<RangeAsked> {
-        let tied = !self.relinked || self.etag.is_some();
+        let tied = self.opened_with == self.origin.link() || self.etag.is_some();
         (self.read > 0 && self.ranges && tied).then(|| RangeAsked { from: self.read, etag: self.etag.clone() })
     }
 
     fn continue_with(&mut self, response: Response, found: &Found) -> Result<Body, NiceError> {
         let header = response.headers().get(CONTENT_RANGE).map(HeaderValue::as_bytes).unwrap_or_default();
         let range = ContentRange::parse(header).filter(|range| range.first == self.read);
-        let range = range.ok_or_else(|| NiceError::transient("the media host answered another range"))?;
+        let range = range.ok_or_else(|| NiceError::media("the media host answered another range"))?;
         let other_length = matches!((self.total, range.total), (Some(known), Some(told)) if known != told);
         let other_tag =
             matches!((&self.etag, strong_etag(response.headers())), (Some(known), Some(told)) if *known != told);
@@ -206,7 +218,7 @@ impl Reader {
             return Err(changed());
         }
         if found.length.is_some_and(|length| length != range.end - range.first) {
-            return Err(NiceError::transient("the media host answered a range of another length"));
+            return Err(NiceError::media("the media host answered a range of another length"));
         }
         self.total = self.total.or(range.total);
         Ok(Body { response, end: Some(range.end), replay: None })

@@ -1,7 +1,5 @@
 //! Where recordings lie, and who speaks in them.
 
-use serde_json::value::RawValue;
-
 use super::ShapeError;
 use super::lenient::{self, Object};
 use crate::clients::nice::{Interaction, MediaLink, Participant, Playback, Segment, SegmentId};
@@ -12,19 +10,57 @@ const MAX_INTERACTIONS: usize = 1_000;
 /// Segments and participants of one interaction: some per transfer.
 const MAX_PARTS: usize = 10_000;
 
+/// An answer, and what of it was passed over.
+#[derive(Debug)]
+pub struct Answered {
+    /// The recordings; none where nothing is processed yet.
+    pub playback: Option<Playback>,
+    /// The media type of each interaction that was passed over: one of [`TYPES`], or `other`.
+    pub passed_over: Vec<&'static str>,
+}
+
+/// The media types that NICE documents.
+pub const TYPES: [&str; 9] = [
+    "voice-only",
+    "voice-and-screen",
+    "chat",
+    "chat-and-screen",
+    "email",
+    "email-and-screen",
+    "BE",
+    "BE_AND_SCREEN",
+    "WORKITEM",
+];
+
+/// Stands for every other media type.
+pub const OTHER: &str = "other";
+
 /// Reads the recordings of a contact or of a segment; none for an answer in which nothing is processed yet.
 pub fn playback(body: &[u8]) -> Result<Option<Playback>, ShapeError> {
+    Ok(read(body)?.playback)
+}
+
+/// As [`playback`], with what was passed over.
+pub fn read(body: &[u8]) -> Result<Answered, ShapeError> {
     let text = match lenient::document(body) {
         Ok(text) => text,
-        Err(ShapeError::Empty) => return Ok(None),
+        Err(ShapeError::Empty) => return Ok(Answered { playback: None, passed_over: Vec::new() }),
         Err(error) => return Err(error),
     };
     let object = Object::parse(&text)?;
     let link = link(&object, &["redirectUrl"]).or_else(|| link(&object, &["fileToPlayUrl"]));
     let object = object.object(&["value"]).unwrap_or(object);
-    let mut interactions = Vec::new();
+    let (mut interactions, mut passed_over, mut skipped) = (Vec::new(), Vec::new(), 0);
     for raw in object.items(&["interactions"], MAX_INTERACTIONS)?.unwrap_or_default() {
-        interactions.extend(interaction(raw)?);
+        let outer = Object::of(raw).ok_or(ShapeError::Shape("an interaction is no object"))?;
+        let outer = outer.object(&["Interaction"]).unwrap_or(outer);
+        match voice_in(&outer) {
+            Voice::Yes => interactions.push(interaction(&outer)?),
+            verdict @ (Voice::No | Voice::Perhaps) => {
+                skipped += u32::from(verdict == Voice::Perhaps);
+                passed_over.push(type_of(&outer).unwrap_or(OTHER));
+            }
+        }
     }
     if let Some(link) = link
         && interactions.iter().all(|interaction| interaction.link.is_none())
@@ -34,7 +70,8 @@ pub fn playback(body: &[u8]) -> Result<Option<Playback>, ShapeError> {
             _ => interactions.push(bare(link)),
         }
     }
-    Ok((!interactions.is_empty()).then_some(Playback { interactions }))
+    let something = !interactions.is_empty() || skipped > 0;
+    Ok(Answered { playback: something.then_some(Playback { interactions, skipped }), passed_over })
 }
 
 /// The interaction of an answer that is nothing but a link.
@@ -42,14 +79,9 @@ fn bare(link: MediaLink) -> Interaction {
     Interaction { link: Some(link), started_at: None, ended_at: None, segments: Vec::new(), participants: Vec::new() }
 }
 
-fn interaction(raw: &RawValue) -> Result<Option<Interaction>, ShapeError> {
-    let outer = Object::of(raw).ok_or(ShapeError::Shape("an interaction is no object"))?;
-    let outer = outer.object(&["Interaction"]).unwrap_or(outer);
-    if !is_voice(&outer) {
-        return Ok(None);
-    }
+fn interaction(outer: &Object<'_>) -> Result<Interaction, ShapeError> {
     let inner = outer.object(&["data"]);
-    let inner = inner.as_ref().unwrap_or(&outer);
+    let inner = inner.as_ref().unwrap_or(outer);
     let mut segments = Vec::new();
     for raw in inner.items(&["segmentsDataList"], MAX_PARTS)?.unwrap_or_default() {
         let object = Object::of(raw).ok_or(ShapeError::Shape("a segment is no object"))?;
@@ -69,22 +101,61 @@ fn interaction(raw: &RawValue) -> Result<Option<Interaction>, ShapeError> {
             channel: object.integer(&["channel"]),
         });
     }
-    Ok(Some(Interaction {
-        link: link(inner, &["fileToPlayUrl"]).or_else(|| link(&outer, &["fileToPlayUrl"])),
+    Ok(Interaction {
+        link: link(inner, &["fileToPlayUrl"]).or_else(|| link(outer, &["fileToPlayUrl"])),
         started_at: outer.time(&["startTime"]).or_else(|| inner.time(&["startTime"])),
         ended_at: outer.time(&["endTime"]).or_else(|| inner.time(&["endTime"])),
         segments,
         participants,
-    }))
+    })
 }
 
-/// Whether there is a voice in it; an interaction that names no medium is taken for one, as voice was asked for.
-fn is_voice(interaction: &Object<'_>) -> bool {
-    match (interaction.text(&["mediaType"]), interaction.text(&["channelType"])) {
-        (Some(medium), _) => medium.to_ascii_lowercase().contains("voice"),
-        (None, Some(channel)) => channel.eq_ignore_ascii_case("PHONE_CALL"),
-        (None, None) => true,
+/// Whether there is a voice in an interaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    Yes,
+    No,
+    /// What it says of itself does not tell.
+    Perhaps,
+}
+
+/// What a phone call is called where channels are named.
+const PHONE_CALL: &str = "PHONE_CALL";
+
+/// An interaction that names no medium is taken for a voice, as voice was asked for. `BE` and `BE_AND_SCREEN` come
+/// over every channel: one over the phone is a voice.
+fn voice_in(interaction: &Object<'_>) -> Voice {
+    let Some(medium) = interaction.text(&["mediaType"]) else {
+        return match interaction.text(&["channelType"]) {
+            Some(channel) if !channel.eq_ignore_ascii_case(PHONE_CALL) => Voice::No,
+            _ => Voice::Yes,
+        };
+    };
+    if medium.to_ascii_lowercase().contains("voice") {
+        return Voice::Yes;
     }
+    match (type_of(interaction), by_phone(interaction)) {
+        (Some("BE" | "BE_AND_SCREEN"), Some(true)) => Voice::Yes,
+        (Some("BE" | "BE_AND_SCREEN") | None, Some(true) | None) => Voice::Perhaps,
+        (Some(_), _) | (None, Some(false)) => Voice::No,
+    }
+}
+
+/// Whether a channel is named, and one of them is the phone: the interaction's own, or that of one of its segments.
+fn by_phone(interaction: &Object<'_>) -> Option<bool> {
+    let mut channels: Vec<_> = interaction.text(&["channelType"]).into_iter().collect();
+    let inner = interaction.object(&["data"]);
+    let inner = inner.as_ref().unwrap_or(interaction);
+    for raw in inner.items(&["segmentsDataList"], MAX_PARTS).ok().flatten().unwrap_or_default() {
+        channels.extend(Object::of(raw).and_then(|segment| segment.text(&["channelType"])));
+    }
+    (!channels.is_empty()).then(|| channels.iter().any(|channel| channel.eq_ignore_ascii_case(PHONE_CALL)))
+}
+
+/// The documented media type that it has.
+fn type_of(interaction: &Object<'_>) -> Option<&'static str> {
+    let medium = interaction.text(&["mediaType"])?;
+    TYPES.into_iter().find(|known| medium.eq_ignore_ascii_case(known))
 }
 
 fn segment_id(object: &Object<'_>) -> Result<Option<SegmentId>, ShapeError> {

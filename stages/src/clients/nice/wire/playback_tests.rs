@@ -10,17 +10,17 @@ const SPEC: &str = r#"{"contactId":"11e766de-0000-0000-0000-0242ac110004","acdco
    "segmentsDataList":[{"segmentId":"s-1","startTime":"2026-04-01T16:29:49.000Z","endTime":"2026-04-01T16:31:19.000Z"},
      {"segmentId":""}]}}]}"#;
 
-fn read(body: &str) -> Playback {
+fn there(body: &str) -> Playback {
     playback(body.as_bytes()).unwrap().unwrap()
 }
 
 fn links(body: &str) -> Vec<Option<String>> {
-    read(body).interactions.into_iter().map(|interaction| interaction.link.map(|link| link.0)).collect()
+    there(body).interactions.into_iter().map(|interaction| interaction.link.map(|link| link.0)).collect()
 }
 
 #[test]
 fn the_documented_shape() {
-    let playback = read(SPEC);
+    let playback = there(SPEC);
     let interaction = &playback.interactions[0];
     assert_eq!(interaction.link.as_ref().unwrap().0, "https://storage.example/voice.mp4?signature=abc");
     assert_eq!(interaction.ended_at.unwrap().to_string(), "2026-04-01T16:31:19Z");
@@ -72,6 +72,45 @@ fn only_voices_are_taken() {
         {"channelType":"EMAIL","data":{"fileToPlayUrl":"https://mail"}}]}"#;
     assert_eq!(links(body), [Some("https://a".to_owned()), Some("https://b".to_owned())]);
     assert!(playback(br#"{"interactions":[{"mediaType":"email"}]}"#).unwrap().is_none());
+}
+
+#[test]
+fn what_comes_over_the_phone_is_a_voice_whatever_its_type() {
+    for medium in ["BE", "BE_AND_SCREEN", "be"] {
+        let data = r#""data":{"fileToPlayUrl":"https://a"}"#;
+        let own = format!(r#"{{"interactions":[{{"mediaType":"{medium}","channelType":"PHONE_CALL",{data}}}]}}"#);
+        assert_eq!(links(&own), [Some("https://a".to_owned())], "{medium}");
+        assert_eq!(there(&own).skipped, 0);
+        let of_a_segment = format!(
+            r#"{{"interactions":[{{"mediaType":"{medium}","data":{{"fileToPlayUrl":"https://a",
+               "segmentsDataList":[{{"segmentId":"s-1","channelType":"EMAIL"}},
+                                   {{"segmentId":"s-2","channelType":"phone_call"}}]}}}}]}}"#
+        );
+        assert_eq!(links(&of_a_segment), [Some("https://a".to_owned())], "{medium}");
+    }
+}
+
+#[test]
+fn what_may_hold_a_voice_and_is_skipped_is_counted() {
+    let skipped = |interactions: &str| {
+        let answered = read(format!(r#"{{"interactions":[{interactions}]}}"#).as_bytes()).unwrap();
+        let playback = answered.playback.map(|playback| (playback.interactions.len(), playback.skipped));
+        (playback, answered.passed_over)
+    };
+    // Nothing but what holds no voice: as if nothing were there.
+    assert_eq!(skipped(r#"{"mediaType":"chat"},{"mediaType":"WORKITEM"}"#), (None, vec!["chat", "WORKITEM"]));
+    assert_eq!(skipped(r#"{"mediaType":"BE","channelType":"EMAIL"}"#), (None, vec!["BE"]));
+    assert_eq!(skipped(r#"{"mediaType":"chat","channelType":"PHONE_CALL"}"#), (None, vec!["chat"]));
+    assert_eq!(skipped(r#"{"channelType":"EMAIL"}"#), (None, vec!["other"]));
+    assert_eq!(skipped(r#"{"mediaType":"fax","channelType":"FAX"}"#), (None, vec!["other"]));
+    // What does not tell, and what NICE has invented since.
+    assert_eq!(skipped(r#"{"mediaType":"be_and_screen"}"#), (Some((0, 1)), vec!["BE_AND_SCREEN"]));
+    assert_eq!(skipped(r#"{"mediaType":"hologram"}"#), (Some((0, 1)), vec!["other"]));
+    assert_eq!(
+        skipped(r#"{"mediaType":"hologram","channelType":"PHONE_CALL"},{"mediaType":"voice-only"},{"mediaType":"BE"}"#),
+        (Some((1, 2)), vec!["other", "BE"])
+    );
+    assert_eq!(skipped(r#"{"mediaType":"voice-only"}"#), (Some((1, 0)), vec![]));
 }
 
 #[test]

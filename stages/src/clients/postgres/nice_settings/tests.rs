@@ -34,6 +34,7 @@ fn oauth() -> NiceSettings {
         facade_url: None,
         auth_url: None,
         media_hosts: vec!["*.amazonaws.com".parse().unwrap(), "127.0.0.1:9000".parse().unwrap()],
+        private_media_hosts: vec!["b.vpce.amazonaws.com".parse().unwrap()],
     }
 }
 
@@ -193,6 +194,8 @@ async fn a_row_written_by_hand_is_named_by_its_column() {
         ("api_version = 'canary'", "api_version"),
         ("\"group\" = ' '", "group"),
         ("media_hosts = '{canary..com}'", "media_hosts"),
+        ("private_media_hosts = '{canary..com}'", "private_media_hosts"),
+        ("private_media_hosts = '{elsewhere.example}'", "private_media_hosts"),
         ("client_secret = access_key_secret", "client_secret"),
         (
             "access_key_secret = (select access_key_secret from nice_settings where tenant_id = 'zeta')",
