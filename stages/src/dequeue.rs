@@ -3,7 +3,7 @@
 //! # Contract
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
 //! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once, and so is any message
-//! of one that was erased.
+//! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
 use crate::model::ContactEvent;
+use crate::recheck::NOTHING_NEW;
 
 /// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
 pub fn dequeue(
@@ -79,7 +80,7 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
     None
 }
 
-/// Lets a conversation of a known tenant pass that is neither final nor erased.
+/// Lets a conversation of a known tenant pass that is neither final nor erased, or that is rechecked.
 pub struct SkipFinal {
     /// The tenants whose NICE is known.
     pub tenants: Arc<Tenants>,
@@ -93,8 +94,14 @@ impl Stage<ContactEvent> for SkipFinal {
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
         match self.catalog.standing(&event.key()).await? {
-            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Erased => return Ok(Outcome::Done("erased")),
+            _ if event.recheck => {
+                let row = self.catalog.conversation(&event.key()).await?;
+                if !row.is_some_and(|row| row.lacks_recordings()) {
+                    return Ok(Outcome::Done(NOTHING_NEW));
+                }
+            }
+            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Stands(_) | Standing::Unknown => {}
         }
         self.tenants.get(&event.tenant).await?;

@@ -118,6 +118,10 @@ pub struct Metrics {
     pub agent_session_events: IntCounterVec,
     /// Looks for a recording, by what they found.
     pub recording_looks: IntCounterVec,
+    /// Recordings that NICE named and did not give when their conversation was made ready.
+    pub recordings_missing: IntCounter,
+    /// Recordings that came to a conversation after it was final.
+    pub recordings_late: IntCounter,
     /// The learned time from the end of a call until the first look for its recording.
     pub recording_first_look: prometheus::Gauge,
     /// Conversations erased for good, by reason: operator, retention.
@@ -294,6 +298,14 @@ impl Metrics {
                 "Looks for a conversation's recording at NICE, by what they found: there, not_ready, given_up.",
                 &["found"],
             ),
+            recordings_missing: page.counter(
+                "recordings_missing_total",
+                "Recordings that NICE named and did not give when their conversation was made ready without them.",
+            ),
+            recordings_late: page.counter(
+                "recordings_late_total",
+                "Recordings that a recheck brought in after their conversation was final.",
+            ),
             recording_first_look: page.float_gauge(
                 "recording_first_look_seconds",
                 "The learned time from the end of a call until the first look for its recording; of several tenants, \
@@ -368,6 +380,8 @@ impl Metrics {
         for reason in [
             "already_final",
             "beyond_retention",
+            "nothing_new",
+            "recheck_given_up",
             "erased",
             "never_answered",
             "no_recording",

@@ -51,6 +51,8 @@ struct Wire {
     late: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     members_now: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    recheck: bool,
     #[serde(default)]
     attempt: u32,
     #[serde(default)]
@@ -100,6 +102,7 @@ impl ContactEvent {
             source: Some(self.source),
             late: self.late,
             members_now: self.members_now,
+            recheck: self.recheck,
             attempt: self.attempt,
             not_ready: self.not_ready,
             unknown: self.unknown,
@@ -138,6 +141,7 @@ impl ContactEvent {
             source: wire.source.unwrap_or(EventSource::Poll),
             late: wire.late,
             members_now: wire.members_now,
+            recheck: wire.recheck,
             attempt: wire.attempt,
             not_ready: wire.not_ready,
             unknown: wire.unknown,
