@@ -30,6 +30,9 @@ use crate::recheck::NOTHING_NEW;
 
 mod leg;
 
+/// NICE names no recording of the call, or does not know it.
+const NOTHING_NAMED: &str = "the recording is not processed yet";
+
 /// Not "no recording": other legs have theirs, and this one's may be among them under another name.
 const NOT_TOLD_APART: &str = "no segment of this leg is listed yet";
 
@@ -200,7 +203,10 @@ impl DownloadRecording {
         conversation: &Conversation,
     ) -> Result<Vec<Named>, StageError> {
         let contact = PlaybackOf::Contact(conversation.master);
-        let playback = contact.fetch(nice).await?;
+        let playback = match contact.fetch(nice).await {
+            Err(NiceError::NotReady { .. }) => return Err(StageError::NotReady { reason: NOTHING_NAMED }),
+            playback => playback?,
+        };
         let wanted = match scope {
             RecordingScope::Master => None,
             RecordingScope::Leg => self.segments(nice, conversation, &playback).await?,
@@ -209,7 +215,7 @@ impl DownloadRecording {
         let Some(segments) = wanted else {
             name(&mut named, &contact, playback);
             return match named.is_empty() {
-                true => Err(StageError::NotReady { reason: "no recording is listed yet" }),
+                true => Err(StageError::NotReady { reason: "what NICE lists of the call is no voice" }),
                 false => Ok(named),
             };
         };
@@ -255,13 +261,11 @@ impl DownloadRecording {
 
 /// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names none.
 fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
-    match reason {
-        NOT_TOLD_APART => Err(StageError::permanent("the call has recordings, and none can be told to be of this leg")),
-        NO_LINK => {
-            Err(StageError::permanent("NICE names recordings of the call, and gave none of them until the deadline"))
-        }
-        _ => Ok(Found { media: Vec::new(), missing: 0, gone: None }),
-    }
+    Err(StageError::permanent(match reason {
+        NOTHING_NAMED => return Ok(Found { media: Vec::new(), missing: 0, gone: None }),
+        NOT_TOLD_APART => "the call has recordings, and none can be told to be of this leg".to_owned(),
+        reason => format!("NICE names recordings of the call, and gave none of them until the deadline: {reason}"),
+    }))
 }
 
 /// Puts the recordings of an answer behind those that are named already, by start time.
@@ -317,3 +321,6 @@ fn by_start(playback: Playback) -> Vec<Interaction> {
     interactions.sort_by_key(|interaction| interaction.started_at);
     interactions
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,3 +106,6 @@ impl Recheck {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;

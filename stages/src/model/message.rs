@@ -228,6 +228,15 @@ mod tests {
     }
 
     #[test]
+    fn a_recheck_travels_on_as_one() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert!(!event.recheck && !String::from_utf8(event.encode()).unwrap().contains("recheck"));
+        event.recheck = true;
+        assert!(String::from_utf8(event.encode()).unwrap().contains("\"recheck\":true"));
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
+    }
+
+    #[test]
     fn unknown_fields_travel_on() {
         let body = MINIMAL.replace("\"schema\":1", "\"schema\":1,\"priority\":{\"of\":[7]}");
         let event = ContactEvent::decode(body.as_bytes()).unwrap();
