@@ -11,8 +11,8 @@
 --
 -- knovvu_owner     owns the tables: `migrate`, `settings set`; never a running service
 -- knovvu_producer  sources, agents, reconciliation; sees of a conversation that it stands, not whose it is
--- knovvu_consumer  writes conversations, and completes them once; deletes what was erased by an operator or is beyond the
---                  tenant's retention, by functions that delete nothing else
+-- knovvu_consumer  writes conversations, completes them, and adds recordings that come late; deletes what was erased by an
+--                  operator or is beyond the tenant's retention, by functions that delete nothing else
 -- knovvu_analysis  takes work from analysis_queue, reads the conversation and its recordings
 
 do $$
@@ -45,6 +45,7 @@ begin
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
+    revoke all on function requeue_analysis(bigint, timestamptz) from public, knovvu_producer, knovvu_analysis;
     revoke all on function erase_conversation(text, text, text, bytea),
         expired_conversations(text, text, timestamptz, timestamptz, text, integer),
         expire_conversations(text, text, timestamptz, text[]) from public, knovvu_producer, knovvu_analysis;
@@ -65,17 +66,20 @@ begin
     grant select, insert, update on producer_turns to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.
     grant select (id, tenant_id, integration_type, external_id, master_external_id, agent_external_id, started_at,
-                  ended_at, ended_on, direction, state, source, completed_at) on conversations to knovvu_producer;
+                  ended_at, ended_on, direction, state, source, completed_at, recordings_missing)
+        on conversations to knovvu_producer;
     grant select on recordings to knovvu_producer;
     grant select (conversation_id, enqueued_at, claimed_at, finished_at) on analysis_queue to knovvu_producer;
     grant select, insert, update on reconciliation_runs, backfills to knovvu_producer;
 
     grant select, insert on conversations to knovvu_consumer;
     grant update (master_external_id, agent_external_id, started_at, ended_at, direction, customer_number, metadata,
-                  state, source, completed_at) on conversations to knovvu_consumer;
+                  state, source, completed_at, recordings_missing) on conversations to knovvu_consumer;
     grant update on conversation_counts to knovvu_consumer;
     grant select, insert on recordings to knovvu_consumer;
     grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
+    -- A conversation to which recordings came after it was taken is given out again.
+    grant execute on function requeue_analysis(bigint, timestamptz) to knovvu_consumer;
     grant select on reconciliation_runs, backfills to knovvu_consumer;
     grant select, insert, update on recording_readiness to knovvu_consumer;
     -- A tombstone stays for ever.

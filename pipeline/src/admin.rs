@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -157,6 +157,9 @@ fn router(shared: Shared) -> Router {
         .route("/status", get(status))
         .route("/trace/{id}", get(trace))
         .route("/conversations/{id}", delete(erase))
+        .route("/conversations/{id}/erasure", get(erasable))
+        .route("/conversations/{id}/recheck", post(recheck))
+        .route("/rechecks", post(recheck_range))
         .route("/agents", get(agents))
         .route("/agents/held", get(held_reading))
         .route("/agents/sync", post(sync_agents))
@@ -225,8 +228,32 @@ async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> An
     shared.operations.trace(&id).await.map(Json)
 }
 
-async fn erase(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erased> {
-    shared.operations.erase(&id).await.map(Json)
+/// How a conversation is erased.
+#[derive(Deserialize)]
+struct Erasing {
+    /// Also where nothing is known of it.
+    #[serde(default)]
+    yes_unknown: bool,
+}
+
+async fn erase(
+    State(shared): State<Shared>,
+    UrlPath(id): UrlPath<String>,
+    Query(erasing): Query<Erasing>,
+) -> Answer<crate::operations::Erased> {
+    shared.operations.erase(&id, erasing.yes_unknown).await.map(Json)
+}
+
+async fn erasable(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erasable> {
+    shared.operations.erasable(&id).await.map(Json)
+}
+
+async fn recheck(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Rechecked> {
+    shared.operations.recheck(&id).await.map(Json)
+}
+
+async fn recheck_range(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<crate::operations::Rechecked> {
+    shared.operations.recheck_range(range).await.map(Json)
 }
 
 async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {

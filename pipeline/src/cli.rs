@@ -58,12 +58,20 @@ pub(crate) enum Command {
     Reconcile(ReconcileOptions),
     /// Import the calls that began in a date range
     Backfill(BackfillOptions),
+    /// Ask NICE once more for the recordings that calls lack: of one call, or of those that began in a date range
+    Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
     Report(ReportOptions),
     /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
     Erase {
         /// NICE's contact id of the leg
         conversation_id: String,
+        /// Erase nothing, only say what would be erased
+        #[arg(long)]
+        dry_run: bool,
+        /// Also where nothing is known of the id: should a call of that id come, it is dropped
+        #[arg(long)]
+        yes_unknown: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -167,6 +175,23 @@ pub(crate) enum BackfillCommand {
         #[arg(value_parser = number)]
         id: u64,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "nice-knovvu recheck <CONVERSATION_ID|--from <TIME> --to <TIME>> [--json]")]
+pub(crate) struct RecheckOptions {
+    /// NICE's contact id of the leg
+    #[arg(conflicts_with_all = ["from", "to"], required_unless_present_any = ["from", "to"])]
+    pub(crate) conversation_id: Option<String>,
+    /// The first moment at which a call began: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", requires = "to")]
+    pub(crate) from: Option<When>,
+    /// The moment after the last: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub(crate) to: Option<When>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -382,6 +407,17 @@ mod tests {
         {
             let error = Cli::try_parse_from([&["nice-knovvu"], arguments].concat()).unwrap_err().to_string();
             assert!(error.contains("such as 17") && !error.contains("invalid digit"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_recheck_is_of_one_call_or_of_a_whole_range() {
+        let parsed = |arguments: &[&str]| Cli::try_parse_from([&["nice-knovvu", "recheck"], arguments].concat());
+        let (from, to) = (&["--from", "2026-04-01"][..], &["--to", "2026-04-02T00:00:00Z"][..]);
+        assert!(parsed(&["698800000001"]).is_ok() && parsed(&[from, to].concat()).is_ok());
+        for wrong in [&[][..], from, to, &[&["698800000001"], from, to].concat()] {
+            let error = parsed(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}: {error}");
         }
     }
 

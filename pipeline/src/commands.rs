@@ -31,12 +31,14 @@ mod database;
 #[path = "commands/no_database.rs"]
 mod database;
 mod erase;
+mod recheck;
 mod replays;
 pub(crate) mod tables;
 
 pub(crate) use check::check;
 pub(crate) use database::{migrate, settings};
-pub(crate) use erase::erase;
+pub(crate) use erase::{Erasing, erase};
+pub(crate) use recheck::recheck;
 pub(crate) use replays::{backfill, reconcile, report};
 
 /// Loads the settings: the whole of them, before anything else is touched.

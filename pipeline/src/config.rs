@@ -227,6 +227,8 @@ pub(crate) struct ReconciliationConfig {
     pub longest_call: Duration,
     /// Longer than the flow leaves a call without a word.
     pub settle: Duration,
+    /// The age at which a call that lacks recordings is looked at once more; zero for never.
+    pub recheck: Duration,
 }
 
 /// `[limits]`

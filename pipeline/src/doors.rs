@@ -462,8 +462,10 @@ fn sources(config: &Config) -> Result<(), Failure> {
 
 /// When the nightly comparison is due.
 pub(crate) fn nightly(config: &Config) -> Nightly {
-    let ReconciliationConfig { at, timezone, window, lateness, longest_call, .. } = config.reconciliation.clone();
-    Nightly { at, timezone, window, longest_call, lateness }
+    let ReconciliationConfig { at, timezone, window, lateness, longest_call, recheck, .. } =
+        config.reconciliation.clone();
+    let recheck = (!recheck.is_zero()).then_some(recheck);
+    Nightly { at, timezone, window, longest_call, lateness, recheck }
 }
 
 /// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have

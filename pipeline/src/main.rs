@@ -44,6 +44,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use commands::Erasing;
 use failure::Failure;
 use service::Service;
 
@@ -74,10 +75,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Agents(command) => commands::agents(command, &load).await,
         Command::Status { json } => commands::status(json, &load).await,
         Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
-        Command::Erase { conversation_id, json } => commands::erase(conversation_id, json, &load).await,
+        Command::Erase { conversation_id, dry_run, yes_unknown, json } => {
+            let erasing = Erasing { dry_run, yes_unknown };
+            commands::erase(conversation_id, erasing, json, &load).await
+        }
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,
+        Command::Recheck(options) => commands::recheck(options, &load).await,
         Command::Report(options) => commands::report(options, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,

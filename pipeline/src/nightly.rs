@@ -24,6 +24,8 @@ pub(crate) struct Nightly {
     pub(crate) longest_call: Duration,
     /// NICE may list a call so long after its end.
     pub(crate) lateness: Duration,
+    /// The age at which a call that lacks recordings is looked at once more; none for never.
+    pub(crate) recheck: Option<Duration>,
 }
 
 impl Nightly {
@@ -125,6 +127,7 @@ mod tests {
             window: Duration::from_secs(24 * 3600),
             longest_call: Duration::from_secs(4 * 3600),
             lateness: Duration::from_secs(3600),
+            recheck: None,
         }
     }
 

@@ -27,9 +27,11 @@ use tokio::sync::watch;
 use crate::doors::Local;
 
 mod erase;
+mod recheck;
 pub(crate) mod replays;
 
-pub(crate) use erase::Erased;
+pub(crate) use erase::{Erasable, Erased};
+pub(crate) use recheck::Rechecked;
 pub(crate) use replays::Replaying;
 
 /// Runs looked through for the last comparison that came to its end.

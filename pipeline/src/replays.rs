@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
 use stages::flow::task;
 use stages::model::TenantId;
+use stages::recheck::Recheck;
 use stages::source::replay::Replay;
 use stages::watermark;
 use tokio::sync::Notify;
@@ -108,7 +109,21 @@ impl Replays {
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
         // Only now: whoever dies in between leaves two runs open, and no call without one.
-        self.end_unfinished(&unfinished, now).await
+        self.end_unfinished(&unfinished, now).await?;
+        self.recheck(nightly).await;
+        Ok(())
+    }
+
+    /// Looks once more at the calls that lack recordings and have come to that age. What fails is done by the next night.
+    async fn recheck(&self, nightly: &Nightly) {
+        let Some(age) = nightly.recheck else { return };
+        let (queue, clock) = (self.replay.queue.clone(), self.replay.context.clock.clone());
+        let recheck = Recheck { catalog: self.replay.context.catalog.clone(), queue, clock };
+        match recheck.due(&self.tenant, age).await {
+            Ok(0) => {}
+            Ok(calls) => info!(calls, "calls that lack recordings are looked at once more"),
+            Err(error) => warn!(%error, "calls that lack recordings are not looked at, the next night does it"),
+        }
     }
 
     /// Ends what earlier nights have left unfinished: the window that has begun contains theirs.

@@ -3,7 +3,7 @@
 //! # Contract
 //! NICE is not asked before the time that the calls before this one took ([`Readiness`]), so that most are asked for
 //! once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that ended
-//! long ago passes at once, and none waits for longer than the learned delay, and a
+//! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a
 //! tenth of it after a look in vain.
 
 use crate::flow::{Outcome, Readiness, Stage, StageError};
@@ -20,6 +20,9 @@ impl Stage<ContactEvent> for AwaitRecording {
     type Out = ContactEvent;
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
+        if event.recheck {
+            return Ok(Outcome::Next(event));
+        }
         match self.readiness.wait(&event).await {
             None => Ok(Outcome::Next(event)),
             Some(retry_after) => {

@@ -2,7 +2,7 @@
 //!
 //! In: a range of ends of calls. Out: for each UTC day, how many calls of the group ended and how many of them are
 //! ready, without a recording, set aside, on their way, excluded, not looked for yet, or missing; and each that is neither ready nor without
-//! a recording by its id, with its reason. Nothing is changed.
+//! a recording, or lacks recordings that NICE names, by its id, with its reason. Nothing is changed.
 //!
 //! `ended = ready + no_recording + dead + in_flight + excluded + not_looked_for_yet + missing`; the proof is that `missing`
 //! is zero, and that NICE's list adds up.
@@ -71,7 +71,7 @@ pub struct Completeness {
     pub days: Vec<Day>,
     /// All days together.
     pub total: Counted,
-    /// Each call that is neither ready nor without a recording, by the time of its end.
+    /// Each call that is neither ready nor without a recording, or lacks recordings, by the time of its end.
     pub exceptions: Vec<Exception>,
     /// Exceptions that are counted and not named.
     pub exceptions_left_out: u64,
@@ -102,6 +102,9 @@ pub struct Counted {
     pub ended: u64,
     /// Ready for analysis.
     pub ready: u64,
+    /// Of the ready ones: those that lack recordings which NICE names and did not give.
+    #[serde(default)]
+    pub incomplete: u64,
     /// NICE did not record them.
     pub no_recording: u64,
     /// Set aside with a reason.
@@ -120,8 +123,9 @@ pub struct Counted {
 impl Counted {
     fn count(&mut self, verdict: &Verdict) {
         self.ended += 1;
+        self.incomplete += u64::from(matches!(verdict, Verdict::Incomplete(_)));
         *match verdict {
-            Verdict::Ready => &mut self.ready,
+            Verdict::Ready | Verdict::Incomplete(_) => &mut self.ready,
             Verdict::NoRecording => &mut self.no_recording,
             Verdict::Dead(_) => &mut self.dead,
             Verdict::InFlight { .. } => &mut self.in_flight,
@@ -132,9 +136,11 @@ impl Counted {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } = other;
+        let Self { ended, ready, incomplete, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } =
+            other;
         self.ended += ended;
         self.ready += ready;
+        self.incomplete += incomplete;
         self.no_recording += no_recording;
         self.dead += dead;
         self.in_flight += in_flight;
@@ -144,14 +150,14 @@ impl Counted {
     }
 }
 
-/// A call that is neither ready nor without a recording.
+/// A call that is neither ready nor without a recording, or that lacks recordings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
     /// NICE's contact id of the leg.
     pub conversation_id: ContactId,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// `dead`, `in_flight`, `excluded`, `not_looked_for_yet` or `missing`.
+    /// `recordings_missing`, `dead`, `in_flight`, `excluded`, `not_looked_for_yet` or `missing`.
     pub what: String,
     /// Why; without personal data.
     pub reason: String,
@@ -220,6 +226,10 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
 fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
     match verdict {
         Verdict::Ready | Verdict::NoRecording => None,
+        Verdict::Incomplete(missing) => Some((
+            "recordings_missing",
+            format!("ready, and NICE names {missing} more recordings; `recheck` asks for them"),
+        )),
         Verdict::Dead(reason) => Some(("dead", reason)),
         Verdict::InFlight { last, .. } => Some(("in_flight", last)),
         Verdict::Excluded(reason) => Some(("excluded", reason)),

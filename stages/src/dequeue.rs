@@ -5,7 +5,7 @@
 //! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
 //! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
 //! them at a time goes on. A redelivery of a conversation that is final is acknowledged at once, and so is any message
-//! of one that was erased.
+//! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use crate::fetch_metadata::FetchMetadata;
 use crate::flow::{Blame, Clock, Deferral, Delivery, FlowContext, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::ContactEvent;
 use crate::persist::Persist;
+use crate::recheck::NOTHING_NEW;
 use crate::upload::Upload;
 
 /// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
@@ -112,6 +113,7 @@ async fn hold_back(
 const AHEAD: [&str; 4] = [FetchMetadata::NAME, DownloadRecording::NAME, Persist::NAME, Upload::NAME];
 
 /// Lets a conversation of a known tenant pass that is neither final nor erased.
+/// Lets a conversation of a known tenant pass that is neither final nor erased, or that is rechecked.
 pub struct SkipFinal {
     /// The tenants whose NICE is known.
     pub tenants: Arc<Tenants>,
@@ -131,8 +133,14 @@ impl Stage<ContactEvent> for SkipFinal {
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
         match self.catalog.standing(&event.key()).await? {
-            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Erased => return Ok(Outcome::Done("erased")),
+            _ if event.recheck => {
+                let row = self.catalog.conversation(&event.key()).await?;
+                if !row.is_some_and(|row| row.lacks_recordings()) {
+                    return Ok(Outcome::Done(NOTHING_NEW));
+                }
+            }
+            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Stands(_) | Standing::Unknown => {}
         }
         self.tenants.get(&event.tenant).await?;

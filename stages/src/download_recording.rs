@@ -3,26 +3,47 @@
 //! # Contract
 //! Status, host, length and type of each recording are known before a row is written; the bytes flow later, in
 //! `upload`. "Not ready yet" is no error: the message waits in a delay step. Past the deadline the conversation
-//! goes on without recordings.
+//! goes on without recordings, where NICE names none.
+//!
+//! # Some, and not all
+//! Where NICE names several recordings and gives some of them, the rest is awaited until it is long overdue (half the
+//! deadline after the call's end) or the deadline has come; then the conversation goes on with what is there, and with
+//! the number of those that are missing. Each recording has its position by start time among all that NICE names, so a
+//! missing one leaves its position free, and a recheck opens what lacks in the positions that are free.
 //!
 //! # Whose voice
 //! Scope `leg`: of a transferred call, the segments of this leg's agent that overlap the leg in time; of a call
 //! with one leg, the contact's one file. Scope `master`: the contact's one file, whoever speaks in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use crate::clients::catalog::Catalog;
-use crate::clients::nice::{Interaction, Media, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
+use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Clock, Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
-use crate::model::{ContactId, Conversation, RecordedConversation};
+use crate::model::{ContactEvent, ContactId, Conversation, PlacedMedia, RecordedConversation};
+use crate::recheck::NOTHING_NEW;
 
 mod leg;
 
+/// NICE names no recording of the call, or does not know it.
+const NOTHING_NAMED: &str = "the recording is not processed yet";
+
 /// Not "no recording": other legs have theirs, and this one's may be among them under another name.
 const NOT_TOLD_APART: &str = "no segment of this leg is listed yet";
+
+/// Not "no recording" either: NICE names some, and has processed none of them.
+const NO_LINK: &str = "the recording has no link yet";
+
+/// Some are there, and are worth waiting with.
+const SOME_WITHOUT_LINK: &str = "some of the recordings have no link yet";
+
+/// Looks in vain before a call goes on without the rest of its recordings, unless the deadline has come.
+const LOOKS_FOR_THE_REST: u32 = 3;
 
 /// Each segment costs a request of the rate budget; a leg has one, or a few after holds.
 const MOST_SEGMENTS: usize = 100;
@@ -41,6 +62,39 @@ pub struct DownloadRecording {
     pub metrics: Metrics,
     /// The time.
     pub clock: Clock,
+}
+
+/// A recording that NICE names.
+struct Named {
+    /// By start time among all of the conversation.
+    position: u32,
+    /// The answer that names it.
+    of: PlaybackOf,
+    /// By start time within that answer.
+    index: usize,
+    /// Absent until it is processed.
+    link: Option<MediaLink>,
+}
+
+/// What NICE gives of a conversation.
+struct Found {
+    /// Opened and checked.
+    media: Vec<PlacedMedia>,
+    /// Named, and not given.
+    missing: u32,
+    /// Why one of them was not, although it had a link.
+    gone: Option<NiceError>,
+}
+
+impl Found {
+    /// The same, or why nothing could be opened.
+    fn something(mut self) -> Result<Self, StageError> {
+        match self.gone.take_if(|_| self.media.is_empty()) {
+            Some(NiceError::NotReady { .. }) => Err(StageError::NotReady { reason: NO_LINK }),
+            Some(error) => Err(error.into()),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Where a playback answer comes from, so that a link can be asked for again.
@@ -64,53 +118,118 @@ impl Stage<Conversation> for DownloadRecording {
     type Out = RecordedConversation;
 
     async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
-        let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
-        let event = &conversation.event;
-        let media = match self.open_all(&conversation).await {
-            Err(StageError::NotReady { reason }) if self.retry.recording_given_up(event, self.clock.now()) => {
-                looked("given_up");
-                if reason == NOT_TOLD_APART {
-                    let reason = "the call has recordings, and none can be told to be of this leg";
-                    return Err(StageError::permanent(reason));
-                }
-                Vec::new()
-            }
-            Err(StageError::NotReady { reason }) => {
-                looked("not_ready");
-                return Err(StageError::NotReady { reason });
-            }
-            opened => {
-                let media = opened?;
-                looked("there");
-                self.readiness.found(&event.tenant, conversation.ended_at, event.looked_at).await;
-                media
-            }
+        let found = match conversation.event.recheck {
+            true => self.look_again(&conversation).await?,
+            false => self.look(&conversation).await?,
         };
+        let Some(Found { media, missing, .. }) = found else { return Ok(Outcome::Done(NOTHING_NEW)) };
         crash::point("recording_opened");
-        Ok(Outcome::Next(RecordedConversation { conversation, media }))
+        Ok(Outcome::Next(RecordedConversation { conversation, media, missing }))
     }
 }
 
 impl DownloadRecording {
-    async fn open_all(&self, conversation: &Conversation) -> Result<Vec<Media>, StageError> {
-        let contact = PlaybackOf::Contact(conversation.master);
+    /// What a call becomes: all its recordings, or those that there are once the rest is long overdue, or none.
+    async fn look(&self, conversation: &Conversation) -> Result<Option<Found>, StageError> {
+        let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
+        let (event, now) = (&conversation.event, self.clock.now());
+        let given_up = self.retry.recording_given_up(event, now);
+        let takes_parts = given_up || self.is_long_overdue(event, now);
+        match self.open_all(conversation, &[], takes_parts).await.and_then(Found::something) {
+            Err(StageError::NotReady { reason }) if given_up => {
+                looked("given_up");
+                at_the_deadline(reason).map(Some)
+            }
+            Err(StageError::NotReady { reason }) => {
+                looked("not_ready");
+                Err(StageError::NotReady { reason })
+            }
+            opened => {
+                let found = opened?;
+                looked("there");
+                if found.missing == 0 {
+                    self.readiness.found(&event.tenant, conversation.ended_at, event.looked_at).await;
+                }
+                Ok(Some(found))
+            }
+        }
+    }
+
+    /// What a final call lacked and NICE has by now; nothing where that is nothing. One look is enough: the next recheck
+    /// asks again. Readiness learns nothing from it.
+    async fn look_again(&self, conversation: &Conversation) -> Result<Option<Found>, StageError> {
+        let Some(row) = self.catalog.conversation(&conversation.key()).await? else { return Ok(None) };
+        let stored: Vec<u32> = row.recordings.iter().map(|recording| recording.position).collect();
+        match self.open_all(conversation, &stored, true).await {
+            Err(StageError::NotReady { .. }) => Ok(None),
+            opened => opened.map(|found| Some(found).filter(|found| !found.media.is_empty())),
+        }
+    }
+
+    /// Whether the recordings of a call that are not there are not worth waiting for with the others: half the deadline
+    /// after its end, and at the fourth look at the earliest, so that one bad moment of NICE's is not enough.
+    fn is_long_overdue(&self, event: &ContactEvent, now: Timestamp) -> bool {
+        let age = event.ended_at.map(|ended_at| Duration::try_from(now.duration_since(ended_at)).unwrap_or_default());
+        event.not_ready >= LOOKS_FOR_THE_REST && age.is_some_and(|age| age >= self.retry.recording_deadline / 2)
+    }
+
+    /// Opens every recording that NICE names and that is not `stored`; without `takes_parts` all or none.
+    async fn open_all(
+        &self,
+        conversation: &Conversation,
+        stored: &[u32],
+        takes_parts: bool,
+    ) -> Result<Found, StageError> {
         let tenant = self.tenants.get(&conversation.event.tenant).await?;
         let nice = &tenant.nice.for_class(QuotaClass::of(&conversation.event));
-        let playback = contact.fetch(nice).await?;
-        let wanted = match tenant.scope {
+        let mut named = self.named(nice, tenant.scope, conversation).await?;
+        named.retain(|recording| !stored.contains(&recording.position));
+        let with_link = named.iter().filter(|recording| recording.link.is_some()).count();
+        if with_link == 0 && !named.is_empty() {
+            return Err(StageError::NotReady { reason: NO_LINK });
+        }
+        // Before anything is opened: most who wait for the rest would open and drop the others at every look.
+        if with_link < named.len() && !takes_parts {
+            return Err(StageError::NotReady { reason: SOME_WITHOUT_LINK });
+        }
+        open(nice, named, takes_parts).await
+    }
+
+    /// Every recording of the conversation that NICE names, by start time.
+    async fn named(
+        &self,
+        nice: &NiceClient,
+        scope: RecordingScope,
+        conversation: &Conversation,
+    ) -> Result<Vec<Named>, StageError> {
+        let contact = PlaybackOf::Contact(conversation.master);
+        let playback = match contact.fetch(nice).await {
+            Err(NiceError::NotReady { .. }) => return Err(StageError::NotReady { reason: NOTHING_NAMED }),
+            playback => playback?,
+        };
+        let wanted = match scope {
             RecordingScope::Master => None,
             RecordingScope::Leg => self.segments(nice, conversation, &playback).await?,
         };
+        let mut named = Vec::new();
         let Some(segments) = wanted else {
-            return open(nice, &contact, playback).await;
+            name(&mut named, &contact, playback);
+            return match named.is_empty() {
+                true => Err(StageError::NotReady { reason: "what NICE lists of the call is no voice" }),
+                false => Ok(named),
+            };
         };
-        let mut media = Vec::new();
         for segment in segments {
             let segment = PlaybackOf::Segment(segment);
-            let playback = segment.fetch(nice).await?;
-            media.extend(open(nice, &segment, playback).await?);
+            match segment.fetch(nice).await {
+                // Named by the contact's answer, with one recording as a rule.
+                Err(NiceError::NotReady { .. }) => {
+                    named.push(Named { position: next_position(&named), of: segment, index: 0, link: None });
+                }
+                playback => name(&mut named, &segment, playback?),
+            }
         }
-        Ok(media)
+        Ok(named)
     }
 
     /// The leg's segments, or none where the contact's one file is the leg's.
@@ -140,21 +259,46 @@ impl DownloadRecording {
     }
 }
 
-/// Opens every interaction of an answer, by start time.
-async fn open(nice: &NiceClient, of: &PlaybackOf, playback: Playback) -> Result<Vec<Media>, StageError> {
-    let interactions = by_start(playback);
-    if interactions.is_empty() {
-        return Err(StageError::NotReady { reason: "no recording is listed yet" });
+/// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names none.
+fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
+    Err(StageError::permanent(match reason {
+        NOTHING_NAMED => return Ok(Found { media: Vec::new(), missing: 0, gone: None }),
+        NOT_TOLD_APART => "the call has recordings, and none can be told to be of this leg".to_owned(),
+        reason => format!("NICE names recordings of the call, and gave none of them until the deadline: {reason}"),
+    }))
+}
+
+/// Puts the recordings of an answer behind those that are named already, by start time.
+fn name(named: &mut Vec<Named>, of: &PlaybackOf, playback: Playback) {
+    for (index, interaction) in by_start(playback).into_iter().enumerate() {
+        named.push(Named { position: next_position(named), of: of.clone(), index, link: interaction.link });
     }
-    let mut media = Vec::with_capacity(interactions.len());
-    for (index, interaction) in interactions.into_iter().enumerate() {
-        let Some(link) = interaction.link else {
-            return Err(StageError::NotReady { reason: "the recording has no link yet" });
+}
+
+/// A recording that is not there has its position all the same, so that it can come later.
+fn next_position(named: &[Named]) -> u32 {
+    u32::try_from(named.len()).unwrap_or(u32::MAX)
+}
+
+/// Opens what has a link. With `takes_parts` what cannot be had counts as missing.
+async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
+    let mut found = Found { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
+    for Named { position, of, index, link } in named {
+        let Some(link) = link else {
+            found.missing += 1;
+            continue;
         };
-        let opened = nice.open_media_with_refresh(&link, refresher(nice, of, index)).await?;
-        media.push(opened);
+        match nice.open_media_with_refresh(&link, refresher(nice, &of, index)).await {
+            Ok(media) => found.media.push(PlacedMedia { position, media }),
+            Err(NiceError::NotReady { .. }) if !takes_parts => return Err(StageError::NotReady { reason: NO_LINK }),
+            Err(error @ (NiceError::NotReady { .. } | NiceError::LinkExpired)) if takes_parts => {
+                found.missing += 1;
+                found.gone = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(media)
+    Ok(found)
 }
 
 /// Asks for a fresh link when the one in use has expired.
@@ -177,3 +321,6 @@ fn by_start(playback: Playback) -> Vec<Interaction> {
     interactions.sort_by_key(|interaction| interaction.started_at);
     interactions
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 //! counted reason: the poll would find a real one. What is no phone call of an agent who was in the group at its end, or
 //! ended before what the tenant keeps, is dropped with a counted reason and leaves no row.
 //!
+//! A recheck is of a conversation whose row is final: it is what that row says, and NICE's record is not asked for again.
+//!
 //! # No verdict on half a record
 //! Seconds after a call NICE may show a record without its agent, which is there a moment later. That a call was never
 //! answered, is no phone call, or is nobody's of the group is said of a final record only: one that is warehoused, or
@@ -16,11 +18,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clients::catalog::Catalog;
+use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::model::{Agent, ContactEvent, Conversation, Direction};
+use crate::recheck::NOTHING_NEW;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.
@@ -52,6 +55,9 @@ impl Stage<ContactEvent> for FetchMetadata {
     type Out = Conversation;
 
     async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
+        if event.recheck {
+            return self.as_its_row_says(event).await;
+        }
         let given_up = self.retry.recording_given_up(&event, self.clock.now());
         let tenant = self.tenants.get(&event.tenant).await?;
         let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
@@ -111,6 +117,28 @@ impl Stage<ContactEvent> for FetchMetadata {
 }
 
 impl FetchMetadata {
+    /// The start, too, is that of the row: it names the folder in which the other recordings lie.
+    async fn as_its_row_says(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
+        let retention = self.tenants.get(&event.tenant).await?.retention;
+        // Erased since.
+        let Some(row) = self.catalog.conversation(&event.key()).await? else { return Ok(Outcome::Done(NOTHING_NEW)) };
+        // What is stored while the rest of the call is erased would stay for ever.
+        let soon = self.clock.now().checked_add(SETTLED).unwrap_or(Timestamp::MAX);
+        if !retention.reaches(row.ended_at, soon) {
+            return Ok(Outcome::Done("beyond_retention"));
+        }
+        Ok(Outcome::Next(Conversation {
+            master: row.master_external_id,
+            agent: row.agent_external_id,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            direction: row.direction,
+            customer_number: row.customer_number,
+            metadata: row.metadata,
+            event: ContactEvent { ended_at: Some(row.ended_at), ..event },
+        }))
+    }
+
     /// Most such calls are nobody's of the group: they do not ask NICE again at every step.
     fn awaits_the_group(&self) -> StageError {
         let last_step = self.retry.not_ready_delays.last().copied();

@@ -36,6 +36,8 @@ pub mod erase;
 
 pub mod shelf;
 
+pub mod recheck;
+
 pub mod clients;
 pub mod completeness;
 pub mod flow;

@@ -23,7 +23,8 @@ mod retention;
 mod trouble;
 
 pub use conversation::{
-    Agent, Conversation, ConversationState, Direction, PersistedConversation, RecordedConversation, StoredRecording,
+    Agent, Conversation, ConversationState, Direction, PersistedConversation, PlacedMedia, RecordedConversation,
+    StoredRecording,
 };
 pub use import_since::ImportSince;
 pub use memberships::{Membership, Memberships};
@@ -208,6 +209,8 @@ pub struct ContactEvent {
     pub late: bool,
     /// The agent counts as the group's by its membership now, and not at the end of the call.
     pub members_now: bool,
+    /// Its row is final, and NICE is asked once more for recordings that it lacks.
+    pub recheck: bool,
     /// How often the message was put back with a delay.
     pub attempt: u32,
     /// What it meets again and again at present.
@@ -246,6 +249,7 @@ impl ContactEvent {
             source,
             late: false,
             members_now: false,
+            recheck: false,
             attempt: 0,
             trouble: None,
             replays: 0,

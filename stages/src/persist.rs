@@ -1,7 +1,8 @@
 //! Stage 8, persist: the conversation's row, in state `metadata_saved`.
 //!
 //! # After a crash
-//! The row is written again with the same content; a row that is final stays as it is.
+//! The row is written again with the same content; a row that is final stays as it is. That of a recheck is final, and
+//! is not made again where it is gone meanwhile.
 
 use std::sync::Arc;
 
@@ -20,9 +21,11 @@ impl Stage<RecordedConversation> for Persist {
     type Out = PersistedConversation;
 
     async fn process(&self, recorded: RecordedConversation) -> Result<Outcome<PersistedConversation>, StageError> {
-        let RecordedConversation { conversation, media } = recorded;
-        self.catalog.save_metadata(&conversation).await?;
+        let RecordedConversation { conversation, media, missing } = recorded;
+        if !conversation.event.recheck {
+            self.catalog.save_metadata(&conversation).await?;
+        }
         crash::point("row_saved");
-        Ok(Outcome::Next(PersistedConversation { conversation, media }))
+        Ok(Outcome::Next(PersistedConversation { conversation, media, missing }))
     }
 }

@@ -3,7 +3,8 @@
 //! # Contract
 //! Each recording streams from NICE into the store and is hashed on the way; its length is compared with what
 //! NICE announced by the media stream itself, and with what the store holds here. Only when every object is
-//! whole does one commit write recordings, state and analysis entry.
+//! whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
+//! to a row that is final, and replaces nothing that is stored.
 //!
 //! # After a crash
 //! An object is whole or absent, and its key is always the same: the next delivery writes it again.
@@ -11,13 +12,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::RecordingStore;
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
-use crate::model::{Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, StoredRecording};
+use crate::model::{
+    Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia, StoredRecording,
+};
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
@@ -39,25 +44,28 @@ impl Stage<PersistedConversation> for Upload {
     type Out = ();
 
     async fn process(&self, persisted: PersistedConversation) -> Result<Outcome<()>, StageError> {
-        let PersistedConversation { conversation, media } = persisted;
+        let PersistedConversation { conversation, media, missing } = persisted;
         let key = conversation.key();
         if media.is_empty() {
-            self.describe(&conversation, &[], ConversationState::NoRecording).await?;
+            self.describe(&conversation, &ConversationRow::without_recording(&conversation)).await?;
             self.catalog.complete_without_recording(&key).await?;
             return Ok(Outcome::Done("no_recording"));
         }
         let mut stored = Vec::with_capacity(media.len());
-        for (position, media) in (0..).zip(media) {
+        for PlacedMedia { position, media } in media {
             stored.push(self.store_one(&conversation, position, media).await?);
         }
         crash::point("upload_stored");
-        self.describe(&conversation, &stored, ConversationState::Ready).await?;
+        let row = self.row_to_be(&conversation, &stored, missing).await?;
+        self.describe(&conversation, &row).await?;
         crash::point("description_written");
         let now = self.clock.now();
-        self.catalog.complete(&key, &stored, now).await?;
+        match conversation.event.recheck {
+            false => self.catalog.complete_in_part(&key, &stored, missing, now).await?,
+            true => self.catalog.add_recordings(&key, &stored, missing, now).await?,
+        }
         crash::point("conversation_completed");
-        let seconds = now.duration_since(conversation.ended_at).as_secs_f64().max(0.0);
-        self.metrics.end_to_ready.observe(seconds);
+        self.count(&conversation, stored.len(), missing, now);
         Ok(Outcome::Next(()))
     }
 }
@@ -99,24 +107,52 @@ impl Upload {
         Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type })
     }
 
-    /// The row as it is about to become, beside the recordings.
-    async fn describe(
+    /// The row as it is about to become.
+    async fn row_to_be(
         &self,
         conversation: &Conversation,
         stored: &[StoredRecording],
-        state: ConversationState,
-    ) -> Result<(), StageError> {
+        missing: u32,
+    ) -> Result<ConversationRow, StageError> {
         let mut row = ConversationRow::metadata_saved(conversation);
-        row.state = state;
-        row.recordings = stored.iter().map(RecordingRow::from).collect();
-        row.enqueued_at = (state == ConversationState::Ready).then(|| self.clock.now());
+        if conversation.event.recheck {
+            let standing = self.catalog.conversation(&conversation.key()).await?;
+            row = standing.ok_or_else(|| StageError::transient(System::Catalog, "the row is gone meanwhile"))?;
+            row.recordings.retain(|known| stored.iter().all(|new| new.key.position() != known.position));
+        }
+        row.recordings.extend(stored.iter().map(RecordingRow::from));
+        row.recordings.sort_by_key(|recording| recording.position);
+        row.state = ConversationState::Ready;
+        row.recordings_missing = missing;
+        row.enqueued_at.get_or_insert(self.clock.now());
+        Ok(row)
+    }
+
+    fn count(&self, conversation: &Conversation, stored: usize, missing: u32, now: Timestamp) {
+        let id = conversation.event.conversation;
+        if conversation.event.recheck {
+            self.metrics.recordings_late.inc_by(stored as u64);
+            info!(conversation.id = %id, stored, missing, "recordings came late, and are added");
+            return;
+        }
+        self.metrics.recordings_missing.inc_by(missing.into());
+        if missing > 0 {
+            let remedy = "`recheck` asks for them again";
+            warn!(conversation.id = %id, stored, missing, remedy, "ready without all recordings that NICE names");
+        }
+        let seconds = now.duration_since(conversation.ended_at).as_secs_f64().max(0.0);
+        self.metrics.end_to_ready.observe(seconds);
+    }
+
+    /// Writes the row as it is about to become beside the recordings.
+    async fn describe(&self, conversation: &Conversation, row: &ConversationRow) -> Result<(), StageError> {
         let key = ObjectKey::new(
             &conversation.key(),
             conversation.started_at,
             0,
             Extension::for_content_type(Some(DEFAULT_CONTENT_TYPE)),
         );
-        let page = serde_json::to_vec_pretty(&row)
+        let page = serde_json::to_vec_pretty(row)
             .map_err(|error| StageError::permanent(format!("the conversation cannot be described: {error}")))?;
         self.store.describe(key.folder(), &page).await
     }

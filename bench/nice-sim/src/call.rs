@@ -37,6 +37,8 @@ pub struct CallSpec {
     pub break_first: u32,
     /// The call was elevated from chat: its answer has two interactions, and voice is the second.
     pub elevated: bool,
+    /// The call has a second voice interaction, and its recording is there so much later than the first one's.
+    pub second_part_delay: Option<Duration>,
 }
 
 /// One leg of a call to be placed.
@@ -106,6 +108,7 @@ pub(crate) struct Call {
     pub(crate) not_ready: NotReady,
     pub(crate) break_first: u32,
     pub(crate) elevated: bool,
+    pub(crate) second_part_delay: Option<Millis>,
     pub(crate) recording_delay: Millis,
 }
 

@@ -135,6 +135,7 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
         not_ready,
         break_first: spec.break_first,
         elevated: spec.elevated,
+        second_part_delay: spec.second_part_delay.map(millis),
         recording_delay: spec.recording_delay.map_or(drawn as i64, millis),
         legs,
     }

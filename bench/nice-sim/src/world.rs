@@ -11,6 +11,9 @@ use crate::{
     recording::Recording,
 };
 
+/// What the name of a call's second recording ends with.
+pub(crate) const SECOND_PART: &str = "-second";
+
 /// The state of the simulated tenant.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -83,8 +86,10 @@ impl World {
         if let Some((call, leg)) = self.segment(name) {
             return Some((call, leg.recording));
         }
+        let (name, is_second) = name.strip_suffix(SECOND_PART).map_or((name, false), |name| (name, true));
         let call = &self.calls[*self.by_playback_id.get(name)?];
-        Some((call, call.recording))
+        let Recording { seed, size } = call.recording;
+        Some((call, Recording { seed: seed.wrapping_add(is_second.into()), size }))
     }
 
     /// All legs with their calls.

@@ -10,14 +10,29 @@ use super::{Access, Load, ask, print, tables};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::failure::Failure;
-use crate::operations::Erased;
+use crate::operations::{Erasable, Erased};
+
+/// How a conversation is erased.
+pub(crate) struct Erasing {
+    /// Nothing is, only told of.
+    pub(crate) dry_run: bool,
+    /// Also where nothing is known of it.
+    pub(crate) yes_unknown: bool,
+}
 
 /// `erase`.
-pub(crate) async fn erase(id: String, json: bool, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn erase(id: String, erasing: Erasing, json: bool, load: Load<'_>) -> Result<(), Failure> {
     // Before it becomes part of a path.
     let id: ContactId = id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
     let access = Access::of(&load(Need::Erasure)?, Wanted::Erasure).await?;
-    let erased: Erased = ask!(access, DELETE format!("/conversations/{id}"), erase(&id.to_string()));
+    let (id, yes_unknown) = (id.to_string(), erasing.yes_unknown);
+    if erasing.dry_run {
+        let erasable: Erasable = ask!(access, GET format!("/conversations/{id}/erasure"), erasable(&id));
+        print(json, &erasable, tables::erasable);
+        return access.close().await;
+    }
+    let path = format!("/conversations/{id}?yes_unknown={yes_unknown}");
+    let erased: Erased = ask!(access, DELETE path, erase(&id, yes_unknown));
     print(json, &erased, tables::erased);
     access.close().await
 }

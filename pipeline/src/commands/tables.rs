@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use stages::clients::catalog::DeadLetter;
 
-use crate::operations::{Budget, Erased, Status, Trace};
+use crate::operations::{Budget, Erasable, Erased, Rechecked, Status, Trace};
 
 pub(super) mod agents;
 pub(super) mod replays;
@@ -103,6 +103,36 @@ pub(super) fn status(status: &Status) -> String {
     format!("{}\n{stages}", lines.join("\n"))
 }
 
+pub(super) fn rechecked(rechecked: &Rechecked) -> String {
+    match rechecked.enqueued {
+        0 => "nothing lacks recordings: there is nothing to ask NICE for".to_owned(),
+        calls => format!("{calls} calls are on the queue; a consumer asks NICE for what they lack"),
+    }
+}
+
+pub(super) fn erasable(erasable: &Erasable) -> String {
+    let Erasable { conversation_id, known, recordings, dead_letters, hops, messages, .. } = erasable;
+    if !known {
+        return format!("nothing is known of conversation {conversation_id}: `erase` would ask for --yes-unknown");
+    }
+    let mut lines = vec![format!("nothing is erased; of conversation {conversation_id} there is")];
+    if erasable.erased {
+        lines.push("  tombstone    it was erased before, and stays away".to_owned());
+    }
+    lines.push(match erasable.state {
+        Some(state) => format!("  catalog      its row ({})", state.as_str()),
+        None => "  catalog      no row".to_owned(),
+    });
+    lines.push(format!("               {dead_letters} dead letters, {hops} lines of its timeline"));
+    lines.push(format!("  recordings   {} as its row says", recordings.len()));
+    lines.extend(recordings.iter().map(|key| format!("               {key}")));
+    lines.push(match messages {
+        Some(messages) => format!("  queue        {messages} messages"),
+        None => "  queue        the broker does not tell".to_owned(),
+    });
+    lines.join("\n")
+}
+
 pub(super) fn erased(erased: &Erased) -> String {
     let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, .. } = erased;
     let mut lines = vec![match found {
@@ -163,6 +193,10 @@ pub(super) fn trace(trace: &Trace) -> String {
                 plain(&recording["sha256"]),
                 plain(&recording["object_key"])
             ));
+        }
+        if row["recordings_missing"].as_u64().is_some_and(|missing| missing > 0) {
+            let missing = plain(&row["recordings_missing"]);
+            lines.push(format!("  {:<19} {missing} that NICE names; `recheck` asks for them", "recordings missing"));
         }
         lines.push(format!("  {:<19} {}", "in analysis queue", plain(&row["enqueued_at"])));
     }

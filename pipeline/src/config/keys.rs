@@ -187,6 +187,9 @@ pub(super) const SECTIONS: &[Section] = &[
         key("settle", Duration, "1h",
             "Longer than the flow leaves a call without a word: what was found before and is missing is replayed after it.",
             "A large backlog is usual; a replay too early is harmless, but costs calls."),
+        key("recheck", Duration, "7d",
+            "At this age a call without a recording, or without all that NICE names, is looked at once more. \"0s\": never.",
+            "Your NICE is later still with its recordings, or never late."),
     ]),
     section("limits", "NICE's limits for one tenant of NICE's, shared by all processes and Knovvu tenants. Never more than this in ANY such span.", &[
         key("media_playback", Rate, "150/5m",

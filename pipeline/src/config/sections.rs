@@ -155,6 +155,7 @@ pub(super) fn config(values: &Values) -> Config {
             lateness: values.get("reconciliation", "lateness"),
             longest_call: values.get("reconciliation", "longest_call"),
             settle: values.get("reconciliation", "settle"),
+            recheck: values.get("reconciliation", "recheck"),
         },
         limits: LimitsConfig {
             media_playback: values.get("limits", "media_playback"),

@@ -49,6 +49,7 @@ fn every_value_of_the_file_arrives_in_its_field() {
         [reconciliation]
         at = "23:05"
         settle = "0s"
+        recheck = "0s"
         [limits]
         media_playback = "7/30s"
         live_reserve = 1
@@ -71,6 +72,7 @@ fn every_value_of_the_file_arrives_in_its_field() {
     assert_eq!((webhook.listen.port(), webhook.token.expose_secret()), (0, "t"));
     assert_eq!(config.reconciliation.at, Time::constant(23, 5, 0, 0));
     assert_eq!(config.reconciliation.settle, Duration::ZERO);
+    assert_eq!(config.reconciliation.recheck, Duration::ZERO);
     assert_eq!(config.limits.media_playback, Rate { limit: 7, window: Duration::from_secs(30) });
     assert_eq!(config.limits.acd, Rate { limit: 2, window: Duration::from_secs(1) });
     assert_eq!(config.limits.live_reserve, 1.0);

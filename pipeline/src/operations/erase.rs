@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use stages::clients::catalog::Standing;
 use stages::erase::ErasureReport;
 use stages::flow::StageError;
-use stages::model::{ContactId, ConversationKey};
+use stages::model::{ContactId, ConversationKey, ConversationState};
 
 use super::{OperationError, Operations};
 use crate::rebuild;
@@ -30,12 +31,70 @@ pub(crate) struct Erased {
     pub(crate) set_aside: Vec<PathBuf>,
 }
 
+/// What there is of a conversation: what an erasure would remove.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Erasable {
+    pub(crate) conversation_id: ContactId,
+    /// Whether anything is known of it. If not, its erasure asks for `--yes-unknown`.
+    pub(crate) known: bool,
+    /// It was erased before, and is not to come back.
+    pub(crate) erased: bool,
+    /// The state of its row, if one stands.
+    pub(crate) state: Option<ConversationState>,
+    /// Where its recordings lie, as its row says.
+    pub(crate) recordings: Vec<String>,
+    pub(crate) dead_letters: u64,
+    pub(crate) hops: u64,
+    /// None: the broker gives no single message out.
+    pub(crate) messages: Option<u64>,
+    /// Whether the dedupe lets no further event of it through.
+    pub(crate) processed: bool,
+}
+
 impl Operations {
+    /// What an erasure would remove. Nothing is changed.
+    pub(crate) async fn erasable(&self, id: &str) -> Result<Erasable, OperationError> {
+        let key = self.key_of(id)?;
+        let erased = self.catalog.standing(&key).await? == Standing::Erased;
+        let row = self.catalog.conversation(&key).await?;
+        let (hops, messages) = (self.catalog.hops(&key).await?.len() as u64, self.queue.messages_of(&key).await?);
+        let letters = self.dead_letters().await?;
+        let dead_letters = letters.iter().filter(|letter| super::is_of(letter, &key)).count() as u64;
+        let processed = self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()));
+        let known = erased || row.is_some() || processed || hops + dead_letters + messages.unwrap_or_default() > 0;
+        Ok(Erasable {
+            conversation_id: key.external_id,
+            known,
+            erased,
+            state: row.as_ref().map(|row| row.state),
+            recordings: row.into_iter().flat_map(|row| row.recordings).map(|one| one.object_key).collect(),
+            dead_letters,
+            hops,
+            messages,
+            processed,
+        })
+    }
+
+    fn key_of(&self, id: &str) -> Result<ConversationKey, OperationError> {
+        let external_id = id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
+        Ok(ConversationKey { tenant: self.tenant()?.clone(), external_id })
+    }
+
+    /// Whether anything tells that the conversation exists, or existed.
+    async fn is_known(&self, key: &ConversationKey) -> Result<bool, OperationError> {
+        // A row, a dead letter, or a tombstone.
+        Ok(self.catalog.known(std::slice::from_ref(key)).await?.contains(&true)
+            || self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()))
+            || !self.catalog.hops(key).await?.is_empty()
+            || self.queue.messages_of(key).await?.is_some_and(|messages| messages > 0))
+    }
+
     /// Erases a conversation, and sees to it that no replay brings it back. One that is not known leaves a tombstone
-    /// too: it might come later.
-    pub(crate) async fn erase(&self, id: &str) -> Result<Erased, OperationError> {
-        let external_id: ContactId =
-            id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
+    /// too, for it might come later; but only on an operator's word: of a slip of the finger nobody would know why a
+    /// call is never imported.
+    pub(crate) async fn erase(&self, id: &str, yes_unknown: bool) -> Result<Erased, OperationError> {
+        let key = self.key_of(id)?;
+        let external_id = key.external_id;
         let Some(eraser) = &self.eraser else {
             return Err(OperationError::Refused(
                 "this process has no recording store, so recordings would be left; run `erase` with the settings of a \
@@ -43,7 +102,12 @@ impl Operations {
                     .to_owned(),
             ));
         };
-        let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
+        if !yes_unknown && !self.is_known(&key).await? {
+            return Err(OperationError::Invalid(format!(
+                "CONVERSATION_ID: nothing is known of {external_id}, and a call of that id would never be imported; \
+                 correct the id, or say so with --yes-unknown"
+            )));
+        }
         let ErasureReport { tombstone, rows, objects, messages } = match eraser.erase(&key).await {
             // To run it again as it is would not help.
             Err(StageError::Permanent { reason }) => {

@@ -106,8 +106,18 @@ async fn an_erased_conversation_stays_away_whatever_happens() {
     let again = bed.ended(&["erase", &gone.to_string()]);
     assert!(again.stdout.contains("set-aside-"), "the old store may still hold it: {again:?}");
 
-    // One that is not known yet: its tombstone awaits it.
-    let strange = bed.ended(&["erase", "4711"]);
+    // One that nobody knows may be a slip of the finger: no tombstone is laid unless that is wished.
+    let slip = bed.ended(&["erase", "4711"]);
+    assert!(slip.code == Some(2) && slip.stderr.contains("--yes-unknown") && slip.stdout.is_empty(), "{slip:?}");
+    let dry = bed.json(&["erase", "4711", "--dry-run", "--json"]);
+    assert_eq!((&dry["known"], &dry["erased"]), (&Value::Bool(false), &Value::Bool(false)), "no tombstone: {dry}");
+    let dry = bed.json(&["erase", &kept.to_string(), "--dry-run", "--json"]);
+    assert_eq!((&dry["known"], &dry["state"]), (&Value::Bool(true), &"ready".into()), "{dry}");
+    assert!(dry["recordings"][0].as_str().unwrap().contains(&kept.to_string()), "{dry}");
+    assert_eq!(state(&bed, kept), "ready", "nothing was erased");
+    assert!(!files(&bed, kept).is_empty());
+    // Its tombstone awaits it.
+    let strange = bed.ended(&["erase", "4711", "--yes-unknown"]);
     assert!(strange.code == Some(0) && strange.stdout.contains("nothing was found"), "{strange:?}");
     assert_eq!(post_event(receiver, r#"{"contactId":"4711"}"#).await, Some(202));
     let begun = Instant::now();

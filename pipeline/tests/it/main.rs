@@ -16,6 +16,7 @@ mod dashboards;
 mod deployment;
 mod erase;
 mod flow;
+mod recheck;
 mod replays;
 mod secrets;
 mod servers;

@@ -126,6 +126,10 @@ pub struct Metrics {
     pub recording_looks: IntCounterVec,
     /// Interactions that were passed over in the answers about recordings, by media type.
     pub interactions_skipped: IntCounterVec,
+    /// Recordings that NICE named and did not give when their conversation was made ready.
+    pub recordings_missing: IntCounter,
+    /// Recordings that came to a conversation after it was final.
+    pub recordings_late: IntCounter,
     /// The learned time from the end of a call until the first look for its recording.
     pub recording_first_look: prometheus::Gauge,
     /// Conversations erased for good, by reason: operator, retention.
@@ -314,6 +318,14 @@ impl Metrics {
                 "Interactions that were passed over in NICE's answers about recordings, at every look, by media type.",
                 &["type"],
             ),
+            recordings_missing: page.counter(
+                "recordings_missing_total",
+                "Recordings that NICE named and did not give when their conversation was made ready without them.",
+            ),
+            recordings_late: page.counter(
+                "recordings_late_total",
+                "Recordings that a recheck brought in after their conversation was final.",
+            ),
             recording_first_look: page.float_gauge(
                 "recording_first_look_seconds",
                 "The learned time from the end of a call until the first look for its recording; of several tenants, \
@@ -388,6 +400,8 @@ impl Metrics {
         for reason in [
             "already_final",
             "beyond_retention",
+            "nothing_new",
+            "recheck_given_up",
             "erased",
             "never_answered",
             "no_recording",

@@ -395,6 +395,9 @@ async fn dead_letter(
     took: Duration,
     context: &FlowContext,
 ) {
+    if delivery.event.recheck {
+        return give_recheck_up(delivery, stage, reason, took, context).await;
+    }
     error!(reason, stage, "dead letter");
     let key = delivery.event.key();
     let mut letter = DeadLetter::of_event(&delivery.event, stage, &reason, context.clock.now());
@@ -418,6 +421,30 @@ async fn dead_letter(
     context.metrics.stage_finished(stage, "dead_letter", took);
     context.metrics.dead_letters.with_label_values(&[stage]).inc();
     settle_done(delivery, "dead letter", &context.metrics).await;
+}
+
+/// Ends a recheck that failed for good: its row is final and stays as it is, so nothing is set aside.
+async fn give_recheck_up(
+    delivery: Delivery<()>,
+    stage: &'static str,
+    reason: String,
+    took: Duration,
+    context: &FlowContext,
+) {
+    const GIVEN_UP: &str = "recheck_given_up";
+    warn!(reason, stage, "recheck given up, the call stays as it is");
+    let hop = Hop {
+        at: context.clock.now(),
+        stage: stage.to_owned(),
+        outcome: "done".to_owned(),
+        attempt: delivery.event.attempt,
+        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        detail: Some(format!("{GIVEN_UP}: {reason}")),
+    };
+    context.catalog.record_hop(&delivery.event.key(), hop).await;
+    context.metrics.stage_finished(stage, "done", took);
+    context.metrics.conversations_done.with_label_values(&[GIVEN_UP]).inc();
+    settle_done(delivery, GIVEN_UP, &context.metrics).await;
 }
 
 #[cfg(test)]

@@ -188,7 +188,18 @@ pub struct RecordedConversation {
     /// The metadata.
     pub conversation: Conversation,
     /// The recordings by start time; empty when NICE had none until the deadline.
-    pub media: Vec<Media>,
+    pub media: Vec<PlacedMedia>,
+    /// Recordings that NICE names besides, and did not give.
+    pub missing: u32,
+}
+
+/// A recording that is opened, at its place among all that NICE names.
+#[derive(Debug)]
+pub struct PlacedMedia {
+    /// From 0 by start time.
+    pub position: u32,
+    /// The recording.
+    pub media: Media,
 }
 
 /// A conversation whose row stands in the catalog.
@@ -197,7 +208,9 @@ pub struct PersistedConversation {
     /// The metadata.
     pub conversation: Conversation,
     /// The recordings by start time.
-    pub media: Vec<Media>,
+    pub media: Vec<PlacedMedia>,
+    /// Recordings that NICE names besides, and did not give.
+    pub missing: u32,
 }
 
 impl Again for Conversation {

@@ -51,6 +51,8 @@ struct Wire {
     late: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     members_now: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    recheck: bool,
     #[serde(default)]
     attempt: u32,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_trouble")]
@@ -110,6 +112,7 @@ impl ContactEvent {
             source: Some(self.source),
             late: self.late,
             members_now: self.members_now,
+            recheck: self.recheck,
             attempt: self.attempt,
             trouble: self.trouble.clone(),
             replays: self.replays,
@@ -150,6 +153,7 @@ impl ContactEvent {
             source: wire.source.unwrap_or(EventSource::Poll),
             late: wire.late,
             members_now: wire.members_now,
+            recheck: wire.recheck,
             attempt: wire.attempt,
             trouble: wire.trouble,
             replays: wire.replays,
@@ -247,6 +251,15 @@ mod tests {
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
         let later = MINIMAL.replace("\"schema\":1", r#""schema":1,"trouble":{"stage":"upload","system":"the moon"}"#);
         assert_eq!(ContactEvent::decode(later.as_bytes()).unwrap().trouble, None);
+    }
+
+    #[test]
+    fn a_recheck_travels_on_as_one() {
+        let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
+        assert!(!event.recheck && !String::from_utf8(event.encode()).unwrap().contains("recheck"));
+        event.recheck = true;
+        assert!(String::from_utf8(event.encode()).unwrap().contains("\"recheck\":true"));
+        assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
     }
 
     #[test]

@@ -33,6 +33,8 @@ const POLLED_WITHIN: Duration = Duration::from_secs(2 * 3600);
 pub enum Verdict {
     /// Its row is ready for analysis.
     Ready,
+    /// The same, and it lacks so many recordings that NICE names.
+    Incomplete(u32),
     /// NICE did not record it.
     NoRecording,
     /// It was set aside, with this reason.
@@ -132,6 +134,7 @@ impl Compare {
         for ((event, marked), fate) in events.iter().zip(marked).zip(fates) {
             verdicts.push(match fate {
                 Fate::Row(ConversationState::Ready) => Verdict::Ready,
+                Fate::Incomplete(missing) => Verdict::Incomplete(missing),
                 Fate::Row(ConversationState::NoRecording) => Verdict::NoRecording,
                 Fate::DeadLetter(reason) => Verdict::Dead(reason),
                 Fate::Erased => Verdict::Excluded("erased".to_owned()),

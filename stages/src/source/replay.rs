@@ -278,7 +278,7 @@ impl Replay {
                 open_since = [open_since, event.ended_at].into_iter().flatten().min();
             }
             match verdict {
-                Verdict::Ready => tallied.ready += 1,
+                Verdict::Ready | Verdict::Incomplete(_) => tallied.ready += 1,
                 Verdict::NoRecording => tallied.no_recording += 1,
                 Verdict::Dead(_) => tallied.dead += 1,
                 Verdict::Excluded(_) => tallied.excluded += 1,

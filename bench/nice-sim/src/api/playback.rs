@@ -15,7 +15,7 @@ use crate::{
     clock::{self, Millis},
     config::NotReady,
     service::Service,
-    world::World,
+    world::{SECOND_PART, World},
 };
 
 /// What a request is about.
@@ -96,10 +96,15 @@ fn look_up(service: &Service, ask: &Ask, endpoint: &str) -> Answer {
         }
         return Answer::Json(200, json!({ "fileToPlayUrl": link }));
     }
-    let interactions = match (ready, call.not_ready) {
+    let mut interactions = match (ready, call.not_ready) {
         (false, NotReady::NoInteractions) => Vec::new(),
         _ => interactions(&world, &subject.so_far(now), link.as_deref(), now),
     };
+    if let (Some(delay), Subject::Contact(..), false) = (call.second_part_delay, &subject, interactions.is_empty()) {
+        let ready = now >= call.recording_at() + delay;
+        let link = ready.then(|| media::link(service, &format!("{}{SECOND_PART}", subject.name()), false));
+        interactions.push(second_part(&subject, link.as_deref()));
+    }
     Answer::Json(200, envelope(service, &subject, interactions))
 }
 
@@ -154,6 +159,22 @@ fn interactions(world: &World, subject: &Subject<'_>, link: Option<&str>, now: M
         "data": { "messages": [{ "content": "I would rather call." }], "content": "" },
     });
     vec![chat, voice]
+}
+
+/// A voice interaction that began a second after the first.
+fn second_part(subject: &Subject<'_>, link: Option<&str>) -> Value {
+    let start = clock::write_whole_seconds(subject.start() + 1000);
+    let end = clock::write_whole_seconds(subject.end());
+    let mut data = json!({
+        "startTime": start, "endTime": end, "participantDataList": [], "segmentsDataList": [],
+    });
+    if let Some(link) = link {
+        data["fileToPlayUrl"] = json!(link);
+    }
+    json!({
+        "mediaType": "voice-only", "channelType": "PHONE_CALL", "@type": "call",
+        "startTime": start, "endTime": end, "data": data,
+    })
 }
 
 fn agent(world: &World, leg: &Leg, now: Millis) -> Value {

@@ -114,7 +114,8 @@ pub(crate) fn completeness(report: &Completeness) -> String {
         "missing",
     ]);
     let row = |name: String, counted: &Counted| {
-        let Counted { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } = counted;
+        let Counted { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing, .. } =
+            counted;
         let counts = [ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing];
         [name].into_iter().chain(counts.map(u64::to_string)).collect::<Vec<_>>()
     };
@@ -125,6 +126,12 @@ pub(crate) fn completeness(report: &Completeness) -> String {
     numbers(&mut table, 1);
     let mut lines =
         vec![format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to), table.to_string()];
+    if report.total.incomplete > 0 {
+        lines.push(format!(
+            "{} of the ready calls lack recordings that NICE names; `nice-knovvu recheck` asks for them again",
+            report.total.incomplete
+        ));
+    }
     if report.unreadable > 0 {
         lines.push(format!(
             "{} listed rows cannot be read as calls; those without an id are not counted",

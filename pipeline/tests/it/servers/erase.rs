@@ -152,7 +152,9 @@ async fn an_erasure_says_which_server_cannot_be_reached_and_is_finished_by_the_n
     assert!(!bed.versions().await.contains(&format!("/{id}/")));
 
     // Of one without a row nobody knows where its recordings would lie: that is said, and no success claimed.
-    let strange = bed.erase(Role::Both, "4711");
+    let slip = bed.erase(Role::Both, "4711");
+    assert!(slip.code == Some(2) && slip.stderr.contains("--yes-unknown"), "{slip:?}");
+    let strange = bed.ended(Role::Both, &["erase", "4711", "--yes-unknown"]);
     assert!(strange.code == Some(0) && strange.stdout.contains("recordings were not looked for"), "{strange:?}");
     let strange = bed.ended(Role::Both, &["erase", "4711", "--json"]);
     let report: Value = serde_json::from_str(&strange.stdout).unwrap();

@@ -18,11 +18,13 @@ use crate::model::{
 };
 
 mod erasure;
+mod lacking;
 mod readiness;
 mod replays;
 mod turns;
 
 pub(crate) use erasure::*;
+pub(crate) use lacking::*;
 pub(crate) use readiness::{
     a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
 };
@@ -67,6 +69,11 @@ macro_rules! catalog_checks {
             completing_writes_everything_in_one_commit,
             completing_without_recording_leaves_no_analysis_entry,
             what_has_no_row_cannot_be_completed,
+            a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing,
+            a_call_without_a_recording_becomes_ready_when_one_comes,
+            nothing_is_added_to_what_lacks_nothing,
+            what_lacks_recordings_is_listed_by_start_half_open_and_page_by_page,
+            the_fate_of_an_incomplete_call_says_what_is_missing,
             known_are_rows_and_dead_letters,
             dead_letters_are_numbered_and_listed_by_page,
             the_same_dead_letter_twice_is_one,

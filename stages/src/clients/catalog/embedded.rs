@@ -14,15 +14,15 @@ use state::{Erased, StateError, Store};
 
 use super::{
     AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
-    Expired, Fate, GroupStanding, Hop, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone,
-    Turn,
+    Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState, Standing,
+    Tombstone, Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
 
 mod erasure;
-
+mod lacking;
 mod readiness;
 mod runs;
 mod turns;
@@ -320,18 +320,44 @@ impl Catalog for EmbeddedCatalog {
         Ok(())
     }
 
-    async fn complete(
+    async fn complete_in_part(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
+        missing: u32,
         at: Timestamp,
     ) -> Result<(), CatalogError> {
         self.inner.finish(key, |row| {
             row.recordings = recordings.iter().map(RecordingRow::from).collect();
+            row.recordings_missing = missing;
             row.state = ConversationState::Ready;
             row.enqueued_at = Some(at);
         })?;
         self.inner.commit().await
+    }
+
+    async fn add_recordings(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.inner.add_recordings(key, recordings, missing, at)?;
+        // Also where nothing was new: another caller may have written it a moment ago.
+        self.inner.commit().await
+    }
+
+    async fn lacking(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<&Lacking>,
+        limit: usize,
+    ) -> Result<Vec<Lacking>, CatalogError> {
+        let after = after.map(|after| after.external_id);
+        self.inner.clone().lacking(tenant.clone(), (from, to), after, limit).await
     }
 
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
@@ -529,6 +555,14 @@ impl Catalog for EmbeddedCatalog {
     async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
         let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
             memory.worked_since = Some(memory.worked_since.map_or(at, |since| since.min(at)));
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.rechecked_to = memory.rechecked_to.max(Some(to));
         })?;
         self.inner.commit().await?;
         Ok(memory)

@@ -21,6 +21,7 @@ pub(super) mod conformance;
 mod embedded;
 mod erasure;
 mod group;
+mod lacking;
 mod runs;
 mod turns;
 
@@ -28,6 +29,7 @@ pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
 pub use group::{GroupStanding, HeldReading};
+pub use lacking::Lacking;
 pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
 pub use turns::{CurrentTurn, ProducerMemory, Turn};
 
@@ -83,7 +85,42 @@ pub trait Catalog: Send + Sync + 'static {
         key: &ConversationKey,
         recordings: &[StoredRecording],
         at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.complete_in_part(key, recordings, 0, at).await
+    }
+
+    /// As [`Self::complete`], of a conversation of which NICE names `missing` recordings more and does not give them.
+    async fn complete_in_part(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
     ) -> Result<(), CatalogError>;
+
+    /// Adds recordings to a final row that lacks some ([`ConversationRow::lacks_recordings`]): in one commit those at
+    /// positions that are free, how many are `missing` still, the state `ready`, and the analysis entry. One that waits
+    /// to be taken stays as it is; one that was taken, or is done, waits anew from `at` on. Any other row, and one to
+    /// which nothing is new, stays as it is; one of an erased conversation too, which is an error. Durable once it
+    /// returns.
+    async fn add_recordings(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// The tenant's conversations that began in `[from, to)` and lack recordings, in a fixed order: at most `limit`
+    /// after `after`.
+    async fn lacking(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<&Lacking>,
+        limit: usize,
+    ) -> Result<Vec<Lacking>, CatalogError>;
 
     /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is.
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError>;
@@ -189,6 +226,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// never noted. Durable once it returns.
     async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError>;
 
+    /// Notes up to which start of a call the nightly run has looked once more at those that lack recordings. An earlier
+    /// time than it is noted changes nothing. Durable once it returns.
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError>;
+
     /// Multiplies the learned delay of the tenant's first looks by what a consumer learned since it wrote last, and gives
     /// it as it is then. It becomes longer only up to `first_look`, that consumer's own, for what several learned of the
     /// same calls is one thing. A hint, not durable at once: a call that is repeated counts twice.
@@ -283,8 +324,11 @@ pub struct ConversationRow {
     pub state: ConversationState,
     /// Who found out that the conversation ended.
     pub source: EventSource,
-    /// The recordings by position; empty until the row is `ready`.
+    /// The recordings by position; empty until the row is `ready`. A missing one leaves its position free.
     pub recordings: Vec<RecordingRow>,
+    /// Recordings that NICE names besides, and did not give.
+    #[serde(default)]
+    pub recordings_missing: u32,
     /// When it entered the analysis queue.
     pub enqueued_at: Option<Timestamp>,
     /// When the analysis took it.
@@ -310,8 +354,23 @@ impl ConversationRow {
             state: ConversationState::MetadataSaved,
             source: conversation.source(),
             recordings: Vec::new(),
+            recordings_missing: 0,
             enqueued_at: None,
             claimed_at: None,
+        }
+    }
+
+    /// The row of a conversation of which NICE has no recording.
+    pub fn without_recording(conversation: &Conversation) -> Self {
+        Self { state: ConversationState::NoRecording, ..Self::metadata_saved(conversation) }
+    }
+
+    /// Whether NICE may have recordings that are not stored: it had none, or not all that it names.
+    pub fn lacks_recordings(&self) -> bool {
+        match self.state {
+            ConversationState::MetadataSaved => false,
+            ConversationState::Ready => self.recordings_missing > 0,
+            ConversationState::NoRecording => true,
         }
     }
 

@@ -242,6 +242,18 @@ pub enum Fate {
     Erased,
     /// Its row stands.
     Row(ConversationState),
+    /// Its row is ready, and lacks so many recordings that NICE names.
+    Incomplete(u32),
     /// It is on the shelf; a row that is not final may stand as well.
     DeadLetter(String),
+}
+
+impl Fate {
+    /// By the row's state, and by how many recordings it lacks.
+    pub(crate) fn of_row(state: ConversationState, recordings_missing: u32) -> Self {
+        match (state, recordings_missing) {
+            (ConversationState::Ready, missing @ 1..) => Self::Incomplete(missing),
+            (state, _) => Self::Row(state),
+        }
+    }
 }

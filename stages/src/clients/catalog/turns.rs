@@ -87,4 +87,6 @@ pub struct ProducerMemory {
     pub held_back: u64,
     /// When the tenant was first worked for.
     pub worked_since: Option<Timestamp>,
+    /// Calls that began before lack recordings that the nightly run has looked for once more.
+    pub rechecked_to: Option<Timestamp>,
 }

@@ -80,6 +80,30 @@ impl EmbeddedQueue {
     }
 }
 
+impl EmbeddedQueue {
+    /// Reads every message; counts those of a conversation for which `act` is true.
+    async fn of(
+        &self,
+        conversation: &ConversationKey,
+        act: fn(&sled::Tree, &[u8]) -> Result<bool, sled::Error>,
+    ) -> Result<u64, QueueError> {
+        let (inner, conversation) = (self.inner.clone(), conversation.clone());
+        let counted = tokio::task::spawn_blocking(move || {
+            let mut counted = 0;
+            for entry in inner.tree.iter() {
+                let (key, value) = entry?;
+                let event = ContactEvent::decode(&value[COUNT_BYTES.min(value.len())..]);
+                if event.is_ok_and(|event| event.key() == conversation) && act(&inner.tree, &key)? {
+                    counted += 1;
+                }
+            }
+            Ok(counted)
+        });
+        let counted = counted.await.map_err(|error| QueueError(error.to_string()))?;
+        counted.map_err(|error| QueueError(self.inner.broken(error)))
+    }
+}
+
 impl Inner {
     /// A key that no message has. Within a process no sequence is given twice; one of an earlier process may come
     /// again when the clock was set back between them.
@@ -224,22 +248,13 @@ impl Queue for EmbeddedQueue {
         .boxed()
     }
 
+    async fn messages_of(&self, conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {
+        self.of(conversation, |_, _| Ok(true)).await.map(Some)
+    }
+
     async fn forget(&self, conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {
-        let (inner, conversation) = (self.inner.clone(), conversation.clone());
-        // Reads every message. One in flight goes too: when it is settled there is nothing left to settle.
-        let removed = tokio::task::spawn_blocking(move || {
-            let mut removed = 0;
-            for entry in inner.tree.iter() {
-                let (key, value) = entry?;
-                let event = ContactEvent::decode(&value[COUNT_BYTES.min(value.len())..]);
-                if event.is_ok_and(|event| event.key() == conversation) && inner.tree.remove(key)?.is_some() {
-                    removed += 1;
-                }
-            }
-            Ok(removed)
-        });
-        let removed = removed.await.map_err(|error| QueueError(error.to_string()))?;
-        let removed = removed.map_err(|error| QueueError(self.inner.broken(error)))?;
+        // One in flight goes too: when it is settled there is nothing left to settle.
+        let removed = self.of(conversation, |tree, key| Ok(tree.remove(key)?.is_some())).await?;
         self.inner.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
         Ok(Some(removed))
     }

@@ -165,6 +165,11 @@ pub trait Queue: Send + Sync + 'static {
     /// with an error that the service cannot survive.
     fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>>;
 
+    /// How many messages of a conversation wait or are in hand. None where the queue gives no single message out.
+    async fn messages_of(&self, _conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {
+        Ok(None)
+    }
+
     /// Removes the messages of a conversation, and counts them. None where the queue gives no single message out: there
     /// they come up in their time, and the consumer drops those of an erased conversation.
     async fn forget(&self, _conversation: &ConversationKey) -> Result<Option<u64>, QueueError> {

@@ -28,13 +28,21 @@ pub(crate) async fn the_memory_of_turns_survives<S: Subject>() {
     writing.advance_poll(&acme(), at(50), None).await.unwrap();
     writing.note_worked_since(&acme(), at(7)).await.unwrap();
     writing.note_worked_since(&acme(), at(9)).await.unwrap();
+    writing.advance_rechecks(&acme(), at(60)).await.unwrap();
+    writing.advance_rechecks(&acme(), at(20)).await.unwrap();
     let (other, _) = begin(&catalog, &tenant("other")).await;
     assert_eq!(other.number, 1, "tenants do not share turns");
     drop((catalog, writing));
     subject = subject.crash().await;
     let (turn, writing) = begin(&subject.catalog(), &acme()).await;
     assert_eq!(turn.number, 2);
-    let expected = ProducerMemory { turn: 2, poll_watermark: Some(at(100)), held_back: 0, worked_since: Some(at(7)) };
+    let expected = ProducerMemory {
+        turn: 2,
+        poll_watermark: Some(at(100)),
+        held_back: 0,
+        worked_since: Some(at(7)),
+        rechecked_to: Some(at(60)),
+    };
     assert_eq!(memory(&writing).await, expected);
     assert_eq!(writing.note_worked_since(&acme(), at(3)).await.unwrap().worked_since, Some(at(3)));
     assert_eq!(subject.catalog().producer_memory(&tenant("other")).await.unwrap().poll_watermark, None);

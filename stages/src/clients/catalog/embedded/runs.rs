@@ -13,6 +13,8 @@ use crate::model::{ConversationKey, ConversationState, TenantId};
 #[derive(Deserialize)]
 struct FateRow {
     state: ConversationState,
+    #[serde(default)]
+    recordings_missing: u32,
 }
 
 /// As much of a conversation's row as a count by its start needs.
@@ -28,10 +30,10 @@ impl Inner {
             return Ok(Fate::Erased);
         }
         let row: Option<FateRow> = self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))?;
-        if let Some(FateRow { state }) = &row
+        if let Some(FateRow { state, recordings_missing }) = &row
             && state.is_final()
         {
-            return Ok(Fate::Row(*state));
+            return Ok(Fate::of_row(*state, *recordings_missing));
         }
         let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
         let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();

@@ -16,14 +16,16 @@ struct Value {
     poll_watermark: Option<jiff::Timestamp>,
     held_back: u64,
     worked_since: Option<jiff::Timestamp>,
+    #[serde(default)]
+    rechecked_to: Option<jiff::Timestamp>,
 }
 
 impl Inner {
     /// What the producer's turns know together.
     pub(super) fn memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
-        let Value { turn, poll_watermark, held_back, worked_since } =
+        let Value { turn, poll_watermark, held_back, worked_since, rechecked_to } =
             self.get(&tenant_prefix(kind::TURN, tenant))?.unwrap_or_default();
-        Ok(ProducerMemory { turn, poll_watermark, held_back, worked_since })
+        Ok(ProducerMemory { turn, poll_watermark, held_back, worked_since, rechecked_to })
     }
 
     /// Keeps other writers out, unless this turn is over.
@@ -45,8 +47,8 @@ impl Inner {
         let _writing = self.fenced(turn)?;
         let mut memory = self.memory(tenant)?;
         change(&mut memory);
-        let ProducerMemory { turn, poll_watermark, held_back, worked_since } = memory;
-        let value = write(&Value { turn, poll_watermark, held_back, worked_since })?;
+        let ProducerMemory { turn, poll_watermark, held_back, worked_since, rechecked_to } = memory;
+        let value = write(&Value { turn, poll_watermark, held_back, worked_since, rechecked_to })?;
         self.tree.insert(tenant_prefix(kind::TURN, tenant), value).map_err(|error| self.broken(error))?;
         Ok(memory)
     }

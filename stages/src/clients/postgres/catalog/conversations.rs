@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use super::batch::Work;
 use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
-use crate::clients::catalog::{CatalogError, ConversationRow, RecordingRow, Standing};
+use crate::clients::catalog::{CatalogError, ConversationRow, Lacking, RecordingRow, Standing};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{
     Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
+    TenantId,
 };
 
 const STANDINGS: &str = "
@@ -62,13 +63,18 @@ const SAVE_METADATA: &str = "
     )
     select n from asked where is_erased";
 
-/// The completing transaction. Gives the places of the asks whose row stands, and was not erased.
+/// The completing transaction, and that which adds recordings to a final row. Gives the places of the asks whose row
+/// stands, and was not erased. Who took a conversation before it had all its recordings is not done with it.
 const COMPLETE: &str = "
-    with asked as (
-        select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[]) with ordinality
-            as a (tenant_id, external_id, is_recorded, at, tombstone, n)
+    with sent as (
+        select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
+            as r (n, position, bucket, object_key, size_bytes, sha256, content_type)
+    ), asked as (
+        select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[], $14::integer[],
+                $15::bool[]) with ordinality
+            as a (tenant_id, external_id, is_recorded, at, tombstone, missing, adds, n)
     ), locked as (
-        select c.id, a.is_recorded, a.at, a.n
+        select c.id, a.is_recorded, a.at, a.missing, a.adds, a.n
         from asked a
         join conversations c
             on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
@@ -77,20 +83,45 @@ const COMPLETE: &str = "
         for no key update of c
     ), finished as (
         update conversations c
-        set state = case when l.is_recorded then 'ready' else 'no_recording' end, completed_at = now()
+        set state = case when l.is_recorded then 'ready' else 'no_recording' end, recordings_missing = l.missing,
+            completed_at = case when c.state = 'ready' then c.completed_at else now() end
         from locked l
-        where c.id = l.id and c.state = 'metadata_saved'
-        returning c.id, l.is_recorded, l.at, l.n
+        where c.id = l.id and case
+            when l.adds then (c.state = 'no_recording' or c.recordings_missing > 0) and exists (
+                select from sent r
+                where r.n = l.n and not exists (
+                    select from recordings k where k.conversation_id = c.id and k.position = r.position
+                )
+            )
+            else c.state = 'metadata_saved'
+        end
+        returning c.id, l.is_recorded, l.at, l.adds, l.n
     ), stored as (
         insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
         select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
         from finished f
-        join unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
-            as r (n, position, bucket, object_key, size_bytes, sha256, content_type) on r.n = f.n
+        join sent r on r.n = f.n
+        on conflict (conversation_id, position) do nothing
     ), queued as (
         insert into analysis_queue (conversation_id, enqueued_at) select f.id, f.at from finished f where f.is_recorded
+        on conflict (conversation_id) do nothing
+    ), requeued as (
+        select requeue_analysis(f.id, f.at) from finished f where f.adds
     )
-    select n from locked";
+    select n, (select count(*) from requeued) from locked";
+
+/// In the order of the index that `conversations_by_day` is. A call ends on the day of its start or, if it is very long,
+/// on one of the next.
+const LACKING: &str = "
+    select tenant_id, external_id, master_external_id, agent_external_id, ended_at from conversations
+    where ended_on between ($3::timestamptz at time zone 'UTC')::date and ($4::timestamptz at time zone 'UTC')::date + 7
+        and tenant_id = $1 and integration_type = $2 and started_at >= $3 and started_at < $4
+        and (state = 'no_recording' or recordings_missing > 0)
+        and (ended_on, length(external_id), external_id) > (
+            coalesce(($5::timestamptz at time zone 'UTC')::date, '-infinity'), coalesce(length($6::text), 0),
+            coalesce($6, ''))
+    order by ended_on, length(external_id), external_id
+    limit $7";
 
 /// Reads one conversation; the columns of personal data are named by whoever asks.
 macro_rules! read_conversation {
@@ -100,7 +131,7 @@ macro_rules! read_conversation {
     select c.id, c.tenant_id, c.integration_type, c.external_id, c.master_external_id, c.agent_external_id,
         c.started_at, c.ended_at, c.direction, ",
             $personal,
-            ", c.state, c.source,
+            ", c.state, c.source, c.recordings_missing,
         q.enqueued_at, q.claimed_at,
         r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
     from conversations c
@@ -223,6 +254,10 @@ pub(super) struct Completion {
     /// None without a recording.
     enqueued_at: Option<Timestamp>,
     recordings: Vec<RecordingRow>,
+    /// Recordings that NICE names besides.
+    missing: i32,
+    /// The row is final, and lacks recordings.
+    adds: bool,
 }
 
 impl Completion {
@@ -231,15 +266,22 @@ impl Completion {
         key: &ConversationKey,
         tombstone: Vec<u8>,
         recordings: &[StoredRecording],
+        missing: u32,
         at: Timestamp,
     ) -> Self {
         let recordings = recordings.iter().map(RecordingRow::from).collect();
-        Self { key: key.clone(), tombstone, enqueued_at: Some(at), recordings }
+        let missing = i32::try_from(missing).unwrap_or(i32::MAX);
+        Self { key: key.clone(), tombstone, enqueued_at: Some(at), recordings, missing, adds: false }
+    }
+
+    /// With these recordings more than it had.
+    pub(super) fn added(self) -> Self {
+        Self { adds: true, ..self }
     }
 
     /// Without one.
     pub(super) fn no_recording(key: &ConversationKey, tombstone: Vec<u8>) -> Self {
-        Self { key: key.clone(), tombstone, enqueued_at: None, recordings: Vec::new() }
+        Self { key: key.clone(), tombstone, enqueued_at: None, recordings: Vec::new(), missing: 0, adds: false }
     }
 }
 
@@ -257,6 +299,8 @@ impl Work for Completions {
         let tombstones: Vec<_> = asks.iter().map(|ask| &ask.tombstone).collect();
         let recorded: Vec<_> = asks.iter().map(|ask| ask.enqueued_at.is_some()).collect();
         let ats: Vec<_> = asks.iter().map(|ask| ask.enqueued_at).collect();
+        let missing: Vec<_> = asks.iter().map(|ask| ask.missing).collect();
+        let adding: Vec<_> = asks.iter().map(|ask| ask.adds).collect();
         let recordings: Vec<(i64, &RecordingRow)> =
             (1..).zip(asks).flat_map(|(n, ask)| ask.recordings.iter().map(move |row| (n, row))).collect();
         let owners: Vec<_> = recordings.iter().map(|(n, _)| *n).collect();
@@ -286,6 +330,8 @@ impl Work for Completions {
                     &hashes,
                     &types,
                     &tombstones,
+                    &missing,
+                    &adding,
                 ],
             )
             .await?;
@@ -346,6 +392,7 @@ pub(super) async fn read(database: &Database, key: &ConversationKey) -> Result<O
         state: state(first)?,
         source: source(first)?,
         recordings,
+        recordings_missing: recordings_missing(first)?,
         enqueued_at: first.try_get("enqueued_at").map_err(unreadable)?,
         claimed_at: first.try_get("claimed_at").map_err(unreadable)?,
     }))
@@ -355,6 +402,36 @@ pub(super) async fn read(database: &Database, key: &ConversationKey) -> Result<O
 pub(super) fn place(row: &tokio_postgres::Row) -> usize {
     // From 1 in SQL; a place that does not exist answers nobody.
     row.try_get::<_, i64>("n").ok().and_then(|n| usize::try_from(n - 1).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many recordings NICE names besides those that are stored.
+pub(super) fn recordings_missing(row: &tokio_postgres::Row) -> Result<u32, CatalogError> {
+    u32::try_from(row.try_get::<_, i32>("recordings_missing").map_err(unreadable)?).map_err(unreadable)
+}
+
+/// The tenant's conversations that lack recordings, by the day of their end and their id.
+pub(super) async fn lacking(
+    database: &Database,
+    tenant: &TenantId,
+    (from, to): (Timestamp, Timestamp),
+    after: Option<&Lacking>,
+    limit: usize,
+) -> Result<Vec<Lacking>, CatalogError> {
+    let ended_at = after.map(|after| after.ended_at);
+    let id = after.map(|after| after.external_id.to_string());
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&tenant.as_str(), &INTEGRATION_TYPE, &from, &to, &ended_at, &id, &saturated(limit)];
+    let rows = database.query("list conversations that lack recordings", LACKING, &parameters).await?;
+    let lacking = |row: &tokio_postgres::Row| {
+        Ok(Lacking {
+            tenant: parsed(row, "tenant_id")?,
+            external_id: parsed(row, "external_id")?,
+            master: parsed(row, "master_external_id")?,
+            agent: parsed(row, "agent_external_id")?,
+            ended_at: row.try_get("ended_at").map_err(unreadable)?,
+        })
+    };
+    rows.iter().map(lacking).collect()
 }
 
 fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {

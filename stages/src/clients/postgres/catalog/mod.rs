@@ -26,7 +26,8 @@ use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
     AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
-    Expired, Fate, GroupStanding, Hop, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone,
+    TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -254,13 +255,36 @@ impl Catalog for PostgresCatalog {
         self.inner.metadata.ask(conversations::writable(conversation, tombstone)).await
     }
 
-    async fn complete(
+    async fn complete_in_part(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
+        missing: u32,
         at: Timestamp,
     ) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, at)).await
+        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, missing, at)).await
+    }
+
+    async fn add_recordings(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        let added = Completion::ready(key, self.tombstone(key), recordings, missing, at).added();
+        self.inner.completions.ask(added).await
+    }
+
+    async fn lacking(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<&Lacking>,
+        limit: usize,
+    ) -> Result<Vec<Lacking>, CatalogError> {
+        conversations::lacking(&self.inner.database, tenant, (from, to), after, limit).await
     }
 
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
@@ -458,6 +482,10 @@ impl Catalog for PostgresCatalog {
 
     async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
         turns::worked_since(&self.inner.database, tenant, self.turn.get().as_ref(), at).await
+    }
+
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        turns::rechecked(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
     }
 
     async fn note_readiness(

@@ -10,7 +10,7 @@ use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 const FATES: &str = "
-    select a.n, c.state, d.reason, e.digest is not null as is_erased
+    select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased
     from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality as a (tenant_id, external_id, tombstone, n)
     left join conversations c
         on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
@@ -120,7 +120,7 @@ pub(super) async fn fates(
         let is_erased: bool = row.try_get("is_erased").map_err(unreadable)?;
         let fate = match (state, letter) {
             _ if is_erased => Fate::Erased,
-            (Some(state), _) if state.is_final() => Fate::Row(state),
+            (Some(state), _) if state.is_final() => Fate::of_row(state, conversations::recordings_missing(&row)?),
             (_, Some(reason)) => Fate::DeadLetter(reason),
             (Some(state), None) => Fate::Row(state),
             (None, None) => Fate::Unknown,

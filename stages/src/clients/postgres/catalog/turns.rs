@@ -17,7 +17,7 @@ const BEGIN: &str = "
     returning turn";
 
 const READ: &str = "
-    select turn, poll_watermark, held_back, worked_since from producer_turns where tenant_id = $1";
+    select turn, poll_watermark, held_back, worked_since, rechecked_to from producer_turns where tenant_id = $1";
 
 const ADVANCE: &str = "
     insert into producer_turns as t (tenant_id, poll_watermark)
@@ -28,7 +28,7 @@ const ADVANCE: &str = "
         else t.poll_watermark
     end
     where $2 is null or t.turn = $2
-    returning turn, poll_watermark, held_back, worked_since";
+    returning turn, poll_watermark, held_back, worked_since, rechecked_to";
 
 const HOLD_BACK: &str = "
     insert into producer_turns as t (tenant_id, held_back)
@@ -38,7 +38,7 @@ const HOLD_BACK: &str = "
         poll_watermark = case when t.poll_watermark > $3::timestamptz then $3 else t.poll_watermark end,
         held_back = t.held_back + 1
     where $2 is null or t.turn = $2
-    returning turn, poll_watermark, held_back, worked_since";
+    returning turn, poll_watermark, held_back, worked_since, rechecked_to";
 
 const WORKED_SINCE: &str = "
     insert into producer_turns as t (tenant_id, worked_since)
@@ -46,7 +46,15 @@ const WORKED_SINCE: &str = "
     where $2::bigint is null or exists (select from producer_turns where tenant_id = $1 and turn = $2)
     on conflict (tenant_id) do update set worked_since = least(t.worked_since, excluded.worked_since)
     where $2 is null or t.turn = $2
-    returning turn, poll_watermark, held_back, worked_since";
+    returning turn, poll_watermark, held_back, worked_since, rechecked_to";
+
+const RECHECKED: &str = "
+    insert into producer_turns as t (tenant_id, rechecked_to)
+    select $1::text, least($3::timestamptz, clock_timestamp())
+    where $2::bigint is null or exists (select from producer_turns where tenant_id = $1 and turn = $2)
+    on conflict (tenant_id) do update set rechecked_to = greatest(t.rechecked_to, excluded.rechecked_to)
+    where $2 is null or t.turn = $2
+    returning turn, poll_watermark, held_back, worked_since, rechecked_to";
 
 /// The turn's number as `fence_turn` takes it.
 pub(super) fn number(turn: Option<&Turn>) -> Option<i64> {
@@ -107,6 +115,16 @@ pub(super) async fn worked_since(
     write(database, "note the first turn", WORKED_SINCE, turn, &[&tenant.as_str(), &number(turn), &at]).await
 }
 
+/// Notes how far the nightly run has looked once more at calls that lack recordings.
+pub(super) async fn rechecked(
+    database: &Database,
+    tenant: &TenantId,
+    turn: Option<&Turn>,
+    to: Timestamp,
+) -> Result<ProducerMemory, CatalogError> {
+    write(database, "note the rechecks", RECHECKED, turn, &[&tenant.as_str(), &number(turn), &to]).await
+}
+
 async fn write(
     database: &Database,
     what: &'static str,
@@ -130,5 +148,6 @@ fn memory(row: &Row) -> Result<ProducerMemory, CatalogError> {
         poll_watermark: row.try_get("poll_watermark").map_err(unreadable)?,
         held_back: whole("held_back")?,
         worked_since: row.try_get("worked_since").map_err(unreadable)?,
+        rechecked_to: row.try_get("rechecked_to").map_err(unreadable)?,
     })
 }

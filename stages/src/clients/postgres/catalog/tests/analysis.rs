@@ -103,3 +103,43 @@ async fn what_is_ready_is_announced_with_its_id() {
     let id = catalog.conversation(&key(3)).await.unwrap().unwrap().id;
     assert_eq!(announced.await, ("analysis_queue".to_owned(), id), "only what is to be analysed");
 }
+
+#[tokio::test]
+async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    let catalog = catalog_of(database.member("test_consumer"));
+    for id in 1..=3 {
+        catalog.save_metadata(&conversation(id)).await.unwrap();
+        let number = i64::try_from(id).unwrap();
+        catalog.complete_in_part(&key(id), &[recording(id)], 1, at(number)).await.unwrap();
+    }
+    let database = database.member("test_analysis");
+    let worker = database.client().await.unwrap();
+    let (ids, claims) = claim(&worker, 2).await;
+    assert_eq!(ids, [1, 2]);
+    let finish = "select finish_analysis($1, $2)";
+    assert!(worker.query_one(finish, &[&claims[0].0, &claims[0].1]).await.unwrap().get::<_, bool>(0));
+    // The first is done, the second is being worked on, the third waits.
+    for id in 1..=3 {
+        let number = i64::try_from(id).unwrap();
+        catalog.add_recordings(&key(id), &[late(id)], 0, at(10 + number)).await.unwrap();
+    }
+    let stale = worker.query_one(finish, &[&claims[1].0, &claims[1].1]).await.unwrap();
+    assert!(!stale.get::<_, bool>(0), "it has not seen the part that came");
+    let waiting = catalog.analysis_queue(0, 10).await.unwrap();
+    let waiting: Vec<_> = waiting.iter().map(|entry| (entry.key.external_id.get(), entry.enqueued_at)).collect();
+    assert_eq!(waiting, [(3, at(3)), (1, at(11)), (2, at(12))]);
+    assert_eq!(claim(&worker, 9).await.0, [3, 1, 2]);
+    // The same again: nothing is new, and nobody works twice.
+    catalog.add_recordings(&key(1), &[late(1)], 0, at(20)).await.unwrap();
+    assert!(claim(&worker, 9).await.0.is_empty());
+    assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 2);
+}
+
+/// The recording of a conversation that comes after [`recording`].
+fn late(id: u64) -> StoredRecording {
+    let first = recording(id);
+    let wav = crate::model::Extension::for_content_type(Some("audio/wav"));
+    let key = crate::model::ObjectKey::new(&key(id), conversation(id).started_at, 1, wav);
+    StoredRecording { key, ..first }
+}

@@ -139,8 +139,10 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     catalog.complete(&key(1), &[recording(1)], at(1)).await.unwrap();
     catalog.complete_without_recording(&key(2)).await.unwrap();
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready));
+    catalog.add_recordings(&key(2), &[recording(2)], 1, at(1)).await.unwrap();
+    assert_eq!(catalog.lacking(&key(1).tenant, at(-1000), at(1000), None, 9).await.unwrap().len(), 1);
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
-    assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);
+    assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 2);
     assert_eq!(catalog.known(&[key(1), key(3)]).await.unwrap(), [true, false]);
     let tenant = key(1).tenant;
     assert_eq!(catalog.agents(&tenant).await.unwrap(), []);

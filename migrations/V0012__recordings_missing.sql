@@ -1,0 +1,28 @@
+-- Calls of which NICE names more recordings than it gave, and up to where calls were looked at once more.
+
+-- No check: that would read the whole table while nobody may write.
+alter table conversations add column recordings_missing integer not null default 0;
+comment on column conversations.recordings_missing is
+    'of a ready conversation: how many recordings NICE names besides those that are stored, and did not give';
+
+alter table producer_turns add column rechecked_to timestamptz;
+comment on column producer_turns.rechecked_to is
+    'calls without all their recordings that began before this time were looked at once more by the nightly run';
+
+-- What was taken, or is done, is given out again: recordings have come to the conversation since. What waits stays where
+-- it is. The worker that has the old claim finds that it was released.
+create function requeue_analysis(conversation bigint, moment timestamptz) returns boolean
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    with requeued as (
+        update public.analysis_queue q
+        set enqueued_at = moment, claimed_at = null, claimed_by = null, finished_at = null
+        where q.conversation_id = conversation and q.claimed_at is not null
+        returning pg_notify('analysis_queue', q.conversation_id::text)
+    )
+    select exists (select from requeued)
+$$;
+comment on function requeue_analysis is
+    'puts a conversation that was taken back on the queue, for it has more recordings now; false if it waits there anyhow';
+
+-- It runs with the rights of its owner: nobody may call it who was not named.
+revoke all on function requeue_analysis(bigint, timestamptz) from public;
