@@ -11,16 +11,23 @@ comment on column producer_turns.rechecked_to is
 
 -- What was taken, or is done, is given out again: recordings have come to the conversation since. What waits stays where
 -- it is. The worker that has the old claim finds that it was released.
-create function requeue_analysis(conversation bigint, moment timestamptz) returns boolean
+do $migrate$
+begin
+    execute format($sql$
+create function %1$I.requeue_analysis(conversation bigint, moment timestamptz) returns boolean
 language sql security definer set search_path = pg_catalog, pg_temp as $$
     with requeued as (
-        update public.analysis_queue q
-        set enqueued_at = moment, claimed_at = null, claimed_by = null, finished_at = null
+        update %1$I.analysis_queue q
+        set enqueued_at = moment, claimed_at = null, claimed_by = null, finished_at = null, failed_at = null,
+            reason = null, attempts = 0
         where q.conversation_id = conversation and q.claimed_at is not null
         returning pg_notify('analysis_queue', q.conversation_id::text)
     )
     select exists (select from requeued)
-$$;
+$$
+    $sql$, current_schema());
+end
+$migrate$;
 comment on function requeue_analysis is
     'puts a conversation that was taken back on the queue, for it has more recordings now; false if it waits there anyhow';
 

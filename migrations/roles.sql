@@ -12,7 +12,8 @@
 -- knovvu_owner     owns the tables: `migrate`, `settings set`; never a running service
 -- knovvu_producer  sources, agents, reconciliation; sees of a conversation that it stands, not whose it is
 -- knovvu_consumer  writes conversations, completes them, and adds recordings that come late; deletes what was erased by an
---                  operator or is beyond the tenant's retention, by functions that delete nothing else
+--                  operator or is beyond the tenant's retention, and finished entries of the analysis, by functions that
+--                  delete nothing else
 -- knovvu_analysis  takes work from analysis_queue, reads the conversation and its recordings
 
 do $$
@@ -27,25 +28,31 @@ begin
 end
 $$;
 
+-- Who may make a table or a function here could lend it a name that somebody else's statement means. PostgreSQL 15 and
+-- later begin so; a database that was made by an earlier one does not.
+revoke create on schema public from public;
 grant usage, create on schema public to knovvu_owner;
 grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysis;
 
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.producer_turns') is null then
+    if to_regclass('public.analysis_failed') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, dead_letters, timeline, reconciliation_runs, backfills, nice_settings,
-        quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns
+        recordings, analysis_queue, analysis_failed, dead_letters, timeline, reconciliation_runs, backfills,
+        nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
-        release_analysis(interval) from public, knovvu_producer, knovvu_consumer;
-    revoke all on function requeue_analysis(bigint, timestamptz) from public, knovvu_producer, knovvu_analysis;
+        extend_analysis(bigint, timestamptz), fail_analysis(bigint, timestamptz, text, boolean),
+        release_analysis(bigint, timestamptz), release_analysis(interval), retry_analysis(bigint)
+        from public, knovvu_producer, knovvu_consumer;
+    revoke all on function prune_analysis(interval, integer), requeue_analysis(bigint, timestamptz)
+        from public, knovvu_producer, knovvu_analysis;
     revoke all on function erase_conversation(text, text, text, bytea),
         expired_conversations(text, text, timestamptz, timestamptz, text, integer),
         expire_conversations(text, text, timestamptz, text[]) from public, knovvu_producer, knovvu_analysis;
@@ -66,18 +73,20 @@ begin
     grant select, insert, update on producer_turns to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.
     grant select (id, tenant_id, integration_type, external_id, master_external_id, agent_external_id, started_at,
-                  ended_at, ended_on, direction, state, source, completed_at, recordings_missing)
+                  ended_at, ended_on, direction, state, source, completed_at, lane, recordings_missing)
         on conversations to knovvu_producer;
     grant select on recordings to knovvu_producer;
-    grant select (conversation_id, enqueued_at, claimed_at, finished_at) on analysis_queue to knovvu_producer;
+    grant select (conversation_id, enqueued_at, claimed_at, finished_at, failed_at, attempts, lane)
+        on analysis_queue to knovvu_producer;
     grant select, insert, update on reconciliation_runs, backfills to knovvu_producer;
 
     grant select, insert on conversations to knovvu_consumer;
     grant update (master_external_id, agent_external_id, started_at, ended_at, direction, customer_number, metadata,
-                  state, source, completed_at, recordings_missing) on conversations to knovvu_consumer;
+                  state, source, completed_at, lane, recordings_missing) on conversations to knovvu_consumer;
     grant update on conversation_counts to knovvu_consumer;
     grant select, insert on recordings to knovvu_consumer;
-    grant select, insert (conversation_id, enqueued_at) on analysis_queue to knovvu_consumer;
+    grant select, insert (conversation_id, enqueued_at, lane) on analysis_queue to knovvu_consumer;
+    grant execute on function prune_analysis(interval, integer) to knovvu_consumer;
     -- A conversation to which recordings came after it was taken is given out again.
     grant execute on function requeue_analysis(bigint, timestamptz) to knovvu_consumer;
     grant select on reconciliation_runs, backfills to knovvu_consumer;
@@ -89,9 +98,11 @@ begin
         expired_conversations(text, text, timestamptz, timestamptz, text, integer),
         expire_conversations(text, text, timestamptz, text[]) to knovvu_consumer;
 
-    grant select on agents, conversations, recordings, analysis_queue to knovvu_analysis;
-    grant update (claimed_at, claimed_by, finished_at) on analysis_queue to knovvu_analysis;
+    grant select on agents, conversations, recordings, analysis_queue, analysis_failed to knovvu_analysis;
+    grant update (claimed_at, claimed_by, finished_at, attempts, extended_at, failed_at, reason)
+        on analysis_queue to knovvu_analysis;
     grant execute on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
-        release_analysis(interval) to knovvu_analysis;
+        extend_analysis(bigint, timestamptz), fail_analysis(bigint, timestamptz, text, boolean),
+        release_analysis(bigint, timestamptz), release_analysis(interval), retry_analysis(bigint) to knovvu_analysis;
 end
 $$;

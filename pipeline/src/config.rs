@@ -333,6 +333,8 @@ pub(crate) enum CatalogConfig {
         seal_key: Option<SealKey>,
         /// By which erased conversations are known; none: by one derived from the seal key.
         erasure_key: Option<SealKey>,
+        /// How long finished entries of the analysis queue are kept.
+        analysis_retention: Duration,
     },
 }
 

@@ -45,7 +45,7 @@ pub(crate) use local::{Local, open_state};
 pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
-pub(crate) use servers::{Database, catalog as server_catalog, database, install_crypto};
+pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
 pub(crate) use translate::{first_look, nice_settings, recording_scope, retention, retry_policy};
 
 /// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
@@ -80,12 +80,11 @@ impl Wanted {
             || config.queue.as_ref().is_some_and(|queue| matches!(queue.kind, QueueKind::Embedded))
     }
 
-    /// Whether the process may become the tenant's producer.
-    fn leases(self) -> bool {
+    /// Whether it works for so long that the way to the database is looked at first.
+    fn works(self) -> bool {
         match self {
-            Self::Service(service) => service.produces(),
-            Self::AgentSync | Self::Replay => true,
-            Self::Listing | Self::Erasure => false,
+            Self::Service(_) | Self::AgentSync | Self::Replay | Self::Erasure => true,
+            Self::Listing => false,
         }
     }
 
@@ -315,7 +314,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         false => None,
     };
     let database = servers::database(config)?;
-    if let (Some(database), true) = (&database, wanted.leases()) {
+    if let (Some(database), true) = (&database, wanted.works()) {
         servers::check_session(database).await?;
     }
     let queue = queue(config, state.as_ref(), &clock, &metrics).await?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stages::clients::catalog::Catalog;
+use stages::clients::catalog::{AnalysisCounts, Catalog};
 use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
 use stages::clients::quota::Budgets;
@@ -61,7 +61,7 @@ impl Observed {
     /// What is known here, at once; then what the servers say, all of them at the same time.
     async fn look(&self) {
         self.look_here();
-        tokio::join!(self.show_queue(), self.show_counts(), self.show_budgets());
+        tokio::join!(self.show_queue(), self.show_counts(), self.show_analysis(), self.show_budgets());
     }
 
     async fn show_queue(&self) {
@@ -75,6 +75,15 @@ impl Observed {
         let answer = in_time("catalog", PATIENCE, self.catalog.counts()).await;
         if let Some(counts) = answer {
             self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters));
+        }
+    }
+
+    async fn show_analysis(&self) {
+        if let Some(Some(counts)) = in_time("analysis queue", PATIENCE, self.catalog.analysis_counts()).await {
+            let AnalysisCounts { waiting, claimed, failed } = counts;
+            for (state, count) in [("waiting", waiting), ("claimed", claimed), ("failed", failed)] {
+                self.metrics.analysis_entries.with_label_values(&[state]).set(as_gauge(count));
+            }
         }
     }
 

@@ -288,7 +288,8 @@ impl Operations {
         }
         let row = self.catalog.conversation(&key).await?;
         let hops = self.catalog.hops(&key).await?;
-        let dead_letter = self.dead_letters().await?.into_iter().find(|letter| is_of(letter, &key));
+        let dead_letter = self.catalog.dead_letter_of(&key).await?;
+        let dead_letter = dead_letter.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter });
         let processed = self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()));
         if row.is_none() && hops.is_empty() && dead_letter.is_none() && !processed {
             return Err(OperationError::NotFound(format!("nothing is known of conversation {external_id}")));
@@ -404,11 +405,6 @@ async fn to_its_end(
     let ended_early =
         |_| SyncError::Settings(StageError::transient(System::Nice, "the sync ended early, the log says why"));
     Ok(synced.map_err(ended_early)??)
-}
-
-fn is_of(letter: &DeadLetter, key: &ConversationKey) -> bool {
-    letter.tenant_id.as_deref() == Some(key.tenant.as_str())
-        && letter.conversation_id.as_deref() == Some(key.external_id.to_string().as_str())
 }
 
 fn without_personal_data(row: ConversationRow) -> serde_json::Value {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stages::flow::{self, FlowContext, serve, task};
+use stages::prune_analysis::prune_analysis;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
@@ -19,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Readiness, WAITS};
-use crate::config::{Config, Rate};
+use crate::config::{CatalogConfig, Config, Rate};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
@@ -147,6 +148,12 @@ pub(crate) async fn serve_until(
     let asking: Vec<_> = asking.collect();
     let shelving = service.consumes().then(|| task::spawn("shelf", doors.shelf(config).run()));
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
+    let pruning = match &config.catalog {
+        Some(CatalogConfig::Postgres { analysis_retention, .. }) if service.consumes() => {
+            Some(task::spawn("prune analysis", prune_analysis(doors.catalog.clone(), *analysis_retention)))
+        }
+        _ => None,
+    };
     let mut consuming = part(
         "consumer",
         consumer(config, &doors, &context).map(|consumer| {
@@ -180,7 +187,7 @@ pub(crate) async fn serve_until(
     readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    drop((sweeping, erasing, shelving));
+    drop((sweeping, erasing, shelving, pruning));
     drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing, asking));
     admin.stop();

@@ -38,6 +38,8 @@ pub mod shelf;
 
 pub mod recheck;
 
+pub mod prune_analysis;
+
 pub mod clients;
 pub mod completeness;
 pub mod flow;

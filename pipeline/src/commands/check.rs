@@ -91,6 +91,7 @@ async fn queue(config: &Config, state: Option<&Opened>) -> Result<(), String> {
 
 async fn catalog(config: &Config, state: Option<&Opened>) -> Result<(), String> {
     if let Some(database) = doors::database(config).map_err(|failure| failure.message().to_owned())? {
+        doors::check_session(&database).await.map_err(|failure| failure.message().to_owned())?;
         let catalog = doors::server_catalog(config, &database).await;
         let catalog = catalog.map_err(|failure| failure.message().to_owned())?;
         return catalog.check().await.map_err(|error| error.to_string());

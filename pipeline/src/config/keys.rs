@@ -269,6 +269,9 @@ pub(super) const SECTIONS: &[Section] = &[
         needed("erasure_key", SealKey, "/run/secrets/erasure_key", Needed::Never,
             "postgres only: the key by which erased conversations are known; none: one that is derived from seal_key.",
             "The seal key was replaced after something was erased: set this to the one before, or it comes back."),
+        key("analysis_retention", Retention, "30d",
+            "postgres only: how long finished entries of the analysis queue are kept; at least a day.",
+            "Somebody evaluates them later, or the table is to stay smaller."),
     ]),
     section("recordings", "Where the recordings are stored.", &[
         key("kind", Word(&["filesystem", "s3"]), "filesystem",

@@ -246,6 +246,7 @@ fn catalog(values: &Values) -> Option<CatalogConfig> {
             connections: values.get::<u32>("catalog", "connections") as usize,
             seal_key: values.optional("catalog", "seal_key"),
             erasure_key: values.optional("catalog", "erasure_key"),
+            analysis_retention: values.get("catalog", "analysis_retention"),
         }),
         other => unreachable!("the table knows no catalog {other}"),
     }

@@ -53,7 +53,7 @@ pub(super) fn settings_source(_config: &Config, database: &Database) -> Arc<dyn 
     match *database {}
 }
 
-pub(super) async fn check_session(database: &Database) -> Result<(), Failure> {
+pub(crate) async fn check_session(database: &Database) -> Result<(), Failure> {
     match *database {}
 }
 

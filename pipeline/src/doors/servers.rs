@@ -173,7 +173,7 @@ pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
 }
 
 /// Fails where the way to the database is no session of its own, and a lease would mean nothing.
-pub(super) async fn check_session(database: &Database) -> Result<(), Failure> {
+pub(crate) async fn check_session(database: &Database) -> Result<(), Failure> {
     Ok(postgres::check_session(database).await?)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{ReplayRun, RunKind, RunState};
+use stages::clients::catalog::{Counted, ReplayRun, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, QuotaClass};
 use stages::clients::queue::Backlog;
 use stages::completeness::{self, Completeness, Question};
@@ -31,7 +31,7 @@ pub(crate) struct Replaying {
 }
 
 /// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, u64)>;
+type Counts = HashMap<u64, (Instant, Counted)>;
 
 /// A count of the rows of a whole range is used for so long.
 const COUNT_AGE: Duration = Duration::from_secs(10);
@@ -110,6 +110,9 @@ pub(crate) struct Progress {
     pub(crate) planned_seconds: Option<f64>,
     /// Of the plan's missing calls: final by now.
     pub(crate) imported: u64,
+    /// `imported` and `remaining` are estimates: the catalog has so many conversations that counting takes too long.
+    #[serde(default)]
+    pub(crate) imported_is_about: bool,
     /// Of the plan's missing calls: not final yet.
     pub(crate) remaining: u64,
     /// Calls that become final in a second.
@@ -265,11 +268,17 @@ impl Operations {
                 .max(seconds(requests.acd, pace(ApiFamily::Acd)))
                 .max(extraction_seconds(&run, now))
         });
-        let mut standing = 0;
+        let mut standing = Counted::exactly(0);
         if run.plan.is_some() && missing > 0 {
             standing = self.standing(&run).await?;
         }
-        let imported = standing.saturating_sub(run.final_at_plan).min(missing);
+        let imported_is_about = run.is_about || standing.is_about;
+        let standing = standing.rows;
+        let mut imported = standing.saturating_sub(run.final_at_plan).min(missing);
+        if imported_is_about {
+            // What is not published is not imported, whatever is estimated.
+            imported = imported.min(run.published());
+        }
         let remaining = missing - imported;
         let is_under_way = match run.state {
             RunState::Running => remaining > 0,
@@ -285,13 +294,13 @@ impl Operations {
         };
         let left = per_second.map(|rate| SignedDuration::from_millis((remaining as f64 / rate * 1e3) as i64));
         let done_at = left.and_then(|left| now.checked_add(left).ok());
-        Ok(Progress { run, requests, planned_seconds, imported, remaining, per_second, done_at })
+        Ok(Progress { run, requests, planned_seconds, imported, imported_is_about, remaining, per_second, done_at })
     }
 }
 
 impl Operations {
     /// How many conversations of the run's range are final; counted anew at most every ten seconds.
-    async fn standing(&self, run: &ReplayRun) -> Result<u64, OperationError> {
+    async fn standing(&self, run: &ReplayRun) -> Result<Counted, OperationError> {
         let counted =
             |counts: &Counts| counts.get(&run.id).filter(|(at, _)| at.elapsed() < COUNT_AGE).map(|(_, count)| *count);
         if let Some(count) = counted(&self.replaying.counts.lock().unwrap_or_else(PoisonError::into_inner)) {

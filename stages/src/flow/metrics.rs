@@ -79,6 +79,8 @@ pub struct Metrics {
     pub dead_letters_replayed: IntCounter,
     /// Dead letters that stood for too long.
     pub dead_letters_dropped: IntCounter,
+    /// Entries of the analysis queue by state.
+    pub analysis_entries: IntGaugeVec,
     /// Webhook requests by status.
     pub webhook_requests: IntCounterVec,
     /// The agents of the group by state: active, inactive.
@@ -237,6 +239,11 @@ impl Metrics {
             ),
             dead_letters_dropped: page
                 .counter("dead_letters_dropped_total", "Dead letters dropped because they stood for too long."),
+            analysis_entries: page.gauges(
+                "analysis_entries",
+                "Entries of the analysis queue by state: waiting, claimed, failed (on the shelf); each counted up to 10,000.",
+                &["state"],
+            ),
             webhook_requests: page.counters("webhook_requests_total", "Webhook requests by status.", &["status"]),
             agents: page.gauges("agents", "The agents of the group by state.", &["state"]),
             agents_held: page.gauge(
@@ -434,6 +441,9 @@ impl Metrics {
         self.recording_store_retries.with_label_values(&["put"]);
         for reason in ["operator", "retention"] {
             self.conversations_erased.with_label_values(&[reason]);
+        }
+        for state in ["waiting", "claimed", "failed"] {
+            self.analysis_entries.with_label_values(&[state]);
         }
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);

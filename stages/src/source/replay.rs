@@ -173,7 +173,8 @@ impl Replay {
             RunKind::Backfill => QuotaClass::Backfill,
         };
         if run.state == RunState::Running && !memory.is_timed {
-            run.final_at_start = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            let counted = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            (run.final_at_start, run.is_about) = (counted.rows, run.is_about || counted.is_about);
             let before = run.running_since.replace(self.context.clock.now());
             self.save(run, run.state).await?;
             memory.is_timed = true;
@@ -395,7 +396,8 @@ impl Replay {
         let mut next = ReplayRun { reason: None, ..run.clone() };
         if run.state == RunState::Planning {
             next.plan = Some(run.found);
-            next.final_at_plan = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            let counted = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
+            (next.final_at_plan, next.is_about) = (counted.rows, run.is_about || counted.is_about);
             next.planned_at = Some(now);
             (next.reached, next.found) = (run.from, Tallied::default());
             (next.doubtful, next.doubt) = (0, None);

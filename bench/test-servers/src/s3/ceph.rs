@@ -76,6 +76,7 @@ ms mon client mode = crc secure
 ms mon service mode = crc
 ms mon cluster mode = crc
 mon data = {home}/mon
+mon data avail crit = 1
 mon max pg per osd = 1000
 osd data = {home}/osd
 osd objectstore = memstore

@@ -93,7 +93,7 @@ pub(crate) fn backfills(all: &[Progress]) -> String {
             run.plan.map_or(run.found.listed, |plan| plan.listed).to_string(),
             missing(run).to_string(),
             run.published().to_string(),
-            progress.imported.to_string(),
+            imported(progress),
             progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
             time(progress.done_at),
         ]);
@@ -173,12 +173,18 @@ pub(crate) fn eta(progress: &Progress) -> String {
     match (progress.per_second, progress.done_at) {
         (Some(rate), Some(at)) => format!(
             "{} of {} imported, {rate:.2} a second, the last one about {}",
-            progress.imported,
+            imported(progress),
             progress.imported + progress.remaining,
             time(Some(at))
         ),
-        _ => format!("{} of {} imported", progress.imported, progress.imported + progress.remaining),
+        _ => format!("{} of {} imported", imported(progress), progress.imported + progress.remaining),
     }
+}
+
+/// How many are imported, or about how many.
+fn imported(progress: &Progress) -> String {
+    let about = if progress.imported_is_about { "about " } else { "" };
+    format!("{about}{}", progress.imported)
 }
 
 fn members(members: Members) -> &'static str {

@@ -11,7 +11,7 @@ use super::oracle;
 use crate::harness::{Daemon, PATIENCE};
 
 /// A pool that lends sessions by the transaction.
-const POOL_OF_TRANSACTIONS: &str = "pool_mode = transaction\nignore_startup_parameters = options";
+const POOL_OF_TRANSACTIONS: &str = "pool_mode = transaction";
 
 /// It lives, is not ready, and says why.
 async fn waits(producer: &Daemon) {
@@ -162,9 +162,14 @@ async fn a_pool_that_lends_sessions_by_the_transaction_is_refused_before_anythin
     let pool = PgBouncer::before(&bed.servers.postgres, POOL_OF_TRANSACTIONS).await;
     let direct = bed.catalog_url(Role::Producer);
     bed.set("CATALOG__URL", pool.url(direct.rsplit('/').next().expect("a database")));
-    let ended = bed.ended(Role::Producer, &["producer"]);
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    let said = ended.said();
-    assert!(said.contains("[catalog] url") && said.contains("pool_mode = session"), "{said}");
+    for (role, service) in [(Role::Producer, "producer"), (Role::Consumer, "consumer"), (Role::Both, "run")] {
+        let ended = bed.ended(role, &[service]);
+        assert_eq!(ended.code, Some(2), "{service}: {ended:?}");
+        let said = ended.said();
+        assert!(said.contains("[catalog] url") && said.contains("pool_mode = session"), "{service}: {said}");
+    }
+    let checked = bed.ended(Role::Both, &["check"]);
+    assert_ne!(checked.code, Some(0), "{checked:?}");
+    assert!(format!("{checked:?}").contains("pool_mode = session"), "{checked:?}");
     assert_eq!(bed.psql("select count(*) from producer_turns").await.trim(), "0");
 }

@@ -9,6 +9,7 @@ mod oracle;
 mod store;
 mod watch;
 
+mod analysis;
 mod budget;
 mod chaos;
 mod commands;

@@ -440,6 +440,9 @@ pub(crate) async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {
         assert_eq!(listed, expected);
         assert_eq!(catalog.dead_letter(listed.id).await.unwrap(), Some(expected));
     }
+    let of = async |tenant: &str, id| catalog.dead_letter_of(&key(&self::tenant(tenant), id)).await.unwrap();
+    assert_eq!(of("acme", 7).await.unwrap().reason, "reason 7");
+    assert_eq!((of("acme", 24).await, of("other", 7).await), (None, None));
     assert!(catalog.dead_letters(u64::MAX, 5).await.unwrap().is_empty());
     assert_eq!(catalog.counts().await.unwrap().dead_letters, 23);
 }

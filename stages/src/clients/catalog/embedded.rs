@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
-    Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState, Standing,
-    Tombstone, Turn,
+    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter, ErasedRows,
+    Erasure, Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState,
+    Standing, Tombstone, Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -429,6 +429,10 @@ impl Catalog for EmbeddedCatalog {
         self.inner.get(&numbered(kind::DEAD_LETTER, id))
     }
 
+    async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
+        self.inner.letter_of(key)
+    }
+
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
         if !self.inner.unshelve(letter)? {
             return Ok(false);
@@ -476,8 +480,8 @@ impl Catalog for EmbeddedCatalog {
         keys.iter().map(|key| self.inner.last_hop(key)).collect()
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError> {
-        self.inner.clone().final_between(tenant.clone(), from, to).await
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+        Ok(Counted::exactly(self.inner.clone().final_between(tenant.clone(), from, to).await?))
     }
 
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {

@@ -30,7 +30,7 @@ pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
 pub use group::{GroupStanding, HeldReading};
 pub use lacking::Lacking;
-pub use runs::{Fate, ReplayRun, RunKind, RunState, Tallied};
+pub use runs::{Counted, Fate, ReplayRun, RunKind, RunState, Tallied};
 pub use turns::{CurrentTurn, ProducerMemory, Turn};
 
 /// The catalog could not do what was asked; whether it did is unknown, and repeating is harmless.
@@ -150,6 +150,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// One dead letter.
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError>;
 
+    /// The newest dead letter of a conversation.
+    async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError>;
+
     /// Takes a dead letter off the shelf; false if it is no longer there as it was read, because it was removed or
     /// written anew meanwhile.
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError>;
@@ -161,6 +164,16 @@ pub trait Catalog: Send + Sync + 'static {
     /// The timeline of a conversation, oldest first.
     async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError>;
 
+    /// How the entries of the analysis queue stand; none where nothing keeps account of them.
+    async fn analysis_counts(&self) -> Result<Option<AnalysisCounts>, CatalogError> {
+        Ok(None)
+    }
+
+    /// Removes entries of the analysis queue that were finished so long ago; how many.
+    async fn prune_analysis(&self, _older_than: Duration) -> Result<u64, CatalogError> {
+        Ok(0)
+    }
+
     /// How many conversations stand in which state.
     async fn counts(&self) -> Result<Counts, CatalogError>;
 
@@ -170,8 +183,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// The last hop of each of these conversations' timelines.
     async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError>;
 
-    /// How many of the tenant's conversations that began in `[from, to)` are final.
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError>;
+    /// How many of the tenant's conversations that began in `[from, to)` are final; in bounded time, and about so many
+    /// where counting takes longer.
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError>;
 
     /// Writes a new run and returns its id. Durable once it returns; the same run again (kind, tenant, time of its
     /// start) is one.
@@ -417,6 +431,22 @@ pub struct AnalysisEntry {
     pub key: ConversationKey,
     /// When it entered the queue.
     pub enqueued_at: Timestamp,
+}
+
+/// How the entries of the analysis queue stand, each counted up to [`Self::MOST`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnalysisCounts {
+    /// Wait for a worker.
+    pub waiting: u64,
+    /// A worker has them.
+    pub claimed: u64,
+    /// Lie on the shelf.
+    pub failed: u64,
+}
+
+impl AnalysisCounts {
+    /// Beyond it nobody wants to know more, and counting would cost the database something.
+    pub const MOST: u64 = 10_000;
 }
 
 /// A delivery set aside with its reason.

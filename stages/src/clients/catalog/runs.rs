@@ -5,6 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ConversationState, EventSource, Members, TenantId};
 
+/// A number of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// How many there are.
+    pub rows: u64,
+    /// An estimate: counting takes too long.
+    pub is_about: bool,
+}
+
+impl Counted {
+    /// So many, counted.
+    pub fn exactly(rows: u64) -> Self {
+        Self { rows, is_about: false }
+    }
+}
+
 /// Why a range is listed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,6 +190,9 @@ pub struct ReplayRun {
     /// How many of the window's conversations were final then.
     #[serde(default)]
     pub final_at_start: u64,
+    /// One of these two numbers was estimated: counting took too long.
+    #[serde(default)]
+    pub is_about: bool,
     /// Slices of NICE's list that did not add up: calls may be missing from them.
     #[serde(default)]
     pub doubtful: u64,
@@ -223,6 +242,7 @@ impl ReplayRun {
             open_since: None,
             running_since: None,
             final_at_start: 0,
+            is_about: false,
             doubtful: 0,
             doubt: None,
             told_at: None,

@@ -53,13 +53,27 @@ const ATTEMPT: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What every session is set to. A statement, and a transaction that its owner forgot, end by themselves; and a session
-/// whose machine is gone ends within half a minute, with the locks that it holds.
-const SESSION: &str = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s -c tcp_keepalives_idle=10 \
-                       -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20s";
+/// whose machine is gone ends within half a minute, with the locks that it holds. Each is set after connecting: a pool
+/// (PgBouncer) refuses such things in the packet that begins a session, or, told to ignore them, leaves them out.
+const SESSION: [(&str, &str); 6] = [
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+];
 
-/// What a pool says that does not know how we set a session.
-const OPTIONS: &str = "leads to a pool that takes no options; set ignore_startup_parameters = options there (PgBouncer), and give the \
-     user its statement_timeout and idle_in_transaction_session_timeout by `alter role`";
+/// Of these, the first ones must have come through: what they bound would hold its locks for ever. Of the others the
+/// server tells only where TCP leads to it.
+const PROVEN: usize = 2;
+
+/// What the question fails with whether a session kept what it was told.
+const NOT_KEPT: &str = "KT002";
+
+/// Where it did not.
+const FORGETFUL: &str = "leads to a pool that does not keep what a session is set to (PgBouncer's pool_mode transaction or statement); let it \
+     lead to the server itself, or to a pool with pool_mode = session";
 
 /// What `fence_turn` fails with.
 const SUPERSEDED: &str = "KT001";
@@ -135,8 +149,8 @@ impl DatabaseError {
         if code == SUPERSEDED {
             return Self::Superseded { what };
         }
-        if code == "08P01" && said.message().contains("startup parameter") {
-            return Self::Settings(OPTIONS.to_owned());
+        if code == NOT_KEPT {
+            return Self::Settings(FORGETFUL.to_owned());
         }
         // The text of other classes may repeat a value of the statement.
         let cause = match &code[..2] {
@@ -363,6 +377,8 @@ pub struct Dedicated {
 struct Connector {
     /// One configuration for each host, in the order of the URL.
     hosts: Arc<[Config]>,
+    /// What a session is set to after connecting, and what finds out whether it is.
+    session: Arc<[String; 2]>,
     /// None where every host is this machine.
     tls: Option<MakeRustlsConnect>,
 }
@@ -386,7 +402,8 @@ impl Connector {
         let hosts = (0..count).map(|at| one_host(&config, at, url.ssl, service)).collect::<Result<Arc<[_]>, _>>()?;
         let tls = hosts.iter().any(|host| host.get_ssl_mode() == SslMode::Require);
         let tls = tls.then(|| tls_connector(url.root_certificate.as_deref())).transpose()?;
-        Ok(Self { hosts, tls })
+        let session = Arc::new(session_of(config.get_options().unwrap_or_default())?);
+        Ok(Self { hosts, session, tls })
     }
 
     /// How long it takes to find out that no host answers.
@@ -399,7 +416,7 @@ impl Connector {
         let mut failed = None;
         for host in self.hosts.iter() {
             let session = async {
-                Ok::<_, Error>(match &self.tls {
+                let (client, driver) = match &self.tls {
                     Some(tls) if host.get_ssl_mode() == SslMode::Require => {
                         let (client, connection) = host.connect(tls.clone()).await?;
                         (client, task::spawn("postgres connection", drive(connection)))
@@ -408,7 +425,12 @@ impl Connector {
                         let (client, connection) = host.connect(NoTls).await?;
                         (client, task::spawn("postgres connection", drive(connection)))
                     }
-                })
+                };
+                // Nothing is prepared for it. Two messages: a pool may give the second one to another session.
+                for said in self.session.iter() {
+                    client.batch_execute(said).await?;
+                }
+                Ok::<_, Error>((client, driver))
             };
             failed = match tokio::time::timeout(HOST_TIMEOUT, session).await {
                 Ok(Ok(session)) => return Ok(session),
@@ -442,6 +464,37 @@ async fn drive(connection: impl Future<Output = Result<(), Error>>) {
     if let Err(error) = connection.await {
         tracing::debug!(error = error_chain(&error), "database: connection ended");
     }
+}
+
+/// What a session is told, and the question whether it kept it. What the URL's options say comes later and wins.
+fn session_of(options: &str) -> Result<[String; 2], DatabaseError> {
+    let mut settings: Vec<(String, String)> = SESSION.map(|(name, value)| (name.into(), value.into())).into();
+    let mut words = options.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        let one = match word {
+            "-c" => words.next(),
+            _ => word.strip_prefix("--").or(word.strip_prefix("-c")),
+        };
+        // What is not understood is not repeated: it may be a part of a password that holds a question mark.
+        let refuse = || DatabaseError::Settings("options: write each as -c name=value, without blanks".to_owned());
+        let (name, value) = one.and_then(|one| one.split_once('=')).ok_or_else(refuse)?;
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)) {
+            return Err(refuse());
+        }
+        settings.push((name.to_ascii_lowercase(), value.replace('\'', "''")));
+    }
+    let told = settings.iter().map(|(name, value)| format!("set {name} = '{value}'; ")).collect();
+    let differs = SESSION[..PROVEN].iter().map(|(name, ours)| {
+        let value = settings.iter().rfind(|(known, _)| known == name).map_or(*ours, |(_, value)| value);
+        // A bare number is one of milliseconds.
+        let unit = if value.bytes().all(|byte| byte.is_ascii_digit()) { "ms" } else { "" };
+        format!("current_setting('{name}')::interval <> interval '{value}{unit}'")
+    });
+    let differs = differs.collect::<Vec<_>>().join(" or ");
+    let asked = format!(
+        "do $$ begin if {differs} then raise exception 'not kept' using errcode = '{NOT_KEPT}'; end if; end $$"
+    );
+    Ok([told, asked])
 }
 
 /// What a host on another machine is asked for.
@@ -549,8 +602,6 @@ fn one_host(config: &Config, at: usize, ssl: Ssl, service: &str) -> Result<Confi
     if let Some(database) = config.get_dbname() {
         one.dbname(database);
     }
-    // What the URL says comes later and wins.
-    one.options(format!("{SESSION} {}", config.get_options().unwrap_or_default()));
     one.application_name(config.get_application_name().unwrap_or(service));
     one.ssl_negotiation(config.get_ssl_negotiation());
     one.channel_binding(config.get_channel_binding());

@@ -32,9 +32,10 @@ const RETRY: Duration = Duration::from_secs(3);
 /// How often two connections are compared, before each counts as a session of its own.
 const COMPARISONS: usize = 3;
 
-/// Where a lock of a session means nothing.
+/// Where a session means nothing.
 const NO_SESSION: &str = "leads to a pool that gives every transaction another session (PgBouncer's pool_mode transaction or statement), and \
-     the producer's lease is a lock of one session; let it lead to the server itself, or to a pool with pool_mode = session";
+     time-outs, prepared statements and the producer's lease are those of one session; let it lead to the server itself, or to a \
+     pool with pool_mode = session";
 
 /// The lease of a tenant's producer, not held yet.
 #[derive(Debug, Clone)]
@@ -172,7 +173,8 @@ fn is_lock(number: i64) -> String {
     )
 }
 
-/// Fails where a connection is no session of its own. What needs the lease asks this before it begins.
+/// Fails where a connection is no session of its own. Every service asks this before it begins: the lease, what a
+/// session is set to and the statements that it has prepared would be everybody's and nobody's.
 pub async fn check_session(database: &Database) -> Result<(), DatabaseError> {
     session(database).await.map(drop)
 }

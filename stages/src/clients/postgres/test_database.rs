@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::{Database, DatabaseOptions, schema};
 
 /// The roles as an administrator makes them.
-const ROLES: &str = include_str!("../../../../migrations/roles.sql");
+pub(crate) const ROLES: &str = include_str!("../../../../migrations/roles.sql");
 
 /// The users of the tests. Their names are the password too.
 const USERS: &str = "
@@ -63,7 +63,8 @@ impl<'a> TestDatabase<'a> {
         self.admin.client().await.unwrap().batch_execute(sql).await.unwrap();
     }
 
-    async fn apply(&self, texts: &[&str]) {
+    /// Some SQL that changes roles.
+    pub(crate) async fn apply(&self, texts: &[&str]) {
         let _one = CHANGING_ROLES.lock().await;
         for text in texts {
             self.sql(text).await;

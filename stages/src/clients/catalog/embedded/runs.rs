@@ -35,15 +35,18 @@ impl Inner {
         {
             return Ok(Fate::of_row(*state, *recordings_missing));
         }
-        let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
-        let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
-        let id = self.tree.get(letter).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
-        if let Some(id) = id
-            && let Some(letter) = self.get::<DeadLetter>(&super::numbered(kind::DEAD_LETTER, id))?
-        {
+        if let Some(letter) = self.letter_of(key)? {
             return Ok(Fate::DeadLetter(letter.reason));
         }
         Ok(row.map_or(Fate::Unknown, |row| Fate::Row(row.state)))
+    }
+
+    /// The dead letter of a conversation.
+    pub(super) fn letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
+        let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+        let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
+        let id = self.tree.get(letter).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
+        id.map_or(Ok(None), |id| self.get(&super::numbered(kind::DEAD_LETTER, id)))
     }
 
     pub(super) fn last_hop(&self, key: &ConversationKey) -> Result<Option<Hop>, CatalogError> {

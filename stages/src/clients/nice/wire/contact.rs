@@ -189,22 +189,47 @@ const MAX_RAW: usize = 64 * 1024;
 /// The longest member that is kept: dispositions' notes and tags are shorter.
 const MAX_MEMBER: usize = 16 * 1024;
 
-/// What NICE sent, without the members that go beyond what a contact has.
+/// Where the members are named that are left out.
+const OMITTED: &str = "_omitted";
+
+/// How many of them are named.
+const MAX_OMITTED: usize = 20;
+
+/// The longest name that is.
+const MAX_NAME: usize = 64;
+
+/// What NICE sent, without the members that go beyond what a contact has: these are named in a member of our own, which
+/// NICE's grammar has not. A name that is no plain word may be anything, and is called `?`.
 fn kept(object: &Object<'_>) -> Value {
     let mut kept = Map::new();
+    let mut omitted = Vec::new();
     let mut bytes = 0;
     for (name, raw) in object.members() {
         let text = raw.get();
-        if text.len() > MAX_MEMBER || bytes + name.len() + text.len() > MAX_RAW {
-            continue;
-        }
-        if let Ok(mut value) = serde_json::from_str(text) {
-            bytes += name.len() + text.len();
-            strip_nul(&mut value);
-            kept.insert(name.replace('\0', ""), value);
+        let fits = text.len() <= MAX_MEMBER && bytes + name.len() + text.len() <= MAX_RAW;
+        // Nothing but too great a depth makes it fail.
+        match fits.then(|| serde_json::from_str(text).ok()).flatten() {
+            Some(mut value) => {
+                bytes += name.len() + text.len();
+                strip_nul(&mut value);
+                kept.insert(name.replace('\0', ""), value);
+            }
+            None if omitted.len() < MAX_OMITTED => {
+                omitted.push(Value::from(if is_plain_word(name) { name } else { "?" }));
+            }
+            None => {}
         }
     }
+    if !omitted.is_empty() {
+        kept.insert(OMITTED.to_owned(), Value::Array(omitted));
+    }
     Value::Object(kept)
+}
+
+/// Whether a name is one that a programmer gives: no person's, no number, no text.
+fn is_plain_word(name: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.len() <= MAX_NAME && name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(rest)
 }
 
 /// Takes NUL out of every text; the depth is bounded by the parser.

@@ -175,8 +175,21 @@ fn raw_is_capped_and_the_contact_remains() {
     assert_eq!(contact.agent_id.unwrap().get(), 5);
     assert!(contact.raw.get("notes").is_none());
     assert_eq!(contact.raw["contactId"], 7);
+    assert_eq!(contact.raw["_omitted"], serde_json::json!(["notes"]), "what is left out is said");
+    assert!(with(",\"notes\":\"short\"").unwrap().raw.get("_omitted").is_none());
     let many = (0..100).map(|n| format!(",\"n{n}\":\"{}\"", "x".repeat(1_000))).collect::<String>();
     assert!(with(&many).unwrap().raw.to_string().len() <= MAX_RAW + 1_024);
+}
+
+#[test]
+fn a_name_that_is_no_plain_word_is_not_told() {
+    let long = "x".repeat(20_000);
+    for name in ["Ann Lee", "+49301234", "caf\u{e9}", "a\\u0000b", "", &"n".repeat(65)] {
+        let contact = with(&format!(",\"{name}\":\"{long}\"")).unwrap();
+        assert_eq!(contact.raw["_omitted"], serde_json::json!(["?"]), "{name}");
+    }
+    let many = (0..200).map(|n| format!(",\"n{n}\":\"{long}\"")).collect::<String>();
+    assert_eq!(with(&many).unwrap().raw["_omitted"].as_array().unwrap().len(), MAX_OMITTED);
 }
 
 #[test]
@@ -189,6 +202,7 @@ fn depth_in_a_row_harms_that_member_only() {
     let deep = format!(",\"x\":{}{}", "[".repeat(5_000), "]".repeat(5_000));
     if let Ok(contact) = with(&deep) {
         assert!(contact.raw.get("x").is_none());
+        assert_eq!(contact.raw["_omitted"], serde_json::json!(["x"]));
     }
 }
 

@@ -12,6 +12,7 @@ use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
 use crate::clients::catalog::{CatalogError, ConversationRow, Lacking, RecordingRow, Standing};
 use crate::clients::postgres::{Database, DatabaseError};
+use crate::clients::queue::Lane;
 use crate::model::{
     Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
     TenantId,
@@ -43,22 +44,23 @@ const SAVE_METADATA: &str = "
     with asked as (
         select a.*, exists (select from erasures e where e.tenant_id = a.tenant_id and e.digest = a.tombstone) as is_erased
         from unnest($1::text[], $2::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-                $9::text[], $10::jsonb[], $11::text[], $12::bytea[]) with ordinality
+                $9::text[], $10::jsonb[], $11::text[], $12::bytea[], $13::text[]) with ordinality
             as a (tenant_id, external_id, master, agent, started_at, ended_at, direction, customer_number, metadata,
-                source, tombstone, n)
+                source, tombstone, lane, n)
     ), saved as (
         insert into conversations as c (
             tenant_id, external_id, integration_type, master_external_id, agent_external_id, started_at, ended_at,
-            direction, customer_number, metadata, source, state)
+            direction, customer_number, metadata, source, lane, state)
         select a.tenant_id, a.external_id, $3, a.master, a.agent, a.started_at, a.ended_at,
-            a.direction, a.customer_number, a.metadata, a.source, 'metadata_saved'
+            a.direction, a.customer_number, a.metadata, a.source, a.lane, 'metadata_saved'
         from asked a
         where not a.is_erased and (select set_config('synchronous_commit', 'off', true)) = 'off'
         order by a.n
         on conflict (tenant_id, integration_type, external_id) do update set
             master_external_id = excluded.master_external_id, agent_external_id = excluded.agent_external_id,
             started_at = excluded.started_at, ended_at = excluded.ended_at, direction = excluded.direction,
-            customer_number = excluded.customer_number, metadata = excluded.metadata, source = excluded.source
+            customer_number = excluded.customer_number, metadata = excluded.metadata, source = excluded.source,
+            lane = excluded.lane
         where c.state = 'metadata_saved'
     )
     select n from asked where is_erased";
@@ -95,7 +97,7 @@ const COMPLETE: &str = "
             )
             else c.state = 'metadata_saved'
         end
-        returning c.id, l.is_recorded, l.at, l.adds, l.n
+        returning c.id, c.lane, l.is_recorded, l.at, l.adds, l.n
     ), stored as (
         insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
         select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
@@ -103,7 +105,8 @@ const COMPLETE: &str = "
         join sent r on r.n = f.n
         on conflict (conversation_id, position) do nothing
     ), queued as (
-        insert into analysis_queue (conversation_id, enqueued_at) select f.id, f.at from finished f where f.is_recorded
+        insert into analysis_queue (conversation_id, enqueued_at, lane)
+        select f.id, f.at, f.lane from finished f where f.is_recorded
         on conflict (conversation_id) do nothing
     ), requeued as (
         select requeue_analysis(f.id, f.at) from finished f where f.adds
@@ -217,6 +220,7 @@ impl Work for Metadata {
         let numbers: Vec<_> = rows.iter().map(|row| row.customer_number.as_deref()).collect();
         let metadata: Vec<_> = rows.iter().map(|row| &row.metadata).collect();
         let sources: Vec<_> = rows.iter().map(|row| row.source().as_str()).collect();
+        let lanes: Vec<_> = rows.iter().map(|row| Lane::of(&row.event).as_str()).collect();
         let refused = self
             .0
             .query(
@@ -235,6 +239,7 @@ impl Work for Metadata {
                     &metadata,
                     &sources,
                     &tombstones,
+                    &lanes,
                 ],
             )
             .await?;

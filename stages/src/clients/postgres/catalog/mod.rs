@@ -25,9 +25,9 @@ use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
-    Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone,
-    TombstoneKey,
+    AnalysisCounts, AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter,
+    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, ReplayRun, RunKind, RunState,
+    Standing, Tombstone, TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -110,10 +110,30 @@ const DROP_DEAD_LETTERS: &str = "delete from dead_letters where at < least($1, c
 
 const COUNT_DEAD_LETTERS: &str = "select count(*) from dead_letters where at < least($1, clock_timestamp())";
 
+/// By the index of conversations.
+const DEAD_LETTER_OF: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where tenant_id = $1 and conversation_id = $2 order by id desc limit 1";
+
 const REMOVE_DEAD_LETTER: &str = "
     delete from dead_letters
     where id = $1 and tenant_id is not distinct from $2 and conversation_id is not distinct from $3
         and stage = $4 and reason = $5 and message = $6 and at = $7";
+
+/// Each by an index of its own, and no further than anybody wants to know. Fresh claims are few.
+const ANALYSIS_COUNTS: &str = "
+    select
+        (select count(*) from (select from analysis_queue where claimed_at is null limit $1) bounded),
+        (select count(*) from (
+            select from analysis_queue
+            where claimed_at is not null and finished_at is null and failed_at is null limit $1
+        ) bounded),
+        (select count(*) from (select from analysis_queue where failed_at is not null limit $1) bounded)";
+
+const PRUNE_ANALYSIS: &str = "select prune_analysis(make_interval(secs => $1), $2)";
+
+/// How many finished entries of the analysis go at a time.
+const PRUNED: i32 = 2000;
 
 const COUNTS: &str = "
     select sum(metadata_saved)::bigint, sum(ready)::bigint, sum(no_recording)::bigint,
@@ -365,6 +385,35 @@ impl Catalog for PostgresCatalog {
         rows.first().map(dead_letter).transpose()
     }
 
+    async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
+        let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+        let rows =
+            self.inner.database.query("read a conversation's dead letter", DEAD_LETTER_OF, &[&tenant, &id]).await?;
+        rows.first().map(dead_letter).transpose()
+    }
+
+    async fn analysis_counts(&self) -> Result<Option<AnalysisCounts>, CatalogError> {
+        let most = saturated(AnalysisCounts::MOST);
+        let rows = self.inner.database.query("count the analysis queue", ANALYSIS_COUNTS, &[&most]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let count = |column: usize| -> Result<u64, CatalogError> {
+            u64::try_from(row.try_get::<_, i64>(column).map_err(unreadable)?).map_err(unreadable)
+        };
+        Ok(Some(AnalysisCounts { waiting: count(0)?, claimed: count(1)?, failed: count(2)? }))
+    }
+
+    async fn prune_analysis(&self, older_than: Duration) -> Result<u64, CatalogError> {
+        let (age, mut pruned) = (older_than.as_secs_f64(), 0);
+        loop {
+            let rows = self.inner.database.query("prune the analysis queue", PRUNE_ANALYSIS, &[&age, &PRUNED]).await?;
+            let bite: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
+            pruned += u64::try_from(bite).unwrap_or_default();
+            if bite < i64::from(PRUNED) {
+                return Ok(pruned);
+            }
+        }
+    }
+
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
         let (id, letter) = (saturated(letter.id), shelved(letter));
         // Of a run whose answer was lost: if the letter is gone at the next one, that run has removed it.
@@ -423,8 +472,8 @@ impl Catalog for PostgresCatalog {
         runs::last_hops(&self.inner.database, keys).await
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<u64, CatalogError> {
-        runs::final_between(&self.inner.database, tenant, from, to).await
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+        runs::final_between(&self.inner.database, tenant, from, to, runs::COUNTING).await
     }
 
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {

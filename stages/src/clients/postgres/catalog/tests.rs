@@ -8,6 +8,7 @@ mod analysis;
 mod faults;
 mod roles;
 mod sample;
+mod security;
 
 /// The catalog as a service has it.
 fn catalog_of(database: Database) -> PostgresCatalog {
@@ -100,4 +101,47 @@ async fn a_write_that_waits_for_the_beginning_of_another_turn_is_refused() {
     begins.commit().await.unwrap();
     assert!(writes.await.is_err());
     assert_eq!(catalog.agents_read_at(&turn.tenant).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn counting_a_range_ends_in_time_and_says_that_it_is_an_estimate() {
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    database
+        .sql(
+            "insert into conversations (tenant_id, integration_type, external_id, master_external_id,
+                 agent_external_id, started_at, ended_at, metadata, state, source)
+             select 'acme', 'nice-cxone', n, n, '7', '2026-04-01T12:00:00Z'::timestamptz + n * interval '1 minute',
+                 '2026-04-01T12:01:00Z'::timestamptz + n * interval '1 minute', '{}', 'ready', 'poll'
+             from generate_series(1, 100000) n;
+             analyze conversations",
+        )
+        .await;
+    let member = database.member("test_producer");
+    let (tenant, from) = ("acme".parse().unwrap(), "2026-04-01T12:00:00Z".parse::<Timestamp>().unwrap());
+    let to = from + jiff::SignedDuration::from_mins(50_001);
+    let counted = runs::final_between(&member, &tenant, from, to, runs::COUNTING).await.unwrap();
+    assert_eq!(counted, Counted::exactly(50_000));
+    let about = runs::final_between(&member, &tenant, from, to, Duration::from_millis(1)).await.unwrap();
+    assert!(about.is_about && (40_000..60_000).contains(&about.rows), "{about:?}");
+    // What bounded it is gone with it.
+    let bound = member.query("read the bound", "select current_setting('statement_timeout')", &[]).await.unwrap();
+    assert_eq!(bound[0].get::<_, &str>(0), "30s");
+}
+
+#[tokio::test]
+async fn the_letter_of_a_conversation_is_found_without_reading_the_others() {
+    let subject = Postgres::fresh().await;
+    let client = subject.database.client().await.unwrap();
+    client
+        .batch_execute(
+            "insert into dead_letters (tenant_id, conversation_id, stage, reason, message, at)
+             select 'acme', n, 'upload', 'no ' || n, '{}', now() from generate_series(1, 20000) n",
+        )
+        .await
+        .unwrap();
+    let letter = subject.catalog.dead_letter_of(&sample::key(7777)).await.unwrap().unwrap();
+    assert_eq!(letter.reason, "no 7777");
+    let plan = format!("explain {}", DEAD_LETTER_OF.replace("$1", "'acme'").replace("$2", "'7777'"));
+    let plan: Vec<String> = client.query(&plan, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(!plan.join("\n").contains("Seq Scan"), "{plan:#?}");
 }

@@ -81,6 +81,41 @@ async fn a_session_carries_its_service_and_its_bounds() {
     }
 }
 
+#[tokio::test]
+async fn what_a_url_asks_of_a_session_comes_later_and_wins() {
+    let database = test_database().await;
+    let row = database.client().await.unwrap().query_one("select current_database()", &[]).await.unwrap();
+    let name: String = row.get(0);
+    let server = test_servers::postgres().await.url();
+    let url = |options: &str| format!("{}/{name}?options={options}", server.rsplit_once('/').unwrap().0);
+    for (options, statement_timeout, work_mem) in [
+        ("-c%20statement_timeout%3D7s", "7s", "4MB"),
+        ("-cstatement_timeout%3D2500%20--work_mem%3D6MB", "2500ms", "6MB"),
+        ("-c%20statement_timeout%3D0", "0", "4MB"),
+    ] {
+        let client = open(&url(options)).client().await.unwrap();
+        let set = "select current_setting('statement_timeout'), current_setting('work_mem')";
+        let set = client.query_one(set, &[]).await.unwrap();
+        assert_eq!([0, 1].map(|column| set.get::<_, &str>(column)), [statement_timeout, work_mem], "{options}");
+    }
+    for odd in ["-c%20statement_timeout", "geqo%3Doff", "-c%20a%27b%3D1", "-c%20x%3By%3D1"] {
+        let said = refused(&url(odd));
+        assert!(said.contains("options: write each as -c name=value"), "{odd}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_keep_its_bounds_is_refused() {
+    let mut connector = Connector::new(&test_servers::postgres().await.url(), "test").unwrap();
+    let [_, question] = &*connector.session;
+    // As where a pool keeps what it is told for itself.
+    connector.session = Arc::new(["select 1".to_owned(), question.clone()]);
+    let error = connector.open().await.unwrap_err().expect("an answer");
+    let error = DatabaseError::of("connect", &error);
+    assert!(matches!(error, DatabaseError::Settings(_)), "{error}");
+    assert!(error.to_string().contains("pool_mode = session"), "{error}");
+}
+
 /// A file with the authority of the server's certificate.
 fn authority(server: &Postgres) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -82,10 +82,7 @@ async fn a_holder_whose_server_hangs_gives_the_lease_up() {
 #[tokio::test]
 async fn a_pool_that_lends_sessions_by_the_transaction_is_refused_with_the_remedy() {
     let database = database().await;
-    for pool_mode in [
-        "pool_mode = transaction\nignore_startup_parameters = options",
-        "pool_mode = statement\nignore_startup_parameters = options",
-    ] {
+    for pool_mode in ["pool_mode = transaction", "pool_mode = statement"] {
         let pool = test_servers::PgBouncer::before(test_servers::postgres().await, pool_mode).await;
         let pooled = open(&pool.url(&database.name));
         let lease = ProducerLease::new(pooled.clone(), "acme".parse().unwrap());
@@ -99,22 +96,20 @@ async fn a_pool_that_lends_sessions_by_the_transaction_is_refused_with_the_remed
 #[tokio::test]
 async fn a_pool_of_sessions_is_as_good_as_the_server() {
     let database = database().await;
-    let settings = "pool_mode = session\nignore_startup_parameters = options";
-    let pool = test_servers::PgBouncer::before(test_servers::postgres().await, settings).await;
+    let pool = test_servers::PgBouncer::before(test_servers::postgres().await, "pool_mode = session").await;
     let pooled = open(&pool.url(&database.name));
     check_session(&pooled).await.unwrap();
-    let held = ProducerLease::new(pooled, "acme".parse().unwrap()).try_take().await.unwrap().unwrap();
+    let held = ProducerLease::new(pooled.clone(), "acme".parse().unwrap()).try_take().await.unwrap().unwrap();
     assert!(lease(&database, "acme").try_take().await.unwrap().is_none());
     assert!(timeout(PING * 2, held.lost()).await.is_err(), "its lock is that of its session");
-}
-
-#[tokio::test]
-async fn a_pool_that_takes_no_options_is_refused_with_the_remedy() {
-    let database = database().await;
-    let pool = test_servers::PgBouncer::before(test_servers::postgres().await, "pool_mode = session").await;
-    let refused = check_session(&open(&pool.url(&database.name))).await.unwrap_err();
-    assert!(matches!(refused, DatabaseError::Settings(_)), "{refused}");
-    assert!(refused.to_string().contains("ignore_startup_parameters = options"), "{refused}");
+    // The lease's session and those of the pool of connections, each with its bounds.
+    let bounds = "select current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')";
+    for client in [pooled.dedicated().await.unwrap().client, session(&pooled).await.unwrap().client] {
+        let bounds = client.query_one(bounds, &[]).await.unwrap();
+        assert_eq!([0, 1].map(|column| bounds.get::<_, &str>(column)), ["30s", "1min"]);
+    }
+    let bounds = pooled.query("read the bounds", bounds, &[]).await.unwrap();
+    assert_eq!([0, 1].map(|column| bounds[0].get::<_, &str>(column)), ["30s", "1min"]);
 }
 
 #[tokio::test]

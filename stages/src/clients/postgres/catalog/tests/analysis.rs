@@ -2,10 +2,12 @@
 
 use std::future::poll_fn;
 
+use jiff::{SignedDuration, Unit};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
+use crate::model::EventSource;
 
 /// A database with so many conversations in the analysis queue, the first one oldest.
 async fn queued(count: u64) -> TestDatabase<'static> {
@@ -142,4 +144,180 @@ fn late(id: u64) -> StoredRecording {
     let wav = crate::model::Extension::for_content_type(Some("audio/wav"));
     let key = crate::model::ObjectKey::new(&key(id), conversation(id).started_at, 1, wav);
     StoredRecording { key, ..first }
+}
+
+/// One claim: conversation and token.
+type Claim = (i64, Timestamp);
+
+/// What one of the functions answers of a claim.
+async fn answer(worker: &Object, call: &str, (conversation, claim): Claim) -> bool {
+    let row = worker.query_one(&format!("select {call}"), &[&conversation, &claim]).await;
+    row.unwrap_or_else(|error| panic!("{call}: {error:?}")).get(0)
+}
+
+/// Takes one; the conversation's external id, and the claim.
+async fn take(worker: &Object) -> Option<(u64, Claim)> {
+    let row = worker.query_opt("select * from claim_analysis(1, 'worker')", &[]).await.unwrap()?;
+    let external_id: &str = row.get("external_id");
+    Some((external_id.parse().unwrap(), (row.get("conversation_id"), row.get("claim"))))
+}
+
+/// The shelf: external id, attempts and reason.
+async fn shelf(worker: &Object) -> Vec<(String, i32, String)> {
+    let rows = worker.query("select external_id, attempts, reason from analysis_failed", &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+async fn release(worker: &Object, age: &str) -> i64 {
+    worker.query_one(&format!("select release_analysis('{age}')"), &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn one_that_kills_every_worker_goes_to_the_shelf_and_the_rest_goes_on() {
+    let database = queued(2).await.member("test_analysis");
+    let worker = database.client().await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(take(&worker).await.unwrap().0, 1, "the oldest");
+        assert_eq!(release(&worker, "0 seconds").await, 1);
+    }
+    assert_eq!(take(&worker).await.unwrap().0, 2, "the sixth worker lives");
+    let [(id, attempts, reason)] = &shelf(&worker).await[..] else { panic!("one is on the shelf") };
+    assert_eq!((id.as_str(), *attempts, reason.as_str()), ("1", 5, "no sign of life from its worker at attempt 5"));
+    assert_eq!(release(&worker, "1 hour").await, 0, "what lies there is nobody's claim");
+    let conversation = "select conversation_id from analysis_failed";
+    let conversation: i64 = worker.query_one(conversation, &[]).await.unwrap().get(0);
+    for expected in [true, false] {
+        let retried = worker.query_one("select retry_analysis($1)", &[&conversation]).await.unwrap();
+        assert_eq!(retried.get::<_, bool>(0), expected);
+    }
+    let (id, claim) = take(&worker).await.unwrap();
+    assert_eq!((id, shelf(&worker).await), (1, Vec::new()), "it is as new");
+    assert!(answer(&worker, "finish_analysis($1, $2)", claim).await);
+}
+
+#[tokio::test]
+async fn a_failure_is_counted_with_its_reason_and_a_give_back_is_not() {
+    let database = queued(2).await.member("test_analysis");
+    let worker = database.client().await.unwrap();
+    for _ in 0..7 {
+        let (id, claim) = take(&worker).await.unwrap();
+        assert_eq!(id, 1);
+        assert!(answer(&worker, "release_analysis($1, $2)", claim).await);
+        assert!(!answer(&worker, "release_analysis($1, $2)", claim).await, "once");
+        assert!(!answer(&worker, "fail_analysis($1, $2, 'late')", claim).await);
+    }
+    for attempt in 1..=5 {
+        let (id, claim) = take(&worker).await.unwrap();
+        assert_eq!(id, 1);
+        assert!(answer(&worker, &format!("fail_analysis($1, $2, 'no speech, {attempt}')"), claim).await);
+        assert!(!answer(&worker, "finish_analysis($1, $2)", claim).await, "the claim is over");
+    }
+    assert_eq!(shelf(&worker).await, [("1".to_owned(), 5, "no speech, 5".to_owned())]);
+    let (id, claim) = take(&worker).await.unwrap();
+    assert_eq!(id, 2);
+    assert!(answer(&worker, "fail_analysis($1, $2, '', for_good => true)", claim).await, "no use in another attempt");
+    assert_eq!(shelf(&worker).await[1..], [("2".to_owned(), 1, "no reason given".to_owned())]);
+    assert!(take(&worker).await.is_none());
+}
+
+#[tokio::test]
+async fn no_two_claims_of_an_entry_have_the_same_token_and_each_is_of_whole_milliseconds() {
+    let database = queued(1).await.member("test_analysis");
+    let worker = database.client().await.unwrap();
+    let mut claims = Vec::new();
+    for _ in 0..20 {
+        let (_, claim) = take(&worker).await.unwrap();
+        assert_eq!(claim.1.round(Unit::Millisecond).unwrap(), claim.1, "every driver hands it back unharmed");
+        assert!(answer(&worker, "release_analysis($1, $2)", claim).await);
+        claims.push(claim);
+    }
+    assert!(claims.windows(2).all(|pair| pair[0].1 < pair[1].1), "{claims:?}");
+    let row = worker.query_one("select conversation_id, claimed_at from claim_analysis(1)", &[]).await.unwrap();
+    for stale in claims {
+        assert!(!answer(&worker, "finish_analysis($1, $2)", stale).await, "it is another one's by now");
+    }
+    // By the time of the claim too, whatever a driver makes of what lies below the millisecond.
+    let claimed_at = row.get::<_, Timestamp>(1) + SignedDuration::from_micros(999);
+    assert!(answer(&worker, "finish_analysis($1, $2)", (row.get(0), claimed_at)).await);
+}
+
+#[tokio::test]
+async fn a_sign_of_life_keeps_a_claim() {
+    let queue = queued(2).await;
+    let database = queue.member("test_analysis");
+    let worker = database.client().await.unwrap();
+    let (_, kept) = take(&worker).await.unwrap();
+    let (_, lost) = take(&worker).await.unwrap();
+    queue.sql("update analysis_queue set claimed_at = claimed_at - interval '2 hours'").await;
+    assert!(answer(&worker, "extend_analysis($1, $2)", kept).await);
+    assert_eq!(release(&worker, "1 hour").await, 1);
+    for call in ["extend_analysis($1, $2)", "finish_analysis($1, $2)"] {
+        assert!(!answer(&worker, call, lost).await, "{call}");
+        assert!(answer(&worker, call, kept).await, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_have_just_ended_go_before_a_backfill_of_older_ones() {
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    let catalog = catalog_of(database.member("test_consumer"));
+    let complete = async |id: u64, source: EventSource, late: bool| {
+        let mut conversation = conversation(id);
+        (conversation.event.source, conversation.event.late) = (source, late);
+        catalog.save_metadata(&conversation).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap())).await.unwrap();
+    };
+    complete(1, EventSource::Backfill, false).await;
+    complete(2, EventSource::Reconciliation, false).await;
+    complete(3, EventSource::Poll, true).await;
+    complete(4, EventSource::Webhook, false).await;
+    complete(5, EventSource::Poll, false).await;
+    let worker = database.member("test_analysis").client().await.unwrap();
+    assert_eq!(claim(&worker, 3).await.0, [4, 5, 1]);
+    assert_eq!(claim(&worker, 3).await.0, [2, 3]);
+}
+
+#[tokio::test]
+async fn what_was_finished_long_ago_goes_and_nothing_else() {
+    let queue = queued(5).await;
+    let worker = queue.member("test_analysis").client().await.unwrap();
+    for number in 0..4 {
+        let (_, claim) = take(&worker).await.unwrap();
+        match number {
+            3 => assert!(answer(&worker, "fail_analysis($1, $2, 'bad', true)", claim).await),
+            _ => assert!(answer(&worker, "finish_analysis($1, $2)", claim).await),
+        }
+    }
+    queue
+        .sql(
+            "update analysis_queue set finished_at = now() - interval '31 days' where conversation_id in
+                 (select id from conversations where external_id in ('1', '2'));
+             update analysis_queue set failed_at = now() - interval '99 days' where failed_at is not null",
+        )
+        .await;
+    let catalog = catalog_of(queue.member("test_consumer"));
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    assert_eq!(catalog.prune_analysis(days(30)).await.unwrap(), 2);
+    assert_eq!(catalog.prune_analysis(days(30)).await.unwrap(), 0);
+    let left = "select external_id from analysis_queue join conversations on id = conversation_id order by 1";
+    let left = worker.query(left, &[]).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["3", "4", "5"]);
+    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready), "its row stays");
+    let counts = AnalysisCounts { waiting: 1, claimed: 0, failed: 1 };
+    for member in ["test_consumer", "test_producer"] {
+        assert_eq!(catalog_of(queue.member(member)).analysis_counts().await.unwrap(), Some(counts), "{member}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_conversation_leaves_the_shelf_too() {
+    let queue = queued(1).await;
+    let worker = queue.member("test_analysis").client().await.unwrap();
+    let (_, claim) = take(&worker).await.unwrap();
+    assert!(answer(&worker, "fail_analysis($1, $2, 'bad', true)", claim).await);
+    let catalog = catalog_of(queue.member("test_consumer"));
+    catalog.begin_erasure(&key(1), at(0)).await.unwrap();
+    assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
+    assert_eq!(shelf(&worker).await, []);
+    assert!(!answer(&worker, "finish_analysis($1, $2)", claim).await);
 }

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
-use crate::clients::catalog::{Fate, GroupStanding, ReplayRun, RunKind, RunState};
+use crate::clients::catalog::{Counted, Fate, GroupStanding, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
 use crate::flow::Clock;
 use crate::model::{ContactEvent, Memberships};
@@ -43,7 +43,7 @@ async fn assert_replays(catalog: &PostgresCatalog) {
     let fates = [Fate::Row(ConversationState::MetadataSaved), Fate::DeadLetter("why".to_owned()), Fate::Unknown];
     assert_eq!(catalog.fates(&[key(3), key(4), key(5)]).await.unwrap(), fates);
     assert_eq!(catalog.last_hops(&[key(3)]).await.unwrap(), [None]);
-    assert_eq!(catalog.final_between(&tenant, at(-86_400), at(86_400)).await.unwrap(), 0);
+    assert_eq!(catalog.final_between(&tenant, at(-86_400), at(86_400)).await.unwrap(), Counted::exactly(0));
     for kind in RunKind::ALL {
         let mut run = ReplayRun::new(tenant.clone(), kind, at(0), at(9), at(10));
         run.id = catalog.begin_run(&run).await.unwrap();
@@ -118,6 +118,9 @@ async fn the_producer_can_do_its_work_and_no_more() {
             "delete from recordings",
             "insert into analysis_queue (conversation_id, enqueued_at) values (1, now())",
             "select claim_analysis(1)",
+            "select retry_analysis(1)",
+            "select prune_analysis('0 seconds')",
+            "select reason from analysis_queue",
             "insert into tenants (tenant_id, slug) values ('mine', 'mine')",
             "update refinery_schema_history set checksum = ''",
             "alter table conversations add column mine text",
@@ -399,6 +402,8 @@ async fn the_analysis_reads_conversations_and_no_secrets() {
             "insert into analysis_queue (conversation_id, enqueued_at) values (1, now())",
             "delete from analysis_queue",
             "update analysis_queue set enqueued_at = now()",
+            "update analysis_queue set lane = 'live'",
+            "select prune_analysis('0 seconds')",
         ],
     )
     .await;

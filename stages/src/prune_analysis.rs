@@ -1,0 +1,27 @@
+//! Housekeeping of the analysis queue: finished entries go once they are old enough.
+//!
+//! # After a crash
+//! The next round goes on, in any process; several may prune at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::clients::catalog::Catalog;
+
+/// Time between two rounds.
+const ROUND: Duration = Duration::from_secs(3600);
+
+/// Removes finished entries older than `keep`, now and then, until it is dropped.
+pub async fn prune_analysis(catalog: Arc<dyn Catalog>, keep: Duration) {
+    loop {
+        match catalog.prune_analysis(keep).await {
+            Ok(0) => {}
+            Ok(pruned) => info!(pruned, "finished entries of the analysis queue removed"),
+            Err(error) => warn!(%error, "analysis queue not pruned, will retry"),
+        }
+        // Not all processes at the same moment.
+        tokio::time::sleep(ROUND.mul_f64(rand::random_range(0.8..1.2))).await;
+    }
+}
