@@ -58,8 +58,7 @@ impl Operations {
         let erased = self.catalog.standing(&key).await? == Standing::Erased;
         let row = self.catalog.conversation(&key).await?;
         let (hops, messages) = (self.catalog.hops(&key).await?.len() as u64, self.queue.messages_of(&key).await?);
-        let letters = self.dead_letters().await?;
-        let dead_letters = letters.iter().filter(|letter| super::is_of(letter, &key)).count() as u64;
+        let dead_letters = u64::from(self.catalog.dead_letter_of(&key).await?.is_some());
         let processed = self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()));
         let known = erased || row.is_some() || processed || hops + dead_letters + messages.unwrap_or_default() > 0;
         Ok(Erasable {

@@ -221,20 +221,22 @@ impl Again for Conversation {
 
 impl Again for RecordedConversation {
     fn again(&self) -> Option<Self> {
-        let media = again(&self.media)?;
-        Some(Self { conversation: self.conversation.clone(), media })
+        let media = self.media.iter().map(PlacedMedia::again).collect();
+        Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
     }
 }
 
 impl Again for PersistedConversation {
     fn again(&self) -> Option<Self> {
-        let media = again(&self.media)?;
-        Some(Self { conversation: self.conversation.clone(), media })
+        let media = self.media.iter().map(PlacedMedia::again).collect();
+        Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
     }
 }
 
-fn again(media: &[Media]) -> Option<Vec<Media>> {
-    media.is_empty().then(Vec::new)
+impl PlacedMedia {
+    fn again(&self) -> Self {
+        Self { position: self.position, media: self.media.again() }
+    }
 }
 
 /// One recording that lies whole in the store.

@@ -188,6 +188,7 @@ impl ListError {
                 NiceError::NotReady { .. }
                 | NiceError::TooMuch { .. }
                 | NiceError::Permanent { .. }
+                | NiceError::Odd { .. }
                 | NiceError::LinkExpired,
             ) => Duration::ZERO,
             Self::Settings(StageError::Transient { retry_after, .. }) => retry_after.unwrap_or_default(),

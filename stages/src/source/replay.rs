@@ -454,8 +454,9 @@ impl Replay {
     /// What lies beyond NICE's reach and may not be extracted either can never be listed.
     fn troubled(&self, run: &ReplayRun, error: &ListError) -> Stop {
         let horizon = horizon(self.context.clock.now());
-        if let ListError::Nice(NiceError::Refused { .. } | NiceError::Permanent { .. } | NiceError::TooMuch { .. }) =
-            error
+        if let ListError::Nice(
+            NiceError::Refused { .. } | NiceError::Permanent { .. } | NiceError::Odd { .. } | NiceError::TooMuch { .. },
+        ) = error
             && run.kind == RunKind::Backfill
             && run.reached < horizon
         {

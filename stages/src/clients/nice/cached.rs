@@ -155,7 +155,9 @@ impl<T> Cached<T> {
             NiceError::Transient { retry_after, .. }
             | NiceError::Media { retry_after, .. }
             | NiceError::Quota { retry_after, .. } => (MAX_OUTAGE_DELAY, retry_after.unwrap_or_default()),
-            NiceError::Refused { .. } | NiceError::Permanent { .. } => (MAX_REFUSED_DELAY, Duration::ZERO),
+            NiceError::Refused { .. } | NiceError::Permanent { .. } | NiceError::Odd { .. } => {
+                (MAX_REFUSED_DELAY, Duration::ZERO)
+            }
             NiceError::NotReady { .. } | NiceError::TooMuch { .. } | NiceError::LinkExpired => {
                 (MAX_OUTAGE_DELAY, Duration::ZERO)
             }

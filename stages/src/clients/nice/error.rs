@@ -44,6 +44,12 @@ pub enum NiceError {
         /// What is wrong.
         what: String,
     },
+    /// An answer that no such call should get. Once it says little: a proxy in between may be ill, or NICE.
+    #[error("{what}")]
+    Odd {
+        /// What came instead.
+        what: String,
+    },
     /// NICE did not give so much at a time, or not in time: less may be asked for.
     #[error("{what}")]
     TooMuch {
@@ -114,7 +120,8 @@ impl From<NiceError> for StageError {
                 Self::Transient { system: System::MediaHost, reason: what, retry_after }
             }
             NiceError::Quota { what, retry_after: Some(retry_after) } => Self::Busy { reason: what, retry_after },
-            NiceError::Quota { what, retry_after: None } => Self::transient(System::Nice, what),
+            // The budget is kept in the database.
+            NiceError::Quota { what, retry_after: None } => Self::transient(System::Catalog, what),
             NiceError::NotReady { what } => Self::NotReady { reason: what },
             NiceError::Refused { what } => {
                 if alarm_is_due(Instant::now()) {
@@ -122,6 +129,7 @@ impl From<NiceError> for StageError {
                 }
                 Self::Transient { system: System::Nice, reason: what, retry_after: Some(REFUSED_DELAY) }
             }
+            NiceError::Odd { what } => Self::transient(System::Call, what),
             NiceError::TooMuch { what, .. } => Self::transient(System::Nice, what),
             NiceError::Permanent { what } => Self::Permanent { reason: what },
             NiceError::LinkExpired => Self::transient(System::Call, NiceError::LinkExpired.to_string()),

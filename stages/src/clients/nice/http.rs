@@ -323,7 +323,7 @@ impl Failure {
                 NiceError::TooMuch { what: format!("{name}: {error}"), why: Excess::Length }
             }
             Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
-                NiceError::permanent(format!("{name}: {error}"))
+                NiceError::Odd { what: format!("{name}: {error}") }
             }
             Self::Body(error @ (BodyError::Broken | BodyError::Encoding)) => {
                 NiceError::transient(format!("{name}: {error}"))
@@ -351,7 +351,7 @@ impl Reply {
                 Err(NiceError::TooMuch { what, why })
             }
             408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
-            _ => Err(NiceError::Permanent { what }),
+            _ => Err(NiceError::Odd { what }),
         }
     }
 

@@ -183,7 +183,7 @@ fn lifetime(expires_in: Option<u64>) -> (Duration, Duration) {
 /// An error of ours or of the tenant's setup is no fault of the conversation at hand.
 pub(super) fn spared(error: NiceError) -> NiceError {
     match error {
-        NiceError::Permanent { what } => NiceError::Refused { what },
+        NiceError::Permanent { what } | NiceError::Odd { what } => NiceError::Refused { what },
         other => other,
     }
 }
