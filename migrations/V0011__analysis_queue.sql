@@ -53,10 +53,19 @@ declare
     statement text;
 begin
     foreach statement in array array[
-        -- Who claims by hand is counted as well. A token goes on from the one before, also where the clock went back.
+        -- Who claims by hand is counted as well. A token goes on from the one before, also where the clock went back. An
+        -- entry that is put back from the shelf, or after it was finished, is as new.
         $sql$
 create function %1$I.note_analysis_claim() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+    if new.claimed_at is null then
+        if old.failed_at is not null or old.finished_at is not null then
+            new.failed_at := null;
+            new.reason := null;
+            new.attempts := 0;
+        end if;
+        return new;
+    end if;
     new.attempts := old.attempts + 1;
     new.claim := greatest(date_trunc('milliseconds', new.claimed_at), old.claim + interval '1 millisecond');
     new.claimed_at := greatest(new.claimed_at, new.claim);
@@ -182,7 +191,7 @@ create function %1$I.retry_analysis(conversation bigint) returns boolean
 language sql set search_path = pg_catalog, pg_temp as $$
     with given_back as (
         update %1$I.analysis_queue q
-        set failed_at = null, reason = null, claimed_at = null, claimed_by = null, attempts = 0
+        set claimed_at = null, claimed_by = null
         where q.conversation_id = conversation and q.failed_at is not null
         returning pg_notify('analysis_queue', q.conversation_id::text)
     )
@@ -321,7 +330,7 @@ end
 $migrate$;
 
 create trigger analysis_queue_claim_noted before update of claimed_at on analysis_queue
-    for each row when (old.claimed_at is null and new.claimed_at is not null) execute function note_analysis_claim();
+    for each row when ((old.claimed_at is null) <> (new.claimed_at is null)) execute function note_analysis_claim();
 
 comment on function claim_analysis is
     'takes waiting conversations, live ones first and the oldest of them first, at most so many; two claimers never get the same';
@@ -350,6 +359,9 @@ begin
             retry_analysis(bigint) to knovvu_analysis;
         grant update (attempts, extended_at, failed_at, reason) on analysis_queue to knovvu_analysis;
         grant select on analysis_failed to knovvu_analysis;
+    end if;
+    if exists (select from pg_roles where rolname = 'knovvu_producer') then
+        grant select (failed_at, attempts, lane) on analysis_queue to knovvu_producer;
     end if;
     if exists (select from pg_roles where rolname = 'knovvu_consumer') then
         grant update (lane) on conversations to knovvu_consumer;

@@ -242,6 +242,25 @@ async fn no_two_claims_of_an_entry_have_the_same_token_and_each_is_of_whole_mill
 }
 
 #[tokio::test]
+async fn an_entry_that_is_put_back_by_hand_is_as_new() {
+    let queue = queued(2).await;
+    let worker = queue.member("test_analysis").client().await.unwrap();
+    let (_, failed) = take(&worker).await.unwrap();
+    assert!(answer(&worker, "fail_analysis($1, $2, 'bad', true)", failed).await);
+    let (_, finished) = take(&worker).await.unwrap();
+    assert!(answer(&worker, "finish_analysis($1, $2)", finished).await);
+    queue.sql("update analysis_queue set claimed_at = null, claimed_by = null, finished_at = null").await;
+    assert_eq!(shelf(&worker).await, []);
+    for expected in [1, 2] {
+        let (id, claim) = take(&worker).await.unwrap();
+        assert_eq!(id, expected);
+        assert!(answer(&worker, "finish_analysis($1, $2)", claim).await);
+    }
+    let attempts = worker.query_one("select min(attempts), max(attempts) from analysis_queue", &[]).await.unwrap();
+    assert_eq!((attempts.get::<_, i32>(0), attempts.get::<_, i32>(1)), (1, 1));
+}
+
+#[tokio::test]
 async fn a_sign_of_life_keeps_a_claim() {
     let queue = queued(2).await;
     let database = queue.member("test_analysis");
