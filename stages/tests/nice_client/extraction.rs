@@ -13,7 +13,9 @@ use stages::clients::nice::{Auth, ExtractedLeg, ExtractedRow, Extraction, MediaH
 use stages::flow::Metrics;
 
 use crate::fake::{Fake, Reply, Request, Step, answer, head, json, status};
-use crate::rig::{Counting, Rig, SECRET, host, is_media, is_permanent, is_refused, is_transient, settings, short, token};
+use crate::rig::{
+    Counting, Rig, SECRET, host, is_media, is_permanent, is_refused, is_transient, settings, short, token,
+};
 
 const JOBS: &str = "/data-extraction/v1/jobs";
 const JOB: &str = "/data-extraction/v1/jobs/job-1";
