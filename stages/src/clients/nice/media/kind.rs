@@ -99,8 +99,7 @@ const PAGES: [&str; 5] = ["<!doctype", "<html", "<?xml", "<error", "{\""];
 fn is_page_text(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let begins = |page: &&str| head.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page.as_bytes()));
-    PAGES.iter().any(|page| begins(&page))
-        && !head.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
+    PAGES.iter().any(begins) && !head.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
 #[cfg(test)]
