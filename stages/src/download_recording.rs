@@ -77,6 +77,7 @@ impl Stage<Conversation> for DownloadRecording {
             }
             Err(StageError::NotReady { reason }) => {
                 looked("not_ready");
+                self.readiness.missed(&event.tenant, conversation.ended_at, event.looked_at);
                 return Err(StageError::NotReady { reason });
             }
             opened => {
