@@ -2,31 +2,36 @@
 //!
 //! # Contract
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
-//! neighbours are not delayed. A redelivery of a conversation that is final is acknowledged at once, and so is any message
+//! neighbours are not delayed. Each tenant has its share of what is worked on at a time ([`FairShare`]). A redelivery of a conversation that is final is acknowledged at once, and so is any message
 //! of one that was erased.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-use crate::clients::catalog::{Catalog, DeadLetter, Standing};
+use crate::clients::catalog::{Catalog, DeadLetter, Hop, Standing};
 use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Delivery, FlowContext, Outcome, Stage, StageError, crash};
+use crate::flow::fair_share::{Seat, SentBack};
+use crate::flow::{Deferral, Delivery, FairShare, FlowContext, Outcome, Settle, Stage, StageError, crash};
 use crate::model::ContactEvent;
 
-/// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
+/// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
+/// that ends the queue.
 pub fn dequeue(
     queue: &dyn Queue,
+    share: &FairShare,
     context: &FlowContext,
     failed: impl Fn(QueueError) + Send + 'static,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let context = Arc::new(context.clone());
     let stopping = context.stopping.clone();
+    let share = share.clone();
+    let prefetch = FairShare::prefetch(context.concurrency);
     queue
-        .deliveries(context.concurrency)
+        .deliveries(prefetch)
         .take_until(stopping.cancelled_owned())
         .filter_map(move |delivery| {
             let delivery = delivery.map_err(&failed).ok();
@@ -35,22 +40,22 @@ pub fn dequeue(
         .map({
             let context = context.clone();
             move |delivery| {
-                let context = context.clone();
-                async move { decode(delivery, &context).await }
+                let (context, share) = (context.clone(), share.clone());
+                async move { decode(delivery, &share, &context).await }
             }
         })
-        .buffer_unordered(context.concurrency)
+        .buffer_unordered(prefetch)
         .filter_map(std::future::ready)
 }
 
-async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
+async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
         Ok(mut event) if !delivery.over_limit => {
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
-            return Some(context.freshness.track(event, delivery.settle));
+            return admit(event, delivery.settle, share, context).await;
         }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
@@ -77,6 +82,51 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
         warn!(%error, "acknowledgement failed, the message will come again");
     }
     None
+}
+
+/// Waits for a place of the delivery's tenant. Where its work is slow and holds its share, the message goes back for some
+/// seconds, so that those of other tenants come through; where the service drains, at once.
+async fn admit(
+    event: ContactEvent,
+    settle: Box<dyn Settle>,
+    share: &FairShare,
+    context: &FlowContext,
+) -> Option<Delivery<ContactEvent>> {
+    let since = Instant::now();
+    let seat = Seat::default();
+    // It counts as in flight while it waits.
+    let delivery = context.freshness.track(event, seat.of(settle));
+    match context.stopping.run_until_cancelled(share.admit(&delivery.event)).await? {
+        Ok(place) => {
+            seat.take(place);
+            Some(delivery)
+        }
+        Err(SentBack(away)) => {
+            let reason = "other calls of the tenant take long";
+            if is_told(delivery.event.busy_secs, away) {
+                let hop = Hop {
+                    at: context.clock.now(),
+                    stage: "dequeue".to_owned(),
+                    outcome: "busy".to_owned(),
+                    attempt: delivery.event.attempt,
+                    took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    detail: Some(reason.to_owned()),
+                };
+                context.catalog.record_hop(&delivery.event.key(), hop).await;
+            }
+            context.metrics.stage_finished("dequeue", "busy", since.elapsed());
+            debug!(reason, delay_secs = away.as_secs_f64(), "waits for its turn");
+            if let Err(error) = delivery.defer(Deferral::Busy, away, context.clock.now()).await {
+                warn!(%error, "deferral failed, the message will come again");
+            }
+            None
+        }
+    }
+}
+
+/// Whether the timeline tells of a wait: of the first one, and then of one in ten minutes.
+fn is_told(waited_secs: u64, wait: Duration) -> bool {
+    waited_secs == 0 || waited_secs / 600 != waited_secs.saturating_add(wait.as_secs()) / 600
 }
 
 /// Lets a conversation of a known tenant pass that is neither final nor erased.

@@ -231,7 +231,8 @@ pub(super) const SECTIONS: &[Section] = &[
     ]),
     section("consumer", "The conversation consumer.", &[
         key("concurrency", Count(1, 1024), "16",
-            "How many conversations are worked on at a time; bounds memory.",
+            "How many conversations of one tenant are worked on at a time; of several tenants together twice as many. \
+            Bounds memory.",
             "The backlog grows although the rate budget is not used up."),
     ]),
     section("queue", "The queue between producer and consumer.", &[

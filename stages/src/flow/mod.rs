@@ -4,6 +4,7 @@
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
 //! - [`readiness`]: when a call's recording is likely there.
+//! - [`fair_share`]: whose turn it is, among tenants.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`system`]: the outside systems, one of which each failure names.
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod crash;
 pub mod delivery;
 pub mod error;
+pub mod fair_share;
 pub mod freshness;
 pub mod metrics;
 pub mod readiness;
@@ -31,6 +33,7 @@ pub(crate) mod testing;
 pub use clock::Clock;
 pub use delivery::{Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
+pub use fair_share::FairShare;
 pub use freshness::Freshness;
 pub use metrics::Metrics;
 pub use readiness::Readiness;

@@ -203,9 +203,9 @@ fn few_calls_suffice_where_they_do_not_come_all_at_once() {
 #[test]
 fn a_longer_delay_is_learned_from_the_calls_that_came_too_early() {
     for rate in RATES {
-        let phases = [Phase::new(2_000, (20.0, 300.0)), Phase::new(6_000, USUAL)];
+        let phases = [Phase::new(2_000, (20.0, 300.0)), Phase::new(10_000, USUAL)];
         let seen = simulate(&phases, rate, BOUNDS);
-        let looks = seen.looks_per_call(6_000, 8_000);
+        let looks = seen.looks_per_call(10_000, 12_000);
         println!("{rate}: {:.2} looks per call at once, {looks:.4} then", seen.looks_per_call(2_000, 3_000));
         assert!(looks <= 1.05, "{rate} calls per second: {looks}");
     }
@@ -316,7 +316,7 @@ fn after_hours_without_recordings_the_delay_is_as_before_within_an_hour_at_any_r
     for rate in INCIDENT_RATES {
         for hours in [1.0, 3.0, 8.0, 24.0] {
             // Where calls are few, it takes weeks until much is known.
-            let first = (24.0 * 7.0_f64).max(500.0 / rate / HOUR);
+            let first = 36.0_f64.max(1_000.0 / rate / HOUR);
             for delay in [USUAL, (240.0, 300.0)] {
                 survives_an_incident(rate, delay, hours, first);
             }
@@ -326,11 +326,11 @@ fn after_hours_without_recordings_the_delay_is_as_before_within_an_hour_at_any_r
 
 #[test]
 fn an_incident_is_no_evidence_where_fifty_calls_end_in_a_second() {
-    let first = 2.0;
-    let calls = ((first + 4.0) * HOUR * 50.0) as usize;
-    let outage = ((first + 1.0) * HOUR, (first + 2.0) * HOUR);
+    let first = 0.6;
+    let calls = ((first + 2.7) * HOUR * 50.0) as usize;
+    let outage = ((first + 0.4) * HOUR, (first + 1.4) * HOUR);
     let seen = simulate_with(&[Phase::new(calls, (240.0, 300.0))], 50.0, BOUNDS, &[outage]);
-    let (before, after) = (between(&seen, first, first + 0.8), between(&seen, first + 3.0, first + 4.0));
+    let (before, after) = (between(&seen, first, first + 0.3), between(&seen, first + 2.4, first + 2.7));
     println!("{before:.3?} before, {after:.3?} after");
     assert!(before.0 <= 1.05 && after.0 <= 1.05, "{before:?} {after:?}");
     assert!(after.1 <= 1.3 * before.1, "{before:?} {after:?}");
