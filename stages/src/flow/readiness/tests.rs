@@ -173,7 +173,7 @@ async fn before_anything_is_learned_a_call_waits_for_the_guess() {
 
 #[tokio::test]
 async fn early_looks_make_the_delay_shorter_for_all_unless_some_find_nothing() {
-    for (missed, expected) in [(false, 625), (true, 998)] {
+    for (missed, expected) in [(false, 600..626), (true, 980..1000)] {
         let flow = learned().await;
         let (one, other) = (consumer(&flow, BOUNDS), consumer(&flow, BOUNDS));
         assert!(one.wait(&ended_ago(&flow, 60)).await.is_some());
@@ -187,7 +187,8 @@ async fn early_looks_make_the_delay_shorter_for_all_unless_some_find_nothing() {
         one.flush().await;
         flow.context.clock.advance(READ_EVERY);
         assert!(other.wait(&ended_ago(&flow, 60)).await.is_some());
-        assert_eq!(known(&flow).await.unwrap().as_secs(), expected);
+        let known = known(&flow).await.unwrap().as_secs();
+        assert!(expected.contains(&known), "{known} {expected:?}");
     }
 }
 
