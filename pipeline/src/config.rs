@@ -253,6 +253,8 @@ pub(crate) struct RetryConfig {
     pub not_ready_delays: Vec<Duration>,
     /// The share of recordings that shall be there at the first look, 0 to 0.999; 0: look at once.
     pub first_look: f64,
+    /// When a call is looked at first before anything is learned.
+    pub first_guess: Duration,
     /// After this a call without a recording is final.
     pub recording_deadline: Duration,
     /// The first delay after an error.

@@ -13,7 +13,7 @@ use stages::clients::tenants::Tenants;
 use stages::dequeue::{SkipFinal, dequeue};
 use stages::download_recording::DownloadRecording;
 use stages::fetch_metadata::FetchMetadata;
-use stages::flow::{FlowContext, FlowExt, Readiness};
+use stages::flow::{FairShare, FlowContext, FlowExt, Readiness};
 use stages::persist::Persist;
 use stages::upload::Upload;
 
@@ -64,7 +64,11 @@ impl ConversationConsumer {
         let persist = Persist { catalog: catalog.clone() };
         let upload = Upload { store: recordings, catalog, clock, metrics: context.metrics.clone() };
 
-        dequeue(&*queue, &context, failed)
+        let share = FairShare::new(context.concurrency);
+        let dequeued = dequeue(&*queue, &share, &context, failed);
+        // Of several tenants more calls are under way than of one.
+        let context = FlowContext { concurrency: FairShare::all(context.concurrency), ..context };
+        dequeued
             .through(skip_final, &context)
             .through(await_recording, &context)
             .through(fetch_metadata, &context)

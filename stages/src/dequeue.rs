@@ -4,36 +4,44 @@
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
 //! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
 //! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
-//! them at a time goes on. A redelivery of a conversation that is final is acknowledged at once, and so is any message
+//! them at a time goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]). A redelivery of a conversation that is final is acknowledged at once, and so is any message
 //! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-use crate::clients::catalog::{Catalog, DeadLetter, Standing};
+use crate::clients::catalog::{Catalog, DeadLetter, Hop, Standing};
 use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
-use crate::flow::{Blame, Clock, Deferral, Delivery, FlowContext, Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::flow::fair_share::{Seat, SentBack};
+use crate::flow::stage::is_told;
+use crate::flow::{
+    Blame, Clock, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, crash,
+};
 use crate::model::ContactEvent;
 use crate::persist::Persist;
 use crate::recheck::NOTHING_NEW;
 use crate::upload::Upload;
 
-/// Takes messages off the queue until the service drains. `failed` learns of an error that ends the queue.
+/// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
+/// that ends the queue.
 pub fn dequeue(
     queue: &dyn Queue,
+    share: &FairShare,
     context: &FlowContext,
     failed: impl Fn(QueueError) + Send + 'static,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let context = Arc::new(context.clone());
     let stopping = context.stopping.clone();
+    let share = share.clone();
+    let prefetch = FairShare::prefetch(context.concurrency);
     queue
-        .deliveries(context.concurrency)
+        .deliveries(prefetch)
         .take_until(stopping.cancelled_owned())
         .filter_map(move |delivery| {
             let delivery = delivery.map_err(&failed).ok();
@@ -42,28 +50,22 @@ pub fn dequeue(
         .map({
             let context = context.clone();
             move |delivery| {
-                let context = context.clone();
-                async move { decode(delivery, &context).await }
+                let (context, share) = (context.clone(), share.clone());
+                async move { decode(delivery, &share, &context).await }
             }
         })
-        .buffer_unordered(context.concurrency)
+        .buffer_unordered(prefetch)
         .filter_map(std::future::ready)
 }
 
-async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
+async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
         Ok(mut event) if !delivery.over_limit => {
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
-            let delivery = context.freshness.track(event, delivery.settle);
-            return match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await {
-                Some(true) => Some(delivery),
-                Some(false) => hold_back(delivery, since, context).await,
-                // Handed back: the service drains.
-                None => None,
-            };
+            return admit(event, delivery.settle, share, context).await;
         }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
@@ -95,15 +97,43 @@ async fn decode(delivery: QueueDelivery, context: &FlowContext) -> Option<Delive
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
 const HELD: Duration = Duration::from_secs(600);
 
-/// Puts a delivery back that has waited long enough.
-async fn hold_back(
-    delivery: Delivery<ContactEvent>,
-    since: Instant,
+/// Waits until the systems are here that every call needs, then for a place of the delivery's tenant. What has waited for
+/// long goes back to the queue for a while: nothing can be done with it, or the tenant's work is slow and holds its
+/// share. Where the service drains, it goes back at once.
+async fn admit(
+    event: ContactEvent,
+    settle: Box<dyn Settle>,
+    share: &FairShare,
     context: &FlowContext,
 ) -> Option<Delivery<ContactEvent>> {
+    let since = Instant::now();
+    let seat = Seat::default();
+    // It counts as in flight while it waits.
+    let delivery = context.freshness.track(event, seat.of(settle));
+    let (reason, away) = match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await? {
+        false => ("a system is away that every call needs", context.retry.held_back()),
+        true => match context.stopping.run_until_cancelled(share.admit(&delivery.event)).await? {
+            Ok(place) => {
+                seat.take(place);
+                return Some(delivery);
+            }
+            Err(SentBack(away)) => ("other calls of the tenant take long", away),
+        },
+    };
+    if is_told(delivery.event.busy_secs, away) {
+        let hop = Hop {
+            at: context.clock.now(),
+            stage: "dequeue".to_owned(),
+            outcome: "busy".to_owned(),
+            attempt: delivery.event.attempt,
+            took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            detail: Some(reason.to_owned()),
+        };
+        context.catalog.record_hop(&delivery.event.key(), hop).await;
+    }
     context.metrics.stage_finished("dequeue", "busy", since.elapsed());
-    let (delay, now) = (context.retry.held_back(), context.clock.now());
-    if let Err(error) = delivery.defer(Deferral::Busy, delay, now).await {
+    debug!(reason, delay_secs = away.as_secs_f64(), "waits for its turn");
+    if let Err(error) = delivery.defer(Deferral::Busy, away, context.clock.now()).await {
         warn!(%error, "deferral failed, the message will come again");
     }
     None
@@ -112,7 +142,6 @@ async fn hold_back(
 /// The stages that a call has yet to pass.
 const AHEAD: [&str; 4] = [FetchMetadata::NAME, DownloadRecording::NAME, Persist::NAME, Upload::NAME];
 
-/// Lets a conversation of a known tenant pass that is neither final nor erased.
 /// Lets a conversation of a known tenant pass that is neither final nor erased, or that is rechecked.
 pub struct SkipFinal {
     /// The tenants whose NICE is known.

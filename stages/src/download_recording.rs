@@ -142,6 +142,7 @@ impl DownloadRecording {
             }
             Err(StageError::NotReady { reason }) => {
                 looked("not_ready");
+                self.readiness.missed(&event.tenant, conversation.ended_at, event.looked_at);
                 Err(StageError::NotReady { reason })
             }
             opened => {

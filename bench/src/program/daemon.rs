@@ -67,6 +67,7 @@ async fn pairs(bed: &Bed, run: &str, database: &str, plan: &Plan) -> Vec<(&'stat
         ("LIMITS__ACD", "1000000/s".to_owned()),
         // A call that is not ready stays away for the whole run.
         ("RETRY__NOT_READY_DELAYS", "1h".to_owned()),
+        ("RETRY__FIRST_LOOK", "0".to_owned()),
         ("CONSUMER__CONCURRENCY", plan.in_flight.to_string()),
         ("QUEUE__KIND", "rabbitmq".to_owned()),
         ("QUEUE__URL", bed.rabbitmq.url()),

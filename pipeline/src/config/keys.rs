@@ -216,6 +216,10 @@ pub(super) const SECTIONS: &[Section] = &[
             "The share of recordings, 0 to 0.999, that shall be there when a call is looked at first; 0: look at once.",
             "Calls shall be ready sooner at the cost of the [limits] media_playback budget: 0.5, say. When they are \
             there is learned."),
+        key("first_guess", Duration, "5m",
+            "How long after its end a call is looked at first, before anything is learned; at most the longest of \
+            not_ready_delays. 0: at once.",
+            "A new tenant's recordings are known to take longer, and its first hundred calls use up the budget."),
         key("recording_deadline", Interval, "48h",
             "After this a call without a recording is final: no_recording.",
             "NICE delivers later than that, or your retention rules forbid to wait."),
@@ -236,7 +240,8 @@ pub(super) const SECTIONS: &[Section] = &[
     ]),
     section("consumer", "The conversation consumer.", &[
         key("concurrency", Count(1, 1024), "16",
-            "How many conversations are worked on at a time; bounds memory.",
+            "How many conversations of one tenant are worked on at a time; of several tenants together twice as many. \
+            Bounds memory.",
             "The backlog grows although the rate budget is not used up."),
     ]),
     section("queue", "The queue between producer and consumer.", &[

@@ -167,6 +167,7 @@ pub(super) fn config(values: &Values) -> Config {
         retry: RetryConfig {
             not_ready_delays: values.get("retry", "not_ready_delays"),
             first_look: values.get("retry", "first_look"),
+            first_guess: values.get("retry", "first_guess"),
             recording_deadline: values.get("retry", "recording_deadline"),
             error_delay_min: values.get("retry", "error_delay_min"),
             error_delay_max: values.get("retry", "error_delay_max"),

@@ -51,9 +51,16 @@ pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
     }
 }
 
-/// When calls are looked at first. Half the time until the deadline is left for the steps after it.
+/// When calls are looked at first. Half the time until the deadline is left for the steps after it. Who takes short
+/// steps expects recordings soon.
 pub(crate) fn first_look(config: &Config) -> Bounds {
-    Bounds { share: config.retry.first_look, longest: config.retry.recording_deadline / 2 }
+    let retry = &config.retry;
+    let longest_step = retry.not_ready_delays.iter().max().copied().unwrap_or_default();
+    Bounds {
+        share: retry.first_look,
+        guess: retry.first_guess.min(longest_step),
+        longest: retry.recording_deadline / 2,
+    }
 }
 
 /// How long the tenant's conversations are kept.

@@ -327,6 +327,7 @@ impl Tenants {
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         match NiceClient::with_timeouts(nice, quota, self.metrics.clone(), self.options.timeouts) {
             Ok(nice) => {
+                nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });
                 Standing::Client { tenant, revision, refusals: 0 }
             }

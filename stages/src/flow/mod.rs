@@ -6,6 +6,7 @@
 //! - [`readiness`]: when a call's recording is likely there.
 //! - [`blame`]: whether a failure counts against its call.
 //! - [`outside`]: whether the systems that every call needs answer.
+//! - [`fair_share`]: whose turn it is, among tenants.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`system`]: the outside systems, one of which each failure names.
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod crash;
 pub mod delivery;
 pub mod error;
+pub mod fair_share;
 pub mod freshness;
 pub mod metrics;
 pub mod outside;
@@ -36,6 +38,7 @@ pub use blame::Blame;
 pub use clock::Clock;
 pub use delivery::{Again, Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
+pub use fair_share::FairShare;
 pub use freshness::Freshness;
 pub use metrics::Metrics;
 pub use outside::Outside;

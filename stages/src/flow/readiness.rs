@@ -1,9 +1,10 @@
 //! When a call's recording is likely there: learned from the looks of all consumers, so that most calls need one.
 //!
 //! In: of each recording that was found, when its call had ended, when it was last looked for in vain, and now. Out:
-//! how long after its end a call is looked at first. What is learned is one number for each tenant. It follows the
-//! share of recordings that shall be there at the first look: each one that was not there in time makes it longer, each
-//! that was there makes it shorter, in such a proportion that it stands still where the shares are as wished.
+//! how long after its end a call is looked at first. What is learned is a delay for each tenant, from a first guess on.
+//! It follows the share of recordings that shall be there at the first look: each one that was not there in time makes
+//! it longer, each that was there makes it shorter, in such a proportion that it stands still where the shares are as
+//! wished. An incident of NICE is no evidence, and a few calls are looked at early to learn whether it may be shorter.
 //!
 //! It is a hint. Consumers keep it in the catalog, so that it outlives them and is one for all; where the catalog
 //! fails, or a crash forgets the latest looks, calls are looked at a little too early or too late, and none is lost.
@@ -15,11 +16,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
-use self::first_look::FirstLook;
+use self::first_look::{FirstLook, Lesson};
 use super::{Clock, Metrics};
-use crate::clients::catalog::{Catalog, CatalogError};
+use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use crate::clients::queue;
-use crate::model::{ContactEvent, TenantId};
+use crate::model::{ContactEvent, ContactId, TenantId};
 
 mod first_look;
 
@@ -47,6 +48,11 @@ const SLACK: f64 = 0.1;
 /// That holds up to this multiple of the delay; then only the steps of the settings count, and the deadline.
 const SPACED_UP_TO: f64 = 1.5;
 
+/// While little is known, the next look comes no sooner than after this share of the call's age, up to that multiple of
+/// the delay: the first guess may be far too short, and then every call would be looked at in all the steps.
+const SPACED_YOUNG: f64 = 0.5;
+const SPACED_YOUNG_UP_TO: f64 = 6.0;
+
 /// What is known of every tenant's recordings.
 #[derive(Clone)]
 pub struct Readiness {
@@ -62,7 +68,7 @@ struct Inner {
 }
 
 /// What is known of a tenant's recordings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Learned {
     first_look: FirstLook,
     /// None before the first time.
@@ -70,6 +76,8 @@ struct Learned {
     written_at: Timestamp,
     /// By what the first look was multiplied since it was written.
     factor: f64,
+    /// Whether early looks have made it shorter since then.
+    shortened: bool,
     /// Looks since then.
     looks: u32,
 }
@@ -87,13 +95,15 @@ impl Readiness {
             return None;
         }
         let now = self.inner.clock.now();
-        let first_look = self.first_look(&event.tenant, now).await?;
+        // An early look that found nothing has told what it was for.
+        let chance = if event.looked_at.is_some() { 1.0 } else { chance(event.conversation) };
+        let (first_look, is_young) = self.first_look(&event.tenant, chance, now).await?;
         // It had ended when it was queued, whatever the clock or the time zone of the other side says.
         let queued_at = event.queued_at.unwrap_or(now);
         let ended_at = event.ended_at.map_or(queued_at, |ended_at| ended_at.min(queued_at));
         let age = Duration::try_from(now.duration_since(ended_at)).unwrap_or_default();
         let missed = event.looked_at.and_then(|at| Duration::try_from(at.duration_since(ended_at)).ok());
-        hold(first_look, age, missed)
+        hold(first_look, is_young, age, missed)
     }
 
     /// Learns from a recording that was found now.
@@ -105,8 +115,11 @@ impl Readiness {
         let age = |at: Timestamp| at.duration_since(ended_at).as_secs_f64();
         let write = {
             let mut tenants = self.inner.lock();
-            let learned = entry(&mut tenants, tenant, now);
-            learned.factor *= learned.first_look.learn(self.inner.bounds, now, missed_at.map(age), age(now));
+            let learned = entry(&mut tenants, tenant, self.inner.bounds, now);
+            match learned.first_look.learn(self.inner.bounds, now, missed_at.map(age), age(now)) {
+                Lesson::Factor(factor) => learned.factor *= factor,
+                Lesson::Shortened => (learned.shortened, learned.factor) = (true, 1.0),
+            }
             learned.looks = learned.looks.saturating_add(1);
             let since = now.duration_since(learned.written_at);
             let is_due = learned.looks >= MOST_UNWRITTEN || since >= WRITE_EVERY || since.is_negative();
@@ -116,6 +129,17 @@ impl Readiness {
             self.write(tenant, change).await;
         }
         self.show();
+    }
+
+    /// Learns from a look that found nothing; `missed_at` is the time of the one before it.
+    pub fn missed(&self, tenant: &TenantId, ended_at: Timestamp, missed_at: Option<Timestamp>) {
+        if self.inner.bounds.is_off() || missed_at.is_some() {
+            return;
+        }
+        let now = self.inner.clock.now();
+        let mut tenants = self.inner.lock();
+        let learned = entry(&mut tenants, tenant, self.inner.bounds, now);
+        learned.first_look.missed(now.duration_since(ended_at).as_secs_f64());
     }
 
     /// Writes what is left: at the end of the consumer.
@@ -131,11 +155,12 @@ impl Readiness {
         }
     }
 
-    /// The tenant's delay, read again from the catalog now and then; none before anything is learned.
-    async fn first_look(&self, tenant: &TenantId, now: Timestamp) -> Option<Duration> {
+    /// The tenant's delay for a call of this chance, and whether little is known; read again from the catalog now and
+    /// then. None where calls are looked at as they come.
+    async fn first_look(&self, tenant: &TenantId, chance: f64, now: Timestamp) -> Option<(Duration, bool)> {
         let read = {
             let mut tenants = self.inner.lock();
-            let learned = entry(&mut tenants, tenant, now);
+            let learned = entry(&mut tenants, tenant, self.inner.bounds, now);
             let since = learned.read_at.map(|read_at| now.duration_since(read_at));
             let is_due = since.is_none_or(|since| since >= READ_EVERY || since.is_negative());
             if is_due && learned.read_at.is_some() {
@@ -147,24 +172,28 @@ impl Readiness {
         if read {
             let stored = self.asked(self.inner.catalog.readiness(tenant)).await;
             let mut tenants = self.inner.lock();
-            let learned = entry(&mut tenants, tenant, now);
+            let learned = entry(&mut tenants, tenant, self.inner.bounds, now);
             learned.read_at = Some(now);
             if let Some(Some(stored)) = stored {
-                learned.first_look.replace(self.inner.bounds, stored.mul_f64(learned.factor));
+                learned.go_on_from(self.inner.bounds, stored);
             }
         }
-        self.inner.lock().get(tenant).and_then(|learned| learned.first_look.delay())
+        let tenants = self.inner.lock();
+        let first_look = &tenants.get(tenant)?.first_look;
+        Some((first_look.delay_of(chance)?, first_look.is_young()))
     }
 
-    async fn write(&self, tenant: &TenantId, change: Change) {
-        let Change { factor, first_look } = change;
-        let stored = self.asked(self.inner.catalog.note_readiness(tenant, factor, first_look)).await;
+    async fn write(&self, tenant: &TenantId, lessons: Lessons) {
+        let stored = self.asked(self.inner.catalog.note_readiness(tenant, lessons)).await;
         let mut tenants = self.inner.lock();
         let Some(learned) = tenants.get_mut(tenant) else { return };
         match stored {
-            Some(stored) => learned.first_look.replace(self.inner.bounds, stored.mul_f64(learned.factor)),
+            Some(stored) => learned.go_on_from(self.inner.bounds, stored),
             // Once more at the next time; the catalog takes it as often as it comes.
-            None => learned.factor *= factor,
+            None => {
+                learned.factor *= lessons.factor;
+                learned.shortened |= lessons.shortened;
+            }
         }
     }
 
@@ -197,40 +226,58 @@ impl Inner {
 }
 
 /// How long a call of this age waits that was last looked for in vain at the age `missed`.
-fn hold(first_look: Duration, age: Duration, missed: Option<Duration>) -> Option<Duration> {
+fn hold(first_look: Duration, is_young: bool, age: Duration, missed: Option<Duration>) -> Option<Duration> {
     let slack = first_look.mul_f64(SLACK);
-    let again = missed.filter(|missed| *missed < first_look.mul_f64(SPACED_UP_TO)).map(|missed| missed + slack);
+    let up_to = first_look.mul_f64(if is_young { SPACED_YOUNG_UP_TO } else { SPACED_UP_TO });
+    let again = missed.filter(|missed| *missed < up_to);
+    let again = again.map(|missed| missed + if is_young { missed.mul_f64(SPACED_YOUNG).max(slack) } else { slack });
     let left = again.unwrap_or_default().max(first_look).checked_sub(age).filter(|left| !left.is_zero())?;
     Some(queue::hop(left, slack))
 }
 
-/// What a process tells the catalog.
-#[derive(Debug, Clone, Copy)]
-struct Change {
-    factor: f64,
-    first_look: Duration,
+/// A number from 0 to 1 that looks random and is the same for a call in every process, however often it comes.
+fn chance(conversation: ContactId) -> f64 {
+    // The finish of SplitMix64: neighbouring ids are far apart.
+    let mut bits = conversation.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 impl Learned {
     /// What is to be written, if anything has changed.
-    fn take(&mut self, now: Timestamp) -> Option<Change> {
+    fn take(&mut self, now: Timestamp) -> Option<Lessons> {
         (self.written_at, self.looks) = (now, 0);
         let factor = std::mem::replace(&mut self.factor, 1.0);
-        let changed = (factor - 1.0).abs() > f64::EPSILON;
-        changed.then(|| Change { factor, first_look: self.first_look.exact() })
+        let shortened = std::mem::take(&mut self.shortened);
+        let changed = shortened || (factor - 1.0).abs() > f64::EPSILON;
+        changed.then(|| Lessons { factor, shortened, own: self.first_look.learned() })
+    }
+
+    /// Goes on from what stands in the catalog, and from what is not written there yet.
+    fn go_on_from(&mut self, bounds: Bounds, stored: LearnedDelay) {
+        let own = self.first_look.learned().first_look;
+        let first_look = if self.shortened { stored.first_look.min(own) } else { stored.first_look };
+        self.first_look.replace(bounds, LearnedDelay { first_look, ..stored }, self.factor);
     }
 }
 
 /// What is known of a tenant, from now on if not yet. Where it becomes too many, one of them is forgotten.
-fn entry<'a>(tenants: &'a mut BTreeMap<TenantId, Learned>, tenant: &TenantId, now: Timestamp) -> &'a mut Learned {
+fn entry<'a>(
+    tenants: &'a mut BTreeMap<TenantId, Learned>,
+    tenant: &TenantId,
+    bounds: Bounds,
+    now: Timestamp,
+) -> &'a mut Learned {
     if tenants.len() >= MOST_TENANTS && !tenants.contains_key(tenant) {
         tenants.pop_first();
     }
     tenants.entry(tenant.clone()).or_insert_with(|| Learned {
-        first_look: FirstLook::default(),
+        first_look: FirstLook::new(bounds),
         read_at: None,
         written_at: now,
         factor: 1.0,
+        shortened: false,
         looks: 0,
     })
 }

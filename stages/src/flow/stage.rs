@@ -364,7 +364,7 @@ async fn finish<In, S: Stage<In>>(
 const TOLD_EVERY_SECS: u64 = 600;
 
 /// Whether a wait is told of: the first one, and then one in ten minutes.
-fn is_told(waited_secs: u64, wait: Duration) -> bool {
+pub(crate) fn is_told(waited_secs: u64, wait: Duration) -> bool {
     let after = waited_secs.saturating_add(wait.as_secs().max(1));
     waited_secs == 0 || waited_secs / TOLD_EVERY_SECS != after / TOLD_EVERY_SECS
 }

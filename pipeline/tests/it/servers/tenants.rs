@@ -1,5 +1,7 @@
 //! One consumer serves many tenants: trouble with one does not hold up the others, and ends when its cause does.
 
+use std::time::Duration;
+
 use nice_sim::{CallSpec, Faults};
 
 use super::bed::{Role, ServerBed, terminate};
@@ -91,6 +93,33 @@ async fn a_tenant_whose_budget_is_used_up_does_not_hold_up_the_other() {
     assert!(!bed.unfinished("beta").await.is_empty(), "60 calls with 10 requests in 5 s");
     bed.quiet().await;
 
+    terminate(producers.into_iter().chain([consumer]));
+    let verdict = oracle::verify(&bed).await;
+    assert_eq!((verdict.dead, verdict.strange), (0, 0), "{}", bed.tails());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_media_host_that_stalls_after_the_headers_holds_up_its_own_tenant_only() {
+    let mut bed = ServerBed::new(small(1407, 0)).await;
+    bed.set("CONSUMER__CONCURRENCY", "4");
+    let producers = two_tenants(1408, &mut bed).await;
+    let mut consumer = bed.consumer("consumer");
+    consumer.ready().await;
+    place(bed.sim(), 0..20);
+    let alone = bed.finished("acme").await;
+
+    bed.sim_of("beta").set_faults(Faults { media_stall: 1.0, ..Faults::none() });
+    let stuck = tell_of_beta(&bed, 60).await;
+    place(bed.sim(), 20..40);
+    let beside = bed.finished("acme").await;
+    let left = bed.unfinished("beta").await;
+    assert!(stuck.iter().all(|id| left.contains(id)), "{stuck:?}, of which {left:?} are left");
+    println!("acme's calls took {:.1} s alone, {:.1} s beside", alone.as_secs_f64(), beside.as_secs_f64());
+    // A stalled body is given up after half a minute, and sixty of them would hold four places for many minutes.
+    assert!(beside <= 2 * alone + Duration::from_secs(10), "{alone:?} alone, {beside:?} beside a tenant that stalls");
+
+    bed.sim_of("beta").set_faults(Faults::none());
+    println!("beta's calls took {:.1} s after that", bed.quiet().await.as_secs_f64());
     terminate(producers.into_iter().chain([consumer]));
     let verdict = oracle::verify(&bed).await;
     assert_eq!((verdict.dead, verdict.strange), (0, 0), "{}", bed.tails());

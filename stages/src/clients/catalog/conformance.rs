@@ -26,7 +26,8 @@ mod turns;
 pub(crate) use erasure::*;
 pub(crate) use lacking::*;
 pub(crate) use readiness::{
-    a_longer_delay_that_several_learned_at_once_counts_once, the_learned_delay_is_one_for_all_consumers,
+    a_delay_that_early_looks_have_shortened_counts_once, a_longer_delay_that_several_learned_at_once_counts_once,
+    the_learned_delay_is_one_for_all_consumers,
 };
 pub(crate) use replays::{
     a_run_is_changed_only_from_the_state_that_was_read, a_thousand_fates_come_in_the_order_of_the_question,
@@ -89,6 +90,7 @@ macro_rules! catalog_checks {
             the_catalog_answers,
             the_learned_delay_is_one_for_all_consumers,
             a_longer_delay_that_several_learned_at_once_counts_once,
+            a_delay_that_early_looks_have_shortened_counts_once,
             an_erased_conversation_leaves_nothing_but_that_it_was_erased,
             nothing_is_written_of_an_erased_conversation,
             rows_go_only_while_their_erasure_is_pending,

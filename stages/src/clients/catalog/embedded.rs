@@ -4,7 +4,6 @@
 //! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,8 +13,8 @@ use state::{Erased, StateError, Store};
 
 use super::{
     AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter, ErasedRows,
-    Erasure, Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, RecordingRow, ReplayRun, RunKind, RunState,
-    Standing, Tombstone, Turn,
+    Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, RecordingRow,
+    ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -572,16 +571,11 @@ impl Catalog for EmbeddedCatalog {
         Ok(memory)
     }
 
-    async fn note_readiness(
-        &self,
-        tenant: &TenantId,
-        factor: f64,
-        first_look: Duration,
-    ) -> Result<Duration, CatalogError> {
-        readiness::note(&self.inner, tenant, factor, first_look)
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
+        readiness::note(&self.inner, tenant, lessons)
     }
 
-    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError> {
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
         readiness::read(&self.inner, tenant)
     }
 

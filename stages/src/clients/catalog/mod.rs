@@ -4,7 +4,6 @@
 //! effect; the caller repeats it. The key is always (tenant, integration type, external id).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +21,7 @@ mod embedded;
 mod erasure;
 mod group;
 mod lacking;
+mod readiness;
 mod runs;
 mod turns;
 
@@ -30,6 +30,7 @@ pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
 pub use group::{GroupStanding, HeldReading};
 pub use lacking::Lacking;
+pub use readiness::{LearnedDelay, Lessons};
 pub use runs::{Counted, Fate, ReplayRun, RunKind, RunState, Tallied};
 pub use turns::{CurrentTurn, ProducerMemory, Turn};
 
@@ -244,18 +245,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// time than it is noted changes nothing. Durable once it returns.
     async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError>;
 
-    /// Multiplies the learned delay of the tenant's first looks by what a consumer learned since it wrote last, and gives
-    /// it as it is then. It becomes longer only up to `first_look`, that consumer's own, for what several learned of the
-    /// same calls is one thing. A hint, not durable at once: a call that is repeated counts twice.
-    async fn note_readiness(
-        &self,
-        tenant: &TenantId,
-        factor: f64,
-        first_look: Duration,
-    ) -> Result<Duration, CatalogError>;
+    /// Adds what a consumer learned of the tenant's first looks since it wrote last ([`Lessons`]), and gives what is
+    /// known then. A hint, not durable at once: a call that is repeated counts twice.
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError>;
 
     /// The learned delay of the tenant's first looks; none before the first time.
-    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError>;
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError>;
 
     /// How it stands with a conversation.
     async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError>;

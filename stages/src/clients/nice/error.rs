@@ -1,7 +1,6 @@
 //! What a failed call to NICE means, and what the flow makes of it.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::flow::{StageError, System};
 
@@ -107,9 +106,6 @@ impl NiceError {
 /// How long an item, or the poll, waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
 pub const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
-/// The shortest time between two alarms, however many items meet the same refusal.
-const ALARM_INTERVAL: Duration = Duration::from_secs(60);
-
 impl From<NiceError> for StageError {
     fn from(error: NiceError) -> Self {
         match error {
@@ -123,10 +119,8 @@ impl From<NiceError> for StageError {
             // The budget is kept in the database.
             NiceError::Quota { what, retry_after: None } => Self::transient(System::Catalog, what),
             NiceError::NotReady { what } => Self::NotReady { reason: what },
+            // The client has raised the alarm: it knows whose NICE it is.
             NiceError::Refused { what } => {
-                if alarm_is_due(Instant::now()) {
-                    tracing::error!(reason = %what, "NICE refuses us, a person must look at key, role and licence");
-                }
                 Self::Transient { system: System::Nice, reason: what, retry_after: Some(REFUSED_DELAY) }
             }
             NiceError::Odd { what } => Self::transient(System::Call, what),
@@ -135,16 +129,6 @@ impl From<NiceError> for StageError {
             NiceError::LinkExpired => Self::transient(System::Call, NiceError::LinkExpired.to_string()),
         }
     }
-}
-
-fn alarm_is_due(now: Instant) -> bool {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= ALARM_INTERVAL);
-    if due {
-        *last = Some(now);
-    }
-    due
 }
 
 #[cfg(test)]
@@ -181,13 +165,5 @@ mod tests {
     #[test]
     fn an_expired_link_is_transient() {
         assert!(matches!(StageError::from(NiceError::LinkExpired), StageError::Transient { retry_after: None, .. }));
-    }
-
-    #[test]
-    fn the_alarm_rings_once_a_minute() {
-        let far = Instant::now() + Duration::from_secs(3600);
-        assert!(alarm_is_due(far));
-        assert!(!alarm_is_due(far + Duration::from_secs(59)));
-        assert!(alarm_is_due(far + Duration::from_secs(60)));
     }
 }

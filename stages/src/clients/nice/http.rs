@@ -10,6 +10,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderV
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::alarm::Alarm;
 use super::body::{self, BodyError};
 use super::cached::Held;
 use super::token::{Token, Tokens};
@@ -374,6 +375,8 @@ pub(super) struct Api {
     pub(super) never_taken: AtomicU32,
     /// How often NICE has refused us.
     pub(super) refusals: AtomicU64,
+    /// Tells of it.
+    pub(super) alarm: Alarm,
     /// Calls under way, but for long polls.
     pub(super) under_way: AtomicUsize,
 }
@@ -412,7 +415,9 @@ impl Api {
 
     /// Asks for `url` with a bearer token, as one of `class`; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
-        self.reply(endpoint, url, class, None).await?.answer(endpoint)
+        let answer = self.reply(endpoint, url, class, None).await?.answer(endpoint);
+        self.alarm.listen(&answer);
+        answer
     }
 
     /// Sends `body` to `url`, otherwise as [`Api::get`].
@@ -426,7 +431,11 @@ impl Api {
         let reply = self.reply(endpoint, url, class, Some(body)).await?;
         match reply.status {
             StatusCode::FORBIDDEN => Ok(Posted::Forbidden),
-            _ => reply.answer(endpoint).map(Posted::Answered),
+            _ => {
+                let answer = reply.answer(endpoint);
+                self.alarm.listen(&answer);
+                answer.map(Posted::Answered)
+            }
         }
     }
 
@@ -447,6 +456,7 @@ impl Api {
         if refused {
             self.refusals.fetch_add(1, Ordering::Relaxed);
         }
+        self.alarm.listen(&reply);
         reply
     }
 

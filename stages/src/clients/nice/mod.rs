@@ -21,8 +21,9 @@ use jiff::civil::Date;
 use reqwest::Url;
 
 use crate::flow::Metrics;
-use crate::model::{AgentId, ContactEvent, ContactId, EventSource};
+use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 
+mod alarm;
 mod answers;
 mod body;
 mod cached;
@@ -43,6 +44,7 @@ mod token;
 pub mod wire;
 
 use super::quota::Permit;
+use alarm::Alarm;
 pub use answers::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
     MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
@@ -197,6 +199,7 @@ impl NiceClient {
                     quota,
                     never_taken: AtomicU32::new(0),
                     refusals: AtomicU64::new(0),
+                    alarm: Alarm::default(),
                     under_way: AtomicUsize::new(0),
                 },
                 discovery,
@@ -294,6 +297,11 @@ impl NiceClient {
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.
     pub(super) fn refusals(&self) -> u64 {
         self.inner.api.refusals.load(Ordering::Relaxed)
+    }
+
+    /// The tenant that alarms name.
+    pub(super) fn belongs_to(&self, tenant: &TenantId) {
+        self.inner.api.alarm.name(tenant);
     }
 
     /// Whether NICE answers nothing, and enough callers wait for it as it is.

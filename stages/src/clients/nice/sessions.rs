@@ -129,7 +129,9 @@ pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, Nice
     if is_over(reply.status().as_u16()) {
         return Ok(Join::Absent);
     }
-    match reply.answer(Endpoint::SessionJoin)? {
+    let answer = reply.answer(Endpoint::SessionJoin);
+    nice.inner.api.alarm.listen(&answer);
+    match answer? {
         Answer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
         Answer::Nothing | Answer::NotFound => Err(NiceError::transient("session_join: NICE names no session")),
     }
@@ -145,7 +147,9 @@ pub(super) async fn events(nice: &NiceClient, session: &SessionId) -> Result<Fee
         status if is_over(status) => return Ok(Feed::Ended),
         _ => {}
     }
-    match reply.answer(Endpoint::SessionEvents)? {
+    let answer = reply.answer(Endpoint::SessionEvents);
+    nice.inner.api.alarm.listen(&answer);
+    match answer? {
         Answer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
         Answer::Nothing | Answer::NotFound => Ok(Feed::Idle),
     }

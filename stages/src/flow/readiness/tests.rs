@@ -3,8 +3,8 @@
 use super::*;
 use crate::flow::testing::{TestFlow, event};
 
-/// The shares of the defaults.
-const BOUNDS: Bounds = Bounds { share: 0.99, longest: Duration::from_secs(24 * 3600) };
+/// The share of the defaults, and no guess.
+const BOUNDS: Bounds = Bounds { share: 0.99, guess: Duration::ZERO, longest: Duration::from_secs(24 * 3600) };
 
 fn acme() -> TenantId {
     "acme".parse().unwrap()
@@ -20,10 +20,17 @@ fn consumer(flow: &TestFlow, bounds: Bounds) -> Readiness {
     Readiness::new(bounds, context.catalog.clone(), context.clock.clone(), context.metrics.clone())
 }
 
+/// What the consumers know together.
+async fn known(flow: &TestFlow) -> Option<Duration> {
+    flow.context.catalog.readiness(&acme()).await.unwrap().map(|known| known.first_look)
+}
+
 /// A flow whose consumers have learned a delay of 1,000 s.
 async fn learned() -> TestFlow {
     let flow = TestFlow::new(4);
-    flow.context.catalog.note_readiness(&acme(), 1.0, Duration::from_secs(1000)).await.unwrap();
+    let own = LearnedDelay::of_before(Duration::from_secs(1000));
+    let lessons = Lessons { factor: 1.0, shortened: false, own };
+    flow.context.catalog.note_readiness(&acme(), lessons).await.unwrap();
     flow
 }
 
@@ -87,7 +94,7 @@ async fn without_a_share_no_call_waits_and_nothing_is_learned() {
     let ended_at = flow.context.clock.now() - secs(2000);
     readiness.found(&acme(), ended_at, Some(ended_at + secs(1500))).await;
     readiness.flush().await;
-    assert_eq!(flow.context.catalog.readiness(&acme()).await.unwrap(), Some(Duration::from_secs(1000)));
+    assert_eq!(known(&flow).await, Some(Duration::from_secs(1000)));
 }
 
 #[tokio::test]
@@ -101,7 +108,7 @@ async fn what_a_consumer_learned_the_others_know_and_the_next_one_too() {
     one.found(&acme(), ended_at, Some(ended_at + secs(1000))).await;
     assert_eq!(other.wait(&ended_ago(&flow, 1000)).await, None, "written at the end, or after a while");
     one.flush().await;
-    let longer = flow.context.catalog.readiness(&acme()).await.unwrap().unwrap();
+    let longer = known(&flow).await.unwrap();
     assert!((1100..1110).contains(&longer.as_secs()), "{longer:?}");
     flow.context.clock.advance(READ_EVERY);
     for readiness in [one, other, consumer(&flow, BOUNDS)] {
@@ -119,7 +126,7 @@ async fn what_is_learned_is_written_now_and_then_without_an_end() {
         let ended_at = flow.context.clock.now() - secs(1000);
         readiness.found(&acme(), ended_at, None).await;
     }
-    let shorter = flow.context.catalog.readiness(&acme()).await.unwrap().unwrap();
+    let shorter = known(&flow).await.unwrap();
     assert!(shorter < Duration::from_secs(1000), "{shorter:?}");
     let shown = flow.context.metrics.recording_first_look.get();
     assert!((shown - shorter.as_secs_f64()).abs() < 1e-3, "{shown}");
@@ -143,7 +150,56 @@ async fn a_catalog_that_fails_stops_no_call() {
     // What was not written is written once the catalog works again.
     tree.remove(b"lacme\0").unwrap();
     readiness.flush().await;
-    assert!(flow.context.catalog.readiness(&acme()).await.unwrap().is_some());
+    assert!(known(&flow).await.is_some());
+}
+
+#[tokio::test]
+async fn before_anything_is_learned_a_call_waits_for_the_guess() {
+    let flow = TestFlow::new(4);
+    let readiness = consumer(&flow, Bounds { guess: Duration::from_secs(300), ..BOUNDS });
+    let waits = async |number: u64| {
+        let mut event = ended_ago(&flow, 60);
+        event.conversation = number.to_string().parse().unwrap();
+        readiness.wait(&event).await.map(|wait| wait.as_secs())
+    };
+    let mut told = std::collections::BTreeMap::new();
+    for number in 1..=1000 {
+        *told.entry(waits(number).await).or_insert(0) += 1;
+    }
+    // The rest of the guess in two hops; or of half the guess, for a few of them.
+    assert_eq!(told.keys().collect::<Vec<_>>(), [&Some(60), &Some(120)], "{told:?}");
+    assert!((150..=250).contains(&told[&Some(60)]), "{told:?}");
+}
+
+#[tokio::test]
+async fn early_looks_make_the_delay_shorter_for_all_unless_some_find_nothing() {
+    for (missed, expected) in [(false, 600..626), (true, 980..1000)] {
+        let flow = learned().await;
+        let (one, other) = (consumer(&flow, BOUNDS), consumer(&flow, BOUNDS));
+        assert!(one.wait(&ended_ago(&flow, 60)).await.is_some());
+        let ended_at = flow.context.clock.now() - secs(500);
+        for number in 0..10 {
+            one.found(&acme(), ended_at, None).await;
+            if missed && number == 5 {
+                one.missed(&acme(), ended_at, None);
+            }
+        }
+        one.flush().await;
+        flow.context.clock.advance(READ_EVERY);
+        assert!(other.wait(&ended_ago(&flow, 60)).await.is_some());
+        let known = known(&flow).await.unwrap().as_secs();
+        assert!(expected.contains(&known), "{known} {expected:?}");
+    }
+}
+
+#[test]
+fn the_chance_of_a_call_is_the_same_for_all_and_spread_evenly() {
+    let mut tenths = [0; 10];
+    for number in 698_800_000_000_u64..698_800_010_000 {
+        let chance = chance(number.to_string().parse().unwrap());
+        tenths[(chance * 10.0) as usize] += 1;
+    }
+    assert!(tenths.iter().all(|count| (900..1100).contains(count)), "{tenths:?}");
 }
 
 #[tokio::test]

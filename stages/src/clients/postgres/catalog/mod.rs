@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
@@ -26,8 +25,8 @@ use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter,
-    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, ProducerMemory, ReplayRun, RunKind, RunState,
-    Standing, Tombstone, TombstoneKey,
+    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, ReplayRun,
+    RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -537,16 +536,11 @@ impl Catalog for PostgresCatalog {
         turns::rechecked(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
     }
 
-    async fn note_readiness(
-        &self,
-        tenant: &TenantId,
-        factor: f64,
-        first_look: Duration,
-    ) -> Result<Duration, CatalogError> {
-        readiness::note(&self.inner.database, tenant, factor, first_look).await
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
+        readiness::note(&self.inner.database, tenant, lessons).await
     }
 
-    async fn readiness(&self, tenant: &TenantId) -> Result<Option<Duration>, CatalogError> {
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
         readiness::read(&self.inner.database, tenant).await
     }
 

@@ -96,7 +96,7 @@ async fn a_write_that_waits_for_the_beginning_of_another_turn_is_refused() {
     begins.execute("update producer_turns set turn = turn + 1", &[]).await.unwrap();
     let writes = writing.note_agents_read(&turn.tenant, Timestamp::UNIX_EPOCH);
     tokio::pin!(writes);
-    let waits = tokio::time::timeout(Duration::from_millis(300), writes.as_mut()).await;
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(300), writes.as_mut()).await;
     assert!(waits.is_err(), "whether the turn stands is not known yet");
     begins.commit().await.unwrap();
     assert!(writes.await.is_err());

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
-use crate::clients::catalog::{Counted, Fate, GroupStanding, ReplayRun, RunKind, RunState};
+use crate::clients::catalog::{Counted, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
 use crate::flow::Clock;
 use crate::model::{ContactEvent, Memberships};
@@ -151,9 +151,10 @@ async fn the_consumer_can_do_its_work_and_no_more() {
     assert_eq!(catalog.agents(&tenant).await.unwrap(), []);
     assert_eq!(catalog.agent(&tenant, AgentId::from_number(7).unwrap()).await.unwrap(), None);
     assert_eq!(catalog.agents_read_at(&tenant).await.unwrap(), None);
-    let learned = std::time::Duration::from_secs(1000);
+    let learned = LearnedDelay::of_before(std::time::Duration::from_secs(1000));
+    let lessons = Lessons { factor: 1.0, shortened: false, own: learned };
     for _ in 0..2 {
-        assert_eq!(catalog.note_readiness(&tenant, 1.0, learned).await.unwrap(), learned);
+        assert_eq!(catalog.note_readiness(&tenant, lessons).await.unwrap(), learned);
     }
     assert_eq!(catalog.readiness(&tenant).await.unwrap(), Some(learned));
     assert_keeps_its_books(&catalog).await;
