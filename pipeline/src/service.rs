@@ -70,7 +70,7 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 const SERVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time between two sweeps of what crashes left half written in the recording store.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(120);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The commands `run`, `producer` and `consumer`: until a signal.
 pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {

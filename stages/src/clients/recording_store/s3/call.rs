@@ -102,6 +102,19 @@ impl S3Store {
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
+        self.call_counted(operation, length, send).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, and how many attempts it took: each of those before may have had its effect.
+    pub(super) async fn call_counted<T, E, Sending>(
+        &self,
+        operation: Operation,
+        length: u64,
+        send: impl Fn() -> Sending + Send + Sync,
+    ) -> Result<(T, u32), Failure>
+    where
+        Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
+    {
         let limit = self.limit(operation, length);
         let begun = Instant::now();
         let mut intervals = intervals();
@@ -109,7 +122,7 @@ impl S3Store {
         loop {
             let generation = self.keyring.generation().await;
             let failure = match timeout(limit, send()).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Ok((answer, attempt)),
                 Ok(Err(error)) => Failure::of(operation, error),
                 Err(_) => Failure::timeout(operation),
             };

@@ -96,7 +96,7 @@ impl S3Store {
     pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
         let mark = self.mark(key).await;
         let (encryption, kms_key_id) = self.options.encryption.headers();
-        let create = self.call(Operation::CreateUpload, 0, || {
+        let create = self.call_counted(Operation::CreateUpload, 0, || {
             self.client.create_multipart_upload(CreateMultipartUploadRequest {
                 bucket: self.options.bucket.clone(),
                 key: key.to_owned(),
@@ -106,8 +106,21 @@ impl S3Store {
                 ..Default::default()
             })
         });
-        let id = named(Operation::CreateUpload, create.await?.upload_id)?;
-        Ok(self.uploads.begin(Name { key: key.to_owned(), id }, mark))
+        // Where it fails the mark stays: the store may begin the upload all the same, or later.
+        let (created, attempts) = create.await?;
+        let id = named(Operation::CreateUpload, created.upload_id)?;
+        let upload = self.uploads.begin(Name { key: key.to_owned(), id }, mark);
+        Ok(if attempts > 1 { upload.with_twins() } else { upload })
+    }
+
+    /// Notes that S3 does not have an upload any more. Where it was begun more than once, the others go too.
+    pub(super) async fn end(&self, upload: Upload<'_>) {
+        if upload.has_twins()
+            && let Err(failure) = self.abort_replaced(&upload.name().key).await
+        {
+            tracing::warn!(%failure, "an upload that was begun twice is not aborted, the next sweep tries again");
+        }
+        upload.end();
     }
 
     /// A mark for an upload that is about to begin. It can do without.
@@ -207,7 +220,7 @@ impl S3Store {
         });
         let failure = match complete.await.and_then(|done| named(Operation::CompleteUpload, done.e_tag)) {
             Ok(_) => {
-                upload.end();
+                self.end(upload).await;
                 return Ok(());
             }
             Err(failure) => failure,
@@ -223,7 +236,7 @@ impl S3Store {
             length_of(&object) == Some(length) && e_tag == Some(&e_tag_of(parts))
         });
         if is_ours {
-            upload.end();
+            self.end(upload).await;
             return Ok(());
         }
         self.abort(upload).await;

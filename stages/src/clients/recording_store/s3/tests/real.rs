@@ -8,6 +8,7 @@ use super::*;
 use crate::clients::recording_store::conformance::{conversation, fed_body};
 use crate::clients::recording_store::s3::call::Operation;
 use crate::clients::recording_store::s3::error::Failure;
+use crate::clients::recording_store::s3::sweep::Spared;
 use crate::flow::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,9 +175,9 @@ async fn what_has_gone_on_for_very_long_and_still_does_is_spared() {
     leave_upload(&bucket.other(without_marks).await, &key(1, 0).to_string()).await;
     let open = async || bucket.store.open_uploads("").await.unwrap().len();
     // Any age counts as very long here, and a part came just now.
-    bucket.store.abort_others(&key(1, 0).to_string(), Some(Duration::ZERO)).await.unwrap();
+    bucket.store.abort_others(&key(1, 0).to_string(), Spared::Older(Duration::ZERO)).await.unwrap();
     assert_eq!(open().await, 1);
-    bucket.store.abort_others(&key(1, 0).to_string(), Some(Duration::from_secs(3600))).await.unwrap();
+    bucket.store.abort_others(&key(1, 0).to_string(), Spared::Older(Duration::from_secs(3600))).await.unwrap();
     assert_eq!(open().await, 0);
 }
 
@@ -217,7 +218,7 @@ async fn an_upload_that_somebody_aborted_fails_and_leaves_nothing() {
     for number in 0..200 {
         feed.send(Ok(piece(number, CHUNK))).await.unwrap();
     }
-    bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string(), None).await.unwrap();
+    bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string(), Spared::None).await.unwrap();
     drop(feed);
     let error = putting.await.unwrap().unwrap_err();
     assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
