@@ -24,6 +24,7 @@ use jiff::{civil::Time, tz::TimeZone};
 use reqwest::Url;
 use secrecy::SecretString;
 use stages::model::ImportSince;
+use stages::verify::Schedule;
 
 mod error;
 mod keys;
@@ -103,6 +104,8 @@ pub(crate) struct Config {
     pub catalog: Option<CatalogConfig>,
     /// Where the recordings are stored; none where S3 is chosen and not described.
     pub recordings: Option<RecordingsConfig>,
+    /// How much of it is read back by itself.
+    pub verify: Option<Schedule>,
     /// What a process remembers on its local disk.
     pub state: StateConfig,
     /// Health, metrics and the commands that ask the daemon.

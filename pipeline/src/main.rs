@@ -75,6 +75,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Status { json } => commands::status(json, &load).await,
         Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
         Command::Erase { conversation_id, json } => commands::erase(conversation_id, json, &load).await,
+        Command::Verify(options) => commands::verify(options, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,

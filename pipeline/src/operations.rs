@@ -20,6 +20,7 @@ use stages::flow::{Clock, Freshness, Metrics, StageError, System, task};
 use stages::model::{Agent, ContactEvent, ContactId, ConversationKey, TenantId};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
+use stages::verify::Verifier;
 use state::StateError;
 use tokio::sync::watch;
 
@@ -27,6 +28,7 @@ use crate::doors::Local;
 
 mod erase;
 pub(crate) mod replays;
+pub(crate) mod verify;
 
 pub(crate) use erase::Erased;
 pub(crate) use replays::Replaying;
@@ -70,6 +72,9 @@ pub(crate) enum OperationError {
     /// The local state did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The recording store or the catalog did not answer.
+    #[error("not verified to the end, run it again: {0}")]
+    Verification(StageError),
     /// A conversation is not erased, or not whole: an outside system failed.
     #[error("not finished, run it again; consumers go on with it too: {0}")]
     Erasure(#[from] StageError),
@@ -90,6 +95,8 @@ pub(crate) struct Operations {
     pub(crate) sync: Option<Arc<SyncAgents>>,
     /// None: the process has no recording store.
     pub(crate) eraser: Option<Eraser>,
+    /// None: the process has no recording store.
+    pub(crate) verifier: Option<Verifier>,
     /// Whether the producer of this process has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
     pub(crate) budgets: Arc<Budgets>,

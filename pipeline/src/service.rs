@@ -134,6 +134,10 @@ pub(crate) async fn serve_until(
     let mut producing = part("producer", producer.map(NiceProducer::run));
     let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
+    let verifying = config.verify.filter(|_| service.consumes()).and_then(|schedule| {
+        let verifier = doors.verifier(config)?;
+        Some(task::spawn("verify", verifier.run(schedule)))
+    });
     let mut consuming = part(
         "consumer",
         consumer(config, &doors, &context).map(|consumer| {
@@ -167,7 +171,7 @@ pub(crate) async fn serve_until(
     readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    drop((sweeping, erasing));
+    drop((sweeping, erasing, verifying));
     drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing));
     admin.stop();

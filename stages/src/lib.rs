@@ -34,6 +34,8 @@ pub mod watermark;
 
 pub mod erase;
 
+pub mod verify;
+
 pub mod clients;
 pub mod completeness;
 pub mod flow;

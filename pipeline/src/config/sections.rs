@@ -175,6 +175,9 @@ pub(super) fn config(values: &Values) -> Config {
         queue: queue(values),
         catalog: catalog(values),
         recordings: recordings(values),
+        verify: values
+            .optional("recordings", "verify_every")
+            .map(|every| stages::verify::Schedule { every, sample: values.get("recordings", "verify_sample") }),
         state: StateConfig { dir: values.get("state", "dir"), retention: values.get("state", "retention") },
         admin: AdminConfig { listen: values.get("admin", "listen") },
         log: LogConfig { format: values.get("log", "format"), filter: values.get("log", "filter") },

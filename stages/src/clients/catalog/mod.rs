@@ -16,6 +16,7 @@ use crate::model::{
     Retention, StoredRecording, TenantId,
 };
 
+mod attempts;
 #[cfg(test)]
 pub(super) mod conformance;
 mod embedded;
@@ -24,6 +25,7 @@ mod group;
 mod runs;
 mod turns;
 
+pub use attempts::Attempt;
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
@@ -76,13 +78,22 @@ pub trait Catalog: Send + Sync + 'static {
     /// nothing is written, which is an error.
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
 
+    /// Begins an attempt to store the recordings and complete: from then on no earlier one completes. None where the
+    /// row is final. Durable once it returns.
+    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError>;
+
+    /// Whether an attempt may still complete: it is the latest, and the row is not final.
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError>;
+
     /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
-    /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error.
+    /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error. So is
+    /// an attempt that is not the latest any more. None is no attempt: nothing is stored beside it.
     async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError>;
 
     /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is.
@@ -216,6 +227,21 @@ pub trait Catalog: Send + Sync + 'static {
         Ok(now)
     }
 
+    /// The tenants that the catalog knows; none where it holds no table of them.
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        Ok(Vec::new())
+    }
+
+    /// The tenant's ready conversations that ended in `[from, to)`, in a fixed order: at most `limit` after `after`.
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError>;
+
     /// The tenant's conversations whose retention is over, in a fixed order that is oldest first or near it: at most
     /// `limit` after `after`. A catalog that holds the tenant's settings goes by those, and one with a clock of its own
     /// by the earlier of both times.
@@ -310,6 +336,15 @@ impl ConversationRow {
     pub fn key(&self) -> ConversationKey {
         ConversationKey { tenant: self.tenant_id.clone(), external_id: self.external_id }
     }
+}
+
+/// A conversation with recordings, in a listing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// NICE's contact id of the leg.
+    pub external_id: ContactId,
+    /// When the leg ended.
+    pub ended_at: Timestamp,
 }
 
 /// One recording's row.

@@ -20,13 +20,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
 use self::batch::Batches;
-use self::conversations::{Completion, Completions, Metadata, Standings};
+use self::conversations::{Attempts, Completion, Completions, Metadata, Standings};
 use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows, Erasure,
-    Expired, Fate, GroupStanding, Hop, ProducerMemory, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisEntry, Attempt, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, DeadLetter, ErasedRows,
+    Erasure, Expired, Fate, GroupStanding, Hop, ProducerMemory, Recorded, ReplayRun, RunKind, RunState, Standing,
+    Tombstone, TombstoneKey,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
@@ -119,6 +120,7 @@ struct Inner {
     tombstones: Arc<Tombstones>,
     standings: Batches<Standings>,
     metadata: Batches<Metadata>,
+    attempts: Batches<Attempts>,
     completions: Batches<Completions>,
     timeline: Timeline,
 }
@@ -131,6 +133,7 @@ impl PostgresCatalog {
         let inner = Inner {
             standings: Batches::start(Standings(database.clone())),
             metadata: Batches::start(Metadata(database.clone())),
+            attempts: Batches::start(Attempts(database.clone())),
             completions: Batches::start(Completions(database.clone())),
             timeline: Timeline::start(&database, tombstones.clone()),
             tombstones,
@@ -241,13 +244,22 @@ impl Catalog for PostgresCatalog {
         self.inner.metadata.ask(conversations::writable(conversation, tombstone)).await
     }
 
+    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.attempts.ask((key.clone(), self.tombstone(key))).await
+    }
+
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
+        conversations::is_current(&self.inner.database, key, attempt).await
+    }
+
     async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, at)).await
+        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, at, attempt)).await
     }
 
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
@@ -466,6 +478,21 @@ impl Catalog for PostgresCatalog {
 
     async fn clock(&self, _now: Timestamp) -> Result<Timestamp, CatalogError> {
         erasure::clock(&self.inner.database).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        conversations::tenants(&self.inner.database).await
+    }
+
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        conversations::recorded(&self.inner.database, tenant, (from, to), after, limit).await
     }
 
     async fn expired(

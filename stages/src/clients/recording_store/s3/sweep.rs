@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rand::seq::IteratorRandom;
-use rusoto_s3::{AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3};
+use rusoto_s3::{
+    AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3,
+};
 
 use super::call::Operation;
 use super::error::{Failure, Kind};

@@ -14,7 +14,7 @@ async fn queued(count: u64) -> TestDatabase<'static> {
     // The last one comes first: the order is that of the times.
     for id in (1..=count).rev() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap())).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
     }
     database
 }
@@ -99,7 +99,7 @@ async fn what_is_ready_is_announced_with_its_id() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
     catalog.complete_without_recording(&key(2)).await.unwrap();
-    catalog.complete(&key(3), &[recording(3)], at(3)).await.unwrap();
+    catalog.complete(&key(3), &[recording(3)], at(3), None).await.unwrap();
     let id = catalog.conversation(&key(3)).await.unwrap().unwrap().id;
     assert_eq!(announced.await, ("analysis_queue".to_owned(), id), "only what is to be analysed");
 }

@@ -48,9 +48,7 @@ async fn an_upload_that_the_store_begins_after_all_gave_up_is_found_by_its_mark(
     let late = begun.clone();
     let fake = Fake::start(move |request, _| match request.operation() {
         "create" => error(400, "InvalidRequest"),
-        "uploads" if late.load(Ordering::SeqCst) => {
-            answer(200, &[DATE], &listing("late", "2026-04-01T11:58:30.000Z"))
-        }
+        "uploads" if late.load(Ordering::SeqCst) => answer(200, &[DATE], &listing("late", "2026-04-01T11:58:30.000Z")),
         "parts" => answer(200, &[DATE], "<ListPartsResult></ListPartsResult>"),
         _ => answer(204, &[DATE], ""),
     });
