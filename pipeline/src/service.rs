@@ -132,7 +132,10 @@ pub(crate) async fn serve_until(
         observe::run(Observed::of(&doors, doors::tenant(config).ok(), &config.state.dir), broken.clone()),
     );
     let mut producing = part("producer", producer.map(NiceProducer::run));
-    let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
+    let sweeping = doors.recordings.clone().map(|store| {
+        let catalog = doors.catalog.clone();
+        task::spawn("sweep", observe::sweep(store, catalog, SWEEP_INTERVAL))
+    });
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
     let verifying = config.verify.filter(|_| service.consumes()).and_then(|schedule| {
         let verifier = doors.verifier(config)?;

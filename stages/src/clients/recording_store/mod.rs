@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::flow::StageError;
-use crate::model::{ConversationKey, ObjectKey};
+use crate::model::{ConversationKey, ObjectKey, TenantId};
 
 #[cfg(test)]
 mod conformance;
@@ -90,7 +90,10 @@ pub trait RecordingStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Removes what a crash left half written.
+    /// Whose recordings there are: a sweep looks through theirs only.
+    fn learn(&self, _tenants: &[TenantId]) {}
+
+    /// Removes what a crash left half written, or some of it; the next sweep goes on.
     async fn sweep(&self) -> Result<u64, StageError>;
 
     /// Whether the store can be written to.

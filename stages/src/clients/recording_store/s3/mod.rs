@@ -32,10 +32,11 @@ use self::error::Failure;
 use self::marks::Marks;
 use self::memory::Memory;
 use self::uploads::Uploads;
+use self::walk::Walk;
 use super::{Body, Found, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
-use crate::model::{ConversationKey, ObjectKey};
+use crate::model::{ConversationKey, ObjectKey, TenantId};
 use crate::text::without_mark;
 
 mod call;
@@ -49,6 +50,7 @@ mod memory;
 mod put;
 mod sweep;
 mod uploads;
+mod walk;
 
 pub use credentials::Credentials;
 
@@ -154,6 +156,7 @@ pub struct S3Store {
     uploads: Uploads,
     conditions: OnceCell<Conditions>,
     tags: AtomicBool,
+    walk: Walk,
     marks: Option<Marks>,
     metrics: Metrics,
 }
@@ -195,6 +198,7 @@ impl S3Store {
             uploads: Uploads::default(),
             conditions: OnceCell::new(),
             tags: AtomicBool::new(true),
+            walk: Walk::default(),
             marks,
             metrics,
         })
@@ -252,6 +256,10 @@ impl RecordingStore for S3Store {
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
         Ok(self.erase_prefix(&format!("{}/", ObjectKey::folder_of(conversation, started_at))).await?)
+    }
+
+    fn learn(&self, tenants: &[TenantId]) {
+        self.walk.learn(tenants);
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {

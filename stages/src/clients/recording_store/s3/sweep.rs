@@ -8,7 +8,7 @@
 //! - What this process gave up, dropped with its future, goes with the next sweep.
 //! - What a process of this machine left, killed, goes with the next sweep of any: its [mark](super::marks) tells. So
 //!   does what the store began without its answer reaching anybody, which may be begun late.
-//! - What is left goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
+//! - What is left is found by listing the bucket, [some pages](super::walk) a sweep, and goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
 //!   that is sent takes minutes at most.
 //!
 //! Uploads under keys that are not ours are nobody's business here: the bucket may be shared.
@@ -25,6 +25,7 @@ use super::call::Operation;
 use super::error::{Failure, Kind};
 use super::marks::Mark;
 use super::uploads::{Name, Upload};
+use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
 use crate::model::{ContactId, Extension, TenantId};
 
@@ -43,8 +44,11 @@ const FIRST_PART: Duration = Duration::from_secs(60);
 /// Marks that are looked at again in one sweep: each costs a request.
 const MOST_MARKS: usize = 100;
 
-/// Pages of a listing that are read at most; the next sweep goes on.
-const MOST_PAGES: usize = 1_000;
+/// Pages of a listing that are read at most, where what is under one key or of one conversation is listed.
+const MOST_PAGES: usize = 10;
+
+/// Pages that one sweep reads; the next one goes on after them.
+const PAGES_OF_A_SWEEP: usize = 5;
 
 /// Which uploads of a key stay.
 #[derive(Debug, Clone, Copy)]
@@ -69,14 +73,28 @@ impl S3Store {
             aborted += 1;
         }
         aborted += self.abort_marked().await?;
-        for upload in self.open_uploads("").await? {
-            let after = self.options.stale_after;
-            if is_ours(&upload.name.key) && !self.is_under_way(&upload) && self.is_stale(&upload, after, after).await? {
-                self.abort_named(&upload.name).await?;
-                aborted += 1;
+        for _ in 0..PAGES_OF_A_SWEEP {
+            let (prefix, after) = self.walk.next();
+            let page = self.page_of_uploads(&prefix, after).await;
+            // A listing that fails does not hold up that of the next tenant.
+            let goes_on = self.walk.read(page.as_ref().ok().and_then(|(_, next)| next.clone()));
+            for upload in page?.0 {
+                aborted += self.abort_stale(&upload).await?;
+            }
+            if !goes_on {
+                break;
             }
         }
         Ok(aborted)
+    }
+
+    async fn abort_stale(&self, upload: &Open) -> Result<u64, Failure> {
+        let after = self.options.stale_after;
+        if !is_ours(&upload.name.key) || self.is_under_way(upload) || !self.is_stale(upload, after, after).await? {
+            return Ok(0);
+        }
+        self.abort_named(&upload.name).await?;
+        Ok(1)
     }
 
     /// Aborts what processes of this machine left that are gone.
@@ -172,27 +190,32 @@ impl S3Store {
 
     /// Every open upload under keys that begin with `prefix`.
     pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<Open>, Failure> {
-        let mut open = Vec::new();
-        let (mut key_marker, mut id_marker) = (None, None);
+        let (mut open, mut after) = (Vec::new(), Marker::default());
         for _ in 0..MOST_PAGES {
-            let list = self.call(Operation::ListUploads, 0, || {
-                self.client.list_multipart_uploads(ListMultipartUploadsRequest {
-                    bucket: self.options.bucket.clone(),
-                    prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
-                    key_marker: key_marker.clone(),
-                    upload_id_marker: id_marker.clone(),
-                    ..Default::default()
-                })
-            });
-            let page = list.await?;
-            open.extend(page.uploads.unwrap_or_default().into_iter().filter_map(Open::read));
-            let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
-            if page.is_truncated != Some(true) || next.0.is_none() || next == (key_marker, id_marker) {
-                break;
-            }
-            (key_marker, id_marker) = next;
+            let (page, next) = self.page_of_uploads(prefix, after).await?;
+            open.extend(page);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(open)
+    }
+
+    /// One page of them, at most a thousand, and what follows it.
+    async fn page_of_uploads(&self, prefix: &str, after: Marker) -> Result<(Vec<Open>, Option<Marker>), Failure> {
+        let list = self.call(Operation::ListUploads, 0, || {
+            self.client.list_multipart_uploads(ListMultipartUploadsRequest {
+                bucket: self.options.bucket.clone(),
+                prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+                key_marker: after.0.clone(),
+                upload_id_marker: after.1.clone(),
+                ..Default::default()
+            })
+        });
+        let page = list.await?;
+        let open = page.uploads.unwrap_or_default().into_iter().filter_map(Open::read).collect();
+        let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
+        let goes_on = page.is_truncated == Some(true) && next.0.is_some() && next != after;
+        Ok((open, goes_on.then_some(next)))
     }
 
     /// Whether an upload was begun so long ago, and got its last part so long ago, that nobody works on it.

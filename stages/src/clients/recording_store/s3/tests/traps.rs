@@ -500,6 +500,28 @@ async fn every_page_of_a_listing_is_swept() {
     assert!(fake.of("uploads")[2].target.contains("key-marker=k1"), "{:?}", fake.of("uploads")[2].target);
 }
 
+#[tokio::test]
+async fn a_sweep_goes_on_where_the_one_before_stopped_and_from_tenant_to_tenant() {
+    let fake = Fake::start(|request, before| {
+        let page = format!(
+            "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k{before}</NextKeyMarker>\
+             <NextUploadIdMarker>u{before}</NextUploadIdMarker></ListMultipartUploadsResult>",
+        );
+        let is_endless = request.target.contains("prefix=acme%2F");
+        (request.operation() == "uploads" && is_endless).then(|| answer(200, &[], &page).unwrap())
+    });
+    let fake = fake.await;
+    let store = fake.store().await;
+    store.learn(&["zeta", "acme"].map(|tenant| tenant.parse().unwrap()));
+    store.sweep().await.unwrap();
+    let of_first = fake.of("uploads").len();
+    store.sweep().await.unwrap();
+    let asked = fake.of("uploads");
+    assert_eq!((of_first, asked.len()), (5, 10), "some pages a sweep");
+    assert!(asked.iter().all(|request| request.target.contains("prefix=acme%2F")), "the bucket may be shared");
+    assert!(asked[5].target.contains("key-marker=k4"), "{}", asked[5].target);
+}
+
 /// A TLS server before a fake store, and the authority of its certificate as PEM.
 async fn tls_before(fake: &Fake) -> (Url, String, AbortOnDropHandle<()>) {
     let key = rcgen::KeyPair::generate().unwrap();
