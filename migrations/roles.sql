@@ -82,7 +82,7 @@ begin
 
     grant select, insert on conversations to knovvu_consumer;
     grant update (master_external_id, agent_external_id, started_at, ended_at, direction, customer_number, metadata,
-                  state, source, completed_at, lane, recordings_missing) on conversations to knovvu_consumer;
+                  state, source, completed_at, lane, recordings_missing, attempt) on conversations to knovvu_consumer;
     grant update on conversation_counts to knovvu_consumer;
     grant select, insert on recordings to knovvu_consumer;
     grant select, insert (conversation_id, enqueued_at, lane) on analysis_queue to knovvu_consumer;

@@ -22,11 +22,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::ReplayRun;
+use stages::clients::catalog::{Recorded, ReplayRun};
 use stages::completeness::{Completeness, ReportError};
 use stages::flow::outside::Standing;
 use stages::flow::{Metrics, Outside, StageError, serve, task};
+use stages::model::ContactId;
 use stages::source::ListError;
+use stages::verify::Verified;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -35,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
 use crate::operations::replays::{Change, Progress, Range, Window};
+use crate::operations::verify::Question;
 use crate::operations::{Older, OperationError, Operations};
 
 /// What `/livez` answers.
@@ -160,6 +163,8 @@ fn router(shared: Shared) -> Router {
         .route("/conversations/{id}/erasure", get(erasable))
         .route("/conversations/{id}/recheck", post(recheck))
         .route("/rechecks", post(recheck_range))
+        .route("/recorded", post(recorded))
+        .route("/verifications", post(verify))
         .route("/agents", get(agents))
         .route("/agents/held", get(held_reading))
         .route("/agents/sync", post(sync_agents))
@@ -256,6 +261,14 @@ async fn recheck_range(State(shared): State<Shared>, Json(range): Json<Range>) -
     shared.operations.recheck_range(range).await.map(Json)
 }
 
+async fn recorded(State(shared): State<Shared>, Json(question): Json<Question>) -> Answer<Vec<Recorded>> {
+    shared.operations.recorded(question).await.map(Json)
+}
+
+async fn verify(State(shared): State<Shared>, Json(ids): Json<Vec<ContactId>>) -> Answer<Verified> {
+    shared.operations.verify(ids).await.map(Json)
+}
+
 async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {
     shared.operations.agents().await.map(Json)
 }
@@ -341,7 +354,7 @@ impl IntoResponse for OperationError {
             Self::Report(ReportError::List(_)) => StatusCode::BAD_GATEWAY,
             Self::Report(ReportError::Compare(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
-            Self::Sync(_) | Self::Erasure(_) => StatusCode::BAD_GATEWAY,
+            Self::Sync(_) | Self::Erasure(_) | Self::Verification(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(Problem { error: self.to_string() })).into_response()

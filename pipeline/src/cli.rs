@@ -76,6 +76,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read stored recordings back and compare length and SHA-256 with their rows; exit code 4 where one differs
+    Verify(VerifyOptions),
     /// Conversations set aside with their reason
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -202,6 +204,22 @@ pub(crate) struct ReportOptions {
     /// The moment after the last: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME")]
     pub(crate) to: When,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// The first moment at which a call may have ended: RFC 3339, or a date in UTC [default: the first of all]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<When>,
+    /// The moment after the last: RFC 3339, or a date in UTC [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<When>,
+    /// Only so many conversations, picked by chance [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sample: Option<u32>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -34,12 +34,14 @@ mod erase;
 mod recheck;
 mod replays;
 pub(crate) mod tables;
+mod verify;
 
 pub(crate) use check::check;
 pub(crate) use database::{migrate, settings};
 pub(crate) use erase::{Erasing, erase};
 pub(crate) use recheck::recheck;
 pub(crate) use replays::{backfill, reconcile, report};
+pub(crate) use verify::verify;
 
 /// Loads the settings: the whole of them, before anything else is touched.
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {

@@ -24,6 +24,7 @@ use jiff::{civil::Time, tz::TimeZone};
 use reqwest::Url;
 use secrecy::SecretString;
 use stages::model::ImportSince;
+use stages::verify::Schedule;
 
 mod error;
 mod keys;
@@ -105,6 +106,8 @@ pub(crate) struct Config {
     pub recordings: Option<RecordingsConfig>,
     /// The slowest that a recording may arrive from its host, in bytes per second.
     pub recording_min_rate: u64,
+    /// How much of it is read back by itself.
+    pub verify: Option<Schedule>,
     /// What a process remembers on its local disk.
     pub state: StateConfig,
     /// Health, metrics and the commands that ask the daemon.

@@ -19,6 +19,7 @@ use stages::shelf::Shelf;
 use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use stages::sync_agents::{HoldRules, SyncAgents};
+use stages::verify::Verifier;
 use state::Opened;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -252,6 +253,17 @@ impl Doors {
         }
     }
 
+    /// What reads recordings back, where there is a recording store.
+    pub(crate) fn verifier(&self, config: &Config) -> Option<Verifier> {
+        Some(Verifier {
+            catalog: self.catalog.clone(),
+            recordings: self.recordings.clone()?,
+            tenant: tenant(config).ok(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
     /// What an operator may ask or do with these doors.
     pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
         Operations {
@@ -261,6 +273,7 @@ impl Doors {
             local: self.local.clone(),
             sync,
             eraser: self.eraser(),
+            verifier: self.verifier(config),
             producing: None,
             budgets: self.nice.budgets.clone(),
             freshness: self.freshness.clone(),

@@ -79,6 +79,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             let erasing = Erasing { dry_run, yes_unknown };
             commands::erase(conversation_id, erasing, json, &load).await
         }
+        Command::Verify(options) => commands::verify(options, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,

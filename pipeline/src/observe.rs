@@ -162,8 +162,12 @@ async fn in_time<T, E: std::fmt::Display>(
 }
 
 /// Removes what crashes left half written in the recording store, now and then every `interval`, until it is dropped.
-pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, interval: Duration) {
+pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catalog>, interval: Duration) {
     loop {
+        match catalog.tenants().await {
+            Ok(tenants) => store.learn(&tenants),
+            Err(error) => warn!(%error, "tenants not listed; those of before are swept"),
+        }
         match store.sweep().await {
             Ok(0) => {}
             Ok(swept) => info!(swept, "half-written recordings of an earlier run removed"),

@@ -21,6 +21,7 @@ use stages::model::{Agent, ContactId, ConversationKey, TenantId};
 use stages::shelf::{self, AskedBy, ReplayError};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
+use stages::verify::Verifier;
 use state::StateError;
 use tokio::sync::watch;
 
@@ -29,6 +30,7 @@ use crate::doors::Local;
 mod erase;
 mod recheck;
 pub(crate) mod replays;
+pub(crate) mod verify;
 
 pub(crate) use erase::{Erasable, Erased};
 pub(crate) use recheck::Rechecked;
@@ -73,6 +75,9 @@ pub(crate) enum OperationError {
     /// The local state did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The recording store or the catalog did not answer.
+    #[error("not verified to the end, run it again: {0}")]
+    Verification(StageError),
     /// A conversation is not erased, or not whole: an outside system failed.
     #[error("not finished, run it again; consumers go on with it too: {0}")]
     Erasure(#[from] StageError),
@@ -93,6 +98,8 @@ pub(crate) struct Operations {
     pub(crate) sync: Option<Arc<SyncAgents>>,
     /// None: the process has no recording store.
     pub(crate) eraser: Option<Eraser>,
+    /// None: the process has no recording store.
+    pub(crate) verifier: Option<Verifier>,
     /// Whether the producer of this process has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
     pub(crate) budgets: Arc<Budgets>,

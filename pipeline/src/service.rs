@@ -71,7 +71,7 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 const SERVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time between two sweeps of what crashes left half written in the recording store.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(120);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The commands `run`, `producer` and `consumer`: until a signal.
 pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {
@@ -140,7 +140,14 @@ pub(crate) async fn serve_until(
         observe::run(Observed::of(&doors, doors::tenant(config).ok(), &config.state.dir), broken.clone()),
     );
     let mut producing = part("producer", producer.map(NiceProducer::run));
-    let sweeping = doors.recordings.clone().map(|store| task::spawn("sweep", observe::sweep(store, SWEEP_INTERVAL)));
+    let sweeping = doors.recordings.clone().map(|store| {
+        let catalog = doors.catalog.clone();
+        task::spawn("sweep", observe::sweep(store, catalog, SWEEP_INTERVAL))
+    });
+    let verifying = config.verify.filter(|_| service.consumes()).and_then(|schedule| {
+        let verifier = doors.verifier(config)?;
+        Some(task::spawn("verify", verifier.run(schedule)))
+    });
     let asking = doors
         .probes()
         .into_iter()
@@ -187,7 +194,7 @@ pub(crate) async fn serve_until(
     readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    drop((sweeping, erasing, shelving, pruning));
+    drop((sweeping, erasing, shelving, pruning, verifying));
     drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing, asking));
     admin.stop();

@@ -40,6 +40,8 @@ pub mod recheck;
 
 pub mod prune_analysis;
 
+pub mod verify;
+
 pub mod clients;
 pub mod completeness;
 pub mod flow;

@@ -8,17 +8,21 @@
 //!
 //! # After a crash
 //! An object is whole or absent, and its key is always the same: the next delivery writes it again.
+//!
+//! # Two at once
+//! The broker may hand a call out again while it is worked on here. Only the latest attempt completes, and an object is
+//! written only in place of what lay there before the attempt began: see [`crate::clients::catalog::Attempt`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
+use crate::clients::catalog::{Attempt, Catalog, CatalogError, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
-use crate::clients::recording_store::RecordingStore;
+use crate::clients::recording_store::{Found, RecordingStore};
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
 use crate::model::{
     Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia, StoredRecording,
@@ -51,18 +55,27 @@ impl Stage<PersistedConversation> for Upload {
             self.catalog.complete_without_recording(&key).await?;
             return Ok(Outcome::Done("no_recording"));
         }
-        let mut stored = Vec::with_capacity(media.len());
+        let mut places = Vec::with_capacity(media.len());
         for PlacedMedia { position, media } in media {
-            stored.push(self.store_one(&conversation, position, media).await?);
+            places.push(self.look(&conversation, position, media).await?);
+        }
+        // Only after every look: what the looks have seen, the attempts before this one have written.
+        let Some(attempt) = self.catalog.begin_attempt(&key).await? else {
+            return Ok(Outcome::Done("already_final"));
+        };
+        let mut stored = Vec::with_capacity(places.len());
+        for place in places {
+            stored.push(self.store_one(&conversation, attempt, place).await?);
         }
         crash::point("upload_stored");
         let row = self.row_to_be(&conversation, &stored, missing).await?;
         self.describe(&conversation, &row).await?;
         crash::point("description_written");
         let now = self.clock.now();
+        let attempt = Some(attempt);
         match conversation.event.recheck {
-            false => self.catalog.complete_in_part(&key, &stored, missing, now).await?,
-            true => self.catalog.add_recordings(&key, &stored, missing, now).await?,
+            false => self.catalog.complete_in_part(&key, &stored, missing, now, attempt).await?,
+            true => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
         self.count(&conversation, stored.len(), missing, now);
@@ -70,16 +83,32 @@ impl Stage<PersistedConversation> for Upload {
     }
 }
 
+/// Where a recording is to lie.
+struct Place {
+    key: ObjectKey,
+    content_type: String,
+    /// What lies there now.
+    found: Found,
+    media: Media,
+}
+
 impl Upload {
-    async fn store_one(
-        &self,
-        conversation: &Conversation,
-        position: u32,
-        media: Media,
-    ) -> Result<StoredRecording, StageError> {
+    /// Where a recording is to lie, and what lies there.
+    async fn look(&self, conversation: &Conversation, position: u32, media: Media) -> Result<Place, StageError> {
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
         let extension = Extension::for_content_type(Some(&content_type));
         let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
+        let found = self.store.find(&key).await?;
+        Ok(Place { key, content_type, found, media })
+    }
+
+    async fn store_one(
+        &self,
+        conversation: &Conversation,
+        attempt: Attempt,
+        place: Place,
+    ) -> Result<StoredRecording, StageError> {
+        let Place { key, content_type, found, media } = place;
         let halfway = media.content_length().unwrap_or_default() / 2;
         let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
         crash::point("upload_begun");
@@ -96,7 +125,18 @@ impl Upload {
                 Ok(bytes)
             }
         });
-        let size_bytes = self.store.put(&key, &content_type, body.boxed()).await?;
+        // Before the object appears: whoever was overtaken while it was read fails here already.
+        let catalog = self.catalog.clone();
+        let conversation_key = conversation.key();
+        let standing = stream::once(async move {
+            match catalog.is_current(&conversation_key, attempt).await {
+                Ok(true) => None,
+                Ok(false) => Some(Err(CatalogError::overtaken().into())),
+                Err(error) => Some(Err(error.into())),
+            }
+        });
+        let body = body.chain(standing.filter_map(std::future::ready)).boxed();
+        let size_bytes = self.store.put_over(&key, &content_type, Some(&found), body).await?;
         let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
         let held = self.store.size(&key).await?;
         if sent != size_bytes || held != Some(sent) {

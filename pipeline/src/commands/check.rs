@@ -43,7 +43,11 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Fai
     if state.is_some() || !matches!(config.catalog, Some(CatalogConfig::Embedded)) {
         report("catalog", catalog(&config, state.as_ref()), &mut broken).await;
     }
-    report("recording store", recordings(&config), &mut broken).await;
+    let mut caveat = None;
+    report("recording store", recordings(&config, &mut caveat), &mut broken).await;
+    if let Some(caveat) = caveat {
+        output::line(format!("                 {caveat}"));
+    }
     ask_nice(&tenants, &doors::tenant(&config)?, &mut broken).await;
     if let Some(opened) = state {
         report("local state", opened.state.store().close(), &mut broken_here).await;
@@ -105,10 +109,12 @@ async fn catalog(config: &Config, state: Option<&Opened>) -> Result<(), String> 
     }
 }
 
-async fn recordings(config: &Config) -> Result<(), String> {
+async fn recordings(config: &Config, caveat: &mut Option<String>) -> Result<(), String> {
     let store =
         doors::recordings(config, None, &Metrics::new()).await.map_err(|failure| failure.message().to_owned())?;
-    store.check().await.map_err(|error| error.to_string())
+    store.check().await.map_err(|error| error.to_string())?;
+    *caveat = store.caveat();
+    Ok(())
 }
 
 /// Asks for a call that cannot be: "not there" is the answer of a service that works and lets us in.

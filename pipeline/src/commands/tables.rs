@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use stages::clients::catalog::DeadLetter;
 
+use super::verify::Verification;
 use crate::operations::{Budget, Erasable, Erased, Rechecked, Status, Trace};
 
 pub(super) mod agents;
@@ -37,6 +38,31 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) -> String {
         ]);
     }
     table.to_string()
+}
+
+pub(super) fn verification(found: &Verification) -> String {
+    let mut lines = vec![format!(
+        "{} conversations, {} recordings, {} bytes read back: {} differ",
+        found.conversations, found.recordings, found.bytes, found.differing
+    )];
+    if found.elsewhere > 0 {
+        lines.push(format!("{} lie in another store than the settings name, and were not looked at", found.elsewhere));
+    }
+    if !found.differences.is_empty() {
+        let mut table = table(&["conversation", "position", "problem", "bytes", "found", "object"]);
+        for difference in &found.differences {
+            table.add_row([
+                difference.conversation_id.to_string(),
+                difference.position.to_string(),
+                difference.problem.as_str().to_owned(),
+                difference.size_bytes.to_string(),
+                difference.found_size_bytes.map_or_else(|| "-".to_owned(), |size| size.to_string()),
+                difference.object_key.clone(),
+            ]);
+        }
+        lines.push(table.to_string());
+    }
+    lines.join("\n")
 }
 
 pub(super) fn dead_letter(letter: &DeadLetter) -> String {

@@ -324,6 +324,12 @@ pub(super) const SECTIONS: &[Section] = &[
         key("ca_file", Path(true), "",
             "A file of certificates in PEM that are trusted besides the system's; s3 only.",
             "The store's certificate is of your own authority."),
+        needed("verify_every", Retention, "30d", Needed::Never,
+            "Consumers read recordings of the last so many days back, spread over as many days, 1d or more; none: never.",
+            "You want to know that what is stored stays what it was; `recordings_verified_total` and an alert tell."),
+        key("verify_sample", Count(1, 1_000_000), "1000",
+            "How many conversations of each tenant each consumer reads back within verify_every.",
+            "More certainty, for more requests and traffic of the store."),
     ]),
     section("state", "What a process remembers on its local disk.", &[
         key("dir", Path(false), "./data",

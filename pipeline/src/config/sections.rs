@@ -179,6 +179,9 @@ pub(super) fn config(values: &Values) -> Config {
         catalog: catalog(values),
         recordings: recordings(values),
         recording_min_rate: u64::from(values.get::<u32>("recordings", "min_rate")),
+        verify: values
+            .optional("recordings", "verify_every")
+            .map(|every| stages::verify::Schedule { every, sample: values.get("recordings", "verify_sample") }),
         state: StateConfig { dir: values.get("state", "dir"), retention: values.get("state", "retention") },
         admin: AdminConfig { listen: values.get("admin", "listen") },
         log: LogConfig { format: values.get("log", "format"), filter: values.get("log", "filter") },

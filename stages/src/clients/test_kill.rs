@@ -64,7 +64,7 @@ async fn work_until_killed() {
                 queue.publish(Lane::Live, Bytes::from(event(id).encode())).await.unwrap();
                 promised(&format!("published {id}"));
                 catalog.save_metadata(&conversation(id)).await.unwrap();
-                catalog.complete(&key(id), &[], jiff::Timestamp::now()).await.unwrap();
+                catalog.complete(&key(id), &[], jiff::Timestamp::now(), None).await.unwrap();
                 promised(&format!("completed {id}"));
                 let letter = DeadLetter::of_event(&event(id), "upload", "no", jiff::Timestamp::now());
                 catalog.add_dead_letter(letter).await.unwrap();

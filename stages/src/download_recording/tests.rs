@@ -102,7 +102,7 @@ async fn rig() -> Rig {
     let context = &flow.context;
     let tenants =
         Arc::new(Tenants::new(Arc::new(settings), Arc::new(|_| Arc::new(Unmetered)), context.metrics.clone()));
-    let bounds = Bounds { share: 0.0, longest: Duration::from_secs(3600) };
+    let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
     let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
     let readiness = Readiness::new(bounds, catalog.clone(), clock.clone(), context.metrics.clone());
     let stage = DownloadRecording {
@@ -229,7 +229,7 @@ async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
         sha256: "0".repeat(64),
         content_type: "audio/wav".to_owned(),
     };
-    catalog.complete_in_part(&call.key(), &[stored], 2, call.ended_at).await.unwrap();
+    catalog.complete_in_part(&call.key(), &[stored], 2, call.ended_at, None).await.unwrap();
     call.event.recheck = true;
     let nothing = Err(NOTHING_NEW.to_owned());
     assert_eq!(outcome(&rig, call.clone()).await, nothing, "NICE does not know the call any more");

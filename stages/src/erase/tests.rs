@@ -9,8 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clients::catalog::{DeadLetter, EmbeddedCatalog, Standing};
 use crate::clients::queue::{EmbeddedQueue, Lane};
-use crate::clients::recording_store::Body;
-use crate::clients::recording_store::FilesystemStore;
+use crate::clients::recording_store::{Body, FilesystemStore, Found};
 use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
 use crate::clients::test_state::TestState;
 use crate::model::{AgentId, Conversation, Extension, StoredRecording};
@@ -55,7 +54,7 @@ impl Rig {
     async fn bring_in(&self, conversation: &Conversation) {
         self.eraser.catalog.save_metadata(conversation).await.unwrap();
         let recording = self.store(conversation).await;
-        self.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at).await.unwrap();
+        self.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at, None).await.unwrap();
     }
 
     async fn store(&self, conversation: &Conversation) -> StoredRecording {
@@ -230,7 +229,7 @@ async fn bring_in_elsewhere(rig: &Rig, other: &FilesystemStore, conversation: &C
         sha256: "0".repeat(64),
         content_type: "audio/wav".to_owned(),
     };
-    rig.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at).await.unwrap();
+    rig.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -285,7 +284,7 @@ async fn recordings_are_erased_where_their_rows_say_that_they_lie() {
     // The row has a start by which they would lie under another day.
     let corrected = Conversation { started_at: at("2026-03-30T10:00:00Z"), ..stored.clone() };
     rig.eraser.catalog.save_metadata(&corrected).await.unwrap();
-    rig.eraser.catalog.complete(&corrected.key(), &[recording], corrected.ended_at).await.unwrap();
+    rig.eraser.catalog.complete(&corrected.key(), &[recording], corrected.ended_at, None).await.unwrap();
     assert_eq!(rig.eraser.erase(&corrected.key()).await.unwrap().objects, Some(1));
     assert!(!rig.is_stored(&stored));
 }
@@ -312,7 +311,21 @@ impl RecordingStore for Large {
         "large"
     }
 
-    async fn put(&self, _key: &ObjectKey, _content_type: &str, _body: Body<'_>) -> Result<u64, StageError> {
+    async fn put_over(
+        &self,
+        _key: &ObjectKey,
+        _content_type: &str,
+        _found: Option<&Found>,
+        _body: Body<'_>,
+    ) -> Result<u64, StageError> {
+        unreachable!("nothing is stored")
+    }
+
+    async fn find(&self, _key: &ObjectKey) -> Result<Found, StageError> {
+        unreachable!("nothing is stored")
+    }
+
+    async fn read(&self, _key: &str) -> Result<Option<Body<'static>>, StageError> {
         unreachable!("nothing is stored")
     }
 

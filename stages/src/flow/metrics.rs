@@ -71,6 +71,8 @@ pub struct Metrics {
     pub recording_resumes: IntCounter,
     /// Requests to the recording store that failed and were sent again in place, by operation.
     pub recording_store_retries: IntCounterVec,
+    /// Recordings that were read back and compared with their rows, by what was found.
+    pub recordings_verified: IntCounterVec,
     /// Dead letters written, by stage.
     pub dead_letters: IntCounterVec,
     /// Dead letters on the shelf now.
@@ -230,6 +232,11 @@ impl Metrics {
                 "recording_store_retries_total",
                 "Requests to the recording store that failed and were sent again in place, by operation.",
                 &["operation"],
+            ),
+            recordings_verified: page.counters(
+                "recordings_verified_total",
+                "Recordings that were read back and compared with their rows, by result: same, or how they differ.",
+                &["result"],
             ),
             dead_letters: page.counters("dead_letters_total", "Dead letters written, by stage.", &["stage"]),
             dead_letters_shelved: page.gauge("dead_letters_shelved", "Dead letters on the shelf now."),
@@ -444,6 +451,9 @@ impl Metrics {
         }
         for state in ["waiting", "claimed", "failed"] {
             self.analysis_entries.with_label_values(&[state]);
+        }
+        for result in ["same", "missing", "length", "sha256"] {
+            self.recordings_verified.with_label_values(&[result]);
         }
         for state in ["active", "inactive"] {
             self.agents.with_label_values(&[state]);

@@ -46,7 +46,7 @@ impl Rig {
         catalog.save_metadata(&call).await.unwrap();
         match state {
             ConversationState::MetadataSaved => {}
-            ConversationState::Ready => catalog.complete(&call.key(), &[], ended_at).await.unwrap(),
+            ConversationState::Ready => catalog.complete(&call.key(), &[], ended_at, None).await.unwrap(),
             ConversationState::NoRecording => catalog.complete_without_recording(&call.key()).await.unwrap(),
         }
         call

@@ -60,7 +60,22 @@ impl Store {
         let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (told_sha256, content_type) = (header("x-amz-meta-sha256"), header("content-type").unwrap_or_default());
         let bytes = answer.bytes().await.unwrap();
+        // What went in parts carries it as a tag.
+        let told_sha256 = match told_sha256 {
+            None => self.tag(key).await,
+            told => told,
+        };
         Object { size: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)), told_sha256, content_type }
+    }
+
+    /// The tag `sha256` of an object.
+    async fn tag(&self, key: &str) -> Option<String> {
+        let mut get = self.bucket.get_object(Some(&self.credentials), key);
+        get.query_mut().insert("tagging", "");
+        let answer = self.client.get(get.sign(EXPIRY)).send().await.unwrap().error_for_status().unwrap();
+        let tags = answer.text().await.unwrap();
+        let (_, value) = tags.split_once("<Key>sha256</Key><Value>")?;
+        value.split_once("</Value>").map(|(hash, _)| hash.to_owned())
     }
 }
 

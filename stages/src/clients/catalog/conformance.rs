@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow};
+use super::{Attempt, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow};
 use crate::flow::task;
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
@@ -61,6 +61,9 @@ macro_rules! catalog_checks {
     ($(#[$attribute:meta])* $subject:ident) => {
         $crate::clients::catalog::conformance::catalog_checks!(
             @each [$(#[$attribute])*] $subject:
+            only_the_latest_attempt_completes,
+            attempts_at_the_same_time_are_told_apart,
+            what_is_recorded_is_listed_page_by_page,
             agents_are_written_replaced_and_listed_by_id,
             the_reading_of_the_group_is_noted,
             how_the_group_stands_is_kept,
@@ -227,7 +230,7 @@ async fn assert_ready(
 
 async fn save_ready(catalog: &Arc<dyn Catalog>, conversation: &Conversation, when: Timestamp) {
     catalog.save_metadata(conversation).await.unwrap();
-    catalog.complete(&conversation.key(), &recordings(conversation, 1), when).await.unwrap();
+    catalog.complete(&conversation.key(), &recordings(conversation, 1), when, None).await.unwrap();
 }
 
 pub(crate) async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
@@ -338,7 +341,7 @@ pub(crate) async fn a_final_row_stays_as_it_is<S: Subject>() {
     let ready = conversation(&acme(), 1);
     let stored = recordings(&ready, 2);
     catalog.save_metadata(&ready).await.unwrap();
-    catalog.complete(&ready.key(), &stored, at(10)).await.unwrap();
+    catalog.complete(&ready.key(), &stored, at(10), None).await.unwrap();
     let unrecorded = conversation(&acme(), 2);
     catalog.save_metadata(&unrecorded).await.unwrap();
     catalog.complete_without_recording(&unrecorded.key()).await.unwrap();
@@ -346,7 +349,7 @@ pub(crate) async fn a_final_row_stays_as_it_is<S: Subject>() {
     for late in [&ready, &unrecorded] {
         let changed = Conversation { metadata: json!("changed"), customer_number: None, ..late.clone() };
         catalog.save_metadata(&changed).await.unwrap();
-        catalog.complete(&late.key(), &recordings(late, 1), at(99)).await.unwrap();
+        catalog.complete(&late.key(), &recordings(late, 1), at(99), None).await.unwrap();
         catalog.complete_without_recording(&late.key()).await.unwrap();
     }
     assert_ready(&catalog, &ready, &stored, at(10)).await;
@@ -363,12 +366,12 @@ pub(crate) async fn completing_writes_everything_in_one_commit<S: Subject>() {
     let ready = conversation(&acme(), 42);
     let stored = recordings(&ready, 3);
     subject.catalog().save_metadata(&ready).await.unwrap();
-    subject.catalog().complete(&ready.key(), &stored, at(10)).await.unwrap();
+    subject.catalog().complete(&ready.key(), &stored, at(10), None).await.unwrap();
     subject = subject.crash().await;
     assert_ready(&subject.catalog(), &ready, &stored, at(10)).await;
     assert_eq!(subject.catalog().counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
     // The redelivery after the crash changes nothing.
-    subject.catalog().complete(&ready.key(), &stored, at(20)).await.unwrap();
+    subject.catalog().complete(&ready.key(), &stored, at(20), None).await.unwrap();
     assert_ready(&subject.catalog(), &ready, &stored, at(10)).await;
 }
 
@@ -390,7 +393,7 @@ pub(crate) async fn what_has_no_row_cannot_be_completed<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let unknown = conversation(&acme(), 42);
-    assert!(catalog.complete(&unknown.key(), &recordings(&unknown, 1), at(1)).await.is_err());
+    assert!(catalog.complete(&unknown.key(), &recordings(&unknown, 1), at(1), None).await.is_err());
     assert!(catalog.complete_without_recording(&unknown.key()).await.is_err());
     assert!(catalog.conversation(&unknown.key()).await.unwrap().is_none());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
@@ -551,7 +554,7 @@ pub(crate) async fn counts_equal_the_rows<S: Subject>() {
             0..=2 => catalog.save_metadata(&conversation).await.unwrap(),
             3 => {
                 let stored = recordings(&conversation, 1);
-                catalog.complete(&conversation.key(), &stored, at(1)).await.ok();
+                catalog.complete(&conversation.key(), &stored, at(1), None).await.ok();
             }
             4 => drop(catalog.complete_without_recording(&conversation.key()).await.ok()),
             5 => {
@@ -611,7 +614,7 @@ pub(crate) async fn one_conversation_completed_by_many_is_completed_once<S: Subj
         let (catalog, contested) = (subject.catalog(), contested.clone());
         task::spawn("worker", async move {
             catalog.save_metadata(&contested).await.unwrap();
-            catalog.complete(&contested.key(), &recordings(&contested, worker), at(worker.into())).await.unwrap();
+            catalog.complete(&contested.key(), &recordings(&contested, worker), at(worker.into()), None).await.unwrap();
         })
     });
     for worker in join_all(workers.collect::<Vec<_>>()).await {
@@ -699,4 +702,82 @@ pub(crate) async fn large_metadata_is_kept<S: Subject>() {
 
 pub(crate) async fn the_catalog_answers<S: Subject>() {
     S::fresh().await.catalog().check().await.unwrap();
+}
+
+pub(crate) async fn only_the_latest_attempt_completes<S: Subject>() {
+    let subject = S::fresh().await;
+    let catalog = subject.catalog();
+    let call = conversation(&tenant("a"), 1);
+    let key = call.key();
+    assert!(catalog.begin_attempt(&key).await.is_err(), "there is no row");
+    catalog.save_metadata(&call).await.unwrap();
+    let first = catalog.begin_attempt(&key).await.unwrap().unwrap();
+    assert!(catalog.is_current(&key, first).await.unwrap());
+    let second = catalog.begin_attempt(&key).await.unwrap().unwrap();
+    assert_ne!(first, second);
+    assert!(!catalog.is_current(&key, first).await.unwrap() && catalog.is_current(&key, second).await.unwrap());
+    // What is read of NICE again does not change who may complete.
+    catalog.save_metadata(&call).await.unwrap();
+    let complete = async |attempt: Attempt| catalog.complete(&key, &recordings(&call, 1), at(5), Some(attempt)).await;
+    complete(first).await.unwrap_err();
+    assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::MetadataSaved));
+    complete(second).await.unwrap();
+    assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::Ready));
+    complete(second).await.unwrap();
+    complete(first).await.unwrap_err();
+    assert_eq!(catalog.begin_attempt(&key).await.unwrap(), None, "it is final");
+    assert!(!catalog.is_current(&key, second).await.unwrap());
+    drop(catalog);
+    let subject = subject.crash().await;
+    assert_eq!(subject.catalog().begin_attempt(&key).await.unwrap(), None);
+}
+
+pub(crate) async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
+    let subject = S::fresh().await;
+    let calls = [conversation(&tenant("a"), 1), conversation(&tenant("a"), 2)];
+    for call in &calls {
+        subject.catalog().save_metadata(call).await.unwrap();
+    }
+    let workers = (0..20_usize).map(|number| {
+        let (catalog, call) = (subject.catalog(), calls[number % 2].clone());
+        task::spawn("worker", async move {
+            // One that shares a statement with a later one of the same call is told so.
+            let attempt = catalog.begin_attempt(&call.key()).await.ok().flatten()?;
+            let stored = recordings(&call, number as u32 + 1);
+            catalog.complete(&call.key(), &stored, at(1), Some(attempt)).await.ok().map(|()| (number, stored))
+        })
+    });
+    let ended = join_all(workers.collect::<Vec<_>>()).await;
+    let completed: Vec<_> = ended.into_iter().filter_map(|end| end.unwrap()).collect();
+    for (number, call) in calls.iter().enumerate() {
+        let row = subject.catalog().conversation(&call.key()).await.unwrap().unwrap();
+        let of_call: Vec<_> = completed.iter().filter(|(worker, _)| worker % 2 == number).collect();
+        let [(_, stored)] = &of_call[..] else { panic!("one completes a call, and {} did", of_call.len()) };
+        assert_eq!(row.recordings, stored.iter().map(RecordingRow::from).collect::<Vec<_>>());
+    }
+}
+
+pub(crate) async fn what_is_recorded_is_listed_page_by_page<S: Subject>() {
+    let subject = S::fresh().await;
+    let catalog = subject.catalog();
+    for id in 1..=7 {
+        let call = conversation(&acme(), id);
+        catalog.save_metadata(&call).await.unwrap();
+        if id != 4 {
+            catalog.complete(&call.key(), &recordings(&call, 1), at(99), None).await.unwrap();
+        }
+    }
+    let elsewhere = conversation(&tenant("other"), 3);
+    catalog.save_metadata(&elsewhere).await.unwrap();
+    catalog.complete(&elsewhere.key(), &recordings(&elsewhere, 1), at(99), None).await.unwrap();
+    // Each ends as many seconds after a moment as its id says.
+    let (mut after, mut ids) = (None, Vec::new());
+    loop {
+        let page = catalog.recorded(&acme(), at(2), at(7), after, 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        after = Some(*last);
+        ids.extend(page.iter().map(|recorded| (recorded.external_id.get(), recorded.ended_at)));
+    }
+    assert_eq!(ids, [2, 3, 5, 6].map(|id| (id, at(i64::try_from(id).unwrap()))));
 }

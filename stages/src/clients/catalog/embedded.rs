@@ -3,6 +3,7 @@
 //! A conversation is one value (row, recordings and analysis state), written together with its entry in the
 //! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -12,9 +13,9 @@ use serde::de::DeserializeOwned;
 use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter, ErasedRows,
-    Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, RecordingRow,
-    ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
+    AnalysisEntry, Attempt, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter,
+    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, Recorded,
+    RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -82,7 +83,13 @@ struct Counters {
     counts: Counts,
     next_dead_letter: u64,
     next_hop: u64,
+    /// The latest attempt of each conversation that is not final. No other process works on them.
+    attempts: HashMap<ConversationKey, Attempt>,
+    last_attempt: i64,
 }
+
+/// Attempts that are remembered; when there are more, all of them begin anew.
+const MOST_ATTEMPTS: usize = 100_000;
 
 impl EmbeddedCatalog {
     /// Opens the catalog in the local state.
@@ -104,7 +111,8 @@ impl EmbeddedCatalog {
         let next_dead_letter = last.and_then(|id| tail_number(&id)).unwrap_or_default() + 1;
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
-        let writing = Mutex::new(Counters { counts, next_dead_letter, next_hop });
+        let writing =
+            Mutex::new(Counters { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
         let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing });
         Ok(Self { inner, turn: CurrentTurn::default() })
     }
@@ -158,18 +166,44 @@ impl Inner {
         Ok(())
     }
 
-    fn finish(&self, key: &ConversationKey, change: impl FnOnce(&mut ConversationRow)) -> Result<(), CatalogError> {
+    fn finish(
+        &self,
+        key: &ConversationKey,
+        attempt: Option<Attempt>,
+        change: impl FnOnce(&mut ConversationRow),
+    ) -> Result<(), CatalogError> {
         let mut counters = self.lock();
         self.refuse_erased(key)?;
         let Some(mut row) = self.row(key)? else {
             return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
         };
+        if attempt.is_some() && counters.attempts.get(key) != attempt.as_ref() {
+            return Err(CatalogError::overtaken());
+        }
         if row.state.is_final() {
             return Ok(());
         }
         let before = row.state;
         change(&mut row);
         self.write_row(&row, Some(before), &mut counters)
+    }
+
+    fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
+        let mut counters = self.lock();
+        self.refuse_erased(key)?;
+        let Some(row) = self.row(key)? else {
+            return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
+        };
+        if row.state.is_final() && !row.lacks_recordings() {
+            return Ok(None);
+        }
+        if counters.attempts.len() >= MOST_ATTEMPTS {
+            counters.attempts.clear();
+        }
+        counters.last_attempt += 1;
+        let attempt = Attempt(counters.last_attempt);
+        counters.attempts.insert(key.clone(), attempt);
+        Ok(Some(attempt))
     }
 
     /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.
@@ -319,14 +353,25 @@ impl Catalog for EmbeddedCatalog {
         Ok(())
     }
 
+    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.begin_attempt(key)
+    }
+
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
+        let counters = self.inner.lock();
+        let is_whole = self.inner.row(key)?.is_none_or(|row| row.state.is_final() && !row.lacks_recordings());
+        Ok(!is_whole && counters.attempts.get(key) == Some(&attempt))
+    }
+
     async fn complete_in_part(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.inner.finish(key, |row| {
+        self.inner.finish(key, attempt, |row| {
             row.recordings = recordings.iter().map(RecordingRow::from).collect();
             row.recordings_missing = missing;
             row.state = ConversationState::Ready;
@@ -341,8 +386,9 @@ impl Catalog for EmbeddedCatalog {
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.inner.add_recordings(key, recordings, missing, at)?;
+        self.inner.add_recordings(key, recordings, missing, at, attempt)?;
         // Also where nothing was new: another caller may have written it a moment ago.
         self.inner.commit().await
     }
@@ -360,7 +406,7 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
-        self.inner.finish(key, |row| row.state = ConversationState::NoRecording)?;
+        self.inner.finish(key, None, |row| row.state = ConversationState::NoRecording)?;
         self.inner.commit().await
     }
 
@@ -597,6 +643,17 @@ impl Catalog for EmbeddedCatalog {
 
     async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError> {
         self.inner.finish_erasure(erasure, now).await
+    }
+
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        Inner::recorded(&self.inner, tenant, from, to, after, limit).await
     }
 
     async fn expired(

@@ -4,6 +4,7 @@
 //! effect; the caller repeats it. The key is always (tenant, integration type, external id).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +16,7 @@ use crate::model::{
     Retention, StoredRecording, TenantId,
 };
 
+mod attempts;
 #[cfg(test)]
 pub(super) mod conformance;
 mod embedded;
@@ -25,6 +27,7 @@ mod readiness;
 mod runs;
 mod turns;
 
+pub use attempts::Attempt;
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
@@ -41,9 +44,19 @@ pub struct CatalogError(pub String);
 
 impl From<CatalogError> for StageError {
     fn from(error: CatalogError) -> Self {
+        if error.is_overtaken() {
+            // Nobody's fault: the other one brings the call to its end, or its message comes again.
+            return Self::Busy {
+                reason: error.to_string(),
+                retry_after: OVERTAKEN_DELAY.mul_f64(rand::random_range(0.5..1.5)),
+            };
+        }
         Self::transient(System::Catalog, error.to_string())
     }
 }
+
+/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
+const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 
 /// The Knovvu database.
 #[async_trait]
@@ -79,15 +92,24 @@ pub trait Catalog: Send + Sync + 'static {
     /// nothing is written, which is an error.
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
 
+    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row is
+    /// final and lacks nothing. Durable once it returns.
+    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError>;
+
+    /// Whether an attempt may still complete: it is the latest, and the row is not final or lacks recordings.
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError>;
+
     /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
-    /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error.
+    /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error. So is
+    /// an attempt that is not the latest any more. None is no attempt: nothing is stored beside it.
     async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.complete_in_part(key, recordings, 0, at).await
+        self.complete_in_part(key, recordings, 0, at, attempt).await
     }
 
     /// As [`Self::complete`], of a conversation of which NICE names `missing` recordings more and does not give them.
@@ -97,19 +119,21 @@ pub trait Catalog: Send + Sync + 'static {
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError>;
 
     /// Adds recordings to a final row that lacks some ([`ConversationRow::lacks_recordings`]): in one commit those at
     /// positions that are free, how many are `missing` still, the state `ready`, and the analysis entry. One that waits
     /// to be taken stays as it is; one that was taken, or is done, waits anew from `at` on. Any other row, and one to
-    /// which nothing is new, stays as it is; one of an erased conversation too, which is an error. Durable once it
-    /// returns.
+    /// which nothing is new, stays as it is; one of an erased conversation too, which is an error, and so is an
+    /// attempt that is not the latest any more. Durable once it returns.
     async fn add_recordings(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError>;
 
     /// The tenant's conversations that began in `[from, to)` and lack recordings, in a fixed order: at most `limit`
@@ -275,6 +299,21 @@ pub trait Catalog: Send + Sync + 'static {
         Ok(now)
     }
 
+    /// The tenants that the catalog knows; none where it holds no table of them.
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        Ok(Vec::new())
+    }
+
+    /// The tenant's ready conversations that ended in `[from, to)`, in a fixed order: at most `limit` after `after`.
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError>;
+
     /// The tenant's conversations whose retention is over, in a fixed order that is oldest first or near it: at most
     /// `limit` after `after`. A catalog that holds the tenant's settings goes by those, and one with a clock of its own
     /// by the earlier of both times.
@@ -387,6 +426,15 @@ impl ConversationRow {
     pub fn key(&self) -> ConversationKey {
         ConversationKey { tenant: self.tenant_id.clone(), external_id: self.external_id }
     }
+}
+
+/// A conversation with recordings, in a listing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// NICE's contact id of the leg.
+    pub external_id: ContactId,
+    /// When the leg ended.
+    pub ended_at: Timestamp,
 }
 
 /// One recording's row.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Body, RecordingStore};
+use super::{Body, Found, RecordingStore};
 use crate::flow::{StageError, System, task};
 use crate::model::{ConversationKey, Extension, ObjectKey};
 
@@ -55,6 +55,9 @@ macro_rules! recording_store_checks {
             an_empty_recording_is_an_object,
             a_key_written_again_is_replaced,
             a_large_recording_streams_in_bounded_memory,
+            what_was_not_seen_is_not_replaced,
+            a_slow_put_does_not_replace_what_came_meanwhile,
+            an_object_is_read_as_it_lies_there,
             a_body_that_breaks_leaves_nothing,
             a_broken_body_leaves_the_object_that_stood,
             a_dropped_put_leaves_nothing,
@@ -191,6 +194,74 @@ pub(crate) async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
         assert!(stored[..8] == number.to_be_bytes() && stored[8..] == piece[8..], "piece {number}");
     }
     assert_eq!(subject.half_written().await, 0);
+}
+
+/// A length that goes in one piece, and one that goes in parts.
+const LENGTHS: [usize; 2] = [1_000, 6 * 1024 * 1024];
+
+pub(crate) async fn what_was_not_seen_is_not_replaced<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    for (position, length) in (0..).zip(LENGTHS) {
+        let key = key(1, position);
+        let put = async |seed: usize, found: &Found| {
+            store.put_over(&key, WAV, Some(found), body(&content(seed, length + seed), CHUNK)).await
+        };
+        assert_eq!(store.find(&key).await.unwrap(), Found::Nothing);
+        let gone = Found::Object("0123456789abcdef0123456789abcdef".to_owned());
+        put(9, &gone).await.unwrap_err();
+        assert_nothing(&subject, &key).await;
+        put(1, &Found::Nothing).await.unwrap();
+        let first = store.find(&key).await.unwrap();
+        assert_ne!(first, Found::Nothing);
+        assert_eq!(store.find(&key).await.unwrap(), first, "it is named the same each time");
+        let error = put(2, &Found::Nothing).await.unwrap_err();
+        assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+        assert!(error.to_string().contains("another recording was stored there meanwhile"), "{error}");
+        assert!(subject.bytes(&key).await.unwrap() == content(1, length + 1));
+        put(3, &first).await.unwrap();
+        assert!(subject.bytes(&key).await.unwrap() == content(3, length + 3));
+        put(4, &first).await.unwrap_err();
+        assert!(subject.bytes(&key).await.unwrap() == content(3, length + 3));
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>() {
+    let subject = S::fresh().await;
+    for (position, length) in (0..).zip(LENGTHS) {
+        let key = key(1, position);
+        let found = subject.store().find(&key).await.unwrap();
+        let (feed, slow) = fed_body();
+        let putting = task::spawn("put", {
+            let (store, key, found) = (subject.store(), key.clone(), found.clone());
+            async move { store.put_over(&key, WAV, Some(&found), slow).await }
+        });
+        let first = content(1, length);
+        let (begin, end) = first.split_at(length / 2);
+        feed.send(Ok(Bytes::copy_from_slice(begin))).await.unwrap();
+        let second = content(2, length + 1);
+        subject.store().put_over(&key, WAV, Some(&found), body(&second, CHUNK)).await.unwrap();
+        feed.send(Ok(Bytes::copy_from_slice(end))).await.ok();
+        drop(feed);
+        let error = putting.await.unwrap().unwrap_err();
+        assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+        assert!(subject.bytes(&key).await.unwrap() == second, "{length}");
+    }
+    assert_eq!(subject.half_written().await, 0);
+}
+
+pub(crate) async fn an_object_is_read_as_it_lies_there<S: Subject>() {
+    let subject = S::fresh().await;
+    let store = subject.store();
+    assert!(store.read(&key(1, 0).to_string()).await.unwrap().is_none());
+    for length in [0, 10, LENGTHS[1]] {
+        store.put(&key(1, 0), WAV, body(&content(1, length), CHUNK)).await.unwrap();
+        let pieces = store.read(&key(1, 0).to_string()).await.unwrap().expect("it is there");
+        let pieces: Vec<Bytes> = pieces.map(Result::unwrap).collect().await;
+        assert!(pieces.concat() == content(1, length), "{length}");
+        assert!(pieces.iter().all(|piece| piece.len() <= 1024 * 1024), "in small pieces");
+    }
 }
 
 pub(crate) async fn a_body_that_breaks_leaves_nothing<S: Subject>() {

@@ -3,9 +3,12 @@
 //! A file is written under `{dir}/.partial/`, synced, and renamed into place; its folders are synced after it. A
 //! crash leaves at most a file under `.partial`, which the next start removes. A file that is being written is
 //! locked, so that the start of one process spares what another one writes.
+//!
+//! Renaming replaces whatever is there. Who may replace only what it has seen looks again and renames under one lock,
+//! which every writer of the folder takes.
 
 use std::fs::TryLockError;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +18,7 @@ use jiff::Timestamp;
 use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{Body, RecordingStore};
+use super::{Body, Found, RecordingStore};
 use crate::flow::{StageError, System};
 use crate::model::{ConversationKey, ObjectKey};
 
@@ -26,6 +29,12 @@ const WRITE_BUFFER: usize = 256 * 1024;
 pub const DESCRIPTION: &str = "conversation.json";
 
 const PARTIAL: &str = ".partial";
+
+/// Locked while a file is moved into place.
+const LOCK: &str = ".lock";
+
+/// Pieces in which a file is read.
+const READ_BUFFER: usize = 256 * 1024;
 
 /// Folders from a tenant to a day: year, month, day.
 const DAY_DEPTH: usize = 3;
@@ -71,13 +80,35 @@ impl FilesystemStore {
 
     /// Syncs the finished file, moves it into place, and syncs the folders above it, whoever made them: another
     /// put may have made one and not synced it yet.
-    async fn publish(&self, file: fs::File, mut partial: Partial, key: &str) -> std::io::Result<()> {
+    /// False, and nothing is moved, where something else lies there than was `found`.
+    async fn publish(
+        &self,
+        file: fs::File,
+        mut partial: Partial,
+        key: &str,
+        found: Option<&Found>,
+    ) -> std::io::Result<bool> {
         file.sync_all().await?;
         let target = self.dir.join(key);
         let folder = target.parent().unwrap_or(&self.dir);
         private_folders(folder).await?;
-        fs::rename(&partial.path, &target).await?;
-        partial.kept = true;
+        let (lock, to, found) = (self.dir.join(LOCK), target.clone(), found.cloned());
+        let moving = tokio::task::spawn_blocking(move || {
+            let lock = std::fs::File::options().create(true).append(true).mode(0o600).open(&lock)?;
+            lock.lock()?;
+            if let Some(found) = found
+                && find(&to)? != found
+            {
+                return Ok((partial, false));
+            }
+            std::fs::rename(&partial.path, &to)?;
+            partial.kept = true;
+            Ok::<_, std::io::Error>((partial, true))
+        });
+        let (_partial, moved) = moving.await.map_err(std::io::Error::other)??;
+        if !moved {
+            return Ok(false);
+        }
         // Only now, since it holds the lock.
         drop(file);
         for folder in folder.ancestors() {
@@ -86,7 +117,19 @@ impl FilesystemStore {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// A file is told from another one in its place by its number, its time and its length.
+fn find(path: &Path) -> std::io::Result<Found> {
+    match std::fs::metadata(path) {
+        Ok(file) => {
+            let name = format!("{}-{}.{:09}-{}", file.ino(), file.ctime(), file.ctime_nsec(), file.len());
+            Ok(Found::Object(name))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(error),
     }
 }
 
@@ -96,7 +139,13 @@ impl RecordingStore for FilesystemStore {
         &self.name
     }
 
-    async fn put(&self, key: &ObjectKey, _content_type: &str, mut body: Body<'_>) -> Result<u64, StageError> {
+    async fn put_over(
+        &self,
+        key: &ObjectKey,
+        _content_type: &str,
+        found: Option<&Found>,
+        mut body: Body<'_>,
+    ) -> Result<u64, StageError> {
         let (file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
         let mut size = 0;
@@ -106,8 +155,27 @@ impl RecordingStore for FilesystemStore {
             writer.write_all(&bytes).await.map_err(|error| failed("write", &error))?;
         }
         writer.flush().await.map_err(|error| failed("write", &error))?;
-        self.publish(writer.into_inner(), partial, &key.to_string()).await.map_err(|error| failed("finish", &error))?;
-        Ok(size)
+        let published = self.publish(writer.into_inner(), partial, &key.to_string(), found).await;
+        match published.map_err(|error| failed("finish", &error))? {
+            true => Ok(size),
+            false => Err(StageError::transient(System::RecordingStore, "another recording was stored there meanwhile")),
+        }
+    }
+
+    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
+        let path = self.dir.join(key.to_string());
+        let found = tokio::task::spawn_blocking(move || find(&path)).await;
+        found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| failed("look at", &error))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError> {
+        let file = match fs::File::open(self.dir.join(key)).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &error)),
+        };
+        let pieces = tokio_util::io::ReaderStream::with_capacity(file, READ_BUFFER);
+        Ok(Some(pieces.map(|piece| piece.map_err(|error| failed("read", &error))).boxed()))
     }
 
     async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError> {
@@ -115,7 +183,7 @@ impl RecordingStore for FilesystemStore {
         file.write_all(description).await.map_err(|error| failed("write", &error))?;
         file.flush().await.map_err(|error| failed("write", &error))?;
         let key = format!("{folder}/{DESCRIPTION}");
-        self.publish(file, partial, &key).await.map_err(|error| failed("finish", &error))
+        self.publish(file, partial, &key, None).await.map(drop).map_err(|error| failed("finish", &error))
     }
 
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError> {

@@ -1,8 +1,9 @@
 //! The door to the recording store.
 //!
 //! An object is written whole or not at all: a body that ends in an error, a crash, a full disk leave nothing
-//! under the key. Writing a key again replaces the object; the content of a conversation's key is always the
-//! same. Memory does not grow with the size of a recording.
+//! under the key. Writing a key again replaces the object. NICE may give a recording twice with other bytes, and two
+//! consumers may hold the same call: [`RecordingStore::put_over`] replaces only what its caller has seen. Memory does not
+//! grow with the size of a recording.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::flow::StageError;
-use crate::model::{ConversationKey, ObjectKey};
+use crate::model::{ConversationKey, ObjectKey, TenantId};
 
 #[cfg(test)]
 mod conformance;
@@ -25,15 +26,47 @@ pub use s3::{Credentials, Encryption, S3Options, S3OptionsError, S3Store};
 /// The bytes of a recording as they arrive; an error means that the recording is not whole.
 pub type Body<'a> = BoxStream<'a, Result<Bytes, StageError>>;
 
+/// What lies under a key, to be told from what is written there later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// No object.
+    Nothing,
+    /// An object, by a name that another one does not have.
+    Object(String),
+}
+
 /// The recording store.
 #[async_trait]
 pub trait RecordingStore: Send + Sync + 'static {
     /// The bucket or folder that holds the objects, as it stands in the recording's row.
     fn bucket(&self) -> &str;
 
-    /// Stores `body` under `key` and returns its length. Once it returns, the object is whole and durable. An
-    /// error of the body is passed on as it is; one of the store is transient.
-    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<u64, StageError>;
+    /// Stores `body` under `key`, whatever lies there, and returns its length. Once it returns, the object is whole and
+    /// durable. An error of the body is passed on as it is; one of the store is transient.
+    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
+        self.put_over(key, content_type, None, body).await
+    }
+
+    /// The same, if under `key` still lies what was `found`; a transient error, and nothing changed, if another object
+    /// came there meanwhile.
+    async fn put_over(
+        &self,
+        key: &ObjectKey,
+        content_type: &str,
+        found: Option<&Found>,
+        body: Body<'_>,
+    ) -> Result<u64, StageError>;
+
+    /// What lies under a key.
+    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError>;
+
+    /// An object's bytes, as they lie there; none where there is no object.
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError>;
+
+    /// What a person should know of the store, once it was checked.
+    fn caveat(&self) -> Option<String> {
+        None
+    }
 
     /// Lays a description for people beside the recordings in `folder`. Stores that nobody browses ignore it.
     async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError>;
@@ -57,7 +90,10 @@ pub trait RecordingStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Removes what a crash left half written.
+    /// Whose recordings there are: a sweep looks through theirs only.
+    fn learn(&self, _tenants: &[TenantId]) {}
+
+    /// Removes what a crash left half written, or some of it; the next sweep goes on.
     async fn sweep(&self) -> Result<u64, StageError>;
 
     /// Whether the store answers: asked every few seconds, so it costs next to nothing.

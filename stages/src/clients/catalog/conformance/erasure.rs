@@ -60,13 +60,13 @@ pub(crate) async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     assert_eq!(erase(&catalog, &never_seen.key()).await, ErasedRows::default(), "it might be imported later");
     catalog.begin_erasure(&under_way.key(), at(9_000)).await.unwrap();
     // The row stands still; whoever works on it does not come to an end.
-    assert!(catalog.complete(&under_way.key(), &recordings(&under_way, 1), at(1)).await.is_err());
+    assert!(catalog.complete(&under_way.key(), &recordings(&under_way, 1), at(1), None).await.is_err());
     assert!(catalog.complete_without_recording(&under_way.key()).await.is_err());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
     catalog.erase_rows(&under_way.key()).await.unwrap();
     for conversation in [&never_seen, &under_way] {
         assert!(catalog.save_metadata(conversation).await.is_err());
-        assert!(catalog.complete(&conversation.key(), &recordings(conversation, 1), at(1)).await.is_err());
+        assert!(catalog.complete(&conversation.key(), &recordings(conversation, 1), at(1), None).await.is_err());
         let letter = DeadLetter::of_event(&conversation.event, "upload", "why", at(0));
         assert!(!catalog.add_dead_letter(letter).await.unwrap());
         catalog.record_hop(&conversation.key(), hop("dequeue", 0)).await;

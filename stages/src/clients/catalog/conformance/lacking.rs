@@ -15,7 +15,7 @@ fn parts(conversation: &Conversation, positions: &[usize]) -> Vec<StoredRecordin
 async fn save_partly(catalog: &Arc<dyn Catalog>, conversation: &Conversation, positions: &[usize], missing: u32) {
     catalog.save_metadata(conversation).await.unwrap();
     let stored = parts(conversation, positions);
-    catalog.complete_in_part(&conversation.key(), &stored, missing, at(10)).await.unwrap();
+    catalog.complete_in_part(&conversation.key(), &stored, missing, at(10), None).await.unwrap();
 }
 
 pub(crate) async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing<S: Subject>() {
@@ -31,13 +31,13 @@ pub(crate) async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_n
     // What is sent for a position that is taken is not written.
     let mut late = parts(&call, &[0, 1]);
     late[0].sha256 = "f".repeat(64);
-    subject.catalog().add_recordings(&call.key(), &late, 0, at(20)).await.unwrap();
+    subject.catalog().add_recordings(&call.key(), &late, 0, at(20), None).await.unwrap();
     subject = subject.crash().await;
     let catalog = subject.catalog();
     // Nobody had taken the entry: it waits where it was.
     assert_ready(&catalog, &call, &parts(&call, &[0, 1, 2]), at(10)).await;
     // The redelivery after the crash changes nothing.
-    catalog.add_recordings(&call.key(), &late, 0, at(30)).await.unwrap();
+    catalog.add_recordings(&call.key(), &late, 0, at(30), None).await.unwrap();
     assert_ready(&catalog, &call, &parts(&call, &[0, 1, 2]), at(10)).await;
     assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
 }
@@ -48,11 +48,11 @@ pub(crate) async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: S
     subject.catalog().save_metadata(&call).await.unwrap();
     subject.catalog().complete_without_recording(&call.key()).await.unwrap();
     assert!(row(&subject.catalog(), &call.key()).await.lacks_recordings());
-    subject.catalog().add_recordings(&call.key(), &[], 0, at(15)).await.unwrap();
+    subject.catalog().add_recordings(&call.key(), &[], 0, at(15), None).await.unwrap();
     assert_eq!(subject.catalog().state_of(&call.key()).await.unwrap(), Some(ConversationState::NoRecording));
 
     // One of two has come.
-    subject.catalog().add_recordings(&call.key(), &parts(&call, &[1]), 1, at(20)).await.unwrap();
+    subject.catalog().add_recordings(&call.key(), &parts(&call, &[1]), 1, at(20), None).await.unwrap();
     subject = subject.crash().await;
     let catalog = subject.catalog();
     let expected = ConversationRow {
@@ -74,16 +74,16 @@ pub(crate) async fn nothing_is_added_to_what_lacks_nothing<S: Subject>() {
     let (whole, under_way, unknown) = (conversation(&acme(), 1), conversation(&acme(), 2), conversation(&acme(), 3));
     save_ready(&catalog, &whole, at(10)).await;
     catalog.save_metadata(&under_way).await.unwrap();
-    catalog.add_recordings(&whole.key(), &parts(&whole, &[1]), 0, at(20)).await.unwrap();
-    catalog.add_recordings(&under_way.key(), &parts(&under_way, &[0]), 0, at(20)).await.unwrap();
+    catalog.add_recordings(&whole.key(), &parts(&whole, &[1]), 0, at(20), None).await.unwrap();
+    catalog.add_recordings(&under_way.key(), &parts(&under_way, &[0]), 0, at(20), None).await.unwrap();
     assert_ready(&catalog, &whole, &recordings(&whole, 1), at(10)).await;
     assert_row(&row(&catalog, &under_way.key()).await, ConversationRow::metadata_saved(&under_way));
-    assert!(catalog.add_recordings(&unknown.key(), &parts(&unknown, &[0]), 0, at(20)).await.is_err());
+    assert!(catalog.add_recordings(&unknown.key(), &parts(&unknown, &[0]), 0, at(20), None).await.is_err());
     // Of one that was erased nothing comes back.
     let gone = conversation(&acme(), 4);
     save_partly(&catalog, &gone, &[0], 1).await;
     catalog.begin_erasure(&gone.key(), at(30)).await.unwrap();
-    assert!(catalog.add_recordings(&gone.key(), &parts(&gone, &[1]), 0, at(40)).await.is_err());
+    assert!(catalog.add_recordings(&gone.key(), &parts(&gone, &[1]), 0, at(40), None).await.is_err());
 }
 
 pub(crate) async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_by_page<S: Subject>() {
@@ -129,7 +129,7 @@ pub(crate) async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_
     let one = list(calls[3].started_at, calls[4].started_at, 10).await;
     assert_eq!(one.iter().map(Lacking::key).collect::<Vec<_>>(), [key(&acme(), 4)], "half open");
     // What has come is not listed any more.
-    catalog.add_recordings(&calls[0].key(), &parts(&calls[0], &[1, 2]), 0, at(20)).await.unwrap();
+    catalog.add_recordings(&calls[0].key(), &parts(&calls[0], &[1, 2]), 0, at(20), None).await.unwrap();
     expected.remove(0);
     let mut found = list(from, to, 2).await;
     found.sort_by_key(|call| call.external_id);
@@ -142,6 +142,6 @@ pub(crate) async fn the_fate_of_an_incomplete_call_says_what_is_missing<S: Subje
     let call = conversation(&acme(), 1);
     save_partly(&catalog, &call, &[1], 2).await;
     assert_eq!(catalog.fates(&[call.key()]).await.unwrap(), [Fate::Incomplete(2)]);
-    catalog.add_recordings(&call.key(), &parts(&call, &[0, 2]), 0, at(20)).await.unwrap();
+    catalog.add_recordings(&call.key(), &parts(&call, &[0, 2]), 0, at(20), None).await.unwrap();
     assert_eq!(catalog.fates(&[call.key()]).await.unwrap(), [Fate::Row(ConversationState::Ready)]);
 }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Counters, Inner, keyed, kind, read, tenant_prefix, write};
 use crate::clients::catalog::{
-    CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, SETTLED, Standing, Tombstone, TombstoneKey,
+    CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
+    TombstoneKey,
 };
-use crate::model::{ContactId, ConversationKey, Retention, TenantId};
+use crate::model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
 
 /// An erasure as it stands in the tree.
 #[derive(Serialize, Deserialize)]
@@ -216,6 +217,37 @@ impl Inner {
                 }
             }
             Ok(expired)
+        })
+        .await
+    }
+
+    /// Reads rows of the tenant in the order of their ids.
+    pub(super) async fn recorded(
+        inner: &Arc<Self>,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        let (inner, prefix) = (inner.clone(), tenant_prefix(kind::CONVERSATION, tenant));
+        let begin = after.map_or_else(
+            || prefix.clone(),
+            |after| [keyed(kind::CONVERSATION, tenant, after.external_id.get()).as_slice(), &[0]].concat(),
+        );
+        blocking(move || {
+            let mut recorded = Vec::new();
+            for entry in inner.tree.range(begin..) {
+                let (at, value) = entry.map_err(|error| inner.broken(error))?;
+                if recorded.len() == limit || !at.starts_with(&prefix) {
+                    break;
+                }
+                let row: ConversationRow = read(&value)?;
+                if row.state == ConversationState::Ready && row.ended_at >= from && row.ended_at < to {
+                    recorded.push(Recorded { external_id: row.external_id, ended_at: row.ended_at });
+                }
+            }
+            Ok(recorded)
         })
         .await
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tenant_prefix};
-use crate::clients::catalog::{CatalogError, Lacking, RecordingRow};
+use crate::clients::catalog::{Attempt, CatalogError, Lacking, RecordingRow};
 use crate::model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
 
 /// As much of a conversation's row as a look for what it lacks needs.
@@ -36,12 +36,16 @@ impl Inner {
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
         let mut counters = self.lock();
         self.refuse_erased(key)?;
         let Some(mut row) = self.row(key)? else {
             return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
         };
+        if attempt.is_some() && counters.attempts.get(key) != attempt.as_ref() {
+            return Err(CatalogError::overtaken());
+        }
         let is_free = |position: u32| row.recordings.iter().all(|stored| stored.position != position);
         let new: Vec<_> =
             recordings.iter().map(RecordingRow::from).filter(|recording| is_free(recording.position)).collect();

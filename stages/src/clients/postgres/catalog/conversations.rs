@@ -3,14 +3,14 @@
 //! Two consumers may hold the same conversation. Its row is locked before it is changed, rows in the order of
 //! their keys everywhere, and changed only from `metadata_saved`: whoever comes second finds it final and leaves it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
 use super::batch::Work;
 use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
-use crate::clients::catalog::{CatalogError, ConversationRow, Lacking, RecordingRow, Standing};
+use crate::clients::catalog::{Attempt, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::clients::queue::Lane;
 use crate::model::{
@@ -65,18 +65,61 @@ const SAVE_METADATA: &str = "
     )
     select n from asked where is_erased";
 
+/// In the order of the keys. A row that somebody changes is read again once that is committed, so that the number is
+/// the highest and none begins beside a completion. Gives the places of the rows that stand, and the numbers of those
+/// that are not final.
+const BEGIN_ATTEMPT: &str = "
+    with asked as (
+        select * from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality
+            as a (tenant_id, external_id, tombstone, n)
+    ), locked as (
+        select c.id, a.n
+        from asked a
+        join conversations c
+            on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+        where not exists (select from erasures e where e.tenant_id = a.tenant_id and e.digest = a.tombstone)
+        order by c.tenant_id, length(c.external_id), c.external_id
+        for no key update of c
+    ), begun as (
+        update conversations c set attempt = c.attempt + 1 from locked l
+        where c.id = l.id and (c.state <> 'ready' or c.recordings_missing > 0)
+        returning l.n, c.attempt
+    )
+    select l.n, b.attempt from locked l left join begun b on b.n = l.n";
+
+const IS_CURRENT: &str = "
+    select from conversations
+    where tenant_id = $1 and integration_type = $2 and external_id = $3 and attempt = $4
+        and (state <> 'ready' or recordings_missing > 0)";
+
+const TENANTS: &str = "select tenant_id from tenants order by tenant_id";
+
+/// Along the index of a tenant's conversations by day.
+const RECORDED: &str = "
+    select c.external_id, c.ended_at from conversations c
+    where c.tenant_id = $1 and c.integration_type = $2 and c.state = 'ready'
+        and c.ended_on >= ($3::timestamptz at time zone 'UTC')::date and c.ended_at >= $3
+        and c.ended_on <= ($4::timestamptz at time zone 'UTC')::date and c.ended_at < $4
+        and (c.ended_on, length(c.external_id), c.external_id) > (
+            coalesce(($5::timestamptz at time zone 'UTC')::date, '-infinity'), coalesce(length($6::text), 0),
+            coalesce($6, '')
+        )
+    order by c.ended_on, length(c.external_id), c.external_id
+    limit $7";
+
 /// The completing transaction, and that which adds recordings to a final row. Gives the places of the asks whose row
-/// stands, and was not erased. Who took a conversation before it had all its recordings is not done with it.
+/// stands, and was not erased, and whether the attempt that asks is the latest. Who took a conversation before it had all
+/// its recordings is not done with it.
 const COMPLETE: &str = "
     with sent as (
         select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
             as r (n, position, bucket, object_key, size_bytes, sha256, content_type)
     ), asked as (
         select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[], $14::integer[],
-                $15::bool[]) with ordinality
-            as a (tenant_id, external_id, is_recorded, at, tombstone, missing, adds, n)
+                $15::bool[], $16::bigint[]) with ordinality
+            as a (tenant_id, external_id, is_recorded, at, tombstone, missing, adds, attempt, n)
     ), locked as (
-        select c.id, a.is_recorded, a.at, a.missing, a.adds, a.n
+        select c.id, a.is_recorded, a.at, a.missing, a.adds, a.n, coalesce(a.attempt = c.attempt, true) as is_latest
         from asked a
         join conversations c
             on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
@@ -88,7 +131,7 @@ const COMPLETE: &str = "
         set state = case when l.is_recorded then 'ready' else 'no_recording' end, recordings_missing = l.missing,
             completed_at = case when c.state = 'ready' then c.completed_at else now() end
         from locked l
-        where c.id = l.id and case
+        where c.id = l.id and l.is_latest and case
             when l.adds then (c.state = 'no_recording' or c.recordings_missing > 0) and exists (
                 select from sent r
                 where r.n = l.n and not exists (
@@ -111,7 +154,7 @@ const COMPLETE: &str = "
     ), requeued as (
         select requeue_analysis(f.id, f.at) from finished f where f.adds
     )
-    select n, (select count(*) from requeued) from locked";
+    select n, is_latest, (select count(*) from requeued) from locked";
 
 /// In the order of the index that `conversations_by_day` is. A call ends on the day of its start or, if it is very long,
 /// on one of the next.
@@ -263,6 +306,7 @@ pub(super) struct Completion {
     missing: i32,
     /// The row is final, and lacks recordings.
     adds: bool,
+    attempt: Option<Attempt>,
 }
 
 impl Completion {
@@ -273,10 +317,11 @@ impl Completion {
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Self {
         let recordings = recordings.iter().map(RecordingRow::from).collect();
         let missing = i32::try_from(missing).unwrap_or(i32::MAX);
-        Self { key: key.clone(), tombstone, enqueued_at: Some(at), recordings, missing, adds: false }
+        Self { key: key.clone(), tombstone, enqueued_at: Some(at), recordings, missing, adds: false, attempt }
     }
 
     /// With these recordings more than it had.
@@ -286,7 +331,15 @@ impl Completion {
 
     /// Without one.
     pub(super) fn no_recording(key: &ConversationKey, tombstone: Vec<u8>) -> Self {
-        Self { key: key.clone(), tombstone, enqueued_at: None, recordings: Vec::new(), missing: 0, adds: false }
+        Self {
+            key: key.clone(),
+            tombstone,
+            enqueued_at: None,
+            recordings: Vec::new(),
+            missing: 0,
+            adds: false,
+            attempt: None,
+        }
     }
 }
 
@@ -316,6 +369,7 @@ impl Work for Completions {
         let sizes: Vec<_> = recordings.iter().map(|(_, row)| saturated(row.size_bytes)).collect();
         let hashes: Vec<_> = recordings.iter().map(|(_, row)| row.sha256.as_str()).collect();
         let types: Vec<_> = recordings.iter().map(|(_, row)| text::text(&row.content_type)).collect();
+        let attempts: Vec<_> = asks.iter().map(|ask| ask.attempt.map(|Attempt(number)| number)).collect();
         let rows = self
             .0
             .query(
@@ -337,16 +391,71 @@ impl Work for Completions {
                     &tombstones,
                     &missing,
                     &adding,
+                    &attempts,
                 ],
             )
             .await?;
-        let standing: HashSet<usize> = rows.iter().map(place).collect();
-        let answer = |(place, ask): (usize, &&Completion)| match standing.contains(&place) {
-            true => Ok(()),
-            false => Err(CatalogError(format!("no row of conversation {}", ask.key.external_id))),
+        let is_latest = |row| tokio_postgres::Row::try_get(row, "is_latest").unwrap_or_default();
+        let standing: HashMap<usize, bool> = rows.iter().map(|row| (place(row), is_latest(row))).collect();
+        let answer = |(place, ask): (usize, &&Completion)| match standing.get(&place) {
+            Some(true) => Ok(()),
+            Some(false) => Err(CatalogError::overtaken()),
+            None => Err(no_row(&ask.key)),
         };
         Ok(asks.iter().enumerate().map(answer).collect())
     }
+}
+
+/// Begins attempts.
+pub(super) struct Attempts(pub(super) Database);
+
+impl Work for Attempts {
+    type Ask = (ConversationKey, Vec<u8>);
+    type Answer = Option<Attempt>;
+
+    const NAME: &'static str = "begin attempt";
+
+    async fn run(&self, asks: &[&Self::Ask]) -> Result<Vec<Result<Option<Attempt>, CatalogError>>, DatabaseError> {
+        // One statement changes a row once: of a conversation that is asked for twice, the last ask is the latest.
+        let last: BTreeMap<&ConversationKey, usize> =
+            asks.iter().enumerate().map(|(place, (key, _))| (key, place)).collect();
+        let places: Vec<usize> = last.values().copied().collect();
+        let keys = Keys::of(last.into_keys());
+        let tombstones: Vec<_> = places.iter().filter_map(|&place| asks.get(place)).map(|(_, mark)| mark).collect();
+        let rows = self
+            .0
+            .query(Self::NAME, BEGIN_ATTEMPT, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones])
+            .await?;
+        let mut answers: Vec<_> = asks.iter().map(|(key, _)| Err(no_row(key))).collect();
+        for (place, (key, _)) in asks.iter().enumerate() {
+            if asks.iter().skip(place + 1).any(|(later, _)| later == key) {
+                answers[place] = Err(CatalogError::overtaken());
+            }
+        }
+        for row in rows {
+            let answer = places.get(place(&row)).and_then(|&place| answers.get_mut(place));
+            if let Some(answer) = answer {
+                let number: Result<Option<i64>, _> = row.try_get("attempt").map_err(unreadable);
+                *answer = number.map(|number| number.map(Attempt));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Whether an attempt is the latest of a row that is not final.
+pub(super) async fn is_current(
+    database: &Database,
+    key: &ConversationKey,
+    Attempt(number): Attempt,
+) -> Result<bool, CatalogError> {
+    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+    let rows = database.query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number]).await?;
+    Ok(!rows.is_empty())
+}
+
+fn no_row(key: &ConversationKey) -> CatalogError {
+    CatalogError(format!("no row of conversation {}", key.external_id))
 }
 
 /// Which of these conversations have a row, a dead letter or a tombstone.
@@ -401,6 +510,31 @@ pub(super) async fn read(database: &Database, key: &ConversationKey) -> Result<O
         enqueued_at: first.try_get("enqueued_at").map_err(unreadable)?,
         claimed_at: first.try_get("claimed_at").map_err(unreadable)?,
     }))
+}
+
+pub(super) async fn tenants(database: &Database) -> Result<Vec<TenantId>, CatalogError> {
+    let rows = database.query("list tenants", TENANTS, &[]).await?;
+    rows.iter().map(|row| parsed(row, "tenant_id")).collect()
+}
+
+/// The tenant's ready conversations that ended in `[from, to)`, after one of them.
+pub(super) async fn recorded(
+    database: &Database,
+    tenant: &TenantId,
+    (from, to): (Timestamp, Timestamp),
+    after: Option<Recorded>,
+    limit: usize,
+) -> Result<Vec<Recorded>, CatalogError> {
+    let (tenant, limit) = (tenant.as_str(), saturated(limit));
+    let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&tenant, &INTEGRATION_TYPE, &from, &to, &after_end, &after_id, &limit];
+    let rows = database.query("list recorded conversations", RECORDED, &parameters).await?;
+    let read = |row| {
+        let ended_at = tokio_postgres::Row::try_get(row, "ended_at").map_err(unreadable)?;
+        Ok(Recorded { external_id: parsed(row, "external_id")?, ended_at })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The place of the ask that a row answers.

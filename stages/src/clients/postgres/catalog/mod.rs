@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
@@ -19,14 +20,14 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
 use self::batch::Batches;
-use self::conversations::{Completion, Completions, Metadata, Standings};
+use self::conversations::{Attempts, Completion, Completions, Metadata, Standings};
 use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisCounts, AnalysisEntry, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter,
-    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, ReplayRun,
-    RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisCounts, AnalysisEntry, Attempt, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn,
+    DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
+    Recorded, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -152,6 +153,7 @@ struct Inner {
     tombstones: Arc<Tombstones>,
     standings: Batches<Standings>,
     metadata: Batches<Metadata>,
+    attempts: Batches<Attempts>,
     completions: Batches<Completions>,
     timeline: Timeline,
 }
@@ -164,6 +166,7 @@ impl PostgresCatalog {
         let inner = Inner {
             standings: Batches::start(Standings(database.clone())),
             metadata: Batches::start(Metadata(database.clone())),
+            attempts: Batches::start(Attempts(database.clone())),
             completions: Batches::start(Completions(database.clone())),
             timeline: Timeline::start(&database, tombstones.clone()),
             tombstones,
@@ -274,14 +277,23 @@ impl Catalog for PostgresCatalog {
         self.inner.metadata.ask(conversations::writable(conversation, tombstone)).await
     }
 
+    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.attempts.ask((key.clone(), self.tombstone(key))).await
+    }
+
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
+        conversations::is_current(&self.inner.database, key, attempt).await
+    }
+
     async fn complete_in_part(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, missing, at)).await
+        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, missing, at, attempt)).await
     }
 
     async fn add_recordings(
@@ -290,8 +302,9 @@ impl Catalog for PostgresCatalog {
         recordings: &[StoredRecording],
         missing: u32,
         at: Timestamp,
+        attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        let added = Completion::ready(key, self.tombstone(key), recordings, missing, at).added();
+        let added = Completion::ready(key, self.tombstone(key), recordings, missing, at, attempt).added();
         self.inner.completions.ask(added).await
     }
 
@@ -568,6 +581,21 @@ impl Catalog for PostgresCatalog {
 
     async fn clock(&self, _now: Timestamp) -> Result<Timestamp, CatalogError> {
         erasure::clock(&self.inner.database).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        conversations::tenants(&self.inner.database).await
+    }
+
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        conversations::recorded(&self.inner.database, tenant, (from, to), after, limit).await
     }
 
     async fn expired(

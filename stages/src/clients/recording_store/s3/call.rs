@@ -22,7 +22,8 @@ pub(super) enum Operation {
     UploadPart,
     CompleteUpload,
     AbortUpload,
-    Copy,
+    Tag,
+    Get,
     Head,
     ListUploads,
     ListParts,
@@ -32,13 +33,14 @@ pub(super) enum Operation {
 
 impl Operation {
     /// Each of them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Put,
         Self::CreateUpload,
         Self::UploadPart,
         Self::CompleteUpload,
         Self::AbortUpload,
-        Self::Copy,
+        Self::Tag,
+        Self::Get,
         Self::Head,
         Self::ListUploads,
         Self::ListParts,
@@ -54,7 +56,8 @@ impl Operation {
             Self::UploadPart => "upload_part",
             Self::CompleteUpload => "complete_upload",
             Self::AbortUpload => "abort_upload",
-            Self::Copy => "copy",
+            Self::Tag => "tag",
+            Self::Get => "get",
             Self::Head => "head",
             Self::ListUploads => "list_uploads",
             Self::ListParts => "list_parts",
@@ -73,7 +76,7 @@ const IN_PLACE: Duration = Duration::from_secs(30);
 /// A network slower than this is not one to upload over.
 const LEAST_BYTES_PER_SEC: u64 = 64 * 1024;
 
-/// S3 puts the parts together, or copies the object, while the request waits: minutes for the largest.
+/// S3 puts the parts together while the request waits: minutes for the largest.
 const SERVER_WORK: Duration = Duration::from_secs(300);
 
 /// Lets the series that count retries start at zero.
@@ -87,7 +90,7 @@ impl S3Store {
     /// How long one attempt may take that carries `length` bytes.
     fn limit(&self, operation: Operation, length: u64) -> Duration {
         match operation {
-            Operation::CompleteUpload | Operation::Copy => self.options.request_timeout.max(SERVER_WORK),
+            Operation::CompleteUpload => self.options.request_timeout.max(SERVER_WORK),
             _ => self.options.request_timeout + Duration::from_secs(length / LEAST_BYTES_PER_SEC),
         }
     }
@@ -102,6 +105,19 @@ impl S3Store {
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
+        self.call_counted(operation, length, send).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, and how many attempts it took: each of those before may have had its effect.
+    pub(super) async fn call_counted<T, E, Sending>(
+        &self,
+        operation: Operation,
+        length: u64,
+        send: impl Fn() -> Sending + Send + Sync,
+    ) -> Result<(T, u32), Failure>
+    where
+        Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
+    {
         let limit = self.limit(operation, length);
         let begun = Instant::now();
         let mut intervals = intervals();
@@ -109,7 +125,7 @@ impl S3Store {
         loop {
             let generation = self.keyring.generation().await;
             let failure = match timeout(limit, send()).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Ok((answer, attempt)),
                 Ok(Err(error)) => Failure::of(operation, error),
                 Err(_) => Failure::timeout(operation),
             };
@@ -119,7 +135,13 @@ impl S3Store {
                     wait.max(failure.retry_after.unwrap_or_default())
                 }
                 Kind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
-                Kind::Refused | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => return Err(failure),
+                Kind::Refused
+                | Kind::Unable
+                | Kind::Missing
+                | Kind::NoUpload
+                | Kind::Conflict
+                | Kind::Rejected
+                | Kind::Unsaid => return Err(failure),
             };
             if attempt == ATTEMPTS || begun.elapsed() + wait > IN_PLACE {
                 return Err(failure);

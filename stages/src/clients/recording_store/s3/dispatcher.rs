@@ -1,8 +1,8 @@
 //! The transport under rusoto: a signed request in, reqwest's answer out.
 //!
 //! What rusoto would misread is put right here, before it sees an answer: a success that carries an error, white
-//! space before the XML, headers that it cannot parse. No answer of S3 that is asked for here is large, so each is
-//! read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a signature
+//! space before the XML, headers that it cannot parse. An object streams; no other answer of S3 that is asked for here
+//! is large, so each is read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a signature
 //! goes to the endpoint and nowhere else.
 
 use std::error::Error;
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use jiff::Timestamp;
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Certificate, Client, Method, Request, Response, Url};
 use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
 use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
@@ -38,6 +39,39 @@ pub(super) mod class {
     pub(crate) const NETWORK: &str = "network";
     /// A request that must not be sent.
     pub(crate) const UNSENDABLE: &str = "unsendable";
+}
+
+tokio::task_local! {
+    /// Under what condition the request that is sent may have its effect. rusoto has no field for it, and S3 wants no
+    /// signature over it.
+    static CONDITION: Condition;
+}
+
+/// What must lie under the key for a request to have its effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// No object.
+    Nothing,
+    /// The object of this ETag.
+    ETag(String),
+}
+
+impl Condition {
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Nothing => Some((IF_NONE_MATCH, HeaderValue::from_static("*"))),
+            // Without its quotes: Ceph compares the text as it comes, and the others take either.
+            Self::ETag(tag) => Some((IF_MATCH, tag.parse().ok()?)),
+        }
+    }
+}
+
+/// Sends a request under a condition, where there is one.
+pub(super) async fn under<T>(condition: Option<Condition>, sending: impl Future<Output = T>) -> T {
+    match condition {
+        Some(condition) => CONDITION.scope(condition, sending).await,
+        None => sending.await,
+    }
 }
 
 /// Sends signed requests.
@@ -81,10 +115,18 @@ impl DispatchSignedRequest for Dispatcher {
     fn dispatch(&self, request: SignedRequest, _: Option<Duration>) -> DispatchSignedRequestFuture {
         let this = self.clone();
         Box::pin(async move {
-            let needs_text = answers_in_text(&request);
-            let request = outgoing(request)?;
+            let (needs_text, is_object) = (answers_in_text(&request), reads_object(&request));
+            let mut request = outgoing(request)?;
+            if let Ok(condition) = CONDITION.try_with(Clone::clone) {
+                // Without it the request would have its effect whatever lies there.
+                let (name, value) = condition.header().ok_or_else(|| unsendable("a condition is no valid header"))?;
+                request.headers_mut().insert(name, value);
+            }
             let response = this.client.execute(request).await.map_err(|error| failed(&error))?;
             this.server_time.note(response.headers());
+            if is_object && response.status().is_success() {
+                return Ok(object(response));
+            }
             incoming(response, needs_text).await
         })
     }
@@ -115,9 +157,14 @@ impl ServerTime {
 }
 
 /// Whether a success has a text to say so, and nothing else is one: S3 may begin to answer with 200 and find out
-/// afterwards that the parts cannot be put together, or that the copy fails.
+/// afterwards that the parts cannot be put together.
 fn answers_in_text(request: &SignedRequest) -> bool {
-    request.method == "POST" || request.headers.contains_key("x-amz-copy-source")
+    request.method == "POST"
+}
+
+/// Whether a success is an object: what is asked for with a query is a text of S3's own.
+fn reads_object(request: &SignedRequest) -> bool {
+    request.method == "GET" && request.canonical_query_string.is_empty()
 }
 
 fn outgoing(request: SignedRequest) -> Result<Request, HttpDispatchError> {
@@ -146,6 +193,14 @@ fn outgoing(request: SignedRequest) -> Result<Request, HttpDispatchError> {
         SignedRequestPayload::Stream(stream) => reqwest::Body::wrap_stream(stream),
     });
     Ok(outgoing)
+}
+
+/// An object, to be read as it arrives.
+fn object(response: Response) -> HttpResponse {
+    let headers = passed_on(response.headers()).collect();
+    let broken = |_| std::io::Error::other(class::NETWORK);
+    let body = ByteStream::new(response.bytes_stream().map_err(broken));
+    HttpResponse { status: Default::default(), headers, body }
 }
 
 async fn incoming(mut response: Response, needs_text: bool) -> Result<HttpResponse, HttpDispatchError> {

@@ -26,6 +26,11 @@ impl S3Store {
         for upload in self.open_uploads(prefix).await? {
             self.abort_named(&upload.name).await?;
         }
+        self.erase_objects(prefix).await
+    }
+
+    /// The same, but for uploads that are open.
+    pub(super) async fn erase_objects(&self, prefix: &str) -> Result<u64, Failure> {
         let mut erased = 0;
         for _ in 0..MOST_PAGES {
             let versions = self.versions(prefix).await?;

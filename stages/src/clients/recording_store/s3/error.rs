@@ -37,8 +37,12 @@ pub(super) enum Kind {
     Missing,
     /// There is no such upload: finished, or aborted by somebody.
     NoUpload,
+    /// Something else lies under the key than the request asked for.
+    Conflict,
     /// Only a person can mend it, or other keys.
     Refused,
+    /// The store does not know how to do it.
+    Unable,
     /// The same request would fail again; the whole may not.
     Rejected,
     /// A success that does not say what was done.
@@ -128,6 +132,7 @@ fn classify(status: u16, code: &str) -> (Kind, &'static str) {
         "NoSuchKey" => (Kind::Missing, ""),
         // A body that was damaged or cut on its way, however S3 calls it.
         "BadDigest" | "IncompleteBody" | "RequestTimeout" | "XAmzContentSHA256Mismatch" => (Kind::Busy, ""),
+        "PreconditionFailed" => (Kind::Conflict, "another recording was stored there meanwhile"),
         "OperationAborted" | "ConditionalRequestConflict" => (Kind::Busy, ""),
         "InvalidAccessKeyId" | "NotSignedUp" => refused(ID),
         "SignatureDoesNotMatch" => refused(SECRET),
@@ -141,7 +146,8 @@ fn classify(status: u16, code: &str) -> (Kind, &'static str) {
             300..=399 => refused(PLACE),
             401 | 403 => refused(RIGHT),
             404 => (Kind::Missing, ""),
-            501 => refused(ENCRYPTION),
+            412 => (Kind::Conflict, "another recording was stored there meanwhile"),
+            501 => (Kind::Unable, ENCRYPTION),
             507 => refused(FULL),
             408 | 425 | 429 | 500.. => (Kind::Busy, ""),
             _ => (Kind::Rejected, ""),
@@ -159,10 +165,10 @@ impl From<Failure> for StageError {
     fn from(failure: Failure) -> Self {
         let reason = failure.to_string();
         match failure.kind {
-            Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => {
+            Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Conflict | Kind::Rejected | Kind::Unsaid => {
                 Self::Transient { system: System::RecordingStore, reason, retry_after: failure.retry_after }
             }
-            Kind::Refused => {
+            Kind::Refused | Kind::Unable => {
                 if alarm_is_due(Instant::now()) {
                     tracing::error!(reason, "the recording store refuses us, a person must look");
                 }
@@ -216,6 +222,9 @@ mod tests {
             (404, "NoSuchUpload", Kind::NoUpload, ""),
             (404, "NoSuchKey", Kind::Missing, ""),
             (404, "", Kind::Missing, ""),
+            (412, "PreconditionFailed", Kind::Conflict, "meanwhile"),
+            (412, "", Kind::Conflict, "meanwhile"),
+            (501, "NotImplemented", Kind::Unable, "encryption"),
             (400, "EntityTooSmall", Kind::Rejected, ""),
             (400, "InvalidPart", Kind::Rejected, ""),
         ] {

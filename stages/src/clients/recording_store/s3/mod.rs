@@ -8,12 +8,14 @@
 //! - [`credentials`]: the keys, from settings or files.
 //! - [`call`]: timeout and attempts of one request.
 //! - [`error`]: what a failure means.
+//! - [`conditions`]: what an object may be written in place of, and whether the store heeds it.
 //! - [`memory`]: what all puts together may hold.
 //! - [`put`]: a body into the store.
 //! - [`erase`]: a conversation out of it.
 //! - [`uploads`]: the uploads that are open here, and [`marks`], how others on this machine see them.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,19 +23,24 @@ use jiff::Timestamp;
 use reqwest::{Certificate, Url};
 use rusoto_core::{Client, Region};
 use rusoto_s3::S3Client;
+use tokio::sync::OnceCell;
 
+use self::conditions::Conditions;
 use self::credentials::Keyring;
 use self::dispatcher::{Dispatcher, ServerTime};
+use self::error::Failure;
 use self::marks::Marks;
 use self::memory::Memory;
 use self::uploads::Uploads;
-use super::{Body, RecordingStore};
+use self::walk::Walk;
+use super::{Body, Found, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
-use crate::model::{ConversationKey, ObjectKey};
+use crate::model::{ConversationKey, ObjectKey, TenantId};
 use crate::text::without_mark;
 
 mod call;
+mod conditions;
 mod credentials;
 mod dispatcher;
 mod erase;
@@ -43,6 +50,7 @@ mod memory;
 mod put;
 mod sweep;
 mod uploads;
+mod walk;
 
 pub use credentials::Credentials;
 
@@ -146,6 +154,9 @@ pub struct S3Store {
     server_time: ServerTime,
     memory: Memory,
     uploads: Uploads,
+    conditions: OnceCell<Conditions>,
+    tags: AtomicBool,
+    walk: Walk,
     marks: Option<Marks>,
     metrics: Metrics,
 }
@@ -178,7 +189,19 @@ impl S3Store {
         let client = S3Client::new_with_client(Client::new_with(keyring.clone(), dispatcher), region);
         let memory = Memory::new(options.memory);
         call::start_at_zero(&metrics);
-        Ok(Self { options, client, keyring, server_time, memory, uploads: Uploads::default(), marks, metrics })
+        Ok(Self {
+            options,
+            client,
+            keyring,
+            server_time,
+            memory,
+            uploads: Uploads::default(),
+            conditions: OnceCell::new(),
+            tags: AtomicBool::new(true),
+            walk: Walk::default(),
+            marks,
+            metrics,
+        })
     }
 }
 
@@ -200,8 +223,26 @@ impl RecordingStore for S3Store {
         &self.options.bucket
     }
 
-    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
-        self.store(&key.to_string(), content_type, body).await
+    async fn put_over(
+        &self,
+        key: &ObjectKey,
+        content_type: &str,
+        found: Option<&Found>,
+        body: Body<'_>,
+    ) -> Result<u64, StageError> {
+        self.store(&key.to_string(), content_type, found, body).await
+    }
+
+    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
+        Ok(self.found(&key.to_string()).await?)
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError> {
+        Ok(self.get(key).await?)
+    }
+
+    fn caveat(&self) -> Option<String> {
+        self.conditions.get().and_then(Conditions::caveat)
     }
 
     /// People look into the catalog instead.
@@ -217,6 +258,10 @@ impl RecordingStore for S3Store {
         Ok(self.erase_prefix(&format!("{}/", ObjectKey::folder_of(conversation, started_at))).await?)
     }
 
+    fn learn(&self, tenants: &[TenantId]) {
+        self.walk.learn(tenants);
+    }
+
     async fn sweep(&self) -> Result<u64, StageError> {
         Ok(self.abort_orphans().await?)
     }
@@ -226,9 +271,14 @@ impl RecordingStore for S3Store {
         Ok(())
     }
 
-    /// Begins an upload and aborts it: that needs the rights that a put needs, and leaves nothing behind.
+    /// Begins an upload and aborts it: that needs the rights that a put needs, and leaves nothing behind. Finds out too
+    /// whether the store heeds conditions.
     async fn check(&self) -> Result<(), StageError> {
-        self.probe().await.map_err(|failure| {
+        let checked = async {
+            self.probe().await?;
+            self.conditions().await.map(drop)
+        };
+        checked.await.map_err(|failure: Failure| {
             let S3Options { endpoint, bucket, .. } = &self.options;
             match StageError::from(failure) {
                 StageError::Transient { system, reason, retry_after } => StageError::Transient {

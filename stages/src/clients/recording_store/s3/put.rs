@@ -3,12 +3,13 @@
 //! Parts are sent while the next one is gathered. The upload is completed only after the body ended without an
 //! error; before that nothing is to be seen under the key. A body or a store that fails aborts the upload.
 //!
-//! The object carries the SHA-256 of its content as metadata. S3 wants metadata before the content, and the hash of
-//! what streams is known only at its end: an upload in parts is therefore completed without, and then copied onto
-//! itself with the metadata, inside the store. A crash in between leaves a whole object without the metadata, of a
-//! call that is not ready: the next delivery writes it again.
+//! The object carries the SHA-256 of its content. S3 wants metadata before the content, and the hash of what streams is
+//! known only at its end: what goes in one PUT carries it as metadata, what went in parts as a tag, which needs no second
+//! version of the object. A crash before the tag leaves a whole object without it, of a call that is not ready: the next
+//! delivery writes it again.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,19 +21,21 @@ use futures::stream::{self, FuturesUnordered, StreamExt};
 use md5::{Digest, Md5};
 use rusoto_core::ByteStream;
 use rusoto_s3::{
-    CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CopyObjectRequest,
-    CreateMultipartUploadRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, S3, UploadPartRequest,
+    CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CreateMultipartUploadRequest,
+    GetObjectRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, PutObjectTaggingRequest, S3, Tag, Tagging,
+    UploadPartRequest,
 };
 use sha2::Sha256;
 use tokio::time::{Instant, timeout};
 
 use super::S3Store;
 use super::call::Operation;
+use super::dispatcher::{Condition, under};
 use super::error::{Failure, Kind};
 use super::marks::Mark;
 use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
-use crate::clients::recording_store::Body;
+use crate::clients::recording_store::{Body, Found};
 use crate::flow::{StageError, System};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
@@ -44,40 +47,51 @@ const MOST_PARTS: u32 = 10_000;
 /// After so many parts their size doubles, so that they suffice for 183 GiB in parts of 5 MiB at first.
 const PARTS_OF_A_SIZE: u32 = 2_500;
 
-/// The most that S3 copies in one request. A larger object goes without its hash; the recording's row has it.
-const MOST_COPIED: u64 = 5 * 1024 * 1024 * 1024;
-
-/// The name of the metadata that holds the SHA-256 of the content in hex.
-const SHA256: &str = "sha256";
+/// The name of the metadata or tag that holds the SHA-256 of the content in hex.
+pub(super) const SHA256: &str = "sha256";
 
 impl S3Store {
     /// Stores `body` under `key`, and returns its length.
-    pub(super) async fn store(&self, key: &str, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
+    pub(super) async fn store(
+        &self,
+        key: &str,
+        content_type: &str,
+        found: Option<&Found>,
+        body: Body<'_>,
+    ) -> Result<u64, StageError> {
         let mut source =
             Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store: self };
         let first = source.part(1).await?;
         if first.is_last {
             let sha256 = source.sha256();
-            self.put_whole(key, content_type, &first, &sha256).await?;
+            let condition = self.before_put(key, found).await?;
+            self.put_whole(key, content_type, &first, &sha256, condition).await?;
             return Ok(source.length);
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
         match self.send_parts(&upload, &mut source, first).await {
-            Ok(parts) => self.complete(upload, source.length, &parts).await?,
+            Ok(parts) => self.complete(upload, source.length, &parts, found).await?,
             Err(error) => {
                 self.abort(upload).await;
                 return Err(error);
             }
         }
-        self.seal(key, content_type, source.length, &source.sha256()).await?;
+        self.seal(key, source.length, &source.sha256()).await?;
         Ok(source.length)
     }
 
-    async fn put_whole(&self, key: &str, content_type: &str, part: &Part, sha256: &str) -> Result<(), Failure> {
+    pub(super) async fn put_whole(
+        &self,
+        key: &str,
+        content_type: &str,
+        part: &Part,
+        sha256: &str,
+        condition: Option<Condition>,
+    ) -> Result<(), Failure> {
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let put = self.call(Operation::Put, part.length as u64, || {
-            self.client.put_object(PutObjectRequest {
+            let put = self.client.put_object(PutObjectRequest {
                 bucket: self.options.bucket.clone(),
                 key: key.to_owned(),
                 body: Some(body_of(part)),
@@ -87,16 +101,30 @@ impl S3Store {
                 server_side_encryption: encryption.clone(),
                 ssekms_key_id: kms_key_id.clone(),
                 ..Default::default()
-            })
+            });
+            under(condition.clone(), put)
         });
-        named(Operation::Put, put.await?.e_tag).map(drop)
+        let failure = match put.await {
+            Ok(done) => return named(Operation::Put, done.e_tag).map(drop),
+            Err(failure) => failure,
+        };
+        // Where it is ours, an attempt before has stored it whose answer was lost.
+        let object = match failure.kind {
+            Kind::Conflict => self.head(key).await?,
+            _ => None,
+        };
+        let is_ours = object.is_some_and(|object| {
+            length_of(&object) == Some(part.length as u64)
+                && object.metadata.is_some_and(|metadata| metadata.get(SHA256).is_some_and(|hash| hash == sha256))
+        });
+        if is_ours { Ok(()) } else { Err(failure) }
     }
 
     /// Begins an upload in parts.
     pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
         let mark = self.mark(key).await;
         let (encryption, kms_key_id) = self.options.encryption.headers();
-        let create = self.call(Operation::CreateUpload, 0, || {
+        let create = self.call_counted(Operation::CreateUpload, 0, || {
             self.client.create_multipart_upload(CreateMultipartUploadRequest {
                 bucket: self.options.bucket.clone(),
                 key: key.to_owned(),
@@ -106,8 +134,21 @@ impl S3Store {
                 ..Default::default()
             })
         });
-        let id = named(Operation::CreateUpload, create.await?.upload_id)?;
-        Ok(self.uploads.begin(Name { key: key.to_owned(), id }, mark))
+        // Where it fails the mark stays: the store may begin the upload all the same, or later.
+        let (created, attempts) = create.await?;
+        let id = named(Operation::CreateUpload, created.upload_id)?;
+        let upload = self.uploads.begin(Name { key: key.to_owned(), id }, mark);
+        Ok(if attempts > 1 { upload.with_twins() } else { upload })
+    }
+
+    /// Notes that S3 does not have an upload any more. Where it was begun more than once, the others go too.
+    pub(super) async fn end(&self, upload: Upload<'_>) {
+        if upload.has_twins()
+            && let Err(failure) = self.abort_replaced(&upload.name().key).await
+        {
+            tracing::warn!(%failure, "an upload that was begun twice is not aborted, the next sweep tries again");
+        }
+        upload.end();
     }
 
     /// A mark for an upload that is about to begin. It can do without.
@@ -192,80 +233,134 @@ impl S3Store {
     }
 
     /// Makes an object of the parts. Ends the upload, one way or the other.
-    async fn complete(&self, upload: Upload<'_>, length: u64, parts: &[Sent]) -> Result<(), Failure> {
+    async fn complete(
+        &self,
+        upload: Upload<'_>,
+        length: u64,
+        parts: &[Sent],
+        found: Option<&Found>,
+    ) -> Result<(), Failure> {
+        let condition = match self.before_complete(&upload.name().key, found).await {
+            Ok(condition) => condition,
+            Err(failure) => {
+                self.abort(upload).await;
+                return Err(failure);
+            }
+        };
+        match self.put_together(&upload, length, parts, condition).await {
+            Ok(()) => {
+                self.end(upload).await;
+                Ok(())
+            }
+            Err(failure) => {
+                self.abort(upload).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Makes an object of the parts.
+    pub(super) async fn put_together(
+        &self,
+        upload: &Upload<'_>,
+        length: u64,
+        parts: &[Sent],
+        condition: Option<Condition>,
+    ) -> Result<(), Failure> {
         let complete = self.call(Operation::CompleteUpload, 0, || {
             let parts = parts
                 .iter()
                 .map(|part| CompletedPart { e_tag: Some(part.e_tag.clone()), part_number: Some(part.number.into()) });
-            self.client.complete_multipart_upload(CompleteMultipartUploadRequest {
+            let complete = self.client.complete_multipart_upload(CompleteMultipartUploadRequest {
                 bucket: self.options.bucket.clone(),
                 key: upload.name().key.clone(),
                 upload_id: upload.name().id.clone(),
                 multipart_upload: Some(CompletedMultipartUpload { parts: Some(parts.collect()) }),
                 ..Default::default()
-            })
+            });
+            under(condition.clone(), complete)
         });
         let failure = match complete.await.and_then(|done| named(Operation::CompleteUpload, done.e_tag)) {
-            Ok(_) => {
-                upload.end();
-                return Ok(());
-            }
+            Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
         // Completed by an attempt whose answer was lost, or by one whose answer does not say so (Ceph leaves the ETag
         // empty), or aborted by somebody: the object tells.
         let object = match failure.kind {
-            Kind::NoUpload | Kind::Unsaid => self.head(&upload.name().key).await?,
-            Kind::Busy | Kind::Missing | Kind::Refused | Kind::Rejected => None,
+            Kind::NoUpload | Kind::Conflict | Kind::Unsaid => self.head(&upload.name().key).await?,
+            Kind::Busy | Kind::Missing | Kind::Refused | Kind::Unable | Kind::Rejected => None,
         };
         let is_ours = object.is_some_and(|object| {
             let e_tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"'));
             length_of(&object) == Some(length) && e_tag == Some(&e_tag_of(parts))
         });
-        if is_ours {
-            upload.end();
-            return Ok(());
-        }
-        self.abort(upload).await;
-        Err(failure)
+        if is_ours { Ok(()) } else { Err(failure) }
     }
 
     /// Gives the object its hash, and makes sure that it is there whole.
-    async fn seal(&self, key: &str, content_type: &str, length: u64, sha256: &str) -> Result<(), StageError> {
-        let carries_hash = length <= MOST_COPIED;
-        if carries_hash {
-            let (encryption, kms_key_id) = self.options.encryption.headers();
-            let copy = self.call(Operation::Copy, 0, || {
-                self.client.copy_object(CopyObjectRequest {
-                    bucket: self.options.bucket.clone(),
-                    key: key.to_owned(),
-                    // A key of ours has no letter that would have to be escaped.
-                    copy_source: format!("{}/{key}", self.options.bucket),
-                    metadata_directive: Some("REPLACE".to_owned()),
-                    metadata: Some([(SHA256.to_owned(), sha256.to_owned())].into()),
-                    content_type: Some(content_type.to_owned()),
-                    server_side_encryption: encryption.clone(),
-                    ssekms_key_id: kms_key_id.clone(),
-                    ..Default::default()
-                })
-            });
-            copy.await?;
-        }
+    async fn seal(&self, key: &str, length: u64, sha256: &str) -> Result<(), StageError> {
+        self.tag(key, sha256).await?;
         let object = self.head(key).await?;
-        let found = object.as_ref().and_then(|object| object.metadata.as_ref()?.get(SHA256));
         if object.as_ref().and_then(length_of) != Some(length) {
             return Err(StageError::transient(
                 System::RecordingStore,
                 "the recording store holds another length than was sent",
             ));
         }
-        if carries_hash && found.map(String::as_str) != Some(sha256) {
-            return Err(StageError::transient(
-                System::RecordingStore,
-                "the recording store did not keep the object's metadata",
-            ));
-        }
         Ok(())
+    }
+
+    /// Writes the hash of an object beside it. A store that takes no tags does without; the recording's row has it.
+    async fn tag(&self, key: &str, sha256: &str) -> Result<(), Failure> {
+        if !self.tags.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let tagged = self.call(Operation::Tag, 0, || {
+            let tag = Tag { key: SHA256.to_owned(), value: sha256.to_owned() };
+            self.client.put_object_tagging(PutObjectTaggingRequest {
+                bucket: self.options.bucket.clone(),
+                key: key.to_owned(),
+                tagging: Tagging { tag_set: vec![tag] },
+                ..Default::default()
+            })
+        });
+        match tagged.await {
+            Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Unable | Kind::Rejected) => {
+                if self.tags.swap(false, Ordering::Relaxed) {
+                    let remedy = "recordings of a part size and more carry no sha256, their rows do; allow \
+                                  s3:PutObjectTagging and start again if they shall";
+                    tracing::warn!(%failure, remedy, "the recording store takes no tags");
+                }
+                Ok(())
+            }
+            tagged => tagged.map(drop),
+        }
+    }
+
+    /// The bytes of an object, if it is there.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Body<'static>>, Failure> {
+        let get = self.call(Operation::Get, 0, || {
+            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
+            self.client.get_object(GetObjectRequest { bucket, key, ..Default::default() })
+        });
+        let object = match get.await {
+            Ok(object) => object,
+            Err(failure) if failure.kind == Kind::Missing => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let body = object.body.unwrap_or_else(|| ByteStream::from(Vec::new()));
+        let limit = self.options.request_timeout;
+        let pieces = stream::unfold(Some(body), move |body| async move {
+            let mut body = body?;
+            let broken = |what| Some((Err(Failure::new(Operation::Get, Kind::Busy, what).into()), None));
+            match timeout(limit, body.next()).await {
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
+                Ok(Some(Err(_))) => broken("the object broke off"),
+                Ok(None) => None,
+                Err(_) => broken("the object stalls"),
+            }
+        });
+        Ok(Some(pieces.boxed()))
     }
 
     /// What is known of an object, if it is there.

@@ -6,8 +6,9 @@
 //!   Spared is what has gone on for [`VERY_LONG`] and still goes on: the broker hands a call out again that takes so
 //!   long, and if each delivery ended the one before, none would come to its end. Both store the same bytes.
 //! - What this process gave up, dropped with its future, goes with the next sweep.
-//! - What a process of this machine left, killed, goes with the next sweep of any: its [mark](super::marks) tells.
-//! - What is left goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
+//! - What a process of this machine left, killed, goes with the next sweep of any: its [mark](super::marks) tells. So
+//!   does what the store began without its answer reaching anybody, which may be begun late.
+//! - What is left is found by listing the bucket, [some pages](super::walk) a sweep, and goes once it got no part for [`super::S3Options::stale_after`], by the clock of the store. A part
 //!   that is sent takes minutes at most.
 //!
 //! Uploads under keys that are not ours are nobody's business here: the bucket may be shared.
@@ -15,11 +16,16 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rusoto_s3::{AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, S3};
+use rand::seq::IteratorRandom;
+use rusoto_s3::{
+    AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3,
+};
 
 use super::call::Operation;
 use super::error::{Failure, Kind};
+use super::marks::Mark;
 use super::uploads::{Name, Upload};
+use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
 use crate::model::{ContactId, Extension, TenantId};
 
@@ -31,8 +37,29 @@ const VERY_LONG: Duration = Duration::from_secs(20 * 60);
 /// may take that long.
 const GOES_ON: Duration = Duration::from_secs(300);
 
-/// Pages of a listing that are read at most; the next sweep goes on.
-const MOST_PAGES: usize = 1_000;
+/// An upload gets its first part at once: it is at hand before the upload begins. One that has none after this time is
+/// the work of a request whose answer nobody got.
+const FIRST_PART: Duration = Duration::from_secs(60);
+
+/// Marks that are looked at again in one sweep: each costs a request.
+const MOST_MARKS: usize = 100;
+
+/// Pages of a listing that are read at most, where what is under one key or of one conversation is listed.
+const MOST_PAGES: usize = 10;
+
+/// Pages that one sweep reads; the next one goes on after them.
+const PAGES_OF_A_SWEEP: usize = 5;
+
+/// Which uploads of a key stay.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Spared {
+    /// None.
+    None,
+    /// Those that were begun so long ago and go on.
+    Older(Duration),
+    /// Those that have parts and go on.
+    Begun,
+}
 
 impl S3Store {
     /// Aborts the uploads that nobody works on, and counts them.
@@ -46,14 +73,28 @@ impl S3Store {
             aborted += 1;
         }
         aborted += self.abort_marked().await?;
-        for upload in self.open_uploads("").await? {
-            let after = self.options.stale_after;
-            if is_ours(&upload.name.key) && !self.is_under_way(&upload) && self.is_stale(&upload, after).await? {
-                self.abort_named(&upload.name).await?;
-                aborted += 1;
+        for _ in 0..PAGES_OF_A_SWEEP {
+            let (prefix, after) = self.walk.next();
+            let page = self.page_of_uploads(&prefix, after).await;
+            // A listing that fails does not hold up that of the next tenant.
+            let goes_on = self.walk.read(page.as_ref().ok().and_then(|(_, next)| next.clone()));
+            for upload in page?.0 {
+                aborted += self.abort_stale(&upload).await?;
+            }
+            if !goes_on {
+                break;
             }
         }
         Ok(aborted)
+    }
+
+    async fn abort_stale(&self, upload: &Open) -> Result<u64, Failure> {
+        let after = self.options.stale_after;
+        if !is_ours(&upload.name.key) || self.is_under_way(upload) || !self.is_stale(upload, after, after).await? {
+            return Ok(0);
+        }
+        self.abort_named(&upload.name).await?;
+        Ok(1)
     }
 
     /// Aborts what processes of this machine left that are gone.
@@ -64,12 +105,18 @@ impl S3Store {
             tracing::warn!(%error, "marks of uploads cannot be read; what a crash left is known by its age only");
             Vec::new()
         });
+        // Those that nobody has looked at come first; of the others some at a time, whichever they are.
+        let (looked_at, new): (Vec<_>, Vec<_>) = left.into_iter().partition(Mark::was_looked_at);
+        let looked_at = looked_at.into_iter().choose_multiple(&mut rand::rng(), MOST_MARKS);
         let mut aborted = 0;
-        for mark in left {
-            if is_ours(mark.key()) {
-                aborted += self.abort_others(mark.key(), None).await?;
+        for mark in new.into_iter().chain(looked_at) {
+            if !is_ours(mark.key()) {
+                mark.remove();
+                continue;
             }
-            mark.remove();
+            let spared = if mark.was_looked_at() { Spared::Begun } else { Spared::None };
+            aborted += self.abort_others(mark.key(), spared).await?;
+            mark.looked(Timestamp::now());
         }
         Ok(aborted)
     }
@@ -79,25 +126,30 @@ impl S3Store {
         let upload = self.create_upload(PROBE_KEY, "application/octet-stream").await?;
         self.open_uploads(PROBE_KEY).await?;
         self.abort_named(upload.name()).await?;
-        upload.end();
+        self.end(upload).await;
         Ok(())
     }
 
     /// Aborts what is open for a key before another upload of it begins.
     pub(super) async fn abort_replaced(&self, key: &str) -> Result<(), Failure> {
-        self.abort_others(key, Some(VERY_LONG)).await.map(drop)
+        self.abort_others(key, Spared::Older(VERY_LONG)).await.map(drop)
     }
 
-    /// Aborts what is open for a key and not under way here, and counts it; but for what has gone on for so long and
-    /// still does.
-    pub(super) async fn abort_others(&self, key: &str, spared: Option<Duration>) -> Result<u64, Failure> {
+    /// Aborts what is open for a key and not under way here, and counts it.
+    pub(super) async fn abort_others(&self, key: &str, spared: Spared) -> Result<u64, Failure> {
         let mut aborted = 0;
         for upload in self.open_uploads(key).await? {
             if upload.name.key != key || self.is_under_way(&upload) {
                 continue;
             }
-            let is_old = spared.is_some_and(|age| self.is_long_ago(upload.initiated, age));
-            if !is_old || self.is_stale(&upload, GOES_ON).await? {
+            let is_nobodys = match spared {
+                Spared::None => true,
+                Spared::Older(age) => {
+                    !self.is_long_ago(upload.initiated, age) || self.is_stale(&upload, GOES_ON, GOES_ON).await?
+                }
+                Spared::Begun => self.is_stale(&upload, FIRST_PART, GOES_ON).await?,
+            };
+            if is_nobodys {
                 self.abort_named(&upload.name).await?;
                 aborted += 1;
             }
@@ -115,7 +167,7 @@ impl S3Store {
     /// Aborts an upload of ours; where the store does not let us, the next sweep does.
     pub(super) async fn abort(&self, upload: Upload<'_>) {
         match self.abort_named(upload.name()).await {
-            Ok(()) => upload.end(),
+            Ok(()) => self.end(upload).await,
             Err(failure) => tracing::warn!(%failure, "upload not aborted, the next sweep tries again"),
         }
     }
@@ -138,32 +190,37 @@ impl S3Store {
 
     /// Every open upload under keys that begin with `prefix`.
     pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<Open>, Failure> {
-        let mut open = Vec::new();
-        let (mut key_marker, mut id_marker) = (None, None);
+        let (mut open, mut after) = (Vec::new(), Marker::default());
         for _ in 0..MOST_PAGES {
-            let list = self.call(Operation::ListUploads, 0, || {
-                self.client.list_multipart_uploads(ListMultipartUploadsRequest {
-                    bucket: self.options.bucket.clone(),
-                    prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
-                    key_marker: key_marker.clone(),
-                    upload_id_marker: id_marker.clone(),
-                    ..Default::default()
-                })
-            });
-            let page = list.await?;
-            open.extend(page.uploads.unwrap_or_default().into_iter().filter_map(Open::read));
-            let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
-            if page.is_truncated != Some(true) || next.0.is_none() || next == (key_marker, id_marker) {
-                break;
-            }
-            (key_marker, id_marker) = next;
+            let (page, next) = self.page_of_uploads(prefix, after).await?;
+            open.extend(page);
+            let Some(next) = next else { break };
+            after = next;
         }
         Ok(open)
     }
 
-    /// Whether the last thing that happened to an upload is so long ago that nobody works on it.
-    async fn is_stale(&self, upload: &Open, after: Duration) -> Result<bool, Failure> {
-        if !self.is_long_ago(upload.initiated, after) {
+    /// One page of them, at most a thousand, and what follows it.
+    async fn page_of_uploads(&self, prefix: &str, after: Marker) -> Result<(Vec<Open>, Option<Marker>), Failure> {
+        let list = self.call(Operation::ListUploads, 0, || {
+            self.client.list_multipart_uploads(ListMultipartUploadsRequest {
+                bucket: self.options.bucket.clone(),
+                prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+                key_marker: after.0.clone(),
+                upload_id_marker: after.1.clone(),
+                ..Default::default()
+            })
+        });
+        let page = list.await?;
+        let open = page.uploads.unwrap_or_default().into_iter().filter_map(Open::read).collect();
+        let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
+        let goes_on = page.is_truncated == Some(true) && next.0.is_some() && next != after;
+        Ok((open, goes_on.then_some(next)))
+    }
+
+    /// Whether an upload was begun so long ago, and got its last part so long ago, that nobody works on it.
+    async fn is_stale(&self, upload: &Open, begun: Duration, part: Duration) -> Result<bool, Failure> {
+        if !self.is_long_ago(upload.initiated, begun) {
             return Ok(false);
         }
         let mut marker = None;
@@ -184,9 +241,8 @@ impl S3Store {
                 Err(failure) => return Err(failure),
             };
             let mut parts = page.parts.into_iter().flatten();
-            if parts
-                .any(|part| !part.last_modified.as_deref().and_then(time).is_some_and(|at| self.is_long_ago(at, after)))
-            {
+            let last = |found: Part| found.last_modified.as_deref().and_then(time);
+            if parts.any(|found| !last(found).is_some_and(|at| self.is_long_ago(at, part))) {
                 return Ok(false);
             }
             if page.is_truncated != Some(true) || page.next_part_number_marker == marker {

@@ -15,6 +15,7 @@ use crate::clients::recording_store::conformance::{Subject, key, recording_store
 mod fake;
 mod real;
 mod traps;
+mod twins;
 
 const WAV: &str = "audio/wav";
 

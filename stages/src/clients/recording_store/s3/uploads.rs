@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use super::marks::Mark;
 
 /// Uploads given up are remembered so far; those beyond are found by their age.
@@ -31,7 +33,7 @@ impl Uploads {
     /// Notes an upload that was just created, or that is to be aborted.
     pub(super) fn begin(&self, name: Name, mark: Option<Mark>) -> Upload<'_> {
         self.open().under_way.insert(name.id.clone());
-        Upload { uploads: self, name, mark, is_over: false }
+        Upload { uploads: self, name, mark, has_twins: false, is_over: false }
     }
 
     /// Whether this process works on it.
@@ -62,10 +64,22 @@ pub(super) struct Upload<'a> {
     uploads: &'a Uploads,
     name: Name,
     mark: Option<Mark>,
+    has_twins: bool,
     is_over: bool,
 }
 
 impl Upload<'_> {
+    /// Notes that it took several requests to begin it: each of them may have begun one, now or later.
+    pub(super) fn with_twins(mut self) -> Self {
+        self.has_twins = true;
+        self
+    }
+
+    /// Whether others of the same key may be open that this put began.
+    pub(super) fn has_twins(&self) -> bool {
+        self.has_twins
+    }
+
     /// Its name.
     pub(super) fn name(&self) -> &Name {
         &self.name
@@ -74,7 +88,11 @@ impl Upload<'_> {
     /// Notes that S3 does not have it any more.
     pub(super) fn end(mut self) {
         self.is_over = true;
-        self.mark.take().into_iter().for_each(Mark::remove);
+        match self.mark.take() {
+            // What the store has by now was aborted; the mark stays for what it begins late.
+            Some(mark) if self.has_twins => mark.looked(Timestamp::now()),
+            mark => mark.into_iter().for_each(Mark::remove),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ async fn queued(count: u64) -> TestDatabase<'static> {
     // The last one comes first: the order is that of the times.
     for id in (1..=count).rev() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap())).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
     }
     database
 }
@@ -101,7 +101,7 @@ async fn what_is_ready_is_announced_with_its_id() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
     catalog.complete_without_recording(&key(2)).await.unwrap();
-    catalog.complete(&key(3), &[recording(3)], at(3)).await.unwrap();
+    catalog.complete(&key(3), &[recording(3)], at(3), None).await.unwrap();
     let id = catalog.conversation(&key(3)).await.unwrap().unwrap().id;
     assert_eq!(announced.await, ("analysis_queue".to_owned(), id), "only what is to be analysed");
 }
@@ -113,7 +113,7 @@ async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
     for id in 1..=3 {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         let number = i64::try_from(id).unwrap();
-        catalog.complete_in_part(&key(id), &[recording(id)], 1, at(number)).await.unwrap();
+        catalog.complete_in_part(&key(id), &[recording(id)], 1, at(number), None).await.unwrap();
     }
     let database = database.member("test_analysis");
     let worker = database.client().await.unwrap();
@@ -124,7 +124,7 @@ async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
     // The first is done, the second is being worked on, the third waits.
     for id in 1..=3 {
         let number = i64::try_from(id).unwrap();
-        catalog.add_recordings(&key(id), &[late(id)], 0, at(10 + number)).await.unwrap();
+        catalog.add_recordings(&key(id), &[late(id)], 0, at(10 + number), None).await.unwrap();
     }
     let stale = worker.query_one(finish, &[&claims[1].0, &claims[1].1]).await.unwrap();
     assert!(!stale.get::<_, bool>(0), "it has not seen the part that came");
@@ -133,7 +133,7 @@ async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
     assert_eq!(waiting, [(3, at(3)), (1, at(11)), (2, at(12))]);
     assert_eq!(claim(&worker, 9).await.0, [3, 1, 2]);
     // The same again: nothing is new, and nobody works twice.
-    catalog.add_recordings(&key(1), &[late(1)], 0, at(20)).await.unwrap();
+    catalog.add_recordings(&key(1), &[late(1)], 0, at(20), None).await.unwrap();
     assert!(claim(&worker, 9).await.0.is_empty());
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 2);
 }
@@ -284,7 +284,7 @@ async fn calls_that_have_just_ended_go_before_a_backfill_of_older_ones() {
         let mut conversation = conversation(id);
         (conversation.event.source, conversation.event.late) = (source, late);
         catalog.save_metadata(&conversation).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap())).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
     };
     complete(1, EventSource::Backfill, false).await;
     complete(2, EventSource::Reconciliation, false).await;

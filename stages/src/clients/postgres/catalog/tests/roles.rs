@@ -139,10 +139,10 @@ async fn the_consumer_can_do_its_work_and_no_more() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
-    catalog.complete(&key(1), &[recording(1)], at(1)).await.unwrap();
+    catalog.complete(&key(1), &[recording(1)], at(1), None).await.unwrap();
     catalog.complete_without_recording(&key(2)).await.unwrap();
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready));
-    catalog.add_recordings(&key(2), &[recording(2)], 1, at(1)).await.unwrap();
+    catalog.add_recordings(&key(2), &[recording(2)], 1, at(1), None).await.unwrap();
     assert_eq!(catalog.lacking(&key(1).tenant, at(-1000), at(1000), None, 9).await.unwrap().len(), 1);
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
     assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 2);
@@ -197,7 +197,7 @@ async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
     let catalog = catalog_of(consumer.clone());
     for id in [1, 2] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(1)).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(1), None).await.unwrap();
     }
     assert!(catalog.erase_rows(&key(1)).await.is_err(), "no erasure is pending");
     let erasure = catalog.begin_erasure(&key(1), at(0)).await.unwrap();
@@ -269,7 +269,7 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
     }
     catalog.add_dead_letter(DeadLetter::of_event(&conversation(1).event, "upload", "why", at(0))).await.unwrap();
     for id in [1, 2, 5, 6] {
-        catalog.complete(&key(id), &[recording(id)], at(1)).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], at(1), None).await.unwrap();
     }
     database
         .sql(
@@ -379,7 +379,7 @@ async fn a_row_that_was_begun_before_the_tombstone_is_found_by_a_later_look() {
     assert!(!catalog.erase_rows(&key(1)).await.unwrap().conversation, "nothing is to be seen of it");
     begun.commit().await.unwrap();
     assert!(catalog.conversation(&key(1)).await.unwrap().is_some(), "there it is");
-    assert!(catalog.complete(&key(1), &[recording(1)], at(1)).await.is_err(), "it does not become ready");
+    assert!(catalog.complete(&key(1), &[recording(1)], at(1), None).await.is_err(), "it does not become ready");
     assert_eq!(catalog.pending_erasures(None, 10).await.unwrap(), [erasure]);
     assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
     assert!(catalog.conversation(&key(1)).await.unwrap().is_none());

@@ -24,16 +24,16 @@ pub(super) struct Request {
 impl Request {
     /// What it asks for, in a word.
     pub(super) fn operation(&self) -> &'static str {
-        let is_copy = self.headers.contains_key("x-amz-copy-source");
         match (self.method.as_str(), self.target.split_once('?').map_or("", |(_, query)| query)) {
-            ("PUT", "") if is_copy => "copy",
             ("PUT", "") => "put",
+            ("PUT", query) if query.starts_with("tagging") => "tag",
             ("PUT", _) => "part",
             ("POST", query) if query.starts_with("uploads") => "create",
             ("POST", _) => "complete",
             ("DELETE", _) => "abort",
             ("HEAD", _) => "head",
             ("GET", query) if query.contains("uploadId") => "parts",
+            ("GET", query) if query.contains("versions") => "versions",
             _ => "uploads",
         }
     }
@@ -158,15 +158,13 @@ fn healthy(request: &Request, seen: &Seen) -> Vec<u8> {
             "<InitiateMultipartUploadResult><UploadId>upload-1</UploadId></InitiateMultipartUploadResult>",
         ),
         "complete" => answer(200, &[], COMPLETED),
-        "copy" => answer(200, &[], "<CopyObjectResult><ETag>\"copied\"</ETag></CopyObjectResult>"),
+        "tag" => answer(200, &[], ""),
         "abort" => answer(204, &[], ""),
         "head" => {
             let length: usize = stored().map(|request| request.body.len()).sum();
-            let sealed = of(seen, "copy").pop().and_then(|copy| copy.headers.get("x-amz-meta-sha256").cloned());
             let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\netag: {}\r\nx-amz-meta-sha256: {}\r\nconnection: close",
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\netag: {}\r\nconnection: close",
                 whole_tag(&of(seen, "part")),
-                sealed.unwrap_or_default(),
             );
             return format!("{head}\r\n\r\n").into_bytes();
         }

@@ -47,14 +47,105 @@ async fn a_completion_that_answers_with_an_error_in_a_success_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_completion_or_copy_that_says_nothing_is_no_success() {
-    for operation in ["complete", "copy"] {
-        let fake = Fake::start(move |request, before| {
-            (request.operation() == operation && before == 0).then(|| answer(200, &[], "").unwrap())
+async fn a_completion_that_says_nothing_is_no_success() {
+    let fake = Fake::start(move |request, before| {
+        (request.operation() == "complete" && before == 0).then(|| answer(200, &[], "").unwrap())
+    });
+    let fake = fake.await;
+    assert_eq!(put(&fake.store().await, TWO_PARTS).await.unwrap(), TWO_PARTS as u64);
+    assert_eq!(fake.of("complete").len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_tags_is_asked_once_and_stores_all_the_same() {
+    for (status, code) in [(403, "AccessDenied"), (501, "NotImplemented"), (400, "InvalidTag")] {
+        let fake =
+            Fake::start(move |request, _| (request.operation() == "tag").then(|| error(status, code).unwrap())).await;
+        let store = fake.store().await;
+        for _ in 0..2 {
+            put(&store, TWO_PARTS).await.ok();
+        }
+        assert_eq!(fake.of("tag").len(), 1, "{code}");
+        assert_eq!(fake.of("complete").len(), 2, "{code}");
+    }
+}
+
+/// What an object under a condition of the fake store is told to be written in place of.
+const FOUND: &str = "0123456789abcdef0123456789abcdef";
+
+/// A store that keeps to conditions.
+async fn conditional() -> Fake {
+    Fake::start(|request, _| {
+        let condition = request.headers.get("if-match").or(request.headers.get("if-none-match"))?;
+        match request.operation() {
+            "put" | "complete" if condition.contains("0000000") => error(412, "PreconditionFailed"),
+            _ => None,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_object_is_written_under_the_condition_of_what_was_found() {
+    let fake = conditional().await;
+    let store = fake.store().await;
+    let object = Found::Object(FOUND.to_owned());
+    for (found, name, value) in
+        [(&Found::Nothing, "if-none-match", "*".to_owned()), (&object, "if-match", FOUND.to_owned())]
+    {
+        store.put_over(&key(1, 0), WAV, Some(found), body_of(10)).await.unwrap();
+        // The fake store adds up what it was sent: the length is not asked for here.
+        store.put_over(&key(1, 0), WAV, Some(found), body_of(TWO_PARTS)).await.ok();
+        for operation in ["put", "complete"] {
+            let request = fake.of(operation).pop().unwrap();
+            assert_eq!(request.headers.get(name), Some(&value), "{operation}");
+            assert!(!request.headers["authorization"].contains("if-"), "S3 wants no signature over it");
+        }
+    }
+    assert!(fake.of("create").iter().chain(&fake.of("part")).all(|request| !request.headers.contains_key("if-match")));
+    assert_eq!(store.caveat(), None);
+}
+
+#[tokio::test]
+async fn a_store_without_conditions_is_looked_at_instead_and_a_person_is_told() {
+    for refuses in [true, false] {
+        let fake = Fake::start(move |request, _| {
+            let has_condition = ["if-match", "if-none-match"].iter().any(|name| request.headers.contains_key(*name));
+            match request.operation() {
+                "put" | "complete" if has_condition && refuses => error(501, "NotImplemented"),
+                "head" => Some(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n".to_vec()),
+                _ => None,
+            }
         });
         let fake = fake.await;
-        assert_eq!(put(&fake.store().await, TWO_PARTS).await.unwrap(), TWO_PARTS as u64);
-        assert_eq!(fake.of(operation).len(), 2);
+        let store = fake.store().await;
+        store.put_over(&key(1, 0), WAV, Some(&Found::Nothing), body_of(10)).await.unwrap();
+        assert_eq!(fake.of("head").len(), 1);
+        let object = Found::Object(FOUND.to_owned());
+        let replaced = store.put_over(&key(1, 0), WAV, Some(&object), body_of(TWO_PARTS)).await;
+        assert_transient(replaced, "another recording was stored there meanwhile", None);
+        let caveat = store.caveat().unwrap();
+        assert!(caveat.contains("PutObject and CompleteMultipartUpload"), "{caveat}");
+    }
+}
+
+#[tokio::test]
+async fn a_put_whose_answer_was_lost_finds_its_own_object() {
+    let sha256 = "1f825aa2f0020ef7cf91dfa30da4668d791c5d4824fc8e41354b89ec05795ab3";
+    for (hash, is_ours) in [(sha256, true), ("another", false)] {
+        let fake = Fake::start(move |request, _| {
+            let condition = request.headers.get("if-match").or(request.headers.get("if-none-match"));
+            match (request.operation(), condition) {
+                ("put" | "complete", Some(_)) => error(412, "PreconditionFailed"),
+                ("head", _) => Some(
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: 10\r\nx-amz-meta-sha256: {hash}\r\n\r\n").into_bytes(),
+                ),
+                _ => None,
+            }
+        });
+        let fake = fake.await;
+        let stored = fake.store().await.put_over(&key(1, 0), WAV, Some(&Found::Nothing), body_of(10)).await;
+        assert_eq!(stored.is_ok(), is_ours, "{stored:?}");
     }
 }
 
@@ -257,11 +348,12 @@ async fn every_part_carries_its_md5_and_the_object_its_sha256() {
         let md5 = base64::prelude::BASE64_STANDARD.encode(md5::Md5::digest(&part.body));
         assert_eq!(part.headers["content-md5"], md5);
     }
-    let copy = &fake.of("copy")[0].headers;
-    assert_eq!(copy["x-amz-meta-sha256"], hex::encode(sha2::Sha256::digest(content_of(TWO_PARTS))));
-    assert_eq!(copy["x-amz-copy-source"], "calls/acme/2026/04/01/1/0.wav");
-    assert_eq!((&*copy["x-amz-metadata-directive"], &*copy["content-type"]), ("REPLACE", WAV));
-    assert_eq!(fake.operations(), ["uploads", "create", "part", "part", "complete", "copy", "head"]);
+    let tag = &fake.of("tag")[0];
+    assert_eq!(tag.target, "/calls/acme/2026/04/01/1/0.wav?tagging=");
+    let hash = hex::encode(sha2::Sha256::digest(content_of(TWO_PARTS)));
+    let text = String::from_utf8(tag.body.clone()).unwrap();
+    assert!(text.contains(&format!("<Key>sha256</Key><Value>{hash}</Value>")), "{text}");
+    assert_eq!(fake.operations(), ["uploads", "create", "part", "part", "complete", "tag", "head"]);
 }
 
 #[tokio::test]
@@ -276,7 +368,7 @@ async fn encryption_is_asked_for_wherever_an_object_is_made() {
         let store = open(S3Options { encryption, ..fake.options() }).await;
         put(&store, TWO_PARTS).await.unwrap();
         put(&store, 10).await.unwrap();
-        for operation in ["put", "create", "copy"] {
+        for operation in ["put", "create"] {
             let header = |request: &Request, name: &str| request.headers.get(name).cloned();
             let request = &fake.of(operation)[0];
             assert_eq!(header(request, "x-amz-server-side-encryption").as_deref(), algorithm, "{operation}");
@@ -406,6 +498,28 @@ async fn every_page_of_a_listing_is_swept() {
     let fake = fake.await;
     assert_eq!(fake.store().await.sweep().await.unwrap(), 3);
     assert!(fake.of("uploads")[2].target.contains("key-marker=k1"), "{:?}", fake.of("uploads")[2].target);
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_where_the_one_before_stopped_and_from_tenant_to_tenant() {
+    let fake = Fake::start(|request, before| {
+        let page = format!(
+            "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k{before}</NextKeyMarker>\
+             <NextUploadIdMarker>u{before}</NextUploadIdMarker></ListMultipartUploadsResult>",
+        );
+        let is_endless = request.target.contains("prefix=acme%2F");
+        (request.operation() == "uploads" && is_endless).then(|| answer(200, &[], &page).unwrap())
+    });
+    let fake = fake.await;
+    let store = fake.store().await;
+    store.learn(&["zeta", "acme"].map(|tenant| tenant.parse().unwrap()));
+    store.sweep().await.unwrap();
+    let of_first = fake.of("uploads").len();
+    store.sweep().await.unwrap();
+    let asked = fake.of("uploads");
+    assert_eq!((of_first, asked.len()), (5, 10), "some pages a sweep");
+    assert!(asked.iter().all(|request| request.target.contains("prefix=acme%2F")), "the bucket may be shared");
+    assert!(asked[5].target.contains("key-marker=k4"), "{}", asked[5].target);
 }
 
 /// A TLS server before a fake store, and the authority of its certificate as PEM.
