@@ -63,6 +63,10 @@ impl Stage<PersistedConversation> for Upload {
             stored.push(self.store_one(&conversation, attempt, place).await?);
         }
         crash::point("upload_stored");
+        // The description is for people, and for the case that the catalog is lost: nobody who was overtaken writes it.
+        if !self.catalog.is_current(&key, attempt).await? {
+            return Err(CatalogError::overtaken().into());
+        }
         self.describe(&conversation, &stored, ConversationState::Ready).await?;
         crash::point("description_written");
         let now = self.clock.now();
