@@ -68,6 +68,10 @@ impl Stage<PersistedConversation> for Upload {
             stored.push(self.store_one(&conversation, attempt, place).await?);
         }
         crash::point("upload_stored");
+        // The description is for people, and for the case that the catalog is lost: nobody who was overtaken writes it.
+        if !self.catalog.is_current(&key, attempt).await? {
+            return Err(CatalogError::overtaken().into());
+        }
         let row = self.row_to_be(&conversation, &stored, missing).await?;
         self.describe(&conversation, &row).await?;
         crash::point("description_written");
