@@ -21,7 +21,8 @@ use crate::fetch_metadata::FetchMetadata;
 use crate::flow::fair_share::{Seat, SentBack};
 use crate::flow::stage::is_told;
 use crate::flow::{
-    Blame, Clock, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, crash,
+    Blame, Clock, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, System,
+    crash,
 };
 use crate::model::ContactEvent;
 use crate::persist::Persist;
@@ -156,6 +157,14 @@ pub struct SkipFinal {
     pub clock: Clock,
 }
 
+/// A tenant that nobody knows may be known tomorrow.
+fn until_it_is_known(error: StageError) -> StageError {
+    match error {
+        StageError::Permanent { reason } => StageError::SetAside { system: System::Catalog, reason },
+        other => other,
+    }
+}
+
 impl Stage<ContactEvent> for SkipFinal {
     const NAME: &'static str = "dequeue";
     type Out = ContactEvent;
@@ -172,7 +181,7 @@ impl Stage<ContactEvent> for SkipFinal {
             Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Stands(_) | Standing::Unknown => {}
         }
-        self.tenants.get(&event.tenant).await?;
+        self.tenants.get(&event.tenant).await.map_err(until_it_is_known)?;
         self.blame.admit(&event.tenant, &AHEAD, &self.retry, self.clock.now())?;
         Ok(Outcome::Next(event))
     }

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
-use crate::flow::{Clock, Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
+use crate::flow::{Clock, Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
 use crate::model::{ContactEvent, ContactId, Conversation, PlacedMedia, RecordedConversation};
 use crate::recheck::NOTHING_NEW;
 
@@ -262,11 +262,15 @@ impl DownloadRecording {
 
 /// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names none.
 fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
-    Err(StageError::permanent(match reason {
-        NOTHING_NAMED => return Ok(Found { media: Vec::new(), missing: 0, gone: None }),
-        NOT_TOLD_APART => "the call has recordings, and none can be told to be of this leg".to_owned(),
-        reason => format!("NICE names recordings of the call, and gave none of them until the deadline: {reason}"),
-    }))
+    match reason {
+        NOTHING_NAMED => Ok(Found { media: Vec::new(), missing: 0, gone: None }),
+        NOT_TOLD_APART => Err(StageError::permanent("the call has recordings, and none can be told to be of this leg")),
+        reason => {
+            let reason =
+                format!("NICE names recordings of the call, and gave none of them until the deadline: {reason}");
+            Err(StageError::SetAside { system: System::Nice, reason })
+        }
+    }
 }
 
 /// Puts the recordings of an answer behind those that are named already, by start time.

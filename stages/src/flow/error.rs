@@ -57,6 +57,14 @@ pub enum StageError {
         /// What is awaited.
         reason: &'static str,
     },
+    /// It does not work as things are outside: a dead letter, now, which goes back by itself some times.
+    #[error("{reason}")]
+    SetAside {
+        /// Whose state it is.
+        system: System,
+        /// What is wrong.
+        reason: String,
+    },
     /// It will never work: a dead letter, now.
     #[error("{reason}")]
     Permanent {

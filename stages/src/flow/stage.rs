@@ -357,6 +357,10 @@ async fn finish<In, S: Stage<In>>(
             dead_letter(delivery, S::NAME, reason, None, took, context).await;
             None
         }
+        Err(StageError::SetAside { system, reason }) => {
+            dead_letter(delivery, S::NAME, reason, Some(system), took, context).await;
+            None
+        }
     }
 }
 

@@ -247,9 +247,12 @@ impl Shared {
                 if pace.refusals < REFUSALS { Duration::ZERO } else { REFUSED_DELAY }
             }
             // A matter of this agent.
-            Err(StageError::Permanent { .. } | StageError::NotReady { .. } | StageError::Unknown { .. }) => {
-                Duration::ZERO
-            }
+            Err(
+                StageError::Permanent { .. }
+                | StageError::SetAside { .. }
+                | StageError::NotReady { .. }
+                | StageError::Unknown { .. },
+            ) => Duration::ZERO,
             Err(error) => self.source.context.retry.error_delay_min.max(wait_asked(error)),
         };
         pace.next = pace.next.max(Instant::now() + pause);
@@ -305,7 +308,10 @@ fn wait_asked(error: &StageError) -> Duration {
     match error {
         StageError::Transient { retry_after, .. } => retry_after.unwrap_or_default(),
         StageError::Busy { retry_after, .. } | StageError::Early { retry_after, .. } => *retry_after,
-        StageError::NotReady { .. } | StageError::Unknown { .. } | StageError::Permanent { .. } => Duration::ZERO,
+        StageError::NotReady { .. }
+        | StageError::Unknown { .. }
+        | StageError::SetAside { .. }
+        | StageError::Permanent { .. } => Duration::ZERO,
     }
 }
 

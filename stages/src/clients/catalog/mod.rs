@@ -518,6 +518,9 @@ pub struct DeadLetter {
     pub replay_at: Option<Timestamp>,
 }
 
+/// A letter goes back by itself so often.
+const MOST_REPLAYS: u32 = 10;
+
 /// Hours until a letter of a passing cause goes back by itself, at most.
 const LONGEST_ON_THE_SHELF: i64 = 24;
 
@@ -542,11 +545,12 @@ impl DeadLetter {
     }
 
     /// The same, of an event that a system's failures set aside: it goes back after an hour, and each time later, after a
-    /// day at most.
+    /// day at most. After a week or so it is a person's.
     #[must_use]
     pub fn caused_by(self, system: System, event: &ContactEvent) -> Self {
         let hours = 1_i64.checked_shl(event.replays).unwrap_or(LONGEST_ON_THE_SHELF).clamp(1, LONGEST_ON_THE_SHELF);
         let replay_at = self.at.checked_add(SignedDuration::from_hours(hours)).ok();
+        let replay_at = replay_at.filter(|_| event.replays < MOST_REPLAYS);
         Self { cause: Some(system), replay_at, ..self }
     }
 

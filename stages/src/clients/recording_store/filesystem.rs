@@ -30,9 +30,6 @@ pub const DESCRIPTION: &str = "conversation.json";
 
 const PARTIAL: &str = ".partial";
 
-/// Locked while a file is moved into place.
-const LOCK: &str = ".lock";
-
 /// Pieces in which a file is read.
 const READ_BUFFER: usize = 256 * 1024;
 
@@ -92,10 +89,14 @@ impl FilesystemStore {
         let target = self.dir.join(key);
         let folder = target.parent().unwrap_or(&self.dir);
         private_folders(folder).await?;
-        let (lock, to, found) = (self.dir.join(LOCK), target.clone(), found.cloned());
+        let (dir, to, found) = (self.dir.clone(), target.clone(), found.cloned());
         let moving = tokio::task::spawn_blocking(move || {
-            let lock = std::fs::File::options().create(true).append(true).mode(0o600).open(&lock)?;
-            lock.lock()?;
+            // One process at a time looks and moves. A network file system may lock no folder: there the attempt's number
+            // in the catalog is what tells, and a moment is left between look and move.
+            let lock = std::fs::File::open(dir)?;
+            if let Err(error) = lock.lock() {
+                tracing::debug!(%error, "the folder of recordings cannot be locked");
+            }
             if let Some(found) = found
                 && find(&to)? != found
             {
