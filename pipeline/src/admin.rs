@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Recorded, ReplayRun};
 use stages::completeness::{Completeness, ReportError};
 use stages::flow::outside::Standing;
-use stages::flow::{Metrics, Outside, StageError, serve, task};
+use stages::flow::{Blame, Metrics, Outside, StageError, serve, task};
 use stages::model::ContactId;
 use stages::source::ListError;
 use stages::verify::Verified;
@@ -64,6 +64,7 @@ struct Shared {
     metrics: Metrics,
     readiness: Readiness,
     outside: Outside,
+    blame: Blame,
     token: Arc<str>,
 }
 
@@ -112,6 +113,7 @@ impl Admin {
         metrics: Metrics,
         readiness: Readiness,
         outside: Outside,
+        blame: Blame,
     ) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
         let token = format!("{:032x}", rand::random::<u128>());
@@ -119,7 +121,7 @@ impl Admin {
             write_file(file, &AdminFile { address, token: token.clone() })
                 .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
         }
-        let shared = Shared { operations, metrics, readiness, outside, token: token.into() };
+        let shared = Shared { operations, metrics, readiness, outside, blame, token: token.into() };
         let stopping = CancellationToken::new();
         let server = task::spawn("admin", serve::serve(listener, router(shared), stopping.clone()));
         Ok(Self { address, file, stopping, _server: server })
@@ -202,7 +204,16 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     if let Some(Err(error)) = shared.operations.local.as_ref().map(|local| local.state.store().check()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    let standings = shared.outside.standings();
+    let now = shared.operations.clock.now();
+    let standings = shared.outside.standings().into_iter().map(|(system, standing)| match standing {
+        // It answers, and does not do what is asked: a full disk, a right that is missing.
+        Standing::Here if shared.blame.fails_for_some(system, now) => (
+            system,
+            Standing::Away { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },
+        ),
+        standing => (system, standing),
+    });
+    let standings: Vec<_> = standings.collect();
     let away = standings.iter().any(|(_, standing)| *standing != Standing::Here);
     let (status, mut page) = match shared.readiness.hindrance() {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),

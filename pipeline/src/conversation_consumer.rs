@@ -59,7 +59,6 @@ impl ConversationConsumer {
             retry,
             readiness: readiness.clone(),
             metrics: context.metrics.clone(),
-            clock: clock.clone(),
         };
         let persist = Persist { catalog: catalog.clone() };
         let upload = Upload { store: recordings, catalog, clock, metrics: context.metrics.clone() };

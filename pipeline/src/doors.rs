@@ -353,7 +353,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     };
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
-    let (outside, blame) = (Outside::new(clock.clone(), metrics.clone()), Blame::new(metrics.clone()));
+    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
     let queue_on_server = !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded));
     let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
     Ok(Doors {

@@ -9,7 +9,7 @@ use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
 use stages::clients::quota::Budgets;
 use stages::clients::recording_store::RecordingStore;
-use stages::flow::{Clock, Freshness, Metrics};
+use stages::flow::{Blame, Clock, Freshness, Metrics, Outside, System};
 use stages::model::TenantId;
 use state::State;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub(crate) struct Observed {
     /// Whose budget is shown; none where the process serves every tenant.
     tenant: Option<TenantId>,
     freshness: Freshness,
+    outside: Outside,
+    blame: Blame,
     metrics: Metrics,
     clock: Clock,
 }
@@ -53,6 +55,8 @@ impl Observed {
             budgets: doors.nice.budgets.clone(),
             tenant,
             freshness: doors.freshness.clone(),
+            outside: doors.outside.clone(),
+            blame: doors.blame.clone(),
             metrics: doors.metrics.clone(),
             clock: doors.clock.clone(),
         }
@@ -92,12 +96,23 @@ impl Observed {
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
         self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
         self.show_disk();
+        self.show_systems();
         let Some(state) = &self.state else { return };
         self.metrics.processed_ids.set(as_gauge(state.processed().len() as u64));
         match state.store().size_on_disk() {
             Ok(bytes) => self.metrics.state_disk_bytes.set(as_gauge(bytes)),
             Err(error) => warn!(%error, "size of the local state not read"),
         }
+    }
+
+    /// A system works that answers, and does not fail for many calls all the same.
+    fn show_systems(&self) {
+        let now = self.clock.now();
+        for system in System::SHARED {
+            let is_up = !self.outside.is_away(system) && !self.blame.fails_for_some(system, now);
+            self.metrics.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
+        }
+        self.blame.show(now);
     }
 
     async fn show_budgets(&self) {

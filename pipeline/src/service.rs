@@ -128,6 +128,7 @@ pub(crate) async fn serve_until(
         doors.metrics.clone(),
         readiness.clone(),
         doors.outside.clone(),
+        doors.blame.clone(),
     )?;
     let receiver = match &producer {
         Some(producer) => webhook_receiver(config, &doors, producer, &stopping).await?,

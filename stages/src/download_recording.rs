@@ -16,16 +16,14 @@
 //! with one leg, the contact's one file. Scope `master`: the contact's one file, whoever speaks in it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 
 use crate::clients::catalog::Catalog;
 use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
-use crate::flow::{Clock, Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
-use crate::model::{ContactEvent, ContactId, Conversation, PlacedMedia, RecordedConversation};
+use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
+use crate::model::{ContactId, Conversation, PlacedMedia, RecordedConversation};
 use crate::recheck::NOTHING_NEW;
 
 mod leg;
@@ -42,9 +40,6 @@ const NO_LINK: &str = "the recording has no link yet";
 /// Some are there, and are worth waiting with.
 const SOME_WITHOUT_LINK: &str = "some of the recordings have no link yet";
 
-/// Looks in vain before a call goes on without the rest of its recordings, unless the deadline has come.
-const LOOKS_FOR_THE_REST: u32 = 3;
-
 /// Each segment costs a request of the rate budget; a leg has one, or a few after holds.
 const MOST_SEGMENTS: usize = 100;
 
@@ -60,8 +55,6 @@ pub struct DownloadRecording {
     pub readiness: Readiness,
     /// Counts the looks.
     pub metrics: Metrics,
-    /// The time.
-    pub clock: Clock,
 }
 
 /// A recording that NICE names.
@@ -132,9 +125,10 @@ impl DownloadRecording {
     /// What a call becomes: all its recordings, or those that there are once the rest is long overdue, or none.
     async fn look(&self, conversation: &Conversation) -> Result<Option<Found>, StageError> {
         let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
-        let (event, now) = (&conversation.event, self.clock.now());
-        let given_up = self.retry.recording_given_up(event, now);
-        let takes_parts = given_up || self.is_long_overdue(event, now);
+        let event = &conversation.event;
+        let given_up = self.retry.recording_given_up(event);
+        // One bad moment of NICE's is not enough, and neither is an outage.
+        let takes_parts = self.retry.recording_overdue(event);
         match self.open_all(conversation, &[], takes_parts).await.and_then(Found::something) {
             Err(StageError::NotReady { reason }) if given_up => {
                 looked("given_up");
@@ -165,13 +159,6 @@ impl DownloadRecording {
             Err(StageError::NotReady { .. }) => Ok(None),
             opened => opened.map(|found| Some(found).filter(|found| !found.media.is_empty())),
         }
-    }
-
-    /// Whether the recordings of a call that are not there are not worth waiting for with the others: half the deadline
-    /// after its end, and at the fourth look at the earliest, so that one bad moment of NICE's is not enough.
-    fn is_long_overdue(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let age = event.ended_at.map(|ended_at| Duration::try_from(now.duration_since(ended_at)).unwrap_or_default());
-        event.not_ready >= LOOKS_FOR_THE_REST && age.is_some_and(|age| age >= self.retry.recording_deadline / 2)
     }
 
     /// Opens every recording that NICE names and that is not `stored`; without `takes_parts` all or none.

@@ -58,7 +58,7 @@ impl Stage<ContactEvent> for FetchMetadata {
         if event.recheck {
             return self.as_its_row_says(event).await;
         }
-        let given_up = self.retry.recording_given_up(&event, self.clock.now());
+        let given_up = self.retry.recording_given_up(&event);
         let tenant = self.tenants.get(&event.tenant).await?;
         let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
             Err(NiceError::NotReady { .. }) if given_up => {

@@ -31,7 +31,7 @@ pub use memberships::{Membership, Memberships};
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
 pub use retention::Retention;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, Troubles};
 
 /// The integration type under which NICE's conversations stand in Knovvu.
 pub const INTEGRATION_TYPE: &str = "nice-cxone";
@@ -214,7 +214,9 @@ pub struct ContactEvent {
     /// How often the message was put back with a delay.
     pub attempt: u32,
     /// What it meets again and again at present.
-    pub trouble: Option<Trouble>,
+    pub troubles: Troubles,
+    /// How long it was to wait for NICE's processing so far, in milliseconds: what the deadline counts.
+    pub awaited_millis: u64,
     /// How often its dead letter went back to the queue by itself.
     pub replays: u32,
     /// How many of those attempts found the recording not ready yet.
@@ -251,7 +253,8 @@ impl ContactEvent {
             members_now: false,
             recheck: false,
             attempt: 0,
-            trouble: None,
+            troubles: Troubles::default(),
+            awaited_millis: 0,
             replays: 0,
             not_ready: 0,
             unknown: 0,

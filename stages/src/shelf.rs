@@ -16,13 +16,16 @@ use tracing::{info, warn};
 use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
 use crate::clients::queue::{Lane, Queue, QueueError};
 use crate::flow::{Blame, Clock, Metrics, Outside, System};
-use crate::model::{ContactEvent, MessageError};
+use crate::model::{ContactEvent, MessageError, Troubles};
 
 /// Time between two looks at the shelf.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Letters that go back at one look.
 const MOST_AT_ONCE: usize = 100;
+
+/// Pages of letters that are looked through at one look.
+const MOST_PAGES: usize = 100;
 
 /// Looks between two that drop what is too old: an hour.
 const LOOKS_PER_CLEARING: u32 = 60;
@@ -64,7 +67,8 @@ pub async fn replay(
     event.attempt = 0;
     event.not_ready = 0;
     event.unknown = 0;
-    event.trouble = None;
+    event.troubles = Troubles::default();
+    event.awaited_millis = 0;
     event.replays = match asked_by {
         AskedBy::Operator => 0,
         AskedBy::Itself => event.replays.saturating_add(1),
@@ -120,26 +124,35 @@ impl Shelf {
     pub async fn look(&self) -> Result<usize, ReplayError> {
         let now = self.clock.now();
         let mut replayed = 0;
-        for letter in self.catalog.due_dead_letters(now, MOST_AT_ONCE).await? {
-            if self.fails_still(&letter) {
-                continue;
+        let mut after = None;
+        // Those that stay, since their system fails, do not stand in the way of the others.
+        for _ in 0..MOST_PAGES {
+            let page = self.catalog.due_dead_letters(now, after, MOST_AT_ONCE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.replay_at.map(|at| (at, last.id));
+            for letter in page.iter().filter(|letter| !self.fails_still(letter, now)) {
+                match replay(letter, AskedBy::Itself, &*self.catalog, &*self.queue, now).await {
+                    Ok(_) => {
+                        replayed += 1;
+                        self.metrics.dead_letters_replayed.inc();
+                    }
+                    // One that cannot be read is a person's.
+                    Err(error @ ReplayError::Unreadable(..)) => warn!(%error, "dead letter stays"),
+                    Err(error) => return Err(error),
+                }
             }
-            match replay(&letter, AskedBy::Itself, &*self.catalog, &*self.queue, now).await {
-                Ok(_) => replayed += 1,
-                // One that cannot be read is a person's.
-                Err(error @ ReplayError::Unreadable(..)) => warn!(%error, "dead letter stays"),
-                Err(error) => return Err(error),
+            if replayed >= MOST_AT_ONCE {
+                break;
             }
         }
-        self.metrics.dead_letters_replayed.inc_by(replayed as u64);
         Ok(replayed)
     }
 
-    fn fails_still(&self, letter: &DeadLetter) -> bool {
+    fn fails_still(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         match letter.cause {
             Some(system) if system.is_shared() => self.outside.is_away(system),
             Some(System::Nice | System::MediaHost | System::Call) => {
-                letter.key().is_some_and(|key| self.blame.fails(&letter.stage, &key.tenant))
+                letter.key().is_some_and(|key| self.blame.fails(&letter.stage, &key.tenant, now))
             }
             _ => true,
         }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,7 +18,7 @@ use crate::clients::quota::Unmetered;
 use crate::flow::readiness::Bounds;
 use crate::flow::testing::{TestFlow, event};
 use crate::flow::{serve, task};
-use crate::model::{Extension, ObjectKey, StoredRecording};
+use crate::model::{ContactEvent, Extension, ObjectKey, StoredRecording};
 use crate::source::test_nice::{agent, settings_of, tenant};
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.
@@ -104,14 +105,13 @@ async fn rig() -> Rig {
         Arc::new(Tenants::new(Arc::new(settings), Arc::new(|_| Arc::new(Unmetered)), context.metrics.clone()));
     let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
     let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
-    let readiness = Readiness::new(bounds, catalog.clone(), clock.clone(), context.metrics.clone());
+    let readiness = Readiness::new(bounds, catalog.clone(), clock, context.metrics.clone());
     let stage = DownloadRecording {
         tenants,
         catalog,
         retry: context.retry.clone(),
         readiness,
         metrics: context.metrics.clone(),
-        clock,
     };
     Rig { stage, nice, flow, _server: server }
 }
@@ -120,10 +120,12 @@ fn started_at() -> Timestamp {
     "2026-04-01T16:00:00Z".parse().unwrap()
 }
 
-/// A call of one leg that ended `age` before the clock of the tests, and was looked for so often in vain.
+/// A call of one leg that ended, and was waited for, `age` before the clock of the tests, and was looked for so often in vain.
 fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
     let ended_at = "2026-04-01T17:00:00Z".parse::<Timestamp>().unwrap() - age;
-    let event = ContactEvent { ended_at: Some(ended_at), queued_at: Some(ended_at), not_ready, ..event(1) };
+    let awaited_millis = u64::try_from(age.as_millis()).unwrap();
+    let event =
+        ContactEvent { ended_at: Some(ended_at), queued_at: Some(ended_at), not_ready, awaited_millis, ..event(1) };
     Conversation {
         master: event.conversation,
         agent: agent().external_id,
@@ -163,7 +165,7 @@ async fn a_part_that_is_late_is_awaited_and_given_up_when_it_is_long_overdue() {
     }
     assert!(rig.nice.media_asked().is_empty(), "nothing is opened only to be dropped");
     let parts = vec![(0, "a".to_owned()), (2, "c".to_owned())];
-    for late in [conversation(HOUR * 24, 3), conversation(HOUR * 48, 1)] {
+    for late in [conversation(HOUR * 24, 3), conversation(HOUR * 48, 2)] {
         assert_eq!(outcome(&rig, late).await, Ok((parts.clone(), 1)), "each has its place among all that are named");
     }
     rig.nice.names("contacts", &[(90, Some("c")), (60, Some("b")), (0, Some("a"))]);

@@ -10,7 +10,7 @@
 //!
 //! Known by this process alone, and forgotten with it: who knows nothing blames no call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ const MOST_KEPT: usize = 16 * 1024;
 
 /// While many fail, one call finds out so often whether the system works again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Failures that are older say nothing of the present.
+const LONG_AGO: SignedDuration = SignedDuration::from_mins(15);
 
 /// What a failure says of its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,17 +60,31 @@ struct Lately {
     passed: [Option<(ContactId, Timestamp)>; 2],
     /// When a call last set out to see whether it works again.
     looked_at: Timestamp,
+    /// When a call failed last.
+    failed_at: Timestamp,
 }
 
 impl Default for Lately {
     fn default() -> Self {
-        Self { failing: Vec::new(), system: System::Call, passed: [None; 2], looked_at: Timestamp::MIN }
+        Self {
+            failing: Vec::new(),
+            system: System::Call,
+            passed: [None; 2],
+            looked_at: Timestamp::MIN,
+            failed_at: Timestamp::MIN,
+        }
     }
 }
 
 impl Lately {
     fn fails_for_many(&self) -> bool {
         self.failing.len() >= MANY
+    }
+
+    /// The system that fails for many, unless that was long ago: a tenant without calls finds out by its next one.
+    fn failing(&self, now: Timestamp) -> Option<System> {
+        let since = now.duration_since(self.failed_at);
+        (self.fails_for_many() && since < LONG_AGO).then_some(self.system)
     }
 
     fn passed_another(&self, id: ContactId, since: Timestamp) -> bool {
@@ -78,9 +95,7 @@ impl Lately {
 impl Blame {
     /// Nothing is known yet.
     pub fn new(metrics: Metrics) -> Self {
-        let blame = Self { inner: Arc::default(), metrics };
-        blame.show(&blame.lock());
-        blame
+        Self { inner: Arc::default(), metrics }
     }
 
     /// Notes that a stage passed a call.
@@ -96,7 +111,6 @@ impl Blame {
         lately.passed[0] = Some((key.external_id, now));
         if is_over {
             tracing::info!(tenant = %key.tenant, stage, system = %lately.system, "works again");
-            self.show(&all);
         }
     }
 
@@ -106,11 +120,7 @@ impl Blame {
         if let Some(lately) = all.get_mut(&(tenant.clone(), stage))
             && lately.system == System::Nice
         {
-            let is_over = lately.fails_for_many();
             lately.failing.clear();
-            if is_over {
-                self.show(&all);
-            }
         }
     }
 
@@ -125,12 +135,10 @@ impl Blame {
     ) -> Verdict {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
-        lately.system = system;
-        let mut begins = false;
+        (lately.system, lately.failed_at) = (system, now);
         if !lately.fails_for_many() && !lately.failing.contains(&key.external_id) {
             lately.failing.push(key.external_id);
-            begins = lately.fails_for_many();
-            if begins {
+            if lately.fails_for_many() {
                 lately.looked_at = now;
                 tracing::error!(tenant = %key.tenant, stage, %system, "fails for many calls; they wait, and none is given up");
             }
@@ -143,9 +151,6 @@ impl Blame {
         } else {
             Verdict::Unclear
         };
-        if begins {
-            self.show(&all);
-        }
         verdict
     }
 
@@ -163,7 +168,9 @@ impl Blame {
         let mut due = Vec::new();
         for stage in stages {
             let name = (tenant.clone(), *stage);
-            let Some(lately) = all.get(&name).filter(|lately| lately.fails_for_many()) else { continue };
+            // Links that are refused hold nobody back: each comes back less and less often by itself.
+            let fails = |lately: &&Lately| lately.failing(now).is_some_and(|system| system != System::Call);
+            let Some(lately) = all.get(&name).filter(fails) else { continue };
             // A clock that was set back does not close the way for longer.
             let since = now.duration_since(lately.looked_at);
             if !since.is_negative() && since < look_every {
@@ -186,14 +193,25 @@ impl Blame {
     }
 
     /// Whether a stage fails for many calls of the tenant.
-    pub fn fails(&self, stage: &str, tenant: &TenantId) -> bool {
-        self.lock().iter().any(|((of, at), lately)| of == tenant && *at == stage && lately.fails_for_many())
+    pub fn fails(&self, stage: &str, tenant: &TenantId, now: Timestamp) -> bool {
+        self.lock().iter().any(|((of, at), lately)| of == tenant && *at == stage && lately.failing(now).is_some())
     }
 
-    fn show(&self, all: &HashMap<(TenantId, &'static str), Lately>) {
+    /// Whether a system fails for many calls of a tenant, whoever that is.
+    pub fn fails_for_some(&self, system: System, now: Timestamp) -> bool {
+        self.lock().values().any(|lately| lately.failing(now) == Some(system))
+    }
+
+    /// Shows for which tenants NICE and the media host fail, and no more for whom they do not.
+    pub fn show(&self, now: Timestamp) {
+        let all = self.lock();
         for system in [System::Nice, System::MediaHost] {
-            let fails = all.values().any(|lately| lately.fails_for_many() && lately.system == system);
-            self.metrics.outside_system_up.with_label_values(&[system.as_str()]).set((!fails).into());
+            let failing: BTreeSet<&TenantId> =
+                all.iter().filter(|(_, lately)| lately.failing(now) == Some(system)).map(|((of, _), _)| of).collect();
+            for tenant in all.keys().map(|(of, _)| of).collect::<BTreeSet<_>>() {
+                let up = self.metrics.tenant_system_up.with_label_values(&[system.as_str(), tenant.as_str()]);
+                up.set((!failing.contains(tenant)).into());
+            }
         }
     }
 
@@ -267,6 +285,7 @@ mod tests {
         let verdicts: Vec<_> = (2..=4).map(|id| failed(id, 100)).collect();
         assert_eq!(verdicts, [Verdict::Call, Verdict::Call, Verdict::System]);
         assert_eq!(failed(1, 101), Verdict::System, "the first one too, from now on");
+        assert!(blame.admit(&key(9).tenant, &[STAGE], &retry(), at(101)).is_ok(), "and nobody is held back for it");
         blame.passed(STAGE, &key(9), at(102));
         assert_eq!(failed(1, 103), Verdict::Call);
     }
@@ -280,7 +299,8 @@ mod tests {
             assert!(admitted(0));
         }
         blame.failed(STAGE, &key(4), System::Nice, None, at(0));
-        assert!(blame.fails(STAGE, &key(1).tenant));
+        assert!(blame.fails(STAGE, &key(1).tenant, at(0)) && blame.fails_for_some(System::Nice, at(0)));
+        assert!(!blame.fails(STAGE, &key(1).tenant, at(3600)), "an hour later nobody knows");
         assert!(!admitted(0) && !admitted(9), "those that are under way tell enough");
         assert!(admitted(10) && !admitted(10) && !admitted(19));
         assert!(admitted(20), "whatever became of the one before");
@@ -303,7 +323,10 @@ mod tests {
             }
             blame.answered(stage, &key(1).tenant);
         }
-        assert!(!blame.fails(STAGE, &key(1).tenant));
-        assert!(blame.fails("download_recording", &key(1).tenant));
+        assert!(!blame.fails(STAGE, &key(1).tenant, at(0)));
+        assert!(blame.fails("download_recording", &key(1).tenant, at(0)));
+        blame.show(at(0));
+        let up = |system| blame.metrics.tenant_system_up.with_label_values(&[system, "acme"]).get();
+        assert_eq!((up("nice"), up("media_host")), (1, 0));
     }
 }

@@ -82,19 +82,23 @@ impl<T> Delivery<T> {
             event.due_at = now.checked_add(delay).ok();
         }
         let is_unknown = reason == Deferral::Unknown;
+        if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
+            // As long as was meant, however long the message lies there: outages are nobody's waiting for a recording.
+            let meant = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            event.awaited_millis = event.awaited_millis.saturating_add(meant);
+        }
         match reason {
             Deferral::AsItIs => {}
             Deferral::Error(trouble) => {
                 event.attempt = event.attempt.saturating_add(1);
-                event.trouble = Some(trouble.waiting(delay));
+                event.troubles.note(trouble.waiting(delay));
             }
             Deferral::NotReady | Deferral::Unknown => {
                 event.unknown = event.unknown.saturating_add(u32::from(is_unknown));
                 event.attempt = event.attempt.saturating_add(1);
                 event.not_ready = event.not_ready.saturating_add(1);
                 event.looked_at = Some(now);
-                // Whatever it was that failed, it has worked now.
-                event.trouble = None;
+                event.troubles.nice_answered();
             }
             Deferral::Busy | Deferral::Early => {
                 event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1))

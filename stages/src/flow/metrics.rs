@@ -99,9 +99,10 @@ pub struct Metrics {
     pub poll_watermark: prometheus::Gauge,
     /// Ids in the processed-id log.
     pub processed_ids: IntGauge,
-    /// Whether an outside system works: one that every call needs, when it was last asked; NICE and the media hosts, for
-    /// every tenant.
+    /// Whether a system works that every call needs: when it was last asked, and for those who use it.
     pub outside_system_up: IntGaugeVec,
+    /// Whether a tenant's NICE, and the host of its recordings, work for its calls.
+    pub tenant_system_up: IntGaugeVec,
     /// Bytes that are free on the disk of the local state.
     pub state_disk_free_bytes: IntGauge,
     /// Bytes of the local state on disk.
@@ -273,9 +274,14 @@ impl Metrics {
             processed_ids: page.gauge("processed_ids", "Ids in the processed-id log."),
             outside_system_up: page.gauges(
                 "outside_system_up",
-                "1 while the outside system works: queue (the broker), catalog (the database), recording_store; nice and \
-                 media_host: 0 while it fails for many calls of a tenant.",
+                "1 while the system works that every call needs: queue (the broker), catalog (the database), \
+                 recording_store.",
                 &["system"],
+            ),
+            tenant_system_up: page.gauges(
+                "tenant_system_up",
+                "0 while a tenant's nice or media_host fails for many of its calls.",
+                &["system", "tenant"],
             ),
             state_disk_free_bytes: page
                 .gauge("state_disk_free_bytes", "Bytes that are free on the disk of the local state."),

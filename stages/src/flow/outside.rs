@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
-use super::{Clock, Metrics, System};
+use super::{Clock, System};
 
 /// Time between two questions to a system that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -52,7 +52,6 @@ pub struct Outside {
 struct Inner {
     watched: [Watched; 3],
     clock: Clock,
-    metrics: Metrics,
 }
 
 struct Watched {
@@ -65,17 +64,14 @@ struct Watched {
 
 impl Outside {
     /// All of them count as here until somebody has asked.
-    pub fn new(clock: Clock, metrics: Metrics) -> Self {
-        let watched = System::SHARED.map(|system| {
-            metrics.outside_system_up.with_label_values(&[system.as_str()]).set(1);
-            Watched {
-                system,
-                is_asked: AtomicBool::new(false),
-                standing: watch::Sender::new(Standing::Here),
-                suspected: Notify::new(),
-            }
+    pub fn new(clock: Clock) -> Self {
+        let watched = System::SHARED.map(|system| Watched {
+            system,
+            is_asked: AtomicBool::new(false),
+            standing: watch::Sender::new(Standing::Here),
+            suspected: Notify::new(),
         });
-        Self { inner: Arc::new(Inner { watched, clock, metrics }) }
+        Self { inner: Arc::new(Inner { watched, clock }) }
     }
 
     /// Asks a system again and again how it stands, until it is dropped.
@@ -101,7 +97,7 @@ impl Outside {
 
     fn note(&self, watched: &Watched, silent: u32, why: Option<String>) {
         let (system, now) = (watched.system, self.inner.clock.now());
-        let changed = watched.standing.send_if_modified(|standing| match (&mut *standing, why) {
+        watched.standing.send_if_modified(|standing| match (&mut *standing, why) {
             (Standing::Away { since, .. }, None) => {
                 let secs = now.duration_since(*since).as_secs_f64();
                 info!(%system, away_secs = secs, "answers again");
@@ -119,10 +115,6 @@ impl Outside {
             }
             (Standing::Here, _) => false,
         });
-        if changed {
-            let is_here = *watched.standing.borrow() == Standing::Here;
-            self.inner.metrics.outside_system_up.with_label_values(&[system.as_str()]).set(is_here.into());
-        }
     }
 
     /// A request to the system failed: it is asked at once.
@@ -184,15 +176,13 @@ mod tests {
 
     struct Rig {
         outside: Outside,
-        metrics: Metrics,
         answers: Arc<AtomicBool>,
         asked: Arc<AtomicU32>,
         _watching: tokio_util::task::AbortOnDropHandle<()>,
     }
 
     fn rig() -> Rig {
-        let metrics = Metrics::new();
-        let outside = Outside::new(Clock::system(), metrics.clone());
+        let outside = Outside::new(Clock::system());
         let (answers, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
         let probe: Probe = {
             let (answers, asked) = (answers.clone(), asked.clone());
@@ -203,11 +193,7 @@ mod tests {
             })
         };
         let _watching = task::spawn("watch", outside.clone().watch(System::Catalog, probe));
-        Rig { outside, metrics, answers, asked, _watching }
-    }
-
-    fn up(metrics: &Metrics) -> i64 {
-        metrics.outside_system_up.with_label_values(&["catalog"]).get()
+        Rig { outside, answers, asked, _watching }
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,7 +204,6 @@ mod tests {
         rig.answers.store(false, Ordering::SeqCst);
         sleep(Duration::from_secs(8)).await;
         assert!(rig.outside.is_away(System::Catalog) && !rig.outside.is_away(System::Queue));
-        assert_eq!(up(&rig.metrics), 0);
         assert!(!rig.outside.all_here(Duration::from_secs(3)).await);
         let waits = rig.outside.clone();
         let waiting = task::spawn("wait", async move {
@@ -230,7 +215,7 @@ mod tests {
         rig.answers.store(true, Ordering::SeqCst);
         let waited = waiting.await.unwrap();
         assert!(waited >= Duration::from_secs(600) && waited < Duration::from_secs(602), "{waited:?}");
-        assert_eq!((rig.outside.is_away(System::Catalog), up(&rig.metrics)), (false, 1));
+        assert!(!rig.outside.is_away(System::Catalog));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
 
+use super::System;
 use super::blame::Verdict;
 use crate::model::{ContactEvent, Trouble};
 
@@ -17,6 +18,9 @@ const MIN_ATTEMPTS: u32 = 5;
 
 /// A call that meets the same trouble for so long is set aside; its letter goes back by itself.
 const LONGEST_TROUBLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What has failed so often, and nobody knows why, is tried less and less.
+const OFTEN: u32 = 20;
 
 /// While a system fails for many calls, each waits for so long at most.
 const LONGEST_HELD_BACK: Duration = Duration::from_secs(60);
@@ -45,12 +49,12 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// How long a message waits that found its recording not ready. The last look is not later than the deadline.
-    pub fn not_ready_delay(&self, event: &ContactEvent, now: Timestamp) -> Duration {
+    pub fn not_ready_delay(&self, event: &ContactEvent) -> Duration {
         let step = (event.not_ready as usize).min(self.not_ready_delays.len().saturating_sub(1));
         let delay = self.not_ready_delays.get(step).copied().unwrap_or(self.error_delay_max);
-        match self.deadline(event).map(|deadline| Duration::try_from(deadline.duration_since(now))) {
-            Some(Ok(left)) if left > Duration::ZERO => delay.min(left),
-            _ => delay,
+        match self.recording_deadline.saturating_sub(awaited(event)) {
+            Duration::ZERO => delay,
+            left => delay.min(left),
         }
     }
 
@@ -59,9 +63,13 @@ impl RetryPolicy {
     /// not ready. While a system fails for many calls, each comes back soon: one of them finds out, and nobody asks for
     /// the others.
     pub fn error_delay(&self, trouble: &Trouble, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
+        let slow = self.not_ready_delays.last().copied().unwrap_or_default().max(self.error_delay_max);
         let longest = match verdict {
+            // Of refused links each one is its own call's, be they ever so many.
+            _ if trouble.system == System::Call => slow,
             Verdict::System => return self.held_back().max(asked(retry_after)),
-            Verdict::Call => self.not_ready_delays.last().copied().unwrap_or_default().max(self.error_delay_max),
+            Verdict::Call => slow,
+            Verdict::Unclear if trouble.times > OFTEN => slow,
             Verdict::Unclear => self.error_delay_max,
         };
         let mut intervals = ExponentialBackoff { max_interval: longest, ..self.intervals() };
@@ -89,14 +97,26 @@ impl RetryPolicy {
             .build()
     }
 
-    /// Whether a recording that is still not there counts as none: past the deadline, counted from the call's
-    /// discovery, which is not before its end whatever an event says. A call that was old when it was found (a replay) is given up
-    /// earlier: past its own deadline, after a look at every delay step. No call is given up at its first looks.
-    pub fn recording_given_up(&self, event: &ContactEvent, now: Timestamp) -> bool {
-        let is_past =
-            |since: Option<Timestamp>| since.is_some_and(|since| now >= after(since, self.recording_deadline));
+    /// Whether a recording that is still not there counts as none: the call has waited for NICE's processing as long as
+    /// the deadline says. Only waits that were meant for that count, and as long as they were meant: neither an outage
+    /// nor a backlog takes a call's time. One that was older than the deadline when it was found (a replay) is given up
+    /// after a look at every delay step. No call is given up at its first looks.
+    pub fn recording_given_up(&self, event: &ContactEvent) -> bool {
         let (looks, steps) = (event.not_ready as usize, self.not_ready_delays.len().max(1));
-        (looks >= LAST_LOOKS.min(steps) && is_past(known_since(event))) || (looks >= steps && is_past(event.ended_at))
+        (looks >= LAST_LOOKS.min(steps) && awaited(event) >= self.recording_deadline)
+            || (looks >= steps && self.was_old(event))
+    }
+
+    /// Whether what is not there by now is not worth waiting for with the rest: half of that, and a look more.
+    pub fn recording_overdue(&self, event: &ContactEvent) -> bool {
+        let looks = event.not_ready as usize;
+        self.recording_given_up(event) || (looks >= LAST_LOOKS && awaited(event) >= self.recording_deadline / 2)
+    }
+
+    /// Whether the call was older than the deadline when it was found.
+    fn was_old(&self, event: &ContactEvent) -> bool {
+        let by = event.ended_at.map(|ended_at| after(ended_at, self.recording_deadline));
+        by.is_some_and(|by| event.queued_at.is_some_and(|found_at| found_at >= by))
     }
 
     /// Whether a contact that only a webhook named, and that NICE has just not known once more, is given up: after an
@@ -107,21 +127,16 @@ impl RetryPolicy {
     }
 
     /// Whether a call is given up for its failures: those that count against it have cost it as much time as a recording
-    /// may take. What lasts for a month is a matter for people, whoever is to blame.
-    pub fn errors_given_up(&self, trouble: &Trouble, now: Timestamp) -> bool {
+    /// may take. What lasts for a month, and not for a system that fails for many, is a matter for people.
+    pub fn errors_given_up(&self, trouble: &Trouble, verdict: Verdict, now: Timestamp) -> bool {
         let is_charged = trouble.times >= MIN_ATTEMPTS && trouble.charged() >= self.recording_deadline;
-        is_charged || now.duration_since(trouble.since) >= LONGEST_TROUBLE
-    }
-
-    fn deadline(&self, event: &ContactEvent) -> Option<Timestamp> {
-        known_since(event).map(|since| after(since, self.recording_deadline))
+        is_charged || (verdict != Verdict::System && now.duration_since(trouble.since) >= LONGEST_TROUBLE)
     }
 }
 
-/// When the call was discovered. The end that an event names may lie in the future: a wrong clock or time zone at
-/// the other side, and no deadline would ever pass.
-fn known_since(event: &ContactEvent) -> Option<Timestamp> {
-    event.queued_at.or(event.ended_at)
+/// How long the call has waited for NICE's processing.
+fn awaited(event: &ContactEvent) -> Duration {
+    Duration::from_millis(event.awaited_millis)
 }
 
 fn asked(retry_after: Option<Duration>) -> Duration {
@@ -153,55 +168,51 @@ mod tests {
         event
     }
 
+    /// An event of a call that has been looked at in vain so often and has waited so long for that.
+    fn awaited_event(looks: u32, seconds: u64) -> ContactEvent {
+        let mut event = event("2026-04-01T12:00:00Z");
+        event.queued_at = Some("2026-04-01T12:01:00Z".parse().unwrap());
+        (event.not_ready, event.awaited_millis) = (looks, seconds * 1000);
+        event
+    }
+
     #[test]
     fn the_last_not_ready_step_repeats_and_ends_at_the_deadline() {
-        let mut event = event("2026-04-01T12:00:00Z");
-        let now = "2026-04-01T12:01:00Z".parse().unwrap();
-        assert_eq!(policy().not_ready_delay(&event, now), Duration::from_secs(30));
-        event.not_ready = 9;
-        assert_eq!(policy().not_ready_delay(&event, now), Duration::from_secs(60));
-        let late = "2026-04-01T12:59:50Z".parse().unwrap();
-        assert_eq!(policy().not_ready_delay(&event, late), Duration::from_secs(10));
+        assert_eq!(policy().not_ready_delay(&awaited_event(0, 0)), Duration::from_secs(30));
+        assert_eq!(policy().not_ready_delay(&awaited_event(9, 600)), Duration::from_secs(60));
+        assert_eq!(policy().not_ready_delay(&awaited_event(60, 3590)), Duration::from_secs(10));
+        assert_eq!(policy().not_ready_delay(&awaited_event(61, 3600)), Duration::from_secs(60));
     }
 
     #[test]
     fn a_call_is_given_up_only_past_the_deadline_and_after_some_looks() {
-        let mut event = event("2026-04-01T12:00:00Z");
-        let late = "2026-04-01T13:00:00Z".parse().unwrap();
-        for looks in 0..2 {
-            event.not_ready = looks;
-            assert!(!policy().recording_given_up(&event, late), "{looks}");
+        for (looks, seconds, given_up) in [(0, 9999, false), (1, 3600, false), (2, 3599, false), (2, 3600, true)] {
+            assert_eq!(policy().recording_given_up(&awaited_event(looks, seconds)), given_up, "{looks}, {seconds}");
         }
-        event.not_ready = 2;
-        assert!(policy().recording_given_up(&event, late));
-        assert!(!policy().recording_given_up(&event, "2026-04-01T12:59:59Z".parse().unwrap()));
         let many_steps = RetryPolicy { not_ready_delays: vec![Duration::from_secs(30); 8], ..policy() };
-        assert!(!many_steps.recording_given_up(&event, late));
-        event.not_ready = 3;
-        assert!(many_steps.recording_given_up(&event, late));
+        assert!(!many_steps.recording_given_up(&awaited_event(2, 3600)));
+        assert!(many_steps.recording_given_up(&awaited_event(3, 3600)));
     }
 
     #[test]
-    fn a_call_that_ends_in_the_future_is_given_up_all_the_same() {
-        let mut event = event("2999-01-01T00:00:00Z");
-        event.queued_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
-        event.not_ready = 2;
-        let late = "2026-04-01T13:00:00Z".parse().unwrap();
-        assert!(policy().recording_given_up(&event, late));
-        let soon = "2026-04-01T12:59:50Z".parse().unwrap();
-        assert!(!policy().recording_given_up(&event, soon));
-        assert_eq!(policy().not_ready_delay(&event, soon), Duration::from_secs(10));
+    fn neither_an_outage_nor_a_backlog_takes_a_calls_time() {
+        let mut event = awaited_event(7, 1800);
+        event.queued_at = Some("2026-04-01T12:01:00Z".parse().unwrap());
+        // However late it is by now: nothing here asks for the time.
+        assert!(!policy().recording_given_up(&event) && policy().recording_overdue(&event));
+        event.awaited_millis = 1799 * 1000;
+        assert!(!policy().recording_overdue(&event));
     }
 
     #[test]
-    fn a_call_that_was_old_when_it_was_found_gets_every_step_or_its_own_deadline() {
-        let mut event = event("2026-01-01T12:00:00Z");
-        event.queued_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
-        let soon = "2026-04-01T12:02:00Z".parse().unwrap();
-        event.not_ready = 1;
-        assert!(!policy().recording_given_up(&event, soon));
+    fn a_call_that_was_old_when_it_was_found_gets_a_look_at_every_step() {
+        let mut event = awaited_event(1, 30);
+        event.ended_at = Some("2026-01-01T12:00:00Z".parse().unwrap());
+        assert!(!policy().recording_given_up(&event));
         event.not_ready = 2;
-        assert!(policy().recording_given_up(&event, soon));
+        assert!(policy().recording_given_up(&event));
+        event.ended_at = Some("2026-04-01T12:00:00Z".parse().unwrap());
+        assert!(!policy().recording_given_up(&event), "it was fresh, and may have waited long for us");
     }
 
     fn trouble(times: u32, charged: Duration) -> Trouble {
@@ -213,11 +224,15 @@ mod tests {
     fn a_call_is_given_up_for_what_counts_against_it_and_for_nothing_else() {
         let late = "2026-04-21T12:00:00Z".parse().unwrap();
         let hour = Duration::from_secs(3600);
-        assert!(!policy().errors_given_up(&trouble(4_000_000_000, Duration::ZERO), late), "an outage of three weeks");
-        assert!(policy().errors_given_up(&trouble(MIN_ATTEMPTS, hour), late));
-        assert!(!policy().errors_given_up(&trouble(MIN_ATTEMPTS - 1, hour), late));
+        assert!(
+            !policy().errors_given_up(&trouble(4_000_000_000, Duration::ZERO), Verdict::Unclear, late),
+            "an outage of three weeks"
+        );
+        assert!(policy().errors_given_up(&trouble(MIN_ATTEMPTS, hour), Verdict::Call, late));
+        assert!(!policy().errors_given_up(&trouble(MIN_ATTEMPTS - 1, hour), Verdict::Call, late));
         let much_later = "2026-05-02T12:00:00Z".parse().unwrap();
-        assert!(policy().errors_given_up(&trouble(9, Duration::ZERO), much_later));
+        assert!(policy().errors_given_up(&trouble(9, Duration::ZERO), Verdict::Unclear, much_later));
+        assert!(!policy().errors_given_up(&trouble(9, Duration::ZERO), Verdict::System, much_later));
     }
 
     #[test]

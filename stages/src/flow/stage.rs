@@ -67,7 +67,7 @@ impl FlowContext {
         concurrency: usize,
     ) -> Self {
         Self {
-            outside: Outside::new(clock.clone(), metrics.clone()),
+            outside: Outside::new(clock.clone()),
             blame: Blame::new(metrics.clone()),
             clock,
             metrics,
@@ -307,7 +307,7 @@ async fn finish<In, S: Stage<In>>(
                 StageError::Unknown { .. } => Deferral::Unknown,
                 _ => Deferral::NotReady,
             };
-            let delay = context.retry.not_ready_delay(&delivery.event, now);
+            let delay = context.retry.not_ready_delay(&delivery.event);
             context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
@@ -331,7 +331,7 @@ async fn finish<In, S: Stage<In>>(
             None
         }
         Err(StageError::Transient { system, reason, retry_after }) => {
-            let before = delivery.event.trouble.as_ref().filter(|trouble| trouble.is_of(S::NAME, system));
+            let before = delivery.event.troubles.of(S::NAME, system, now);
             let verdict = match context.outside.is_away(system) {
                 true => Verdict::System,
                 false => context.blame.failed(S::NAME, &key, system, before.map(|trouble| trouble.at), now),
@@ -340,9 +340,11 @@ async fn finish<In, S: Stage<In>>(
                 Some(before) => before.again(verdict == Verdict::Call, now),
                 None => Trouble::first(S::NAME, system, now),
             };
-            if context.retry.errors_given_up(&trouble, now) {
+            if context.retry.errors_given_up(&trouble, verdict, now) {
                 let reason = format!("gave up after {} attempts: {reason}", trouble.times);
-                dead_letter(delivery, S::NAME, reason, Some(system), took, context).await;
+                // What is wrong with the call itself waits for a person.
+                let cause = Some(system).filter(|system| *system != System::Call);
+                dead_letter(delivery, S::NAME, reason, cause, took, context).await;
                 return None;
             }
             let delay = context.retry.error_delay(&trouble, verdict, retry_after);

@@ -26,7 +26,7 @@ impl TestFlow {
         let catalog = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
         let (clock, metrics) = (Clock::fixed("2026-04-01T17:00:00Z".parse().unwrap()), Metrics::new());
         let context = FlowContext {
-            outside: Outside::new(clock.clone(), metrics.clone()),
+            outside: Outside::new(clock.clone()),
             blame: Blame::new(metrics.clone()),
             clock,
             metrics,

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId, Trouble};
+use super::{AgentId, ContactEvent, ContactId, EventSource, INTEGRATION_TYPE, TenantId, Troubles};
 use crate::text::bare_json;
 
 /// The version of the message that this build writes and reads.
@@ -55,8 +55,10 @@ struct Wire {
     recheck: bool,
     #[serde(default)]
     attempt: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_trouble")]
-    trouble: Option<Trouble>,
+    #[serde(default, skip_serializing_if = "Troubles::is_empty")]
+    troubles: Troubles,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    awaited_millis: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     replays: u32,
     #[serde(default)]
@@ -84,12 +86,6 @@ fn is_zero(count: &(impl Default + PartialEq)) -> bool {
     *count == Default::default()
 }
 
-/// Trouble that this version cannot read begins anew: it is no reason to set a message aside.
-fn known_trouble<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Trouble>, D::Error> {
-    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
-    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
-}
-
 /// Read first, so that a later schema is named as such and not as a missing field.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,7 +110,8 @@ impl ContactEvent {
             members_now: self.members_now,
             recheck: self.recheck,
             attempt: self.attempt,
-            trouble: self.trouble.clone(),
+            troubles: self.troubles.clone(),
+            awaited_millis: self.awaited_millis,
             replays: self.replays,
             not_ready: self.not_ready,
             unknown: self.unknown,
@@ -155,7 +152,8 @@ impl ContactEvent {
             members_now: wire.members_now,
             recheck: wire.recheck,
             attempt: wire.attempt,
-            trouble: wire.trouble,
+            troubles: wire.troubles,
+            awaited_millis: wire.awaited_millis,
             replays: wire.replays,
             not_ready: wire.not_ready,
             unknown: wire.unknown,
@@ -244,13 +242,17 @@ mod tests {
     #[test]
     fn what_a_call_has_met_travels_on_and_what_cannot_be_read_of_it_is_no_poison() {
         let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
-        assert!(!String::from_utf8(event.encode()).unwrap().contains("trouble"));
-        let met = Trouble::first("upload", crate::flow::System::Call, "2026-04-01T16:34:25Z".parse().unwrap());
-        event.trouble = Some(met.waiting(std::time::Duration::from_secs(7)));
-        event.replays = 2;
+        assert!(!String::from_utf8(event.encode()).unwrap().contains("troubles"));
+        let met =
+            crate::model::Trouble::first("upload", crate::flow::System::Call, "2026-04-01T16:34:25Z".parse().unwrap());
+        event.troubles.note(met.waiting(std::time::Duration::from_secs(7)));
+        (event.replays, event.awaited_millis) = (2, 30_000);
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);
-        let later = MINIMAL.replace("\"schema\":1", r#""schema":1,"trouble":{"stage":"upload","system":"the moon"}"#);
-        assert_eq!(ContactEvent::decode(later.as_bytes()).unwrap().trouble, None);
+        let later =
+            MINIMAL.replace("\"schema\":1", r#""schema":1,"troubles":[{"stage":"upload","system":"the moon"}]"#);
+        assert!(ContactEvent::decode(later.as_bytes()).unwrap().troubles.is_empty());
+        let other = MINIMAL.replace("\"schema\":1", r#""schema":1,"troubles":7"#);
+        assert!(ContactEvent::decode(other.as_bytes()).unwrap().troubles.is_empty());
     }
 
     #[test]

@@ -2,10 +2,56 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::System;
+
+/// Troubles that a message carries; the one that is longest ago gives way.
+const MOST_CARRIED: usize = 4;
+
+/// A failure so long after the one before, and after the wait that was meant, is no more of the same.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a call meets again and again, by stage and system: a hiccup of one does not wipe out what another has cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Troubles(Vec<Trouble>);
+
+impl Troubles {
+    /// The failures of `system` at `stage` before `now`, if they are of the same trouble.
+    pub fn of(&self, stage: &str, system: System, now: Timestamp) -> Option<&Trouble> {
+        self.0.iter().find(|trouble| trouble.is_of(stage, system) && !trouble.is_forgotten(now))
+    }
+
+    /// Notes the latest failure.
+    pub fn note(&mut self, trouble: Trouble) {
+        self.0.retain(|known| !known.is_of(&trouble.stage, trouble.system));
+        self.0.push(trouble);
+        if self.0.len() > MOST_CARRIED {
+            self.0.remove(0);
+        }
+    }
+
+    /// NICE has given a proper answer: its own failures are over.
+    pub fn nice_answered(&mut self) {
+        self.0.retain(|trouble| trouble.system != System::Nice);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a later version writes otherwise is passed over: it is no reason to set a message aside.
+impl<'de> Deserialize<'de> for Troubles {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = serde_json::Value::deserialize(deserializer)?;
+        let each = written.as_array().into_iter().flatten();
+        Ok(Self(each.filter_map(|one| serde_json::from_value(one.clone()).ok()).take(MOST_CARRIED).collect()))
+    }
+}
 
 /// The failures of one system at one stage since the call last got further.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +79,13 @@ impl Trouble {
         Self { stage: stage.to_owned(), system, since: now, at: now, times: 1, delay_millis: 0, charged_millis: 0 }
     }
 
+    fn is_forgotten(&self, now: Timestamp) -> bool {
+        let meant = SignedDuration::from_millis(i64::try_from(self.delay_millis).unwrap_or(i64::MAX));
+        now.duration_since(self.at) > meant.saturating_add(FORGOTTEN_AFTER)
+    }
+
     /// Whether a failure at `stage` of `system` is one more of these.
-    pub fn is_of(&self, stage: &str, system: System) -> bool {
+    fn is_of(&self, stage: &str, system: System) -> bool {
         self.stage == stage && self.system == system
     }
 

@@ -93,7 +93,7 @@ async fn a_message_that_goes_back_is_as_new_and_knows_how_often() {
     let mut deliveries = rig.shelf.queue.deliveries(1);
     let delivery = futures::StreamExt::next(&mut deliveries).await.unwrap().unwrap();
     let event = ContactEvent::decode(&delivery.body).unwrap();
-    assert_eq!((event.replays, event.attempt, event.late, event.trouble), (1, 0, true, None));
+    assert_eq!((event.replays, event.attempt, event.late, event.troubles.is_empty()), (1, 0, true, true));
     assert_eq!(event.queued_at, Some(rig.flow.context.clock.now() + SignedDuration::from_hours(1)));
 }
 

@@ -432,11 +432,17 @@ impl Catalog for EmbeddedCatalog {
         range.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
     }
 
-    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+    async fn due_dead_letters(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, u64)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
         let mut due = Vec::new();
         for letter in self.inner.letters() {
             let letter = letter?;
-            if letter.replay_at.is_some_and(|at| at <= now) {
+            let is_after = |at| after.is_none_or(|after| (at, letter.id) > after);
+            if letter.replay_at.is_some_and(|at| at <= now && is_after(at)) {
                 due.push(letter);
             }
             // The earliest of those that fit: the others come when these are gone.

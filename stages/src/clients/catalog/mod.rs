@@ -163,8 +163,14 @@ pub trait Catalog: Send + Sync + 'static {
     /// Dead letters by id: at most `limit` after `after`.
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
 
-    /// Dead letters of passing causes that were to go back by `now`, the earliest first, at most `limit`.
-    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError>;
+    /// Dead letters of passing causes that were to go back by `now`, the earliest first, at most `limit` after the one
+    /// that was to go back at `after` and has that id.
+    async fn due_dead_letters(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, u64)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError>;
 
     /// Takes the dead letters off the shelf that were set aside before `before`, and counts them. Durable once it returns.
     async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;

@@ -92,8 +92,8 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
     };
     let fates = run_all(&flow, vec![before.clone()], answers(move |_| Err(error()))).await;
     let delay = Duration::from_secs(7);
-    let trouble = Some(Trouble::first("upload", System::Nice, flow.context.clock.now()).waiting(delay));
-    let expected = ContactEvent { attempt: 4, trouble, ..before };
+    let mut expected = ContactEvent { attempt: 4, ..before };
+    expected.troubles.note(Trouble::first("upload", System::Nice, flow.context.clock.now()).waiting(delay));
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay })]);
     assert_eq!((flow.finished("upload", "retry"), flow.finished("upload", "dead_letter")), (1, 0));
 }
@@ -117,7 +117,8 @@ async fn who_comes_too_early_waits_without_an_attempt_and_without_a_look() {
     let wait = Duration::from_secs(1800);
     let stage = answers(move |_| Err(StageError::Early { reason: "not likely there", retry_after: wait }));
     let fates = run_all(&flow, vec![event(1)], stage).await;
-    let expected = ContactEvent { busy_secs: 1800, due_at: Some(flow.context.clock.now() + wait), ..event(1) };
+    let due_at = Some(flow.context.clock.now() + wait);
+    let expected = ContactEvent { busy_secs: 1800, awaited_millis: 1_800_000, due_at, ..event(1) };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);
     assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
 }
@@ -129,7 +130,8 @@ async fn what_is_not_ready_waits_for_its_step() {
     let fates = run_all(&flow, vec![event(1)], stage).await;
     let now = flow.context.clock.now();
     let due_at = Some(now + Duration::from_secs(30));
-    let expected = ContactEvent { attempt: 1, not_ready: 1, looked_at: Some(now), due_at, ..event(1) };
+    let expected =
+        ContactEvent { attempt: 1, not_ready: 1, awaited_millis: 30_000, looked_at: Some(now), due_at, ..event(1) };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: Duration::from_secs(30) })]);
     assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
 }
@@ -169,10 +171,9 @@ fn troubled(id: u64, system: System, at: &str) -> ContactEvent {
     let hour = 3600 * 1000;
     let met = Trouble::first("upload", system, "2026-03-30T16:00:00Z".parse().unwrap());
     let at = at.parse().unwrap();
-    ContactEvent {
-        trouble: Some(Trouble { times: 48, at, delay_millis: hour, charged_millis: 47 * hour, ..met }),
-        ..event(id)
-    }
+    let mut event = event(id);
+    event.troubles.note(Trouble { times: 48, at, delay_millis: hour, charged_millis: 47 * hour, ..met });
+    event
 }
 
 /// The calls on the shelf.
@@ -213,7 +214,7 @@ async fn days_on_the_queue_do_not_count_against_a_call() {
     let flow = TestFlow::new(1);
     let mut old = event(1);
     (old.ended_at, old.attempt) = (Some("2026-01-01T16:00:00Z".parse().unwrap()), 400);
-    old.trouble = Some(Trouble::first("upload", System::Call, "2026-03-15T16:00:00Z".parse().unwrap()));
+    old.troubles.note(Trouble::first("upload", System::Call, "2026-03-15T16:00:00Z".parse().unwrap()));
     let fates = run_all(&flow, vec![old], answers(|_| Err(StageError::transient(System::Call, "403")))).await;
     assert!(matches!(&fates[..], [(1, Fate::Deferred { .. })]), "{fates:?}");
 }

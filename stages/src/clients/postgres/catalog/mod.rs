@@ -104,7 +104,8 @@ const DEAD_LETTER: &str = "
 /// Times are the database's: a consumer whose clock is ahead takes nothing early.
 const DUE_DEAD_LETTERS: &str = "
     select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
-    where replay_at <= least($1, clock_timestamp()) order by replay_at, id limit $2";
+    where replay_at <= least($1, clock_timestamp()) and (replay_at, id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::bigint, 0))
+    order by replay_at, id limit $2";
 
 const DROP_DEAD_LETTERS: &str = "delete from dead_letters where at < least($1, clock_timestamp())";
 
@@ -370,9 +371,16 @@ impl Catalog for PostgresCatalog {
         Ok(written > 0)
     }
 
-    async fn due_dead_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
-        let limit = saturated(limit);
-        let rows = self.inner.database.query("list due dead letters", DUE_DEAD_LETTERS, &[&now, &limit]).await?;
+    async fn due_dead_letters(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, u64)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
+        let (limit, at) = (saturated(limit), after.map(|(at, _)| at));
+        let id = after.map(|(_, id)| saturated(id));
+        let bounds: [&(dyn ToSql + Sync); 4] = [&now, &limit, &at, &id];
+        let rows = self.inner.database.query("list due dead letters", DUE_DEAD_LETTERS, &bounds).await?;
         rows.iter().map(dead_letter).collect()
     }
 
