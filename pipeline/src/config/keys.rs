@@ -221,7 +221,7 @@ pub(super) const SECTIONS: &[Section] = &[
             not_ready_delays. 0: at once.",
             "A new tenant's recordings are known to take longer, and its first hundred calls use up the budget."),
         key("recording_deadline", Interval, "48h",
-            "After this a call without a recording is final: no_recording.",
+            "After so long a wait for its recording a call is final: no_recording. An outage or a backlog takes nothing of it.",
             "NICE delivers later than that, or your retention rules forbid to wait."),
         key("error_delay_min", Interval, "1s",
             "The first delay after a failed call to an outside system.",
