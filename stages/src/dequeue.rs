@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::clients::catalog::{Catalog, DeadLetter, Hop, Standing};
@@ -66,7 +67,13 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContex
         Ok(mut event) if !delivery.over_limit => {
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
-            return admit(event, delivery.settle, share, context).await;
+            let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, context);
+            let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
+                warn!("the queue has taken the message back while it waited");
+                context.metrics.stage_finished("dequeue", "handed_back", since.elapsed());
+                return None;
+            };
+            return admitted;
         }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
@@ -104,13 +111,14 @@ const HELD: Duration = Duration::from_secs(600);
 async fn admit(
     event: ContactEvent,
     settle: Box<dyn Settle>,
+    lost: CancellationToken,
     share: &FairShare,
     context: &FlowContext,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     let seat = Seat::default();
     // It counts as in flight while it waits.
-    let delivery = context.freshness.track(event, seat.of(settle));
+    let delivery = context.freshness.track(event, seat.of(settle)).lost_with(lost);
     let (reason, away) = match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await? {
         false => ("a system is away that every call needs", context.retry.held_back()),
         true => match context.stopping.run_until_cancelled(share.admit(&delivery.event)).await? {

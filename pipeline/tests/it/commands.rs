@@ -30,6 +30,96 @@ async fn worked(seed: u64) -> (Bed, Daemon, [i64; 2], [i64; 2]) {
     (bed, daemon, ready, dead)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_counted_before_they_are_replayed_or_dropped_by_age() {
+    let (bed, mut daemon, _, _) = worked(410).await;
+    let standing = || bed.json(&["dead-letters", "list", "--json"]);
+    let said = |arguments: &[&str]| {
+        let ended = bed.ended(&[&["dead-letters"][..], arguments].concat());
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        ended.stdout
+    };
+    let before = standing();
+    assert_eq!(before.as_array().unwrap().len(), 2);
+    let mut is_running = true;
+    loop {
+        let plan = said(&["replay", "--all", "--dry-run"]);
+        assert!(plan.contains("2 dead letters would go back to the queue"), "{plan}");
+        assert!(plan.contains("leaves the allowed hosts"), "each is named with its reason: {plan}");
+        assert_eq!(said(&["drop", "--older-than", "1h", "--dry-run"]), "0 dead letters would be dropped\n");
+        assert_eq!(said(&["drop", "--older-than", "1h"]), "0 dead letters are dropped\n");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(said(&["drop", "--older-than", "1s", "--dry-run"]), "2 dead letters would be dropped\n");
+        assert_eq!(standing(), before, "they stand as before");
+        if !is_running {
+            break;
+        }
+        assert!(daemon.terminate().success());
+        is_running = false;
+    }
+    assert_eq!(bed.json(&["status", "--json"])["backlog"]["live"], 0, "nothing went back");
+    assert_eq!(said(&["drop", "--older-than", "1s"]), "2 dead letters are dropped\n");
+    assert_eq!(standing(), Value::Array(Vec::new()));
+    assert_eq!(said(&["drop", "--older-than", "1s"]), "0 dead letters are dropped\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_the_recordings_that_are_not_what_their_rows_say() {
+    let bed = Bed::new(hurried(411, 0)).await;
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    let agents = bed.sim.group(1001);
+    let ids: Vec<_> = (0..3).map(|index| bed.sim.add_call(CallSpec::new(agents[index])).contact_ids[0]).collect();
+    bed.ready(&mut daemon, &ids).await;
+    let recording = |id: i64| {
+        let trace = bed.json(&["trace", &id.to_string(), "--json"]);
+        let key = trace["conversation"]["recordings"][0]["object_key"].as_str().unwrap().to_owned();
+        (bed.data().join("recordings").join(&key), key)
+    };
+    let verified = || {
+        let ended = bed.ended(&["verify", "--json"]);
+        let found: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        (ended.code, found)
+    };
+    let (code, found) = verified();
+    assert_eq!((code, &found["conversations"], &found["differing"]), (Some(0), &3.into(), &0.into()), "{found}");
+    assert!(found["recordings"].as_u64() >= Some(3) && found["bytes"].as_u64() > Some(0), "{found}");
+    assert_eq!(found["differences"], Value::Array(Vec::new()));
+
+    // Other bytes of the same length, a longer one, and one that is gone.
+    let files: Vec<_> = ids.iter().map(|id| recording(*id)).collect();
+    let mut bytes = std::fs::read(&files[0].0).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&files[0].0, &bytes).unwrap();
+    let length = std::fs::read(&files[1].0).unwrap().len();
+    std::fs::write(&files[1].0, vec![0; length + 1]).unwrap();
+    std::fs::remove_file(&files[2].0).unwrap();
+    let (code, found) = verified();
+    assert_eq!((code, &found["differing"]), (Some(4), &3.into()), "{found}");
+    let differences = found["differences"].as_array().unwrap();
+    for ((id, (_, key)), problem) in ids.iter().zip(&files).zip(["sha256", "length", "missing"]) {
+        let is_named = |found: &&Value| found["conversation_id"] == id.to_string() || found["conversation_id"] == *id;
+        let named = differences.iter().find(is_named).unwrap_or_else(|| panic!("{id} is not named: {found}"));
+        assert_eq!((&named["object_key"], &named["problem"]), (&key.as_str().into(), &problem.into()), "{named}");
+    }
+    let told = bed.ended(&["verify"]);
+    assert!(told.code == Some(4) && told.stderr.contains("3 recordings are not what their rows say"), "{told:?}");
+    for (_, key) in &files {
+        assert!(told.stdout.contains(key), "{key} is not listed: {}", told.stdout);
+    }
+
+    // Without a daemon it is the same, and put right it is well again.
+    assert!(daemon.terminate().success());
+    let (code, alone) = verified();
+    assert_eq!((code, &alone["differences"]), (Some(4), &found["differences"]));
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&files[0].0, &bytes).unwrap();
+    assert_eq!(verified().1["differing"], 2);
+    let range = ["--from", "2020-01-01", "--to", "2020-01-02", "--json"];
+    let elsewhere = bed.ended(&[&["verify"][..], &range].concat());
+    assert_eq!(elsewhere.code, Some(0), "{elsewhere:?}");
+}
+
 /// What every listing says, without what moves by itself.
 fn listings(bed: &Bed, ids: &[i64]) -> Vec<Value> {
     let mut answers = vec![bed.json(&["agents", "list", "--json"]), bed.json(&["dead-letters", "list", "--json"])];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{ContactEvent, Trouble};
 
@@ -52,22 +53,33 @@ pub struct Delivery<T> {
     /// The event that the item began as: what is deferred, and what logs and dead letters name.
     pub event: ContactEvent,
     settle: Box<dyn Settle>,
+    lost: CancellationToken,
 }
 
 impl<T> Delivery<T> {
     /// An item that `settle` answers for.
     pub fn new(item: T, event: ContactEvent, settle: Box<dyn Settle>) -> Self {
-        Self { item, event, settle }
+        Self { item, event, settle, lost: CancellationToken::new() }
+    }
+
+    /// Ends with `lost`: its origin has taken it back, and another may be working on it.
+    pub fn lost_with(self, lost: CancellationToken) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// Ends when the origin has taken the item back, as far as that is noticed. Never by itself.
+    pub fn lost(&self) -> CancellationToken {
+        self.lost.clone()
     }
 
     /// Splits off the item, so that a stage can consume it.
     pub fn take(self) -> (T, Delivery<()>) {
-        (self.item, Delivery { item: (), event: self.event, settle: self.settle })
+        (self.item, Delivery { item: (), event: self.event, settle: self.settle, lost: self.lost })
     }
 
     /// The same duty with the next stage's item.
     pub fn with<U>(self, item: U) -> Delivery<U> {
-        Delivery { item, event: self.event, settle: self.settle }
+        Delivery { item, event: self.event, settle: self.settle, lost: self.lost }
     }
 
     /// Never deliver it again.

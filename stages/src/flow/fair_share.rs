@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// a tenant that is alone hardly sends messages around.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Nobody waits here for longer: a broker takes back what is held for half an hour, and blames the message for it.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// A message that is among the next ones looks again whether it still is.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -167,19 +170,21 @@ impl State {
         let standing = self.tenants.entry(tenant.clone()).or_default();
         let is_slow = standing.is_slow(now);
         let share = if is_slow { (inner.places / slow.max(1)).max(1) } else { inner.places };
-        let keeps = inner.places / 2 / slow.max(1);
-        let is_among_next = standing.waiting.keys().take(keeps).any(|waiting| *waiting == turn);
         let is_next = standing.waiting.keys().next() == Some(&turn);
         if is_next && is_room && standing.held.len() < share {
             standing.held.insert(number, now);
             self.held += 1;
             return Look::Admitted(number);
         }
-        if !is_slow {
-            return Look::Again(standing.slow_from().unwrap_or(now + SLOW));
+        let until = since + LONGEST_WAIT;
+        if now >= until {
+            return Look::SentBack;
         }
-        if is_among_next {
-            return Look::Again(now + AGAIN);
+        if !is_slow {
+            return Look::Again(standing.slow_from().unwrap_or(now + SLOW).min(until));
+        }
+        if self.is_among_next(inner, tenant, turn, slow, now) {
+            return Look::Again((now + AGAIN).min(until));
         }
         if now.saturating_duration_since(since) >= patience {
             let again = self.sent_back.replace(tenant.clone()).is_some_and(|before| before == *tenant);
@@ -189,6 +194,17 @@ impl State {
             return Look::SentBack;
         }
         Look::Again(since + patience)
+    }
+
+    /// Whether a message of a slow tenant waits here: one of its next few, at least one, and of all slow tenants together
+    /// not more than half of what one may hold.
+    fn is_among_next(&self, inner: &Inner, tenant: &TenantId, turn: (Lane, u64), slow: usize, now: Instant) -> bool {
+        let all = (inner.places / 2).max(1);
+        let keeps = (all / slow.max(1)).max(1);
+        let next_of = |standing: &Standing| standing.waiting.keys().take(keeps).copied().collect::<Vec<_>>();
+        let is_of_its_own = self.tenants.get(tenant).is_some_and(|standing| next_of(standing).contains(&turn));
+        let slow_ones = self.tenants.values().filter(|standing| standing.is_slow(now));
+        is_of_its_own && slow_ones.flat_map(next_of).filter(|other| *other < turn).count() < all
     }
 
     fn all(inner: &Inner) -> usize {

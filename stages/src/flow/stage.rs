@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
+use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
 
@@ -147,7 +148,17 @@ where
         let work_on = |delivery: Delivery<In>| {
             let span = tracing::info_span!("conversation", id = %delivery.event.conversation, stage = name);
             // A task for each item, so that the work spreads over the cores.
-            task::spawn(name, work(delivery, context.clone()).instrument(span))
+            let (lost, metrics, since) = (delivery.lost(), context.metrics.clone(), Instant::now());
+            let working = work(delivery, context.clone());
+            let until_lost = async move {
+                let finished = lost.run_until_cancelled(working).await;
+                if finished.is_none() {
+                    warn!("the queue has taken the item back, its work ends");
+                    metrics.stage_finished(name, "handed_back", since.elapsed());
+                }
+                finished.flatten()
+            };
+            task::spawn(name, until_lost.instrument(span))
         };
         let mut finished = std::pin::pin!(items.map(work_on).buffer_unordered(concurrency));
         while let Some(outcome) = finished.next().await {
@@ -162,17 +173,32 @@ where
     .boxed()
 }
 
+/// Counts an item as worked on until it is dropped.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn of(stage: &str, context: &FlowContext) -> Self {
+        let in_flight = context.metrics.stage_in_flight.with_label_values(&[stage]);
+        in_flight.inc();
+        Self(in_flight)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Works on an item once. A panic is a permanent error of this item; the worker lives on.
 async fn attempt<In, S: Stage<In>>(
     stage: &S,
     item: In,
     context: &FlowContext,
 ) -> (Result<Outcome<S::Out>, StageError>, Duration) {
-    let in_flight = context.metrics.stage_in_flight.with_label_values(&[S::NAME]);
-    in_flight.inc();
+    let _in_flight = InFlight::of(S::NAME, context);
     let since = Instant::now();
     let result = AssertUnwindSafe(stage.process(item)).catch_unwind().await;
-    in_flight.dec();
     let result = result.unwrap_or_else(|_| Err(StageError::permanent(format!("{} panicked", S::NAME))));
     (result, since.elapsed())
 }

@@ -1,7 +1,5 @@
 //! One consumer serves many tenants: trouble with one does not hold up the others, and ends when its cause does.
 
-use std::time::Duration;
-
 use nice_sim::{CallSpec, Faults};
 
 use super::bed::{Role, ServerBed, terminate};
@@ -40,6 +38,16 @@ async fn acme_goes_on(bed: &ServerBed, stuck: &[i64], from: usize) {
     let left = bed.unfinished("beta").await;
     assert!(stuck.iter().all(|id| left.contains(id)), "{stuck:?}, of which {left:?} are left");
     println!("acme's calls took {:.1} s meanwhile", took.as_secs_f64());
+}
+
+/// How many seconds nine of ten of acme's calls took at most from their end to ready, but for these.
+async fn most_took(bed: &ServerBed, but: &[i64]) -> f64 {
+    let query = "select external_id::bigint, extract(epoch from completed_at - ended_at)::float8 from conversations
+                 where tenant_id = 'acme' and completed_at is not null order by 2";
+    let rows = bed.sql().await.query(query, &[]).await.unwrap();
+    let took: Vec<f64> = rows.iter().filter(|row| !but.contains(&row.get(0))).map(|row| row.get(1)).collect();
+    assert!(took.len() >= 10, "{took:?}");
+    took[took.len() * 9 / 10]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,17 +114,20 @@ async fn a_media_host_that_stalls_after_the_headers_holds_up_its_own_tenant_only
     let mut consumer = bed.consumer("consumer");
     consumer.ready().await;
     place(bed.sim(), 0..20);
-    let alone = bed.finished("acme").await;
+    bed.finished("acme").await;
+    let before = bed.final_ids("acme").await;
+    let alone = most_took(&bed, &[]).await;
 
     bed.sim_of("beta").set_faults(Faults { media_stall: 1.0, ..Faults::none() });
     let stuck = tell_of_beta(&bed, 60).await;
     place(bed.sim(), 20..40);
-    let beside = bed.finished("acme").await;
+    bed.finished("acme").await;
+    let beside = most_took(&bed, &before).await;
     let left = bed.unfinished("beta").await;
     assert!(stuck.iter().all(|id| left.contains(id)), "{stuck:?}, of which {left:?} are left");
-    println!("acme's calls took {:.1} s alone, {:.1} s beside", alone.as_secs_f64(), beside.as_secs_f64());
-    // A stalled body is given up after half a minute, and sixty of them would hold four places for many minutes.
-    assert!(beside <= 2 * alone + Duration::from_secs(10), "{alone:?} alone, {beside:?} beside a tenant that stalls");
+    println!("nine of ten of acme's calls took {alone:.1} s alone, {beside:.1} s beside");
+    // A stalled body is given up after half a minute: whoever waits for a place that one holds, waits for so long.
+    assert!(beside <= alone + 15.0, "{alone:.1} s alone, {beside:.1} s beside a tenant that stalls");
 
     bed.sim_of("beta").set_faults(Faults::none());
     println!("beta's calls took {:.1} s after that", bed.quiet().await.as_secs_f64());

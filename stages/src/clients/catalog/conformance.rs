@@ -534,6 +534,7 @@ pub(crate) async fn hops_are_listed_in_their_order<S: Subject>() {
     }
     let expected: Vec<_> = (0..30).map(|attempt| hop("upload", attempt)).collect();
     assert_eq!(subject.catalog().hops(&traced).await.unwrap(), expected);
+    subject.catalog().flush().await;
     subject.catalog().check().await.unwrap();
     subject = subject.crash().await;
     subject.catalog().record_hop(&traced, hop("upload", 30)).await;
@@ -670,6 +671,7 @@ pub(crate) async fn odd_texts_are_kept<S: Subject>() {
     subject.catalog().add_dead_letter(odd_letter.clone()).await.unwrap();
     let odd_hop = Hop { detail: Some(odd.to_owned()), ..hop("upload", 0) };
     subject.catalog().record_hop(&odd_call.key(), odd_hop.clone()).await;
+    subject.catalog().flush().await;
     subject.catalog().check().await.unwrap();
     subject = subject.crash().await;
     let catalog = subject.catalog();

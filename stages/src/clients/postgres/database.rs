@@ -10,7 +10,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
@@ -42,6 +42,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// How long one asks for a connection while all are in use.
 const POOL_WAIT: Duration = Duration::from_secs(10);
+
+/// What was answered so long ago shows that the server answers.
+const LATELY: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to show that it is alive before it is used again.
 const RECYCLE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -231,6 +234,8 @@ pub struct Database {
 struct Inner {
     pool: Pool,
     connector: Connector,
+    /// When an operation was answered last.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Database {
@@ -257,7 +262,7 @@ impl Database {
             .recycle_timeout(Some(RECYCLE_TIMEOUT))
             .build()
             .map_err(|error| DatabaseError::Settings(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { pool, connector }) })
+        Ok(Self { inner: Arc::new(Inner { pool, connector, answered: Mutex::default() }) })
     }
 
     /// A connection that answered just now; back in the pool when dropped.
@@ -301,7 +306,10 @@ impl Database {
                 })
             };
             let error = match tokio::time::timeout_at(until.min(Instant::now() + ATTEMPT), attempt).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    *self.answered() = Some(Instant::now());
+                    return Ok(answer);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => {
                     self.forget_sessions();
@@ -315,6 +323,18 @@ impl Database {
             tracing::debug!(%error, "database: once more");
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// Whether all connections are at work, and the server has answered some of it lately: a question would wait for the
+    /// others, and its wait would say nothing of the server.
+    pub(super) fn is_at_work(&self) -> bool {
+        let pool = self.inner.pool.status();
+        let is_full = pool.available == 0 && (pool.waiting > 0 || pool.size >= pool.max_size);
+        is_full && self.answered().is_some_and(|at| at.elapsed() < LATELY)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.inner.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of the sessions that nobody uses at the moment. Those with a server that hangs would each be asked for
@@ -483,7 +503,9 @@ fn session_of(options: &str) -> Result<[String; 2], DatabaseError> {
         }
         settings.push((name.to_ascii_lowercase(), value.replace('\'', "''")));
     }
-    let told = settings.iter().map(|(name, value)| format!("set {name} = '{value}'; ")).collect();
+    // As what a session begins with is read: a list stays one, where `set` would take it for one name.
+    let told =
+        settings.iter().map(|(name, value)| format!("select set_config('{name}', '{value}', false); ")).collect();
     let differs = SESSION[..PROVEN].iter().map(|(name, ours)| {
         let value = settings.iter().rfind(|(known, _)| known == name).map_or(*ours, |(_, value)| value);
         // A bare number is one of milliseconds.

@@ -4,14 +4,12 @@
 //! A delivery that is not settled comes again. A message that was delivered too often without being settled (it
 //! may be what crashes us) goes to the queue's shelf, with the reason.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::{Settle, StageError, System};
@@ -119,39 +117,6 @@ pub struct Backlog {
     pub in_flight: u64,
 }
 
-/// How the queue stands, as far as this process sees it. The texts say why, for logs and `/readyz`.
-///
-/// It tells of connections: a queue that is here may still fail what is asked of it, and whoever asks goes on with
-/// pauses of its own. What it is for is that nobody sleeps on once the queue is back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum QueueStanding {
-    /// It takes messages, and gives them out.
-    #[default]
-    Here,
-    /// It gives messages out and is answered, but it takes none: it is short of memory or disk.
-    Blocked(String),
-    /// It does not answer.
-    Away(String),
-}
-
-impl QueueStanding {
-    /// Whether a message can be published.
-    pub fn takes_messages(&self) -> bool {
-        matches!(self, Self::Here)
-    }
-
-    /// Why it takes no messages.
-    pub fn trouble(&self) -> Option<&str> {
-        match self {
-            Self::Here => None,
-            Self::Blocked(reason) | Self::Away(reason) => Some(reason),
-        }
-    }
-}
-
-/// The standing of a queue that is never away. Its sender lives as long as the process: who waits for a change waits.
-static ALWAYS_HERE: LazyLock<watch::Sender<QueueStanding>> = LazyLock::new(watch::Sender::default);
-
 /// The queue.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
@@ -178,11 +143,6 @@ pub trait Queue: Send + Sync + 'static {
 
     /// How many messages wait where.
     async fn backlog(&self) -> Result<Backlog, QueueError>;
-
-    /// How the queue stands, and every change of it: who waits for the queue is woken when it is back.
-    fn standing(&self) -> watch::Receiver<QueueStanding> {
-        ALWAYS_HERE.subscribe()
-    }
 
     /// Whether the queue answers.
     async fn check(&self) -> Result<(), QueueError>;

@@ -34,25 +34,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::{Backlog, Lane, Queue, QueueDelivery, QueueError, QueueStanding};
+use super::{Backlog, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::Metrics;
 
 mod connection;
 mod deliveries;
 mod publisher;
 mod settle;
-mod standing;
 mod suspects;
 mod topology;
 
 use connection::{Link, Role};
 use publisher::Publisher;
 use settle::Counters;
-use standing::Standings;
 use suspects::Marks;
 use topology::Topology;
 
@@ -160,7 +157,6 @@ struct Inner {
     publisher: Publisher,
     consuming: Link,
     counters: Arc<Counters>,
-    standings: Arc<Standings>,
     marks: Arc<Marks>,
 }
 
@@ -169,16 +165,15 @@ impl RabbitQueue {
     pub async fn connect(options: RabbitOptions, metrics: &Metrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
-        let standings = Arc::<Standings>::default();
         let marks = Arc::new(Marks::new(topology.clone()));
         let link = |role| {
             let (options, topology, metrics) = (options.clone(), topology.clone(), metrics.clone());
-            Link::start(role, options, topology, metrics, standings.clone(), marks.clone())
+            Link::start(role, options, topology, metrics, marks.clone())
         };
         let publisher = Publisher::new(link(Role::Publish).await?, topology.clone());
         let consuming = link(Role::Consume).await?;
         let counters = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters, standings, marks }) })
+        Ok(Self { inner: Arc::new(Inner { topology, publisher, consuming, counters, marks }) })
     }
 
     /// Ends both connections without a word, for good, as the end of the process would.
@@ -212,10 +207,6 @@ impl Queue for RabbitQueue {
         };
         let waiting = timeout(QUESTION_TIMEOUT, counted).await.map_err(|_| self.no_answer())??;
         Ok(self.inner.counters.with(waiting))
-    }
-
-    fn standing(&self) -> watch::Receiver<QueueStanding> {
-        self.inner.standings.watch()
     }
 
     /// Whether messages can be published and read.

@@ -157,6 +157,45 @@ async fn nothing_is_remembered_of_a_tenant_that_is_done() {
     assert_eq!((state.held, state.tenants.len()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_until_the_broker_loses_patience() {
+    let share = FairShare::new(PLACES);
+    let _stalled = fill(&share, "acme").await;
+    let next = waiting(&share, "acme");
+    let beta = fill(&share, "beta").await;
+    // All places are held now: nobody knows of gamma that it is slow, and it waits all the same.
+    let gamma = task::spawn("waits", {
+        let share = share.clone();
+        async move { share.admit(&event_of("gamma")).await.is_ok() }
+    });
+    tokio::time::sleep(LONGEST_WAIT - Duration::from_secs(1)).await;
+    assert!(!gamma.is_finished() && next.iter().any(|waits| !waits.is_finished()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for waits in next {
+        assert!(waits.is_finished() && !waits.await.unwrap(), "it is sent back");
+    }
+    assert!(gamma.is_finished() && !gamma.await.unwrap());
+    drop(beta);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_message_waits_for_the_only_place_of_a_slow_tenant() {
+    for (places, tenants) in [(1, &["acme"][..]), (4, &["acme", "beta", "delta"])] {
+        let share = FairShare::new(places);
+        let mut held = Vec::new();
+        for tenant in tenants {
+            held.push(soon(&share, tenant, 1).await.unwrap().unwrap());
+        }
+        tokio::time::sleep(SLOW).await;
+        let waits = share.clone();
+        let waits = task::spawn("waits", async move { waits.admit(&event_of("acme")).await.is_ok() });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!waits.is_finished(), "{places}: it is sent back, and the place stands empty");
+        held.clear();
+        assert!(waits.await.unwrap());
+    }
+}
+
 /// Sixty calls of one tenant whose media host stalls after the headers, forty healthy ones of another.
 #[tokio::test(start_paused = true)]
 async fn the_other_tenants_calls_take_hardly_longer_while_one_media_host_stalls() {

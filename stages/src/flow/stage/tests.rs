@@ -426,3 +426,40 @@ async fn insisting_ends_when_the_service_drains() {
     assert_eq!(fates.all(), [(1, Fate::HandedBack)]);
     assert_eq!(flow.finished("upload", "handed_back"), 1);
 }
+
+#[tokio::test]
+async fn the_work_on_what_the_queue_has_taken_back_ends() {
+    let flow = TestFlow::new(4);
+    let (fates, lost, begun) = (Fates::default(), CancellationToken::new(), Arc::new(Notify::new()));
+    let stage = {
+        let begun = begun.clone();
+        Does(move |_| {
+            begun.notify_one();
+            Box::pin(std::future::pending()) as BoxFuture<'static, Answer>
+        })
+    };
+    let delivery = fates.delivery(event(1), &flow.context.catalog).lost_with(lost.clone());
+    let mut passed = stream::iter([delivery]).through(stage, &flow.context);
+    let in_flight = flow.context.metrics.stage_in_flight.with_label_values(&["upload"]);
+    let taken_back = async {
+        begun.notified().await;
+        assert_eq!(in_flight.get(), 1);
+        lost.cancel();
+    };
+    let (passed, ()) = futures::join!(passed.next(), taken_back);
+    assert!(passed.is_none());
+    assert_eq!(fates.all(), [(1, Fate::HandedBack)]);
+    assert_eq!((in_flight.get(), flow.finished("upload", "handed_back")), (0, 1));
+}
+
+#[tokio::test]
+async fn what_was_taken_back_between_two_stages_goes_no_further() {
+    let flow = TestFlow::new(4);
+    let (fates, lost) = (Fates::default(), CancellationToken::new());
+    let delivery = fates.delivery(event(1), &flow.context.catalog).lost_with(lost.clone());
+    let passed = stream::iter([delivery]).through(answers(passes), &flow.context);
+    let passed = passed.inspect(move |_| lost.cancel());
+    let mut passed = passed.through(answers(|_| panic!("nobody works on it")), &flow.context);
+    assert!(passed.next().await.is_none());
+    assert_eq!(fates.all(), [(1, Fate::HandedBack)]);
+}

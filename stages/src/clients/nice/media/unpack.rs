@@ -92,11 +92,15 @@ fn printable(word: &str) -> String {
 /// What is unpacked at a time.
 const PIECE: usize = 64 * 1024;
 
-/// Sound that is not silence packs 2:1, silence some 1000:1.
-const MAX_RATIO: u64 = 100;
+/// Sound that is not silence packs 2:1, silence as far as deflate can, which is 1032:1. Who packs silence further, as
+/// brotli and zstd do, is believed only as far as any ratio is harmless.
+const MAX_RATIO: u64 = 1100;
 
 /// Below this any ratio is harmless: it is an hour of silence.
 const RATIO_COUNTS_FROM: u64 = 64 * 1024 * 1024;
+
+/// No packed recording is larger: it is days of plain sound.
+const MOST: u64 = 8 * 1024 * 1024 * 1024;
 
 /// More than this is never kept to unpack by; RFC 9659 allows no more.
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -121,14 +125,18 @@ pub(super) fn unpack(body: Body, codings: &[Coding], head: &[u8]) -> Body {
                 return Ok(None);
             }
             read += length as u64;
-            let most = packed.load(Ordering::Relaxed).saturating_mul(MAX_RATIO).max(RATIO_COUNTS_FROM);
-            if read > most {
-                return Err(NiceError::permanent("the packed recording grows beyond reason"));
+            if read > most(packed.load(Ordering::Relaxed)) {
+                return Err(NiceError::media("the packed recording grows beyond reason"));
             }
             Ok(Some((Bytes::from(piece), (reader, read))))
         }
     })
     .boxed()
+}
+
+/// How many bytes so many packed ones may become.
+fn most(packed: u64) -> u64 {
+    packed.saturating_mul(MAX_RATIO).max(RATIO_COUNTS_FROM).min(MOST)
 }
 
 type Packed = Pin<Box<dyn AsyncBufRead + Send>>;

@@ -633,11 +633,13 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn check(&self) -> Result<(), CatalogError> {
+        if self.inner.database.is_at_work() {
+            return Ok(());
+        }
         let rows = self.inner.database.query("check", "select pg_is_in_recovery()", &[]).await?;
         if rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
             return Err(CatalogError("the database is a standby and takes no writes".to_owned()));
         }
-        self.flush().await;
         Ok(())
     }
 }

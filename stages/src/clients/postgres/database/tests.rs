@@ -98,6 +98,13 @@ async fn what_a_url_asks_of_a_session_comes_later_and_wins() {
         let set = client.query_one(set, &[]).await.unwrap();
         assert_eq!([0, 1].map(|column| set.get::<_, &str>(column)), [statement_timeout, work_mem], "{options}");
     }
+    let client = open(&url("-c%20search_path%3Da,b")).client().await.unwrap();
+    let path = client.query_one("select current_setting('search_path')", &[]).await.unwrap();
+    assert_eq!(path.get::<_, &str>(0), "a,b");
+    client
+        .batch_execute("create schema b; create table b.found (); select from found; drop schema b cascade")
+        .await
+        .unwrap();
     for odd in ["-c%20statement_timeout", "geqo%3Doff", "-c%20a%27b%3D1", "-c%20x%3By%3D1"] {
         let said = refused(&url(odd));
         assert!(said.contains("options: write each as -c name=value"), "{odd}: {said}");

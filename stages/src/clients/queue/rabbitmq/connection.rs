@@ -20,12 +20,11 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::standing::Standings;
 use super::suspects::Marks;
 use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
-use crate::clients::queue::{QueueError, QueueStanding};
+use crate::clients::queue::QueueError;
 use crate::flow::{Metrics, task};
 
 /// Both sides send something this often; one that is silent for twice as long is given up.
@@ -59,11 +58,12 @@ enum State {
 }
 
 impl State {
-    fn standing(&self) -> QueueStanding {
+    /// Why it takes no messages.
+    fn trouble(&self) -> Option<String> {
         match self {
-            Self::Up(_) => QueueStanding::Here,
-            Self::Blocked(_, reason) => QueueStanding::Blocked(format!("the broker takes no messages: {reason}")),
-            Self::Down(reason) => QueueStanding::Away(format!("no connection to the broker: {reason}")),
+            Self::Up(_) => None,
+            Self::Blocked(_, reason) => Some(format!("the broker takes no messages: {reason}")),
+            Self::Down(reason) => Some(format!("no connection to the broker: {reason}")),
         }
     }
 }
@@ -83,14 +83,13 @@ impl Link {
         options: Arc<RabbitOptions>,
         topology: Arc<Topology>,
         metrics: Metrics,
-        standings: Arc<Standings>,
         marks: Arc<Marks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
         let mut supervisor = Supervisor { role, options, topology, metrics, marks, socket: socket.clone() };
         let connection = supervisor.connect().await?;
         let (sender, state) = watch::channel(State::Up(connection.clone()));
-        let states = States { role, sender, standings };
+        let states = States { sender };
         let supervisor = task::spawn("connection", async move { supervisor.run(connection, states).await });
         Ok(Self { state, socket, supervisor })
     }
@@ -128,7 +127,7 @@ impl Link {
 
     /// What keeps the connection from taking messages.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.state.borrow().standing().trouble().map(str::to_owned)
+        self.state.borrow().trouble()
     }
 
     /// Ends the connection in good order, and for good.
@@ -170,9 +169,7 @@ pub(super) async fn pause(intervals: &mut ExponentialBackoff) {
 
 /// Where the supervisor tells how its connection stands.
 struct States {
-    role: Role,
     sender: watch::Sender<State>,
-    standings: Arc<Standings>,
 }
 
 impl States {
@@ -181,10 +178,7 @@ impl States {
     }
 
     fn tell(&self, state: State) {
-        let standing = state.standing();
         self.sender.send_replace(state);
-        // After the state: who is woken by it finds the connection.
-        self.standings.note(self.role, standing);
     }
 }
 

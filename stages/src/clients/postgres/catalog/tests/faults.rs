@@ -11,8 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::roles::hop;
 use super::sample::{at, conversation, key, recording};
 use super::*;
+use crate::clients::postgres::DatabaseOptions;
+use crate::clients::postgres::test_database;
 use crate::clients::postgres::test_database::open;
 use crate::flow::task;
 
@@ -338,4 +341,37 @@ async fn a_database_that_is_away_holds_up_the_end_of_a_process_for_seconds_only(
     catalog.flush().await;
     // Of the five that a process has after its grace.
     assert!(begun.elapsed() <= std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_database_whose_connections_are_all_at_work_is_not_away() {
+    let admin = test_database().await;
+    let row = admin.query("which", "select current_database()", &[]).await.unwrap();
+    let url = test_servers::postgres().await.url();
+    let url = format!("{}/{}", url.rsplit_once('/').unwrap().0, row[0].get::<_, &str>(0));
+    let options = DatabaseOptions { url: url.into(), connections: 1, service: "test" };
+    let catalog = catalog_of(Database::new(options).unwrap());
+    let patience = Duration::from_millis(2500);
+    catalog.agents(&key(1).tenant).await.unwrap();
+    let work = catalog.inner.database.client().await.unwrap();
+    tokio::time::timeout(patience, catalog.check()).await.expect("an answer").unwrap();
+    // Of work that gets no answer nobody knows whether the server is there.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(tokio::time::timeout(patience, catalog.check()).await.is_err());
+    drop(work);
+    catalog.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_timeline_that_is_not_written_is_not_asked_for_when_the_database_is() {
+    let database = test_database().await;
+    let catalog = catalog_of(database.clone());
+    let mut client = database.client().await.unwrap();
+    let locked = client.transaction().await.unwrap();
+    locked.batch_execute("lock table timeline").await.unwrap();
+    catalog.record_hop(&key(1), hop()).await;
+    // The hop is on its way by now, or is as soon as it is flushed.
+    tokio::time::timeout(Duration::from_millis(2500), catalog.check()).await.expect("an answer").unwrap();
+    locked.rollback().await.unwrap();
+    assert_eq!(catalog.hops(&key(1)).await.unwrap().len(), 1);
 }

@@ -30,7 +30,7 @@ async fn assert_refused(database: &Database, statements: &[&str]) {
     }
 }
 
-fn hop() -> Hop {
+pub(super) fn hop() -> Hop {
     Hop { at: at(0), stage: "upload".to_owned(), outcome: "ok".to_owned(), attempt: 0, took_millis: 1, detail: None }
 }
 

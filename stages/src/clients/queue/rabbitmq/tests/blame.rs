@@ -74,6 +74,18 @@ async fn a_connection_that_is_cut_again_and_again_condemns_nobody() {
     assert_eq!(marks(&queue, b"innocent").await, 0);
 }
 
+/// Why the queue is not as it should be.
+fn trouble(queue: &RabbitQueue) -> Option<String> {
+    queue.inner.publisher.link().trouble().or_else(|| queue.inner.consuming.trouble())
+}
+
+/// Returns once the queue is here, or away.
+async fn becomes(queue: &RabbitQueue, is_here: bool) {
+    while trouble(queue).is_none() != is_here {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
     const CALLS: u64 = 6;
@@ -82,8 +94,7 @@ async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
         broker.ctl(&["eval", &format!("application:set_env(rabbit, {setting}).")]).await;
     }
     let (queue, metrics) = connect(&options(broker.url())).await;
-    let mut standing = queue.standing();
-    assert_eq!(*standing.borrow_and_update(), QueueStanding::Here);
+    assert_eq!(trouble(&queue), None);
     for call in 0..CALLS {
         queue.publish(Lane::Live, number(call).encode().into()).await.unwrap();
     }
@@ -92,12 +103,12 @@ async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
     in_time(async {
         // The broker blocks a connection when it sees the next message of it.
-        while *standing.borrow_and_update() == QueueStanding::Here {
+        while trouble(&queue).is_none() {
             drop(timeout(Duration::from_millis(200), queue.publish(Lane::Backfill, Bytes::from("more"))).await);
         }
     })
     .await;
-    assert!(matches!(&*standing.borrow(), QueueStanding::Blocked(_)));
+    assert!(trouble(&queue).unwrap().contains("takes no messages"));
     for delivery in held {
         let mut event = ContactEvent::decode(&delivery.body).unwrap();
         event.attempt = 1;
@@ -112,7 +123,7 @@ async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
     let working = async {
         // Each has to be deferred, and none can.
         while let Some(delivery) = deliveries.next().await {
-            if !queue.standing().borrow().takes_messages() {
+            if trouble(&queue).is_some() {
                 taken += 1;
             }
             let delivery = delivery.unwrap();
@@ -134,7 +145,7 @@ async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
     // The first that comes back deferred: the flow goes on.
     let (deferred, ()) = in_time(async { futures::join!(working, alarm) }).await;
     assert_eq!(taken, 0, "messages were taken while none could be deferred");
-    assert_eq!(*queue.standing().borrow(), QueueStanding::Here);
+    assert_eq!(trouble(&queue), None);
     assert_eq!(metrics.queue_reconnects.get(), 0);
     let mut seen = BTreeSet::from([ContactEvent::decode(&deferred.body).unwrap().conversation.to_string()]);
     deferred.settle.ack().await.ok();
@@ -262,18 +273,18 @@ async fn a_consumer_that_the_broker_cancels_owns_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_broker_is_woken_when_it_is_back() {
+async fn who_asks_a_broker_that_is_away_is_told_in_time() {
     let proxy = Proxy::before(test_servers::rabbitmq().await.address()).await;
     let (queue, _) = connect(&options(format!("amqp://guest:guest@{}/%2f", proxy.address()))).await;
-    let mut standing = queue.standing();
     proxy.refuse(true);
     proxy.cut();
-    let away = in_time(standing.wait_for(|standing| !standing.takes_messages())).await.unwrap().clone();
-    assert!(matches!(&away, QueueStanding::Away(reason) if !reason.contains("guest")), "{away:?}");
+    in_time(becomes(&queue, false)).await;
+    let away = trouble(&queue).unwrap();
+    assert!(away.contains("no connection") && !away.contains("guest"), "{away}");
     // Whoever asks is told in time, whatever is away.
     timeout(ANSWER_TIMEOUT, queue.check()).await.expect("an answer").unwrap_err();
     timeout(ANSWER_TIMEOUT, queue.backlog()).await.expect("an answer").unwrap_err();
     proxy.refuse(false);
-    in_time(standing.wait_for(|standing| *standing == QueueStanding::Here)).await.unwrap();
+    in_time(becomes(&queue, true)).await;
     queue.publish(Lane::Live, Bytes::from("back")).await.unwrap();
 }
