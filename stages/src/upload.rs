@@ -20,13 +20,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::clients::catalog::{Attempt, Catalog, CatalogError, ConversationRow, RecordingRow};
+use crate::clients::catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::{Found, RecordingStore};
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
 use crate::model::{
     Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia, StoredRecording,
 };
+use crate::recheck::NOTHING_NEW;
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
@@ -51,18 +52,24 @@ impl Stage<PersistedConversation> for Upload {
         let PersistedConversation { conversation, media, missing } = persisted;
         let key = conversation.key();
         if media.is_empty() {
-            self.describe(&conversation, &ConversationRow::without_recording(&conversation)).await?;
-            self.catalog.complete_without_recording(&key).await?;
-            return Ok(Outcome::Done("no_recording"));
+            return self.end_without_recording(&conversation).await;
         }
+        let (kind, no_attempt) = match conversation.event.recheck {
+            false => (AttemptKind::Complete, "already_final"),
+            true => (AttemptKind::Add, NOTHING_NEW),
+        };
         let mut places = Vec::with_capacity(media.len());
         for PlacedMedia { position, media } in media {
             places.push(self.look(&conversation, position, media).await?);
         }
         // Only after every look: what the looks have seen, the attempts before this one have written.
-        let Some(attempt) = self.catalog.begin_attempt(&key).await? else {
-            return Ok(Outcome::Done("already_final"));
+        let Some(attempt) = self.catalog.begin_attempt(&key, kind).await? else {
+            return Ok(Outcome::Done(no_attempt));
         };
+        // Only after the attempt has begun: from then on nobody else adds to the row.
+        if kind == AttemptKind::Add && self.is_stored(&conversation, &places).await? {
+            return Ok(Outcome::Done(NOTHING_NEW));
+        }
         let mut stored = Vec::with_capacity(places.len());
         for place in places {
             stored.push(self.store_one(&conversation, attempt, place).await?);
@@ -97,6 +104,39 @@ struct Place {
 }
 
 impl Upload {
+    /// Of a call that has no recording.
+    async fn end_without_recording(&self, conversation: &Conversation) -> Result<Outcome<()>, StageError> {
+        if conversation.event.recheck {
+            return Ok(Outcome::Done(NOTHING_NEW));
+        }
+        let key = conversation.key();
+        let Some(attempt) = self.catalog.begin_attempt(&key, AttemptKind::Complete).await? else {
+            return Ok(Outcome::Done("already_final"));
+        };
+        // Another one may have begun since, and have described what it stored.
+        if !self.catalog.is_current(&key, attempt).await? {
+            return Err(CatalogError::overtaken().into());
+        }
+        self.describe(conversation, &ConversationRow::without_recording(conversation)).await?;
+        self.catalog.complete_without_recording(&key, Some(attempt)).await?;
+        Ok(Outcome::Done("no_recording"))
+    }
+
+    /// Whether others have added all of it since it was opened. Where they have added some, or others in its places, it
+    /// is looked up anew what lacks.
+    async fn is_stored(&self, conversation: &Conversation, places: &[Place]) -> Result<bool, StageError> {
+        let Some(row) = self.catalog.conversation(&conversation.key()).await? else {
+            return Err(StageError::transient(System::Catalog, "the row is gone meanwhile"));
+        };
+        let position = |place: &Place| place.key.position();
+        let is_taken = |place: &&Place| row.recordings.iter().any(|stored| stored.position == position(place));
+        match places.iter().filter(is_taken).count() {
+            0 => Ok(false),
+            taken if taken == places.len() => Ok(true),
+            _ => Err(CatalogError::overtaken().into()),
+        }
+    }
+
     /// Where a recording is to lie, and what lies there.
     async fn look(&self, conversation: &Conversation, position: u32, media: Media) -> Result<Place, StageError> {
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
