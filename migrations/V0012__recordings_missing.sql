@@ -5,6 +5,10 @@ alter table conversations add column recordings_missing integer not null default
 comment on column conversations.recordings_missing is
     'of a ready conversation: how many recordings NICE names besides those that are stored, and did not give';
 
+alter table recordings add column source text;
+comment on column recordings.source is
+    'what NICE names the recording by, segment and start time, where it can be told from the others of its call';
+
 alter table producer_turns add column rechecked_to timestamptz;
 comment on column producer_turns.rechecked_to is
     'calls without all their recordings that began before this time were looked at once more by the nightly run';

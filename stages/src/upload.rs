@@ -59,8 +59,8 @@ impl Stage<PersistedConversation> for Upload {
             true => (AttemptKind::Add, NOTHING_NEW),
         };
         let mut places = Vec::with_capacity(media.len());
-        for PlacedMedia { position, media } in media {
-            places.push(self.look(&conversation, position, media).await?);
+        for media in media {
+            places.push(self.look(&conversation, media).await?);
         }
         // Only after every look: what the looks have seen, the attempts before this one have written.
         let Some(attempt) = self.catalog.begin_attempt(&key, kind).await? else {
@@ -98,6 +98,7 @@ impl Stage<PersistedConversation> for Upload {
 struct Place {
     key: ObjectKey,
     content_type: String,
+    source: Option<String>,
     /// What lies there now.
     found: Found,
     media: Media,
@@ -129,21 +130,24 @@ impl Upload {
             return Err(StageError::transient(System::Catalog, "the row is gone meanwhile"));
         };
         let position = |place: &Place| place.key.position();
-        let is_taken = |place: &&Place| row.recordings.iter().any(|stored| stored.position == position(place));
-        match places.iter().filter(is_taken).count() {
-            0 => Ok(false),
-            taken if taken == places.len() => Ok(true),
-            _ => Err(CatalogError::overtaken().into()),
+        let at = |place: &Place| row.recordings.iter().find(|stored| stored.position == position(place));
+        if places.iter().all(|place| at(place).is_none()) {
+            return Ok(false);
+        }
+        match places.iter().all(|place| at(place).is_some_and(|stored| stored.source == place.source)) {
+            true => Ok(true),
+            false => Err(CatalogError::overtaken().into()),
         }
     }
 
     /// Where a recording is to lie, and what lies there.
-    async fn look(&self, conversation: &Conversation, position: u32, media: Media) -> Result<Place, StageError> {
+    async fn look(&self, conversation: &Conversation, media: PlacedMedia) -> Result<Place, StageError> {
+        let PlacedMedia { position, source, media } = media;
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
         let extension = Extension::for_content_type(Some(&content_type));
         let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
         let found = self.store.find(&key).await?;
-        Ok(Place { key, content_type, found, media })
+        Ok(Place { key, content_type, source, found, media })
     }
 
     async fn store_one(
@@ -152,7 +156,7 @@ impl Upload {
         attempt: Attempt,
         place: Place,
     ) -> Result<StoredRecording, StageError> {
-        let Place { key, content_type, found, media } = place;
+        let Place { key, content_type, source, found, media } = place;
         let halfway = media.content_length().unwrap_or_default() / 2;
         let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
         crash::point("upload_begun");
@@ -188,7 +192,7 @@ impl Upload {
         }
         self.metrics.recording_bytes.inc_by(size_bytes);
         let sha256 = hex::encode(sha256.finalize());
-        Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type })
+        Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type, source })
     }
 
     /// The row as it is about to become.

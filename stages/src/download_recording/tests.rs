@@ -141,7 +141,7 @@ async fn outcome(rig: &Rig, conversation: Conversation) -> Result<(Vec<(u32, Str
     match rig.stage.process(conversation).await {
         Ok(Outcome::Next(RecordedConversation { media, missing, .. })) => {
             let mut read = Vec::new();
-            for PlacedMedia { position, media } in media {
+            for PlacedMedia { position, media, .. } in media {
                 let bytes: Vec<_> = futures::TryStreamExt::try_collect(media.into_stream()).await.unwrap();
                 read.push((position, String::from_utf8(bytes.concat()).unwrap()));
             }
@@ -215,12 +215,10 @@ async fn the_same_holds_for_the_segments_of_a_leg() {
     assert_eq!(outcome(&rig, old).await, Ok((parts, 1)));
 }
 
-#[tokio::test]
-async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
-    let rig = rig().await;
+/// Makes the call ready with its second recording, a minute after its start; two are missing.
+async fn store_second(rig: &Rig, call: &Conversation) {
     let catalog = &rig.flow.context.catalog;
-    let mut call = conversation(HOUR * 200, 0);
-    catalog.save_metadata(&call).await.unwrap();
+    catalog.save_metadata(call).await.unwrap();
     let wav = Extension::for_content_type(Some("audio/wav"));
     let stored = StoredRecording {
         key: ObjectKey::new(&call.key(), call.started_at, 1, wav),
@@ -228,8 +226,17 @@ async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
         size_bytes: 1,
         sha256: "0".repeat(64),
         content_type: "audio/wav".to_owned(),
+        source: Some(format!("contact {}", started_at() + SignedDuration::from_secs(60))),
     };
     catalog.complete_in_part(&call.key(), &[stored], 2, call.ended_at, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
+    let rig = rig().await;
+    let catalog = &rig.flow.context.catalog;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
     call.event.recheck = true;
     let nothing = Err(NOTHING_NEW.to_owned());
     assert_eq!(outcome(&rig, call.clone()).await, nothing, "NICE does not know the call any more");
@@ -243,4 +250,39 @@ async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
     assert_eq!((read.len(), missing), (2, 0));
     // Nobody learns from it how long recordings take.
     assert_eq!(catalog.readiness(&tenant()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_recheck_knows_what_is_stored_by_its_start_and_not_by_its_rank() {
+    let rig = rig().await;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
+    call.event.recheck = true;
+    // One has come before it since.
+    rig.nice.names("contacts", &[(0, Some("a")), (30, Some("x")), (60, Some("b"))]);
+    let found = vec![(0, "a".to_owned()), (2, "x".to_owned())];
+    assert_eq!(outcome(&rig, call).await, Ok((found, 0)), "no recording twice, and none passed over");
+    assert!(!rig.nice.media_asked().contains(&"b".to_owned()));
+}
+
+#[tokio::test]
+async fn a_recheck_that_does_not_find_again_what_is_stored_opens_nothing() {
+    let rig = rig().await;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
+    call.event.recheck = true;
+    let refused = Err(NOT_LINED_UP.to_owned());
+    let mut timeless = rig.nice.voice(60, Some("b"));
+    timeless.as_object_mut().unwrap().remove("startTime");
+    let first = rig.nice.voice(0, Some("a"));
+    rig.nice.answers("contacts", json!({ "interactions": [first, timeless] }));
+    assert_eq!(outcome(&rig, call.clone()).await, refused, "it may be any of the two");
+    rig.nice.names("contacts", &[(0, Some("a")), (60, Some("b")), (60, Some("c"))]);
+    assert_eq!(outcome(&rig, call.clone()).await, refused, "two began with it");
+    let base = rig.nice.0.lock().unwrap().base.clone();
+    let (first, second) = (rig.nice.voice(0, None), rig.nice.voice(90, None));
+    rig.nice
+        .answers("contacts", json!({ "interactions": [first, second], "fileToPlayUrl": format!("{base}/_media/all") }));
+    assert_eq!(outcome(&rig, call).await, refused, "a link beside those that have none");
+    assert!(rig.nice.media_asked().is_empty());
 }

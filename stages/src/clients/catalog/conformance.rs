@@ -186,6 +186,7 @@ fn recordings(conversation: &Conversation, count: u32) -> Vec<StoredRecording> {
         size_bytes: u64::from(position) * 5_000_000_000,
         sha256: format!("{position:064x}"),
         content_type: "audio/wav".to_owned(),
+        source: (position > 0).then(|| format!("contact {position}")),
     };
     (0..count).map(one).collect()
 }

@@ -475,6 +475,9 @@ pub struct RecordingRow {
     pub sha256: String,
     /// Its media type.
     pub content_type: String,
+    /// What NICE names it by, where it can be told from the others of its call: a recheck knows it by that.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 impl From<&StoredRecording> for RecordingRow {
@@ -486,6 +489,7 @@ impl From<&StoredRecording> for RecordingRow {
             size_bytes: stored.size_bytes,
             sha256: stored.sha256.clone(),
             content_type: stored.content_type.clone(),
+            source: stored.source.clone(),
         }
     }
 }

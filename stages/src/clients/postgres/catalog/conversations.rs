@@ -120,8 +120,9 @@ const RECORDED: &str = "
 /// its recordings is not done with it.
 const COMPLETE: &str = "
     with sent as (
-        select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
-            as r (n, position, bucket, object_key, size_bytes, sha256, content_type)
+        select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[],
+                $17::text[])
+            as r (n, position, bucket, object_key, size_bytes, sha256, content_type, source)
     ), asked as (
         select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[], $14::integer[],
                 $15::bool[], $16::bigint[]) with ordinality
@@ -151,8 +152,8 @@ const COMPLETE: &str = "
         end
         returning c.id, c.lane, l.is_recorded, l.at, l.adds, l.n
     ), stored as (
-        insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
-        select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+        insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type, source)
+        select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type, r.source
         from finished f
         join sent r on r.n = f.n
         on conflict (conversation_id, position) do nothing
@@ -201,7 +202,7 @@ macro_rules! read_conversation {
             $personal,
             ", c.state, c.source, c.recordings_missing,
         q.enqueued_at, q.claimed_at,
-        r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+        r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type, r.source as recording_source
     from conversations c
     left join analysis_queue q on q.conversation_id = c.id
     left join recordings r on r.conversation_id = c.id
@@ -391,6 +392,7 @@ impl Work for Completions {
         let sizes: Vec<_> = recordings.iter().map(|(_, row)| saturated(row.size_bytes)).collect();
         let hashes: Vec<_> = recordings.iter().map(|(_, row)| row.sha256.as_str()).collect();
         let types: Vec<_> = recordings.iter().map(|(_, row)| text::text(&row.content_type)).collect();
+        let sources: Vec<_> = recordings.iter().map(|(_, row)| row.source.as_deref()).collect();
         let attempts: Vec<_> = asks.iter().map(|ask| ask.attempt.map(|attempt| attempt.number)).collect();
         let rows = self
             .0
@@ -414,6 +416,7 @@ impl Work for Completions {
                     &missing,
                     &adding,
                     &attempts,
+                    &sources,
                 ],
             )
             .await?;
@@ -610,6 +613,7 @@ fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {
         size_bytes: u64::try_from(row.try_get::<_, i64>("size_bytes").map_err(unreadable)?).map_err(unreadable)?,
         sha256: row.try_get("sha256").map_err(unreadable)?,
         content_type: row.try_get("content_type").map_err(unreadable)?,
+        source: row.try_get("recording_source").map_err(unreadable)?,
     })
 }
 
