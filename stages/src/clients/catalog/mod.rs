@@ -27,6 +27,7 @@ mod readiness;
 mod runs;
 mod turns;
 
+pub(crate) use attempts::overtaken;
 pub use attempts::{Attempt, AttemptKind};
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
@@ -45,18 +46,11 @@ pub struct CatalogError(pub String);
 impl From<CatalogError> for StageError {
     fn from(error: CatalogError) -> Self {
         if error.is_overtaken() {
-            // Nobody's fault: the other one brings the call to its end, or its message comes again.
-            return Self::Busy {
-                reason: error.to_string(),
-                retry_after: OVERTAKEN_DELAY.mul_f64(rand::random_range(0.5..1.5)),
-            };
+            return overtaken(error.to_string());
         }
         Self::transient(System::Catalog, error.to_string())
     }
 }
-
-/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
-const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 
 /// The Knovvu database.
 #[async_trait]
