@@ -402,4 +402,4 @@ fn by_start(playback: Playback) -> impl Iterator<Item = (Mark, Interaction)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

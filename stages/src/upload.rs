@@ -25,12 +25,17 @@ use crate::clients::nice::Media;
 use crate::clients::recording_store::{Found, RecordingStore};
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
 use crate::model::{
-    Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia, StoredRecording,
+    Conversation, ConversationKey, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia,
+    StoredRecording,
 };
 use crate::recheck::NOTHING_NEW;
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
+
+/// After so many bytes an attempt is asked for again: the least part of an upload. Before the store begins one, which ends
+/// what others have open for the key, it has asked within the first part.
+const LOOK_EVERY: u64 = 5 * 1024 * 1024;
 
 /// Stores recordings and completes conversations.
 pub struct Upload {
@@ -91,6 +96,24 @@ impl Stage<PersistedConversation> for Upload {
         crash::point("conversation_completed");
         self.count(&conversation, stored.len(), missing, now);
         Ok(Outcome::Next(()))
+    }
+}
+
+/// An attempt that is asked whether it goes on.
+#[derive(Clone)]
+struct Standing {
+    catalog: Arc<dyn Catalog>,
+    key: ConversationKey,
+    attempt: Attempt,
+}
+
+impl Standing {
+    /// An error once another one has begun.
+    async fn check(&self) -> Result<(), StageError> {
+        match self.catalog.is_current(&self.key, self.attempt).await? {
+            true => Ok(()),
+            false => Err(CatalogError::overtaken().into()),
+        }
     }
 }
 
@@ -160,30 +183,34 @@ impl Upload {
         let halfway = media.content_length().unwrap_or_default() / 2;
         let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
         crash::point("upload_begun");
-        let body = media.into_stream().map({
-            let read = read.clone();
+        let standing = Standing { catalog: self.catalog.clone(), key: conversation.key(), attempt };
+        let body = media.into_stream().then({
+            let (read, standing) = (read.clone(), standing.clone());
             move |bytes| {
-                let bytes = bytes.map_err(StageError::from)?;
-                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                read.0.update(&bytes);
-                if read.1 <= halfway && read.1 + bytes.len() as u64 > halfway {
-                    crash::point("upload_halfway");
+                let (read, standing) = (read.clone(), standing.clone());
+                async move {
+                    let bytes = bytes.map_err(StageError::from)?;
+                    let before = {
+                        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                        read.0.update(&bytes);
+                        let before = read.1;
+                        read.1 += bytes.len() as u64;
+                        before
+                    };
+                    let after = before + bytes.len() as u64;
+                    if before <= halfway && after > halfway {
+                        crash::point("upload_halfway");
+                    }
+                    if before / LOOK_EVERY < after / LOOK_EVERY {
+                        standing.check().await?;
+                    }
+                    Ok(bytes)
                 }
-                read.1 += bytes.len() as u64;
-                Ok(bytes)
             }
         });
         // Before the object appears: whoever was overtaken while it was read fails here already.
-        let catalog = self.catalog.clone();
-        let conversation_key = conversation.key();
-        let standing = stream::once(async move {
-            match catalog.is_current(&conversation_key, attempt).await {
-                Ok(true) => None,
-                Ok(false) => Some(Err(CatalogError::overtaken().into())),
-                Err(error) => Some(Err(error.into())),
-            }
-        });
-        let body = body.chain(standing.filter_map(std::future::ready)).boxed();
+        let last = stream::once(async move { standing.check().await.err().map(Err) });
+        let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let size_bytes = self.store.put_over(&key, &content_type, Some(&found), body).await?;
         let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
         let held = self.store.size(&key).await?;
@@ -254,3 +281,6 @@ fn essence(content_type: &str) -> &str {
         && essence.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-+.".contains(&byte));
     if fits { essence } else { DEFAULT_CONTENT_TYPE }
 }
+
+#[cfg(test)]
+mod tests;

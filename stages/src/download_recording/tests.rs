@@ -76,14 +76,14 @@ async fn hierarchy(State(nice): State<Nice>, Path(id): Path<u64>) -> Json<Value>
 }
 
 /// The stage, the world that it asks, and the machinery under it.
-struct Rig {
-    stage: DownloadRecording,
+pub(crate) struct Rig {
+    pub(crate) stage: DownloadRecording,
     nice: Nice,
-    flow: TestFlow,
+    pub(crate) flow: TestFlow,
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     let nice = Nice::default();
     let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
     let router = Router::new()
@@ -120,8 +120,15 @@ fn started_at() -> Timestamp {
     "2026-04-01T16:00:00Z".parse().unwrap()
 }
 
+impl Rig {
+    /// NICE names these recordings of the call.
+    pub(crate) fn names(&self, recordings: &[(i64, Option<&str>)]) {
+        self.nice.names("contacts", recordings);
+    }
+}
+
 /// A call of one leg that ended `age` before the clock of the tests, and was looked for so often in vain.
-fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
+pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
     let ended_at = "2026-04-01T17:00:00Z".parse::<Timestamp>().unwrap() - age;
     let event = ContactEvent { ended_at: Some(ended_at), queued_at: Some(ended_at), not_ready, ..event(1) };
     Conversation {
@@ -152,7 +159,7 @@ async fn outcome(rig: &Rig, conversation: Conversation) -> Result<(Vec<(u32, Str
     }
 }
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 #[tokio::test]
 async fn a_part_that_is_late_is_awaited_and_given_up_when_it_is_long_overdue() {
