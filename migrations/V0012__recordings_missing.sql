@@ -37,3 +37,16 @@ comment on function requeue_analysis is
 
 -- It runs with the rights of its owner: nobody may call it who was not named.
 revoke all on function requeue_analysis(bigint, timestamptz) from public;
+
+-- As roles.sql gives them: services do not stand still until it is applied.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'knovvu_producer') then
+        grant select (recordings_missing) on conversations to knovvu_producer;
+    end if;
+    if exists (select from pg_roles where rolname = 'knovvu_consumer') then
+        grant update (recordings_missing) on conversations to knovvu_consumer;
+        grant execute on function requeue_analysis(bigint, timestamptz) to knovvu_consumer;
+    end if;
+end
+$$;
