@@ -5,6 +5,10 @@ alter table conversations add column recordings_missing integer not null default
 comment on column conversations.recordings_missing is
     'of a ready conversation: how many recordings NICE names besides those that are stored, and did not give';
 
+alter table recordings add column source text;
+comment on column recordings.source is
+    'what NICE names the recording by, segment and start time, where it can be told from the others of its call';
+
 alter table producer_turns add column rechecked_to timestamptz;
 comment on column producer_turns.rechecked_to is
     'calls without all their recordings that began before this time were looked at once more by the nightly run';
@@ -33,3 +37,16 @@ comment on function requeue_analysis is
 
 -- It runs with the rights of its owner: nobody may call it who was not named.
 revoke all on function requeue_analysis(bigint, timestamptz) from public;
+
+-- As roles.sql gives them: services do not stand still until it is applied.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'knovvu_producer') then
+        grant select (recordings_missing) on conversations to knovvu_producer;
+    end if;
+    if exists (select from pg_roles where rolname = 'knovvu_consumer') then
+        grant update (recordings_missing) on conversations to knovvu_consumer;
+        grant execute on function requeue_analysis(bigint, timestamptz) to knovvu_consumer;
+    end if;
+end
+$$;

@@ -5,7 +5,8 @@
 //! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
 //! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
 //! them at a time goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]). A redelivery of a conversation that is final is acknowledged at once, and so is any message
-//! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else.
+//! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else; delivered too often, it
+//! ends, for its row stands.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,15 +76,16 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContex
             };
             return admitted;
         }
+        Ok(event) if event.recheck => {
+            end_recheck(&event, delivery.settle, since, context).await;
+            return None;
+        }
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
     };
     let now = context.clock.now();
     let letter = match &event {
-        Ok(event) => {
-            let reason = "delivered too often without being settled: working on it may crash the consumer";
-            DeadLetter::of_event(event, "dequeue", reason, now)
-        }
+        Ok(event) => DeadLetter::of_event(event, "dequeue", TOO_OFTEN, now),
         Err(reason) => DeadLetter::of_body(&delivery.body, None, "dequeue", reason, now),
     };
     error!(reason = letter.reason, stage = "dequeue", "dead letter");
@@ -100,6 +102,28 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContex
         warn!(%error, "acknowledgement failed, the message will come again");
     }
     None
+}
+
+const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
+
+/// Ends a recheck that was delivered too often: its row is final and stays as it is, so nothing is set aside.
+async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
+    const GIVEN_UP: &str = "recheck_given_up";
+    warn!(reason = TOO_OFTEN, stage = "dequeue", "recheck given up, the call stays as it is");
+    let hop = Hop {
+        at: context.clock.now(),
+        stage: "dequeue".to_owned(),
+        outcome: "done".to_owned(),
+        attempt: event.attempt,
+        took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        detail: Some(format!("{GIVEN_UP}: {TOO_OFTEN}")),
+    };
+    context.catalog.record_hop(&event.key(), hop).await;
+    context.metrics.stage_finished("dequeue", "done", since.elapsed());
+    context.metrics.conversations_done.with_label_values(&[GIVEN_UP]).inc();
+    if let Err(error) = settle.ack().await {
+        warn!(%error, "acknowledgement failed, the message will come again");
+    }
 }
 
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
@@ -192,5 +216,50 @@ impl Stage<ContactEvent> for SkipFinal {
         self.tenants.get(&event.tenant).await.map_err(until_it_is_known)?;
         self.blame.admit(&event.tenant, &AHEAD, &self.retry, self.clock.now())?;
         Ok(Outcome::Next(event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::flow::delivery::SettleError;
+    use crate::flow::testing::{TestFlow, event};
+
+    /// Counts acknowledgements.
+    struct Counting(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Settle for Counting {
+        async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        async fn defer(self: Box<Self>, _: &ContactEvent, _: Duration) -> Result<(), SettleError> {
+            panic!("it is over");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_recheck_that_was_delivered_too_often_ends_without_a_dead_letter() {
+        let flow = TestFlow::new(1);
+        let (context, acked) = (&flow.context, Arc::new(AtomicUsize::new(0)));
+        let share = FairShare::new(1);
+        for (id, recheck, letters) in [(1, true, 0), (2, false, 1)] {
+            let event = ContactEvent { recheck, ..event(id) };
+            let settle = Box::new(Counting(acked.clone()));
+            let body = event.encode().into();
+            let delivery = QueueDelivery { body, over_limit: true, lost: CancellationToken::new(), settle };
+            assert!(decode(delivery, &share, context).await.is_none());
+            assert_eq!(context.catalog.counts().await.unwrap().dead_letters, letters);
+        }
+        assert_eq!(acked.load(Ordering::SeqCst), 2);
+        let hops = context.catalog.hops(&event(1).key()).await.unwrap();
+        assert!(hops[0].detail.as_deref().is_some_and(|detail| detail.contains("too often")), "`trace` tells of it");
     }
 }

@@ -9,7 +9,9 @@
 //! Where NICE names several recordings and gives some of them, the rest is awaited until it is long overdue (half the
 //! deadline after the call's end) or the deadline has come; then the conversation goes on with what is there, and with
 //! the number of those that are missing. Each recording has its position by start time among all that NICE names, so a
-//! missing one leaves its position free, and a recheck opens what lacks in the positions that are free.
+//! missing one leaves its position free. What NICE names later need not have the same order: a recheck knows what is
+//! stored by its segment and start time, and opens what lacks for the positions that are free. Where it does not find
+//! again what is stored, it opens nothing: it would store a recording twice, or pass over one.
 //!
 //! # Whose voice
 //! Scope `leg`: of a transferred call, the segments of this leg's agent that overlap the leg in time; of a call
@@ -18,8 +20,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tracing::warn;
 
-use crate::clients::catalog::Catalog;
+use crate::clients::catalog::{Catalog, RecordingRow};
 use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
@@ -39,6 +43,9 @@ const NO_LINK: &str = "the recording has no link yet";
 
 /// Some are there, and are worth waiting with.
 const SOME_WITHOUT_LINK: &str = "some of the recordings have no link yet";
+
+/// Why a recheck ends that cannot tell what is stored from what lacks.
+const NOT_LINED_UP: &str = "not_lined_up";
 
 /// Each segment costs a request of the rate budget; a leg has one, or a few after holds.
 const MOST_SEGMENTS: usize = 100;
@@ -63,10 +70,20 @@ struct Named {
     position: u32,
     /// The answer that names it.
     of: PlaybackOf,
-    /// By start time within that answer.
-    index: usize,
+    /// By which it is told from the others of that answer.
+    mark: Mark,
+    /// What it is known by later, where it can be told from the others of its call.
+    source: Option<String>,
     /// Absent until it is processed.
     link: Option<MediaLink>,
+}
+
+/// A recording within an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    started_at: Option<Timestamp>,
+    /// Among those that began at the same time.
+    nth: usize,
 }
 
 /// What NICE gives of a conversation.
@@ -104,6 +121,16 @@ impl PlaybackOf {
             Self::Segment(segment) => nice.segment_playback(segment).await,
         }
     }
+
+    /// What a recording of this answer is known by. A link without more may lead to any recording of a contact.
+    fn source(&self, started_at: Option<Timestamp>) -> Option<String> {
+        match (self, started_at) {
+            (Self::Contact(_), None) => None,
+            (Self::Contact(_), Some(start)) => Some(format!("contact {start}")),
+            (Self::Segment(id), None) => Some(format!("segment {}", id.as_str())),
+            (Self::Segment(id), Some(start)) => Some(format!("segment {} {start}", id.as_str())),
+        }
+    }
 }
 
 impl Stage<Conversation> for DownloadRecording {
@@ -112,10 +139,13 @@ impl Stage<Conversation> for DownloadRecording {
 
     async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
         let found = match conversation.event.recheck {
-            true => self.look_again(&conversation).await?,
+            true => match self.look_again(&conversation).await? {
+                Ok(found) => found,
+                Err(word) => return Ok(Outcome::Done(word)),
+            },
             false => self.look(&conversation).await?,
         };
-        let Some(Found { media, missing, .. }) = found else { return Ok(Outcome::Done(NOTHING_NEW)) };
+        let Found { media, missing, .. } = found;
         crash::point("recording_opened");
         Ok(Outcome::Next(RecordedConversation { conversation, media, missing }))
     }
@@ -123,16 +153,16 @@ impl Stage<Conversation> for DownloadRecording {
 
 impl DownloadRecording {
     /// What a call becomes: all its recordings, or those that there are once the rest is long overdue, or none.
-    async fn look(&self, conversation: &Conversation) -> Result<Option<Found>, StageError> {
+    async fn look(&self, conversation: &Conversation) -> Result<Found, StageError> {
         let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
         let event = &conversation.event;
         let given_up = self.retry.recording_given_up(event);
         // One bad moment of NICE's is not enough, and neither is an outage.
         let takes_parts = self.retry.recording_overdue(event);
-        match self.open_all(conversation, &[], takes_parts).await.and_then(Found::something) {
+        match self.open_all(conversation, takes_parts).await.and_then(Found::something) {
             Err(StageError::NotReady { reason }) if given_up => {
                 looked("given_up");
-                at_the_deadline(reason).map(Some)
+                at_the_deadline(reason)
             }
             Err(StageError::NotReady { reason }) => {
                 looked("not_ready");
@@ -145,42 +175,44 @@ impl DownloadRecording {
                 if found.missing == 0 {
                     self.readiness.found(&event.tenant, conversation.ended_at, event.looked_at).await;
                 }
-                Ok(Some(found))
+                Ok(found)
             }
         }
     }
 
-    /// What a final call lacked and NICE has by now; nothing where that is nothing. One look is enough: the next recheck
-    /// asks again. Readiness learns nothing from it.
-    async fn look_again(&self, conversation: &Conversation) -> Result<Option<Found>, StageError> {
-        let Some(row) = self.catalog.conversation(&conversation.key()).await? else { return Ok(None) };
-        let stored: Vec<u32> = row.recordings.iter().map(|recording| recording.position).collect();
-        match self.open_all(conversation, &stored, true).await {
-            Err(StageError::NotReady { .. }) => Ok(None),
-            opened => opened.map(|found| Some(found).filter(|found| !found.media.is_empty())),
+    /// What a final call lacked and NICE has by now, or why it ends without. One look is enough: the next recheck asks
+    /// again. Readiness learns nothing from it.
+    async fn look_again(&self, conversation: &Conversation) -> Result<Result<Found, &'static str>, StageError> {
+        let Some(row) = self.catalog.conversation(&conversation.key()).await? else { return Ok(Err(NOTHING_NEW)) };
+        let (nice, named) = match self.all_named(conversation).await {
+            Err(StageError::NotReady { .. }) => return Ok(Err(NOTHING_NEW)),
+            named => named?,
+        };
+        let Some(lacking) = lacking(named, &row.recordings) else {
+            let (id, stored) = (conversation.event.conversation, row.recordings.len());
+            let remedy = "compare what is stored of the call with what NICE plays of it; nothing was changed";
+            warn!(conversation.id = %id, stored, remedy, "NICE does not name again what is stored of a call that lacks recordings");
+            return Ok(Err(NOT_LINED_UP));
+        };
+        match open_named(&nice, lacking, true).await {
+            Err(StageError::NotReady { .. }) => Ok(Err(NOTHING_NEW)),
+            Ok(found) if found.media.is_empty() => Ok(Err(NOTHING_NEW)),
+            opened => opened.map(Ok),
         }
     }
 
-    /// Opens every recording that NICE names and that is not `stored`; without `takes_parts` all or none.
-    async fn open_all(
-        &self,
-        conversation: &Conversation,
-        stored: &[u32],
-        takes_parts: bool,
-    ) -> Result<Found, StageError> {
+    /// Opens every recording that NICE names; without `takes_parts` all or none.
+    async fn open_all(&self, conversation: &Conversation, takes_parts: bool) -> Result<Found, StageError> {
+        let (nice, named) = self.all_named(conversation).await?;
+        open_named(&nice, named, takes_parts).await
+    }
+
+    /// Every recording that NICE names, and the door to ask for it.
+    async fn all_named(&self, conversation: &Conversation) -> Result<(NiceClient, Vec<Named>), StageError> {
         let tenant = self.tenants.get(&conversation.event.tenant).await?;
-        let nice = &tenant.nice.for_class(QuotaClass::of(&conversation.event));
-        let mut named = self.named(nice, tenant.scope, conversation).await?;
-        named.retain(|recording| !stored.contains(&recording.position));
-        let with_link = named.iter().filter(|recording| recording.link.is_some()).count();
-        if with_link == 0 && !named.is_empty() {
-            return Err(StageError::NotReady { reason: NO_LINK });
-        }
-        // Before anything is opened: most who wait for the rest would open and drop the others at every look.
-        if with_link < named.len() && !takes_parts {
-            return Err(StageError::NotReady { reason: SOME_WITHOUT_LINK });
-        }
-        open(nice, named, takes_parts).await
+        let nice = tenant.nice.for_class(QuotaClass::of(&conversation.event));
+        let named = self.named(&nice, tenant.scope, conversation).await?;
+        Ok((nice, named))
     }
 
     /// Every recording of the conversation that NICE names, by start time.
@@ -212,7 +244,8 @@ impl DownloadRecording {
             match segment.fetch(nice).await {
                 // Named by the contact's answer, with one recording as a rule.
                 Err(NiceError::NotReady { .. }) => {
-                    named.push(Named { position: next_position(&named), of: segment, index: 0, link: None });
+                    let (position, mark) = (next_position(&named), Mark { started_at: None, nth: 0 });
+                    named.push(Named { position, of: segment, mark, source: None, link: None });
                 }
                 playback => name(&mut named, &segment, playback?),
             }
@@ -262,9 +295,28 @@ fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
 
 /// Puts the recordings of an answer behind those that are named already, by start time.
 fn name(named: &mut Vec<Named>, of: &PlaybackOf, playback: Playback) {
-    for (index, interaction) in by_start(playback).into_iter().enumerate() {
-        named.push(Named { position: next_position(named), of: of.clone(), index, link: interaction.link });
+    for (mark, interaction) in by_start(playback) {
+        let (position, source) = (next_position(named), of.source(mark.started_at));
+        named.push(Named { position, of: of.clone(), mark, source, link: interaction.link });
     }
+}
+
+/// Those that are not stored, at the positions that are free; none where what is stored is not named again, or cannot be
+/// told from others.
+fn lacking(mut named: Vec<Named>, stored: &[RecordingRow]) -> Option<Vec<Named>> {
+    for recording in stored {
+        let source = recording.source.as_ref()?;
+        let are_it = stored.iter().filter(|other| other.source.as_ref() == Some(source)).count();
+        if named.iter().filter(|named| named.source.as_ref() == Some(source)).count() != are_it {
+            return None;
+        }
+    }
+    named.retain(|named| named.source.is_none() || stored.iter().all(|stored| stored.source != named.source));
+    let is_free = |position: &u32| stored.iter().all(|stored| stored.position != *position);
+    for (recording, position) in named.iter_mut().zip((0..).filter(is_free)) {
+        recording.position = position;
+    }
+    Some(named)
 }
 
 /// A recording that is not there has its position all the same, so that it can come later.
@@ -272,16 +324,29 @@ fn next_position(named: &[Named]) -> u32 {
     u32::try_from(named.len()).unwrap_or(u32::MAX)
 }
 
+/// Opens what is named; without `takes_parts` all or none.
+async fn open_named(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
+    let with_link = named.iter().filter(|recording| recording.link.is_some()).count();
+    if with_link == 0 && !named.is_empty() {
+        return Err(StageError::NotReady { reason: NO_LINK });
+    }
+    // Before anything is opened: most who wait for the rest would open and drop the others at every look.
+    if with_link < named.len() && !takes_parts {
+        return Err(StageError::NotReady { reason: SOME_WITHOUT_LINK });
+    }
+    open(nice, named, takes_parts).await
+}
+
 /// Opens what has a link. With `takes_parts` what cannot be had counts as missing.
 async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
     let mut found = Found { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
-    for Named { position, of, index, link } in named {
+    for Named { position, of, mark, source, link } in named {
         let Some(link) = link else {
             found.missing += 1;
             continue;
         };
-        match nice.open_media_with_refresh(&link, refresher(nice, &of, index)).await {
-            Ok(media) => found.media.push(PlacedMedia { position, media }),
+        match nice.open_media_with_refresh(&link, refresher(nice, &of, mark)).await {
+            Ok(media) => found.media.push(PlacedMedia { position, source, media }),
             Err(NiceError::NotReady { .. }) if !takes_parts => return Err(StageError::NotReady { reason: NO_LINK }),
             Err(error @ (NiceError::NotReady { .. } | NiceError::LinkExpired)) if takes_parts => {
                 found.missing += 1;
@@ -294,13 +359,15 @@ async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result
 }
 
 /// Asks for a fresh link when the one in use has expired.
-fn refresher(nice: &NiceClient, of: &PlaybackOf, index: usize) -> Arc<Refresher> {
+fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: Mark) -> Arc<Refresher> {
     let (nice, of) = (nice.clone(), of.clone());
     Arc::new(move || {
         let (nice, of) = (nice.clone(), of.clone());
         Box::pin(async move {
             let playback = of.fetch(&nice).await?;
-            let link = by_start(playback).into_iter().nth(index).and_then(|interaction| interaction.link);
+            // By its start: others may have come before it since.
+            let same = by_start(playback).find(|(other, _)| *other == mark);
+            let link = same.and_then(|(_, interaction)| interaction.link);
             link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
         })
     })
@@ -308,11 +375,19 @@ fn refresher(nice: &NiceClient, of: &PlaybackOf, index: usize) -> Arc<Refresher>
 
 type Refresher = dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync;
 
-fn by_start(playback: Playback) -> Vec<Interaction> {
+/// In the order of their positions.
+fn by_start(playback: Playback) -> impl Iterator<Item = (Mark, Interaction)> {
     let mut interactions = playback.interactions;
     interactions.sort_by_key(|interaction| interaction.started_at);
-    interactions
+    let mut before: Option<Mark> = None;
+    interactions.into_iter().map(move |interaction| {
+        let started_at = interaction.started_at;
+        let nth = before.filter(|before| before.started_at == started_at).map_or(0, |before| before.nth + 1);
+        let mark = Mark { started_at, nth };
+        before = Some(mark);
+        (mark, interaction)
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,16 +20,22 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::clients::catalog::{Attempt, Catalog, CatalogError, ConversationRow, RecordingRow};
+use crate::clients::catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::{Found, RecordingStore};
 use crate::flow::{Clock, Metrics, Outcome, Stage, StageError, System, crash};
 use crate::model::{
-    Conversation, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia, StoredRecording,
+    Conversation, ConversationKey, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia,
+    StoredRecording,
 };
+use crate::recheck::NOTHING_NEW;
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
+
+/// After so many bytes an attempt is asked for again: the least part of an upload. Before the store begins one, which ends
+/// what others have open for the key, it has asked within the first part.
+const LOOK_EVERY: u64 = 5 * 1024 * 1024;
 
 /// Stores recordings and completes conversations.
 pub struct Upload {
@@ -51,18 +57,24 @@ impl Stage<PersistedConversation> for Upload {
         let PersistedConversation { conversation, media, missing } = persisted;
         let key = conversation.key();
         if media.is_empty() {
-            self.describe(&conversation, &ConversationRow::without_recording(&conversation)).await?;
-            self.catalog.complete_without_recording(&key).await?;
-            return Ok(Outcome::Done("no_recording"));
+            return self.end_without_recording(&conversation).await;
         }
+        let (kind, no_attempt) = match conversation.event.recheck {
+            false => (AttemptKind::Complete, "already_final"),
+            true => (AttemptKind::Add, NOTHING_NEW),
+        };
         let mut places = Vec::with_capacity(media.len());
-        for PlacedMedia { position, media } in media {
-            places.push(self.look(&conversation, position, media).await?);
+        for media in media {
+            places.push(self.look(&conversation, media).await?);
         }
         // Only after every look: what the looks have seen, the attempts before this one have written.
-        let Some(attempt) = self.catalog.begin_attempt(&key).await? else {
-            return Ok(Outcome::Done("already_final"));
+        let Some(attempt) = self.catalog.begin_attempt(&key, kind).await? else {
+            return Ok(Outcome::Done(no_attempt));
         };
+        // Only after the attempt has begun: from then on nobody else adds to the row.
+        if kind == AttemptKind::Add && self.is_stored(&conversation, &places).await? {
+            return Ok(Outcome::Done(NOTHING_NEW));
+        }
         let mut stored = Vec::with_capacity(places.len());
         for place in places {
             stored.push(self.store_one(&conversation, attempt, place).await?);
@@ -87,23 +99,78 @@ impl Stage<PersistedConversation> for Upload {
     }
 }
 
+/// An attempt that is asked whether it goes on.
+#[derive(Clone)]
+struct Standing {
+    catalog: Arc<dyn Catalog>,
+    key: ConversationKey,
+    attempt: Attempt,
+}
+
+impl Standing {
+    /// An error once another one has begun.
+    async fn check(&self) -> Result<(), StageError> {
+        match self.catalog.is_current(&self.key, self.attempt).await? {
+            true => Ok(()),
+            false => Err(CatalogError::overtaken().into()),
+        }
+    }
+}
+
 /// Where a recording is to lie.
 struct Place {
     key: ObjectKey,
     content_type: String,
+    source: Option<String>,
     /// What lies there now.
     found: Found,
     media: Media,
 }
 
 impl Upload {
+    /// Of a call that has no recording.
+    async fn end_without_recording(&self, conversation: &Conversation) -> Result<Outcome<()>, StageError> {
+        if conversation.event.recheck {
+            return Ok(Outcome::Done(NOTHING_NEW));
+        }
+        let key = conversation.key();
+        let Some(attempt) = self.catalog.begin_attempt(&key, AttemptKind::Complete).await? else {
+            return Ok(Outcome::Done("already_final"));
+        };
+        // Another one may have begun since, and have described what it stored.
+        if !self.catalog.is_current(&key, attempt).await? {
+            return Err(CatalogError::overtaken().into());
+        }
+        self.describe(conversation, &ConversationRow::without_recording(conversation)).await?;
+        self.catalog.complete_without_recording(&key, Some(attempt)).await?;
+        Ok(Outcome::Done("no_recording"))
+    }
+
+    /// Whether others have added all of it since it was opened. Where they have added some, or others in its places, it
+    /// is looked up anew what lacks.
+    async fn is_stored(&self, conversation: &Conversation, places: &[Place]) -> Result<bool, StageError> {
+        let Some(row) = self.catalog.conversation(&conversation.key()).await? else {
+            return Err(StageError::transient(System::Catalog, "the row is gone meanwhile"));
+        };
+        let position = |place: &Place| place.key.position();
+        let at = |place: &Place| row.recordings.iter().find(|stored| stored.position == position(place));
+        if places.iter().all(|place| at(place).is_none()) {
+            return Ok(false);
+        }
+        match places.iter().all(|place| at(place).is_some_and(|stored| stored.source == place.source)) {
+            true => Ok(true),
+            false => Err(CatalogError::overtaken().into()),
+        }
+    }
+
     /// Where a recording is to lie, and what lies there.
-    async fn look(&self, conversation: &Conversation, position: u32, media: Media) -> Result<Place, StageError> {
+    async fn look(&self, conversation: &Conversation, media: PlacedMedia) -> Result<Place, StageError> {
+        let PlacedMedia { position, source, media } = media;
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
         let extension = Extension::for_content_type(Some(&content_type));
         let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
         let found = self.store.find(&key).await?;
-        Ok(Place { key, content_type, found, media })
+        Ok(Place { key, content_type, source, found, media })
     }
 
     async fn store_one(
@@ -112,34 +179,38 @@ impl Upload {
         attempt: Attempt,
         place: Place,
     ) -> Result<StoredRecording, StageError> {
-        let Place { key, content_type, found, media } = place;
+        let Place { key, content_type, source, found, media } = place;
         let halfway = media.content_length().unwrap_or_default() / 2;
         let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
         crash::point("upload_begun");
-        let body = media.into_stream().map({
-            let read = read.clone();
+        let standing = Standing { catalog: self.catalog.clone(), key: conversation.key(), attempt };
+        let body = media.into_stream().then({
+            let (read, standing) = (read.clone(), standing.clone());
             move |bytes| {
-                let bytes = bytes.map_err(StageError::from)?;
-                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                read.0.update(&bytes);
-                if read.1 <= halfway && read.1 + bytes.len() as u64 > halfway {
-                    crash::point("upload_halfway");
+                let (read, standing) = (read.clone(), standing.clone());
+                async move {
+                    let bytes = bytes.map_err(StageError::from)?;
+                    let before = {
+                        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                        read.0.update(&bytes);
+                        let before = read.1;
+                        read.1 += bytes.len() as u64;
+                        before
+                    };
+                    let after = before + bytes.len() as u64;
+                    if before <= halfway && after > halfway {
+                        crash::point("upload_halfway");
+                    }
+                    if before / LOOK_EVERY < after / LOOK_EVERY {
+                        standing.check().await?;
+                    }
+                    Ok(bytes)
                 }
-                read.1 += bytes.len() as u64;
-                Ok(bytes)
             }
         });
         // Before the object appears: whoever was overtaken while it was read fails here already.
-        let catalog = self.catalog.clone();
-        let conversation_key = conversation.key();
-        let standing = stream::once(async move {
-            match catalog.is_current(&conversation_key, attempt).await {
-                Ok(true) => None,
-                Ok(false) => Some(Err(CatalogError::overtaken().into())),
-                Err(error) => Some(Err(error.into())),
-            }
-        });
-        let body = body.chain(standing.filter_map(std::future::ready)).boxed();
+        let last = stream::once(async move { standing.check().await.err().map(Err) });
+        let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let size_bytes = self.store.put_over(&key, &content_type, Some(&found), body).await?;
         let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
         let held = self.store.size(&key).await?;
@@ -148,7 +219,7 @@ impl Upload {
         }
         self.metrics.recording_bytes.inc_by(size_bytes);
         let sha256 = hex::encode(sha256.finalize());
-        Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type })
+        Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type, source })
     }
 
     /// The row as it is about to become.
@@ -210,3 +281,6 @@ fn essence(content_type: &str) -> &str {
         && essence.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-+.".contains(&byte));
     if fits { essence } else { DEFAULT_CONTENT_TYPE }
 }
+
+#[cfg(test)]
+mod tests;

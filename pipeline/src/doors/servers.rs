@@ -101,7 +101,8 @@ pub(super) async fn recordings(
         config::Encryption::SseS3 => Encryption::SseS3,
         config::Encryption::SseKms => Encryption::SseKms { key_id: kms_key_id.clone() },
     };
-    let options = S3Options::new(endpoint.clone(), bucket.clone(), region.clone(), credentials);
+    let options = S3Options::new(endpoint.clone(), bucket.clone(), region.clone(), credentials)
+        .for_rate(config.recording_min_rate);
     let options = S3Options { encryption, ca_file: ca_file.clone(), memory: *memory, marks, ..options };
     Ok(Arc::new(S3Store::open(options, metrics.clone()).await.map_err(Failure::usage)?))
 }

@@ -313,7 +313,7 @@ async fn what_is_dropped_after_the_poll_has_found_it_passes_at_a_later_listing()
 /// The call has come to its end.
 async fn finish(flow: &TestFlow, event: &ContactEvent) {
     save_row(flow, event).await;
-    flow.context.catalog.complete_without_recording(&event.key()).await.unwrap();
+    flow.context.catalog.complete_without_recording(&event.key(), None).await.unwrap();
 }
 
 /// The catalog and the timeline as a question about another producer's calls sees them.

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::*;
@@ -77,14 +77,14 @@ async fn hierarchy(State(nice): State<Nice>, Path(id): Path<u64>) -> Json<Value>
 }
 
 /// The stage, the world that it asks, and the machinery under it.
-struct Rig {
-    stage: DownloadRecording,
+pub(crate) struct Rig {
+    pub(crate) stage: DownloadRecording,
     nice: Nice,
-    flow: TestFlow,
+    pub(crate) flow: TestFlow,
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     let nice = Nice::default();
     let token = json!({ "access_token": "e30.e30.x", "expires_in": 3600, "token_type": "Bearer" });
     let router = Router::new()
@@ -120,8 +120,15 @@ fn started_at() -> Timestamp {
     "2026-04-01T16:00:00Z".parse().unwrap()
 }
 
+impl Rig {
+    /// NICE names these recordings of the call.
+    pub(crate) fn names(&self, recordings: &[(i64, Option<&str>)]) {
+        self.nice.names("contacts", recordings);
+    }
+}
+
 /// A call of one leg that ended, and was waited for, `age` before the clock of the tests, and was looked for so often in vain.
-fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
+pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
     let ended_at = "2026-04-01T17:00:00Z".parse::<Timestamp>().unwrap() - age;
     let awaited_millis = u64::try_from(age.as_millis()).unwrap();
     let event =
@@ -143,7 +150,7 @@ async fn outcome(rig: &Rig, conversation: Conversation) -> Result<(Vec<(u32, Str
     match rig.stage.process(conversation).await {
         Ok(Outcome::Next(RecordedConversation { media, missing, .. })) => {
             let mut read = Vec::new();
-            for PlacedMedia { position, media } in media {
+            for PlacedMedia { position, media, .. } in media {
                 let bytes: Vec<_> = futures::TryStreamExt::try_collect(media.into_stream()).await.unwrap();
                 read.push((position, String::from_utf8(bytes.concat()).unwrap()));
             }
@@ -154,7 +161,7 @@ async fn outcome(rig: &Rig, conversation: Conversation) -> Result<(Vec<(u32, Str
     }
 }
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 #[tokio::test]
 async fn a_part_that_is_late_is_awaited_and_given_up_when_it_is_long_overdue() {
@@ -217,12 +224,10 @@ async fn the_same_holds_for_the_segments_of_a_leg() {
     assert_eq!(outcome(&rig, old).await, Ok((parts, 1)));
 }
 
-#[tokio::test]
-async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
-    let rig = rig().await;
+/// Makes the call ready with its second recording, a minute after its start; two are missing.
+async fn store_second(rig: &Rig, call: &Conversation) {
     let catalog = &rig.flow.context.catalog;
-    let mut call = conversation(HOUR * 200, 0);
-    catalog.save_metadata(&call).await.unwrap();
+    catalog.save_metadata(call).await.unwrap();
     let wav = Extension::for_content_type(Some("audio/wav"));
     let stored = StoredRecording {
         key: ObjectKey::new(&call.key(), call.started_at, 1, wav),
@@ -230,8 +235,17 @@ async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
         size_bytes: 1,
         sha256: "0".repeat(64),
         content_type: "audio/wav".to_owned(),
+        source: Some(format!("contact {}", started_at() + SignedDuration::from_secs(60))),
     };
     catalog.complete_in_part(&call.key(), &[stored], 2, call.ended_at, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
+    let rig = rig().await;
+    let catalog = &rig.flow.context.catalog;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
     call.event.recheck = true;
     let nothing = Err(NOTHING_NEW.to_owned());
     assert_eq!(outcome(&rig, call.clone()).await, nothing, "NICE does not know the call any more");
@@ -245,4 +259,39 @@ async fn a_recheck_opens_what_lacks_and_ends_where_that_is_nothing() {
     assert_eq!((read.len(), missing), (2, 0));
     // Nobody learns from it how long recordings take.
     assert_eq!(catalog.readiness(&tenant()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_recheck_knows_what_is_stored_by_its_start_and_not_by_its_rank() {
+    let rig = rig().await;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
+    call.event.recheck = true;
+    // One has come before it since.
+    rig.nice.names("contacts", &[(0, Some("a")), (30, Some("x")), (60, Some("b"))]);
+    let found = vec![(0, "a".to_owned()), (2, "x".to_owned())];
+    assert_eq!(outcome(&rig, call).await, Ok((found, 0)), "no recording twice, and none passed over");
+    assert!(!rig.nice.media_asked().contains(&"b".to_owned()));
+}
+
+#[tokio::test]
+async fn a_recheck_that_does_not_find_again_what_is_stored_opens_nothing() {
+    let rig = rig().await;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
+    call.event.recheck = true;
+    let refused = Err(NOT_LINED_UP.to_owned());
+    let mut timeless = rig.nice.voice(60, Some("b"));
+    timeless.as_object_mut().unwrap().remove("startTime");
+    let first = rig.nice.voice(0, Some("a"));
+    rig.nice.answers("contacts", json!({ "interactions": [first, timeless] }));
+    assert_eq!(outcome(&rig, call.clone()).await, refused, "it may be any of the two");
+    rig.nice.names("contacts", &[(0, Some("a")), (60, Some("b")), (60, Some("c"))]);
+    assert_eq!(outcome(&rig, call.clone()).await, refused, "two began with it");
+    let base = rig.nice.0.lock().unwrap().base.clone();
+    let (first, second) = (rig.nice.voice(0, None), rig.nice.voice(90, None));
+    rig.nice
+        .answers("contacts", json!({ "interactions": [first, second], "fileToPlayUrl": format!("{base}/_media/all") }));
+    assert_eq!(outcome(&rig, call).await, refused, "a link beside those that have none");
+    assert!(rig.nice.media_asked().is_empty());
 }

@@ -62,7 +62,7 @@ impl Rig {
         let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
         let size_bytes = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
         let (bucket, content_type) = (self.eraser.recordings.bucket().to_owned(), "audio/wav".to_owned());
-        StoredRecording { key, bucket, size_bytes, sha256: "0".repeat(64), content_type }
+        StoredRecording { key, bucket, size_bytes, sha256: "0".repeat(64), content_type, source: None }
     }
 
     fn is_stored(&self, conversation: &Conversation) -> bool {
@@ -228,6 +228,7 @@ async fn bring_in_elsewhere(rig: &Rig, other: &FilesystemStore, conversation: &C
         size_bytes: 5,
         sha256: "0".repeat(64),
         content_type: "audio/wav".to_owned(),
+        source: None,
     };
     rig.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at, None).await.unwrap();
 }

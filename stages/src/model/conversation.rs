@@ -198,6 +198,8 @@ pub struct RecordedConversation {
 pub struct PlacedMedia {
     /// From 0 by start time.
     pub position: u32,
+    /// What NICE names it by, where it can be told from the others of its call.
+    pub source: Option<String>,
     /// The recording.
     pub media: Media,
 }
@@ -235,7 +237,7 @@ impl Again for PersistedConversation {
 
 impl PlacedMedia {
     fn again(&self) -> Self {
-        Self { position: self.position, media: self.media.again() }
+        Self { position: self.position, source: self.source.clone(), media: self.media.again() }
     }
 }
 
@@ -252,6 +254,8 @@ pub struct StoredRecording {
     pub sha256: String,
     /// Its media type.
     pub content_type: String,
+    /// What NICE names it by, where it can be told from the others of its call.
+    pub source: Option<String>,
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Rig {
         match state {
             ConversationState::MetadataSaved => {}
             ConversationState::Ready => catalog.complete(&call.key(), &[], ended_at, None).await.unwrap(),
-            ConversationState::NoRecording => catalog.complete_without_recording(&call.key()).await.unwrap(),
+            ConversationState::NoRecording => catalog.complete_without_recording(&call.key(), None).await.unwrap(),
         }
         call
     }

@@ -44,7 +44,8 @@ impl Rig {
             let here = self.verifier.recordings.bucket();
             let bucket = second_bucket.filter(|_| position == 1).unwrap_or(here).to_owned();
             let sha256 = hex::encode(Sha256::digest(SOUND));
-            stored.push(StoredRecording { key, bucket, size_bytes, sha256, content_type: "audio/wav".to_owned() });
+            let content_type = "audio/wav".to_owned();
+            stored.push(StoredRecording { key, bucket, size_bytes, sha256, content_type, source: None });
         }
         catalog.complete(&conversation.key(), &stored, conversation.ended_at, None).await.unwrap();
         conversation

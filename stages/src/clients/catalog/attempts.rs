@@ -4,21 +4,47 @@
 //! bytes that NICE gives twice need not be the same. So that the row describes the object that lies under the key:
 //!
 //! 1. Look at what lies under the keys.
-//! 2. Begin an attempt: its number is the highest, and none begins once the row is final.
+//! 2. Begin an attempt: its number is the highest, and none begins once the row is final. One that adds begins only
+//!    where the row is final and lacks recordings, and reads only then what the row holds: nobody else adds from then on.
 //! 3. Write each object only in place of what was seen in step 1.
-//! 4. Complete, which is refused unless the attempt is still the latest.
+//! 4. Complete, which is refused unless the attempt is still the latest, and changes the row or finds there just what it
+//!    brings.
 //!
 //! Whoever completes has begun last. Each other attempt looked before that one wrote, so what it saw is gone: it can
 //! replace nothing. A store that names objects by their content tells two of the same bytes not apart; that nobody has
 //! begun after is therefore looked up once more, when the body has ended.
 
-use super::CatalogError;
+use std::time::Duration;
 
-/// The number of an attempt, by which the catalog knows whether it is the latest.
+use super::CatalogError;
+use crate::flow::StageError;
+
+/// What an attempt is to do: it begins, and may complete, only where the row asks for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempt(pub(crate) i64);
+pub enum AttemptKind {
+    /// Completes a row that is not final.
+    Complete,
+    /// Adds to a final row that lacks recordings.
+    Add,
+}
+
+/// An attempt. The catalog knows by its number whether it is the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    pub(crate) number: i64,
+    pub(crate) kind: AttemptKind,
+}
 
 const OVERTAKEN: &str = "another attempt has begun to store the recordings, or has completed the conversation";
+
+/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
+const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
+
+/// What becomes of a delivery that another one of the same call has overtaken. Nobody's fault: the other one brings the
+/// call to its end, or its message comes again.
+pub(crate) fn overtaken(reason: impl Into<String>) -> StageError {
+    StageError::Busy { reason: reason.into(), retry_after: OVERTAKEN_DELAY.mul_f64(rand::random_range(0.5..1.5)) }
+}
 
 impl CatalogError {
     /// What an attempt is told that may not complete any more.

@@ -10,7 +10,9 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Attempt, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow};
+use super::{
+    Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
+};
 use crate::flow::task;
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
@@ -62,6 +64,7 @@ macro_rules! catalog_checks {
         $crate::clients::catalog::conformance::catalog_checks!(
             @each [$(#[$attribute])*] $subject:
             only_the_latest_attempt_completes,
+            an_attempt_begins_only_where_the_row_asks_for_its_kind,
             attempts_at_the_same_time_are_told_apart,
             what_is_recorded_is_listed_page_by_page,
             agents_are_written_replaced_and_listed_by_id,
@@ -183,6 +186,7 @@ fn recordings(conversation: &Conversation, count: u32) -> Vec<StoredRecording> {
         size_bytes: u64::from(position) * 5_000_000_000,
         sha256: format!("{position:064x}"),
         content_type: "audio/wav".to_owned(),
+        source: (position > 0).then(|| format!("contact {position}")),
     };
     (0..count).map(one).collect()
 }
@@ -299,7 +303,7 @@ pub(crate) async fn tenants_do_not_see_each_other<S: Subject>() {
         catalog.record_hop(&conversation.key(), hop(tenant.as_str(), 0)).await;
         catalog.add_dead_letter(letter(tenant, 100 + index, "no")).await.unwrap();
     }
-    catalog.complete_without_recording(&key(&tenants[0], 42)).await.unwrap();
+    catalog.complete_without_recording(&key(&tenants[0], 42), None).await.unwrap();
     for (index, tenant) in (1_u64..).zip(&tenants) {
         let agents = catalog.agents(tenant).await.unwrap();
         assert!(agents == [agent(7, tenant.as_str())], "{agents:?}");
@@ -344,13 +348,13 @@ pub(crate) async fn a_final_row_stays_as_it_is<S: Subject>() {
     catalog.complete(&ready.key(), &stored, at(10), None).await.unwrap();
     let unrecorded = conversation(&acme(), 2);
     catalog.save_metadata(&unrecorded).await.unwrap();
-    catalog.complete_without_recording(&unrecorded.key()).await.unwrap();
+    catalog.complete_without_recording(&unrecorded.key(), None).await.unwrap();
     let id = row(&catalog, &ready.key()).await.id;
     for late in [&ready, &unrecorded] {
         let changed = Conversation { metadata: json!("changed"), customer_number: None, ..late.clone() };
         catalog.save_metadata(&changed).await.unwrap();
         catalog.complete(&late.key(), &recordings(late, 1), at(99), None).await.unwrap();
-        catalog.complete_without_recording(&late.key()).await.unwrap();
+        catalog.complete_without_recording(&late.key(), None).await.unwrap();
     }
     assert_ready(&catalog, &ready, &stored, at(10)).await;
     assert_eq!(row(&catalog, &ready.key()).await.id, id);
@@ -379,7 +383,7 @@ pub(crate) async fn completing_without_recording_leaves_no_analysis_entry<S: Sub
     let mut subject = S::fresh().await;
     let unrecorded = conversation(&acme(), 42);
     subject.catalog().save_metadata(&unrecorded).await.unwrap();
-    subject.catalog().complete_without_recording(&unrecorded.key()).await.unwrap();
+    subject.catalog().complete_without_recording(&unrecorded.key(), None).await.unwrap();
     subject = subject.crash().await;
     let catalog = subject.catalog();
     let expected =
@@ -394,7 +398,7 @@ pub(crate) async fn what_has_no_row_cannot_be_completed<S: Subject>() {
     let catalog = subject.catalog();
     let unknown = conversation(&acme(), 42);
     assert!(catalog.complete(&unknown.key(), &recordings(&unknown, 1), at(1), None).await.is_err());
-    assert!(catalog.complete_without_recording(&unknown.key()).await.is_err());
+    assert!(catalog.complete_without_recording(&unknown.key(), None).await.is_err());
     assert!(catalog.conversation(&unknown.key()).await.unwrap().is_none());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
     assert_eq!(catalog.counts().await.unwrap(), Counts::default());
@@ -557,7 +561,7 @@ pub(crate) async fn counts_equal_the_rows<S: Subject>() {
                 let stored = recordings(&conversation, 1);
                 catalog.complete(&conversation.key(), &stored, at(1), None).await.ok();
             }
-            4 => drop(catalog.complete_without_recording(&conversation.key()).await.ok()),
+            4 => drop(catalog.complete_without_recording(&conversation.key(), None).await.ok()),
             5 => {
                 let id = conversation.event.conversation.get();
                 catalog.add_dead_letter(letter(&conversation.event.tenant, id, "no")).await.unwrap();
@@ -711,11 +715,11 @@ pub(crate) async fn only_the_latest_attempt_completes<S: Subject>() {
     let catalog = subject.catalog();
     let call = conversation(&tenant("a"), 1);
     let key = call.key();
-    assert!(catalog.begin_attempt(&key).await.is_err(), "there is no row");
+    assert!(catalog.begin_attempt(&key, AttemptKind::Complete).await.is_err(), "there is no row");
     catalog.save_metadata(&call).await.unwrap();
-    let first = catalog.begin_attempt(&key).await.unwrap().unwrap();
+    let first = catalog.begin_attempt(&key, AttemptKind::Complete).await.unwrap().unwrap();
     assert!(catalog.is_current(&key, first).await.unwrap());
-    let second = catalog.begin_attempt(&key).await.unwrap().unwrap();
+    let second = catalog.begin_attempt(&key, AttemptKind::Complete).await.unwrap().unwrap();
     assert_ne!(first, second);
     assert!(!catalog.is_current(&key, first).await.unwrap() && catalog.is_current(&key, second).await.unwrap());
     // What is read of NICE again does not change who may complete.
@@ -727,11 +731,64 @@ pub(crate) async fn only_the_latest_attempt_completes<S: Subject>() {
     assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::Ready));
     complete(second).await.unwrap();
     complete(first).await.unwrap_err();
-    assert_eq!(catalog.begin_attempt(&key).await.unwrap(), None, "it is final");
+    assert_eq!(catalog.begin_attempt(&key, AttemptKind::Complete).await.unwrap(), None, "it is final");
     assert!(!catalog.is_current(&key, second).await.unwrap());
     drop(catalog);
     let subject = subject.crash().await;
-    assert_eq!(subject.catalog().begin_attempt(&key).await.unwrap(), None);
+    assert_eq!(subject.catalog().begin_attempt(&key, AttemptKind::Complete).await.unwrap(), None);
+}
+
+pub(crate) async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>() {
+    let subject = S::fresh().await;
+    let catalog = subject.catalog();
+    let begin = async |call: &Conversation, kind| catalog.begin_attempt(&call.key(), kind).await.unwrap();
+    let calls = [1, 2, 3].map(|id| conversation(&acme(), id));
+    for call in &calls {
+        catalog.save_metadata(call).await.unwrap();
+        assert_eq!(begin(call, AttemptKind::Add).await, None, "it is not final");
+    }
+    let [partly, unrecorded, whole] = &calls;
+    // A delivery whose answer was lost finds its own work, and does not store it again.
+    let first = begin(partly, AttemptKind::Complete).await;
+    let part = recordings(partly, 1);
+    let complete = async || catalog.complete_in_part(&partly.key(), &part, 1, at(10), first).await;
+    complete().await.unwrap();
+    complete().await.unwrap();
+    assert_eq!(begin(partly, AttemptKind::Complete).await, None, "it is final");
+    assert!(!catalog.is_current(&partly.key(), first.unwrap()).await.unwrap());
+    // One that finds other bytes is told so.
+    let mut others = part.clone();
+    others[0].sha256 = "f".repeat(64);
+    assert!(catalog.complete_in_part(&partly.key(), &others, 1, at(10), first).await.unwrap_err().is_overtaken());
+    assert!(catalog.complete_without_recording(&partly.key(), first).await.unwrap_err().is_overtaken());
+
+    // Of two that add at once the later one does.
+    let two = recordings(partly, 2);
+    let earlier = begin(partly, AttemptKind::Add).await;
+    let later = begin(partly, AttemptKind::Add).await;
+    assert!(!catalog.is_current(&partly.key(), earlier.unwrap()).await.unwrap());
+    assert!(catalog.is_current(&partly.key(), later.unwrap()).await.unwrap());
+    let add = async |attempt| catalog.add_recordings(&partly.key(), &two[1..], 0, at(20), attempt).await;
+    assert!(add(earlier).await.unwrap_err().is_overtaken());
+    add(later).await.unwrap();
+    add(later).await.unwrap();
+    others[0].key = two[1].key.clone();
+    let other = catalog.add_recordings(&partly.key(), &others, 0, at(20), later).await;
+    assert!(other.unwrap_err().is_overtaken(), "its bytes are not those of the row");
+    assert_eq!(begin(partly, AttemptKind::Add).await, None, "it lacks nothing");
+
+    // Without a recording: by the latest attempt, and not over recordings.
+    let stale = begin(unrecorded, AttemptKind::Complete).await;
+    let latest = begin(unrecorded, AttemptKind::Complete).await;
+    assert!(catalog.complete_without_recording(&unrecorded.key(), stale).await.unwrap_err().is_overtaken());
+    catalog.complete_without_recording(&unrecorded.key(), latest).await.unwrap();
+    catalog.complete_without_recording(&unrecorded.key(), latest).await.unwrap();
+    assert_eq!(begin(unrecorded, AttemptKind::Complete).await, None);
+    assert!(begin(unrecorded, AttemptKind::Add).await.is_some());
+
+    let attempt = begin(whole, AttemptKind::Complete).await;
+    catalog.complete(&whole.key(), &recordings(whole, 1), at(5), attempt).await.unwrap();
+    assert_eq!(begin(whole, AttemptKind::Add).await, None);
 }
 
 pub(crate) async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
@@ -744,7 +801,7 @@ pub(crate) async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
         let (catalog, call) = (subject.catalog(), calls[number % 2].clone());
         task::spawn("worker", async move {
             // One that shares a statement with a later one of the same call is told so.
-            let attempt = catalog.begin_attempt(&call.key()).await.ok().flatten()?;
+            let attempt = catalog.begin_attempt(&call.key(), AttemptKind::Complete).await.ok().flatten()?;
             let stored = recordings(&call, number as u32 + 1);
             catalog.complete(&call.key(), &stored, at(1), Some(attempt)).await.ok().map(|()| (number, stored))
         })

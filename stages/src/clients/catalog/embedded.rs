@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use state::{Erased, StateError, Store};
 
 use super::{
-    AnalysisEntry, Attempt, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn, DeadLetter,
-    ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory, Recorded,
-    RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
+    AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn,
+    DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
+    Recorded, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
 };
 use crate::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
@@ -170,6 +170,7 @@ impl Inner {
         &self,
         key: &ConversationKey,
         attempt: Option<Attempt>,
+        is_done: impl FnOnce(&ConversationRow) -> bool,
         change: impl FnOnce(&mut ConversationRow),
     ) -> Result<(), CatalogError> {
         let mut counters = self.lock();
@@ -181,27 +182,27 @@ impl Inner {
             return Err(CatalogError::overtaken());
         }
         if row.state.is_final() {
-            return Ok(());
+            return if attempt.is_none() || is_done(&row) { Ok(()) } else { Err(CatalogError::overtaken()) };
         }
         let before = row.state;
         change(&mut row);
         self.write_row(&row, Some(before), &mut counters)
     }
 
-    fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
+    fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError> {
         let mut counters = self.lock();
         self.refuse_erased(key)?;
         let Some(row) = self.row(key)? else {
             return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
         };
-        if row.state.is_final() && !row.lacks_recordings() {
+        if !row.asks_for(kind) {
             return Ok(None);
         }
         if counters.attempts.len() >= MOST_ATTEMPTS {
             counters.attempts.clear();
         }
         counters.last_attempt += 1;
-        let attempt = Attempt(counters.last_attempt);
+        let attempt = Attempt { number: counters.last_attempt, kind };
         counters.attempts.insert(key.clone(), attempt);
         Ok(Some(attempt))
     }
@@ -353,14 +354,14 @@ impl Catalog for EmbeddedCatalog {
         Ok(())
     }
 
-    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
-        self.inner.begin_attempt(key)
+    async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.begin_attempt(key, kind)
     }
 
     async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
         let counters = self.inner.lock();
-        let is_whole = self.inner.row(key)?.is_none_or(|row| row.state.is_final() && !row.lacks_recordings());
-        Ok(!is_whole && counters.attempts.get(key) == Some(&attempt))
+        let is_asked_for = self.inner.row(key)?.is_some_and(|row| row.asks_for(attempt.kind));
+        Ok(is_asked_for && counters.attempts.get(key) == Some(&attempt))
     }
 
     async fn complete_in_part(
@@ -371,7 +372,8 @@ impl Catalog for EmbeddedCatalog {
         at: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.inner.finish(key, attempt, |row| {
+        let is_done = |row: &ConversationRow| row.recordings.len() == recordings.len() && row.holds(recordings);
+        self.inner.finish(key, attempt, is_done, |row| {
             row.recordings = recordings.iter().map(RecordingRow::from).collect();
             row.recordings_missing = missing;
             row.state = ConversationState::Ready;
@@ -405,8 +407,13 @@ impl Catalog for EmbeddedCatalog {
         self.inner.clone().lacking(tenant.clone(), (from, to), after, limit).await
     }
 
-    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
-        self.inner.finish(key, None, |row| row.state = ConversationState::NoRecording)?;
+    async fn complete_without_recording(
+        &self,
+        key: &ConversationKey,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        let is_done = |row: &ConversationRow| row.state == ConversationState::NoRecording;
+        self.inner.finish(key, attempt, is_done, |row| row.state = ConversationState::NoRecording)?;
         self.inner.commit().await
     }
 

@@ -27,7 +27,8 @@ mod readiness;
 mod runs;
 mod turns;
 
-pub use attempts::Attempt;
+pub(crate) use attempts::overtaken;
+pub use attempts::{Attempt, AttemptKind};
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
 pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
@@ -45,18 +46,11 @@ pub struct CatalogError(pub String);
 impl From<CatalogError> for StageError {
     fn from(error: CatalogError) -> Self {
         if error.is_overtaken() {
-            // Nobody's fault: the other one brings the call to its end, or its message comes again.
-            return Self::Busy {
-                reason: error.to_string(),
-                retry_after: OVERTAKEN_DELAY.mul_f64(rand::random_range(0.5..1.5)),
-            };
+            return overtaken(error.to_string());
         }
         Self::transient(System::Catalog, error.to_string())
     }
 }
-
-/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
-const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 
 /// The Knovvu database.
 #[async_trait]
@@ -92,16 +86,17 @@ pub trait Catalog: Send + Sync + 'static {
     /// nothing is written, which is an error.
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
 
-    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row is
-    /// final and lacks nothing. Durable once it returns.
-    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError>;
+    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row asks
+    /// for no attempt of this kind. Durable once it returns.
+    async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError>;
 
-    /// Whether an attempt may still complete: it is the latest, and the row is not final or lacks recordings.
+    /// Whether an attempt may still complete: it is the latest, and the row still asks for one of its kind.
     async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError>;
 
     /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
     /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error. So is
-    /// an attempt that is not the latest any more. None is no attempt: nothing is stored beside it.
+    /// an attempt that is not the latest any more, or finds a final row that does not hold just these recordings. None
+    /// is no attempt: nothing is stored beside it.
     async fn complete(
         &self,
         key: &ConversationKey,
@@ -126,7 +121,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// positions that are free, how many are `missing` still, the state `ready`, and the analysis entry. One that waits
     /// to be taken stays as it is; one that was taken, or is done, waits anew from `at` on. Any other row, and one to
     /// which nothing is new, stays as it is; one of an erased conversation too, which is an error, and so is an
-    /// attempt that is not the latest any more. Durable once it returns.
+    /// attempt that is not the latest any more, or adds nothing and brings what the row does not hold. Durable once it
+    /// returns.
     async fn add_recordings(
         &self,
         key: &ConversationKey,
@@ -147,8 +143,13 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Lacking>, CatalogError>;
 
-    /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is.
-    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError>;
+    /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is, which is an error
+    /// of an attempt where it has recordings; so is an attempt that is not the latest any more.
+    async fn complete_without_recording(
+        &self,
+        key: &ConversationKey,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError>;
 
     /// Everything known of one conversation.
     async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError>;
@@ -428,6 +429,22 @@ impl ConversationRow {
         }
     }
 
+    /// Whether it asks for an attempt of this kind.
+    pub(crate) fn asks_for(&self, kind: AttemptKind) -> bool {
+        match kind {
+            AttemptKind::Complete => !self.state.is_final(),
+            AttemptKind::Add => self.lacks_recordings(),
+        }
+    }
+
+    /// Whether it holds these recordings, with these bytes.
+    pub(crate) fn holds(&self, recordings: &[StoredRecording]) -> bool {
+        recordings.iter().all(|new| {
+            let same = |row: &RecordingRow| row.position == new.key.position() && row.sha256 == new.sha256;
+            self.recordings.iter().any(same)
+        })
+    }
+
     /// The key of the row.
     pub fn key(&self) -> ConversationKey {
         ConversationKey { tenant: self.tenant_id.clone(), external_id: self.external_id }
@@ -458,6 +475,9 @@ pub struct RecordingRow {
     pub sha256: String,
     /// Its media type.
     pub content_type: String,
+    /// What NICE names it by, where it can be told from the others of its call: a recheck knows it by that.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 impl From<&StoredRecording> for RecordingRow {
@@ -469,6 +489,7 @@ impl From<&StoredRecording> for RecordingRow {
             size_bytes: stored.size_bytes,
             sha256: stored.sha256.clone(),
             content_type: stored.content_type.clone(),
+            source: stored.source.clone(),
         }
     }
 }

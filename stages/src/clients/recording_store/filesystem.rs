@@ -19,6 +19,7 @@ use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, Found, RecordingStore};
+use crate::clients::catalog::overtaken;
 use crate::flow::{StageError, System};
 use crate::model::{ConversationKey, ObjectKey};
 
@@ -159,7 +160,7 @@ impl RecordingStore for FilesystemStore {
         let published = self.publish(writer.into_inner(), partial, &key.to_string(), found).await;
         match published.map_err(|error| failed("finish", &error))? {
             true => Ok(size),
-            false => Err(StageError::transient(System::RecordingStore, "another recording was stored there meanwhile")),
+            false => Err(overtaken("another recording was stored there meanwhile")),
         }
     }
 

@@ -47,8 +47,8 @@ pub trait RecordingStore: Send + Sync + 'static {
         self.put_over(key, content_type, None, body).await
     }
 
-    /// The same, if under `key` still lies what was `found`; a transient error, and nothing changed, if another object
-    /// came there meanwhile.
+    /// The same, if under `key` still lies what was `found`; if another object came there meanwhile nothing is changed, and
+    /// the caller was overtaken: no fault of the store's.
     async fn put_over(
         &self,
         key: &ObjectKey,

@@ -61,7 +61,7 @@ pub(crate) async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     catalog.begin_erasure(&under_way.key(), at(9_000)).await.unwrap();
     // The row stands still; whoever works on it does not come to an end.
     assert!(catalog.complete(&under_way.key(), &recordings(&under_way, 1), at(1), None).await.is_err());
-    assert!(catalog.complete_without_recording(&under_way.key()).await.is_err());
+    assert!(catalog.complete_without_recording(&under_way.key(), None).await.is_err());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
     catalog.erase_rows(&under_way.key()).await.unwrap();
     for conversation in [&never_seen, &under_way] {

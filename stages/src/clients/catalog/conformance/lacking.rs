@@ -46,7 +46,7 @@ pub(crate) async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: S
     let mut subject = S::fresh().await;
     let call = conversation(&acme(), 42);
     subject.catalog().save_metadata(&call).await.unwrap();
-    subject.catalog().complete_without_recording(&call.key()).await.unwrap();
+    subject.catalog().complete_without_recording(&call.key(), None).await.unwrap();
     assert!(row(&subject.catalog(), &call.key()).await.lacks_recordings());
     subject.catalog().add_recordings(&call.key(), &[], 0, at(15), None).await.unwrap();
     assert_eq!(subject.catalog().state_of(&call.key()).await.unwrap(), Some(ConversationState::NoRecording));
@@ -95,7 +95,7 @@ pub(crate) async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_
             0 => save_partly(&catalog, call, &[0], 2).await,
             1 => {
                 catalog.save_metadata(call).await.unwrap();
-                catalog.complete_without_recording(&call.key()).await.unwrap();
+                catalog.complete_without_recording(&call.key(), None).await.unwrap();
             }
             _ => save_ready(&catalog, call, at(10)).await,
         }

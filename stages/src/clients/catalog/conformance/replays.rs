@@ -39,7 +39,7 @@ pub(crate) async fn the_fate_of_a_conversation_is_its_row_or_its_dead_letter<S: 
     catalog.save_metadata(&conversation(&acme, 1)).await.unwrap();
     save_ready(&catalog, &conversation(&acme, 2), at(5)).await;
     catalog.save_metadata(&conversation(&acme, 3)).await.unwrap();
-    catalog.complete_without_recording(&key(&acme, 3)).await.unwrap();
+    catalog.complete_without_recording(&key(&acme, 3), None).await.unwrap();
     catalog.add_dead_letter(letter(&acme, 4, "out of paper")).await.unwrap();
     // Beside a row that is not final, and left behind by one that is.
     catalog.save_metadata(&conversation(&acme, 5)).await.unwrap();
@@ -119,7 +119,7 @@ pub(crate) async fn final_conversations_are_counted_by_their_start_half_open<S: 
         save_ready(&catalog, &conversation(&acme, id), at(5)).await;
     }
     catalog.save_metadata(&conversation(&acme, 250)).await.unwrap();
-    catalog.complete_without_recording(&key(&acme, 250)).await.unwrap();
+    catalog.complete_without_recording(&key(&acme, 250), None).await.unwrap();
     // Not final, and of another tenant.
     catalog.save_metadata(&conversation(&acme, 220)).await.unwrap();
     catalog.add_dead_letter(letter(&acme, 230, "why")).await.unwrap();

@@ -50,7 +50,8 @@ impl Inner {
         let new: Vec<_> =
             recordings.iter().map(RecordingRow::from).filter(|recording| is_free(recording.position)).collect();
         if !row.lacks_recordings() || new.is_empty() {
-            return Ok(());
+            let is_done = attempt.is_none() || row.holds(recordings);
+            return if is_done { Ok(()) } else { Err(CatalogError::overtaken()) };
         }
         let before = row.state;
         row.recordings.extend(new);

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use super::batch::Work;
 use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
-use crate::clients::catalog::{Attempt, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing};
+use crate::clients::catalog::{
+    Attempt, AttemptKind, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing,
+};
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::clients::queue::Lane;
 use crate::model::{
@@ -67,13 +69,13 @@ const SAVE_METADATA: &str = "
 
 /// In the order of the keys. A row that somebody changes is read again once that is committed, so that the number is
 /// the highest and none begins beside a completion. Gives the places of the rows that stand, and the numbers of those
-/// that are not final.
+/// that ask for such an attempt.
 const BEGIN_ATTEMPT: &str = "
     with asked as (
-        select * from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality
-            as a (tenant_id, external_id, tombstone, n)
+        select * from unnest($1::text[], $2::text[], $4::bytea[], $5::bool[]) with ordinality
+            as a (tenant_id, external_id, tombstone, adds, n)
     ), locked as (
-        select c.id, a.n
+        select c.id, a.adds, a.n
         from asked a
         join conversations c
             on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
@@ -82,7 +84,10 @@ const BEGIN_ATTEMPT: &str = "
         for no key update of c
     ), begun as (
         update conversations c set attempt = c.attempt + 1 from locked l
-        where c.id = l.id and (c.state <> 'ready' or c.recordings_missing > 0)
+        where c.id = l.id and case
+            when l.adds then c.state = 'no_recording' or c.state = 'ready' and c.recordings_missing > 0
+            else c.state = 'metadata_saved'
+        end
         returning l.n, c.attempt
     )
     select l.n, b.attempt from locked l left join begun b on b.n = l.n";
@@ -90,7 +95,10 @@ const BEGIN_ATTEMPT: &str = "
 const IS_CURRENT: &str = "
     select from conversations
     where tenant_id = $1 and integration_type = $2 and external_id = $3 and attempt = $4
-        and (state <> 'ready' or recordings_missing > 0)";
+        and case
+            when $5 then state = 'no_recording' or state = 'ready' and recordings_missing > 0
+            else state = 'metadata_saved'
+        end";
 
 const TENANTS: &str = "select tenant_id from tenants order by tenant_id";
 
@@ -108,18 +116,20 @@ const RECORDED: &str = "
     limit $7";
 
 /// The completing transaction, and that which adds recordings to a final row. Gives the places of the asks whose row
-/// stands, and was not erased, and whether the attempt that asks is the latest. Who took a conversation before it had all
+/// stands, and was not erased, and whether what they ask stands there now, by an attempt that is the latest. Who took a conversation before it had all
 /// its recordings is not done with it.
 const COMPLETE: &str = "
     with sent as (
-        select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
-            as r (n, position, bucket, object_key, size_bytes, sha256, content_type)
+        select * from unnest($6::bigint[], $7::integer[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[],
+                $17::text[])
+            as r (n, position, bucket, object_key, size_bytes, sha256, content_type, source)
     ), asked as (
         select * from unnest($1::text[], $2::text[], $4::bool[], $5::timestamptz[], $13::bytea[], $14::integer[],
                 $15::bool[], $16::bigint[]) with ordinality
             as a (tenant_id, external_id, is_recorded, at, tombstone, missing, adds, attempt, n)
     ), locked as (
-        select c.id, a.is_recorded, a.at, a.missing, a.adds, a.n, coalesce(a.attempt = c.attempt, true) as is_latest
+        select c.id, c.state, a.is_recorded, a.at, a.missing, a.adds, a.n, a.attempt,
+            coalesce(a.attempt = c.attempt, true) as is_latest
         from asked a
         join conversations c
             on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
@@ -142,8 +152,8 @@ const COMPLETE: &str = "
         end
         returning c.id, c.lane, l.is_recorded, l.at, l.adds, l.n
     ), stored as (
-        insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type)
-        select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+        insert into recordings (conversation_id, position, bucket, object_key, size_bytes, sha256, content_type, source)
+        select f.id, r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type, r.source
         from finished f
         join sent r on r.n = f.n
         on conflict (conversation_id, position) do nothing
@@ -154,7 +164,20 @@ const COMPLETE: &str = "
     ), requeued as (
         select requeue_analysis(f.id, f.at) from finished f where f.adds
     )
-    select n, is_latest, (select count(*) from requeued) from locked";
+    select l.n, l.is_latest and (
+            l.attempt is null or exists (select from finished f where f.n = l.n) or case
+                when not l.is_recorded then l.state = 'no_recording'
+                else not exists (
+                    select from sent r
+                    where r.n = l.n and not exists (
+                        select from recordings k
+                        where k.conversation_id = l.id and k.position = r.position and k.sha256 = r.sha256
+                    )
+                ) and (l.adds or (select count(*) from recordings k where k.conversation_id = l.id)
+                    = (select count(*) from sent r where r.n = l.n))
+            end
+        ) as is_done, (select count(*) from requeued)
+    from locked l";
 
 /// In the order of the index that `conversations_by_day` is. A call ends on the day of its start or, if it is very long,
 /// on one of the next.
@@ -179,7 +202,7 @@ macro_rules! read_conversation {
             $personal,
             ", c.state, c.source, c.recordings_missing,
         q.enqueued_at, q.claimed_at,
-        r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type
+        r.position, r.bucket, r.object_key, r.size_bytes, r.sha256, r.content_type, r.source as recording_source
     from conversations c
     left join analysis_queue q on q.conversation_id = c.id
     left join recordings r on r.conversation_id = c.id
@@ -330,7 +353,7 @@ impl Completion {
     }
 
     /// Without one.
-    pub(super) fn no_recording(key: &ConversationKey, tombstone: Vec<u8>) -> Self {
+    pub(super) fn no_recording(key: &ConversationKey, tombstone: Vec<u8>, attempt: Option<Attempt>) -> Self {
         Self {
             key: key.clone(),
             tombstone,
@@ -338,7 +361,7 @@ impl Completion {
             recordings: Vec::new(),
             missing: 0,
             adds: false,
-            attempt: None,
+            attempt,
         }
     }
 }
@@ -369,7 +392,8 @@ impl Work for Completions {
         let sizes: Vec<_> = recordings.iter().map(|(_, row)| saturated(row.size_bytes)).collect();
         let hashes: Vec<_> = recordings.iter().map(|(_, row)| row.sha256.as_str()).collect();
         let types: Vec<_> = recordings.iter().map(|(_, row)| text::text(&row.content_type)).collect();
-        let attempts: Vec<_> = asks.iter().map(|ask| ask.attempt.map(|Attempt(number)| number)).collect();
+        let sources: Vec<_> = recordings.iter().map(|(_, row)| row.source.as_deref()).collect();
+        let attempts: Vec<_> = asks.iter().map(|ask| ask.attempt.map(|attempt| attempt.number)).collect();
         let rows = self
             .0
             .query(
@@ -392,11 +416,12 @@ impl Work for Completions {
                     &missing,
                     &adding,
                     &attempts,
+                    &sources,
                 ],
             )
             .await?;
-        let is_latest = |row| tokio_postgres::Row::try_get(row, "is_latest").unwrap_or_default();
-        let standing: HashMap<usize, bool> = rows.iter().map(|row| (place(row), is_latest(row))).collect();
+        let is_done = |row| tokio_postgres::Row::try_get(row, "is_done").unwrap_or_default();
+        let standing: HashMap<usize, bool> = rows.iter().map(|row| (place(row), is_done(row))).collect();
         let answer = |(place, ask): (usize, &&Completion)| match standing.get(&place) {
             Some(true) => Ok(()),
             Some(false) => Err(CatalogError::overtaken()),
@@ -410,7 +435,7 @@ impl Work for Completions {
 pub(super) struct Attempts(pub(super) Database);
 
 impl Work for Attempts {
-    type Ask = (ConversationKey, Vec<u8>);
+    type Ask = (ConversationKey, Vec<u8>, AttemptKind);
     type Answer = Option<Attempt>;
 
     const NAME: &'static str = "begin attempt";
@@ -418,39 +443,46 @@ impl Work for Attempts {
     async fn run(&self, asks: &[&Self::Ask]) -> Result<Vec<Result<Option<Attempt>, CatalogError>>, DatabaseError> {
         // One statement changes a row once: of a conversation that is asked for twice, the last ask is the latest.
         let last: BTreeMap<&ConversationKey, usize> =
-            asks.iter().enumerate().map(|(place, (key, _))| (key, place)).collect();
+            asks.iter().enumerate().map(|(place, (key, ..))| (key, place)).collect();
         let places: Vec<usize> = last.values().copied().collect();
         let keys = Keys::of(last.into_keys());
-        let tombstones: Vec<_> = places.iter().filter_map(|&place| asks.get(place)).map(|(_, mark)| mark).collect();
+        let asked: Vec<_> = places.iter().filter_map(|&place| asks.get(place)).collect();
+        let tombstones: Vec<_> = asked.iter().map(|(_, tombstone, _)| tombstone).collect();
+        let adding: Vec<_> = asked.iter().map(|(.., kind)| *kind == AttemptKind::Add).collect();
         let rows = self
             .0
-            .query(Self::NAME, BEGIN_ATTEMPT, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones])
+            .query(
+                Self::NAME,
+                BEGIN_ATTEMPT,
+                &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones, &adding],
+            )
             .await?;
-        let mut answers: Vec<_> = asks.iter().map(|(key, _)| Err(no_row(key))).collect();
-        for (place, (key, _)) in asks.iter().enumerate() {
-            if asks.iter().skip(place + 1).any(|(later, _)| later == key) {
+        let mut answers: Vec<_> = asks.iter().map(|(key, ..)| Err(no_row(key))).collect();
+        for (place, (key, ..)) in asks.iter().enumerate() {
+            if asks.iter().skip(place + 1).any(|(later, ..)| later == key) {
                 answers[place] = Err(CatalogError::overtaken());
             }
         }
         for row in rows {
-            let answer = places.get(place(&row)).and_then(|&place| answers.get_mut(place));
-            if let Some(answer) = answer {
+            let Some(&place) = places.get(place(&row)) else { continue };
+            if let (Some(answer), Some((.., kind))) = (answers.get_mut(place), asks.get(place)) {
                 let number: Result<Option<i64>, _> = row.try_get("attempt").map_err(unreadable);
-                *answer = number.map(|number| number.map(Attempt));
+                *answer = number.map(|number| number.map(|number| Attempt { number, kind: *kind }));
             }
         }
         Ok(answers)
     }
 }
 
-/// Whether an attempt is the latest of a row that is not final.
+/// Whether an attempt is the latest of a row that asks for it.
 pub(super) async fn is_current(
     database: &Database,
     key: &ConversationKey,
-    Attempt(number): Attempt,
+    Attempt { number, kind }: Attempt,
 ) -> Result<bool, CatalogError> {
     let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-    let rows = database.query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number]).await?;
+    let adds = kind == AttemptKind::Add;
+    let rows = database.query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number, &adds]).await?;
     Ok(!rows.is_empty())
 }
 
@@ -581,6 +613,7 @@ fn recording(row: &tokio_postgres::Row) -> Result<RecordingRow, CatalogError> {
         size_bytes: u64::try_from(row.try_get::<_, i64>("size_bytes").map_err(unreadable)?).map_err(unreadable)?,
         sha256: row.try_get("sha256").map_err(unreadable)?,
         content_type: row.try_get("content_type").map_err(unreadable)?,
+        source: row.try_get("recording_source").map_err(unreadable)?,
     })
 }
 

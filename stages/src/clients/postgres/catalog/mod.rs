@@ -25,9 +25,9 @@ use self::erasure::Tombstones;
 use self::timeline::Timeline;
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
-    AnalysisCounts, AnalysisEntry, Attempt, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn,
-    DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
-    Recorded, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
+    CurrentTurn, DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons,
+    ProducerMemory, Recorded, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -278,8 +278,8 @@ impl Catalog for PostgresCatalog {
         self.inner.metadata.ask(conversations::writable(conversation, tombstone)).await
     }
 
-    async fn begin_attempt(&self, key: &ConversationKey) -> Result<Option<Attempt>, CatalogError> {
-        self.inner.attempts.ask((key.clone(), self.tombstone(key))).await
+    async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.attempts.ask((key.clone(), self.tombstone(key), kind)).await
     }
 
     async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
@@ -320,8 +320,12 @@ impl Catalog for PostgresCatalog {
         conversations::lacking(&self.inner.database, tenant, (from, to), after, limit).await
     }
 
-    async fn complete_without_recording(&self, key: &ConversationKey) -> Result<(), CatalogError> {
-        self.inner.completions.ask(Completion::no_recording(key, self.tombstone(key))).await
+    async fn complete_without_recording(
+        &self,
+        key: &ConversationKey,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        self.inner.completions.ask(Completion::no_recording(key, self.tombstone(key), attempt)).await
     }
 
     async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {

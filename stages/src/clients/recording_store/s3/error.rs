@@ -12,6 +12,7 @@ use rusoto_core::request::BufferedHttpResponse;
 
 use super::call::Operation;
 use super::dispatcher::class;
+use crate::clients::catalog::overtaken;
 use crate::clients::nice::wire::retry_after::longest_retry_after;
 use crate::flow::{StageError, System};
 
@@ -165,7 +166,8 @@ impl From<Failure> for StageError {
     fn from(failure: Failure) -> Self {
         let reason = failure.to_string();
         match failure.kind {
-            Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Conflict | Kind::Rejected | Kind::Unsaid => {
+            Kind::Conflict => overtaken(reason),
+            Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => {
                 Self::Transient { system: System::RecordingStore, reason, retry_after: failure.retry_after }
             }
             Kind::Refused | Kind::Unable => {
@@ -241,6 +243,12 @@ mod tests {
             assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
             assert_eq!(error.to_string(), "recording store: put: what");
         }
+    }
+
+    #[test]
+    fn what_another_one_stored_meanwhile_is_no_fault_of_the_store() {
+        let error = StageError::from(Failure::new(Operation::Put, Kind::Conflict, "what"));
+        assert!(matches!(&error, StageError::Busy { .. }), "{error:?}");
     }
 
     #[test]

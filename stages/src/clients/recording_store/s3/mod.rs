@@ -122,7 +122,7 @@ impl S3Options {
     /// Parts of 5 MiB, the smallest, keep memory low. With 32 MiB in all, three large recordings are read and sent at
     /// once, or any number of small ones: NICE gives out a recording every two seconds. More of them wait for memory.
     /// Ten minutes without a part are more than a part takes with all its attempts, and more than 5 MiB of a
-    /// recording take that arrives no faster than it was spoken.
+    /// recording take that arrives no faster than it was spoken. Slower ones: [`Self::for_rate`].
     pub fn new(endpoint: Url, bucket: String, region: String, credentials: Credentials) -> Self {
         Self {
             endpoint,
@@ -138,6 +138,16 @@ impl S3Options {
             stale_after: Duration::from_secs(600),
             marks: None,
         }
+    }
+
+    /// For recordings that may arrive at so many bytes per second: an upload of one is not given up, nor taken for
+    /// nobody's, while a part of it is gathered.
+    #[must_use]
+    pub fn for_rate(self, least_rate: u64) -> Self {
+        let seconds = (self.part_size as u64).div_ceil(least_rate.max(1));
+        // The rate is counted by windows: a part may end within one.
+        let part = Duration::from_secs(seconds) + Duration::from_secs(120);
+        Self { stale_after: self.stale_after.max(part), ..self }
     }
 }
 

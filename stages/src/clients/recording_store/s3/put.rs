@@ -444,14 +444,15 @@ impl Source<'_> {
     }
 
     /// Waits for more of the body; false at its end. What is gathered takes memory that other puts wait for, and an
-    /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead.
+    /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead, which is not the
+    /// store's fault.
     async fn arrives(&mut self) -> Result<bool, StageError> {
         while self.rest.is_empty() {
             let begun = Instant::now();
             let left = self.store.options.stale_after.saturating_sub(self.awaited);
             let next = timeout(left, self.body.next()).await;
             let next = next.map_err(|_| {
-                StageError::transient(System::RecordingStore, "the recording arrives too slowly to be stored")
+                StageError::transient(System::MediaHost, "the recording arrives too slowly to be stored")
             })?;
             self.awaited += begun.elapsed();
             let Some(bytes) = next else { return Ok(false) };

@@ -61,31 +61,79 @@ pub(super) enum Spared {
     Begun,
 }
 
-impl S3Store {
-    /// Aborts the uploads that nobody works on, and counts them.
-    pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
-        let mut aborted = 0;
-        let given_up = self.uploads.take_given_up().into_iter().map(|name| self.uploads.begin(name, None));
-        // Where one fails, it and the rest are dropped, and so given up again.
-        for upload in given_up.collect::<Vec<_>>() {
-            self.abort_named(upload.name()).await?;
-            upload.end();
-            aborted += 1;
+/// Failures after which a sweep ends: the store may be down, and each takes as long as all its attempts.
+const MOST_FAILURES: u32 = 20;
+
+/// What a sweep has come to.
+#[derive(Default)]
+struct Swept {
+    aborted: u64,
+    failures: u32,
+    first: Option<Failure>,
+}
+
+impl Swept {
+    fn add(&mut self, aborted: Result<u64, Failure>) {
+        match aborted {
+            Ok(aborted) => self.aborted += aborted,
+            Err(failure) => {
+                self.failures += 1;
+                self.first.get_or_insert(failure);
+            }
         }
-        aborted += self.abort_marked().await?;
+    }
+
+    /// Whether so many failed that the rest is left to the next sweep.
+    fn is_hopeless(&self) -> bool {
+        self.failures >= MOST_FAILURES
+    }
+
+    fn told(self) -> Result<u64, Failure> {
+        self.first.map_or(Ok(self.aborted), Err)
+    }
+}
+
+impl S3Store {
+    /// Aborts the uploads that nobody works on, and counts them. One that fails does not hold up the others: the first
+    /// failure is told at the end.
+    pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
+        let mut swept = Swept::default();
+        let given_up = self.uploads.take_given_up().into_iter().map(|name| self.uploads.begin(name, None));
+        // Where one fails, it is dropped, and so given up again.
+        for upload in given_up.collect::<Vec<_>>() {
+            if swept.is_hopeless() {
+                break;
+            }
+            let ended = self.abort_named(upload.name()).await;
+            if ended.is_ok() {
+                upload.end();
+            }
+            swept.add(ended.map(|()| 1));
+        }
+        self.abort_marked(&mut swept).await;
         for _ in 0..PAGES_OF_A_SWEEP {
+            if swept.is_hopeless() {
+                break;
+            }
             let (prefix, after) = self.walk.next();
             let page = self.page_of_uploads(&prefix, after).await;
             // A listing that fails does not hold up that of the next tenant.
             let goes_on = self.walk.read(page.as_ref().ok().and_then(|(_, next)| next.clone()));
-            for upload in page?.0 {
-                aborted += self.abort_stale(&upload).await?;
+            let uploads = match page {
+                Ok((uploads, _)) => uploads,
+                Err(failure) => {
+                    swept.add(Err(failure));
+                    break;
+                }
+            };
+            for upload in uploads {
+                swept.add(self.abort_stale(&upload).await);
             }
             if !goes_on {
                 break;
             }
         }
-        Ok(aborted)
+        swept.told()
     }
 
     async fn abort_stale(&self, upload: &Open) -> Result<u64, Failure> {
@@ -98,8 +146,8 @@ impl S3Store {
     }
 
     /// Aborts what processes of this machine left that are gone.
-    async fn abort_marked(&self) -> Result<u64, Failure> {
-        let Some(marks) = self.marks.clone() else { return Ok(0) };
+    async fn abort_marked(&self, swept: &mut Swept) {
+        let Some(marks) = self.marks.clone() else { return };
         let left = tokio::task::spawn_blocking(move || marks.left()).await;
         let left = left.map_err(std::io::Error::other).and_then(|left| left).unwrap_or_else(|error| {
             tracing::warn!(%error, "marks of uploads cannot be read; what a crash left is known by its age only");
@@ -108,17 +156,21 @@ impl S3Store {
         // Those that nobody has looked at come first; of the others some at a time, whichever they are.
         let (looked_at, new): (Vec<_>, Vec<_>) = left.into_iter().partition(Mark::was_looked_at);
         let looked_at = looked_at.into_iter().choose_multiple(&mut rand::rng(), MOST_MARKS);
-        let mut aborted = 0;
         for mark in new.into_iter().chain(looked_at) {
             if !is_ours(mark.key()) {
                 mark.remove();
                 continue;
             }
             let spared = if mark.was_looked_at() { Spared::Begun } else { Spared::None };
-            aborted += self.abort_others(mark.key(), spared).await?;
-            mark.looked(Timestamp::now());
+            if swept.is_hopeless() {
+                return;
+            }
+            let aborted = self.abort_others(mark.key(), spared).await;
+            if aborted.is_ok() {
+                mark.looked(Timestamp::now());
+            }
+            swept.add(aborted);
         }
-        Ok(aborted)
     }
 
     /// Does what a put and a sweep need the right to do, and leaves nothing behind.

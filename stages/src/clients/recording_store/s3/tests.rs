@@ -107,3 +107,16 @@ fn piece(number: usize, length: usize) -> Bytes {
 fn content_of(length: usize) -> Vec<u8> {
     (0..length.div_ceil(CHUNK)).flat_map(|n| piece(n, CHUNK.min(length - n * CHUNK))).collect()
 }
+
+#[tokio::test]
+async fn a_part_may_take_as_long_as_the_least_rate_asks_for() {
+    let options = S3Options::new(
+        "http://127.0.0.1:1".parse().unwrap(),
+        "recordings".to_owned(),
+        "eu".to_owned(),
+        Credentials::Static { access_key_id: "id".to_owned(), secret_access_key: "secret".into(), session_token: None },
+    );
+    let patience = |rate| options.clone().for_rate(rate).stale_after;
+    assert!(patience(1024) > Duration::from_secs(5 * 1024), "5 MiB at 1 KiB/s");
+    assert_eq!(patience(1_000_000), options.stale_after);
+}

@@ -100,7 +100,7 @@ async fn what_is_ready_is_announced_with_its_id() {
     for id in [2, 3] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
-    catalog.complete_without_recording(&key(2)).await.unwrap();
+    catalog.complete_without_recording(&key(2), None).await.unwrap();
     catalog.complete(&key(3), &[recording(3)], at(3), None).await.unwrap();
     let id = catalog.conversation(&key(3)).await.unwrap().unwrap().id;
     assert_eq!(announced.await, ("analysis_queue".to_owned(), id), "only what is to be analysed");

@@ -140,7 +140,7 @@ async fn the_consumer_can_do_its_work_and_no_more() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
     catalog.complete(&key(1), &[recording(1)], at(1), None).await.unwrap();
-    catalog.complete_without_recording(&key(2)).await.unwrap();
+    catalog.complete_without_recording(&key(2), None).await.unwrap();
     assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready));
     catalog.add_recordings(&key(2), &[recording(2)], 1, at(1), None).await.unwrap();
     assert_eq!(catalog.lacking(&key(1).tenant, at(-1000), at(1000), None, 9).await.unwrap().len(), 1);

@@ -38,5 +38,6 @@ pub(super) fn recording(id: u64) -> StoredRecording {
         size_bytes: id,
         sha256: format!("{id:064x}"),
         content_type: "audio/wav".to_owned(),
+        source: None,
     }
 }

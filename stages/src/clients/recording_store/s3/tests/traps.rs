@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::fake::{COMPLETED, Fake, Request, answer, error};
 use super::*;
 use crate::clients::recording_store::s3::error::Kind;
-use crate::flow::task;
+use crate::flow::{System, task};
 
 /// A body that makes two parts.
 const TWO_PARTS: usize = LEAST_PART + 1000;
@@ -414,7 +414,7 @@ async fn a_recording_that_trickles_does_not_hold_its_memory_for_ever() {
     let key = key(1, 0);
     let put = store.put(&key, WAV, begun.chain(trickle).boxed());
     let error = tokio::time::timeout(Duration::from_secs(20), put).await.expect("it ends").unwrap_err();
-    assert!(matches!(&error, StageError::Transient { .. }), "{error}");
+    assert!(matches!(&error, StageError::Transient { system: System::MediaHost, .. }), "{error:?}");
     assert!(error.to_string().contains("too slowly"), "{error}");
     assert_eq!(fake.of("abort").len(), 1);
     assert!(fake.of("complete").is_empty());
@@ -498,6 +498,28 @@ async fn every_page_of_a_listing_is_swept() {
     let fake = fake.await;
     assert_eq!(fake.store().await.sweep().await.unwrap(), 3);
     assert!(fake.of("uploads")[2].target.contains("key-marker=k1"), "{:?}", fake.of("uploads")[2].target);
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_aborted_does_not_hold_up_the_others() {
+    let upload = |id: u64| {
+        format!(
+            "<Upload><Key>{}</Key><UploadId>u{id}</UploadId><Initiated>2026-04-01T11:00:00.000Z</Initiated></Upload>",
+            key(id, 0)
+        )
+    };
+    let uploads: String = (1..=3).map(upload).collect();
+    let page = format!("<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>");
+    let fake = Fake::start(move |request, before| match request.operation() {
+        "uploads" => answer(200, &["date: Wed, 01 Apr 2026 12:00:00 GMT"], &page),
+        "parts" => answer(200, &["date: Wed, 01 Apr 2026 12:00:00 GMT"], "<ListPartsResult></ListPartsResult>"),
+        "abort" if before == 0 => error(403, "AccessDenied"),
+        _ => None,
+    });
+    let fake = fake.await;
+    let failure = fake.store().await.sweep().await.unwrap_err();
+    assert!(failure.to_string().contains("AccessDenied"), "it is told at the end: {failure}");
+    assert_eq!(fake.of("abort").len(), 3);
 }
 
 #[tokio::test]

@@ -1,0 +1,103 @@
+//! What a delivery stores and describes beside others of the same call.
+
+use super::*;
+use crate::clients::recording_store::FilesystemStore;
+use crate::download_recording::tests::{HOUR, Rig, conversation, rig};
+
+struct Desk {
+    upload: Upload,
+    rig: Rig,
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
+        let store = Arc::new(FilesystemStore::open(dir.path()).await.unwrap());
+        let context = &rig.flow.context;
+        let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
+        let upload = Upload { store, catalog, clock, metrics: context.metrics.clone() };
+        Self { upload, rig, dir }
+    }
+
+    /// A call whose metadata is saved, long ago.
+    async fn call(&self) -> Conversation {
+        let call = conversation(HOUR * 49, 5);
+        self.upload.catalog.save_metadata(&call).await.unwrap();
+        call
+    }
+
+    /// What is opened of the call.
+    async fn opened(&self, call: &Conversation) -> PersistedConversation {
+        match self.rig.stage.process(call.clone()).await.unwrap() {
+            Outcome::Next(opened) => {
+                PersistedConversation { conversation: call.clone(), media: opened.media, missing: opened.missing }
+            }
+            Outcome::Done(word) => panic!("{word}"),
+        }
+    }
+
+    /// The word with which it ends, or `ok`.
+    async fn upload(&self, opened: PersistedConversation) -> &'static str {
+        match self.upload.process(opened).await.unwrap() {
+            Outcome::Next(()) => "ok",
+            Outcome::Done(word) => word,
+        }
+    }
+
+    /// Every file of the call, by its name.
+    fn files(&self, call: &Conversation) -> Vec<(String, String)> {
+        let folder = self.dir.path().join(ObjectKey::folder_of(&call.key(), call.started_at));
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        let mut files: Vec<_> = entries
+            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    async fn row(&self, call: &Conversation) -> ConversationRow {
+        self.upload.catalog.conversation(&call.key()).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_replaces_nothing_of_a_call_that_is_ready_in_part() {
+    let desk = Desk::new().await;
+    let call = desk.call().await;
+    desk.rig.names(&[(0, Some("first")), (60, None)]);
+    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    let (files, row) = (desk.files(&call), desk.row(&call).await);
+    assert_eq!(row.recordings_missing, 1);
+    // It comes once more, and NICE gives other bytes; or nothing, to one that looked before.
+    desk.rig.names(&[(0, Some("other")), (60, None)]);
+    assert_eq!(desk.upload(desk.opened(&call).await).await, "already_final");
+    let stale = PersistedConversation { conversation: call.clone(), media: Vec::new(), missing: 0 };
+    assert_eq!(desk.upload(stale).await, "already_final");
+    assert_eq!(desk.files(&call), files);
+    assert!(desk.row(&call).await == row);
+}
+
+#[tokio::test]
+async fn a_recheck_that_finds_its_work_done_ends() {
+    let desk = Desk::new().await;
+    let mut call = desk.call().await;
+    desk.rig.names(&[(0, Some("first")), (60, None), (90, None)]);
+    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    call.event.recheck = true;
+    desk.rig.names(&[(0, Some("first")), (60, Some("second")), (90, None)]);
+    let (one, two) = (desk.opened(&call).await, desk.opened(&call).await);
+    desk.rig.names(&[(0, Some("first")), (60, Some("second")), (90, Some("third"))]);
+    let more = desk.opened(&call).await;
+    assert_eq!(desk.upload(one).await, "ok");
+    let files = desk.files(&call);
+    assert_eq!(desk.upload(two).await, NOTHING_NEW, "another one stored it");
+    // One that would store this one again, and another: it looks once more.
+    let error = desk.upload.process(more).await.unwrap_err();
+    assert!(matches!(error, StageError::Busy { .. }), "{error:?}");
+    assert_eq!(desk.files(&call), files);
+    let row = desk.row(&call).await;
+    assert_eq!((row.recordings.len(), row.recordings_missing), (2, 1));
+    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    assert_eq!(desk.row(&call).await.recordings.len(), 3);
+}
