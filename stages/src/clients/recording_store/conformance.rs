@@ -245,7 +245,7 @@ pub(crate) async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>(
         feed.send(Ok(Bytes::copy_from_slice(end))).await.ok();
         drop(feed);
         let error = putting.await.unwrap().unwrap_err();
-        assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+        assert!(matches!(&error, StageError::Busy { .. }), "{error:?}");
         assert!(subject.bytes(&key).await.unwrap() == second, "{length}");
     }
     assert_eq!(subject.half_written().await, 0);
