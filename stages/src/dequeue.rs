@@ -28,7 +28,7 @@ use crate::flow::{
 };
 use crate::model::ContactEvent;
 use crate::persist::Persist;
-use crate::recheck::NOTHING_NEW;
+use crate::recheck::{GIVEN_UP, NOTHING_NEW};
 use crate::upload::Upload;
 
 /// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
@@ -108,7 +108,6 @@ const TOO_OFTEN: &str = "delivered too often without being settled: working on i
 
 /// Ends a recheck that was delivered too often: its row is final and stays as it is, so nothing is set aside.
 async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
-    const GIVEN_UP: &str = "recheck_given_up";
     warn!(reason = TOO_OFTEN, stage = "dequeue", "recheck given up, the call stays as it is");
     let hop = Hop {
         at: context.clock.now(),

@@ -25,6 +25,9 @@ use crate::model::{ContactEvent, EventSource, TenantId};
 /// Why a recheck ends without a change.
 pub const NOTHING_NEW: &str = "nothing_new";
 
+/// How one ends that fails for good: the row is final and stays as it is.
+pub const GIVEN_UP: &str = "recheck_given_up";
+
 /// Calls that are read at a time.
 const PAGE: usize = 500;
 

@@ -98,7 +98,7 @@ async fn verify_names_the_recordings_that_are_not_what_their_rows_say() {
     assert_eq!((code, &found["differing"]), (Some(4), &3.into()), "{found}");
     let differences = found["differences"].as_array().unwrap();
     for ((id, (_, key)), problem) in ids.iter().zip(&files).zip(["sha256", "length", "missing"]) {
-        let is_named = |found: &&Value| found["conversation_id"] == id.to_string() || found["conversation_id"] == *id;
+        let is_named = |found: &&Value| found["conversation_id"].to_string().trim_matches('"') == id.to_string();
         let named = differences.iter().find(is_named).unwrap_or_else(|| panic!("{id} is not named: {found}"));
         assert_eq!((&named["object_key"], &named["problem"]), (&key.as_str().into(), &problem.into()), "{named}");
     }

@@ -143,15 +143,14 @@ impl Blame {
                 tracing::error!(tenant = %key.tenant, stage, %system, "fails for many calls; they wait, and none is given up");
             }
         }
-        let verdict = if lately.fails_for_many() {
+        if lately.fails_for_many() {
             Verdict::System
         } else if system == System::Call || before.is_some_and(|before| lately.passed_another(key.external_id, before))
         {
             Verdict::Call
         } else {
             Verdict::Unclear
-        };
-        verdict
+        }
     }
 
     /// Whether a call of the tenant may begin its way: it is not held back where a stage fails for many, or it is the

@@ -421,6 +421,7 @@ impl Metrics {
             "already_final",
             "beyond_retention",
             "nothing_new",
+            "not_lined_up",
             "recheck_given_up",
             "erased",
             "never_answered",

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
 use crate::model::Trouble;
+use crate::recheck::GIVEN_UP;
 
 /// One step from item to item: a struct that holds its clients, and one function.
 pub trait Stage<In>: Send + Sync + 'static {
@@ -463,7 +464,6 @@ async fn give_recheck_up(
     took: Duration,
     context: &FlowContext,
 ) {
-    const GIVEN_UP: &str = "recheck_given_up";
     warn!(reason, stage, "recheck given up, the call stays as it is");
     let hop = Hop {
         at: context.clock.now(),

@@ -9,7 +9,6 @@
 //! - [`deliveries`]: live before backfill, and one suspect at a time.
 //! - [`suspects`]: which of them processes have died over.
 //! - [`settle`]: acknowledge, defer, hand back.
-//! - [`standing`]: what both connections say together of the broker.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the

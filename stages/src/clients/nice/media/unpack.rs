@@ -136,7 +136,7 @@ pub(super) fn unpack(body: Body, codings: &[Coding], head: &[u8]) -> Body {
 
 /// How many bytes so many packed ones may become.
 fn most(packed: u64) -> u64 {
-    packed.saturating_mul(MAX_RATIO).max(RATIO_COUNTS_FROM).min(MOST)
+    packed.saturating_mul(MAX_RATIO).clamp(RATIO_COUNTS_FROM, MOST)
 }
 
 type Packed = Pin<Box<dyn AsyncBufRead + Send>>;
