@@ -42,6 +42,7 @@ async fn fate_of(mut event: ContactEvent, age: SignedDuration) -> (Fate, TestFlo
     let context = &flow.context;
     let (tenants, _server) = ignorant().await;
     event.queued_at = Some(context.clock.now() - age);
+    event.awaited_millis = u64::try_from(age.as_millis()).unwrap();
     let fates = Fates::default();
     let delivery = fates.delivery(event, &context.catalog);
     let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
@@ -169,8 +170,7 @@ async fn of_a_final_record_the_verdict_is_said_at_once() {
     let unanswered = fate_by(record(0, "16:40:00", false), webhook_event()).await.0;
     assert!(matches!(unanswered, Err(StageError::NotReady { .. })), "{unanswered:?}");
     // One that stays half until the deadline.
-    let given_up =
-        ContactEvent { not_ready: 9, queued_at: Some("2026-03-30T16:00:00Z".parse().unwrap()), ..webhook_event() };
+    let given_up = ContactEvent { not_ready: 9, awaited_millis: 49 * 3600 * 1000, ..webhook_event() };
     let mut half = record(0, "16:58:00", false);
     half["totalDurationSeconds"] = serde_json::Value::Null;
     assert_eq!(fate_by(half, given_up).await.0.unwrap(), "never_answered");

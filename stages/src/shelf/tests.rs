@@ -76,7 +76,8 @@ async fn a_letter_of_a_passing_cause_goes_back_by_itself_behind_fresh_calls() {
 async fn a_letter_stays_while_its_system_fails_for_many() {
     let rig = rig();
     rig.set_aside(1, 0, Some(System::Nice)).await;
-    let (blame, now) = (&rig.flow.context.blame, rig.flow.context.clock.now());
+    let now = rig.flow.context.clock.now() + SignedDuration::from_hours(2);
+    let blame = &rig.flow.context.blame;
     for id in 11..=14 {
         blame.failed("upload", &event(id).key(), System::Nice, None, now);
     }

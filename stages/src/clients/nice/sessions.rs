@@ -119,6 +119,14 @@ pub enum Phase {
     Unknown,
 }
 
+/// An odd answer is a session's end: another one is joined, and no call depends on it.
+fn final_here(error: NiceError) -> NiceError {
+    match error {
+        NiceError::Odd { what } => NiceError::Permanent { what },
+        other => other,
+    }
+}
+
 /// Joins the session of an agent.
 pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, NiceError> {
     let mut url = calls::acd(nice, &["agent-sessions", "join"]).await?;
@@ -131,7 +139,7 @@ pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, Nice
     }
     let answer = reply.answer(Endpoint::SessionJoin);
     nice.inner.api.alarm.listen(&answer);
-    match answer? {
+    match answer.map_err(final_here)? {
         Answer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
         Answer::Nothing | Answer::NotFound => Err(NiceError::transient("session_join: NICE names no session")),
     }
@@ -149,7 +157,7 @@ pub(super) async fn events(nice: &NiceClient, session: &SessionId) -> Result<Fee
     }
     let answer = reply.answer(Endpoint::SessionEvents);
     nice.inner.api.alarm.listen(&answer);
-    match answer? {
+    match answer.map_err(final_here)? {
         Answer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
         Answer::Nothing | Answer::NotFound => Ok(Feed::Idle),
     }
