@@ -112,7 +112,7 @@ impl Observed {
             let is_up = !self.outside.is_away(system) && !self.blame.fails_for_some(system, now);
             self.metrics.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
         }
-        self.blame.show(now);
+        self.blame.show(self.tenant.as_ref(), now);
     }
 
     async fn show_budgets(&self) {

@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tracing::warn;
 
-use crate::clients::catalog::{Catalog, RecordingRow};
+use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
 use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
@@ -72,6 +72,8 @@ struct Named {
     of: PlaybackOf,
     /// By which it is told from the others of that answer.
     mark: Mark,
+    /// Its place in that answer, by start time.
+    rank: usize,
     /// What it is known by later, where it can be told from the others of its call.
     source: Option<String>,
     /// Absent until it is processed.
@@ -188,7 +190,7 @@ impl DownloadRecording {
             Err(StageError::NotReady { .. }) => return Ok(Err(NOTHING_NEW)),
             named => named?,
         };
-        let Some(lacking) = lacking(named, &row.recordings) else {
+        let Some(lacking) = lacking(named, &row) else {
             let (id, stored) = (conversation.event.conversation, row.recordings.len());
             let remedy = "compare what is stored of the call with what NICE plays of it; nothing was changed";
             warn!(conversation.id = %id, stored, remedy, "NICE does not name again what is stored of a call that lacks recordings");
@@ -245,7 +247,7 @@ impl DownloadRecording {
                 // Named by the contact's answer, with one recording as a rule.
                 Err(NiceError::NotReady { .. }) => {
                     let (position, mark) = (next_position(&named), Mark { started_at: None, nth: 0 });
-                    named.push(Named { position, of: segment, mark, source: None, link: None });
+                    named.push(Named { position, of: segment, mark, rank: 0, source: None, link: None });
                 }
                 playback => name(&mut named, &segment, playback?),
             }
@@ -295,21 +297,32 @@ fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
 
 /// Puts the recordings of an answer behind those that are named already, by start time.
 fn name(named: &mut Vec<Named>, of: &PlaybackOf, playback: Playback) {
-    for (mark, interaction) in by_start(playback) {
+    for (rank, (mark, interaction)) in by_start(playback).enumerate() {
         let (position, source) = (next_position(named), of.source(mark.started_at));
-        named.push(Named { position, of: of.clone(), mark, source, link: interaction.link });
+        named.push(Named { position, of: of.clone(), mark, rank, source, link: interaction.link });
     }
 }
 
-/// Those that are not stored, at the positions that are free; none where what is stored is not named again, or cannot be
-/// told from others.
-fn lacking(mut named: Vec<Named>, stored: &[RecordingRow]) -> Option<Vec<Named>> {
-    for recording in stored {
-        let source = recording.source.as_ref()?;
+/// Those that are not stored, at the positions that are free; none where what is stored cannot be told from others. Where
+/// nothing that is stored is found again by its source, NICE does not tell sources apart for good: then the rank counts,
+/// provided that as many are named as before.
+fn lacking(mut named: Vec<Named>, row: &ConversationRow) -> Option<Vec<Named>> {
+    let stored = &row.recordings;
+    let is_named_again = |recording: &&RecordingRow| {
+        let Some(source) = recording.source.as_ref() else { return false };
         let are_it = stored.iter().filter(|other| other.source.as_ref() == Some(source)).count();
-        if named.iter().filter(|named| named.source.as_ref() == Some(source)).count() != are_it {
-            return None;
+        named.iter().filter(|named| named.source.as_ref() == Some(source)).count() == are_it
+    };
+    match stored.iter().filter(is_named_again).count() {
+        all if all == stored.len() => {}
+        0 if named.len() == stored.len() + row.recordings_missing as usize
+            && named.iter().all(|named| named.source.is_some())
+            && !named.iter().any(|named| stored.iter().any(|stored| stored.source == named.source)) =>
+        {
+            named.retain(|named| stored.iter().all(|stored| stored.position != named.position));
+            return Some(named);
         }
+        _ => return None,
     }
     named.retain(|named| named.source.is_none() || stored.iter().all(|stored| stored.source != named.source));
     let is_free = |position: &u32| stored.iter().all(|stored| stored.position != *position);
@@ -340,12 +353,12 @@ async fn open_named(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> 
 /// Opens what has a link. With `takes_parts` what cannot be had counts as missing.
 async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
     let mut found = Found { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
-    for Named { position, of, mark, source, link } in named {
+    for Named { position, of, mark, rank, source, link } in named {
         let Some(link) = link else {
             found.missing += 1;
             continue;
         };
-        match nice.open_media_with_refresh(&link, refresher(nice, &of, mark)).await {
+        match nice.open_media_with_refresh(&link, refresher(nice, &of, mark, rank)).await {
             Ok(media) => found.media.push(PlacedMedia { position, source, media }),
             Err(NiceError::NotReady { .. }) if !takes_parts => return Err(StageError::NotReady { reason: NO_LINK }),
             Err(error @ (NiceError::NotReady { .. } | NiceError::LinkExpired)) if takes_parts => {
@@ -359,15 +372,16 @@ async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result
 }
 
 /// Asks for a fresh link when the one in use has expired.
-fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: Mark) -> Arc<Refresher> {
+fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: Mark, rank: usize) -> Arc<Refresher> {
     let (nice, of) = (nice.clone(), of.clone());
     Arc::new(move || {
         let (nice, of) = (nice.clone(), of.clone());
         Box::pin(async move {
             let playback = of.fetch(&nice).await?;
-            // By its start: others may have come before it since.
-            let same = by_start(playback).find(|(other, _)| *other == mark);
-            let link = same.and_then(|(_, interaction)| interaction.link);
+            // By its start: others may have come before it since. By its rank where no start is as it was.
+            let mut named: Vec<_> = by_start(playback).collect();
+            let same = named.iter().position(|(other, _)| *other == mark).unwrap_or(rank);
+            let link = (same < named.len()).then(|| named.swap_remove(same).1.link).flatten();
             link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
         })
     })

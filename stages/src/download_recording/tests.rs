@@ -275,6 +275,18 @@ async fn a_recheck_knows_what_is_stored_by_its_start_and_not_by_its_rank() {
 }
 
 #[tokio::test]
+async fn where_no_start_stays_as_it_was_the_rank_tells_what_lacks() {
+    let rig = rig().await;
+    let mut call = conversation(HOUR * 200, 0);
+    store_second(&rig, &call).await;
+    call.event.recheck = true;
+    rig.nice.names("contacts", &[(5, Some("a")), (65, Some("b")), (95, Some("c"))]);
+    let found = vec![(0, "a".to_owned()), (2, "c".to_owned())];
+    assert_eq!(outcome(&rig, call).await, Ok((found, 0)));
+    assert!(!rig.nice.media_asked().contains(&"b".to_owned()));
+}
+
+#[tokio::test]
 async fn a_recheck_that_does_not_find_again_what_is_stored_opens_nothing() {
     let rig = rig().await;
     let mut call = conversation(HOUR * 200, 0);

@@ -201,13 +201,14 @@ impl Blame {
         self.lock().values().any(|lately| lately.failing(now) == Some(system))
     }
 
-    /// Shows for which tenants NICE and the media host fail, and no more for whom they do not.
-    pub fn show(&self, now: Timestamp) {
+    /// Shows for which tenants NICE and the media host fail, and for which they do not: of those whose calls were seen, and
+    /// of this process's own, if it has one.
+    pub fn show(&self, own: Option<&TenantId>, now: Timestamp) {
         let all = self.lock();
         for system in [System::Nice, System::MediaHost] {
             let failing: BTreeSet<&TenantId> =
                 all.iter().filter(|(_, lately)| lately.failing(now) == Some(system)).map(|((of, _), _)| of).collect();
-            for tenant in all.keys().map(|(of, _)| of).collect::<BTreeSet<_>>() {
+            for tenant in all.keys().map(|(of, _)| of).chain(own).collect::<BTreeSet<_>>() {
                 let up = self.metrics.tenant_system_up.with_label_values(&[system.as_str(), tenant.as_str()]);
                 up.set((!failing.contains(tenant)).into());
             }
@@ -324,7 +325,7 @@ mod tests {
         }
         assert!(!blame.fails(STAGE, &key(1).tenant, at(0)));
         assert!(blame.fails("download_recording", &key(1).tenant, at(0)));
-        blame.show(at(0));
+        blame.show(None, at(0));
         let up = |system| blame.metrics.tenant_system_up.with_label_values(&[system, "acme"]).get();
         assert_eq!((up("nice"), up("media_host")), (1, 0));
     }
