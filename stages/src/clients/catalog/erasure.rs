@@ -187,6 +187,20 @@ impl Expired {
     }
 }
 
+/// The right to erase what is beyond a tenant's retention; it ends when it is dropped.
+#[derive(Default)]
+pub struct RetentionTurn {
+    /// What keeps it from the other processes, where there are any.
+    _held: Option<Box<dyn std::any::Any + Send + Sync>>,
+}
+
+impl RetentionTurn {
+    /// One that lasts as long as `held`.
+    pub fn of(held: impl std::any::Any + Send + Sync) -> Self {
+        Self { _held: Some(Box::new(held)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

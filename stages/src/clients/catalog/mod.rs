@@ -31,7 +31,7 @@ pub(crate) use attempts::overtaken;
 pub use attempts::{Attempt, AttemptKind};
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
-pub use erasure::{ErasedRows, Erasure, Expired, Place, Standing, Tombstone, TombstoneKey};
+pub use erasure::{ErasedRows, Erasure, Expired, Place, RetentionTurn, Standing, Tombstone, TombstoneKey};
 pub use group::{GroupStanding, HeldReading};
 pub use lacking::Lacking;
 pub use readiness::{LearnedDelay, Lessons};
@@ -342,6 +342,12 @@ pub trait Catalog: Send + Sync + 'static {
         now: Timestamp,
         ids: &[ContactId],
     ) -> Result<u64, CatalogError>;
+
+    /// The right to erase what is beyond the tenant's retention, for as long as it lives; none while another process has
+    /// it. It ends with the process. A catalog that one process has alone always gives it.
+    async fn retention_turn(&self, _tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
+        Ok(Some(RetentionTurn::default()))
+    }
 
     /// Writes what is left of timelines: at the end of the process.
     async fn flush(&self) {}

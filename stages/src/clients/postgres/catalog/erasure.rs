@@ -4,12 +4,13 @@
 //! for it in its own snapshot, so whatever begins after the tombstone's commit writes nothing. Rows go by functions
 //! that delete nothing else: see `migrations/V0007__erasure.sql`.
 
+use deadpool_postgres::Object;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::{parsed, saturated, unreadable};
 use crate::clients::catalog::{
-    CatalogError, ErasedRows, Erasure, Expired, Place, SETTLED, Standing, Tombstone, TombstoneKey,
+    CatalogError, ErasedRows, Erasure, Expired, Place, RetentionTurn, SETTLED, Standing, Tombstone, TombstoneKey,
 };
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
@@ -199,4 +200,27 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
         asked_at: row.try_get("asked_at").map_err(unreadable)?,
         started_at: row.try_get("started_at").map_err(unreadable)?,
     })
+}
+
+/// One process at a time erases what is beyond a tenant's retention. The lock is the session's: it ends with the process.
+const RETENTION_TURN: &str = "select pg_try_advisory_lock(hashtextextended('nice-knovvu retention ' || $1, 0))";
+
+/// The right to that, or none while another process has it.
+pub(super) async fn retention_turn(
+    database: &Database,
+    tenant: &TenantId,
+) -> Result<Option<RetentionTurn>, CatalogError> {
+    let client = database.client().await?;
+    let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
+    let is_ours: bool = row.try_get(0).map_err(unreadable)?;
+    Ok(is_ours.then(|| RetentionTurn::of(Held(Some(client)))))
+}
+
+/// A session that holds a lock. It is not given back to the pool, where it would keep the lock.
+struct Held(Option<Object>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
 }

@@ -27,7 +27,7 @@ use super::{Database, DatabaseError};
 use crate::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons,
-    ProducerMemory, Recorded, ReplayRun, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 use crate::flow::System;
 use crate::model::{
@@ -634,6 +634,10 @@ impl Catalog for PostgresCatalog {
 
     async fn flush(&self) {
         self.inner.timeline.flush().await;
+    }
+
+    async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
+        erasure::retention_turn(&self.inner.database, tenant).await
     }
 
     async fn check(&self) -> Result<(), CatalogError> {

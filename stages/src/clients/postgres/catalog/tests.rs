@@ -145,3 +145,20 @@ async fn the_letter_of_a_conversation_is_found_without_reading_the_others() {
     let plan: Vec<String> = client.query(&plan, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     assert!(!plan.join("\n").contains("Seq Scan"), "{plan:#?}");
 }
+
+#[tokio::test]
+async fn one_process_at_a_time_sees_to_a_tenants_retention() {
+    let database = TestDatabase::on(test_servers::postgres().await).await;
+    let (one, other) = (catalog_of(database.member("test_consumer")), catalog_of(database.member("test_consumer")));
+    let [acme, beta]: [TenantId; 2] = ["acme", "beta"].map(|id| id.parse().unwrap());
+    let turn = one.retention_turn(&acme).await.unwrap();
+    assert!(turn.is_some() && other.retention_turn(&acme).await.unwrap().is_none());
+    assert!(other.retention_turn(&beta).await.unwrap().is_some(), "another tenant is free");
+    drop(turn);
+    // The server learns of it in a moment.
+    let begun = std::time::Instant::now();
+    while other.retention_turn(&acme).await.unwrap().is_none() {
+        assert!(begun.elapsed().as_secs() < 60, "the turn does not end with its session");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
