@@ -11,7 +11,7 @@ use stages::clients::nice::{
 use stages::model::ContactId;
 
 use crate::fake::{Step, answer, head, json, status};
-use crate::rig::{Rig, SECRET, is_not_ready, is_permanent, is_refused, is_transient, short};
+use crate::rig::{Rig, SECRET, is_not_ready, is_odd, is_permanent, is_refused, is_transient, short};
 
 fn seven() -> ContactId {
     ContactId::from_number(7).unwrap()
@@ -28,10 +28,10 @@ async fn each_status_says_what_now() {
         (204, is_not_ready as fn(&Result<_, NiceError>) -> bool),
         (301, is_transient),
         (302, is_transient),
-        (400, is_permanent),
+        (400, is_odd),
         (403, is_refused),
         (404, is_not_ready),
-        (406, is_permanent),
+        (406, is_odd),
         (408, is_transient),
         (500, is_transient),
         (503, is_transient),
@@ -144,13 +144,13 @@ async fn an_endless_body_is_cut_at_the_cap() {
     let framed = [format!("{:x}\r\n", chunk.len()).into_bytes(), chunk, b"\r\n".to_vec()].concat();
     let endless = vec![Step::Send(head(200, &[("Transfer-Encoding", "chunked")])), Step::Endless(framed)];
     let rig = Rig::contact(endless).await;
-    assert!(is_permanent(&rig.client.contact(seven()).await));
+    assert!(is_odd(&rig.client.contact(seven()).await));
     assert!(is_too_much(&rig.client.completed(&query()).await));
     // The caps of both endpoints, and what the two sockets hold.
     assert!(rig.api.sent() < (1 + 32 + 32) << 20, "{} bytes were taken", rig.api.sent());
     let announced = vec![Step::Send(head(200, &[("Content-Length", "1000000000")])), Step::Stall];
     let rig = Rig::contact(announced).await;
-    assert!(is_permanent(&rig.client.contact(seven()).await), "refused by its length alone");
+    assert!(is_odd(&rig.client.contact(seven()).await), "refused by its length alone");
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -167,7 +167,7 @@ async fn gzip_is_unpacked_and_a_bomb_is_not() {
     assert_eq!(rig.api.seen()[1].header("accept-encoding"), "gzip");
     let bomb = Rig::contact(packed(&vec![b' '; 200 << 20])).await;
     assert!(is_too_much(&bomb.client.completed(&query()).await));
-    assert!(is_permanent(&bomb.client.contact(seven()).await));
+    assert!(is_odd(&bomb.client.contact(seven()).await));
     let cut = gzip(b"{\"contactId\":7}");
     let damaged = Rig::contact(answer(200, &[("Content-Encoding", "gzip")], &cut[..cut.len() - 1])).await;
     assert!(is_transient(&damaged.client.contact(seven()).await));

@@ -180,6 +180,11 @@ pub(crate) fn is_permanent<T>(result: &Result<T, NiceError>) -> bool {
     matches!(result, Err(NiceError::Permanent { .. }))
 }
 
+/// No answer for such a call; once it says little.
+pub(crate) fn is_odd<T>(result: &Result<T, NiceError>) -> bool {
+    matches!(result, Err(NiceError::Odd { .. }))
+}
+
 pub(crate) fn is_refused<T>(result: &Result<T, NiceError>) -> bool {
     matches!(result, Err(NiceError::Refused { .. }))
 }
