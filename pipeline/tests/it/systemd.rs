@@ -12,7 +12,10 @@ async fn the_daemon_tells_systemd_when_it_is_ready_alive_and_stopping() {
     let mut daemon = bed.start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")]);
     let started = systemd.hears("READY=1");
     assert!(!started.contains(&"STOPPING=1".to_owned()), "{started:?}");
-    assert!(matches!(daemon.get("/readyz").await, Some((200, _))), "ready was said too early");
+    // Its producer may wait for its turn still: who waits for another to give up the tenant has started too.
+    let (_, page) = daemon.get("/readyz").await.expect("ready was said before the admin address answers");
+    assert!(!page.contains("starting"), "ready was said too early: {page}");
+    daemon.ready().await;
     for _ in 0..3 {
         systemd.hears("WATCHDOG=1");
     }
