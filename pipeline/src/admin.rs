@@ -58,6 +58,27 @@ pub(crate) struct Admin {
     _server: AbortOnDropHandle<()>,
 }
 
+/// What is served, and the token that opens the API.
+pub(crate) struct Pages {
+    pub(crate) router: Router,
+    pub(crate) token: String,
+}
+
+impl Pages {
+    /// The pages of a process.
+    pub(crate) fn new(
+        operations: Operations,
+        metrics: Metrics,
+        readiness: Readiness,
+        outside: Outside,
+        blame: Blame,
+    ) -> Self {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let shared = Shared { operations, metrics, readiness, outside, blame, token: token.as_str().into() };
+        Self { router: router(shared), token }
+    }
+}
+
 #[derive(Clone)]
 struct Shared {
     operations: Operations,
@@ -106,24 +127,14 @@ impl Readiness {
 
 impl Admin {
     /// Serves on `listener` and writes `file`, by which commands find it.
-    pub(crate) fn start(
-        listener: TcpListener,
-        file: Option<PathBuf>,
-        operations: Operations,
-        metrics: Metrics,
-        readiness: Readiness,
-        outside: Outside,
-        blame: Blame,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: Pages) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
-        let token = format!("{:032x}", rand::random::<u128>());
         if let Some(file) = &file {
-            write_file(file, &AdminFile { address, token: token.clone() })
+            write_file(file, &AdminFile { address, token: pages.token.clone() })
                 .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
         }
-        let shared = Shared { operations, metrics, readiness, outside, blame, token: token.into() };
         let stopping = CancellationToken::new();
-        let server = task::spawn("admin", serve::serve(listener, router(shared), stopping.clone()));
+        let server = task::spawn("admin", serve::serve(listener, pages.router, stopping.clone()));
         Ok(Self { address, file, stopping, _server: server })
     }
 

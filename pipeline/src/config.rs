@@ -459,7 +459,7 @@ impl Config {
     }
 
     /// As [`Config::load`], with the file already read; `name` stands for it in mistakes.
-    fn from_text<K: Into<OsString>, V: Into<OsString>>(
+    pub(crate) fn from_text<K: Into<OsString>, V: Into<OsString>>(
         text: &str,
         name: &str,
         env: impl IntoIterator<Item = (K, V)>,

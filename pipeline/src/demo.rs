@@ -60,7 +60,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
     let ending = stopping.child_token();
     let daemon = task::spawn("daemon", {
         let (config, ending) = (config.clone(), ending.clone());
-        async move { service::serve_until(&config, Service::Run, doors, ending).await }
+        async move { service::serve_until(&config, Service::Run, doors, service::Front::Listens, ending).await }
     });
     let ended = watch(&sim, &watched, &stopping).await;
     let report = match ended {

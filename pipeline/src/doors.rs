@@ -27,12 +27,13 @@ use tracing::warn;
 
 use crate::config::{AgentsConfig, CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
 use crate::failure::Failure;
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseServer};
 use crate::nightly::Nightly;
 use crate::operations::{Operations, Replaying};
 use crate::service::Service;
 use crate::turns::Turns;
 
+mod lent;
 mod local;
 mod nice;
 #[cfg(feature = "servers")]
@@ -42,6 +43,7 @@ mod servers;
 mod servers;
 mod translate;
 
+pub(crate) use lent::lent;
 pub(crate) use local::{Local, open_state};
 pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
@@ -113,6 +115,10 @@ pub(crate) struct Doors {
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// The leases, where another program lends them.
+    pub(crate) leases: Option<Arc<dyn LeaseServer>>,
+    /// Whether the catalog is on a server.
+    pub(crate) catalog_on_server: bool,
     /// Whether the queue is on a server.
     pub(crate) queue_on_server: bool,
     /// Whether the recording store is.
@@ -173,7 +179,10 @@ impl Doors {
 
     /// The right to be the tenant's producer, to be waited for.
     pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
-        servers::lease(self.database.as_ref(), tenant)
+        match &self.leases {
+            Some(server) => Lease::Lent(server.clone(), tenant.clone()),
+            None => servers::lease(self.database.as_ref(), tenant),
+        }
     }
 
     /// The agent sync of the tenant.
@@ -208,7 +217,7 @@ impl Doors {
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
         let mut probes: Vec<(System, Probe)> = Vec::new();
-        if self.database.is_some() {
+        if self.catalog_on_server {
             let catalog = self.catalog.clone();
             probes.push((
                 System::Catalog,
@@ -358,6 +367,8 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
     Ok(Doors {
         local,
+        leases: None,
+        catalog_on_server: database.is_some(),
         database,
         catalog,
         queue,

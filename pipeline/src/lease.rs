@@ -3,7 +3,24 @@
 #[cfg(feature = "servers")]
 use stages::clients::postgres::{Held as HeldLease, ProducerLease};
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use stages::model::TenantId;
+
 use crate::failure::Failure;
+
+/// A server of leases that another program lends to a service in its own process; see [`crate::embed`].
+pub trait LeaseServer: Send + Sync {
+    /// Waits for the right to be the tenant's producer.
+    fn hold(&self, tenant: &TenantId) -> BoxFuture<'static, Box<dyn LentLease>>;
+}
+
+/// The right, until it is dropped or lost.
+pub trait LentLease: Send + Sync {
+    /// Resolves when it is lost.
+    fn lost(&self) -> BoxFuture<'_, ()>;
+}
 
 /// How one producer of a tenant keeps another one waiting.
 pub(crate) enum Lease {
@@ -12,6 +29,8 @@ pub(crate) enum Lease {
     /// A lock in the Knovvu database.
     #[cfg(feature = "servers")]
     Contended(ProducerLease),
+    /// Another program keeps the leases.
+    Lent(Arc<dyn LeaseServer>, TenantId),
 }
 
 /// The right, for as long as it lives.
@@ -21,6 +40,8 @@ pub(crate) enum Held {
     /// Lost with its connection.
     #[cfg(feature = "servers")]
     Contended(HeldLease),
+    /// Lost when its owner says so.
+    Lent(Box<dyn LentLease>),
 }
 
 impl Lease {
@@ -30,6 +51,7 @@ impl Lease {
             Self::Sole => Held::Sole,
             #[cfg(feature = "servers")]
             Self::Contended(lease) => Held::Contended(lease.wait().await),
+            Self::Lent(server, tenant) => Held::Lent(server.hold(tenant).await),
         }
     }
 
@@ -39,6 +61,8 @@ impl Lease {
             Self::Sole => Ok(Some(Held::Sole)),
             #[cfg(feature = "servers")]
             Self::Contended(lease) => Ok(lease.try_take().await?.map(Held::Contended)),
+            // Only commands of an executable try, and none runs there.
+            Self::Lent(server, tenant) => Ok(Some(Held::Lent(server.hold(tenant).await))),
         }
     }
 }
@@ -50,6 +74,7 @@ impl Held {
             Self::Sole => std::future::pending().await,
             #[cfg(feature = "servers")]
             Self::Contended(held) => held.lost().await,
+            Self::Lent(held) => held.lost().await,
         }
     }
 }

@@ -14,12 +14,12 @@ use stages::source::poll::Poll;
 use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{Admin, Readiness, WAITS};
+use crate::admin::{Admin, Pages, Readiness, WAITS};
 use crate::config::{CatalogConfig, Config, Rate};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
@@ -31,7 +31,7 @@ use crate::{observe, shutdown, telemetry};
 
 /// Which of the two services a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Service {
+pub enum Service {
     /// Both.
     Run,
     /// Nice Producer.
@@ -81,7 +81,7 @@ pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure>
     // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
     let opened = stopping.run_until_cancelled(open_patiently(&config, service)).await;
     match opened {
-        Some(doors) => serve_until(&config, service, doors?, stopping).await,
+        Some(doors) => serve_until(&config, service, doors?, Front::Listens, stopping).await,
         None => Ok(()),
     }
 }
@@ -103,15 +103,28 @@ async fn open_patiently(config: &Config, service: Service) -> Result<Doors, Fail
     }
 }
 
+/// How operators reach a service.
+pub(crate) enum Front {
+    /// At `[admin] listen`.
+    Listens,
+    /// Through the program that it runs in.
+    Hands(oneshot::Sender<Pages>),
+}
+
 /// Runs the service on opened doors until `stopping` is set.
 pub(crate) async fn serve_until(
     config: &Config,
     service: Service,
     doors: Doors,
+    front: Front,
     stopping: CancellationToken,
 ) -> Result<(), Failure> {
     let context = doors.flow(config, stopping.clone());
-    let admin_listener = bind("[admin] listen", config.admin.listen).await?;
+    // First, so that an address that is taken ends the start before anything has begun.
+    let admin_listener = match front {
+        Front::Listens => Some(bind("[admin] listen", config.admin.listen).await?),
+        Front::Hands(_) => None,
+    };
     let producer = match service.produces() {
         true => Some(producer(config, &doors, &context, Sources::All)?),
         false => None,
@@ -121,15 +134,17 @@ pub(crate) async fn serve_until(
     operations.producing = producer.as_ref().map(|producer| producer.working.subscribe());
     let readiness = Readiness::new(operations.producing.clone());
     let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
-    let admin = Admin::start(
-        admin_listener,
-        file,
-        operations,
-        doors.metrics.clone(),
-        readiness.clone(),
-        doors.outside.clone(),
-        doors.blame.clone(),
-    )?;
+    let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
+    let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);
+    let admin = match (admin_listener, front) {
+        (Some(listener), _) => Some(Admin::start(listener, file, pages)?),
+        // Who does not want them has dropped the other end.
+        (None, Front::Hands(asked)) => {
+            drop(asked.send(pages));
+            None
+        }
+        (None, Front::Listens) => None,
+    };
     let receiver = match &producer {
         Some(producer) => webhook_receiver(config, &doors, producer, &stopping).await?,
         None => None,
@@ -181,7 +196,8 @@ pub(crate) async fn serve_until(
         let local = doors.local.clone();
         move || local.as_ref().is_none_or(|local| local.state.store().check().is_ok())
     });
-    info!(admin = %admin.address(), service = service.name(), "running");
+    let address = admin.as_ref().map(|admin| admin.address().to_string()).unwrap_or_default();
+    info!(admin = address, service = service.name(), "running");
     let ended_alone = tokio::select! {
         biased;
         () = stopping.cancelled() => None,
@@ -198,7 +214,9 @@ pub(crate) async fn serve_until(
     drop((sweeping, erasing, shelving, pruning, verifying));
     drain(config.flow.grace, [producing, consuming]).await;
     drop((receiver, observing, asking));
-    admin.stop();
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
     let state_failed = doors.local.as_ref().is_some_and(|local| local.state.store().check().is_err());
     let closed = doors.close().await;
@@ -291,7 +309,7 @@ pub(crate) fn producer(
         compare: doors.compare(config),
         longest_call: config.reconciliation.longest_call,
         // A command on embedded doors is alone with them.
-        has_consumers: sources == Sources::All || doors.database.is_some(),
+        has_consumers: sources == Sources::All || doors.catalog_on_server,
         nightly: (sources == Sources::All).then(|| doors::nightly(config)),
         hot_window: doors::hot_window(config),
         wake: doors.wake.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stages::clients::nice::{ApiFamily, Quota, Timeouts};
+use stages::clients::nice::{ApiFamily, Network, Quota, Timeouts};
 use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
 use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
@@ -34,12 +34,22 @@ impl Nice {
         database: Option<&Database>,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
-        let source = source(config, database)?;
         let stores: Arc<dyn Stores> = match (database, local) {
             (Some(database), _) => servers::budgets(database),
             (None, Some(local)) => Arc::new(LocalStores::new(local.state.clone())),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
+        Ok(Self::asking(config, source(config, database)?, stores, Network::Internet, metrics))
+    }
+
+    /// Clients whose settings and budgets stand there, and whose requests go this way.
+    pub(super) fn asking(
+        config: &Config,
+        source: Arc<dyn SettingsSource>,
+        stores: Arc<dyn Stores>,
+        network: Network,
+        metrics: &Metrics,
+    ) -> Self {
         let [acd, playback] = [ApiFamily::Acd, ApiFamily::MediaPlayback].map(|family| terms(&config.limits, family));
         let budgets = Arc::new(Budgets::new(stores, acd, playback, metrics.clone()));
         let tenants = |patience| {
@@ -47,9 +57,10 @@ impl Nice {
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
                 Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
             });
-            Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options(config)))
+            let options = TenantsOptions { network: network.clone(), ..options(config) };
+            Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options))
         };
-        Ok(Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets })
+        Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets }
     }
 
     /// Clients that ask `quota` before each request.

@@ -66,7 +66,8 @@ async fn a_queue_that_fails_is_named_and_the_disk_is_not_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let doors = Doors { queue: Arc::new(Broken), ..open(&config).await };
-    let failure = serve_until(&config, Service::Run, doors, CancellationToken::new()).await.unwrap_err();
+    let failure =
+        serve_until(&config, Service::Run, doors, Front::Listens, CancellationToken::new()).await.unwrap_err();
     assert!(failure.message().starts_with("the queue failed"), "{}", failure.message());
 }
 

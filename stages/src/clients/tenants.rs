@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::nice::{NiceClient, NiceSettings, Quota, Timeouts};
+use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
 use crate::flow::{Metrics, StageError, System};
 use crate::model::{Retention, TenantId};
 
@@ -131,11 +131,13 @@ pub struct TenantsOptions {
     pub kept: usize,
     /// How long the clients wait.
     pub timeouts: Timeouts,
+    /// Where their requests go.
+    pub network: Network,
 }
 
 impl Default for TenantsOptions {
     fn default() -> Self {
-        Self { reread: Duration::from_secs(15), kept: 1024, timeouts: Timeouts::default() }
+        Self { reread: Duration::from_secs(15), kept: 1024, timeouts: Timeouts::default(), network: Network::default() }
     }
 }
 
@@ -325,7 +327,8 @@ impl Tenants {
         let TenantSettings { nice, scope, retention, revision } = settings;
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
-        match NiceClient::with_timeouts(nice, quota, self.metrics.clone(), self.options.timeouts) {
+        let TenantsOptions { timeouts, network, .. } = self.options.clone();
+        match NiceClient::with_network(nice, network, quota, self.metrics.clone(), timeouts) {
             Ok(nice) => {
                 nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });

@@ -57,7 +57,7 @@ impl Table {
 fn tenants(table: &Arc<Table>, budgets: HashMap<&'static str, Arc<Counting>>) -> Tenants {
     let quota: QuotaOf = Arc::new(move |tenant| budgets[tenant.as_str()].clone());
     let timeouts = Timeouts { api: Duration::from_secs(2), poll: Duration::from_millis(50), ..short() };
-    let options = TenantsOptions { reread: Duration::from_secs(3600), kept: 8, timeouts };
+    let options = TenantsOptions { reread: Duration::from_secs(3600), kept: 8, timeouts, ..TenantsOptions::default() };
     Tenants::with_options(table.clone(), quota, Metrics::new(), options)
 }
 

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::alarm::Alarm;
 use super::body::{self, BodyError};
 use super::cached::Held;
+use super::network::Network;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::wire::retry_after::longest_retry_after;
@@ -155,21 +156,22 @@ const IDLE_CALLS: usize = 32;
 /// Each long poll has a connection of its own, idle for the moment between two polls: as many as there may be agents.
 const IDLE_POLLS: usize = 10_000;
 
-/// A transport for API calls that asks for JSON.
+/// A transport for API calls.
 fn api_transport(timeouts: &Timeouts, idle: usize) -> Result<Client, NiceError> {
-    let mut headers = HeaderMap::new();
-    // Without it the ACD API does not know how to render its data.
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     transport(timeouts)
-        .default_headers(headers)
         .pool_max_idle_per_host(idle)
         .build()
         .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))
 }
 
+/// Asks for JSON: without that the ACD API does not know how to render its data.
+fn for_json(request: RequestBuilder) -> RequestBuilder {
+    request.header(ACCEPT, "application/json").header(ACCEPT_ENCODING, "gzip")
+}
+
 /// Sends API requests.
 pub(super) struct Http {
+    network: Network,
     client: Client,
     /// The transport of long polls, made at the first one.
     polls: OnceLock<Client>,
@@ -181,20 +183,20 @@ pub(super) struct Http {
 
 impl Http {
     /// Makes the transport; nothing is sent.
-    pub(super) fn new(metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
+    pub(super) fn new(network: Network, metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
         let client = api_transport(timeouts, IDLE_CALLS)?;
         let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
-        Ok(Self { client, polls, metrics, timeouts: *timeouts, unanswered })
+        Ok(Self { network, client, polls, metrics, timeouts: *timeouts, unanswered })
     }
 
     /// A GET, not yet sent.
     pub(super) fn get(&self, url: Url) -> RequestBuilder {
-        self.client.get(url)
+        for_json(self.client.get(url))
     }
 
     /// A POST, not yet sent.
     pub(super) fn post(&self, url: Url) -> RequestBuilder {
-        self.client.post(url)
+        for_json(self.client.post(url))
     }
 
     /// The transport of long polls.
@@ -212,7 +214,7 @@ impl Http {
     fn request(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<RequestBuilder, NiceError> {
         Ok(match body {
             Some(body) => self.post(url.clone()).json(body),
-            None if endpoint.is_long_poll() => self.polls()?.get(url.clone()),
+            None if endpoint.is_long_poll() => for_json(self.polls()?.get(url.clone())),
             None => self.get(url.clone()),
         })
     }
@@ -233,7 +235,7 @@ impl Http {
     pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, NiceError> {
         let began = Instant::now();
         let timeout = if endpoint.is_long_poll() { self.timeouts.poll } else { self.timeouts.api };
-        let outcome = tokio::time::timeout(timeout, exchange(endpoint, request)).await;
+        let outcome = tokio::time::timeout(timeout, self.exchange(endpoint, request)).await;
         match &outcome {
             _ if endpoint.is_long_poll() => {}
             Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
@@ -257,6 +259,20 @@ impl Http {
             }
         }
     }
+
+    async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
+        let response = self.network.send(request).await.map_err(|error| Failure::Network(error.word))?;
+        let status = response.status();
+        let retry_after = wait_asked(&response);
+        let body = if status.is_success() {
+            body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
+        } else {
+            // Whether it could be read does not matter, and it must not hold up the status.
+            drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
+            Bytes::new()
+        };
+        Ok(Reply { status, retry_after, body })
+    }
 }
 
 /// An answer with its body, where the status promises one.
@@ -272,35 +288,10 @@ const ERROR_PAGE: usize = 64 * 1024;
 /// A connection that does not give up its error page sooner is not worth keeping.
 const ERROR_PAGE_WAIT: Duration = Duration::from_secs(1);
 
-async fn exchange(endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
-    let response = request.send().await.map_err(|error| Failure::Network(network_word(&error)))?;
-    let status = response.status();
-    let retry_after = wait_asked(&response);
-    let body = if status.is_success() {
-        body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
-    } else {
-        // Whether it could be read does not matter, and it must not hold up the status.
-        drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
-        Bytes::new()
-    };
-    Ok(Reply { status, retry_after, body })
-}
-
 /// The wait that an answer asks for.
 pub(super) fn wait_asked(response: &Response) -> Option<Duration> {
     let headers = response.headers().get_all(RETRY_AFTER).iter();
     longest_retry_after(headers.map(HeaderValue::as_bytes), Timestamp::now())
-}
-
-/// What went wrong on the way, in a word; reqwest's own text holds the URL.
-pub(super) fn network_word(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        "timeout"
-    } else if error.is_connect() {
-        "connect"
-    } else {
-        "network"
-    }
 }
 
 enum Failure {

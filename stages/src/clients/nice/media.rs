@@ -24,8 +24,9 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, Url};
 
-use super::http::{Endpoint, network_word, transport, wait_asked};
-use super::resolver::{self, GuardedResolver, ResolveError};
+use super::http::{Endpoint, transport, wait_asked};
+use super::network::Network;
+use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
 use crate::flow::Metrics;
 
@@ -42,6 +43,7 @@ use unpack::Packing;
 
 /// Where recordings are fetched from.
 pub(super) struct MediaSource {
+    network: Network,
     client: Client,
     hosts: Vec<super::MediaHost>,
     metrics: Metrics,
@@ -50,13 +52,18 @@ pub(super) struct MediaSource {
 
 impl MediaSource {
     /// Makes the transport; nothing is sent.
-    pub(super) fn new(settings: &NiceSettings, metrics: Metrics, timeouts: Timeouts) -> Result<Self, NiceError> {
+    pub(super) fn new(
+        settings: &NiceSettings,
+        network: Network,
+        metrics: Metrics,
+        timeouts: Timeouts,
+    ) -> Result<Self, NiceError> {
         let hosts = settings.media_hosts.clone();
         let client = transport(&timeouts)
             .dns_resolver(GuardedResolver::new(&hosts, &settings.private_media_hosts))
             .build()
             .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
-        Ok(Self { client, hosts, metrics, timeouts })
+        Ok(Self { network, client, hosts, metrics, timeouts })
     }
 
     /// Opens a recording; a link that has expired is replaced once where there is a refresher.
@@ -117,16 +124,16 @@ impl MediaSource {
             }
         }
         let began = Instant::now();
-        let sent = tokio::time::timeout(self.timeouts.media_headers, request.send()).await;
+        let sent = tokio::time::timeout(self.timeouts.media_headers, self.network.send(request)).await;
         let label = match &sent {
             Ok(Ok(response)) => response.status().as_str().to_owned(),
-            Ok(Err(error)) => network_word(error).to_owned(),
+            Ok(Err(error)) => error.word.to_owned(),
             Err(_) => "timeout".to_owned(),
         };
         self.metrics.nice_request(endpoint.name(), &label, began.elapsed());
         match sent {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(NiceError::media(unreachable(&host, resolver::refusal(&error), &label))),
+            Ok(Err(error)) => Err(NiceError::media(unreachable(&host, error.refusal, &label))),
             Err(_) => Err(NiceError::media(format!("the media host {host} did not answer in time"))),
         }
     }
@@ -365,6 +372,7 @@ impl fmt::Debug for Media {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::nice::WireError;
 
     #[test]
     fn an_opened_recording_may_cross_threads() {
@@ -385,7 +393,7 @@ mod tests {
     async fn a_host_that_leads_inside_is_recognised_and_its_remedy_named() {
         let client = Client::builder().no_proxy().dns_resolver(GuardedResolver::new(&[], &[])).build().unwrap();
         let error = client.get("http://localhost:1/").send().await.unwrap_err();
-        assert_eq!(resolver::refusal(&error), Some(ResolveError::Forbidden));
+        assert_eq!(WireError::from(&error).refusal, Some(ResolveError::Forbidden));
         let text = unreachable("b.example", Some(ResolveError::Private), "connect");
         assert!(text.contains("b.example") && text.contains("private_media_hosts"), "{text}");
         for other in [Some(ResolveError::Forbidden), Some(ResolveError::Unknown), None] {

@@ -36,6 +36,7 @@ mod http;
 mod media;
 mod media_hosts;
 pub(super) mod net;
+mod network;
 mod resolver;
 mod sessions;
 mod settings;
@@ -59,6 +60,7 @@ use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
+pub use network::{Exchange, Network, WireError};
 pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionIdError};
 pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, PAGE_SIZE, Timeouts};
 use token::Tokens;
@@ -183,13 +185,24 @@ impl NiceClient {
         metrics: Metrics,
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
+        Self::with_network(settings, Network::Internet, quota, metrics, timeouts)
+    }
+
+    /// Makes a client whose requests may go to a NICE in this process.
+    pub fn with_network(
+        settings: NiceSettings,
+        network: Network,
+        quota: Arc<dyn Quota>,
+        metrics: Metrics,
+        timeouts: Timeouts,
+    ) -> Result<Self, NiceError> {
         settings.validate()?;
         let settings = Arc::new(settings);
-        let http = Http::new(metrics.clone(), &timeouts)?;
+        let http = Http::new(network.clone(), metrics.clone(), &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
         let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
-        let media = Arc::new(MediaSource::new(&settings, metrics, timeouts)?);
+        let media = Arc::new(MediaSource::new(&settings, network, metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,

@@ -53,7 +53,7 @@ fn table(database: &Database, key: u8) -> SettingsTable {
 
 /// Tenants that read their settings at each use.
 fn tenants(table: &SettingsTable) -> Tenants {
-    let options = TenantsOptions { reread: Duration::ZERO, kept: 8, timeouts: Timeouts::default() };
+    let options = TenantsOptions { reread: Duration::ZERO, kept: 8, ..TenantsOptions::default() };
     Tenants::with_options(Arc::new(table.clone()), Arc::new(|_| Arc::new(Unmetered)), Metrics::new(), options)
 }
 

@@ -1,0 +1,92 @@
+//! A service in the process of another program, which lends it all doors: for a simulation of the whole.
+//!
+//! It is the service of the executable, started by the same function. Its settings are a text in the form of the
+//! settings file; what they say of the kinds and addresses of servers is not looked at. Only the local state of a
+//! producer is its own, in `[state] dir`. Nothing listens: the admin pages are handed over.
+
+use std::sync::Arc;
+
+use axum::Router;
+use stages::clients::catalog::Catalog;
+use stages::clients::nice::Network;
+use stages::clients::queue::Queue;
+use stages::clients::quota::Stores;
+use stages::clients::recording_store::RecordingStore;
+use stages::clients::tenants::SettingsSource;
+use stages::flow::Clock;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::lease::{LeaseServer, LentLease};
+pub use crate::service::Service;
+
+use crate::admin::Pages;
+use crate::config::{Config, Need};
+use crate::doors::{self, Doors};
+use crate::service::{self, Front};
+
+/// Everything outside of a service.
+#[derive(Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Clock,
+    /// The Knovvu database.
+    pub catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Where recordings are kept.
+    pub recordings: Arc<dyn RecordingStore>,
+    /// The NICE settings of all tenants.
+    pub settings: Arc<dyn SettingsSource>,
+    /// The rate budgets that all processes share.
+    pub budgets: Arc<dyn Stores>,
+    /// The right to be a tenant's producer.
+    pub leases: Arc<dyn LeaseServer>,
+    /// The way to NICE.
+    pub network: Network,
+}
+
+/// The admin pages of a running service, as `[admin] listen` would serve them.
+pub struct AdminPages {
+    /// What answers.
+    pub router: Router,
+    /// The bearer token of `/api/v1`.
+    pub token: String,
+}
+
+/// A service whose doors are open.
+pub struct Embedded {
+    config: Config,
+    service: Service,
+    doors: Doors,
+}
+
+impl Embedded {
+    /// Reads the settings and opens the local state. The error says what to mend.
+    pub async fn open(settings: &str, service: Service, world: World) -> Result<Self, String> {
+        let need = match service {
+            Service::Run => Need::Service,
+            Service::Producer => Need::Producer,
+            Service::Consumer => Need::Consumer,
+        };
+        let none: [(&str, &str); 0] = [];
+        let config = Config::from_text(settings, "settings", none, need).map_err(|error| error.to_string())?;
+        let doors = doors::lent(&config, service, world).await.map_err(|failure| failure.message().to_owned())?;
+        Ok(Self { config, service, doors })
+    }
+
+    /// Runs until `stopping` is set, and ends as the executable does on SIGTERM. `admin` receives the pages once they
+    /// answer.
+    pub async fn run(self, admin: oneshot::Sender<AdminPages>, stopping: CancellationToken) -> Result<(), String> {
+        let (hand, handed) = oneshot::channel::<Pages>();
+        let handing = async {
+            if let Ok(pages) = handed.await {
+                // Who does not want them has dropped the other end.
+                drop(admin.send(AdminPages { router: pages.router, token: pages.token }));
+            }
+        };
+        let serving = service::serve_until(&self.config, self.service, self.doors, Front::Hands(hand), stopping);
+        let (served, ()) = tokio::join!(serving, handing);
+        served.map_err(|failure| failure.message().to_owned())
+    }
+}

@@ -1,0 +1,98 @@
+//! NICE → Knovvu: the calls of a NICE CXone group, in Knovvu Analytics as soon as they end.
+//!
+//! ```text
+//!  nice-producer          events ──┐   poll of completed contacts · webhook
+//!                                  ├──► dedupe ──► enqueue ──► queue
+//!                         replay ──┘
+//!                         agents ────► the group's users become Knovvu agents
+//!
+//!  conversation-consumer  queue ──► dequeue ──► await recording ──► fetch metadata ──► download recording
+//!                                           ──► persist ──► upload ──► ready, ack
+//!
+//!  run                    both, in one process
+//! ```
+//!
+//! The flow of each service stands in `nice_producer.rs` and `conversation_consumer.rs`. Here: parse, load all
+//! settings before any port, file or server is touched, then the one command that was asked for.
+
+mod admin;
+mod admin_client;
+mod cli;
+mod commands;
+mod config;
+mod conversation_consumer;
+#[cfg(feature = "demo")]
+mod demo;
+mod doors;
+pub mod embed;
+mod failure;
+mod lease;
+mod nice_producer;
+mod nightly;
+mod observe;
+mod operations;
+mod output;
+mod rebuild;
+mod replays;
+mod service;
+mod shutdown;
+mod systemd;
+mod telemetry;
+mod turns;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use commands::Erasing;
+use failure::Failure;
+use service::Service;
+
+/// The executable: parses the command line and does the one command.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    doors::install_crypto();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::failed(format!("cannot start: {error}")).report(),
+    };
+    let ended = runtime.block_on(dispatch(cli));
+    // Work that still blocks a thread must not hold up the end of the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let load = |need| commands::load(cli.config.as_deref(), need);
+    match cli.command {
+        Command::Run => service::run(load(config::Need::Service)?, Service::Run).await,
+        Command::Producer => service::run(load(config::Need::Producer)?, Service::Producer).await,
+        Command::Consumer => service::run(load(config::Need::Consumer)?, Service::Consumer).await,
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => demo::run(options).await,
+        Command::Agents(command) => commands::agents(command, &load).await,
+        Command::Status { json } => commands::status(json, &load).await,
+        Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
+        Command::Erase { conversation_id, dry_run, yes_unknown, json } => {
+            let erasing = Erasing { dry_run, yes_unknown };
+            commands::erase(conversation_id, erasing, json, &load).await
+        }
+        Command::Verify(options) => commands::verify(options, &load).await,
+        Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
+        Command::Reconcile(options) => commands::reconcile(options, &load).await,
+        Command::Backfill(options) => commands::backfill(options, &load).await,
+        Command::Recheck(options) => commands::recheck(options, &load).await,
+        Command::Report(options) => commands::report(options, &load).await,
+        Command::Settings(command) => commands::settings(command, &load).await,
+        Command::Migrate => commands::migrate(&load).await,
+        Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(())
+        }
+    }
+}
