@@ -3,6 +3,10 @@
 //! An implementation writes a [`Subject`] and calls `catalog_checks!(TheSubject);` in its tests, with attributes
 //! before the name where a server is needed: `catalog_checks!(#[ignore = "needs a database"] TheSubject);`.
 
+#![allow(missing_docs, reason = "the name of a check is its promise")]
+#![allow(async_fn_in_trait, reason = "a check runs on the thread that awaits it")]
+#![allow(clippy::unwrap_used, reason = "these are tests, wherever they are compiled")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,26 +29,26 @@ mod readiness;
 mod replays;
 mod turns;
 
-pub(crate) use erasure::*;
-pub(crate) use lacking::*;
-pub(crate) use readiness::{
+pub use erasure::*;
+pub use lacking::*;
+pub use readiness::{
     a_delay_that_early_looks_have_shortened_counts_once, a_longer_delay_that_several_learned_at_once_counts_once,
     the_learned_delay_is_one_for_all_consumers,
 };
-pub(crate) use replays::{
+pub use replays::{
     a_run_is_changed_only_from_the_state_that_was_read, a_thousand_fates_come_in_the_order_of_the_question,
     an_operators_change_wins_over_progress_and_the_counts_are_kept,
     final_conversations_are_counted_by_their_start_half_open, how_far_a_run_has_come_is_kept_and_survives,
     runs_are_numbered_by_kind_and_the_same_run_again_is_one, the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
     the_last_hop_is_the_newest,
 };
-pub(crate) use turns::{
+pub use turns::{
     a_write_under_way_does_not_outlive_its_turn, an_operator_writes_without_a_turn, the_memory_of_turns_survives,
     the_poll_is_held_back_for_every_process, what_a_turn_writes_is_refused_once_another_has_begun,
 };
 
 /// A catalog under test.
-pub(crate) trait Subject: Sized {
+pub trait Subject: Sized {
     /// A catalog of its own, empty, in which any tenant may be used.
     async fn fresh() -> Self;
 
@@ -59,6 +63,7 @@ pub(crate) trait Subject: Sized {
 }
 
 /// Makes one test of each check.
+#[macro_export]
 macro_rules! catalog_checks {
     ($(#[$attribute:meta])* $subject:ident) => {
         $crate::clients::catalog::conformance::catalog_checks!(
@@ -128,7 +133,7 @@ macro_rules! catalog_checks {
         }
     };
 }
-pub(crate) use catalog_checks;
+pub use catalog_checks;
 
 fn tenant(name: &str) -> TenantId {
     name.parse().unwrap()
@@ -237,7 +242,7 @@ async fn save_ready(catalog: &Arc<dyn Catalog>, conversation: &Conversation, whe
     catalog.complete(&conversation.key(), &recordings(conversation, 1), when, None).await.unwrap();
 }
 
-pub(crate) async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
+pub async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     assert!(catalog.agents(&acme()).await.unwrap().is_empty());
@@ -261,7 +266,7 @@ pub(crate) async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
     assert!(one == Some(left));
 }
 
-pub(crate) async fn the_reading_of_the_group_is_noted<S: Subject>() {
+pub async fn the_reading_of_the_group_is_noted<S: Subject>() {
     let subject = S::fresh().await;
     assert_eq!(subject.catalog().agents_read_at(&acme()).await.unwrap(), None);
     for seconds in [5, 9] {
@@ -272,7 +277,7 @@ pub(crate) async fn the_reading_of_the_group_is_noted<S: Subject>() {
     assert_eq!(subject.catalog().agents(&acme()).await.unwrap(), []);
 }
 
-pub(crate) async fn how_the_group_stands_is_kept<S: Subject>() {
+pub async fn how_the_group_stands_is_kept<S: Subject>() {
     let mut subject = S::fresh().await;
     assert_eq!(subject.catalog().group_standing(&acme()).await.unwrap(), GroupStanding::default());
     let held = HeldReading { since: at(1), at: at(2), lost: 12, active: 20, hidden: 5 };
@@ -291,7 +296,7 @@ pub(crate) async fn how_the_group_stands_is_kept<S: Subject>() {
     assert_eq!(catalog.agents_read_at(&acme()).await.unwrap(), Some(at(9)));
 }
 
-pub(crate) async fn tenants_do_not_see_each_other<S: Subject>() {
+pub async fn tenants_do_not_see_each_other<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let tenants = ["a", "A", "a-b", "a_b", "ab"].map(tenant);
@@ -318,7 +323,7 @@ pub(crate) async fn tenants_do_not_see_each_other<S: Subject>() {
     }
 }
 
-pub(crate) async fn metadata_is_saved_as_it_is_and_again<S: Subject>() {
+pub async fn metadata_is_saved_as_it_is_and_again<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let mut conversation = conversation(&acme(), 42);
@@ -339,7 +344,7 @@ pub(crate) async fn metadata_is_saved_as_it_is_and_again<S: Subject>() {
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
 }
 
-pub(crate) async fn a_final_row_stays_as_it_is<S: Subject>() {
+pub async fn a_final_row_stays_as_it_is<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let ready = conversation(&acme(), 1);
@@ -365,7 +370,7 @@ pub(crate) async fn a_final_row_stays_as_it_is<S: Subject>() {
     assert_eq!(catalog.counts().await.unwrap(), counts);
 }
 
-pub(crate) async fn completing_writes_everything_in_one_commit<S: Subject>() {
+pub async fn completing_writes_everything_in_one_commit<S: Subject>() {
     let mut subject = S::fresh().await;
     let ready = conversation(&acme(), 42);
     let stored = recordings(&ready, 3);
@@ -379,7 +384,7 @@ pub(crate) async fn completing_writes_everything_in_one_commit<S: Subject>() {
     assert_ready(&subject.catalog(), &ready, &stored, at(10)).await;
 }
 
-pub(crate) async fn completing_without_recording_leaves_no_analysis_entry<S: Subject>() {
+pub async fn completing_without_recording_leaves_no_analysis_entry<S: Subject>() {
     let mut subject = S::fresh().await;
     let unrecorded = conversation(&acme(), 42);
     subject.catalog().save_metadata(&unrecorded).await.unwrap();
@@ -393,7 +398,7 @@ pub(crate) async fn completing_without_recording_leaves_no_analysis_entry<S: Sub
     assert_eq!(catalog.counts().await.unwrap(), Counts { no_recording: 1, ..Counts::default() });
 }
 
-pub(crate) async fn what_has_no_row_cannot_be_completed<S: Subject>() {
+pub async fn what_has_no_row_cannot_be_completed<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let unknown = conversation(&acme(), 42);
@@ -404,7 +409,7 @@ pub(crate) async fn what_has_no_row_cannot_be_completed<S: Subject>() {
     assert_eq!(catalog.counts().await.unwrap(), Counts::default());
 }
 
-pub(crate) async fn known_are_rows_and_dead_letters<S: Subject>() {
+pub async fn known_are_rows_and_dead_letters<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     assert!(catalog.known(&[]).await.unwrap().is_empty());
@@ -422,7 +427,7 @@ pub(crate) async fn known_are_rows_and_dead_letters<S: Subject>() {
     assert_eq!(catalog.known(&[key(&acme(), 3)]).await.unwrap(), [false], "a dropped letter may be replayed");
 }
 
-pub(crate) async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {
+pub async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     assert!(catalog.dead_letters(0, 10).await.unwrap().is_empty());
@@ -456,7 +461,7 @@ pub(crate) async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {
     assert_eq!(catalog.counts().await.unwrap().dead_letters, 23);
 }
 
-pub(crate) async fn the_same_dead_letter_twice_is_one<S: Subject>() {
+pub async fn the_same_dead_letter_twice_is_one<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     catalog.add_dead_letter(letter(&acme(), 1, "first")).await.unwrap();
@@ -478,7 +483,7 @@ pub(crate) async fn the_same_dead_letter_twice_is_one<S: Subject>() {
     assert_eq!(catalog.counts().await.unwrap().dead_letters, 5);
 }
 
-pub(crate) async fn a_dead_letter_is_removed_only_as_it_was_read<S: Subject>() {
+pub async fn a_dead_letter_is_removed_only_as_it_was_read<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     catalog.add_dead_letter(letter(&acme(), 1, "first")).await.unwrap();
@@ -502,7 +507,7 @@ pub(crate) async fn a_dead_letter_is_removed_only_as_it_was_read<S: Subject>() {
     assert_eq!(catalog.counts().await.unwrap().dead_letters, 1);
 }
 
-pub(crate) async fn a_dead_letter_id_is_given_once<S: Subject>() {
+pub async fn a_dead_letter_id_is_given_once<S: Subject>() {
     let mut subject = S::fresh().await;
     let mut ids = BTreeSet::new();
     for round in 1..=3 {
@@ -528,7 +533,7 @@ fn hop(stage: &str, attempt: u32) -> Hop {
     }
 }
 
-pub(crate) async fn hops_are_listed_in_their_order<S: Subject>() {
+pub async fn hops_are_listed_in_their_order<S: Subject>() {
     let mut subject = S::fresh().await;
     let traced = key(&acme(), 42);
     assert!(subject.catalog().hops(&traced).await.unwrap().is_empty());
@@ -546,7 +551,7 @@ pub(crate) async fn hops_are_listed_in_their_order<S: Subject>() {
     assert_eq!((hops.len(), hops.last()), (31, Some(&hop("upload", 30))));
 }
 
-pub(crate) async fn counts_equal_the_rows<S: Subject>() {
+pub async fn counts_equal_the_rows<S: Subject>() {
     let mut subject = S::fresh().await;
     let tenants = [acme(), tenant("other")];
     let mut walk = 1_u64;
@@ -596,7 +601,7 @@ pub(crate) async fn counts_equal_the_rows<S: Subject>() {
     assert_eq!(catalog.analysis_queue(0, 1000).await.unwrap().len() as u64, expected.ready);
 }
 
-pub(crate) async fn the_analysis_queue_is_ordered_by_time<S: Subject>() {
+pub async fn the_analysis_queue_is_ordered_by_time<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     for id in [5_u64, 1, 4, 2, 3] {
@@ -612,7 +617,7 @@ pub(crate) async fn the_analysis_queue_is_ordered_by_time<S: Subject>() {
     assert!(catalog.analysis_queue(0, 0).await.unwrap().is_empty());
 }
 
-pub(crate) async fn one_conversation_completed_by_many_is_completed_once<S: Subject>() {
+pub async fn one_conversation_completed_by_many_is_completed_once<S: Subject>() {
     let mut subject = S::fresh().await;
     let contested = conversation(&acme(), 42);
     let workers = (1..=32).map(|worker| {
@@ -635,7 +640,7 @@ pub(crate) async fn one_conversation_completed_by_many_is_completed_once<S: Subj
     assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
 }
 
-pub(crate) async fn many_conversations_are_completed_side_by_side<S: Subject>() {
+pub async fn many_conversations_are_completed_side_by_side<S: Subject>() {
     let mut subject = S::fresh().await;
     let workers = (1..=200).map(|id| {
         let catalog = subject.catalog();
@@ -659,7 +664,7 @@ fn without_nul(value: &impl serde::Serialize) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-pub(crate) async fn odd_texts_are_kept<S: Subject>() {
+pub async fn odd_texts_are_kept<S: Subject>() {
     let mut subject = S::fresh().await;
     let odd = "NUL\0 quote' \"double\" back\\slash \\u0041 %s {} ; DROP TABLE -- \r\n\t\u{1}\u{7f}\u{85}\u{2028} \
                e\u{301} ß İ 👩‍👩‍👧 \u{202e}rtl \u{feff}bom \u{fffd}\u{ffff}\u{10ffff}";
@@ -691,7 +696,7 @@ pub(crate) async fn odd_texts_are_kept<S: Subject>() {
     assert!(catalog.remove_dead_letter(&shelved).await.unwrap(), "it is as it was read");
 }
 
-pub(crate) async fn large_metadata_is_kept<S: Subject>() {
+pub async fn large_metadata_is_kept<S: Subject>() {
     let mut subject = S::fresh().await;
     for id in 1..=4 {
         let mut large = conversation(&acme(), id);
@@ -706,11 +711,11 @@ pub(crate) async fn large_metadata_is_kept<S: Subject>() {
     }
 }
 
-pub(crate) async fn the_catalog_answers<S: Subject>() {
+pub async fn the_catalog_answers<S: Subject>() {
     S::fresh().await.catalog().check().await.unwrap();
 }
 
-pub(crate) async fn only_the_latest_attempt_completes<S: Subject>() {
+pub async fn only_the_latest_attempt_completes<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let call = conversation(&tenant("a"), 1);
@@ -738,7 +743,7 @@ pub(crate) async fn only_the_latest_attempt_completes<S: Subject>() {
     assert_eq!(subject.catalog().begin_attempt(&key, AttemptKind::Complete).await.unwrap(), None);
 }
 
-pub(crate) async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>() {
+pub async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let begin = async |call: &Conversation, kind| catalog.begin_attempt(&call.key(), kind).await.unwrap();
@@ -791,7 +796,7 @@ pub(crate) async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Su
     assert_eq!(begin(whole, AttemptKind::Add).await, None);
 }
 
-pub(crate) async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
+pub async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
     let subject = S::fresh().await;
     let calls = [conversation(&tenant("a"), 1), conversation(&tenant("a"), 2)];
     for call in &calls {
@@ -816,7 +821,7 @@ pub(crate) async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
     }
 }
 
-pub(crate) async fn what_is_recorded_is_listed_page_by_page<S: Subject>() {
+pub async fn what_is_recorded_is_listed_page_by_page<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     for id in 1..=7 {

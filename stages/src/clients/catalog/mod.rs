@@ -17,8 +17,8 @@ use crate::model::{
 };
 
 mod attempts;
-#[cfg(test)]
-pub(super) mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod embedded;
 mod erasure;
 mod group;

@@ -6,6 +6,10 @@
 //! A check waits as long as it takes, and never concludes anything from speed: a slow machine may make a check
 //! see less, never make it fail.
 
+#![allow(missing_docs, reason = "the name of a check is its promise")]
+#![allow(async_fn_in_trait, reason = "a check runs on the thread that awaits it")]
+#![allow(clippy::unwrap_used, reason = "these are tests, wherever they are compiled")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +35,7 @@ const RESOLUTION: Duration = Duration::from_millis(2);
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// A queue under test.
-pub(crate) trait Subject: Sized {
+pub trait Subject: Sized {
     /// A queue of its own, empty.
     async fn fresh() -> Self;
 
@@ -44,6 +48,7 @@ pub(crate) trait Subject: Sized {
 }
 
 /// Makes one test of each check.
+#[macro_export]
 macro_rules! queue_checks {
     ($(#[$attribute:meta])* $subject:ident) => {
         $crate::clients::queue::conformance::queue_checks!(
@@ -79,7 +84,7 @@ macro_rules! queue_checks {
         }
     };
 }
-pub(crate) use queue_checks;
+pub use queue_checks;
 
 type Deliveries = BoxStream<'static, Result<QueueDelivery, QueueError>>;
 
@@ -125,7 +130,7 @@ fn event(source: EventSource) -> ContactEvent {
     event
 }
 
-pub(crate) async fn a_message_is_delivered_until_it_is_acknowledged<S: Subject>() {
+pub async fn a_message_is_delivered_until_it_is_acknowledged<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     let mut deliveries = queue.deliveries(8);
@@ -141,7 +146,7 @@ pub(crate) async fn a_message_is_delivered_until_it_is_acknowledged<S: Subject>(
     assert_backlog(&queue, Backlog::default()).await;
 }
 
-pub(crate) async fn bodies_arrive_as_they_were_sent<S: Subject>() {
+pub async fn bodies_arrive_as_they_were_sent<S: Subject>() {
     let queue_of = S::fresh().await;
     let queue = queue_of.queue();
     let all: Vec<u8> = (0..=255).collect();
@@ -157,7 +162,7 @@ pub(crate) async fn bodies_arrive_as_they_were_sent<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_dropped_delivery_comes_again<S: Subject>() {
+pub async fn a_dropped_delivery_comes_again<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     publish(&queue, Lane::Live, ["one"]).await;
@@ -174,7 +179,7 @@ pub(crate) async fn a_dropped_delivery_comes_again<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn a_delivery_outlives_the_stream_it_came_from<S: Subject>() {
+pub async fn a_delivery_outlives_the_stream_it_came_from<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     publish(&queue, Lane::Live, ["one", "two", "three"]).await;
@@ -189,7 +194,7 @@ pub(crate) async fn a_delivery_outlives_the_stream_it_came_from<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn published_messages_survive_a_crash<S: Subject>() {
+pub async fn published_messages_survive_a_crash<S: Subject>() {
     let mut subject = S::fresh().await;
     let queue = subject.queue();
     let publishes = (0..100).map(|number| {
@@ -208,7 +213,7 @@ pub(crate) async fn published_messages_survive_a_crash<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn unsettled_messages_survive_a_crash<S: Subject>() {
+pub async fn unsettled_messages_survive_a_crash<S: Subject>() {
     let mut subject = S::fresh().await;
     let queue = subject.queue();
     publish(&queue, Lane::Live, ["one", "two", "three"]).await;
@@ -225,7 +230,7 @@ pub(crate) async fn unsettled_messages_survive_a_crash<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn messages_keep_their_order<S: Subject>() {
+pub async fn messages_keep_their_order<S: Subject>() {
     let mut subject = S::fresh().await;
     publish(&subject.queue(), Lane::Live, 0..100).await;
     subject = subject.crash().await;
@@ -236,7 +241,7 @@ pub(crate) async fn messages_keep_their_order<S: Subject>() {
     }
 }
 
-pub(crate) async fn live_goes_before_backfill<S: Subject>() {
+pub async fn live_goes_before_backfill<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     publish(&queue, Lane::Backfill, ["b1", "b2", "b3"]).await;
@@ -255,7 +260,7 @@ pub(crate) async fn live_goes_before_backfill<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_delayed_message_does_not_come_before_its_time<S: Subject>() {
+pub async fn a_delayed_message_does_not_come_before_its_time<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     let mut deliveries = queue.deliveries(8);
@@ -278,7 +283,7 @@ pub(crate) async fn a_delayed_message_does_not_come_before_its_time<S: Subject>(
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn a_deferred_message_is_one_message_with_the_changed_event<S: Subject>() {
+pub async fn a_deferred_message_is_one_message_with_the_changed_event<S: Subject>() {
     for source in [EventSource::Poll, EventSource::Backfill] {
         let subject = S::fresh().await;
         let queue = subject.queue();
@@ -304,7 +309,7 @@ pub(crate) async fn a_deferred_message_is_one_message_with_the_changed_event<S: 
     }
 }
 
-pub(crate) async fn a_deferred_message_survives_a_crash_as_one<S: Subject>() {
+pub async fn a_deferred_message_survives_a_crash_as_one<S: Subject>() {
     let mut subject = S::fresh().await;
     let queue = subject.queue();
     queue.publish(Lane::Live, event(EventSource::Poll).encode().into()).await.unwrap();
@@ -320,7 +325,7 @@ pub(crate) async fn a_deferred_message_survives_a_crash_as_one<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn a_delay_does_not_hold_up_what_is_due<S: Subject>() {
+pub async fn a_delay_does_not_hold_up_what_is_due<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     for number in 0..20 {
@@ -332,7 +337,7 @@ pub(crate) async fn a_delay_does_not_hold_up_what_is_due<S: Subject>() {
     assert_backlog(&queue, Backlog { delayed: 20, ..Backlog::default() }).await;
 }
 
-pub(crate) async fn the_prefetch_bounds_what_is_unsettled<S: Subject>() {
+pub async fn the_prefetch_bounds_what_is_unsettled<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     publish(&queue, Lane::Live, 0..10).await;
@@ -360,7 +365,7 @@ pub(crate) async fn the_prefetch_bounds_what_is_unsettled<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_message_that_crashes_its_reader_is_over_the_limit_in_the_end<S: Subject>() {
+pub async fn a_message_that_crashes_its_reader_is_over_the_limit_in_the_end<S: Subject>() {
     let mut subject = S::fresh().await;
     publish(&subject.queue(), Lane::Live, ["poison"]).await;
     for count in 1..=DELIVERY_LIMIT {
@@ -384,7 +389,7 @@ pub(crate) async fn a_message_that_crashes_its_reader_is_over_the_limit_in_the_e
     assert_quiet(&mut deliveries).await;
 }
 
-pub(crate) async fn ten_thousand_messages_are_delivered_once_each<S: Subject>() {
+pub async fn ten_thousand_messages_are_delivered_once_each<S: Subject>() {
     const MESSAGES: usize = 10_000;
     const PREFETCH: usize = 64;
     let subject = S::fresh().await;
@@ -448,7 +453,7 @@ pub(crate) async fn ten_thousand_messages_are_delivered_once_each<S: Subject>() 
     assert_backlog(&queue, Backlog::default()).await;
 }
 
-pub(crate) async fn the_backlog_counts_each_message_in_one_place<S: Subject>() {
+pub async fn the_backlog_counts_each_message_in_one_place<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     assert_backlog(&queue, Backlog::default()).await;
@@ -468,7 +473,7 @@ pub(crate) async fn the_backlog_counts_each_message_in_one_place<S: Subject>() {
     assert_backlog(&queue, Backlog { live: 2, backfill: 2, delayed: 3, in_flight: 0 }).await;
 }
 
-pub(crate) async fn a_waiting_reader_wakes_up<S: Subject>() {
+pub async fn a_waiting_reader_wakes_up<S: Subject>() {
     let subject = S::fresh().await;
     let queue = subject.queue();
     let mut deliveries = queue.deliveries(1);
@@ -482,6 +487,6 @@ pub(crate) async fn a_waiting_reader_wakes_up<S: Subject>() {
     tokio::time::timeout(PATIENCE, rounds).await.expect("a waiting reader learns of a message when it comes");
 }
 
-pub(crate) async fn the_queue_answers<S: Subject>() {
+pub async fn the_queue_answers<S: Subject>() {
     S::fresh().await.queue().check().await.unwrap();
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::flow::{Settle, StageError, System};
 use crate::model::{ContactEvent, ConversationKey, EventSource};
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod embedded;
 #[cfg(feature = "servers")]
 mod rabbitmq;

@@ -3,6 +3,10 @@
 //! An implementation writes a [`Subject`] and calls `recording_store_checks!(TheSubject);` in its tests, with
 //! attributes before the name where a server is needed.
 
+#![allow(missing_docs, reason = "the name of a check is its promise")]
+#![allow(async_fn_in_trait, reason = "a check runs on the thread that awaits it")]
+#![allow(clippy::unwrap_used, reason = "these are tests, wherever they are compiled")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,7 +33,7 @@ const CHUNK: usize = 64 * 1024;
 const WAV: &str = "audio/wav";
 
 /// A recording store under test.
-pub(crate) trait Subject: Sized {
+pub trait Subject: Sized {
     /// A store of its own, empty.
     async fn fresh() -> Self;
 
@@ -47,6 +51,7 @@ pub(crate) trait Subject: Sized {
 }
 
 /// Makes one test of each check.
+#[macro_export]
 macro_rules! recording_store_checks {
     ($(#[$attribute:meta])* $subject:ident) => {
         $crate::clients::recording_store::conformance::recording_store_checks!(
@@ -83,15 +88,15 @@ macro_rules! recording_store_checks {
         }
     };
 }
-pub(crate) use recording_store_checks;
+pub use recording_store_checks;
 
 /// A conversation and its start.
-pub(crate) fn conversation(id: u64) -> (ConversationKey, Timestamp) {
+pub fn conversation(id: u64) -> (ConversationKey, Timestamp) {
     let key = ConversationKey { tenant: "acme".parse().unwrap(), external_id: id.to_string().parse().unwrap() };
     (key, "2026-04-01T16:34:25Z".parse().unwrap())
 }
 
-pub(crate) fn key(id: u64, position: u32) -> ObjectKey {
+pub fn key(id: u64, position: u32) -> ObjectKey {
     let (key, started_at) = conversation(id);
     ObjectKey::new(&key, started_at, position, Extension::for_content_type(Some(WAV)))
 }
@@ -107,7 +112,7 @@ fn body(content: &[u8], chunk: usize) -> Body<'static> {
 }
 
 /// A body that a check feeds as it goes.
-pub(crate) fn fed_body() -> (mpsc::Sender<Result<Bytes, StageError>>, Body<'static>) {
+pub fn fed_body() -> (mpsc::Sender<Result<Bytes, StageError>>, Body<'static>) {
     let (feed, chunks) = mpsc::channel(1);
     (feed, ReceiverStream::new(chunks).boxed())
 }
@@ -117,7 +122,7 @@ async fn assert_nothing<S: Subject>(subject: &S, key: &ObjectKey) {
     assert_eq!(subject.bytes(key).await, None);
 }
 
-pub(crate) async fn a_recording_is_stored_whole<S: Subject>() {
+pub async fn a_recording_is_stored_whole<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     assert!(!store.bucket().is_empty());
@@ -132,7 +137,7 @@ pub(crate) async fn a_recording_is_stored_whole<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn an_empty_recording_is_an_object<S: Subject>() {
+pub async fn an_empty_recording_is_an_object<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     let bodies = [stream::empty().boxed(), stream::iter([Ok(Bytes::new()), Ok(Bytes::new())]).boxed()];
@@ -143,7 +148,7 @@ pub(crate) async fn an_empty_recording_is_an_object<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_key_written_again_is_replaced<S: Subject>() {
+pub async fn a_key_written_again_is_replaced<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     for (seed, length) in [(1, 5000), (2, 100_000), (3, 0), (4, 10)] {
@@ -155,7 +160,7 @@ pub(crate) async fn a_key_written_again_is_replaced<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
+pub async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
     /// A piece that counts itself as long as anybody holds it.
     struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
@@ -199,7 +204,7 @@ pub(crate) async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
 /// A length that goes in one piece, and one that goes in parts.
 const LENGTHS: [usize; 2] = [1_000, 6 * 1024 * 1024];
 
-pub(crate) async fn what_was_not_seen_is_not_replaced<S: Subject>() {
+pub async fn what_was_not_seen_is_not_replaced<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     for (position, length) in (0..).zip(LENGTHS) {
@@ -227,7 +232,7 @@ pub(crate) async fn what_was_not_seen_is_not_replaced<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>() {
+pub async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>() {
     let subject = S::fresh().await;
     for (position, length) in (0..).zip(LENGTHS) {
         let key = key(1, position);
@@ -251,7 +256,7 @@ pub(crate) async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>(
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn an_object_is_read_as_it_lies_there<S: Subject>() {
+pub async fn an_object_is_read_as_it_lies_there<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     assert!(store.read(&key(1, 0).to_string()).await.unwrap().is_none());
@@ -264,7 +269,7 @@ pub(crate) async fn an_object_is_read_as_it_lies_there<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
+pub async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
     let subject = S::fresh().await;
     let errors = [
         StageError::transient(System::MediaHost, "cut"),
@@ -282,7 +287,7 @@ pub(crate) async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
+pub async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
     let subject = S::fresh().await;
     let whole = content(1, 5000);
     subject.store().put(&key(1, 0), WAV, body(&whole, 100)).await.unwrap();
@@ -292,7 +297,7 @@ pub(crate) async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
     assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole);
 }
 
-pub(crate) async fn a_dropped_put_leaves_nothing<S: Subject>() {
+pub async fn a_dropped_put_leaves_nothing<S: Subject>() {
     let subject = S::fresh().await;
     for pieces in [0, 1, 200] {
         let store = subject.store();
@@ -310,7 +315,7 @@ pub(crate) async fn a_dropped_put_leaves_nothing<S: Subject>() {
     assert_nothing(&subject, &key(1, 0)).await;
 }
 
-pub(crate) async fn an_object_appears_only_when_it_is_whole<S: Subject>() {
+pub async fn an_object_appears_only_when_it_is_whole<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     let (feed, body) = fed_body();
@@ -324,7 +329,7 @@ pub(crate) async fn an_object_appears_only_when_it_is_whole<S: Subject>() {
     assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
 }
 
-pub(crate) async fn many_puts_of_one_key_leave_one_whole_object<S: Subject>() {
+pub async fn many_puts_of_one_key_leave_one_whole_object<S: Subject>() {
     let subject = S::fresh().await;
     let puts = (1..=12).map(|seed| {
         let store = subject.store();
@@ -341,7 +346,7 @@ pub(crate) async fn many_puts_of_one_key_leave_one_whole_object<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn many_recordings_are_stored_side_by_side<S: Subject>() {
+pub async fn many_recordings_are_stored_side_by_side<S: Subject>() {
     let subject = S::fresh().await;
     let puts = (0..40).map(|number: usize| {
         let store = subject.store();
@@ -360,7 +365,7 @@ pub(crate) async fn many_recordings_are_stored_side_by_side<S: Subject>() {
     }
 }
 
-pub(crate) async fn a_description_may_stand_beside<S: Subject>() {
+pub async fn a_description_may_stand_beside<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     store.describe(key(1, 0).folder(), b"{\"state\":\"no_recording\"}").await.unwrap();
@@ -372,7 +377,7 @@ pub(crate) async fn a_description_may_stand_beside<S: Subject>() {
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn an_erased_conversation_leaves_nothing_and_its_neighbours_everything<S: Subject>() {
+pub async fn an_erased_conversation_leaves_nothing_and_its_neighbours_everything<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     let whole = content(1, 100);
@@ -394,7 +399,7 @@ pub(crate) async fn an_erased_conversation_leaves_nothing_and_its_neighbours_eve
     assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole, "the place may be used again");
 }
 
-pub(crate) async fn an_upload_under_way_does_not_outlive_two_erasures<S: Subject>() {
+pub async fn an_upload_under_way_does_not_outlive_two_erasures<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     let (feed, body) = fed_body();
@@ -412,7 +417,7 @@ pub(crate) async fn an_upload_under_way_does_not_outlive_two_erasures<S: Subject
     assert_eq!(subject.half_written().await, 0);
 }
 
-pub(crate) async fn what_a_crash_left_is_swept<S: Subject>() {
+pub async fn what_a_crash_left_is_swept<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     assert_eq!(store.sweep().await.unwrap(), 0);
@@ -426,7 +431,7 @@ pub(crate) async fn what_a_crash_left_is_swept<S: Subject>() {
     assert_eq!(store.size(&key(1, 0)).await.unwrap(), Some(100), "what is whole stays");
 }
 
-pub(crate) async fn a_sweep_spares_what_is_being_written<S: Subject>() {
+pub async fn a_sweep_spares_what_is_being_written<S: Subject>() {
     let subject = S::fresh().await;
     let store = subject.store();
     let (feed, body) = fed_body();
@@ -440,7 +445,7 @@ pub(crate) async fn a_sweep_spares_what_is_being_written<S: Subject>() {
     assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
 }
 
-pub(crate) async fn the_store_answers<S: Subject>() {
+pub async fn the_store_answers<S: Subject>() {
     let subject = S::fresh().await;
     subject.store().check().await.unwrap();
     assert_eq!(subject.half_written().await, 0);

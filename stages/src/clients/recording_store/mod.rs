@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use crate::flow::StageError;
 use crate::model::{ConversationKey, ObjectKey, TenantId};
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod filesystem;
 #[cfg(feature = "servers")]
 mod s3;

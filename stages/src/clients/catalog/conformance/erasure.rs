@@ -22,7 +22,7 @@ async fn assert_gone(catalog: &Arc<dyn Catalog>, key: &ConversationKey) {
     assert_eq!(catalog.known(std::slice::from_ref(key)).await.unwrap(), [true], "no replay is needed");
 }
 
-pub(crate) async fn an_erased_conversation_leaves_nothing_but_that_it_was_erased<S: Subject>() {
+pub async fn an_erased_conversation_leaves_nothing_but_that_it_was_erased<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     let (kept, gone) = (conversation(&acme(), 1), conversation(&acme(), 2));
@@ -52,7 +52,7 @@ pub(crate) async fn an_erased_conversation_leaves_nothing_but_that_it_was_erased
     assert_eq!(subject.catalog().counts().await.unwrap(), Counts { ready: 1, dead_letters: 1, ..Counts::default() });
 }
 
-pub(crate) async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
+pub async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let (never_seen, under_way) = (conversation(&acme(), 1), conversation(&acme(), 2));
@@ -83,7 +83,7 @@ pub(crate) async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     assert_eq!(saved, (1..=40).map(|id| id > 2).collect::<Vec<_>>());
 }
 
-pub(crate) async fn rows_go_only_while_their_erasure_is_pending<S: Subject>() {
+pub async fn rows_go_only_while_their_erasure_is_pending<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let conversation = conversation(&acme(), 1);
@@ -92,7 +92,7 @@ pub(crate) async fn rows_go_only_while_their_erasure_is_pending<S: Subject>() {
     assert_ready(&catalog, &conversation, &recordings(&conversation, 1), at(100)).await;
 }
 
-pub(crate) async fn an_erasure_is_pending_until_it_is_finished_and_knows_the_start_of_the_call<S: Subject>() {
+pub async fn an_erasure_is_pending_until_it_is_finished_and_knows_the_start_of_the_call<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     let known = conversation(&acme(), 1);
@@ -139,7 +139,7 @@ pub(crate) async fn an_erasure_is_pending_until_it_is_finished_and_knows_the_sta
     assert_eq!((anew.tombstone, anew.started_at), (begun.tombstone, None));
 }
 
-pub(crate) async fn without_a_retention_everything_is_kept<S: Subject>() {
+pub async fn without_a_retention_everything_is_kept<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let conversation = conversation(&acme(), 1);

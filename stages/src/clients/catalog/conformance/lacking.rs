@@ -18,7 +18,7 @@ async fn save_partly(catalog: &Arc<dyn Catalog>, conversation: &Conversation, po
     catalog.complete_in_part(&conversation.key(), &stored, missing, at(10), None).await.unwrap();
 }
 
-pub(crate) async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing<S: Subject>() {
+pub async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing<S: Subject>() {
     let mut subject = S::fresh().await;
     let call = conversation(&acme(), 42);
     save_partly(&subject.catalog(), &call, &[0, 2], 1).await;
@@ -42,7 +42,7 @@ pub(crate) async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_n
     assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
 }
 
-pub(crate) async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: Subject>() {
+pub async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: Subject>() {
     let mut subject = S::fresh().await;
     let call = conversation(&acme(), 42);
     subject.catalog().save_metadata(&call).await.unwrap();
@@ -68,7 +68,7 @@ pub(crate) async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: S
     assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
 }
 
-pub(crate) async fn nothing_is_added_to_what_lacks_nothing<S: Subject>() {
+pub async fn nothing_is_added_to_what_lacks_nothing<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let (whole, under_way, unknown) = (conversation(&acme(), 1), conversation(&acme(), 2), conversation(&acme(), 3));
@@ -86,7 +86,7 @@ pub(crate) async fn nothing_is_added_to_what_lacks_nothing<S: Subject>() {
     assert!(catalog.add_recordings(&gone.key(), &parts(&gone, &[1]), 0, at(40), None).await.is_err());
 }
 
-pub(crate) async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_by_page<S: Subject>() {
+pub async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_by_page<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let calls: Vec<_> = (1..=9).map(|id| conversation(&acme(), id)).collect();
@@ -136,7 +136,7 @@ pub(crate) async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_
     assert_eq!(found, expected);
 }
 
-pub(crate) async fn the_fate_of_an_incomplete_call_says_what_is_missing<S: Subject>() {
+pub async fn the_fate_of_an_incomplete_call_says_what_is_missing<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let call = conversation(&acme(), 1);

@@ -23,7 +23,7 @@ fn assert_near(delay: LearnedDelay, secs: f64) {
     assert!((delay.first_look.as_secs_f64() - secs).abs() < 1e-6, "{delay:?} is not {secs} s");
 }
 
-pub(crate) async fn the_learned_delay_is_one_for_all_consumers<S: Subject>() {
+pub async fn the_learned_delay_is_one_for_all_consumers<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     assert_eq!(catalog.readiness(&acme()).await.unwrap(), None);
@@ -41,7 +41,7 @@ pub(crate) async fn the_learned_delay_is_one_for_all_consumers<S: Subject>() {
     assert_eq!(LearnedDelay { first_look: own(0).first_look, ..known }, LearnedDelay { found: 100, ..own(0) });
 }
 
-pub(crate) async fn a_longer_delay_that_several_learned_at_once_counts_once<S: Subject>() {
+pub async fn a_longer_delay_that_several_learned_at_once_counts_once<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     catalog.note_readiness(&acme(), lessons(1.0, 10)).await.unwrap();
@@ -54,7 +54,7 @@ pub(crate) async fn a_longer_delay_that_several_learned_at_once_counts_once<S: S
     assert_near(catalog.note_readiness(&acme(), lessons(1.1, 20)).await.unwrap(), 300.0);
 }
 
-pub(crate) async fn a_delay_that_early_looks_have_shortened_counts_once<S: Subject>() {
+pub async fn a_delay_that_early_looks_have_shortened_counts_once<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     catalog.note_readiness(&acme(), lessons(1.0, 1000)).await.unwrap();

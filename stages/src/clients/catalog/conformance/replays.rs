@@ -31,7 +31,7 @@ async fn standing(catalog: &Arc<dyn Catalog>, run: &ReplayRun) -> ReplayRun {
     catalog.run(&run.tenant_id, run.kind, run.id).await.unwrap().expect("the run stands")
 }
 
-pub(crate) async fn the_fate_of_a_conversation_is_its_row_or_its_dead_letter<S: Subject>() {
+pub async fn the_fate_of_a_conversation_is_its_row_or_its_dead_letter<S: Subject>() {
     let mut subject = S::fresh().await;
     let (acme, other) = (acme(), tenant("other"));
     let catalog = subject.catalog();
@@ -68,7 +68,7 @@ pub(crate) async fn the_fate_of_a_conversation_is_its_row_or_its_dead_letter<S: 
     assert_eq!(subject.catalog().fates(&[key(&acme, 4)]).await.unwrap(), [Fate::Unknown]);
 }
 
-pub(crate) async fn a_thousand_fates_come_in_the_order_of_the_question<S: Subject>() {
+pub async fn a_thousand_fates_come_in_the_order_of_the_question<S: Subject>() {
     let subject = S::fresh().await;
     let (acme, catalog) = (acme(), subject.catalog());
     let saved = (1..=MANY).filter(|id| id % 3 == 0).map(|id| conversation(&acme, id)).collect::<Vec<Conversation>>();
@@ -89,7 +89,7 @@ pub(crate) async fn a_thousand_fates_come_in_the_order_of_the_question<S: Subjec
     assert_eq!(catalog.fates(&twice).await.unwrap(), [saved.clone(), Fate::Unknown, saved]);
 }
 
-pub(crate) async fn the_last_hop_is_the_newest<S: Subject>() {
+pub async fn the_last_hop_is_the_newest<S: Subject>() {
     let subject = S::fresh().await;
     let (acme, catalog) = (acme(), subject.catalog());
     assert_eq!(catalog.last_hops(&[]).await.unwrap(), []);
@@ -109,7 +109,7 @@ pub(crate) async fn the_last_hop_is_the_newest<S: Subject>() {
     assert_eq!((hops.len(), hops.iter().flatten().count()), (many.len(), 2));
 }
 
-pub(crate) async fn final_conversations_are_counted_by_their_start_half_open<S: Subject>() {
+pub async fn final_conversations_are_counted_by_their_start_half_open<S: Subject>() {
     let mut subject = S::fresh().await;
     let (acme, other) = (acme(), tenant("other"));
     let catalog = subject.catalog();
@@ -147,7 +147,7 @@ pub(crate) async fn final_conversations_are_counted_by_their_start_half_open<S: 
     assert_eq!(catalog.final_between(&tenant("nobody"), begins(0), begins(1_000)).await.unwrap().rows, 0);
 }
 
-pub(crate) async fn runs_are_numbered_by_kind_and_the_same_run_again_is_one<S: Subject>() {
+pub async fn runs_are_numbered_by_kind_and_the_same_run_again_is_one<S: Subject>() {
     let mut subject = S::fresh().await;
     let (acme, other) = (acme(), tenant("other"));
     for kind in RunKind::ALL {
@@ -177,7 +177,7 @@ pub(crate) async fn runs_are_numbered_by_kind_and_the_same_run_again_is_one<S: S
     }
 }
 
-pub(crate) async fn how_far_a_run_has_come_is_kept_and_survives<S: Subject>() {
+pub async fn how_far_a_run_has_come_is_kept_and_survives<S: Subject>() {
     let mut subject = S::fresh().await;
     for kind in RunKind::ALL {
         let catalog = subject.catalog();
@@ -213,7 +213,7 @@ pub(crate) async fn how_far_a_run_has_come_is_kept_and_survives<S: Subject>() {
     }
 }
 
-pub(crate) async fn an_operators_change_wins_over_progress_and_the_counts_are_kept<S: Subject>() {
+pub async fn an_operators_change_wins_over_progress_and_the_counts_are_kept<S: Subject>() {
     let mut subject = S::fresh().await;
     for kind in RunKind::ALL {
         for wish in [RunState::Paused, RunState::Cancelled] {
@@ -241,7 +241,7 @@ pub(crate) async fn an_operators_change_wins_over_progress_and_the_counts_are_ke
     }
 }
 
-pub(crate) async fn a_run_is_changed_only_from_the_state_that_was_read<S: Subject>() {
+pub async fn a_run_is_changed_only_from_the_state_that_was_read<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     let read = begin(&catalog, &acme(), RunKind::Backfill, 1).await;

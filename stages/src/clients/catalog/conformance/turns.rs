@@ -18,7 +18,7 @@ async fn memory(catalog: &Arc<dyn Catalog>) -> ProducerMemory {
     catalog.producer_memory(&acme()).await.unwrap()
 }
 
-pub(crate) async fn the_memory_of_turns_survives<S: Subject>() {
+pub async fn the_memory_of_turns_survives<S: Subject>() {
     let mut subject = S::fresh().await;
     let catalog = subject.catalog();
     assert_eq!(memory(&catalog).await, ProducerMemory::default());
@@ -48,7 +48,7 @@ pub(crate) async fn the_memory_of_turns_survives<S: Subject>() {
     assert_eq!(subject.catalog().producer_memory(&tenant("other")).await.unwrap().poll_watermark, None);
 }
 
-pub(crate) async fn the_poll_is_held_back_for_every_process<S: Subject>() {
+pub async fn the_poll_is_held_back_for_every_process<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let held = catalog.hold_poll_back(&acme(), at(10)).await.unwrap();
@@ -64,7 +64,7 @@ pub(crate) async fn the_poll_is_held_back_for_every_process<S: Subject>() {
     assert_eq!(writing.advance_poll(&acme(), at(200), Some(3)).await.unwrap().poll_watermark, Some(at(200)));
 }
 
-pub(crate) async fn what_a_turn_writes_is_refused_once_another_has_begun<S: Subject>() {
+pub async fn what_a_turn_writes_is_refused_once_another_has_begun<S: Subject>() {
     let subject = S::fresh().await;
     let (catalog, acme) = (subject.catalog(), acme());
     let (former, old) = begin(&catalog, &acme).await;
@@ -106,7 +106,7 @@ pub(crate) async fn what_a_turn_writes_is_refused_once_another_has_begun<S: Subj
     assert!(latter.refused().now_or_never().is_none());
 }
 
-pub(crate) async fn a_write_under_way_does_not_outlive_its_turn<S: Subject>() {
+pub async fn a_write_under_way_does_not_outlive_its_turn<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     // Whatever the order in which the two come, no write of a turn is later than the beginning of the next one.
@@ -128,7 +128,7 @@ pub(crate) async fn a_write_under_way_does_not_outlive_its_turn<S: Subject>() {
     }
 }
 
-pub(crate) async fn an_operator_writes_without_a_turn<S: Subject>() {
+pub async fn an_operator_writes_without_a_turn<S: Subject>() {
     let subject = S::fresh().await;
     let (catalog, acme) = (subject.catalog(), acme());
     begin(&catalog, &acme).await;

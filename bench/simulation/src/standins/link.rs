@@ -1,0 +1,161 @@
+//! A machine's link to a server: a request goes there, is done, and its answer comes back, if the weather lets it.
+//!
+//! Between leaving and being done, and between being done and the answer, there is an await: whoever is killed or gives
+//! up there has asked for something that is done or is not, and does not know.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::{Sky, Weather, lock};
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes nothing.
+    Read,
+    /// It needs room.
+    Write,
+}
+
+/// A request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered {
+    /// What whoever asked is told.
+    pub reason: &'static str,
+    /// Whether it may have been done all the same.
+    pub may_be_done: bool,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+/// How a link is in clear weather.
+#[derive(Debug, Clone)]
+pub struct LinkOptions {
+    /// How long a request takes to the server, and the answer back, each; drawn for each.
+    pub latency: Range<Duration>,
+    /// Who asks waits so long for an answer.
+    pub patience: Duration,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self { latency: Duration::from_millis(1)..Duration::from_millis(4), patience: Duration::from_secs(15) }
+    }
+}
+
+/// A machine's link to one server; clones share it.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    weather: Weather,
+    machine: u32,
+    is_killed: Box<dyn Fn() -> bool + Send + Sync>,
+    options: LinkOptions,
+    chance: Mutex<StdRng>,
+}
+
+impl Link {
+    /// The link of a machine, which `is_killed` speaks for. `seed` draws all that happens on it.
+    pub fn new(
+        weather: Weather,
+        machine: u32,
+        seed: u64,
+        options: LinkOptions,
+        is_killed: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let chance = Mutex::new(StdRng::seed_from_u64(seed));
+        Self(Arc::new(Inner { weather, machine, is_killed: Box::new(is_killed), options, chance }))
+    }
+
+    /// Sends a request, which `effect` does on the server, and waits for its answer.
+    pub async fn call<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, Unanswered> {
+        let (there, back) = self.way();
+        self.travel(there).await;
+        let sky = self.sky();
+        if sky.is_away {
+            return Err(Unanswered { reason: "the connection is refused", may_be_done: false });
+        }
+        let is_lost = sky.is_silent || self.draw(sky.refuses);
+        let is_done = !is_lost || self.draw(0.5);
+        if sky.is_full && kind == Kind::Write {
+            return Err(Unanswered { reason: "there is no room left", may_be_done: false });
+        }
+        let answer = match is_done {
+            true => Some(effect.await),
+            false => None,
+        };
+        if sky.is_silent || there + back > self.0.options.patience {
+            self.travel(self.0.options.patience.saturating_sub(there)).await;
+            return Err(Unanswered { reason: "there is no answer in time", may_be_done: true });
+        }
+        self.travel(back).await;
+        match answer {
+            _ if !self.sky().carries() => Err(Unanswered { reason: "the connection broke", may_be_done: true }),
+            Some(answer) if !is_lost => Ok(answer),
+            answer => Err(Unanswered { reason: "the server failed", may_be_done: answer.is_some() }),
+        }
+    }
+
+    /// The weather on this link now.
+    pub fn sky(&self) -> Sky {
+        self.0.weather.of(self.0.machine)
+    }
+
+    /// Whether the machine is dead.
+    pub fn is_killed(&self) -> bool {
+        (self.0.is_killed)()
+    }
+
+    /// True with this probability.
+    pub fn draw(&self, probability: f64) -> bool {
+        probability > 0.0 && lock(&self.0.chance).random_bool(probability.min(1.0))
+    }
+
+    /// A duration between half of it and all of it.
+    pub fn jittered(&self, duration: Duration) -> Duration {
+        duration.mul_f64(lock(&self.0.chance).random_range(0.5..1.0))
+    }
+
+    /// How long there, and how long back.
+    fn way(&self) -> (Duration, Duration) {
+        let LinkOptions { latency, patience } = &self.0.options;
+        let slow = self.sky().slow;
+        let mut chance = lock(&self.0.chance);
+        let mut one = || {
+            let clear = match latency.is_empty() {
+                true => latency.start,
+                false => chance.random_range(latency.clone()),
+            };
+            clear + slow.mul_f64(chance.random_range(0.25..0.75))
+        };
+        (one().min(*patience), one())
+    }
+
+    /// Takes so long; the request of a dead machine never arrives.
+    pub(super) async fn travel(&self, duration: Duration) {
+        match duration.is_zero() {
+            true => tokio::task::yield_now().await,
+            false => tokio::time::sleep(duration).await,
+        }
+        if self.is_killed() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("machine", &self.0.machine).finish_non_exhaustive()
+    }
+}
