@@ -31,12 +31,17 @@ use axum::{
 use self::{ask::Ask, reply::Answer};
 use crate::{listener::Line, service::Service};
 
-/// Answers any request and counts the answer.
+/// Answers a request that came over a socket.
 pub(crate) async fn handle(
     State(service): State<Arc<Service>>,
     ConnectInfo(line): ConnectInfo<Line>,
     request: Request,
 ) -> Response {
+    respond(&service, request, line).await
+}
+
+/// Answers any request and counts the answer.
+pub(crate) async fn respond(service: &Service, request: Request, line: Line) -> Response {
     let ask = match Ask::read(request).await {
         Ok(ask) => ask,
         Err(status) => return Answer::Empty(status).plain(),
@@ -45,14 +50,14 @@ pub(crate) async fn handle(
         tokio::time::sleep(service.config.latency).await;
     }
     let (endpoint, response) = match ask.part(0).as_str() {
-        ".well-known" => discovery::answer(&service, &ask),
-        "auth" | "authentication" | "public" => auth::answer(&service, &ask),
-        "incontactapi" => acd::answer(&service, &ask).await,
-        "media-playback" => playback::answer(&service, &ask),
-        "data-extraction" => extraction::answer(&service, &ask),
-        "_extracts" => extraction::file(&service, &ask),
-        "user-management" => users::answer(&service, &ask),
-        "_media" => media::answer(&service, &ask, line),
+        ".well-known" => discovery::answer(service, &ask),
+        "auth" | "authentication" | "public" => auth::answer(service, &ask),
+        "incontactapi" => acd::answer(service, &ask).await,
+        "media-playback" => playback::answer(service, &ask),
+        "data-extraction" => extraction::answer(service, &ask),
+        "_extracts" => extraction::file(service, &ask),
+        "user-management" => users::answer(service, &ask),
+        "_media" => media::answer(service, &ask, line),
         _ => ("unknown", Answer::gateway(404, "no Route matched with those values").plain()),
     };
     service.counters.answered(endpoint, response.status().as_u16());

@@ -1,9 +1,11 @@
-//! The simulator's clock: real time, counted from its start on a monotonic clock, in milliseconds of UTC.
+//! The simulator's clock: real time, counted from its start on a monotonic clock, in milliseconds of UTC; or the time of
+//! whoever holds the simulation in memory.
 //!
 //! A test may move it ahead ([`Clock::advance`]) instead of waiting. Instants go out the way NICE writes them and come
 //! in the ways it accepts; nothing else is understood, so that a client cannot grow used to leniency.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
@@ -16,15 +18,46 @@ pub(crate) type Millis = i64;
 /// The present, as the simulated service sees it.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    started: Instant,
+    source: Source,
     started_at: Millis,
     ahead: AtomicI64,
+}
+
+/// Tells the time to a simulation in memory.
+pub(crate) type Now = Box<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where the time comes from.
+enum Source {
+    /// The machine's monotonic clock, since the start.
+    Real(Instant),
+    Given(Now),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real(_) => "Real",
+            Self::Given(_) => "Given",
+        })
+    }
 }
 
 impl Clock {
     /// A clock that shows the real time.
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), started_at: Timestamp::now().as_millisecond(), ahead: AtomicI64::new(0) }
+        let source = Source::Real(Instant::now());
+        Self { source, started_at: Timestamp::now().as_millisecond(), ahead: AtomicI64::new(0) }
+    }
+
+    /// A clock that shows what `now` says.
+    pub(crate) fn given(now: Now) -> Self {
+        let started_at = now().as_millisecond();
+        Self { source: Source::Given(now), started_at, ahead: AtomicI64::new(0) }
+    }
+
+    /// Whether the time is somebody else's, and costs nothing to wait for.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.source, Source::Given(_))
     }
 
     /// The instant at which the simulation began.
@@ -34,7 +67,11 @@ impl Clock {
 
     /// The present instant.
     pub(crate) fn now(&self) -> Millis {
-        self.started_at + millis(self.started.elapsed()) + self.ahead.load(Ordering::Relaxed)
+        let now = match &self.source {
+            Source::Real(started) => self.started_at + millis(started.elapsed()),
+            Source::Given(now) => now().as_millisecond(),
+        };
+        now + self.ahead.load(Ordering::Relaxed)
     }
 
     /// Moves the present ahead.

@@ -50,6 +50,7 @@ pub use config::{
     PlaybackConfig, RecordingSize, SimConfig, TeamConfig, TenantConfig, WebhookConfig,
 };
 pub use faults::Faults;
+pub use listener::Refused;
 pub use recording::SMALLEST_PLAYABLE;
 pub use sim::Sim;
 pub use truth::{Direction, TruthLeg, TruthRecording};

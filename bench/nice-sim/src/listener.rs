@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
 };
@@ -45,14 +45,37 @@ impl Listener for SimListener {
 
 /// The handle by which a request's handler can have its connection reset.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line(Arc<AtomicBool>);
+pub(crate) struct Line(Arc<AtomicU8>);
+
+/// The connection ends with a reset instead of an orderly close.
+const RESET: u8 = 1;
+
+/// The same, and nothing more is written.
+const REFUSED: u8 = 2;
 
 impl Line {
     /// The connection ends with a reset instead of an orderly close.
     pub(crate) fn reset(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(RESET, Ordering::Relaxed);
+    }
+
+    /// The connection ends with a reset before anything of the answer is written.
+    pub(crate) fn refuse(&self) {
+        self.0.store(REFUSED, Ordering::Relaxed);
+    }
+
+    fn is_reset(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_refused(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == REFUSED
     }
 }
+
+/// Marks an answer in memory that no client gets: its connection was refused. It stands among the extensions of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
 
 impl Connected<IncomingStream<'_, SimListener>> for Line {
     fn connect_info(stream: IncomingStream<'_, SimListener>) -> Self {
@@ -86,6 +109,9 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        if self.line.is_refused() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -95,7 +121,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.line.0.load(Ordering::Relaxed) {
+        if self.line.is_reset() {
             return Poll::Ready(Ok(())); // a reset is no orderly end
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -104,7 +130,7 @@ impl AsyncWrite for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.line.0.load(Ordering::Relaxed) {
+        if self.line.is_reset() {
             // With no time to linger the kernel drops what is unsent and answers with a reset.
             drop(self.stream.set_zero_linger());
         }

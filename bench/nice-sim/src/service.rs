@@ -14,6 +14,7 @@ use crate::{
     faults::FaultDraws,
     throttle::Throttle,
     truth::Hashes,
+    webhook::Announcer,
     world::World,
 };
 
@@ -39,11 +40,11 @@ pub(crate) struct Service {
     acd_throttle: Option<Mutex<Throttle>>,
     media_opened: Mutex<HashMap<String, u32>>,
     logged_out: Mutex<BTreeSet<i64>>,
+    pub(crate) announcer: Announcer,
 }
 
 impl Service {
-    pub(crate) fn new(config: SimConfig, base: String, trap: String) -> Self {
-        let clock = Clock::new();
+    pub(crate) fn new(config: SimConfig, base: String, trap: String, clock: Clock) -> Self {
         let now = clock.now();
         let playback = &config.playback;
         let playback_throttle = match playback.strict_window {
@@ -63,6 +64,7 @@ impl Service {
             link_key: derive(config.seed, "media links"),
             media_opened: Mutex::default(),
             logged_out: Mutex::default(),
+            announcer: Announcer::new(config.seed),
             config,
             base,
             trap,

@@ -7,13 +7,15 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Router, body::Body, http};
+use jiff::Timestamp;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
     call::{CallSpec, PlacedCall},
+    clock::Clock,
     config::SimConfig,
     day,
     faults::Faults,
@@ -39,7 +41,7 @@ impl Sim {
         let trap_listener = TcpListener::bind(("127.0.0.1", 0)).await.context("bind the port nobody may call")?;
         let base = format!("http://{}", listener.local_addr().context("read the simulator's address")?);
         let trap = format!("http://{}", trap_listener.local_addr().context("read the address nobody may call")?);
-        let service = Arc::new(Service::new(config, base, trap));
+        let service = Arc::new(Service::new(config, base, trap, Clock::new()));
         let stop = CancellationToken::new();
 
         let app = Router::new().fallback(api::handle).with_state(Arc::clone(&service));
@@ -54,6 +56,53 @@ impl Sim {
         Ok(Self { service, stop, tasks })
     }
 
+    /// A simulation without socket, thread or task, for a program in simulated time: requests are asked by
+    /// [`call`](Self::call), `now` tells the time, and whatever waits waits on tokio's clock. All chance comes from the seed,
+    /// so that the same questions at the same instants have the same answers. `base` is the root it answers for, such as
+    /// `https://acme.nice.test`; its media links and documents name it. The port in `config` says nothing here, and ends
+    /// of calls are pushed by whoever [takes](Self::take_announcements) them.
+    pub fn in_memory(config: SimConfig, base: &str, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let base = base.trim_end_matches('/').to_owned();
+        let name = base.rsplit('/').next().unwrap_or_default().replace(['.', ':'], "-");
+        let trap = format!("https://{name}.stranger.invalid");
+        let service = Arc::new(Service::new(config, base, trap, Clock::given(Box::new(now))));
+        Self { service, stop: CancellationToken::new(), tasks: Vec::new() }
+    }
+
+    /// Answers a request in memory, by the handlers that answer over a socket. A request whose host is that of
+    /// [`trap_base`](Self::trap_base) reaches the host that nobody may call.
+    ///
+    /// What a connection would do is told by the answer: a body whose stream ends with an error was reset or cut, and an
+    /// answer that never comes is silence. A connection that was refused carries [`Refused`](crate::Refused) among the answer's extensions:
+    /// the client sees neither its head nor its body.
+    pub fn call(
+        &self,
+        request: http::Request<Body>,
+    ) -> impl Future<Output = http::Response<Body>> + Send + 'static + use<> {
+        let service = Arc::clone(&self.service);
+        async move {
+            let asked = request.uri().authority().map(http::uri::Authority::as_str);
+            let asked = asked.or_else(|| request.headers().get(http::header::HOST)?.to_str().ok());
+            if asked.is_some_and(|host| service.trap.ends_with(&format!("//{host}"))) {
+                return trap::caught(&service, &request.into_parts().0);
+            }
+            api::respond(&service, request, Line::default()).await
+        }
+    }
+
+    /// The root of a host that is not the service: faults point there, and whoever calls it has broken a rule.
+    pub fn trap_base(&self) -> &str {
+        &self.service.trap
+    }
+
+    /// Takes what a script of the tenant would push now: the body of each end of a leg since the last time, with the losses
+    /// and duplicates of the configured webhook. Nothing where none is configured. For a simulation in memory; one
+    /// with a port pushes by itself.
+    pub fn take_announcements(&self) -> Vec<serde_json::Value> {
+        let receiver = self.service.config.webhook.as_ref();
+        receiver.map_or(Vec::new(), |receiver| webhook::due(&self.service, receiver))
+    }
+
     /// `http://127.0.0.1:PORT`: issuer, ACD, façade and token root in one.
     pub fn base_url(&self) -> &str {
         &self.service.base
@@ -61,7 +110,7 @@ impl Sim {
 
     /// `127.0.0.1:PORT`: the host that media links point to.
     pub fn host(&self) -> &str {
-        self.service.base.trim_start_matches("http://")
+        self.service.base.rsplit('/').next().unwrap_or_default()
     }
 
     /// What a client's settings `[nice]` must say to reach it, by key.

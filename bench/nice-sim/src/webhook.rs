@@ -1,13 +1,21 @@
 //! Pushes the end of calls to a receiver, as a Studio script would: once, at the end of after-call work, without retry.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{chance::Dice, clock, config::WebhookConfig, service::Service};
+use crate::{
+    chance::Dice,
+    clock,
+    config::WebhookConfig,
+    service::{Service, lock},
+};
 
 /// How often the schedule is looked at: a push comes at most so much late.
 const TICK: Duration = Duration::from_millis(50);
@@ -18,6 +26,34 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pushes under way at a time; a script engine has more lines, a simulator needs none.
 const IN_FLIGHT: usize = 32;
 
+/// Decides which ends are lost, which come twice, and how a body looks.
+#[derive(Debug)]
+pub(crate) struct Announcer(Mutex<Dice>);
+
+impl Announcer {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Dice::new(seed, "webhook")))
+    }
+}
+
+/// Takes the bodies that are due: one for each ended leg, none where it is lost, two where it comes twice.
+pub(crate) fn due(service: &Service, receiver: &WebhookConfig) -> Vec<Value> {
+    let ended = service.world_mut().take_unannounced(service.now());
+    let mut dice = lock(&service.announcer.0);
+    let mut bodies = Vec::new();
+    for contact_id in ended {
+        if dice.hits(receiver.loss_share) {
+            continue;
+        }
+        let Some(body) = event(service, contact_id, &mut dice) else { continue };
+        if dice.hits(receiver.duplicate_share) {
+            bodies.push(body.clone());
+        }
+        bodies.push(body);
+    }
+    bodies
+}
+
 /// Announces each ended leg until stopped.
 pub(crate) fn announce(
     service: Arc<Service>,
@@ -26,7 +62,6 @@ pub(crate) fn announce(
 ) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let client = reqwest::Client::builder().timeout(TIMEOUT).build().context("build the webhook's client")?;
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut dice = Dice::new(service.config.seed, "webhook");
     Ok(async move {
         let mut pushes = JoinSet::new();
         let mut ticks = tokio::time::interval(TICK);
@@ -36,25 +71,18 @@ pub(crate) fn announce(
                 _ = ticks.tick() => {}
             }
             while pushes.try_join_next().is_some() {}
-            let ended = service.world_mut().take_unannounced(service.now());
-            for contact_id in ended {
-                if dice.hits(receiver.loss_share) {
-                    continue;
-                }
-                let Some(body) = event(&service, contact_id, &mut dice) else { continue };
-                for _ in 0..if dice.hits(receiver.duplicate_share) { 2 } else { 1 } {
-                    let slot = tokio::select! {
-                        () = stop.cancelled() => return,
-                        slot = Arc::clone(&slots).acquire_owned() => slot,
-                    };
-                    let push = client.post(&receiver.url).bearer_auth(&receiver.secret).json(&body);
-                    let service = Arc::clone(&service);
-                    pushes.spawn(async move {
-                        let status = push.send().await.map_or(0, |answer| answer.status().as_u16());
-                        service.counters.answered("webhook-push", status);
-                        drop(slot);
-                    });
-                }
+            for body in due(&service, &receiver) {
+                let slot = tokio::select! {
+                    () = stop.cancelled() => return,
+                    slot = Arc::clone(&slots).acquire_owned() => slot,
+                };
+                let push = client.post(&receiver.url).bearer_auth(&receiver.secret).json(&body);
+                let service = Arc::clone(&service);
+                pushes.spawn(async move {
+                    let status = push.send().await.map_or(0, |answer| answer.status().as_u16());
+                    service.counters.answered("webhook-push", status);
+                    drop(slot);
+                });
             }
         }
     })

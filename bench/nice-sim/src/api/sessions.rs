@@ -15,6 +15,9 @@ use crate::{
 /// How often a waiting request looks at the schedule, as long as few of them wait.
 const TICK: Duration = Duration::from_millis(25);
 
+/// The same in simulated time, where each look would hold up the whole simulation.
+const GIVEN_TICK: Duration = Duration::from_secs(1);
+
 /// So many waiting requests are few; the more there are, the less often each of them looks.
 const FEW: u32 = 64;
 
@@ -62,9 +65,9 @@ impl Sessions {
     }
 
     /// Waits until it is worth to look again.
-    async fn tick(&self) {
+    async fn tick(&self, is_given: bool) {
         let waiting = Waiting::new(self);
-        let tick = TICK * (1 + waiting.count / FEW);
+        let tick = if is_given { GIVEN_TICK } else { TICK * (1 + waiting.count / FEW) };
         tokio::time::sleep(tick).await;
     }
 }
@@ -141,7 +144,7 @@ async fn next_event(service: &Service, ask: &Ask) -> Answer {
         if waiting_since.elapsed() >= Duration::from_secs(seconds) {
             return Answer::Empty(304);
         }
-        service.sessions.tick().await;
+        service.sessions.tick(service.clock.is_given()).await;
     }
 }
 

@@ -23,3 +23,5 @@ mod webhook;
 mod sessions;
 
 mod seeds;
+
+mod in_memory;
