@@ -359,10 +359,16 @@ impl Daemon {
 
     /// What `status --json` would say.
     pub(crate) async fn status(&mut self) -> Value {
-        self.ready().await;
-        let (code, body) = self.get("/api/v1/status").await.expect("the daemon answers");
-        assert_eq!(code, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
+        let begun = Instant::now();
+        loop {
+            self.ready().await;
+            match self.get("/api/v1/status").await.expect("the daemon answers") {
+                (200, body) => return serde_json::from_str(&body).unwrap(),
+                // The file of a daemon that was killed names a port that another test's daemon may have by now.
+                (code, body) => assert!(code == 401 && begun.elapsed() < PATIENCE, "{code} {body}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What `trace` would call the state of a conversation.
