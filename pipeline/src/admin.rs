@@ -116,6 +116,7 @@ impl Admin {
         blame: Blame,
     ) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
+        #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
         if let Some(file) = &file {
             write_file(file, &AdminFile { address, token: token.clone() })
