@@ -73,6 +73,7 @@ impl Pages {
         outside: Outside,
         blame: Blame,
     ) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
         let shared = Shared { operations, metrics, readiness, outside, blame, token: token.as_str().into() };
         Self { router: router(shared), token }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use stages::source::ListError;
 use stages::source::roster::Roster;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::admin_client::AdminClient;
 use crate::cli::{AgentsCommand, DeadLettersCommand, Dropped, Selected};

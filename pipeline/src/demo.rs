@@ -6,15 +6,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
 use sha2::{Digest, Sha256};
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
 use stages::clients::recording_store::DESCRIPTION;
-use stages::flow::{Metrics, task};
+use stages::flow::{Clock, Metrics, task};
 use stages::model::{ConversationKey, ConversationState, TenantId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
@@ -161,7 +162,7 @@ async fn watch(sim: &Sim, watched: &Watched, stopping: &CancellationToken) -> Re
     let begun = Instant::now();
     loop {
         let truth = sim.truth();
-        let ended = truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Timestamp::now()).count();
+        let ended = truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Clock::system().now()).count();
         let expected = truth.iter().filter(|leg| leg.in_group).count() as u64;
         let counts = watched.catalog.counts().await.map_err(Failure::failed)?;
         progress.show(&watched.metrics, ended as u64, expected, &counts);
@@ -190,7 +191,7 @@ impl Report {
     async fn of(watched: &Watched, truth: &[TruthLeg], recordings: &Path) -> Result<Self, Failure> {
         let mut report = Self::default();
         let letters = watched.catalog.dead_letters(0, usize::MAX).await.map_err(Failure::failed)?;
-        for leg in truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Timestamp::now()) {
+        for leg in truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Clock::system().now()) {
             report.ended += 1;
             let external_id = leg.contact_id.to_string().parse().map_err(Failure::failed)?;
             let key = ConversationKey { tenant: watched.tenant.clone(), external_id };

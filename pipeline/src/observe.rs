@@ -9,7 +9,7 @@ use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
 use stages::clients::quota::Budgets;
 use stages::clients::recording_store::RecordingStore;
-use stages::flow::{Blame, Clock, Freshness, Metrics, Outside, System};
+use stages::flow::{Blame, Clock, Freshness, Metrics, Outside, System, task};
 use stages::model::TenantId;
 use state::State;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,7 @@ impl Observed {
     async fn prune(&self) {
         let Some(state) = &self.state else { return };
         let (log, now) = (state.processed().clone(), self.clock.now());
-        match tokio::task::spawn_blocking(move || log.prune(now)).await {
+        match task::blocking(move || log.prune(now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(pruned)) => info!(pruned, "processed ids beyond the retention forgotten"),
             Ok(Err(error)) => warn!(%error, "processed-id log not pruned, will retry"),

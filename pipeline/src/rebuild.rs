@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
+use stages::flow::task;
 use stages::model::{ConversationKey, TenantId};
 use state::State;
 use tracing::{info, warn};
@@ -74,7 +75,7 @@ pub(crate) fn set_aside(dir: &Path) -> Vec<PathBuf> {
 async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, Failure> {
     let (restoring, folder) = (catalog.clone(), recordings.to_owned());
     // A command, and the very first start, may come before there is any recording.
-    let restored = tokio::task::spawn_blocking(move || match folder.try_exists()? {
+    let restored = task::blocking(move || match folder.try_exists()? {
         true => restore(&restoring, &folder, 0),
         false => Ok(0),
     });

@@ -4,7 +4,7 @@
 //! The catalog is where an operator and the producer meet: a run is asked for, paused, resumed and cancelled by its
 //! row, on this machine or another. What a crash or another producer left open is taken up from there.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Replays {
     /// Works until the turn is over.
     pub(crate) async fn run(self) {
         let stopping = self.replay.context.stopping.clone();
-        let mut working: HashMap<(RunKind, u64), AbortOnDropHandle<()>> = HashMap::new();
+        let mut working: BTreeMap<(RunKind, u64), AbortOnDropHandle<()>> = BTreeMap::new();
         for look in 0_u32.. {
             working.retain(|_, work| !work.is_finished());
             if look.is_multiple_of(LOOKS_PER_SCHEDULE)
@@ -67,6 +67,7 @@ impl Replays {
             }
             let woken = async {
                 tokio::select! {
+                    biased;
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep(LOOK) => {}
                 }
@@ -78,7 +79,7 @@ impl Replays {
     }
 
     /// Begins what is due, and takes up what is open.
-    async fn look(&self, working: &mut HashMap<(RunKind, u64), AbortOnDropHandle<()>>) -> Result<(), CatalogError> {
+    async fn look(&self, working: &mut BTreeMap<(RunKind, u64), AbortOnDropHandle<()>>) -> Result<(), CatalogError> {
         let catalog = &self.replay.context.catalog;
         let reconciliations = catalog.open_runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         let backfills = catalog.open_runs(&self.tenant, RunKind::Backfill, LOOKED_THROUGH).await?;

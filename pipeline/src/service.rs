@@ -5,7 +5,7 @@
 //! the grace period the rest is handed back to where it came from.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stages::flow::{self, FlowContext, serve, task};
 use stages::prune_analysis::prune_analysis;
@@ -15,6 +15,7 @@ use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};

@@ -13,12 +13,14 @@ pub(crate) fn on_signal() -> std::io::Result<(CancellationToken, AbortOnDropHand
     let token = stopping.clone();
     let waiting = stages::flow::task::spawn("signals", async move {
         let code = tokio::select! {
+            biased;
             _ = terminate.recv() => 143,
             _ = interrupt.recv() => 130,
         };
         info!("draining: sources end, stages finish what they hold");
         token.cancel();
         tokio::select! {
+            biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -197,7 +197,7 @@ mod tests {
             .env("NOTIFY_SOCKET", &path)
             .spawn()
             .unwrap();
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         while !done.exists() && begun.elapsed() < Duration::from_secs(60) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -120,7 +120,8 @@ where
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::Instant;
+
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -26,13 +26,14 @@
 //! another source lists the call as the group's later.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use state::{Claim, ClaimOutcome, ProcessedLog};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::clients::catalog::Hop;

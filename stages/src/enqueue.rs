@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::queue::{Lane, Queue};
-use crate::flow::{Clock, Outcome, Stage, StageError, crash};
+use crate::flow::{Clock, Outcome, Stage, StageError, chance, crash};
 use crate::model::ContactEvent;
 
 /// Publishes events.
@@ -48,7 +48,7 @@ impl Enqueue {
 
 /// A W3C trace context that begins here.
 fn new_traceparent() -> String {
-    format!("00-{:032x}-{:016x}-01", rand::random::<u128>().max(1), rand::random::<u64>().max(1))
+    format!("00-{:032x}-{:016x}-01", chance::random::<u128>().max(1), chance::random::<u64>().max(1))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::clients::catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
 use crate::clients::queue::Queue;
 use crate::clients::recording_store::RecordingStore;
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Metrics, StageError, System, crash};
+use crate::flow::{Clock, Metrics, StageError, System, chance, crash};
 use crate::model::{ConversationKey, ObjectKey, Retention, TenantId};
 
 /// Time between two looks at what is pending.
@@ -265,7 +265,7 @@ impl Eraser {
 async fn now_and_then<F: Future<Output = ()>>(pause: Duration, look: impl Fn() -> F) {
     loop {
         look().await;
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+        tokio::time::sleep(pause.mul_f64(chance::range(0.8..1.2))).await;
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::clients::catalog::Catalog;
+use crate::flow::chance;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(3600);
@@ -22,6 +23,6 @@ pub async fn prune_analysis(catalog: Arc<dyn Catalog>, keep: Duration) {
             Err(error) => warn!(%error, "analysis queue not pruned, will retry"),
         }
         // Not all processes at the same moment.
-        tokio::time::sleep(ROUND.mul_f64(rand::random_range(0.8..1.2))).await;
+        tokio::time::sleep(ROUND.mul_f64(chance::range(0.8..1.2))).await;
     }
 }

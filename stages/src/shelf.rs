@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
 use crate::clients::queue::{Lane, Queue, QueueError};
-use crate::flow::{Blame, Clock, Metrics, Outside, System};
+use crate::flow::{Blame, Clock, Metrics, Outside, System, chance};
 use crate::model::{ContactEvent, MessageError, Troubles};
 
 /// Time between two looks at the shelf.
@@ -108,7 +108,7 @@ impl Shelf {
     /// Looks again and again, until it is dropped.
     pub async fn run(self) {
         for looks in 0_u32.. {
-            tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
+            tokio::time::sleep(LOOK_EVERY.mul_f64(chance::range(0.8..1.2))).await;
             if let Err(error) = self.look().await {
                 warn!(%error, "dead letters not looked through, the next look follows");
             }

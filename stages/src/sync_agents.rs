@@ -26,14 +26,15 @@
 //! The joiner is either not written and joins again, or written and the watermark stands back already. An end of a hold
 //! is written last: where it is missing, the next reading writes it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError, GroupStanding, HeldReading};
@@ -385,7 +386,7 @@ fn back(time: Timestamp, by: SignedDuration) -> Timestamp {
 
 /// The agents after a change.
 fn with(before: Vec<Agent>, changed: &[Agent]) -> Vec<Agent> {
-    let mut agents: HashMap<_, _> = before.into_iter().map(|agent| (agent.external_id, agent)).collect();
+    let mut agents: BTreeMap<_, _> = before.into_iter().map(|agent| (agent.external_id, agent)).collect();
     agents.extend(changed.iter().map(|agent| (agent.external_id, agent.clone())));
     agents.into_values().collect()
 }

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::clients::catalog::{Catalog, Recorded, RecordingRow};
 use crate::clients::recording_store::RecordingStore;
-use crate::flow::{Clock, Metrics, StageError};
+use crate::flow::{Clock, Metrics, StageError, chance};
 use crate::model::{ContactId, ConversationKey, TenantId};
 
 /// An object that is read and ends in an error is read so often.
@@ -170,7 +170,7 @@ impl Verifier {
     pub async fn run(self, schedule: Schedule) {
         let pause = schedule.every / schedule.sample.max(1);
         loop {
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+            tokio::time::sleep(pause.mul_f64(chance::range(0.5..1.5))).await;
             let tenants = match self.catalog.tenants().await {
                 Ok(tenants) if tenants.is_empty() => self.tenant.iter().cloned().collect(),
                 Ok(tenants) => tenants,
@@ -191,7 +191,7 @@ impl Verifier {
     /// Reads a conversation back that ended within the last `reach`, whichever comes after a moment of it.
     async fn verify_any(&self, tenant: &TenantId, reach: Duration) -> Result<Verified, StageError> {
         let now = self.clock.now();
-        let back = SignedDuration::try_from(reach.mul_f64(rand::random::<f64>())).unwrap_or(SignedDuration::MAX);
+        let back = SignedDuration::try_from(reach.mul_f64(chance::random::<f64>())).unwrap_or(SignedDuration::MAX);
         let from = now.checked_sub(back).unwrap_or(Timestamp::UNIX_EPOCH);
         match self.list(tenant, from, now, None, 1).await?.pop() {
             Some(Recorded { external_id, .. }) => {

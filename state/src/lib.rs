@@ -130,7 +130,7 @@ impl State {
         options: &StateOptions,
     ) -> Result<Self, OpenFailure> {
         check_format(&database)?;
-        let store = Store::start(database, path.to_owned(), Arc::clone(lock), options.inline_commits)?;
+        let store = Store::start(database, path.to_owned(), Arc::clone(lock), options)?;
         store.forget_tree(keyspace::RATES)?;
         let clock = options.clock.clone();
         let processed = ProcessedLog::open(&store, clock.clone(), options.retention, options.max_ids)?;

@@ -35,7 +35,7 @@ pub(crate) use committer::CommitHook;
 use committer::{Request, Shared};
 pub(crate) use open::{OpenFailure, lock_directory, open_database, panic_text, set_aside};
 
-use crate::{StateError, keyspace};
+use crate::{Clock, StateError, StateOptions, keyspace};
 
 /// How many callers may wait for the committer before the next one has to wait for a place in the line. More
 /// than the items that a daemon has in flight; the rest is back-pressure.
@@ -54,6 +54,7 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     commits: Commits,
+    clock: Clock,
 }
 
 /// Who commits.
@@ -65,19 +66,19 @@ enum Commits {
 }
 
 impl Store {
-    /// Starts the committer on an open database; commits that are made `inline` need none.
+    /// Starts the committer on an open database; commits in place need none.
     pub(crate) fn start(
         database: sled::Db,
         path: PathBuf,
         lock: Arc<std::fs::File>,
-        inline: bool,
+        options: &StateOptions,
     ) -> Result<Self, StateError> {
         let shared = Arc::new(Shared::new(database, &path, lock)?);
-        let commits = match inline {
+        let commits = match options.inline_commits {
             true => Commits::Inline { closed: AtomicBool::new(false) },
             false => Commits::start(&shared, &path)?,
         };
-        Ok(Self { inner: Arc::new(Inner { shared, commits }) })
+        Ok(Self { inner: Arc::new(Inner { shared, commits, clock: options.clock.clone() }) })
     }
 
     /// Opens or creates a tree for the caller's own use; the names on the page of `keyspace` are refused.
@@ -171,6 +172,11 @@ impl Store {
         if matches!(error, StateError::Damaged { .. } | StateError::Storage { .. }) {
             self.inner.shared.poison(error);
         }
+    }
+
+    /// Where the time comes from.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// The state directory, for what must outlive a database that is set aside.

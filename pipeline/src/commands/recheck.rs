@@ -1,6 +1,7 @@
 //! `recheck`: NICE is asked once more for the recordings that calls lack.
 
 use reqwest::Method;
+use stages::flow::Clock;
 use stages::model::{ContactId, Members};
 
 use super::{Access, Load, print, tables};
@@ -26,7 +27,7 @@ pub(crate) async fn recheck(options: RecheckOptions, load: Load<'_>) -> Result<(
         }
         (None, Some(from), Some(to)) => {
             let range = Range { from: from.0, to: to.0, members: Members::Then, plan_only: false };
-            range.validate(jiff::Timestamp::now())?;
+            range.validate(Clock::system().now())?;
             let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
             let rechecked: Rechecked = match &access {
                 Access::Daemon(daemon) => daemon.post("/rechecks", &range).await?,

@@ -1,14 +1,15 @@
 //! `reconcile`, `backfill` and `report`: asked of the running daemon, or done here where none runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::Completeness;
-use stages::flow::task;
+use stages::flow::{Clock, task};
 use stages::model::Members;
 use stages::source::listing::horizon;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -88,7 +89,7 @@ impl Replaying {
 pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), Failure> {
     let config = load(Need::Nice)?;
     let window = Window { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
-    window.begin(config.reconciliation.window, jiff::Timestamp::now())?;
+    window.begin(config.reconciliation.window, Clock::system().now())?;
     let replaying = Replaying::of(&config).await?;
     let mut run: ReplayRun = match &replaying.access {
         Access::Daemon(daemon) => daemon.post("/reconciliations", &window).await?,
@@ -121,7 +122,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     };
     let members = if options.members_now { Members::Now } else { Members::Then };
     let range = Range { from: from.0, to: to.0, members, plan_only: options.dry_run };
-    let now = jiff::Timestamp::now();
+    let now = Clock::system().now();
     range.validate(now)?;
     if range.from < horizon(now) {
         eprintln!(
@@ -204,7 +205,7 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure>
 /// `report`.
 pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), Failure> {
     let range = Range { from: options.from.0, to: options.to.0, members: Members::Then, plan_only: true };
-    range.validate_listed(jiff::Timestamp::now())?;
+    range.validate_listed(Clock::system().now())?;
     let access = Access::of(&load(Need::Nice)?, Wanted::Listing).await?;
     let report: Completeness = match &access {
         Access::Daemon(daemon) => daemon.post("/report", &range).await?,

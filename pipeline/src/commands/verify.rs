@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rand::Rng;
 use serde::Serialize;
 use stages::clients::catalog::Recorded;
+use stages::flow::{Clock, chance};
 use stages::model::ContactId;
 use stages::verify::{Difference, Verified};
 
@@ -52,7 +53,7 @@ impl Verification {
 /// `verify`.
 pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), Failure> {
     let from = options.from.map_or(Timestamp::UNIX_EPOCH, |when| when.0);
-    let to = options.to.map_or_else(Timestamp::now, |when| when.0);
+    let to = options.to.map_or_else(|| Clock::system().now(), |when| when.0);
     if from >= to {
         return Err(Failure::usage("--from, --to: the range is empty, --from must lie before --to"));
     }
@@ -75,7 +76,7 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
         let is_last = page.len() < LISTED;
         let ids = page.into_iter().map(|Recorded { external_id, .. }| external_id);
         match &mut sample {
-            Some(sample) => ids.for_each(|id| sample.offer(id, &mut rand::rng())),
+            Some(sample) => chance::with(|mut rng| ids.for_each(|id| sample.offer(id, &mut rng))),
             None => read_back(&access, &ids.collect::<Vec<_>>(), &mut found).await?,
         }
         if is_last {

@@ -1,11 +1,12 @@
 //! The demo's live view: stage by stage, on a terminal; a line every few seconds elsewhere.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use stages::clients::catalog::Counts;
 use stages::flow::Metrics;
+use tokio::time::Instant;
 
 /// The stages shown, in the order of the flow.
 const SHOWN: [&str; 9] = [

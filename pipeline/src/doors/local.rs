@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use stages::clients::catalog::EmbeddedCatalog;
-use stages::flow::{Clock, Metrics};
+use stages::flow::{Clock, Metrics, task};
 use state::{Opened, State, StateOptions};
 
 use crate::config::{Config, RecordingsConfig};
@@ -21,7 +21,7 @@ pub(crate) async fn open_state(config: &Config, metrics: &Metrics) -> Result<Ope
     let dir = config.state.dir.clone();
     let retention = SignedDuration::try_from(config.state.retention).map_err(Failure::usage)?;
     let options = StateOptions { retention, ..StateOptions::default() };
-    let opened = tokio::task::spawn_blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
+    let opened = task::blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
     if let Some(aside) = &opened.set_aside {
         metrics.state_set_aside.inc();
         tracing::error!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use stages::source::REACH;
 use stages::source::listing::horizon;
 use stages::source::roster::Roster;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::{OperationError, Operations};
 use crate::replays::LOOKED_THROUGH;

@@ -8,7 +8,7 @@
 //!
 //! Nothing is kept on disk: after a crash the settings are read anew.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
-use crate::flow::{Metrics, StageError, System};
+use crate::flow::{Metrics, StageError, System, chance};
 use crate::model::{Retention, TenantId};
 
 /// What is imported of a call with several legs.
@@ -175,7 +175,7 @@ pub struct Tenants {
 /// The tenants, and how often they were asked for.
 #[derive(Default)]
 struct Kept {
-    entries: HashMap<TenantId, (Arc<Entry>, u64)>,
+    entries: BTreeMap<TenantId, (Arc<Entry>, u64)>,
     uses: u64,
 }
 
@@ -239,7 +239,7 @@ impl Tenants {
         match tenant.nice.is_stuck() {
             true => Err(StageError::Busy {
                 reason: "the tenant's NICE does not answer, and others are trying it".to_owned(),
-                retry_after: SILENT_DELAY.mul_f64(rand::random_range(1.0..3.0)),
+                retry_after: SILENT_DELAY.mul_f64(chance::range(1.0..3.0)),
             }),
             false => Ok(tenant),
         }

@@ -10,7 +10,7 @@
 //!
 //! Known by this process alone, and forgotten with it: who knows nothing blames no call.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub enum Verdict {
 /// What became of the calls of every tenant lately; clones share it.
 #[derive(Debug, Clone)]
 pub struct Blame {
-    inner: Arc<Mutex<HashMap<(TenantId, &'static str), Lately>>>,
+    inner: Arc<Mutex<BTreeMap<(TenantId, &'static str), Lately>>>,
     metrics: Metrics,
 }
 
@@ -215,13 +215,13 @@ impl Blame {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(TenantId, &'static str), Lately>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(TenantId, &'static str), Lately>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn entry<'a>(
-    all: &'a mut HashMap<(TenantId, &'static str), Lately>,
+    all: &'a mut BTreeMap<(TenantId, &'static str), Lately>,
     tenant: &TenantId,
     stage: &'static str,
 ) -> &'a mut Lately {

@@ -15,7 +15,7 @@
 //! # After a crash
 //! Nothing is kept: the queue delivers again, and whoever is slow is found out in seconds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Settle;
 use super::delivery::SettleError;
+use super::{Settle, chance};
 use crate::clients::queue::Lane;
 use crate::model::{ContactEvent, TenantId};
 
@@ -67,7 +67,7 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     held: usize,
-    tenants: HashMap<TenantId, Standing>,
+    tenants: BTreeMap<TenantId, Standing>,
     /// Numbers places and waiters.
     next: u64,
     patience: Duration,
@@ -93,7 +93,7 @@ impl FairShare {
     /// All are free; one tenant may hold so many.
     pub fn new(places: usize) -> Self {
         let places = places.max(1);
-        let state = State { held: 0, tenants: HashMap::new(), next: 0, patience: PATIENCE, sent_back: None };
+        let state = State { held: 0, tenants: BTreeMap::new(), next: 0, patience: PATIENCE, sent_back: None };
         Self { inner: Arc::new(Inner { places, state: Mutex::new(state) }) }
     }
 
@@ -126,6 +126,7 @@ impl FairShare {
                 }
             };
             tokio::select! {
+                biased;
                 // A word that came since is kept.
                 () = turn_comes.notified() => {}
                 () = tokio::time::sleep_until(look_again_at) => {}
@@ -236,7 +237,7 @@ impl Standing {
 /// How long a message goes back for: as long as it has waited so far, within bounds.
 fn away(event: &ContactEvent) -> Duration {
     let away = Duration::from_secs(event.busy_secs).clamp(AWAY_MIN, AWAY_MAX);
-    away.mul_f64(rand::random_range(1.0..2.0))
+    away.mul_f64(chance::range(1.0..2.0))
 }
 
 /// Takes its turn back when it is dropped.

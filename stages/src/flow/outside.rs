@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
-use super::{Clock, System};
+use super::{Clock, System, chance};
 
 /// Time between two questions to a system that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -90,7 +90,7 @@ impl Outside {
                 0 => {
                     drop(timeout(LOOK_EVERY, watched.suspected.notified()).await);
                 }
-                _ => sleep(LOOK_AGAIN.mul_f64(rand::random_range(0.75..1.25))).await,
+                _ => sleep(LOOK_AGAIN.mul_f64(chance::range(0.75..1.25))).await,
             }
         }
     }

@@ -6,12 +6,15 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
 
-use super::System;
 use super::blame::Verdict;
+use super::{System, chance};
 use crate::model::{ContactEvent, Trouble};
 
 /// The longest delay that another side may ask of us.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The part of a delay by which it may be shorter or longer.
+const JITTER: f64 = 0.25;
 
 /// Fewer failures never make a dead letter.
 const MIN_ATTEMPTS: u32 = 5;
@@ -72,7 +75,7 @@ impl RetryPolicy {
             Verdict::Unclear if trouble.times > OFTEN => slow,
             Verdict::Unclear => self.error_delay_max,
         };
-        let mut intervals = ExponentialBackoff { max_interval: longest, ..self.intervals() };
+        let mut intervals = Intervals::doubling(self.error_delay_min, longest);
         let mut delay = self.error_delay_min;
         for _ in 0..trouble.times.min(32) {
             delay = intervals.next_backoff().unwrap_or(longest);
@@ -83,18 +86,12 @@ impl RetryPolicy {
     /// How long a call is kept away from a system that fails for many; never the same, so that they do not come back
     /// together.
     pub fn held_back(&self) -> Duration {
-        self.error_delay_max.min(LONGEST_HELD_BACK).mul_f64(rand::random_range(0.3..1.0))
+        self.error_delay_max.min(LONGEST_HELD_BACK).mul_f64(chance::range(0.3..1.0))
     }
 
     /// Delays for work that is repeated in place, for as long as it takes.
-    pub fn intervals(&self) -> ExponentialBackoff {
-        ExponentialBackoffBuilder::new()
-            .with_initial_interval(self.error_delay_min)
-            .with_max_interval(self.error_delay_max)
-            .with_multiplier(2.0)
-            .with_randomization_factor(0.25)
-            .with_max_elapsed_time(None)
-            .build()
+    pub fn intervals(&self) -> Intervals {
+        Intervals::doubling(self.error_delay_min, self.error_delay_max)
     }
 
     /// Whether a recording that is still not there counts as none: the call has waited for NICE's processing as long as
@@ -131,6 +128,36 @@ impl RetryPolicy {
     pub fn errors_given_up(&self, trouble: &Trouble, verdict: Verdict, now: Timestamp) -> bool {
         let is_charged = trouble.times >= MIN_ATTEMPTS && trouble.charged() >= self.recording_deadline;
         is_charged || (verdict != Verdict::System && now.duration_since(trouble.since) >= LONGEST_TROUBLE)
+    }
+}
+
+/// Delays that double, each with jitter, without an end. The jitter is our own: `backoff` takes its chance from the
+/// system.
+#[derive(Debug)]
+pub struct Intervals(ExponentialBackoff);
+
+impl Intervals {
+    /// From the first delay to the longest.
+    pub fn doubling(from: Duration, to: Duration) -> Self {
+        let growing = ExponentialBackoffBuilder::new()
+            .with_initial_interval(from)
+            .with_max_interval(to)
+            .with_multiplier(2.0)
+            .with_randomization_factor(0.0)
+            .with_max_elapsed_time(None)
+            .build();
+        Self(growing)
+    }
+}
+
+impl Backoff for Intervals {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn next_backoff(&mut self) -> Option<Duration> {
+        let even = self.0.next_backoff()?;
+        Some(even.mul_f64(chance::range(1.0 - JITTER..=1.0 + JITTER)))
     }
 }
 

@@ -68,6 +68,7 @@ async fn serve_readers(listener: TcpListener, router: Router, stopping: Cancella
                     .serve_connection(TokioIo::new(Reader::new(stream, reader_timeout)), service)
             );
             let ended = tokio::select! {
+                biased;
                 ended = connection.as_mut() => ended,
                 () = stopping.cancelled() => {
                     connection.as_mut().graceful_shutdown();

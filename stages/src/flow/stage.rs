@@ -7,16 +7,18 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use prometheus::IntGauge;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
 
 use super::blame::Verdict;
+use super::retry::Intervals;
 use super::{
     Again, Blame, Clock, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, System,
     crash, task,
@@ -250,12 +252,7 @@ async fn process_once<In: Again, S: Stage<In>>(
 }
 
 /// The pause before an attempt in place; false when the service drains. Who waits for a system is woken when it is back.
-async fn wait_in_place(
-    system: System,
-    intervals: &mut backoff::ExponentialBackoff,
-    patience: Duration,
-    context: &FlowContext,
-) -> bool {
+async fn wait_in_place(system: System, intervals: &mut Intervals, patience: Duration, context: &FlowContext) -> bool {
     let delay = intervals.next_backoff().unwrap_or(LONGEST_IN_PLACE).min(LONGEST_IN_PLACE);
     context.stopping.run_until_cancelled(context.outside.pause(system, delay, patience)).await.is_some()
 }

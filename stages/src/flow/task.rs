@@ -1,6 +1,7 @@
 //! Tasks that end with their owner.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,15 +11,54 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-/// Starts a task that is aborted when the handle is dropped, so that no work outlives its flow.
+use super::machine::Machine;
+
+/// Starts a task that is aborted when the handle is dropped, so that no work outlives its flow. It runs where its
+/// owner does, if that is a simulated [`Machine`].
 pub fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
     // Not `name`: a log in JSON gives every span a `name` of its own.
     let future = future.instrument(tracing::trace_span!("task", task = name));
+    match Machine::current() {
+        None => begin(future),
+        Some(machine) => {
+            let gate = machine.gate(future);
+            let number = gate.number();
+            // A killed machine aborts its tasks: this one ends with no value, not with a wrong one.
+            let task = begin(async move {
+                match gate.await {
+                    Some(value) => value,
+                    None => std::future::pending().await,
+                }
+            });
+            machine.ends(number, task.abort_handle());
+            task
+        }
+    }
+}
+
+fn begin<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
     #[expect(clippy::disallowed_methods, reason = "the one place where tasks begin")]
     AbortOnDropHandle::new(tokio::spawn(future))
+}
+
+/// The work panicked, or the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("work that blocks broke off")]
+pub struct BrokenOff;
+
+/// Does work that blocks, on a thread that may. A simulated [`Machine`] has no threads: there it is done in place, and
+/// others have their turn before its end is seen, as they would with a thread.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokenOff> {
+    if Machine::current().is_some() {
+        let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| BrokenOff);
+        tokio::task::yield_now().await;
+        return done;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the one place where work that blocks begins")]
+    tokio::task::spawn_blocking(work).await.map_err(|_| BrokenOff)
 }
 
 /// A stream that a task fills through a channel of `bound` items; dropping the stream ends the task. It ends when

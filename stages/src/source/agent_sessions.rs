@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use futures::Stream;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -37,7 +36,8 @@ use super::roster::Roster;
 use super::{Found, Receipt};
 use crate::clients::nice::{AgentEvent, CallEvent, Feed, Join, Phase, QuotaClass, REFUSED_DELAY, SessionId};
 use crate::clients::tenants::{Tenant, Tenants};
-use crate::flow::{FlowContext, StageError, task};
+use crate::flow::retry::Intervals;
+use crate::flow::{FlowContext, StageError, chance, task};
 use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
@@ -283,7 +283,7 @@ impl Shared {
     /// A wait that is another for each listener, so that thousands of them do not come back together.
     fn spread(&self) -> Duration {
         let joined = self.source.context.metrics.agent_sessions.with_label_values(&["joined"]).get();
-        SPREAD.mul_f64(joined.max(0) as f64 * rand::random_range(0.0..1.0))
+        SPREAD.mul_f64(joined.max(0) as f64 * chance::range(0.0..1.0))
     }
 
     /// Counts an agent in this state until the value is dropped.
@@ -320,17 +320,6 @@ fn is_refusal(error: &StageError) -> bool {
     matches!(error, StageError::Transient { retry_after: Some(wait), .. } if *wait == REFUSED_DELAY)
 }
 
-/// Delays that double, with jitter.
-fn doubling(from: Duration, to: Duration) -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new()
-        .with_initial_interval(from)
-        .with_max_interval(to)
-        .with_multiplier(2.0)
-        .with_randomization_factor(0.25)
-        .with_max_elapsed_time(None)
-        .build()
-}
-
 /// Watches over one agent.
 struct Listener {
     agent: AgentId,
@@ -357,7 +346,7 @@ impl Listener {
 
     async fn listen(&mut self) {
         let waits = self.shared.source.waits;
-        let mut absences = doubling(waits.rejoin, waits.rejoin_max);
+        let mut absences = Intervals::doubling(waits.rejoin, waits.rejoin_max);
         let mut standing = self.shared.counted("absent");
         while self.is_wanted() {
             let began = Instant::now();
@@ -376,7 +365,7 @@ impl Listener {
                     if joined_at.elapsed() >= waits.rejoin {
                         // It may have been renewed at NICE's side: the agent need not be gone.
                         absences.reset();
-                        self.shared.source.context.retry.error_delay_min.mul_f64(rand::random_range(1.0..2.0))
+                        self.shared.source.context.retry.error_delay_min.mul_f64(chance::range(1.0..2.0))
                     } else {
                         absences.next_backoff().unwrap_or(waits.rejoin_max)
                     }
@@ -395,8 +384,9 @@ impl Listener {
     async fn rest(&mut self, pause: Duration) {
         let agent = self.agent;
         tokio::select! {
-            () = sleep(pause) => {}
+            biased;
             left = self.roster.wait_for(|roster| !roster.is_active(agent)) => drop(left),
+            () = sleep(pause) => {}
         }
     }
 
@@ -409,7 +399,7 @@ impl Listener {
         let waits = self.shared.source.waits;
         let retry = &self.shared.source.context.retry;
         let mut delays = retry.intervals();
-        let mut troubles = doubling(waits.failed, retry.error_delay_max.max(waits.failed));
+        let mut troubles = Intervals::doubling(waits.failed, retry.error_delay_max.max(waits.failed));
         let mut failures = 0;
         while self.is_wanted() {
             let began = Instant::now();

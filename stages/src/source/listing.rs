@@ -15,7 +15,7 @@
 //!
 //! Nothing is kept: whoever lists remembers up to where it came, and begins another listing there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -390,9 +390,9 @@ impl Listing {
         requests: u64,
     ) -> Slice {
         let told_at = pages.iter().filter_map(|page| page.last_poll_time).max();
-        let mut calls = HashMap::new();
+        let mut calls = BTreeMap::new();
         // By its reason: where pages overlap a row comes twice.
-        let mut bad = HashMap::new();
+        let mut bad = BTreeMap::new();
         for row in pages.into_iter().flat_map(|page| page.contacts) {
             match row {
                 Ok(call) if to < self.to && call.started_at.is_some_and(|start| start >= to) => {}
@@ -422,7 +422,7 @@ async fn page_through(
     filter: CompletedFilter,
     requests: &mut u64,
 ) -> Result<Read, NiceError> {
-    let mut found: HashMap<_, Row> = HashMap::new();
+    let mut found: BTreeMap<_, Row> = BTreeMap::new();
     let mut told_at = None;
     let mut doubt = None;
     for round in 0..=MAX_ROUNDS {

@@ -36,7 +36,7 @@ use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallie
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
 use crate::clients::tenants::Tenants;
-use crate::flow::{FlowContext, crash};
+use crate::flow::{FlowContext, crash, task};
 use crate::model::{ContactEvent, ContactId};
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
@@ -323,7 +323,7 @@ impl Replay {
         }
         if !known.is_empty() {
             let processed = self.processed.clone();
-            let marked = tokio::task::spawn_blocking(move || processed.seed(known)).await;
+            let marked = task::blocking(move || processed.seed(known)).await;
             let marked = marked.map_err(|error| error.to_string()).and_then(|seeded| seeded.map_err(|e| e.to_string()));
             tallied.marked = marked.map_err(|why| Stop::Troubled { why, delay: Duration::ZERO })?;
         }

@@ -1,6 +1,6 @@
 //! The group's agents as the sources see them: whose calls are let through.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use crate::model::{Agent, AgentId};
 /// Who is in the group, and when each was.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
-    members: Option<HashMap<AgentId, Agent>>,
+    members: Option<BTreeMap<AgentId, Agent>>,
 }
 
 impl Roster {
@@ -34,7 +34,7 @@ impl Roster {
 
     /// The members of the group that can take calls now.
     pub fn active(&self) -> impl Iterator<Item = AgentId> {
-        let members = self.members.iter().flat_map(HashMap::values);
+        let members = self.members.iter().flat_map(BTreeMap::values);
         members.filter(|agent| agent.is_active()).map(|agent| agent.external_id)
     }
 

@@ -1,6 +1,6 @@
 //! What a reading of the group changes of the agents. Pure.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ pub(super) fn compare(
     last: Timestamp,
     now: Timestamp,
 ) -> (Vec<Agent>, SyncReport) {
-    let mut known: HashMap<AgentId, &Agent> = before.iter().map(|agent| (agent.external_id, agent)).collect();
+    let mut known: BTreeMap<AgentId, &Agent> = before.iter().map(|agent| (agent.external_id, agent)).collect();
     let mut report = SyncReport::default();
     let mut changed = Vec::new();
     for member in group {
@@ -85,7 +85,7 @@ mod tests {
     /// The agents after a reading.
     fn after(before: &[Agent], group: Vec<GroupAgent>, last: &str, now: &str) -> Vec<Agent> {
         let (changed, _) = compare(before, group, at(last), at(now));
-        let mut agents: HashMap<_, _> = before.iter().map(|agent| (agent.external_id, agent.clone())).collect();
+        let mut agents: BTreeMap<_, _> = before.iter().map(|agent| (agent.external_id, agent.clone())).collect();
         agents.extend(changed.into_iter().map(|agent| (agent.external_id, agent)));
         agents.into_values().collect()
     }

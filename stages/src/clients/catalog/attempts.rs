@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::CatalogError;
-use crate::flow::StageError;
+use crate::flow::{StageError, chance};
 
 /// What an attempt is to do: it begins, and may complete, only where the row asks for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 /// What becomes of a delivery that another one of the same call has overtaken. Nobody's fault: the other one brings the
 /// call to its end, or its message comes again.
 pub(crate) fn overtaken(reason: impl Into<String>) -> StageError {
-    StageError::Busy { reason: reason.into(), retry_after: OVERTAKEN_DELAY.mul_f64(rand::random_range(0.5..1.5)) }
+    StageError::Busy { reason: reason.into(), retry_after: OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5)) }
 }
 
 impl CatalogError {

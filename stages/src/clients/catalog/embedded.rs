@@ -110,7 +110,7 @@ impl EmbeddedCatalog {
         let last = tree.get([kind::LAST_DEAD_LETTER]).map_err(StateError::from)?;
         let next_dead_letter = last.and_then(|id| tail_number(&id)).unwrap_or_default() + 1;
         // Later than every hop of an earlier run: the order of a timeline.
-        let next_hop = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+        let next_hop = u64::try_from(store.clock().now().as_microsecond()).unwrap_or_default();
         let writing =
             Mutex::new(Counters { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
         let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing });

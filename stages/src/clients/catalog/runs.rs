@@ -22,7 +22,7 @@ impl Counted {
 }
 
 /// Why a range is listed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunKind {
     /// The comparison of NICE's calls with the catalog's: calls that ended in the window.

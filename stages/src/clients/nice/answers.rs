@@ -66,7 +66,7 @@ pub struct ContactPage {
 pub type Row = Result<Contact, BadRow>;
 
 /// A row of a page that is not a contact; its neighbours are unharmed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadRow {
     /// What is wrong, without the row's content.

@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
+use crate::flow::task;
 use crate::text::bare_json;
 
 /// Why a body could not be read.
@@ -56,7 +57,7 @@ pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, Bo
         return Ok(body.into());
     }
     // Unpacking tens of MiB takes long enough to hold up the other tasks of this thread.
-    tokio::task::spawn_blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyError::Encoding))
+    task::blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyError::Encoding))
 }
 
 /// Whether the headers say so; one that is named twice, by a server and a proxy, is one.

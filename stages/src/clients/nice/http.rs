@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::body::{self, BodyError};
@@ -18,7 +18,7 @@ use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::wire::retry_after::longest_retry_after;
 use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
-use crate::flow::Metrics;
+use crate::flow::{Clock, Metrics, chance, task};
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Http {
     pub(super) fn new(network: Network, metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
         let client = api_transport(timeouts, IDLE_CALLS)?;
         let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
-        Ok(Self { network, client, polls, metrics, timeouts: *timeouts, unanswered })
+        Ok(Self { network, client, polls, metrics, timeouts: timeouts.clone(), unanswered })
     }
 
     /// A GET, not yet sent.
@@ -263,7 +263,7 @@ impl Http {
     async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
         let response = self.network.send(request).await.map_err(|error| Failure::Network(error.word))?;
         let status = response.status();
-        let retry_after = wait_asked(&response);
+        let retry_after = wait_asked(&response, &self.timeouts.clock);
         let body = if status.is_success() {
             body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
         } else {
@@ -289,9 +289,9 @@ const ERROR_PAGE: usize = 64 * 1024;
 const ERROR_PAGE_WAIT: Duration = Duration::from_secs(1);
 
 /// The wait that an answer asks for.
-pub(super) fn wait_asked(response: &Response) -> Option<Duration> {
+pub(super) fn wait_asked(response: &Response, clock: &Clock) -> Option<Duration> {
     let headers = response.headers().get_all(RETRY_AFTER).iter();
-    longest_retry_after(headers.map(HeaderValue::as_bytes), Timestamp::now())
+    longest_retry_after(headers.map(HeaderValue::as_bytes), clock.now())
 }
 
 enum Failure {
@@ -523,7 +523,7 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 
 fn again_after(retry_after: Option<Duration>) -> Duration {
     let asked = retry_after.unwrap_or(Duration::from_secs(2)).max(Duration::from_secs(1)).min(LONGEST_REFUSAL);
-    asked.mul_f64(rand::random_range(0.5..1.0)).max(Duration::from_secs(1))
+    asked.mul_f64(chance::range(0.5..1.0)).max(Duration::from_secs(1))
 }
 
 fn refused(endpoint: Endpoint) -> NiceError {
@@ -542,7 +542,7 @@ pub(super) async fn parse<T: Send + 'static>(
     let read = if body.len() < READ_ASIDE_FROM {
         reader(&body)
     } else {
-        let aside = tokio::task::spawn_blocking(move || reader(&body)).await;
+        let aside = task::blocking(move || reader(&body)).await;
         aside.map_err(|_| NiceError::transient(format!("{}: the answer was not read", endpoint.name())))?
     };
     read.map_err(|error| {

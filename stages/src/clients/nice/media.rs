@@ -13,7 +13,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -23,12 +22,13 @@ use reqwest::header::{
     TRANSFER_ENCODING,
 };
 use reqwest::{Client, Response, Url};
+use tokio::time::Instant;
 
 use super::http::{Endpoint, transport, wait_asked};
 use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
-use crate::flow::Metrics;
+use crate::flow::{Clock, Metrics};
 
 mod content_range;
 mod kind;
@@ -103,7 +103,7 @@ impl MediaSource {
         for _ in 0..=redirect::MOST {
             let response = self.send_once(endpoint, url.clone(), range).await?;
             if !redirect::is_one(response.status()) {
-                return admit(response, host_of(&url), range.is_some());
+                return admit(response, host_of(&url), range.is_some(), &self.timeouts.clock);
             }
             url = redirect::target(&self.hosts, &url, &response)?;
         }
@@ -166,7 +166,7 @@ struct RangeAsked {
     etag: Option<HeaderValue>,
 }
 
-fn admit(response: Response, host: &str, range_asked: bool) -> Result<Response, NiceError> {
+fn admit(response: Response, host: &str, range_asked: bool, clock: &Clock) -> Result<Response, NiceError> {
     match response.status().as_u16() {
         200 => Ok(response),
         206 if range_asked => Ok(response),
@@ -176,7 +176,7 @@ fn admit(response: Response, host: &str, range_asked: bool) -> Result<Response, 
         // What a store or a proxy before it makes of one GET says nothing of the call.
         status => Err(NiceError::Media {
             what: format!("the media host {host} answered {status}"),
-            retry_after: wait_asked(&response),
+            retry_after: wait_asked(&response, clock),
         }),
     }
 }

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::media_hosts::MediaHost;
 use super::{NiceError, net};
+use crate::flow::Clock;
 
 /// The settings of one tenant.
 #[derive(Clone)]
@@ -137,7 +138,7 @@ pub const PAGE_SIZE: u32 = 4_000;
 
 /// How much is asked of NICE at a time, and how long the client waits; the default is for production, tests make them
 /// short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
@@ -165,6 +166,8 @@ pub struct Timeouts {
     pub extraction_poll: Duration,
     /// Until a data extraction is over.
     pub extraction_total: Duration,
+    /// Tells how far away the time is that an answer asks to wait for.
+    pub clock: Clock,
 }
 
 impl Default for Timeouts {
@@ -183,6 +186,7 @@ impl Default for Timeouts {
             extraction_pace: Duration::from_secs(30),
             extraction_poll: Duration::from_secs(5),
             extraction_total: Duration::from_secs(600),
+            clock: Clock::system(),
         }
     }
 }

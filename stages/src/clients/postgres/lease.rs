@@ -17,7 +17,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, DatabaseError, Dedicated};
-use crate::flow::task;
+use crate::flow::{chance, task};
 use crate::model::TenantId;
 
 /// How often the holder asks whether its session stands.
@@ -158,6 +158,7 @@ async fn keep_asking(session: Dedicated, lock: i64) {
         }
     };
     let error = tokio::select! {
+        biased;
         error = answers => error,
         _ = &mut driver => "the connection is closed".to_owned(),
     };
@@ -229,7 +230,7 @@ async fn asked<T>(
 }
 
 async fn pause() {
-    sleep(RETRY.mul_f64(rand::random_range(0.5..1.0))).await;
+    sleep(RETRY.mul_f64(chance::range(0.5..1.0))).await;
 }
 
 #[cfg(test)]

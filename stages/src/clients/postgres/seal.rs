@@ -62,6 +62,7 @@ impl Seal {
     /// Seals a secret for one place.
     pub fn seal(&self, secret: &SecretString, tenant: &TenantId, column: &str) -> String {
         let mut nonce = [0; NONCE];
+        #[expect(clippy::disallowed_methods, reason = "no nonce may ever come twice")]
         rand::rng().fill_bytes(&mut nonce);
         let place = place(tenant, column);
         let payload = Payload { msg: secret.expose_secret().as_bytes(), aad: &place };

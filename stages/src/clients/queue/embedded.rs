@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::delivery::SettleError;
-use crate::flow::{Clock, Settle};
+use crate::flow::{Clock, Settle, task};
 use crate::model::{ContactEvent, ConversationKey};
 
 /// The tree in the local state.
@@ -88,7 +88,7 @@ impl EmbeddedQueue {
         act: fn(&sled::Tree, &[u8]) -> Result<bool, sled::Error>,
     ) -> Result<u64, QueueError> {
         let (inner, conversation) = (self.inner.clone(), conversation.clone());
-        let counted = tokio::task::spawn_blocking(move || {
+        let counted = task::blocking(move || {
             let mut counted = 0;
             for entry in inner.tree.iter() {
                 let (key, value) = entry?;
@@ -282,7 +282,7 @@ impl Queue for EmbeddedQueue {
             }
             Ok(backlog)
         };
-        tokio::task::spawn_blocking(count)
+        task::blocking(count)
             .await
             .map_err(|error| QueueError(error.to_string()))?
             .map_err(|error| QueueError(self.inner.broken(error)))

@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use super::budget::{ASKED_AGAIN, CLASSES};
 use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
 use crate::clients::nice::{ApiFamily, NiceError, QuotaClass};
-use crate::flow::{Metrics, task};
+use crate::flow::{Metrics, chance, task};
 
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,7 +412,7 @@ impl Keeper {
         // asks again; whoever comes late has left its place unused.
         let early = if class.is_bulk() || room_in > longest { 1.0 } else { 0.5 };
         if wait > longest {
-            return longest.mul_f64(rand::random_range(1.0 - spread..1.0) * early);
+            return longest.mul_f64(chance::range(1.0 - spread..1.0) * early);
         }
         *end = Some(turn);
         wait.mul_f64(early).max(room_in.min(SHORTEST_ABSENCE))

@@ -20,7 +20,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, Found, RecordingStore};
 use crate::clients::catalog::overtaken;
-use crate::flow::{StageError, System};
+use crate::flow::{StageError, System, chance, task};
 use crate::model::{ConversationKey, ObjectKey};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
@@ -52,7 +52,7 @@ impl FilesystemStore {
     pub async fn open(dir: &Path) -> std::io::Result<Self> {
         private_folders(&dir.join(PARTIAL)).await?;
         let name = fs::canonicalize(dir).await?.display().to_string();
-        Ok(Self { dir: dir.to_owned(), name, run: rand::random(), next_partial: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), name, run: chance::random(), next_partial: AtomicU64::new(0) })
     }
 
     /// The folder.
@@ -67,7 +67,7 @@ impl FilesystemStore {
         // Process ids repeat, in containers at every start.
         let name = format!("{:016x}-{number}", self.run);
         let partial = Partial { path: self.dir.join(PARTIAL).join(name), kept: false };
-        let created = tokio::task::spawn_blocking(move || {
+        let created = task::blocking(move || {
             let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&partial.path)?;
             file.lock()?;
             Ok::<_, std::io::Error>((file, partial))
@@ -91,7 +91,7 @@ impl FilesystemStore {
         let folder = target.parent().unwrap_or(&self.dir);
         private_folders(folder).await?;
         let (dir, to, found) = (self.dir.clone(), target.clone(), found.cloned());
-        let moving = tokio::task::spawn_blocking(move || {
+        let moving = task::blocking(move || {
             // One process at a time looks and moves. A network file system may lock no folder: there the attempt's number
             // in the catalog is what tells, and a moment is left between look and move.
             let lock = std::fs::File::open(dir)?;
@@ -166,7 +166,7 @@ impl RecordingStore for FilesystemStore {
 
     async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
         let path = self.dir.join(key.to_string());
-        let found = tokio::task::spawn_blocking(move || find(&path)).await;
+        let found = task::blocking(move || find(&path)).await;
         found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| failed("look at", &error))
     }
 
@@ -213,21 +213,21 @@ impl RecordingStore for FilesystemStore {
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
         let folder = self.dir.join(ObjectKey::folder_of(conversation, started_at));
-        let erased = tokio::task::spawn_blocking(move || erase(&folder));
+        let erased = task::blocking(move || erase(&folder));
         erased.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(|error| failed("erase", &error))
     }
 
     async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
         let tenant = self.dir.join(conversation.tenant.as_str());
         let id = conversation.external_id.to_string();
-        let erased = tokio::task::spawn_blocking(move || erase_below(&tenant, DAY_DEPTH, &id));
+        let erased = task::blocking(move || erase_below(&tenant, DAY_DEPTH, &id));
         let erased = erased.await.map_err(std::io::Error::other).and_then(|erased| erased);
         erased.map(Some).map_err(|error| failed("erase", &error))
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {
         let partial = self.dir.join(PARTIAL);
-        let swept = tokio::task::spawn_blocking(move || sweep(&partial));
+        let swept = task::blocking(move || sweep(&partial));
         swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| failed("sweep", &error))
     }
 

@@ -14,6 +14,7 @@ use crate::clients::catalog::{
     CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
     TombstoneKey,
 };
+use crate::flow::{chance, task};
 use crate::model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
 
 /// An erasure as it stands in the tree.
@@ -85,7 +86,7 @@ impl Inner {
 
     /// Notes an erasure as pending.
     fn note(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError> {
-        let secret = self.erased.key_or(rand::random()).map_err(|error| CatalogError(error.to_string()))?;
+        let secret = self.erased.key_or(chance::random()).map_err(|error| CatalogError(error.to_string()))?;
         let tombstone = TombstoneKey::new(secret).tombstone(key);
         let _counters = self.lock();
         let at = pending_key(&tombstone);
@@ -281,5 +282,5 @@ fn pending_key(tombstone: &Tombstone) -> Vec<u8> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, CatalogError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| CatalogError(error.to_string()))?
+    task::blocking(work).await.map_err(|error| CatalogError(error.to_string()))?
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tenant_prefix};
 use crate::clients::catalog::{Attempt, CatalogError, Lacking, RecordingRow};
+use crate::flow::task;
 use crate::model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
 
 /// As much of a conversation's row as a look for what it lacks needs.
@@ -71,7 +72,7 @@ impl Inner {
         limit: usize,
     ) -> Result<Vec<Lacking>, CatalogError> {
         // Reads every row of the tenant.
-        let found = tokio::task::spawn_blocking(move || {
+        let found = task::blocking(move || {
             let prefix = tenant_prefix(kind::CONVERSATION, &tenant);
             let begin = match after {
                 Some(after) => keyed(kind::CONVERSATION, &tenant, after.get().saturating_add(1)),

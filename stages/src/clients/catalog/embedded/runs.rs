@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
 use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
+use crate::flow::task;
 use crate::model::{ConversationKey, ConversationState, TenantId};
 
 /// As much of a conversation's row as its fate needs.
@@ -62,7 +63,7 @@ impl Inner {
         to: Timestamp,
     ) -> Result<u64, CatalogError> {
         // Reads every row of the tenant.
-        let count = tokio::task::spawn_blocking(move || {
+        let count = task::blocking(move || {
             let mut count = 0;
             for value in self.tree.scan_prefix(tenant_prefix(kind::CONVERSATION, &tenant)).values() {
                 let row: StartedRow = read(&value.map_err(|error| self.broken(error))?)?;

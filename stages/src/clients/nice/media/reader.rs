@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use rand::Rng;
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
 use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -20,6 +19,7 @@ use super::pace::Pace;
 use super::unpack::Packing;
 use super::{ContentRange, Found, Origin, RangeAsked, changed, kind, page, strong_etag};
 use crate::clients::nice::{MediaLink, NiceError};
+use crate::flow::chance;
 
 /// How often one recording is resumed; beyond that the flow begins anew, later.
 const MAX_RESUMES: u32 = 5;
@@ -98,12 +98,12 @@ impl Reader {
                 self.resume().await?;
                 continue;
             };
-            let (limits, since) = (self.origin.source.timeouts, Instant::now());
+            let (limits, since) = (&self.origin.source.timeouts, Instant::now());
             let chunk = tokio::time::timeout(limits.media_idle, body.response.chunk()).await;
             let bytes = if let Ok(Ok(Some(chunk))) = &chunk { chunk.len() } else { 0 };
             // Not resumed: another connection to a host that trickles would trickle, too. Nobody waits for longer than
             // this: what is more was time in which the reader itself was left standing.
-            self.pace.count(since.elapsed().min(limits.media_idle), bytes, &limits)?;
+            self.pace.count(since.elapsed().min(limits.media_idle), bytes, limits)?;
             match chunk {
                 Ok(Ok(Some(chunk))) => {
                     if let Some(bytes) = self.take(chunk)? {
@@ -182,7 +182,7 @@ impl Reader {
             | NiceError::Quota { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_WAIT_ASKED),
             _ => Duration::ZERO,
         };
-        delay.mul_f64(rand::rng().random_range(0.5..1.5)).max(asked)
+        delay.mul_f64(chance::range(0.5..1.5)).max(asked)
     }
 
     async fn reopen(&mut self) -> Result<Body, NiceError> {

@@ -16,7 +16,7 @@ use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
 use crate::clients::catalog::{CatalogError, Hop};
 use crate::clients::postgres::Database;
-use crate::flow::task;
+use crate::flow::{chance, task};
 use crate::model::{ConversationKey, INTEGRATION_TYPE};
 
 /// Hops that wait for the database; during an outage those beyond it are left out.
@@ -157,13 +157,15 @@ async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
     loop {
         let has_hops = !hops.is_empty();
         let is_due = tokio::select! {
+            biased;
+            // First: under a load that never rests there is always something to take.
+            () = tokio::time::sleep_until(due), if has_hops => true,
             taken = receiver.recv_many(&mut inbox, MOST - hops.len()) => {
                 if taken == 0 {
                     return write(&database, &mut hops).await;
                 }
                 false
             }
-            () = tokio::time::sleep_until(due), if has_hops => true,
         };
         for message in inbox.drain(..) {
             match message {
@@ -224,7 +226,7 @@ async fn write(database: &Database, hops: &mut Vec<Told>) {
 async fn prune(database: Database) {
     loop {
         // Not all processes at the same moment.
-        tokio::time::sleep(PRUNING.mul_f64(rand::random_range(0.5..1.5))).await;
+        tokio::time::sleep(PRUNING.mul_f64(chance::range(0.5..1.5))).await;
         if let Err(error) = prune_now(&database).await {
             tracing::warn!(%error, "timeline not pruned");
         }

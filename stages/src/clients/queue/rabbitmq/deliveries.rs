@@ -253,6 +253,7 @@ impl Session {
                 continue;
             }
             tokio::select! {
+                biased;
                 arrival = self.arrived.recv() => return arrival.unwrap_or_else(|| Err(over())),
                 () = tokio::time::sleep_until(self.look_at) => {}
             }
@@ -422,8 +423,9 @@ async fn look_at_suspect(held: Held, queue: Arc<Inner>, arriving: mpsc::Sender<R
         look_once(&suspect, &queue).await
     };
     let record = tokio::select! {
-        record = looked => record,
+        biased;
         () = arriving.closed() => return,
+        record = looked => record,
     };
     match record {
         Ok(record) => {

@@ -4,17 +4,17 @@
 //! tried again. What only a person can mend is an alarm that names the setting.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use rusoto_core::RusotoError;
 use rusoto_core::request::BufferedHttpResponse;
+use tokio::time::Instant;
 
 use super::call::Operation;
 use super::dispatcher::class;
 use crate::clients::catalog::overtaken;
 use crate::clients::nice::wire::retry_after::longest_retry_after;
-use crate::flow::{StageError, System};
+use crate::flow::{Clock, StageError, System};
 
 /// Why a request failed.
 ///
@@ -86,7 +86,7 @@ impl Failure {
             }
         }
         let waits = answer.headers.get_all("retry-after").iter();
-        let wait = longest_retry_after(waits.map(String::as_bytes), Timestamp::now());
+        let wait = longest_retry_after(waits.map(String::as_bytes), Clock::system().now());
         Self { operation, what, kind, retry_after: wait }
     }
 

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::flow::chance;
+
 /// No key is longer; the time of the first look follows it.
 const MOST_CONTENT: u64 = 1024 + 24;
 
@@ -38,7 +40,7 @@ impl Marks {
     /// Opens the folder, and makes it where it does not exist.
     pub(super) fn open(dir: &Path) -> std::io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { dir: dir.to_owned(), run: rand::random(), next: Arc::default() })
+        Ok(Self { dir: dir.to_owned(), run: chance::random(), next: Arc::default() })
     }
 
     /// Marks an upload to `key`.

@@ -36,7 +36,7 @@ use super::marks::Mark;
 use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
 use crate::clients::recording_store::{Body, Found};
-use crate::flow::{StageError, System};
+use crate::flow::{StageError, System, task};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
@@ -154,7 +154,7 @@ impl S3Store {
     /// A mark for an upload that is about to begin. It can do without.
     async fn mark(&self, key: &str) -> Option<Mark> {
         let (marks, key) = (self.marks.clone()?, key.to_owned());
-        let set = tokio::task::spawn_blocking(move || marks.set(&key)).await;
+        let set = task::blocking(move || marks.set(&key)).await;
         set.map_err(std::io::Error::other)
             .and_then(|set| set)
             .inspect_err(|error| tracing::warn!(%error, "upload not marked; after a crash it is known by its age only"))
@@ -207,6 +207,7 @@ impl S3Store {
             let mut next = pin!(source.part(number + 1));
             part = loop {
                 tokio::select! {
+                    biased;
                     part = &mut next => break part?,
                     Some(one) = sending.next() => sent.push(one?),
                 }

@@ -27,6 +27,7 @@ use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
+use crate::flow::{Clock, chance, task};
 use crate::model::{ContactId, Extension, TenantId};
 
 /// An upload that is so old may have outlived the broker's patience with its consumer, half an hour where it is not
@@ -148,14 +149,14 @@ impl S3Store {
     /// Aborts what processes of this machine left that are gone.
     async fn abort_marked(&self, swept: &mut Swept) {
         let Some(marks) = self.marks.clone() else { return };
-        let left = tokio::task::spawn_blocking(move || marks.left()).await;
+        let left = task::blocking(move || marks.left()).await;
         let left = left.map_err(std::io::Error::other).and_then(|left| left).unwrap_or_else(|error| {
             tracing::warn!(%error, "marks of uploads cannot be read; what a crash left is known by its age only");
             Vec::new()
         });
         // Those that nobody has looked at come first; of the others some at a time, whichever they are.
         let (looked_at, new): (Vec<_>, Vec<_>) = left.into_iter().partition(Mark::was_looked_at);
-        let looked_at = looked_at.into_iter().choose_multiple(&mut rand::rng(), MOST_MARKS);
+        let looked_at = chance::with(|rng| looked_at.into_iter().choose_multiple(rng, MOST_MARKS));
         for mark in new.into_iter().chain(looked_at) {
             if !is_ours(mark.key()) {
                 mark.remove();
@@ -167,7 +168,7 @@ impl S3Store {
             }
             let aborted = self.abort_others(mark.key(), spared).await;
             if aborted.is_ok() {
-                mark.looked(Timestamp::now());
+                mark.looked(Clock::system().now());
             }
             swept.add(aborted);
         }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
-
 use super::marks::Mark;
+use crate::flow::Clock;
 
 /// Uploads given up are remembered so far; those beyond are found by their age.
 const MOST_GIVEN_UP: usize = 1_000;
@@ -90,7 +89,7 @@ impl Upload<'_> {
         self.is_over = true;
         match self.mark.take() {
             // What the store has by now was aborted; the mark stays for what it begins late.
-            Some(mark) if self.has_twins => mark.looked(Timestamp::now()),
+            Some(mark) if self.has_twins => mark.looked(Clock::system().now()),
             mark => mark.into_iter().for_each(Mark::remove),
         }
     }
