@@ -33,8 +33,10 @@ mod config;
 mod counters;
 mod day;
 mod directory;
+mod fate;
 mod faults;
 mod listener;
+mod quota;
 mod recording;
 mod service;
 mod sim;
@@ -49,8 +51,9 @@ pub use config::{
     AcdConfig, DayConfig, DirectoryConfig, ExtractionConfig, ExtractionOutcome, GroupConfig, LifeConfig, NotReady,
     PlaybackConfig, RecordingSize, SimConfig, TeamConfig, TenantConfig, WebhookConfig,
 };
-pub use faults::Faults;
+pub use faults::{Faults, Outage};
 pub use listener::Refused;
+pub use quota::{QuotaBreach, QuotaCount, QuotaPeaks};
 pub use recording::SMALLEST_PLAYABLE;
 pub use sim::Sim;
-pub use truth::{Direction, TruthLeg, TruthRecording};
+pub use truth::{Direction, TruthLeg, TruthMedium, TruthRecording};

@@ -14,6 +14,11 @@ use crate::{
 /// What the name of a call's second recording ends with.
 pub(crate) const SECOND_PART: &str = "-second";
 
+/// The second recording of a call, by its first one.
+pub(crate) fn second_part_of(Recording { seed, size }: Recording) -> Recording {
+    Recording { seed: seed.wrapping_add(1), size }
+}
+
 /// The state of the simulated tenant.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -88,8 +93,7 @@ impl World {
         }
         let (name, is_second) = name.strip_suffix(SECOND_PART).map_or((name, false), |name| (name, true));
         let call = &self.calls[*self.by_playback_id.get(name)?];
-        let Recording { seed, size } = call.recording;
-        Some((call, Recording { seed: seed.wrapping_add(is_second.into()), size }))
+        Some((call, if is_second { second_part_of(call.recording) } else { call.recording }))
     }
 
     /// All legs with their calls.

@@ -85,9 +85,10 @@ impl Memory {
     }
 }
 
-/// A simulation with small recordings.
+/// A simulation with small recordings, and a token that outlives any test.
 pub(crate) fn small() -> SimConfig {
     let mut config = SimConfig::default();
+    config.tenant.token_ttl = Duration::from_secs(60 * 24 * 3600);
     config.day.recording_size = nice_sim::RecordingSize::Between(1024, 8192);
     config
 }

@@ -22,7 +22,8 @@ use crate::{
 pub(crate) fn completed(service: &Service, ask: &Ask, names: Names) -> Answer {
     let now = service.now();
     let earliest = service.config.acd.completed_reach.map_or(i64::MIN, |reach| now - clock::millis(reach));
-    let visible = |_: &Call, leg: &Leg| leg.listed_at <= now && leg.started_at >= earliest;
+    let fates = service.fates();
+    let visible = |_: &Call, leg: &Leg| leg.started_at >= earliest && fates.row(leg).listed_at <= now;
     listing(service, ask, names, "completedContacts", visible)
 }
 
@@ -46,6 +47,7 @@ fn listing(
         let mut rows: Vec<Row> = rows.into_iter().map(|row| row::named(row, names)).collect();
         page.sort(&mut rows)?;
         repeat(service, &mut rows, page.top());
+        add_unreadable(service, &mut rows);
         add_hostile(service, &mut rows);
         if !page.sorted() && service.config.acd.unsorted_is_unstable && !rows.is_empty() {
             let turn = service.now() as usize % rows.len();
@@ -67,6 +69,7 @@ fn rows(
     visible: impl Fn(&Call, &Leg) -> bool,
 ) -> Result<Vec<Row>, Answer> {
     let now = service.now();
+    let fates = service.fates();
     let skew = service.faults.current().clock_skew_millis;
     let (since, from, to) = (instant(ask, "updatedSince")?, instant(ask, "startDate")?, instant(ask, "endDate")?);
     if since.is_none() && (from.is_none() || to.is_none()) {
@@ -81,13 +84,17 @@ fn rows(
     Ok(world
         .legs()
         .filter(|(call, leg)| visible(call, leg))
-        .filter(|(_, leg)| since.is_none_or(|since| leg.updated_at(now) + skew >= since))
+        .filter(|(_, leg)| since.is_none_or(|since| fates.updated_at(leg, now) + skew >= since))
         .filter(|(_, leg)| from.is_none_or(|from| leg.started_at >= from))
         .filter(|(_, leg)| to.is_none_or(|to| leg.started_at < to))
         .filter(|(call, _)| {
             media.is_none_or(|media| (media == 3) == (call.kind == Kind::Chat) && (3..=4).contains(&media))
         })
-        .map(|(call, leg)| with_state_if(with_state, row::contact(service, &world.directory, call, leg, now), leg, now))
+        .map(|(call, leg)| {
+            let row = row::contact(service, &world.directory, call, leg, now);
+            let row = if !with_state && now < fates.row(leg).half_until { row::half(row) } else { row };
+            with_state_if(with_state, row, leg, now)
+        })
         .filter(|row| agent.is_none_or(|agent| row.get("agentId").and_then(Value::as_i64) == Some(agent)))
         .filter(|row| team.is_none_or(|team| row.get("teamId").and_then(Value::as_i64) == Some(team)))
         .collect())
@@ -126,6 +133,18 @@ fn repeat(service: &Service, rows: &mut Vec<Row>, page: usize) {
     *rows = out;
 }
 
+/// Puts unreadable rows behind readable ones.
+fn add_unreadable(service: &Service, rows: &mut Vec<Row>) {
+    let share = service.faults.current().unreadable_rows;
+    if share > 0.0 {
+        let with_spoiled = std::mem::take(rows).into_iter().flat_map(|row| {
+            let spoiled = (drawn(service, &row, "unreadable") < share).then(|| row::unreadable(&row));
+            std::iter::once(row).chain(spoiled)
+        });
+        *rows = with_spoiled.collect();
+    }
+}
+
 /// Puts rows in front whose ids no reader may let through.
 fn add_hostile(service: &Service, rows: &mut Vec<Row>) {
     if service.faults.strikes("hostile rows", |faults| faults.hostile_rows) {
@@ -142,7 +161,8 @@ pub(crate) fn one(service: &Service, ask: &Ask, names: Names) -> Answer {
         return Answer::Status(404, "no such contact".into());
     };
     let mut row = row::contact(service, &world.directory, call, leg, now);
-    let half_until = leg.acw_ended_at() + service.faults.current().half_record.as_millis() as i64;
+    let half_until = leg.acw_ended_at() + clock::millis(service.faults.current().half_record);
+    let half_until = half_until.max(service.fates().row(leg).half_until);
     if now >= leg.acw_ended_at() && now < half_until {
         row = row::half(row);
     }
