@@ -28,6 +28,22 @@ pub enum Outage {
     Html,
 }
 
+/// An outage and the share of the requests that it hits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Away {
+    /// What a request meets that is hit.
+    pub how: Outage,
+    /// From 0 to 1; the other requests are answered.
+    pub share: f64,
+}
+
+impl Away {
+    /// Every request is hit.
+    pub fn whole(how: Outage) -> Self {
+        Self { how, share: 1.0 }
+    }
+}
+
 /// The hosts that can be away on their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
@@ -168,13 +184,11 @@ pub struct Faults {
     /// Media playback answers 403, as to a user without the permission.
     pub playback_forbidden: f64,
     /// ACD, media playback, data extraction and user management are away.
-    pub api_away: Option<Outage>,
+    pub api_away: Option<Away>,
     /// Discovery and the token endpoints are away.
-    pub tokens_away: Option<Outage>,
+    pub tokens_away: Option<Away>,
     /// The host of the signed links is away.
-    pub media_away: Option<Outage>,
-    /// Share of the requests that an outage hits.
-    pub away_share: f64,
+    pub media_away: Option<Away>,
     /// Every answer takes so much longer.
     pub latency: Duration,
     /// And up to so much on top, drawn for each answer.
@@ -250,7 +264,6 @@ impl Faults {
             api_away: None,
             tokens_away: None,
             media_away: None,
-            away_share: 1.0,
             latency: Duration::ZERO,
             latency_spread: Duration::ZERO,
         }
@@ -342,7 +355,7 @@ impl FaultDraws {
             Host::Tokens => (faults.tokens_away, "tokens away"),
             Host::Media => (faults.media_away, "media away"),
         };
-        outage.filter(|_| state.dice(kind).hits(faults.away_share))
+        outage.filter(|away| state.dice(kind).hits(away.share)).map(|away| away.how)
     }
 
     /// How much longer an answer takes.

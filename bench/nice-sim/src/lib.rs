@@ -51,7 +51,7 @@ pub use config::{
     AcdConfig, DayConfig, DirectoryConfig, ExtractionConfig, ExtractionOutcome, GroupConfig, LifeConfig, NotReady,
     PlaybackConfig, RecordingSize, SimConfig, TeamConfig, TenantConfig, WebhookConfig,
 };
-pub use faults::{Faults, Outage};
+pub use faults::{Away, Faults, Outage};
 pub use listener::Refused;
 pub use quota::{QuotaBreach, QuotaCount, QuotaPeaks};
 pub use recording::SMALLEST_PLAYABLE;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api::{auth::Tokens, extraction::Jobs, sessions::Sessions},
+    api::{acd::row::Rows, auth::Tokens, extraction::Jobs, sessions::Sessions},
     chance::derive,
     clock::{Clock, Millis},
     config::SimConfig,
@@ -33,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) sessions: Sessions,
     pub(crate) extractions: Jobs,
+    pub(crate) rows: Rows,
     pub(crate) hashes: Hashes,
     /// Signs media links.
     pub(crate) link_key: u64,
@@ -58,6 +59,7 @@ impl Service {
             tokens: Tokens::default(),
             sessions: Sessions::default(),
             extractions: Jobs::default(),
+            rows: Rows::default(),
             hashes: Hashes::default(),
             counters: Counters::default(),
             link_key: derive(config.seed, "media links"),

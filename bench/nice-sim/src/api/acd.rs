@@ -7,7 +7,7 @@ mod contacts;
 mod paging;
 mod people;
 mod realtime;
-mod row;
+pub(crate) mod row;
 
 use axum::{
     http::{Method, header},

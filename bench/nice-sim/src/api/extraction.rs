@@ -206,7 +206,7 @@ fn table(service: &Service, job: &Job) -> String {
     let world = service.world();
     let mut text = if service.config.extraction.byte_order_mark { "\u{feff}" } else { "" }.to_owned();
     push(&mut text, job.version, COLUMNS.map(str::to_owned));
-    for (call, leg) in world.legs() {
+    for (call, leg) in world.running(job.from..=job.to) {
         let asked = (job.from..job.to).contains(&leg.answered_at()) && leg.acw_ended_at() <= visible_until;
         if asked && call.kind != Kind::Abandoned {
             let fate = service.fates().recording(call);

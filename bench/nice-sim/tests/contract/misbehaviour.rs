@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use nice_sim::{CallSpec, Faults, Outage, QuotaCount, Refused, SimConfig, TruthLeg};
+use nice_sim::{Away, CallSpec, Faults, Outage, QuotaCount, Refused, SimConfig, TruthLeg};
 use serde_json::Value;
 
 use crate::{
@@ -418,8 +418,9 @@ async fn hosts_are_away_each_on_its_own() -> anyhow::Result<()> {
     sleep(2000).await;
     let master = memory.sim.truth()[0].master_contact_id;
     let link = memory.links(master).await?.remove(0);
-    let set = |api, tokens, media| {
-        memory.sim.set_faults(Faults { api_away: api, tokens_away: tokens, media_away: media, ..Faults::none() });
+    let set = |api: Option<Outage>, tokens: Option<Outage>, media: Option<Outage>| {
+        let [api_away, tokens_away, media_away] = [api, tokens, media].map(|how| how.map(Away::whole));
+        memory.sim.set_faults(Faults { api_away, tokens_away, media_away, ..Faults::none() });
     };
     let statuses = async || {
         anyhow::Ok((memory.acd("groups").await?.0, memory.new_token().await?.0, memory.medium(&link).await?.0))
@@ -440,8 +441,8 @@ async fn hosts_are_away_each_on_its_own() -> anyhow::Result<()> {
     let refused = memory.get("/inContactAPI/services/v33.0/groups").await?;
     assert_eq!(refused.extensions().get::<Refused>(), Some(&Refused));
 
-    let half = Faults { api_away: Some(Outage::Status(503)), away_share: 0.5, ..Faults::none() };
-    memory.sim.set_faults(half);
+    let half = Away { how: Outage::Status(503), share: 0.5 };
+    memory.sim.set_faults(Faults { api_away: Some(half), ..Faults::none() });
     let mut away = 0;
     for _ in 0..100 {
         away += usize::from(memory.get("/unknown").await?.status() == 503);
@@ -453,7 +454,7 @@ async fn hosts_are_away_each_on_its_own() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_refused_connection_has_no_answer_over_a_socket() -> anyhow::Result<()> {
     let client = crate::client::Client::start(small()).await?;
-    client.sim.set_faults(Faults { api_away: Some(Outage::Refused), ..Faults::none() });
+    client.sim.set_faults(Faults { api_away: Some(Away::whole(Outage::Refused)), ..Faults::none() });
     assert!(client.get("/inContactAPI/services/v33.0/groups").await.is_err());
     client.sim.set_faults(Faults::none());
     assert_eq!(client.acd_status("groups").await?, 200);

@@ -1,5 +1,7 @@
 //! The rules all lists of the ACD share: `top`, `skip`, `orderBy`, `fields`, `_links`, and 204 for nothing.
 
+use std::borrow::Borrow;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -67,12 +69,12 @@ impl Page {
     }
 
     /// Puts the rows into the order asked for.
-    pub(crate) fn sort(&self, rows: &mut [Row]) -> Result<(), Answer> {
+    pub(crate) fn sort<R: Borrow<Row>>(&self, rows: &mut [R]) -> Result<(), Answer> {
         let Some((field, descending)) = &self.order else { return Ok(()) };
         let Some(first) = rows.first() else { return Ok(()) };
-        let key = first.keys().find(|key| key.eq_ignore_ascii_case(field)).cloned();
+        let key = first.borrow().keys().find(|key| key.eq_ignore_ascii_case(field)).cloned();
         let key = key.ok_or_else(|| bad_request("orderBy names no field"))?;
-        rows.sort_by_cached_key(|row| sort_key(row.get(&key)));
+        rows.sort_by_cached_key(|row| sort_key(row.borrow().get(&key)));
         if *descending {
             rows.reverse();
         }
@@ -80,10 +82,11 @@ impl Page {
     }
 
     /// Cuts the page out of all rows. `None` is a 204: past the end, or nothing found.
-    pub(crate) fn cut(self, service: &Service, ask: &Ask, rows: Vec<Row>) -> Option<Listed> {
+    pub(crate) fn cut<R: Borrow<Row>>(self, service: &Service, ask: &Ask, rows: Vec<R>) -> Option<Listed> {
         let total = rows.len();
         let from = self.shifted_skip(service, ask);
-        let mut rows: Vec<Row> = rows.into_iter().skip(from).take(self.top).map(|row| self.project(row)).collect();
+        let page = rows.iter().skip(from).take(self.top);
+        let mut rows: Vec<Row> = page.map(|row| self.project(row.borrow())).collect();
         if rows.is_empty() {
             return None;
         }
@@ -146,11 +149,10 @@ impl Page {
         }
     }
 
-    fn project(&self, row: Row) -> Row {
-        match &self.fields {
-            None => row,
-            Some(fields) => row.into_iter().filter(|(key, _)| fields.contains(&key.to_lowercase())).collect(),
-        }
+    fn project(&self, row: &Row) -> Row {
+        let Some(fields) = &self.fields else { return row.clone() };
+        let asked = row.iter().filter(|(key, _)| fields.iter().any(|field| field.eq_ignore_ascii_case(key)));
+        asked.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }
 
