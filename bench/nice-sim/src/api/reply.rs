@@ -67,7 +67,8 @@ impl Answer {
             let page = "<!DOCTYPE html><html><body><h1>Scheduled maintenance</h1></body></html>";
             return ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
         }
-        let mut text = body.to_string();
+        // Not by `Display`, which goes through a formatter byte by byte.
+        let mut text = serde_json::to_string(&body).unwrap_or_default();
         if faults.strikes("truncated json", |faults| faults.truncated_json) {
             text.truncate(text.floor_char_boundary(text.len() / 2));
         }

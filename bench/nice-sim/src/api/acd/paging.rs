@@ -86,7 +86,8 @@ impl Page {
         let total = rows.len();
         let from = self.shifted_skip(service, ask);
         let page = rows.iter().skip(from).take(self.top);
-        let mut rows: Vec<Row> = page.map(|row| self.project(row.borrow())).collect();
+        let asked = self.asked(rows.first());
+        let mut rows: Vec<Row> = page.map(|row| project(row.borrow(), asked.as_deref())).collect();
         if rows.is_empty() {
             return None;
         }
@@ -149,11 +150,18 @@ impl Page {
         }
     }
 
-    fn project(&self, row: &Row) -> Row {
-        let Some(fields) = &self.fields else { return row.clone() };
-        let asked = row.iter().filter(|(key, _)| fields.iter().any(|field| field.eq_ignore_ascii_case(key)));
-        asked.map(|(key, value)| (key.clone(), value.clone())).collect()
+    /// The fields asked for, as the rows of the list write them; all rows of a list have the same.
+    fn asked<R: Borrow<Row>>(&self, first: Option<&R>) -> Option<Vec<String>> {
+        let (fields, first) = (self.fields.as_ref()?, first?);
+        let asked = first.borrow().keys().filter(|key| fields.contains(&key.to_lowercase()));
+        Some(asked.cloned().collect())
     }
+}
+
+/// The row with these of its fields, or with all.
+fn project(row: &Row, fields: Option<&[String]>) -> Row {
+    let Some(fields) = fields else { return row.clone() };
+    fields.iter().filter_map(|field| Some((field.clone(), row.get(field)?.clone()))).collect()
 }
 
 /// The answer with a list under `name`.
