@@ -1,4 +1,4 @@
-//! A simulated day of 2,000 calls: a poll of the last two hours every 30 seconds, and each call's recording once. Prints what it took.
+//! A simulated day of 2,000 calls and a poll of its last two hours every 30 seconds, with chosen fields and with all. Prints what it took.
 
 use std::time::{Duration, Instant};
 

@@ -21,6 +21,10 @@
 //!
 //! One seed is one world: ids, agents, durations, transfers, sizes and bytes repeat. Only the instants move, because
 //! calls hang up in real time, counted from the start.
+//!
+//! A program in simulated time holds it [in memory](Sim::in_memory): no socket, no task, the time is the program's own, and the same
+//! questions at the same instants have the same answers. Whatever goes wrong is one value, [`Faults`]: a driver draws what is on from when
+//! to when and how much of it, and [changes](Sim::change_faults) it while the simulation runs.
 
 // One contact row is a single `json!` of some seventy fields.
 #![recursion_limit = "256"]

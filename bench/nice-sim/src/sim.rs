@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -290,7 +291,15 @@ impl Sim {
     /// each recording the first time.
     pub fn truth(&self) -> Vec<TruthLeg> {
         let now = self.service.now();
-        truth::hashed(truth::legs(&self.service, now), &self.service.hashes, now)
+        truth::hashed(truth::legs(&self.service, None, now), &self.service.hashes, now)
+    }
+
+    /// The same of the legs that began in a range, end excluded: after a month of days the last one is told as fast as the
+    /// first.
+    pub fn truth_of(&self, begun: Range<Timestamp>) -> Vec<TruthLeg> {
+        let now = self.service.now();
+        let begun = begun.start.as_millisecond()..begun.end.as_millisecond();
+        truth::hashed(truth::legs(&self.service, Some(begun), now), &self.service.hashes, now)
     }
 
     /// Answers so far, by endpoint and status.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 
@@ -125,13 +126,14 @@ pub(crate) struct Medium {
     fate: RecordingFate,
 }
 
-/// All voice legs of the world, in the order of their calls, with the media they must end with still to be hashed.
-pub(crate) fn legs(service: &Service, now: Millis) -> Vec<(TruthLeg, Vec<Medium>)> {
+/// The voice legs of the world that began in a range, or all, in the order of their calls, with the media they must end with
+/// still to be hashed.
+pub(crate) fn legs(service: &Service, begun: Option<Range<Millis>>, now: Millis) -> Vec<(TruthLeg, Vec<Medium>)> {
     let world = service.world();
     let fates = service.fates();
     let mut changes: HashMap<i64, Vec<Millis>> = HashMap::new();
-    world
-        .legs()
+    let legs = begun.map_or_else(|| world.legs().collect(), |range| world.begun(range));
+    (legs.into_iter())
         .filter(|(call, _)| call.kind == Kind::Voice)
         .map(|(call, leg)| {
             let known_at = leg.hung_up_at.min(now);

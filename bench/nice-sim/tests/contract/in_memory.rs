@@ -184,3 +184,25 @@ async fn announcements_are_taken_with_losses_and_duplicates() -> anyhow::Result<
     assert_eq!(memory.sim.take_announcements(), Vec::<Value>::new(), "each is taken once");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_placed_days_ahead_and_the_truth_of_a_day_is_told_alone() -> anyhow::Result<()> {
+    let memory = Memory::start(small()).await?;
+    let (agent, start) = (memory.sim.agents()[0], Timestamp::from_second(START)?);
+    let after = |hours: i64| start + jiff::SignedDuration::from_hours(hours);
+    for day in 0..30 {
+        memory.sim.place(CallSpec::new(agent), after(24 * day + 12));
+    }
+    let truth = memory.sim.truth();
+    assert_eq!(
+        truth.iter().map(|leg| leg.hung_up_at).collect::<Vec<_>>(),
+        (0..30).map(|day| after(24 * day + 12)).collect::<Vec<_>>()
+    );
+    assert_eq!(memory.sim.truth_of(after(48)..after(96)), truth[2..4]);
+    sleep(2 * 24 * 3600).await;
+    let (_, body) = memory.acd(&format!("contacts/completed?{EVER}")).await?;
+    assert_eq!(body["totalRecords"], 2);
+    let (_, body) = memory.acd("contacts/completed?updatedSince=2026-04-02T00:00:00Z").await?;
+    assert_eq!(numbers(&body["completedContacts"], "contactId"), [truth[1].contact_id]);
+    Ok(())
+}
