@@ -126,6 +126,8 @@ pub(crate) struct Leg {
     pub(crate) acw: Millis,
     /// When the second update comes.
     pub(crate) second_update_at: Millis,
+    /// When its row changes once more, if the faults have it so.
+    pub(crate) third_update_at: Millis,
     /// When it is first listed as completed.
     pub(crate) listed_at: Millis,
 }
@@ -174,9 +176,14 @@ impl Leg {
 }
 
 impl Call {
-    /// When the contact-level recording is there: after the last leg's after-call work, and the platform's own time.
+    /// When the last leg's after-call work is over.
+    pub(crate) fn acw_ended_at(&self) -> Millis {
+        self.legs.iter().map(Leg::acw_ended_at).max().unwrap_or(0)
+    }
+
+    /// When the contact-level recording is there, were no fault in force: after the last leg's after-call work, and the platform's own time.
     pub(crate) fn recording_at(&self) -> Millis {
-        self.legs.iter().map(Leg::acw_ended_at).max().unwrap_or(0) + self.recording_delay
+        self.acw_ended_at() + self.recording_delay
     }
 
     /// Whether it went from one agent to another.

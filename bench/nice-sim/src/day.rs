@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use crate::{
     call::{Call, CallSpec, Kind, Leg},
-    chance::Dice,
+    chance::{Dice, derive, word},
     clock::{Millis, millis},
     config::{NotReady, RecordingSize, SimConfig},
     directory::Directory,
@@ -96,6 +96,7 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
                 hung_up_at: (queue_secs + talk_secs) as i64 * 1000,
                 acw,
                 second_update_at: 0,
+                third_update_at: 0,
                 listed_at: 0,
             }
         })
@@ -106,6 +107,7 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
         let length = leg.hung_up_at - leg.started_at;
         (leg.started_at, leg.hung_up_at) = (ends_at - length, ends_at);
         leg.schedule(&config.life);
+        leg.third_update_at = leg.acw_ended_at() + third_update_after(config.seed, leg.contact_id);
         ends_at = leg.started_at;
     }
 
@@ -139,6 +141,12 @@ pub(crate) fn place(config: &SimConfig, planned: &Planned, index: u64, now: Mill
         recording_delay: spec.recording_delay.map_or(drawn as i64, millis),
         legs,
     }
+}
+
+/// When a row changes once more: one to 24 hours after the end. Drawn apart, so that it moves no other draw.
+fn third_update_after(seed: u64, contact_id: i64) -> Millis {
+    const HOUR: u64 = 3_600_000;
+    (HOUR + word(derive(seed, "third update"), contact_id as u64) % (23 * HOUR)) as Millis
 }
 
 /// How long each leg queues and talks, in seconds, and when the call hangs up, in milliseconds from now.

@@ -173,6 +173,13 @@ impl Directory {
         }
     }
 
+    /// Shows all members of a group again.
+    pub(crate) fn show(&mut self, id: i64) {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.id == id) {
+            group.hidden = None;
+        }
+    }
+
     /// Changes an agent from `at` on; false where there is none with that id.
     pub(crate) fn change_agent(&mut self, id: i64, at: Millis, change: impl FnOnce(&mut AgentVersion)) -> bool {
         let Some(agent) = self.agents.iter_mut().find(|agent| agent.id == id) else { return false };
@@ -180,6 +187,15 @@ impl Directory {
         change(&mut version);
         agent.versions.push((at, version));
         true
+    }
+
+    /// The instants at which an agent became an active member of the wanted group or ceased to be one.
+    pub(crate) fn wanted_changes(&self, agent: i64) -> Vec<Millis> {
+        let of_group = self.group(self.wanted_group).into_iter().flat_map(|group| &group.members).map(|(at, _)| *at);
+        let of_agent = self.agent(agent).into_iter().flat_map(|agent| &agent.versions).map(|(at, _)| *at);
+        let instants: BTreeSet<Millis> = of_group.chain(of_agent).filter(|at| *at != Millis::MIN).collect();
+        let changed = |at: &Millis| self.wanted(agent, *at) != self.wanted(agent, *at - 1);
+        instants.into_iter().filter(changed).collect()
     }
 
     /// Whether an agent was an active member of the wanted group.

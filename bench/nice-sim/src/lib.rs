@@ -21,6 +21,10 @@
 //!
 //! One seed is one world: ids, agents, durations, transfers, sizes and bytes repeat. Only the instants move, because
 //! calls hang up in real time, counted from the start.
+//!
+//! A program in simulated time holds it [in memory](Sim::in_memory): no socket, no task, the time is the program's own, and the same
+//! questions at the same instants have the same answers. Whatever goes wrong is one value, [`Faults`]: a driver draws what is on from when
+//! to when and how much of it, and [changes](Sim::change_faults) it while the simulation runs.
 
 // One contact row is a single `json!` of some seventy fields.
 #![recursion_limit = "256"]
@@ -33,8 +37,10 @@ mod config;
 mod counters;
 mod day;
 mod directory;
+mod fate;
 mod faults;
 mod listener;
+mod quota;
 mod recording;
 mod service;
 mod sim;
@@ -49,8 +55,9 @@ pub use config::{
     AcdConfig, DayConfig, DirectoryConfig, ExtractionConfig, ExtractionOutcome, GroupConfig, LifeConfig, NotReady,
     PlaybackConfig, RecordingSize, SimConfig, TeamConfig, TenantConfig, WebhookConfig,
 };
-pub use faults::Faults;
+pub use faults::{Away, Faults, Outage};
 pub use listener::Refused;
+pub use quota::{QuotaBreach, QuotaCount, QuotaPeaks};
 pub use recording::SMALLEST_PLAYABLE;
 pub use sim::Sim;
-pub use truth::{Direction, TruthLeg, TruthRecording};
+pub use truth::{Direction, TruthLeg, TruthMedium, TruthRecording};

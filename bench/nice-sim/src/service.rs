@@ -2,17 +2,18 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use crate::{
-    api::{auth::Tokens, extraction::Jobs, sessions::Sessions},
+    api::{acd::row::Rows, auth::Tokens, extraction::Jobs, sessions::Sessions},
     chance::derive,
-    clock::Clock,
+    clock::{Clock, Millis},
     config::SimConfig,
     counters::Counters,
-    faults::FaultDraws,
-    throttle::Throttle,
+    fate::Fates,
+    faults::{FaultDraws, Faults},
+    quota::Quota,
     truth::Hashes,
     webhook::Announcer,
     world::World,
@@ -32,13 +33,15 @@ pub(crate) struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) sessions: Sessions,
     pub(crate) extractions: Jobs,
+    pub(crate) rows: Rows,
     pub(crate) hashes: Hashes,
     /// Signs media links.
     pub(crate) link_key: u64,
     world: RwLock<World>,
-    playback_throttle: Mutex<Throttle>,
-    acd_throttle: Option<Mutex<Throttle>>,
+    playback_quota: Mutex<Quota>,
+    acd_quota: Mutex<Quota>,
     media_opened: Mutex<HashMap<String, u32>>,
+    pub(crate) media_served: Served,
     logged_out: Mutex<BTreeSet<i64>>,
     pub(crate) announcer: Announcer,
 }
@@ -47,29 +50,47 @@ impl Service {
     pub(crate) fn new(config: SimConfig, base: String, trap: String, clock: Clock) -> Self {
         let now = clock.now();
         let playback = &config.playback;
-        let playback_throttle = match playback.strict_window {
-            true => Throttle::sliding(playback.limit, playback.window),
-            false => Throttle::bucket(playback.limit, playback.window, now),
-        };
-        Self {
+        let playback_limit = Some((playback.limit, playback.window));
+        let service = Self {
             world: RwLock::new(World::new(&config, clock.started_at())),
-            playback_throttle: Mutex::new(playback_throttle),
-            acd_throttle: config.acd.rate_limit.map(|(limit, window)| Mutex::new(Throttle::bucket(limit, window, now))),
+            playback_quota: Mutex::new(Quota::new("playback", playback_limit, playback.strict_window, now)),
+            acd_quota: Mutex::new(Quota::new("acd", config.acd.rate_limit, config.acd.strict_window, now)),
             faults: FaultDraws::new(config.faults.clone()),
             tokens: Tokens::default(),
             sessions: Sessions::default(),
             extractions: Jobs::default(),
+            rows: Rows::default(),
             hashes: Hashes::default(),
             counters: Counters::default(),
             link_key: derive(config.seed, "media links"),
             media_opened: Mutex::default(),
+            media_served: Served::default(),
             logged_out: Mutex::default(),
             announcer: Announcer::new(config.seed),
             config,
             base,
             trap,
             clock,
-        }
+        };
+        service.strangers(&service.config.faults, now);
+        service
+    }
+
+    /// Puts other faults in force.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        let now = self.now();
+        self.strangers(&faults, now);
+        self.faults.set(faults, now);
+    }
+
+    fn strangers(&self, faults: &Faults, now: Millis) {
+        self.playback_quota().set_strangers(faults.strangers_playback, now);
+        self.acd_quota().set_strangers(faults.strangers_acd, now);
+    }
+
+    /// What becomes of calls.
+    pub(crate) fn fates(&self) -> Fates<'_> {
+        Fates { seed: self.config.seed, faults: &self.faults }
     }
 
     pub(crate) fn world(&self) -> RwLockReadGuard<'_, World> {
@@ -84,12 +105,12 @@ impl Service {
         self.clock.now()
     }
 
-    pub(crate) fn playback_throttle(&self) -> MutexGuard<'_, Throttle> {
-        lock(&self.playback_throttle)
+    pub(crate) fn playback_quota(&self) -> MutexGuard<'_, Quota> {
+        lock(&self.playback_quota)
     }
 
-    pub(crate) fn acd_throttle(&self) -> Option<MutexGuard<'_, Throttle>> {
-        self.acd_throttle.as_ref().map(lock)
+    pub(crate) fn acd_quota(&self) -> MutexGuard<'_, Quota> {
+        lock(&self.acd_quota)
     }
 
     /// Counts a request for a medium and returns how many there were before.
@@ -114,6 +135,22 @@ impl Service {
         } else {
             logged_out.insert(agent)
         };
+    }
+}
+
+/// The version of each medium that was last handed out to its end, and when.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served(Arc<Mutex<HashMap<String, (u32, Millis)>>>);
+
+impl Served {
+    /// Notes that a version of a medium was handed out to its end.
+    pub(crate) fn note(&self, name: &str, version: u32, now: Millis) {
+        lock(&self.0).insert(name.to_owned(), (version, now));
+    }
+
+    /// The version of a medium that was last handed out to its end, and when that answer began.
+    pub(crate) fn last(&self, name: &str) -> Option<(u32, Millis)> {
+        lock(&self.0).get(name).copied()
     }
 }
 

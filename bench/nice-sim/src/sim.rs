@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use axum::{Router, body::Body, http};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,7 @@ use crate::{
     day,
     faults::Faults,
     listener::{Line, SimListener},
+    quota::{QuotaBreach, QuotaPeaks},
     service::Service,
     trap,
     truth::{self, TruthLeg},
@@ -155,6 +157,13 @@ impl Sim {
         self.service.world_mut().add_call(&self.service.config, spec, now)
     }
 
+    /// Places a call whose last leg hangs up at `hung_up_at`, instead of the time that the specification says.
+    pub fn place(&self, spec: CallSpec, hung_up_at: Timestamp) -> PlacedCall {
+        let now = self.service.now();
+        let hang_up_in = SignedDuration::from_millis(hung_up_at.as_millisecond() - now);
+        self.service.world_mut().add_call(&self.service.config, CallSpec { hang_up_in, ..spec }, now)
+    }
+
     /// Moves the simulation's clock ahead instead of waiting. The real clock of a client stays where it is.
     pub fn advance(&self, by: Duration) {
         self.service.clock.advance(by);
@@ -167,7 +176,48 @@ impl Sim {
 
     /// Puts other faults in force from now on.
     pub fn set_faults(&self, faults: Faults) {
-        self.service.faults.set(faults);
+        self.service.set_faults(faults);
+    }
+
+    /// The faults in force.
+    pub fn faults(&self) -> Faults {
+        Faults::clone(&self.service.faults.current())
+    }
+
+    /// Changes some of the faults from now on, and leaves the others as they are.
+    pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = self.faults();
+        change(&mut faults);
+        self.service.set_faults(faults);
+    }
+
+    /// Lowers or raises the limit of media playback from now on; what was granted in the window still counts.
+    pub fn set_playback_limit(&self, limit: u32) {
+        let mut quota = self.service.playback_quota();
+        let window = quota.limit().map_or(self.service.config.playback.window, |(_, window)| window);
+        quota.set_limit(Some((limit, window)), self.service.now());
+    }
+
+    /// Gives the ACD another limit from now on, or none; what was granted in a window of the same length still counts.
+    pub fn set_acd_limit(&self, limit: Option<(u32, Duration)>) {
+        self.service.acd_quota().set_limit(limit, self.service.now());
+    }
+
+    /// When a window held more requests than the limit allowed: more than the highest that was in force during it.
+    pub fn quota_breaches(&self) -> Vec<QuotaBreach> {
+        let mut breaches = self.service.playback_quota().breaches().to_vec();
+        breaches.extend_from_slice(self.service.acd_quota().breaches());
+        breaches
+    }
+
+    /// The most requests to media playback that any window held.
+    pub fn playback_peaks(&self) -> QuotaPeaks {
+        self.service.playback_quota().peaks()
+    }
+
+    /// The most requests to the ACD that any window held, as long as it had a limit.
+    pub fn acd_peaks(&self) -> QuotaPeaks {
+        self.service.acd_quota().peaks()
     }
 
     /// The ids of all agents, in the order they were hired.
@@ -192,6 +242,11 @@ impl Sim {
     /// the group's list leaves them out, counts them in `hiddenAgents`, and comes with 200 also where nobody is left.
     pub fn hide_agents(&self, group: i64, agents: impl IntoIterator<Item = i64>) {
         self.service.world_mut().directory.hide(group, agents.into_iter().collect());
+    }
+
+    /// Takes back what [`hide_agents`](Self::hide_agents) did: the group's list shows all members and does not speak of hidden ones.
+    pub fn show_agents(&self, group: i64) {
+        self.service.world_mut().directory.show(group);
     }
 
     /// Hires an agent and returns the id.
@@ -227,7 +282,7 @@ impl Sim {
         self.service.set_logged_in(agent, logged_in);
     }
 
-    /// Takes every access token out of force.
+    /// Takes every access token out of force. While [`Faults::keys_refused`] is 1, no new one is given.
     pub fn revoke_tokens(&self) {
         self.service.tokens.revoke_all();
     }
@@ -236,8 +291,15 @@ impl Sim {
     /// each recording the first time.
     pub fn truth(&self) -> Vec<TruthLeg> {
         let now = self.service.now();
-        let legs = truth::legs(&self.service.world(), now);
-        truth::hashed(legs, &self.service.hashes)
+        truth::hashed(truth::legs(&self.service, None, now), &self.service.hashes, now)
+    }
+
+    /// The same of the legs that began in a range, end excluded: after a month of days the last one is told as fast as the
+    /// first.
+    pub fn truth_of(&self, begun: Range<Timestamp>) -> Vec<TruthLeg> {
+        let now = self.service.now();
+        let begun = begun.start.as_millisecond()..begun.end.as_millisecond();
+        truth::hashed(truth::legs(&self.service, Some(begun), now), &self.service.hashes, now)
     }
 
     /// Answers so far, by endpoint and status.

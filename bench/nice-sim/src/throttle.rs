@@ -25,6 +25,19 @@ impl Throttle {
         Self::Sliding { limit: limit as usize, window: millis(window), taken: VecDeque::new() }
     }
 
+    /// Puts another limit in force; what was taken in the window still counts.
+    pub(crate) fn set_limit(&mut self, new: u32, now: Millis) {
+        match self {
+            Self::Bucket { limit, per_milli, level, at } => {
+                let filled = (*level + (now - *at).max(0) as f64 * *per_milli).min(*limit);
+                (*level, *at) = (filled.min(f64::from(new)), now);
+                *per_milli *= f64::from(new) / limit.max(f64::MIN_POSITIVE);
+                *limit = f64::from(new);
+            }
+            Self::Sliding { limit, .. } => *limit = new as usize,
+        }
+    }
+
     /// Takes one request, or says how long to wait for the next.
     pub(crate) fn take(&mut self, now: Millis) -> Result<(), Duration> {
         match self {

@@ -7,7 +7,7 @@ mod contacts;
 mod paging;
 mod people;
 mod realtime;
-mod row;
+pub(crate) mod row;
 
 use axum::{
     http::{Method, header},
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     ask::Ask,
     auth::{authorized, unauthorized},
-    reply::{Answer, scalars_as_strings, server_error},
+    reply::{Answer, retry_after, scalars_as_strings, server_error},
     sessions,
 };
 use crate::service::Service;
@@ -106,14 +106,17 @@ fn refusal(service: &Service, ask: &Ask) -> Option<Response> {
     if !ask.header(header::ACCEPT).is_some_and(|accept| accept.contains("application/json")) {
         return Some(Answer::Status(406, "do not know how to render the data: send Accept".into()).plain());
     }
+    service.acd_quota().asked(service.now());
     if let Some(error) = server_error(service, "acd") {
         return Some(error);
     }
     if !authorized(service, ask) {
         return Some(unauthorized(service, ask).plain());
     }
-    let refused = service.acd_throttle().is_some_and(|mut throttle| throttle.take(service.now()).is_err());
-    refused.then(|| Answer::Status(429, "too many requests".into()).plain())
+    let wait = service.acd_quota().take(service.now()).err()?;
+    let mut refusal = Answer::Status(429, "too many requests".into()).plain();
+    retry_after(service, &mut refusal, wait, false);
+    Some(refusal)
 }
 
 /// Puts the habits of old versions on an answer.

@@ -84,6 +84,9 @@ fn oauth(service: &Service, ask: &Ask) -> Answer {
     let field = |name: &str| form.get(name).map_or("", String::as_str);
     let (id, secret) = basic(ask).unwrap_or_else(|| (field("client_id").to_owned(), field("client_secret").to_owned()));
     let refreshing = field("grant_type") == "refresh_token";
+    if refused(service) {
+        return oauth_error("invalid_grant", "bad credentials");
+    }
     if id != tenant.client_id || (secret != tenant.client_secret && !(refreshing && secret.is_empty())) {
         return oauth_error("invalid_client", "client authentication failed");
     }
@@ -102,6 +105,9 @@ fn oauth(service: &Service, ask: &Ask) -> Answer {
 
 /// Flow B: the access key alone.
 fn access_key(service: &Service, ask: &Ask) -> Answer {
+    if refused(service) {
+        return unauthorized(service, ask);
+    }
     let tenant = &service.config.tenant;
     let body: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
     if body["accessKeyId"] == tenant.access_key_id.as_str()
@@ -115,7 +121,7 @@ fn access_key(service: &Service, ask: &Ask) -> Answer {
 /// The refresh of flow B, whose answer has names of its own.
 fn refresh(service: &Service, ask: &Ask) -> Answer {
     let body: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
-    if !service.tokens.take_refresh(body["token"].as_str().unwrap_or_default(), service.now()) {
+    if refused(service) || !service.tokens.take_refresh(body["token"].as_str().unwrap_or_default(), service.now()) {
         return unauthorized(service, ask);
     }
     let issued = issue(service);
@@ -147,6 +153,11 @@ pub(crate) fn authorized(service: &Service, ask: &Ask) -> bool {
         service.tokens.revoke(token);
     }
     service.tokens.valid(token, service.now())
+}
+
+/// Whether the service user's key is refused now.
+fn refused(service: &Service) -> bool {
+    service.faults.strikes("key refused", |faults| faults.keys_refused)
 }
 
 fn oauth_error(error: &str, description: &str) -> Answer {

@@ -25,6 +25,7 @@ use crate::{
     clock::{self, Millis, millis},
     config::ExtractionOutcome,
     directory::Directory,
+    fate::RecordingFate,
     service::{Service, lock},
 };
 
@@ -205,19 +206,20 @@ fn table(service: &Service, job: &Job) -> String {
     let world = service.world();
     let mut text = if service.config.extraction.byte_order_mark { "\u{feff}" } else { "" }.to_owned();
     push(&mut text, job.version, COLUMNS.map(str::to_owned));
-    for (call, leg) in world.legs() {
+    for (call, leg) in world.running(job.from..=job.to) {
         let asked = (job.from..job.to).contains(&leg.answered_at()) && leg.acw_ended_at() <= visible_until;
         if asked && call.kind != Kind::Abandoned {
-            push(&mut text, job.version, row(&world.directory, call, leg, service.now()));
+            let fate = service.fates().recording(call);
+            push(&mut text, job.version, row(&world.directory, call, leg, fate, service.now()));
         }
     }
     text
 }
 
-fn row(directory: &Directory, call: &Call, leg: &Leg, now: Millis) -> [String; 12] {
+fn row(directory: &Directory, call: &Call, leg: &Leg, fate: RecordingFate, now: Millis) -> [String; 12] {
     let voice = match call.kind {
-        Kind::Voice if call.recorded && now >= call.recording_at() => "Success",
-        Kind::Voice if call.recorded => "Pending",
+        Kind::Voice if fate.recorded && now >= fate.at && !fate.is_gone(now) => "Success",
+        Kind::Voice if fate.recorded && !fate.is_gone(now) => "Pending",
         Kind::Voice => "Failed",
         Kind::Chat | Kind::Abandoned => "",
     };

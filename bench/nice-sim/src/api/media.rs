@@ -14,10 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use flate2::{Compression, write::GzEncoder};
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{ask::Ask, auth::hmac, reply::server_error};
-use crate::{clock::millis, listener::Line, recording::Recording, service::Service};
+use crate::{clock::millis, fate::version_of, listener::Line, recording::Recording, service::Service};
 
 /// Pieces that a slow body is cut into.
 const SLOW_PIECES: u64 = 8;
@@ -74,10 +74,15 @@ fn open(service: &Service, ask: &Ask, line: Line) -> Response {
     if let Some(error) = server_error(service, "media") {
         return error;
     }
-    let Some((break_first, recording)) = service.world().medium(name).map(|(call, medium)| (call.break_first, medium))
-    else {
+    let now = service.now();
+    let found = (service.world().medium(name))
+        .map(|(call, medium)| (call.break_first, medium, service.fates().recording(call)))
+        .filter(|(.., fate)| !fate.is_gone(now));
+    let Some((break_first, recording, fate)) = found else {
         return refused(StatusCode::NOT_FOUND, "NoSuchKey", "the key does not exist");
     };
+    let version = fate.version(now);
+    let recording = version_of(recording, version);
     if service.faults.strikes("media redirect", |faults| faults.media_redirect) && ask.param("again").is_none() {
         return redirect(StatusCode::TEMPORARY_REDIRECT, format!("{}&again=1", link(service, name, false)));
     }
@@ -89,13 +94,31 @@ fn open(service: &Service, ask: &Ask, line: Line) -> Response {
     }
     let defect = if service.media_opened_before(name) < break_first { Defect::Truncated } else { draw_defect(service) };
     if service.faults.strikes("media encoding", |faults| faults.media_encoding) && recording.size <= PACKED_AT_MOST {
-        return send(service, ask, &format!("{name}-gzip"), Content::Packed(packed(recording)), defect, line);
+        let medium = Medium { name, version, content: Content::Packed(packed(recording)) };
+        return send(service, ask, medium, defect, line);
     }
-    send(service, ask, name, Content::Plain(recording), defect, line)
+    send(service, ask, Medium { name, version, content: Content::Plain(recording) }, defect, line)
 }
 
 /// A recording is packed in memory: larger ones come as they are.
 const PACKED_AT_MOST: u64 = 16 << 20;
+
+/// A version of a medium.
+#[derive(Debug)]
+struct Medium<'a> {
+    name: &'a str,
+    version: u32,
+    content: Content,
+}
+
+impl Medium<'_> {
+    /// Other bytes have another tag.
+    fn tag(&self) -> String {
+        let packed = if matches!(self.content, Content::Packed(_)) { "-gzip" } else { "" };
+        let version = if self.version > 0 { format!("-{}", self.version) } else { String::new() };
+        format!("\"{}{version}{packed}\"", self.name)
+    }
+}
 
 /// What lies under a link.
 #[derive(Clone, Debug)]
@@ -144,10 +167,11 @@ fn draw_defect(service: &Service) -> Defect {
 }
 
 /// Sends the medium, or the range asked for.
-fn send(service: &Service, ask: &Ask, name: &str, content: Content, defect: Defect, line: Line) -> Response {
+fn send(service: &Service, ask: &Ask, medium: Medium<'_>, defect: Defect, line: Line) -> Response {
+    let tag = medium.tag();
+    let Medium { name, version, content } = medium;
     let size = content.size();
     let is_packed = matches!(content, Content::Packed(_));
-    let tag = format!("\"{name}\"");
     let range = ask.header(header::RANGE).filter(|_| service.config.playback.ranges);
     let range = range.filter(|_| ask.header(header::IF_RANGE).is_none_or(|wanted| wanted == tag));
     let (status, start, end) = match range.and_then(|range| parse_range(range, size)) {
@@ -160,7 +184,12 @@ fn send(service: &Service, ask: &Ask, name: &str, content: Content, defect: Defe
         }
     };
     service.counters.media_sent(end - start);
-    let mut response = Response::new(body(service, content, start, end, defect, line));
+    let is_whole = end == size && matches!(defect, Defect::None | Defect::Slow | Defect::Trickling);
+    let mut sent = body(service, content, start, end, defect, line);
+    if is_whole {
+        sent = noted(service, sent, name.to_owned(), version, end - start);
+    }
+    let mut response = Response::new(sent);
     *response.status_mut() = status;
     let generic = service.faults.strikes("media generic type", |faults| faults.media_generic_type);
     let kind = if generic { "binary/octet-stream" } else { "video/mp4" };
@@ -205,6 +234,21 @@ fn body(service: &Service, content: Content, start: u64, end: u64, defect: Defec
         Defect::Slow => paused(service, content, start, end, (end - start).div_ceil(SLOW_PIECES).max(1)),
         Defect::Trickling => paused(service, content, start, end, 1),
     }
+}
+
+/// Notes that a medium was handed out once the last of its bytes has been.
+fn noted(service: &Service, body: Body, name: String, version: u32, length: u64) -> Body {
+    let (served, now) = (service.media_served.clone(), service.now());
+    if length == 0 {
+        served.note(&name, version, now);
+    }
+    let mut left = length;
+    Body::from_stream(body.into_data_stream().inspect_ok(move |piece| {
+        left = left.saturating_sub(piece.len() as u64);
+        if left == 0 {
+            served.note(&name, version, now);
+        }
+    }))
 }
 
 /// A body in pieces of this length, with pauses before them.

@@ -7,7 +7,7 @@ use super::{
     ask::Ask,
     auth::{authorized, unauthorized},
     media,
-    reply::{Answer, server_error},
+    reply::{Answer, retry_after, server_error},
 };
 use crate::{
     call::{Call, Kind, Leg},
@@ -35,7 +35,9 @@ pub(crate) fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {
     if ask.method != Method::GET {
         return (endpoint, Answer::Empty(405).plain());
     }
-    service.counters.playback_asked(service.now(), service.config.playback.window);
+    let window = service.playback_quota().limit().map_or(service.config.playback.window, |(_, window)| window);
+    service.counters.playback_asked(service.now(), window);
+    service.playback_quota().asked(service.now());
     if let Some(error) = server_error(service, "playback") {
         return (endpoint, error);
     }
@@ -45,23 +47,22 @@ pub(crate) fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {
     if let Some(refusal) = throttled(service, ask) {
         return (endpoint, refusal);
     }
-    if !service.config.playback.permitted {
+    let forbidden = service.faults.strikes("playback forbidden", |faults| faults.playback_forbidden);
+    if forbidden || !service.config.playback.permitted {
         return (endpoint, error(403, "FORBIDDEN", "no permission to play recordings").plain());
     }
     (endpoint, look_up(service, ask, endpoint).spoiled(service))
 }
 
 fn throttled(service: &Service, ask: &Ask) -> Option<Response> {
-    let wait = service.playback_throttle().take(service.now()).err()?;
+    let wait = service.playback_quota().take(service.now()).err()?;
     let route = ask
         .path
         .rsplit_once('/')
         .filter(|(front, _)| front.ends_with("segments"))
         .map_or(&*ask.path, |(front, _)| front);
     let mut response = Answer::Json(429, json!({ "message": "API rate limit exceeded", "route": route })).plain();
-    if service.config.playback.retry_after {
-        response.headers_mut().insert("retry-after", (wait.as_secs() + 1).into());
-    }
+    retry_after(service, &mut response, wait, service.config.playback.retry_after);
     Some(response)
 }
 
@@ -82,7 +83,11 @@ fn look_up(service: &Service, ask: &Ask, endpoint: &str) -> Answer {
     if !wants_voice(ask) || call.kind != Kind::Voice || !call.recorded || now < call.started_at() {
         return not_found();
     }
-    let ready = now >= call.recording_at();
+    let fate = service.fates().recording(call);
+    if fate.is_gone(now) {
+        return not_found();
+    }
+    let ready = fate.recorded && now >= fate.at;
     if !ready && call.not_ready == NotReady::NotFound {
         return not_found();
     }
@@ -100,8 +105,9 @@ fn look_up(service: &Service, ask: &Ask, endpoint: &str) -> Answer {
         (false, NotReady::NoInteractions) => Vec::new(),
         _ => interactions(&world, &subject.so_far(now), link.as_deref(), now),
     };
-    if let (Some(delay), Subject::Contact(..), false) = (call.second_part_delay, &subject, interactions.is_empty()) {
-        let ready = now >= call.recording_at() + delay;
+    let second = fate.second.filter(|second| !second.unlisted_before || now >= second.at);
+    if let (Some(second), Subject::Contact(..), false) = (second, &subject, interactions.is_empty()) {
+        let ready = fate.recorded && now >= second.at;
         let link = ready.then(|| media::link(service, &format!("{}{SECOND_PART}", subject.name()), false));
         interactions.push(second_part(&subject, link.as_deref()));
     }

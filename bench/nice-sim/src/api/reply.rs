@@ -1,6 +1,6 @@
 //! Answers, and the faults that spoil their text.
 
-use std::{io::Write, sync::OnceLock};
+use std::{io::Write, sync::OnceLock, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -67,7 +67,8 @@ impl Answer {
             let page = "<!DOCTYPE html><html><body><h1>Scheduled maintenance</h1></body></html>";
             return ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
         }
-        let mut text = body.to_string();
+        // Not by `Display`, which goes through a formatter byte by byte.
+        let mut text = serde_json::to_string(&body).unwrap_or_default();
         if faults.strikes("truncated json", |faults| faults.truncated_json) {
             text.truncate(text.floor_char_boundary(text.len() / 2));
         }
@@ -79,14 +80,39 @@ impl Answer {
 pub(crate) fn server_error(service: &Service, surface: &'static str) -> Option<Response> {
     let is_limited = matches!(surface, "acd" | "playback");
     if is_limited && service.faults.strikes("throttled", |faults| faults.throttled) {
-        return Some(Answer::Json(429, json!({ "message": "API rate limit exceeded" })).plain());
+        let mut refusal = Answer::Json(429, json!({ "message": "API rate limit exceeded" })).plain();
+        retry_after(service, &mut refusal, Duration::from_secs(1), false);
+        return Some(refusal);
     }
     let status = service.faults.server_error(surface)?;
     let page = "<html><body>upstream error</body></html>";
     Some((code(status), [(header::CONTENT_TYPE, "text/html")], page).into_response())
 }
 
-fn code(status: u16) -> StatusCode {
+/// Values of `Retry-After` that make no sense.
+const ABSURD: [&str; 8] = [
+    "-5",
+    "soon",
+    "99999999999999999999",
+    "604800",
+    "1e3",
+    "0",
+    "Thu, 01 Jan 1970 00:00:00 GMT",
+    "Fri, 31 Dec 9999 23:59:59 GMT",
+];
+
+/// Puts `Retry-After` on a 429, where the configuration (`always`) or a fault has it so.
+pub(crate) fn retry_after(service: &Service, refusal: &mut Response, wait: Duration, always: bool) {
+    let absurd = service.faults.strikes_with("absurd retry after", &ABSURD, |faults| faults.retry_after_absurd);
+    if let Some(absurd) = absurd {
+        refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(absurd));
+    } else if always || service.faults.strikes("retry after", |faults| faults.retry_after) {
+        refusal.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
+}
+
+/// A status code.
+pub(super) fn code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 

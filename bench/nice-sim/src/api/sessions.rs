@@ -158,7 +158,7 @@ fn events(service: &Service, feed: Feed, now: Millis) -> Vec<Value> {
         }));
     }
     let world = service.world();
-    let mut happened: Vec<(Millis, Value)> = (world.legs())
+    let mut happened: Vec<(Millis, Value)> = (world.running(feed.shown_to..=now).into_iter())
         .filter(|(call, leg)| call.kind == Kind::Voice && leg.agent_id == feed.agent)
         .flat_map(|(call, leg)| {
             [

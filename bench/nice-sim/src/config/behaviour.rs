@@ -50,6 +50,8 @@ pub struct AcdConfig {
     pub completed_reach: Option<Duration>,
     /// Requests and the window they are counted in; more are answered 429. Default off.
     pub rate_limit: Option<(u32, Duration)>,
+    /// Counts them as a sliding window; else as a token bucket that refills evenly. Default off: a bucket.
+    pub strict_window: bool,
 }
 
 impl Default for AcdConfig {
@@ -65,6 +67,7 @@ impl Default for AcdConfig {
             unsorted_is_unstable: true,
             completed_reach: Some(Duration::from_secs(30 * 24 * 3600)),
             rate_limit: None,
+            strict_window: false,
         }
     }
 }

@@ -85,9 +85,10 @@ impl Memory {
     }
 }
 
-/// A simulation with small recordings.
+/// A simulation with small recordings, and a token that outlives any test.
 pub(crate) fn small() -> SimConfig {
     let mut config = SimConfig::default();
+    config.tenant.token_ttl = Duration::from_secs(60 * 24 * 3600);
     config.day.recording_size = nice_sim::RecordingSize::Between(1024, 8192);
     config
 }
@@ -181,5 +182,27 @@ async fn announcements_are_taken_with_losses_and_duplicates() -> anyhow::Result<
     ids.dedup();
     assert!(ids.len() < 380 && taken.len() > ids.len() + 20, "{} of which {} differ", taken.len(), ids.len());
     assert_eq!(memory.sim.take_announcements(), Vec::<Value>::new(), "each is taken once");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_placed_days_ahead_and_the_truth_of_a_day_is_told_alone() -> anyhow::Result<()> {
+    let memory = Memory::start(small()).await?;
+    let (agent, start) = (memory.sim.agents()[0], Timestamp::from_second(START)?);
+    let after = |hours: i64| start + jiff::SignedDuration::from_hours(hours);
+    for day in 0..30 {
+        memory.sim.place(CallSpec::new(agent), after(24 * day + 12));
+    }
+    let truth = memory.sim.truth();
+    assert_eq!(
+        truth.iter().map(|leg| leg.hung_up_at).collect::<Vec<_>>(),
+        (0..30).map(|day| after(24 * day + 12)).collect::<Vec<_>>()
+    );
+    assert_eq!(memory.sim.truth_of(after(48)..after(96)), truth[2..4]);
+    sleep(2 * 24 * 3600).await;
+    let (_, body) = memory.acd(&format!("contacts/completed?{EVER}")).await?;
+    assert_eq!(body["totalRecords"], 2);
+    let (_, body) = memory.acd("contacts/completed?updatedSince=2026-04-02T00:00:00Z").await?;
+    assert_eq!(numbers(&body["completedContacts"], "contactId"), [truth[1].contact_id]);
     Ok(())
 }

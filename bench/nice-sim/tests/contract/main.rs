@@ -25,3 +25,5 @@ mod sessions;
 mod seeds;
 
 mod in_memory;
+
+mod misbehaviour;

@@ -1,5 +1,7 @@
 //! The rules all lists of the ACD share: `top`, `skip`, `orderBy`, `fields`, `_links`, and 204 for nothing.
 
+use std::borrow::Borrow;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -67,12 +69,12 @@ impl Page {
     }
 
     /// Puts the rows into the order asked for.
-    pub(crate) fn sort(&self, rows: &mut [Row]) -> Result<(), Answer> {
+    pub(crate) fn sort<R: Borrow<Row>>(&self, rows: &mut [R]) -> Result<(), Answer> {
         let Some((field, descending)) = &self.order else { return Ok(()) };
         let Some(first) = rows.first() else { return Ok(()) };
-        let key = first.keys().find(|key| key.eq_ignore_ascii_case(field)).cloned();
+        let key = first.borrow().keys().find(|key| key.eq_ignore_ascii_case(field)).cloned();
         let key = key.ok_or_else(|| bad_request("orderBy names no field"))?;
-        rows.sort_by_cached_key(|row| sort_key(row.get(&key)));
+        rows.sort_by_cached_key(|row| sort_key(row.borrow().get(&key)));
         if *descending {
             rows.reverse();
         }
@@ -80,26 +82,52 @@ impl Page {
     }
 
     /// Cuts the page out of all rows. `None` is a 204: past the end, or nothing found.
-    pub(crate) fn cut(self, service: &Service, ask: &Ask, rows: Vec<Row>) -> Option<Listed> {
+    pub(crate) fn cut<R: Borrow<Row>>(self, service: &Service, ask: &Ask, rows: Vec<R>) -> Option<Listed> {
         let total = rows.len();
         let from = self.shifted_skip(service, ask);
-        let rows: Vec<Row> = rows.into_iter().skip(from).take(self.top).map(|row| self.project(row)).collect();
+        let page = rows.iter().skip(from).take(self.top);
+        let asked = self.asked(rows.first());
+        let mut rows: Vec<Row> = page.map(|row| project(row.borrow(), asked.as_deref())).collect();
         if rows.is_empty() {
             return None;
         }
-        let last = from + rows.len() >= total;
-        let next = (!last).then(|| {
-            let foreign = service.faults.strikes("foreign next link", |faults| faults.foreign_next_link);
-            link(if foreign { &service.trap } else { &service.base }, ask, self.skip + self.top, self.top)
-        });
+        // What is missing of a page that is cut short comes under the next link, or is left to be asked for.
+        let cut = service.faults.strikes_with("short page", &[true, false], |faults| faults.short_pages);
+        let cut = cut.filter(|_| rows.len() > 1);
+        if cut.is_some() {
+            rows.truncate(rows.len() / 2);
+        }
+        let last = (from + rows.len() >= total && cut.is_none()) || cut == Some(&false);
+        let step = if cut.is_some() { rows.len() } else { self.top };
+        let next = (!last).then(|| self.next(service, ask, step));
         let previous = (self.skip > 0).then(|| link(&service.base, ask, self.skip.saturating_sub(self.top), self.top));
+        let lies = [0, total / 2, total + 1, total * 3 + 7];
+        let told = *service.faults.strikes_with("total lies", &lies, |faults| faults.total_lies).unwrap_or(&total);
         let envelope = object(json!({
             "businessUnitId": service.config.tenant.business_unit_id,
             "lastPollTime": clock::write(service.now() + service.faults.current().clock_skew_millis),
-            "totalRecords": total,
+            "totalRecords": told,
             "_links": { "self": link(&service.base, ask, self.skip, self.top), "next": next, "previous": previous },
         }));
         Some(Listed { rows, envelope })
+    }
+
+    /// The link to what follows, so many rows behind the beginning of this page, or one that leads astray.
+    fn next(&self, service: &Service, ask: &Ask, step: usize) -> String {
+        const FAR: usize = 1_000_000_000;
+        let faults = &service.faults;
+        let to = |skip: usize| link(&service.base, ask, skip, self.top);
+        if faults.strikes("foreign next link", |faults| faults.foreign_next_link) {
+            return link(&service.trap, ask, self.skip + step, self.top);
+        }
+        if faults.strikes("next repeats", |faults| faults.next_repeats) {
+            return to(self.skip);
+        }
+        match faults.strikes_with("next nowhere", &[true, false], |faults| faults.next_nowhere) {
+            Some(true) => to(FAR),
+            Some(false) => to(self.skip + step).replacen('?', "/nowhere?", 1),
+            None => to(self.skip + step),
+        }
     }
 
     /// Where the page begins, if rows came or went in front of it since the first page. The same for all later pages
@@ -122,12 +150,18 @@ impl Page {
         }
     }
 
-    fn project(&self, row: Row) -> Row {
-        match &self.fields {
-            None => row,
-            Some(fields) => row.into_iter().filter(|(key, _)| fields.contains(&key.to_lowercase())).collect(),
-        }
+    /// The fields asked for, as the rows of the list write them; all rows of a list have the same.
+    fn asked<R: Borrow<Row>>(&self, first: Option<&R>) -> Option<Vec<String>> {
+        let (fields, first) = (self.fields.as_ref()?, first?);
+        let asked = first.borrow().keys().filter(|key| fields.contains(&key.to_lowercase()));
+        Some(asked.cloned().collect())
     }
+}
+
+/// The row with these of its fields, or with all.
+fn project(row: &Row, fields: Option<&[String]>) -> Row {
+    let Some(fields) = fields else { return row.clone() };
+    fields.iter().filter_map(|field| Some((field.clone(), row.get(field)?.clone()))).collect()
 }
 
 /// The answer with a list under `name`.

@@ -11,6 +11,7 @@ use crate::{
         ask::Ask,
         reply::{Answer, object},
     },
+    chance::{derive, word},
     clock::{self, Millis},
     directory::{Agent, Directory, Group, Team},
     service::Service,
@@ -40,15 +41,31 @@ pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
     if service.faults.strikes("group no content", |faults| faults.group_no_content) {
         return Answer::Empty(204);
     }
+    if service.faults.strikes("group empty", |faults| faults.group_empty) {
+        return Answer::Json(200, json!({ "agents": [], "totalRecords": 0 }));
+    }
+    let faults = service.faults.current();
+    let in_share = |agent: i64, kind: &str, share: f64| {
+        let drawn = word(derive(service.config.seed, kind), agent as u64) as f64 / u64::MAX as f64;
+        drawn < share
+    };
     let assigned = flag(ask, "assigned").unwrap_or(true);
-    let members = group.members(now);
-    let is_hidden = |agent: &Agent| group.hidden().is_some_and(|hidden| hidden.contains(&agent.id));
+    let members = group.members(now - clock::millis(faults.group_late));
+    let mut hidden = group.hidden().cloned();
+    if faults.group_hidden > 0.0 {
+        let more = members.iter().copied().filter(|agent| in_share(*agent, "group hidden", faults.group_hidden));
+        hidden.get_or_insert_default().extend(more);
+    }
+    let is_hidden = |agent: &Agent| {
+        hidden.as_ref().is_some_and(|hidden| hidden.contains(&agent.id))
+            || (members.contains(&agent.id) && in_share(agent.id, "group half", faults.group_half))
+    };
     let agents = world.directory.agents.iter().filter(|agent| members.contains(&agent.id) == assigned);
     let rows = selected(ask, agents.filter(|agent| !is_hidden(agent)), now)
         .map(|agent| agent_row(service, agent, now, "userId", &world.directory))
         .collect();
-    let Some(hidden) = group.hidden() else { return list(service, ask, "agents", rows) };
-    let hidden = members.intersection(hidden).count();
+    let Some(hidden) = hidden else { return list(service, ask, "agents", rows) };
+    let hidden = members.intersection(&hidden).count();
     match list(service, ask, "agents", rows) {
         Answer::Json(200, mut body) => {
             body["hiddenAgents"] = json!(hidden);

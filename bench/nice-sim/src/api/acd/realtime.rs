@@ -22,7 +22,7 @@ pub(crate) fn active_contacts(service: &Service, ask: &Ask, names: Names) -> Ans
     let now = service.now();
     let result = instant(ask, "updatedSince").and_then(|since| {
         let world = service.world();
-        let rows = (world.legs())
+        let rows = (world.running(now..=now).into_iter())
             .filter(|(call, leg)| call.kind == Kind::Voice && (leg.started_at..leg.acw_ended_at()).contains(&now))
             .filter(|(_, leg)| since.is_none_or(|since| changed_at(leg, now) >= since))
             .map(|(call, leg)| row::named(active_row(call, leg, now), names))
@@ -37,7 +37,7 @@ pub(crate) fn agent_states(service: &Service, ask: &Ask, names: Names) -> Answer
     let now = service.now();
     let result = instant(ask, "updatedSince").and_then(|since| {
         let world = service.world();
-        let busy: Vec<(&Call, &Leg)> = (world.legs())
+        let busy: Vec<(&Call, &Leg)> = (world.running(now..=now).into_iter())
             .filter(|(call, leg)| call.kind == Kind::Voice && (leg.answered_at()..leg.acw_ended_at()).contains(&now))
             .collect();
         let rows = (world.directory.agents.iter())

@@ -1,5 +1,10 @@
 //! A contact as a row, and its field names in old versions.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 use serde_json::{Value, json};
 
 use super::{Names, paging::Row};
@@ -9,8 +14,41 @@ use crate::{
     chance::{derive, word},
     clock::{self, Millis},
     directory::Directory,
-    service::Service,
+    service::{Service, lock},
 };
+
+/// Rows kept; a poll asks for the same ones over and over.
+const KEPT: usize = 2048;
+
+/// What a row of a contact that is over depends on, besides the contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) names: Names,
+    pub(crate) is_half: bool,
+    pub(crate) updated_at: Millis,
+    /// The service's clock is off by so much.
+    pub(crate) skew: Millis,
+}
+
+/// The rows that were made last, by contact id.
+#[derive(Debug, Default)]
+pub(crate) struct Rows(Mutex<HashMap<i64, (Look, Arc<Row>)>>);
+
+impl Rows {
+    /// The row of a contact that is over, made where it is not kept or looks otherwise now.
+    pub(crate) fn get(&self, contact_id: i64, look: Look, make: impl FnOnce() -> Row) -> Arc<Row> {
+        let mut rows = lock(&self.0);
+        if let Some((_, row)) = rows.get(&contact_id).filter(|(kept, _)| *kept == look) {
+            return Arc::clone(row);
+        }
+        let row = Arc::new(make());
+        if rows.len() >= KEPT {
+            rows.clear();
+        }
+        rows.insert(contact_id, (look, Arc::clone(&row)));
+        row
+    }
+}
 
 /// The names that changed, new and old.
 const RENAMED: [(&str, &str); 7] = [
@@ -26,6 +64,8 @@ const RENAMED: [(&str, &str); 7] = [
 /// A contact as of `now`. While it is not over, its durations are those so far.
 pub(crate) fn contact(service: &Service, directory: &Directory, call: &Call, leg: &Leg, now: Millis) -> Row {
     let skew = service.faults.current().clock_skew_millis;
+    let updated_at = service.fates().updated_at(leg, now);
+    let is_changed = updated_at > leg.second_update_at;
     let agent = directory.agent(leg.agent_id).filter(|_| call.kind != Kind::Abandoned);
     let version = agent.map(|agent| agent.at(leg.hung_up_at.min(now)));
     let team = version.and_then(|version| directory.team(version.team));
@@ -40,7 +80,7 @@ pub(crate) fn contact(service: &Service, directory: &Directory, call: &Call, leg
         "contactId": leg.contact_id,
         "masterContactId": call.master,
         "contactStartDate": clock::write(leg.started_at),
-        "lastUpdateTime": clock::write(leg.updated_at(now) + skew),
+        "lastUpdateTime": clock::write(updated_at + skew),
         "totalDurationSeconds": total,
         "agentId": agent.map_or(0, |agent| agent.id),
         "firstName": version.map(|version| version.first_name.as_str()),
@@ -83,7 +123,7 @@ pub(crate) fn contact(service: &Service, directory: &Directory, call: &Call, leg
         "transferIndicatorName": if call.transferred() { "ReAgent" } else { "None" },
         "primaryDispositionId": settled.then_some(11 + chance % 5),
         "secondaryDispositionId": null,
-        "dispositionNotes": if settled { "noted after the call" } else { "" },
+        "dispositionNotes": if is_changed { "noted hours later" } else if settled { "noted after the call" } else { "" },
         "dateContactWarehoused": settled.then(|| clock::write(leg.second_update_at)),
         "dateACWWarehoused": settled.then(|| clock::write(leg.second_update_at)),
         "isAnalyticsProcessed": false,
@@ -134,6 +174,24 @@ pub(crate) fn without_agent(row: &Row) -> Row {
         row.insert(key.to_owned(), value);
     }
     row.insert("abandoned".to_owned(), json!(true));
+    row
+}
+
+/// A row that cannot be read, next to a real one.
+pub(crate) fn unreadable(row: &Row) -> Row {
+    let mut row = row.clone();
+    let contact_id = row.get("contactId").and_then(Value::as_i64).unwrap_or(0);
+    let id = match contact_id % 4 {
+        0 => json!({ "value": contact_id }),
+        1 => json!([contact_id]),
+        2 => json!("n/a"),
+        _ => Value::Null,
+    };
+    row.insert("contactId".to_owned(), id.clone());
+    row.insert("masterContactId".to_owned(), id);
+    if contact_id % 3 == 0 {
+        row.insert("contactStartDate".to_owned(), json!("soon"));
+    }
     row
 }
 
