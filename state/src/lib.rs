@@ -52,6 +52,8 @@ pub struct StateOptions {
     pub cache_bytes: u64,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Commits in the calling task and not in a thread for all who wait: for a simulation, which runs on one thread.
+    pub inline_commits: bool,
 }
 
 /// The local state; clones share it.
@@ -128,7 +130,7 @@ impl State {
         options: &StateOptions,
     ) -> Result<Self, OpenFailure> {
         check_format(&database)?;
-        let store = Store::start(database, path.to_owned(), Arc::clone(lock))?;
+        let store = Store::start(database, path.to_owned(), Arc::clone(lock), options.inline_commits)?;
         store.forget_tree(keyspace::RATES)?;
         let clock = options.clock.clone();
         let processed = ProcessedLog::open(&store, clock.clone(), options.retention, options.max_ids)?;
@@ -175,6 +177,7 @@ impl Clock {
 
 impl Default for Clock {
     fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
         Self::new(Timestamp::now)
     }
 }
@@ -193,6 +196,7 @@ impl Default for StateOptions {
             inbox_capacity: 100_000,
             cache_bytes: 32 * 1024 * 1024,
             clock: Clock::default(),
+            inline_commits: false,
         }
     }
 }

@@ -164,6 +164,7 @@ impl ProcessedLog {
             self.log.forget(&mut disk, name)?;
         }
         self.log.index().segments.clear();
+        drop(disk); // a commit in place takes it, too
         self.store.commit_soon();
         Ok(())
     }

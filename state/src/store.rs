@@ -7,6 +7,10 @@
 //! What was acknowledged is there. What was written and not acknowledged may be there, in the order of writing:
 //! sled recovers a prefix of its log.
 //!
+//! # Without a thread
+//! [`StateOptions::inline_commits`](crate::StateOptions) commits in the calling task, one after the other, so that a
+//! simulation on one thread repeats itself. All else is the same.
+//!
 //! # After an I/O error
 //! The store is poisoned: that commit and every later one fail. After a failed `fsync` nobody knows what reached
 //! the disk, so the process must be restarted, never told that all is well.
@@ -19,6 +23,7 @@ mod files;
 mod open;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,27 +50,34 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// The database, its committer, and the way to reach it.
+/// The database, and the way to commit it.
 struct Inner {
     shared: Arc<Shared>,
-    requests: Option<mpsc::Sender<Request>>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    commits: Commits,
+}
+
+/// Who commits.
+enum Commits {
+    /// A thread, on behalf of all who wait.
+    Committer { requests: Option<mpsc::Sender<Request>>, thread: Mutex<Option<JoinHandle<()>>> },
+    /// Whoever asks, until the store is closed.
+    Inline { closed: AtomicBool },
 }
 
 impl Store {
-    /// Starts the committer on an open database.
-    pub(crate) fn start(database: sled::Db, path: PathBuf, lock: Arc<std::fs::File>) -> Result<Self, StateError> {
+    /// Starts the committer on an open database; commits that are made `inline` need none.
+    pub(crate) fn start(
+        database: sled::Db,
+        path: PathBuf,
+        lock: Arc<std::fs::File>,
+        inline: bool,
+    ) -> Result<Self, StateError> {
         let shared = Arc::new(Shared::new(database, &path, lock)?);
-        let (requests, inbox) = mpsc::channel(WAITING_LIMIT);
-        let committer = std::thread::Builder::new()
-            .name("state-commit".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || committer::run(&shared, inbox)
-            })
-            .map_err(|error| StateError::io("start a thread for", &path, error))?;
-        let inner = Inner { shared, requests: Some(requests), committer: Mutex::new(Some(committer)) };
-        Ok(Self { inner: Arc::new(inner) })
+        let commits = match inline {
+            true => Commits::Inline { closed: AtomicBool::new(false) },
+            false => Commits::start(&shared, &path)?,
+        };
+        Ok(Self { inner: Arc::new(Inner { shared, commits }) })
     }
 
     /// Opens or creates a tree for the caller's own use; the names on the page of `keyspace` are refused.
@@ -90,6 +102,11 @@ impl Store {
     ///
     /// Dropping the future takes nothing back: the commit may happen or not.
     pub async fn commit(&self) -> Result<(), StateError> {
+        if let Some(committed) = self.commit_inline() {
+            // Others have their turn, as they would while a committer is at work.
+            tokio::task::yield_now().await;
+            return committed;
+        }
         let (reply, result) = oneshot::channel();
         self.requests()?.send(Request::Wait(reply)).await.map_err(|_| StateError::Closed)?;
         result.await.map_err(|_| StateError::storage("the committer ended"))?
@@ -97,6 +114,9 @@ impl Store {
 
     /// As [`Store::commit`], for a thread that may block.
     pub fn commit_blocking(&self) -> Result<(), StateError> {
+        if let Some(committed) = self.commit_inline() {
+            return committed;
+        }
         let (reply, result) = std::sync::mpsc::sync_channel(1);
         let mut request = Request::Block(reply);
         // Not tokio's blocking calls: they panic on an asynchronous thread, where this is merely unwise.
@@ -112,6 +132,9 @@ impl Store {
 
     /// Asks for a commit without waiting for it; any number of such calls share one.
     pub fn commit_soon(&self) {
+        if self.commit_inline().is_some() {
+            return; // who waits for the next one learns of a failure
+        }
         if let Ok(requests) = self.requests() {
             // A full line means that commits which cover this call are already asked for.
             requests.try_send(Request::Soon).ok();
@@ -120,6 +143,14 @@ impl Store {
 
     /// Makes everything durable and refuses all later commits. Idempotent; also done when the last handle is dropped.
     pub async fn close(&self) -> Result<(), StateError> {
+        if let Commits::Inline { closed } = &self.inner.commits {
+            let committed = match closed.swap(true, Ordering::Relaxed) {
+                true => self.check(),
+                false => self.inner.shared.commit(),
+            };
+            tokio::task::yield_now().await;
+            return committed;
+        }
         let (reply, result) = oneshot::channel();
         let sent = self.requests()?.send(Request::Close(reply)).await;
         if sent.is_err() {
@@ -185,7 +216,32 @@ impl Store {
     }
 
     fn requests(&self) -> Result<&mpsc::Sender<Request>, StateError> {
-        self.inner.requests.as_ref().ok_or(StateError::Closed)
+        match &self.inner.commits {
+            Commits::Committer { requests, .. } => requests.as_ref().ok_or(StateError::Closed),
+            Commits::Inline { .. } => Err(StateError::Closed),
+        }
+    }
+
+    /// Commits in place; `None` where the committer does it.
+    fn commit_inline(&self) -> Option<Result<(), StateError>> {
+        let Commits::Inline { closed } = &self.inner.commits else { return None };
+        Some(match closed.load(Ordering::Relaxed) {
+            true => Err(StateError::Closed),
+            false => self.inner.shared.commit(),
+        })
+    }
+}
+
+impl Commits {
+    /// Starts the thread.
+    fn start(shared: &Arc<Shared>, path: &Path) -> Result<Self, StateError> {
+        let (requests, inbox) = mpsc::channel(WAITING_LIMIT);
+        let shared = Arc::clone(shared);
+        let thread = std::thread::Builder::new()
+            .name("state-commit".to_owned())
+            .spawn(move || committer::run(&shared, inbox))
+            .map_err(|error| StateError::io("start a thread for", path, error))?;
+        Ok(Self::Committer { requests: Some(requests), thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -197,12 +253,19 @@ impl std::fmt::Debug for Store {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.requests = None; // the committer sees the end of its line, commits once more and ends
-        let committer = self.committer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(committer) = committer
-            && committer.join().is_err()
-        {
-            tracing::error!("the committer of the local store panicked");
+        match &mut self.commits {
+            Commits::Committer { requests, thread } => {
+                *requests = None; // the committer sees the end of its line, commits once more and ends
+                let thread = thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+                if thread.is_some_and(|thread| thread.join().is_err()) {
+                    tracing::error!("the committer of the local store panicked");
+                }
+            }
+            Commits::Inline { closed } => {
+                if !*closed.get_mut() {
+                    self.shared.commit_last();
+                }
+            }
         }
     }
 }

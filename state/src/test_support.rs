@@ -41,6 +41,13 @@ impl Bench {
         Self { dir: tempfile::tempdir().expect("a temporary directory"), clock, options }
     }
 
+    /// The same, without a committer.
+    pub(crate) fn inline() -> Self {
+        let mut bench = Self::new();
+        bench.options.inline_commits = true;
+        bench
+    }
+
     /// Opens the state, which was not damaged.
     pub(crate) fn open(&self) -> State {
         let opened = State::open(self.dir.path(), self.options.clone()).expect("an undamaged state opens");

@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Makes everything written so far durable, or poisons the store.
-    fn commit(&self) -> Result<(), StateError> {
+    pub(super) fn commit(&self) -> Result<(), StateError> {
         let hooks: Vec<_> = {
             let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
             hooks.retain(|hook| hook.strong_count() > 0);
@@ -109,6 +109,13 @@ impl Shared {
             hook.settled(result.is_ok());
         }
         result
+    }
+
+    /// The commit after which nobody is left to be told.
+    pub(super) fn commit_last(&self) {
+        if let Err(error) = self.commit() {
+            tracing::error!(%error, "the last commit of the local store failed");
+        }
     }
 
     /// Fails everything from now on, and leaves word for the next start if the content is damaged.
@@ -163,7 +170,5 @@ pub(super) fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
             }
         }
     }
-    if let Err(error) = shared.commit() {
-        tracing::error!(%error, "the last commit of the local store failed");
-    }
+    shared.commit_last();
 }

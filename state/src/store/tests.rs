@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::test_support::Bench;
+use crate::ClaimOutcome;
+use crate::test_support::{Bench, key};
 
 #[tokio::test]
 async fn a_commit_syncs_only_what_was_written() {
@@ -96,4 +97,59 @@ fn the_trees_of_the_state_are_its_own() {
     let state = bench.open();
     assert!(matches!(state.store().tree("processed/2026-11-22/0000"), Err(StateError::ReservedName)));
     assert!(matches!(state.store().drop_tree("inbox"), Err(StateError::ReservedName)));
+}
+
+/// What becomes of writes, commits, a failure of the disk, a close and a restart.
+async fn life_of(bench: Bench) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut see = |what: &str, result: Result<(), StateError>| seen.push(format!("{what}: {result:?}"));
+    let state = bench.open();
+    let (store, tree) = (state.store().clone(), state.store().tree("queue/live").unwrap());
+    tree.insert("a", "b").unwrap();
+    let before = store.syncs();
+    see("commit", store.commit().await);
+    see(
+        "in a thread that may block",
+        std::thread::scope(|scope| scope.spawn(|| store.commit_blocking()).join().unwrap()),
+    );
+    assert_eq!(store.syncs(), before + 1);
+    let ClaimOutcome::Claimed(claim) = state.processed().claim(key(1)).unwrap() else { panic!() };
+    see("claim", claim.commit().await);
+    state.processed().seed([key(2)]).unwrap();
+    store.commit_soon();
+    see("close", store.close().await);
+    see("closed again", store.close().await);
+    see("commit when closed", store.commit().await);
+    store.commit_soon();
+    drop((tree, store, state));
+
+    let state = bench.open();
+    assert!(state.store().tree("queue/live").unwrap().contains_key("a").unwrap());
+    assert!(state.processed().contains(&key(1)) && state.processed().contains(&key(2)));
+    state.processed().clear().unwrap();
+    drop(state); // the last commit
+    let state = bench.open();
+    assert!(state.processed().is_empty());
+    let ClaimOutcome::Claimed(claim) = state.processed().claim(key(3)).unwrap() else { panic!() };
+    state.store().fail_next_sync();
+    see("claim, and the disk fails", claim.commit().await);
+    see("commit when poisoned", state.store().commit().await);
+    see("check when poisoned", state.store().check());
+    see("close when poisoned", state.store().close().await);
+    assert!(!state.processed().contains(&key(3)));
+    seen
+}
+
+#[tokio::test]
+async fn without_a_committer_the_store_keeps_the_same_promises() {
+    assert_eq!(life_of(Bench::inline()).await, life_of(Bench::new()).await);
+}
+
+#[tokio::test]
+async fn a_commit_in_place_lets_others_have_their_turn() {
+    let bench = Bench::inline();
+    let state = bench.open();
+    let other = tokio::spawn(async {});
+    state.store().commit().await.unwrap();
+    assert!(other.is_finished());
 }
