@@ -12,8 +12,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod budgets;
+pub mod catalog;
 pub mod lease;
 pub mod link;
+pub mod queue;
 pub mod recording_store;
 pub mod session;
 pub mod settings;
