@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, Weak};
 use anyhow::Context;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use stages::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, DeadLetter, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking,
@@ -20,7 +22,7 @@ use stages::flow::Clock;
 use stages::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
-use state::{State, StateOptions};
+use state::{Erased, State, StateOptions};
 use tempfile::TempDir;
 
 use super::settings::SharedSettings;
@@ -49,14 +51,16 @@ struct Room {
 }
 
 impl SharedCatalog {
-    /// An empty one with a clock of its own, beside the tenants' settings.
-    pub fn open(clock: Clock, settings: SharedSettings) -> anyhow::Result<Self> {
+    /// An empty one with a clock of its own, beside the tenants' settings. The seed makes the key of its tombstones, and
+    /// so their order.
+    pub fn open(clock: Clock, settings: SharedSettings, seed: u64) -> anyhow::Result<Self> {
         let dir = match Path::new(MEMORY).is_dir() {
             true => tempfile::tempdir_in(MEMORY),
             false => tempfile::tempdir(),
         };
         let dir = dir.context("no directory for the simulated servers")?;
         let state = State::open(dir.path(), StateOptions { inline_commits: true, ..StateOptions::default() })?.state;
+        Erased::open(state.store().dir())?.key_or(StdRng::seed_from_u64(seed).random())?;
         let embedded = EmbeddedCatalog::open(state.store())?;
         let room = Arc::new(Room { _state: state, _dir: dir });
         Ok(Self { embedded, clock, settings, retention_turns: Arc::default(), _room: room })

@@ -100,7 +100,7 @@ impl Link {
 
     /// Sends a request, which `effect` does on the server, and waits for its answer.
     pub async fn call<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, Unanswered> {
-        let (there, back) = self.way();
+        let ((there, back), breaks) = (self.way(), self.breaks());
         self.travel(there).await;
         let sky = self.sky();
         if sky.is_away {
@@ -121,7 +121,9 @@ impl Link {
         }
         self.travel(back).await;
         match answer {
-            _ if !self.sky().carries() => Err(Unanswered { reason: "the connection broke", may_be_done: true }),
+            _ if self.breaks() != breaks || !self.sky().carries() => {
+                Err(Unanswered { reason: "the connection broke", may_be_done: true })
+            }
             Some(answer) if !is_lost => Ok(answer),
             answer => Err(Unanswered { reason: "the server failed", may_be_done: answer.is_some() }),
         }
@@ -146,6 +148,11 @@ impl Link {
     /// The weather on this link now.
     pub fn sky(&self) -> Sky {
         self.0.weather.of(self.0.machine)
+    }
+
+    /// How often its connections broke so far.
+    pub(super) fn breaks(&self) -> u64 {
+        self.0.weather.breaks(self.0.machine)
     }
 
     /// Whether the machine is dead.

@@ -17,11 +17,13 @@ pub mod lease;
 pub mod link;
 pub mod queue;
 pub mod recording_store;
+pub mod room;
 pub mod session;
 pub mod settings;
 pub mod weather;
 
 pub use link::{Kind, Link, LinkOptions, Unanswered};
+pub use room::{Doors, Life, Patience, ServerRoom};
 pub use weather::{Condition, Sky, Spell, Weather};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

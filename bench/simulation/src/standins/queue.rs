@@ -137,7 +137,8 @@ impl Broker {
         let mut state = lock(&self.state);
         state.expire();
         if session.is_over() {
-            return Err(Duration::ZERO);
+            // Its machine has yet to learn it.
+            return Err(LONGEST_WAIT);
         }
         let now = self.begun.elapsed();
         let Some(place) = state.next(now) else { return Err(state.next_due(now).saturating_sub(now)) };
@@ -148,15 +149,14 @@ impl Broker {
         Ok((tag, message))
     }
 
-    /// Settles a delivery; false where the broker has taken it back.
-    fn ack(&self, tag: u64) -> bool {
+    /// Settles a delivery, unless it was taken back.
+    fn ack(&self, tag: u64) {
         let mut state = lock(&self.state);
         state.expire();
-        let is_settled = state.in_flight.remove(&tag).is_some();
+        state.in_flight.remove(&tag);
         drop(state);
         // A suspect may have waited for another one to be settled.
         self.changed.notify_waiters();
-        is_settled
     }
 
     fn give_back(&self, tag: u64, has_died: bool) {
@@ -376,11 +376,10 @@ impl Settle for LinkedSettle {
         self.queue.link.travel_once().await;
         self.check()?;
         self.is_settled = true;
-        if !self.queue.link.sky().carries() {
-            // It was sent, and nobody knows that it does not arrive.
-            self.connection.tear();
-        } else if !self.queue.broker.ack(self.tag) {
-            return Err(SettleError("the broker has taken the message back".to_owned()));
+        // It is sent, and nobody knows whether it arrives.
+        match self.queue.link.sky().carries() {
+            true => self.queue.broker.ack(self.tag),
+            false => self.connection.tear(),
         }
         Ok(())
     }

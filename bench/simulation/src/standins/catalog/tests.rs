@@ -25,7 +25,7 @@ fn link(weather: &Weather, machine: u32) -> Link {
 
 impl Subject for Shared {
     async fn fresh() -> Self {
-        let server = SharedCatalog::open(Clock::fixed(Timestamp::now()), SharedSettings::new()).unwrap();
+        let server = SharedCatalog::open(Clock::fixed(Timestamp::now()), SharedSettings::new(), 1).unwrap();
         Self { server, weather: Weather::clear(), processes: 0 }
     }
 
@@ -200,4 +200,18 @@ async fn what_a_dead_machine_has_sent_has_no_effect() {
     assert!(tokio::time::timeout(Duration::from_secs(60), both).await.is_err(), "it has no answer");
     let other = server.through(link(&weather, 8));
     assert_eq!(other.state_of(&conversation(1).key()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_order_of_pending_erasures_is_the_seeds() {
+    let order = async |seed| {
+        let server = SharedCatalog::open(Clock::fixed(Timestamp::now()), SharedSettings::new(), seed).unwrap();
+        for id in 1..=8 {
+            server.embedded().begin_erasure(&conversation(id).key(), Timestamp::now()).await.unwrap();
+        }
+        let pending = server.embedded().pending_erasures(None, 10).await.unwrap();
+        pending.into_iter().map(|erasure| erasure.key.external_id).collect::<Vec<_>>()
+    };
+    assert_eq!(order(1).await, order(1).await);
+    assert_ne!(order(1).await, order(2).await);
 }
