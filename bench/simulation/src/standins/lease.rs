@@ -181,4 +181,32 @@ mod tests {
         timeout(Duration::from_secs(4), held.lost()).await.unwrap();
         assert!(one.try_hold().await.unwrap_err().contains("refused"));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_holder_believes_in_its_lease_until_it_has_asked() {
+        let World { leases, weather, killed, ways: [_, other] } = world();
+        // It gives no sign of life for so long.
+        let heartbeat = Heartbeat { interval: Duration::from_secs(120), ..leases.heartbeat };
+        let suspended = Leases { heartbeat, ..leases.clone() };
+        let one = suspended.of(acme(), link(&weather, 0, &killed[0]));
+        let (since, held) = (Instant::now(), one.hold().await);
+        let later = other.hold().await;
+        assert!((30..40).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+        assert!(held.lost().now_or_never().is_none(), "two believe that they hold it");
+        held.lost().await;
+        assert!(since.elapsed() > Duration::from_secs(120) && leases.is_held(&acme()));
+        drop(held);
+        assert!(leases.is_held(&acme()), "it is the other's");
+        drop(later);
+        assert!(!leases.is_held(&acme()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_away_for_a_moment_has_lost_every_lease() {
+        let World { weather, ways: [one, other], .. } = world();
+        let held = one.hold().await;
+        drop(weather.begin(Condition::Away));
+        timeout(Duration::from_secs(4), held.lost()).await.unwrap();
+        assert!(other.try_hold().await.unwrap().is_some());
+    }
 }

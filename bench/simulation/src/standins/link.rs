@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
 
 use super::{Sky, Weather, lock};
 
@@ -45,13 +46,32 @@ pub struct LinkOptions {
     pub latency: Range<Duration>,
     /// Who asks waits so long for an answer.
     pub patience: Duration,
+    /// What has failed and may be repeated is asked again for so long.
+    pub insists: Duration,
 }
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { latency: Duration::from_millis(1)..Duration::from_millis(4), patience: Duration::from_secs(15) }
+        let latency = Duration::from_millis(1)..Duration::from_millis(4);
+        Self { latency, patience: Duration::from_secs(15), insists: Duration::ZERO }
     }
 }
+
+impl LinkOptions {
+    /// As the program is with its database.
+    pub fn database() -> Self {
+        Self { insists: Duration::from_secs(30), ..Self::default() }
+    }
+
+    /// As the program is with its broker.
+    pub fn broker() -> Self {
+        Self { patience: Duration::from_secs(10), ..Self::default() }
+    }
+}
+
+/// Before a repetition, growing.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A machine's link to one server; clones share it.
 #[derive(Clone)]
@@ -80,7 +100,7 @@ impl Link {
 
     /// Sends a request, which `effect` does on the server, and waits for its answer.
     pub async fn call<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, Unanswered> {
-        let (there, back) = self.way();
+        let ((there, back), breaks) = (self.way(), self.breaks());
         self.travel(there).await;
         let sky = self.sky();
         if sky.is_away {
@@ -101,15 +121,38 @@ impl Link {
         }
         self.travel(back).await;
         match answer {
-            _ if !self.sky().carries() => Err(Unanswered { reason: "the connection broke", may_be_done: true }),
+            _ if self.breaks() != breaks || !self.sky().carries() => {
+                Err(Unanswered { reason: "the connection broke", may_be_done: true })
+            }
             Some(answer) if !is_lost => Ok(answer),
             answer => Err(Unanswered { reason: "the server failed", may_be_done: answer.is_some() }),
+        }
+    }
+
+    /// The same for what may be repeated, as long as the link insists.
+    pub async fn insist<T, Effect>(&self, kind: Kind, effect: impl Fn() -> Effect) -> Result<T, Unanswered>
+    where
+        Effect: Future<Output = T> + Send,
+    {
+        let until = Instant::now() + self.0.options.insists;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.call(kind, effect()).await {
+                Err(_) if Instant::now() + pause < until => tokio::time::sleep(self.jittered(pause)).await,
+                answer => return answer,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// The weather on this link now.
     pub fn sky(&self) -> Sky {
         self.0.weather.of(self.0.machine)
+    }
+
+    /// How often its connections broke so far.
+    pub(super) fn breaks(&self) -> u64 {
+        self.0.weather.breaks(self.0.machine)
     }
 
     /// Whether the machine is dead.
@@ -129,7 +172,7 @@ impl Link {
 
     /// How long there, and how long back.
     fn way(&self) -> (Duration, Duration) {
-        let LinkOptions { latency, patience } = &self.0.options;
+        let LinkOptions { latency, patience, .. } = &self.0.options;
         let slow = self.sky().slow;
         let mut chance = lock(&self.0.chance);
         let mut one = || {
@@ -142,8 +185,13 @@ impl Link {
         (one().min(*patience), one())
     }
 
+    /// One way, where no answer is expected.
+    pub(super) async fn travel_once(&self) {
+        self.travel(self.way().0).await;
+    }
+
     /// Takes so long; the request of a dead machine never arrives.
-    pub(super) async fn travel(&self, duration: Duration) {
+    async fn travel(&self, duration: Duration) {
         match duration.is_zero() {
             true => tokio::task::yield_now().await,
             false => tokio::time::sleep(duration).await,

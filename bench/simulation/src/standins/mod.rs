@@ -12,14 +12,18 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod budgets;
+pub mod catalog;
 pub mod lease;
 pub mod link;
+pub mod queue;
 pub mod recording_store;
+pub mod room;
 pub mod session;
 pub mod settings;
 pub mod weather;
 
 pub use link::{Kind, Link, LinkOptions, Unanswered};
+pub use room::{Doors, Life, Patience, ServerRoom};
 pub use weather::{Condition, Sky, Spell, Weather};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

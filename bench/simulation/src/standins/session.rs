@@ -1,8 +1,9 @@
 //! A connection that is more than its requests: what a server keeps for a machine until the connection ends.
 //!
 //! Each end learns of the end by itself. A machine sends a sign of life now and then; one that is suspended sends none,
-//! and after a while the server holds it for gone, which the machine learns when it goes on. Where nothing is heard the
-//! machine holds the server for gone after a while, mostly sooner. A process that dies closes its connections.
+//! and after a while the server holds it for gone. The machine learns that some moments after it goes on: until then it
+//! believes that it has what another one may have by now. Where nothing is heard the machine holds the server for gone
+//! after a while, mostly sooner. A process that dies closes its connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,7 +57,6 @@ impl Session {
 
     fn close(&self) {
         if !self.is_closed.swap(true, Ordering::SeqCst) {
-            self.lost.cancel();
             self.server.notify_waiters();
         }
     }
@@ -96,9 +96,17 @@ impl Connection {
         self.session.lost.clone()
     }
 
-    /// Whether the machine may believe that it stands.
+    /// Whether the machine believes that it stands.
     pub fn stands(&self) -> bool {
-        !self.session.lost.is_cancelled() && !self.session.is_over()
+        !self.session.lost.is_cancelled()
+    }
+
+    /// Closes it in good order: what the server keeps for it is free at once, if the server hears of it.
+    pub fn close(&self) {
+        self.session.lost.cancel();
+        if !self.link.sky().is_silent {
+            self.session.close();
+        }
     }
 
     /// Something that was sent will never arrive: the connection ends with the next sign of life.
@@ -110,29 +118,29 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.has_died.fetch_or(self.link.is_killed(), Ordering::SeqCst);
-        self.session.lost.cancel();
-        if !self.link.sky().is_silent {
-            self.session.close();
-        }
+        self.close();
     }
 }
 
-/// Gives signs of life until the connection is lost.
+/// Gives signs of life until the connection is lost, and the machine knows it.
 async fn beat(link: Link, session: Arc<Session>, heartbeat: Heartbeat) {
+    let breaks = link.breaks();
     loop {
         tokio::time::sleep(heartbeat.interval).await;
         let sky = link.sky();
-        if session.is_over() {
-            return;
-        }
-        if sky.is_away || session.is_broken.load(Ordering::SeqCst) && !sky.is_silent {
-            return session.close();
-        }
-        let mut heard = lock(&session.heard);
-        if !sky.is_silent {
-            *heard = Instant::now();
-        } else if heard.elapsed() > heartbeat.client {
-            return session.lost.cancel();
+        if sky.is_silent {
+            if lock(&session.heard).elapsed() > heartbeat.client {
+                break;
+            }
+        } else if sky.is_away || link.breaks() != breaks || session.is_broken.load(Ordering::SeqCst) {
+            session.close();
+            break;
+        } else if session.is_over() {
+            tokio::time::sleep(link.jittered(heartbeat.interval)).await;
+            break;
+        } else {
+            *lock(&session.heard) = Instant::now();
         }
     }
+    session.lost.cancel();
 }

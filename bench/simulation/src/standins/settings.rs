@@ -69,6 +69,11 @@ impl SharedSettings {
         lock(&self.0).tenants.keys().cloned().collect()
     }
 
+    /// How long a tenant's conversations are kept; none where it has no settings.
+    pub fn retention_of(&self, tenant: &TenantId) -> Option<Retention> {
+        lock(&self.0).tenants.get(tenant).map(|row| row.settings.retention)
+    }
+
     /// A machine's way to them.
     pub fn through(&self, link: Link) -> LinkedSettings {
         LinkedSettings { settings: self.clone(), link }

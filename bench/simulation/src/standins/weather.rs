@@ -1,6 +1,7 @@
 //! The weather between the machines and one server. A driver lets spells of bad weather begin and end while the program
 //! runs; spells may overlap, and may be one machine's alone. Without any the weather is clear.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::lock;
 /// What a spell of bad weather does to requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Condition {
-    /// The connection is refused: nothing is done, and whoever asks learns it at once.
+    /// Every connection breaks, and none is made: nothing is done, and whoever asks learns it at once.
     Away,
     /// Nothing is heard any more, in neither direction: what was asked may be done or not.
     Silent,
@@ -28,6 +29,8 @@ pub struct Weather(Arc<Mutex<Spells>>);
 #[derive(Debug, Default)]
 struct Spells {
     begun: u64,
+    /// How often all connections of a machine broke; none: of every machine.
+    breaks: BTreeMap<Option<u32>, u64>,
     now: Vec<(u64, Option<u32>, Condition)>,
 }
 
@@ -81,8 +84,17 @@ impl Weather {
         let mut spells = lock(&self.0);
         spells.begun += 1;
         let number = spells.begun;
+        if condition == Condition::Away {
+            *spells.breaks.entry(machine).or_default() += 1;
+        }
         spells.now.push((number, machine, condition));
         Spell { weather: self.clone(), number }
+    }
+
+    /// How often the connections of a machine broke so far: each time that the server went away, however shortly.
+    pub fn breaks(&self, machine: u32) -> u64 {
+        let spells = lock(&self.0);
+        [None, Some(machine)].iter().filter_map(|whose| spells.breaks.get(whose)).sum()
     }
 
     /// The weather as one machine has it now.
@@ -124,6 +136,7 @@ mod tests {
         let slow = [1, 2].map(|secs| weather.begin(Condition::Slow(Duration::from_secs(secs))));
         let again = weather.begin(Condition::Refuses(0.5));
         assert_eq!((weather.of(1).is_away, weather.of(2).is_away), (false, true));
+        assert_eq!((weather.breaks(1), weather.breaks(2)), (0, 1));
         assert_eq!((weather.of(1).slow, weather.of(1).refuses), (Duration::from_secs(3), 0.75));
         drop((again, away));
         assert_eq!((weather.of(2).carries(), weather.of(2).refuses), (true, 0.5));

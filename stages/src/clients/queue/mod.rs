@@ -34,8 +34,7 @@ pub const DELIVERY_LIMIT: u32 = 20;
 const DELAY_STEPS: [u64; 12] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /// A delay as a queue with steps keeps it: up to the next step, or the longest one.
-#[cfg(test)]
-pub(crate) fn rounded_up(delay: Duration) -> Duration {
+pub fn rounded_up(delay: Duration) -> Duration {
     let mut steps = DELAY_STEPS.map(Duration::from_secs).into_iter();
     steps.find(|step| *step >= delay).unwrap_or(Duration::from_secs(3600))
 }
