@@ -318,7 +318,7 @@ impl Erratic {
         let mut samples = Vec::new();
         for (number, (name, labels)) in COUNTERS.into_iter().enumerate() {
             let mode = self.mode(number, chance);
-            let step = if mode % 2 == 0 { 0.0 } else { f64::from(chance.random_range(0..20_u8)) };
+            let step = if mode.is_multiple_of(2) { 0.0 } else { f64::from(chance.random_range(0..20_u8)) };
             let value = self.counters.entry(number).or_default();
             *value += step;
             samples.extend((mode != 4).then_some((name, labels, *value)));
