@@ -2,3 +2,4 @@
 //! NICE in the same process, in a world that misbehaves. A seed decides everything; the same seed gives the same run.
 
 pub mod standins;
+pub mod alarms;

@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, PgBouncer, RabbitMQ and an S3 store, private to the test process.
+//! Real servers for tests: PostgreSQL, PgBouncer, RabbitMQ, Prometheus and an S3 store, private to the test process.
 //!
 //! Each listens on 127.0.0.1 on ports of its own, keeps its files in a directory of its own, and ends with the
 //! test process even where that is killed: a shell at the other end of a pipe sees the pipe end, kills what is
@@ -21,6 +21,7 @@ mod postgres;
 mod probe;
 mod process;
 mod programs;
+mod prometheus;
 mod proxy;
 mod rabbitmq;
 mod s3;
@@ -31,6 +32,7 @@ use tokio::sync::OnceCell;
 
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use s3::S3;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use test_servers::{Postgres, RabbitMq, S3};
+use test_servers::{Postgres, Prometheus, RabbitMq, S3};
 
 /// Names the server that the child starts.
 const SERVER: &str = "TEST_SERVERS_OWNS";
@@ -27,6 +27,10 @@ async fn own_a_server_until_killed() {
     let _owned: Box<dyn std::any::Any> = match server.to_str().unwrap() {
         "postgres" => Box::new(Postgres::start().await),
         "rabbitmq" => Box::new(RabbitMq::start().await),
+        "prometheus" => {
+            let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dashboards/alerts.yaml");
+            Box::new(Prometheus::with_rules(rules.canonicalize().unwrap()).await)
+        }
         "s3" => Box::new(S3::start().await),
         other => panic!("{other} is no server"),
     };
@@ -81,6 +85,11 @@ fn ends_with_its_owner(server: &str) {
 #[test]
 fn postgres_ends_with_its_owner() {
     ends_with_its_owner("postgres");
+}
+
+#[test]
+fn prometheus_ends_with_its_owner() {
+    ends_with_its_owner("prometheus");
 }
 
 #[test]
