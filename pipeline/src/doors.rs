@@ -20,7 +20,7 @@ use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use stages::sync_agents::{HoldRules, SyncAgents};
 use stages::verify::Verifier;
-use state::Opened;
+use state::{Opened, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -332,7 +332,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let metrics = Metrics::new();
     let clock = Clock::system();
     let state = match wanted.local(config) {
-        true => Some(local::open_state(config, &metrics).await?),
+        true => Some(local::open_state(config, StateOptions::default(), &metrics).await?),
         false => None,
     };
     let database = servers::database(config)?;

@@ -9,7 +9,7 @@ use stages::clients::quota::Unmetered;
 use stages::clients::tenants::Tenants;
 use stages::flow::{Clock, Metrics, StageError};
 use stages::model::{ContactId, TenantId};
-use state::Opened;
+use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
 use crate::config::{CatalogConfig, Config, QueueKind};
@@ -73,7 +73,7 @@ pub(super) async fn ask_nice(tenants: &Tenants, tenant: &TenantId, broken: &mut 
 
 /// The local state, which only one process at a time can open. What is wrong with it stands in its line.
 async fn local(config: &Config, broken: &mut Vec<String>) -> Option<Opened> {
-    match doors::open_state(config, &Metrics::new()).await {
+    match doors::open_state(config, StateOptions::default(), &Metrics::new()).await {
         Ok(opened) => {
             if let Err(error) = opened.state.store().check() {
                 report("local state", async { Err::<(), _>(error) }, broken).await;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use stages::flow::{Blame, Freshness, Metrics, Outside};
 
+use state::StateOptions;
+
 use super::{Doors, Local, Nice, local};
 use crate::config::Config;
 use crate::embed::World;
@@ -14,11 +16,12 @@ use crate::service::Service;
 pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Result<Doors, Failure> {
     let World { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
     let metrics = Metrics::new();
+    let options = StateOptions { inline_commits: true, clock: clock.clone().into(), ..StateOptions::default() };
     let local = match service.produces() {
-        true => Some(Local { state: local::open_state(config, &metrics).await?.state }),
+        true => Some(Local { state: local::open_state(config, options, &metrics).await?.state }),
         false => None,
     };
-    let nice = Nice::asking(config, settings, budgets, network, &metrics);
+    let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
     Ok(Doors {
         local,

@@ -17,10 +17,10 @@ pub(crate) struct Local {
 }
 
 /// Opens the stores; what cannot be opened is set aside.
-pub(crate) async fn open_state(config: &Config, metrics: &Metrics) -> Result<Opened, Failure> {
+pub(crate) async fn open_state(config: &Config, options: StateOptions, metrics: &Metrics) -> Result<Opened, Failure> {
     let dir = config.state.dir.clone();
     let retention = SignedDuration::try_from(config.state.retention).map_err(Failure::usage)?;
-    let options = StateOptions { retention, ..StateOptions::default() };
+    let options = StateOptions { retention, ..options };
     let opened = task::blocking(move || State::open(&dir, options)).await.map_err(Failure::failed)??;
     if let Some(aside) = &opened.set_aside {
         metrics.state_set_aside.inc();

@@ -8,7 +8,7 @@ use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, Tenan
 use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
 };
-use stages::flow::Metrics;
+use stages::flow::{Clock, Metrics};
 use stages::model::TenantId;
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
@@ -39,7 +39,8 @@ impl Nice {
             (None, Some(local)) => Arc::new(LocalStores::new(local.state.clone())),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
-        Ok(Self::asking(config, source(config, database)?, stores, Network::Internet, metrics))
+        let source = source(config, database)?;
+        Ok(Self::asking(config, source, stores, Network::Internet, &Clock::system(), metrics))
     }
 
     /// Clients whose settings and budgets stand there, and whose requests go this way.
@@ -48,6 +49,7 @@ impl Nice {
         source: Arc<dyn SettingsSource>,
         stores: Arc<dyn Stores>,
         network: Network,
+        clock: &Clock,
         metrics: &Metrics,
     ) -> Self {
         let [acd, playback] = [ApiFamily::Acd, ApiFamily::MediaPlayback].map(|family| terms(&config.limits, family));
@@ -57,7 +59,8 @@ impl Nice {
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
                 Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
             });
-            let options = TenantsOptions { network: network.clone(), ..options(config) };
+            let mut options = TenantsOptions { network: network.clone(), ..options(config) };
+            options.timeouts.clock = clock.clone();
             Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options))
         };
         Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets }

@@ -1,0 +1,250 @@
+//! What must be true at the end, whatever went wrong before: written from the contract and the world alone.
+//!
+//! It knows every call of the simulated NICEs and what lies in the servers; it asks the program nothing but its report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use nice_sim::TruthLeg;
+use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
+use stages::model::{ContactId, ConversationKey, ConversationState, TenantId};
+
+use crate::standins::recording_store::StoredObject;
+
+/// A call that ended so short a time before the end may still be on its way.
+const UNDER_WAY: SignedDuration = SignedDuration::from_hours(6);
+
+/// From a recording's being there to its call's being ready, in a world that is well again for an hour: the longest
+/// delay of `not_ready_delays` and the time that a queue rounds it up by.
+const FRESH: SignedDuration = SignedDuration::from_mins(75);
+
+/// The group is read every ten minutes: around a change of an agent's membership a call may count or not.
+const BORDER: SignedDuration = SignedDuration::from_mins(30);
+
+/// One tenant, as the world knows it.
+pub struct TenantTruth {
+    /// Its id.
+    pub id: TenantId,
+    /// Every leg that an agent took.
+    pub legs: Vec<TruthLeg>,
+    /// When the members or the readings of the group changed: calls of around then may count or not.
+    pub borders: Vec<(Timestamp, Timestamp)>,
+    /// What was erased on purpose, and whether that was done for certain.
+    pub erased: BTreeMap<i64, bool>,
+    /// Rules that the client broke.
+    pub violations: Vec<String>,
+    /// How far the deadline for recordings reaches.
+    pub recording_deadline: Duration,
+}
+
+/// Everything that the oracle looks at.
+pub struct Evidence<'a> {
+    /// The database.
+    pub catalog: &'a dyn Catalog,
+    /// The recording store.
+    pub objects: Vec<StoredObject>,
+    /// The tenants.
+    pub tenants: Vec<TenantTruth>,
+    /// When the program began.
+    pub began: Timestamp,
+    /// When the last fault was over.
+    pub healed: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What of a call must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Its recordings, stored and ready.
+    Ready,
+    /// A row that says that there is no recording.
+    NoRecording,
+    /// It may be on its way still, or be through.
+    UnderWay,
+    /// Nothing.
+    Nothing,
+    /// It may be there or not.
+    Either,
+}
+
+/// Every promise that was broken, one line each.
+pub async fn judge(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut broken = Vec::new();
+    let objects: BTreeMap<&str, &StoredObject> =
+        evidence.objects.iter().map(|object| (object.key.as_str(), object)).collect();
+    let analysis = match analysis(evidence.catalog).await {
+        Ok(analysis) => analysis,
+        Err(error) => return vec![format!("the analysis queue cannot be read: {error}")],
+    };
+    let letters = match letters(evidence.catalog).await {
+        Ok(letters) => letters,
+        Err(error) => return vec![format!("the dead letters cannot be read: {error}")],
+    };
+    let mut referenced = BTreeSet::new();
+    for tenant in &evidence.tenants {
+        for leg in &tenant.legs {
+            let Some(id) = u64::try_from(leg.contact_id).ok().and_then(|id| ContactId::from_number(id).ok()) else {
+                continue;
+            };
+            let key = ConversationKey { tenant: tenant.id.clone(), external_id: id };
+            let row = match evidence.catalog.conversation(&key).await {
+                Ok(row) => row,
+                Err(error) => {
+                    broken.push(format!("{} {id}: its row cannot be read: {error}", tenant.id));
+                    continue;
+                }
+            };
+            let entries = analysis.get(&(tenant.id.to_string(), leg.contact_id)).copied().unwrap_or_default();
+            let letter = letters.get(&(tenant.id.to_string(), leg.contact_id));
+            if let Some(row) = &row {
+                referenced.extend(row.recordings.iter().map(|recording| recording.object_key.clone()));
+            }
+            let call = Call { tenant, leg, row: row.as_ref(), entries, letter, objects: &objects };
+            let due = due(tenant, leg, evidence);
+            broken.extend(call.judge(due, evidence).into_iter().map(|what| {
+                let (id, ended) = (leg.contact_id, leg.ended_at);
+                format!("{} {id} (ended {ended:.0}, due {due:?}): {what}", tenant.id)
+            }));
+        }
+        broken.extend(tenant.violations.iter().map(|what| format!("{}: the client {what}", tenant.id)));
+    }
+    for object in &evidence.objects {
+        if !referenced.contains(&object.key) {
+            broken.push(format!("object {}: no row names it", object.key));
+        }
+    }
+    broken
+}
+
+/// What must be there of a call.
+fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
+    let reach = evidence.began - SignedDuration::from_hours(2);
+    let near = |at: Timestamp, from: Timestamp, to: Timestamp| at > from - BORDER && at < to + BORDER;
+    let is_border = tenant.borders.iter().any(|(from, to)| {
+        near(leg.ended_at, *from, *to) || near(leg.hung_up_at, *from, *to) || near(leg.started_at, *from, *to)
+    });
+    match tenant.erased.get(&leg.contact_id) {
+        Some(true) => return Due::Nothing,
+        Some(false) => return Due::Either,
+        None => {}
+    }
+    if is_border || (leg.ended_at < evidence.began && leg.ended_at > reach) {
+        return Due::Either;
+    }
+    if !leg.in_group || leg.ended_at < evidence.began {
+        return Due::Nothing;
+    }
+    let deadline = SignedDuration::try_from(tenant.recording_deadline).unwrap_or(SignedDuration::MAX);
+    let looked_for_until = leg.ended_at.max(evidence.healed) + deadline + SignedDuration::from_hours(3);
+    match (leg.recordings.is_empty(), leg.ended_at.max(leg.recording_at) + UNDER_WAY < evidence.now) {
+        (false, true) => Due::Ready,
+        (true, _) if looked_for_until < evidence.now => Due::NoRecording,
+        (true, _) | (false, false) => Due::UnderWay,
+    }
+}
+
+/// A call and all that there is of it.
+struct Call<'a> {
+    tenant: &'a TenantTruth,
+    leg: &'a TruthLeg,
+    row: Option<&'a ConversationRow>,
+    entries: u64,
+    letter: Option<&'a DeadLetter>,
+    objects: &'a BTreeMap<&'a str, &'a StoredObject>,
+}
+
+impl Call<'_> {
+    fn judge(&self, due: Due, evidence: &Evidence<'_>) -> Vec<String> {
+        let mut broken = Vec::new();
+        if let (Some(letter), true) = (self.letter, due != Due::Either) {
+            broken.push(format!("set aside by {}: {}", letter.stage, letter.reason));
+        }
+        let state = self.row.map(|row| row.state);
+        match (due, state) {
+            (Due::Ready, Some(ConversationState::Ready)) | (Due::NoRecording, Some(ConversationState::NoRecording)) => {
+            }
+            (Due::Ready | Due::NoRecording, state) if self.letter.is_none() => {
+                broken.push(format!("stands as {}", state.map_or("nothing", ConversationState::as_str)));
+            }
+            (Due::Nothing, Some(state)) => broken.push(format!("nobody's business, and stands as {}", state.as_str())),
+            _ => {}
+        }
+        let is_ready = state == Some(ConversationState::Ready);
+        if self.entries != u64::from(is_ready) {
+            broken.push(format!("has {} analysis entries", self.entries));
+        }
+        if let Some(row) = self.row.filter(|_| is_ready) {
+            broken.extend(self.judge_recordings(row));
+            broken.extend(self.judge_freshness(row, evidence));
+        }
+        broken
+    }
+
+    /// Row, object and NICE agree, byte for byte.
+    fn judge_recordings(&self, row: &ConversationRow) -> Vec<String> {
+        let mut broken = Vec::new();
+        for recording in &row.recordings {
+            match self.objects.get(recording.object_key.as_str()) {
+                None => broken.push(format!("object {} is not there", recording.object_key)),
+                Some(object) if object.sha256 != recording.sha256 || object.size != recording.size_bytes => {
+                    broken.push(format!("object {} is not the one of the row", recording.object_key));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut stored: Vec<_> = row.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
+        let mut true_ones: Vec<_> = self.leg.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
+        stored.sort_unstable();
+        true_ones.sort_unstable();
+        if stored != true_ones {
+            let (stored, all) = (stored.len(), true_ones.len());
+            let missing = row.recordings_missing;
+            broken.push(format!("{stored} recordings are stored, not the {all} of NICE ({missing} known as missing)"));
+        }
+        broken
+    }
+
+    /// In a world that is well a call is ready soon after its recording is there.
+    fn judge_freshness(&self, row: &ConversationRow, evidence: &Evidence<'_>) -> Option<String> {
+        let there = self.leg.recording_at.max(self.leg.ended_at);
+        if self.leg.ended_at < evidence.healed + SignedDuration::from_hours(1) || !self.tenant.borders.is_empty() {
+            return None;
+        }
+        let late = row.enqueued_at?.duration_since(there);
+        (late > FRESH).then(|| format!("was ready {} minutes after its recording was there", late.as_mins()))
+    }
+}
+
+type Letters = BTreeMap<(String, i64), DeadLetter>;
+
+async fn letters(catalog: &dyn Catalog) -> Result<Letters, String> {
+    let (mut letters, mut after) = (Letters::new(), 0);
+    loop {
+        let page = catalog.dead_letters(after, 500).await.map_err(|error| error.to_string())?;
+        let Some(last) = page.last() else { return Ok(letters) };
+        after = last.id;
+        for letter in page {
+            let id = letter.conversation_id.as_deref().and_then(|id| id.parse().ok());
+            if let (Some(tenant), Some(id)) = (letter.tenant_id.clone(), id) {
+                letters.insert((tenant, id), letter);
+            }
+        }
+    }
+}
+
+async fn analysis(catalog: &dyn Catalog) -> Result<BTreeMap<(String, i64), u64>, String> {
+    let (mut entries, mut skip) = (BTreeMap::new(), 0);
+    loop {
+        let page = catalog.analysis_queue(skip, 1000).await.map_err(|error| error.to_string())?;
+        if page.is_empty() {
+            return Ok(entries);
+        }
+        skip += page.len();
+        for entry in page {
+            let id = entry.key.external_id.to_string().parse().unwrap_or_default();
+            *entries.entry((entry.key.tenant.to_string(), id)).or_default() += 1;
+        }
+    }
+}

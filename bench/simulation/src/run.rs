@@ -1,0 +1,126 @@
+//! Runs a plan from its first moment to the judgement, in simulated time, on one thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nice_knovvu::embed::Service;
+use stages::flow::task;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::journal::Journal;
+use crate::oracle::{self, Evidence, TenantTruth};
+use crate::plan::Plan;
+use crate::trouble;
+use crate::world::{BEGAN, RECORDING_DEADLINE, World, after, lock};
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Every promise that was broken, one line each.
+    pub broken: Vec<String>,
+    /// The hash of all that happened, and how many things that were.
+    pub hash: (String, u64),
+    /// How many legs ended, and how many of them were to be imported.
+    pub legs: (usize, usize),
+    /// The simulated time.
+    pub simulated: Duration,
+    /// The time that it took.
+    pub took: Duration,
+    /// The last lines of the journal.
+    pub last: Vec<String>,
+    /// Requests that the simulated NICEs answered.
+    pub requests: u64,
+}
+
+/// What a run may be asked to do besides.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Takes every line of the journal.
+    pub journal: Option<std::fs::File>,
+}
+
+/// Runs a plan. Two runs of the same plan have the same outcome, but for the time that they took.
+pub fn run(plan: &Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    let outcome = runtime.block_on(live(plan.clone(), wishes))?;
+    Ok(Outcome { took: began.elapsed(), ..outcome })
+}
+
+async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
+    let journal = Journal::new(wishes.journal);
+    let world = Arc::new(World::new(plan, journal.clone())?);
+    let hosts: Vec<_> = world.hosts().into_iter().map(|host| task::spawn("host", host.run())).collect();
+    let faults = world.plan.faults.clone().into_iter().map(|fault| {
+        let world = world.clone();
+        task::spawn("fault", async move { trouble::happen(world, fault).await })
+    });
+    let faults: Vec<AbortOnDropHandle<()>> = faults.collect();
+    tokio::time::sleep(world.plan.whole()).await;
+    drop(faults);
+    let broken = judge(&world).await;
+    for host in world.hosts() {
+        host.kill();
+    }
+    drop(hosts);
+    // The scheduler drops what has ended.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    let requests = world.tenants.iter().flat_map(|tenant| tenant.nice.requests().into_values());
+    let requests = requests.flat_map(BTreeMap::into_values).sum();
+    let legs: Vec<_> = world.tenants.iter().flat_map(|tenant| tenant.nice.truth()).collect();
+    let wanted = legs.iter().filter(|leg| leg.in_group).count();
+    Ok(Outcome {
+        broken,
+        hash: journal.hash(),
+        legs: (legs.len(), wanted),
+        simulated: world.plan.whole(),
+        took: Duration::ZERO,
+        last: journal.last(),
+        requests,
+    })
+}
+
+/// Asks the oracle, and the program for its own report.
+async fn judge(world: &World) -> Vec<String> {
+    let began = BEGAN.parse().unwrap_or_default();
+    let tenants = world.tenants.iter().map(|tenant| {
+        let mut violations = tenant.nice.violations();
+        violations.extend(tenant.nice.quota_breaches().iter().map(|breach| format!("was over the limit: {breach:?}")));
+        TenantTruth {
+            id: tenant.id.clone(),
+            legs: tenant.nice.truth(),
+            borders: lock(&tenant.borders).clone(),
+            erased: lock(&tenant.erased).clone(),
+            violations,
+            recording_deadline: RECORDING_DEADLINE,
+        }
+    });
+    let evidence = Evidence {
+        catalog: world.room.catalog.embedded(),
+        objects: world.room.store.objects(),
+        tenants: tenants.collect(),
+        began,
+        healed: after(began, world.plan.healed()),
+        now: world.now(),
+    };
+    let mut broken = oracle::judge(&evidence).await;
+    broken.extend(trouble::last_look(world).await);
+    for host in world.hosts() {
+        for reason in host.failures() {
+            world.journal.note(format_args!("{} had ended by itself: {reason}", host.name));
+        }
+    }
+    broken
+}
+
+/// Which service a machine of this number runs at the start, and for which tenant.
+pub fn role(world: &World, number: u32) -> (Service, Option<usize>) {
+    let tenant = world.tenants.iter().position(|tenant| tenant.producers.contains(&number));
+    match tenant {
+        Some(tenant) => (Service::Producer, Some(tenant)),
+        None => (Service::Consumer, None),
+    }
+}
