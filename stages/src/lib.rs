@@ -8,6 +8,7 @@
 //! A stage is one asynchronous function of one item. Tasks, channels, concurrency, retry, spans, metrics and
 //! dead letters are written once, in [`flow`]. Every outside system stands behind a narrow door in [`clients`].
 
+#![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
 
 pub mod model;

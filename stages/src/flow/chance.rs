@@ -1,6 +1,6 @@
 //! Chance, so that a simulation can repeat it: the machine's on a simulated [`Machine`], else `rand`'s own.
 //!
-//! Not for secrets: those come from the system, always.
+//! Secrets that two runs must not share (a nonce, the token of the admin address) come from `rand` itself, always.
 
 use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::distr::{Distribution, StandardUniform};

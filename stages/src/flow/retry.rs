@@ -177,7 +177,7 @@ fn after(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::System;
+    use crate::flow::{Machine, System};
     use crate::model::EventSource;
 
     fn policy() -> RetryPolicy {
@@ -289,5 +289,28 @@ mod tests {
         let delay = |verdict| hourly.error_delay(&trouble(40, Duration::ZERO), verdict, None);
         assert!((2700..=4500).contains(&delay(Verdict::Call).as_secs()));
         assert!(delay(Verdict::System) <= LONGEST_HELD_BACK);
+    }
+
+    #[tokio::test]
+    async fn the_jitter_is_the_seeds_and_spreads_by_a_quarter() {
+        let drawn = |seed| async move {
+            let draw = async {
+                let mut intervals = policy().intervals();
+                let delays: Vec<_> = (0..500).map(|_| intervals.next_backoff().unwrap()).collect();
+                (
+                    delays,
+                    policy().held_back(),
+                    policy().error_delay(&trouble(9, Duration::ZERO), Verdict::Unclear, None),
+                )
+            };
+            Machine::new(seed).run(draw).await.unwrap()
+        };
+        let (delays, held_back, error_delay) = drawn(3).await;
+        assert_eq!((delays.clone(), held_back, error_delay), drawn(3).await);
+        assert_ne!(delays, drawn(4).await.0);
+        assert!((0.75..=1.25).contains(&delays[0].as_secs_f64()), "{:?}", delays[0]);
+        let late = delays[20..].iter().map(Duration::as_secs_f64);
+        let (least, most) = (late.clone().fold(f64::MAX, f64::min), late.fold(f64::MIN, f64::max));
+        assert!((225.0..240.0).contains(&least) && (360.0..=375.0).contains(&most), "{least}, {most}");
     }
 }

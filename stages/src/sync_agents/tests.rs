@@ -1,5 +1,6 @@
 //! The sync on a group that says what a test wants.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use axum::extract::{Query, State};

@@ -101,6 +101,7 @@ pub(crate) fn short() -> Timeouts {
         extraction_pace: Duration::from_millis(1),
         extraction_poll: Duration::from_millis(1),
         extraction_total: Duration::from_secs(20),
+        ..Timeouts::default()
     }
 }
 

@@ -556,3 +556,16 @@ pub(super) async fn parse<T: Send + 'static>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_date_to_wait_for_is_as_far_away_as_the_clock_says() {
+        let asked = axum::http::Response::builder().header(RETRY_AFTER, "Wed, 01 Apr 2026 12:02:00 GMT");
+        let asked = Response::from(asked.body("").unwrap());
+        let clock = Clock::fixed("2026-04-01T12:00:00Z".parse().unwrap());
+        assert_eq!(wait_asked(&asked, &clock), Some(Duration::from_secs(120)));
+    }
+}

@@ -1,5 +1,6 @@
 //! One client for each tenant; what is wrong with one is nobody else's trouble.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;

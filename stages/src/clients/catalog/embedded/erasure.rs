@@ -86,6 +86,7 @@ impl Inner {
 
     /// Notes an erasure as pending.
     fn note(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError> {
+        // A simulation must find the same tombstones again; elsewhere this is the generator for secrets.
         let secret = self.erased.key_or(chance::random()).map_err(|error| CatalogError(error.to_string()))?;
         let tombstone = TombstoneKey::new(secret).tombstone(key);
         let _counters = self.lock();
