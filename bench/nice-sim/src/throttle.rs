@@ -8,7 +8,7 @@ use crate::clock::{Millis, millis};
 #[derive(Debug)]
 pub(crate) enum Throttle {
     /// Fills evenly, holds the limit at most: a burst and the refill together may exceed the limit in one window.
-    Bucket { limit: f64, per_milli: f64, level: f64, at: Millis },
+    Bucket { limit: f64, window: f64, level: f64, at: Millis },
     /// No window of that length ever holds more than the limit.
     Sliding { limit: usize, window: Millis, taken: VecDeque<Millis> },
 }
@@ -17,7 +17,7 @@ impl Throttle {
     /// A bucket, full.
     pub(crate) fn bucket(limit: u32, window: Duration, now: Millis) -> Self {
         let limit = f64::from(limit);
-        Self::Bucket { limit, per_milli: limit / millis(window).max(1) as f64, level: limit, at: now }
+        Self::Bucket { limit, window: millis(window).max(1) as f64, level: limit, at: now }
     }
 
     /// A sliding window, empty.
@@ -28,11 +28,10 @@ impl Throttle {
     /// Puts another limit in force; what was taken in the window still counts.
     pub(crate) fn set_limit(&mut self, new: u32, now: Millis) {
         match self {
-            Self::Bucket { limit, per_milli, level, at } => {
-                let filled = (*level + (now - *at).max(0) as f64 * *per_milli).min(*limit);
-                (*level, *at) = (filled.min(f64::from(new)), now);
-                *per_milli *= f64::from(new) / limit.max(f64::MIN_POSITIVE);
-                *limit = f64::from(new);
+            Self::Bucket { limit, window, level, at } => {
+                let filled = *level + (now - *at).max(0) as f64 * (*limit / *window);
+                let new = f64::from(new);
+                (*level, *at, *limit) = (filled.min(*limit).min(new), now, new);
             }
             Self::Sliding { limit, .. } => *limit = new as usize,
         }
@@ -41,8 +40,9 @@ impl Throttle {
     /// Takes one request, or says how long to wait for the next.
     pub(crate) fn take(&mut self, now: Millis) -> Result<(), Duration> {
         match self {
-            Self::Bucket { limit, per_milli, level, at } => {
-                *level = (*level + (now - *at).max(0) as f64 * *per_milli).min(*limit);
+            Self::Bucket { limit, window, level, at } => {
+                let per_milli = *limit / *window;
+                *level = (*level + (now - *at).max(0) as f64 * per_milli).min(*limit);
                 *at = now;
                 if *level >= 1.0 {
                     *level -= 1.0;
@@ -78,6 +78,18 @@ mod tests {
         assert_eq!(throttle.take(0), Err(Duration::from_secs(2)));
         assert_eq!(throttle.take(2000), Ok(()));
         assert!(throttle.take(2001).is_err());
+    }
+
+    #[test]
+    fn a_bucket_whose_limit_moves_refills_at_the_new_pace() {
+        let mut throttle = Throttle::bucket(150, WINDOW, 0);
+        throttle.set_limit(0, 0);
+        assert!(throttle.take(300_000).is_err());
+        throttle.set_limit(30, 300_000);
+        assert!(throttle.take(309_999).is_err(), "a limit that is raised gives nothing at once");
+        assert_eq!(throttle.take(310_001), Ok(()));
+        throttle.set_limit(150, 310_001);
+        assert_eq!(throttle.take(312_002), Ok(()));
     }
 
     #[test]
