@@ -111,12 +111,19 @@ impl Link {
         if sky.is_full && kind == Kind::Write {
             return Err(Unanswered { reason: "there is no room left", may_be_done: false });
         }
+        let mut waited = there;
+        if sky.is_silent {
+            // Whoever asks may have given up by then.
+            let late = self.share_of(self.0.options.patience.saturating_sub(waited));
+            self.travel(late).await;
+            waited += late;
+        }
         let answer = match is_done {
             true => Some(effect.await),
             false => None,
         };
         if sky.is_silent || there + back > self.0.options.patience {
-            self.travel(self.0.options.patience.saturating_sub(there)).await;
+            self.travel(self.0.options.patience.saturating_sub(waited)).await;
             return Err(Unanswered { reason: "there is no answer in time", may_be_done: true });
         }
         self.travel(back).await;
@@ -168,6 +175,11 @@ impl Link {
     /// A duration between half of it and all of it.
     pub fn jittered(&self, duration: Duration) -> Duration {
         duration.mul_f64(lock(&self.0.chance).random_range(0.5..1.0))
+    }
+
+    /// A part of a duration.
+    pub(super) fn share_of(&self, duration: Duration) -> Duration {
+        duration.mul_f64(lock(&self.0.chance).random_range(0.0..1.0))
     }
 
     /// How long there, and how long back.

@@ -99,3 +99,46 @@ async fn a_full_disk_takes_nothing_and_gives_what_it_has() {
     assert_eq!((object.size, object.description.as_deref()), (5, Some(&b"{}"[..])));
     assert_eq!(store.written(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_nobody_waits_for_may_end_by_itself_and_replaces_nothing_new() {
+    let Shared { store, weather } = Shared::fresh().await;
+    let linked = Arc::new(store.through(link(&weather, 5, &Arc::default())));
+    let putting: Vec<_> = (0..40)
+        .map(|position| {
+            let linked = linked.clone();
+            tokio::spawn(async move {
+                let (feed, slow) = fed_body();
+                let found = Found::Nothing;
+                let key = key(1, position);
+                let put = linked.put_over(&key, WAV, Some(&found), slow);
+                let feeding = async {
+                    feed.send(Ok(Bytes::from_static(b"late"))).await.unwrap();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    drop(feed);
+                };
+                futures::join!(put, feeding).0.unwrap_err()
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let spell = weather.begin(Condition::Silent);
+    for put in putting {
+        put.await.unwrap();
+    }
+    drop(spell);
+    let in_time = store.written();
+    // Others store what is not there yet, in every other place.
+    for position in (0..40).step_by(2) {
+        let found = linked.find(&key(1, position)).await.unwrap();
+        if found == Found::Nothing {
+            linked.put_over(&key(1, position), WAV, Some(&found), body("meanwhile")).await.unwrap();
+        }
+    }
+    let before = store.written();
+    tokio::time::sleep(LATEST).await;
+    assert!(in_time > 0 && store.written() > before, "some end late");
+    let meanwhile = store.objects().into_iter().filter(|object| object.size == "meanwhile".len() as u64).count();
+    assert_eq!(meanwhile as u64, before - in_time, "none of them was replaced");
+    assert_eq!(store.half_written(), 0);
+}
