@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Leaves faults out of a plan that fails until it is small.
     #[arg(long)]
     shrink: bool,
+    /// Judges the alerts as well, by a real Prometheus.
+    #[arg(long)]
+    alarms: bool,
     /// Writes all that happens to this file; of one seed only.
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -92,7 +95,7 @@ struct Ended {
 fn one(seed: u64, scale: Scale, options: &Options) -> anyhow::Result<Ended> {
     let plan = Plan::of(seed, scale);
     let file = options.journal.as_ref().map(File::create).transpose().context("--journal")?;
-    let mut outcome = run(&plan, Wishes { journal: file, ..Wishes::default() })?;
+    let mut outcome = run(&plan, Wishes { journal: file, alarms: options.alarms })?;
     if options.twice {
         let again = run(&plan, Wishes::default())?;
         if again.hash != outcome.hash {

@@ -1,7 +1,7 @@
 //! A machine that runs one of the two services, and what systemd does for it: it starts the service again when that
 //! ends by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use nice_knovvu::embed::{AdminPages, Embedded, Service, World};
 use stages::flow::{ClockSkew, Machine};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::Journal;
@@ -45,6 +46,8 @@ struct State {
     running: Option<Running>,
     /// Why it ended by itself, each time.
     failures: Vec<String>,
+    /// When it was started last.
+    started: Option<Instant>,
 }
 
 struct Running {
@@ -103,7 +106,10 @@ impl Host {
             let (ended, ()) = tokio::join!(machine.run(serving), showing);
             self.state().running = None;
             match ended {
-                None => return self.journal.note(format_args!("{} is dead", self.name)),
+                None => {
+                    self.recover();
+                    return self.journal.note(format_args!("{} is dead", self.name));
+                }
                 Some(Ok(())) if stopping.is_cancelled() => {
                     return self.journal.note(format_args!("{} has stopped", self.name));
                 }
@@ -117,6 +123,7 @@ impl Host {
     fn begin(&self) -> (Machine, CancellationToken) {
         let mut state = self.state();
         state.starts += 1;
+        state.started = Some(Instant::now());
         let machine = Machine::new(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(state.starts));
         let stopping = CancellationToken::new();
         state.running = Some(Running { machine: machine.clone(), stopping: stopping.clone(), pages: None });
@@ -134,6 +141,26 @@ impl Host {
         if let Some(running) = &self.state().running {
             self.journal.note(format_args!("{} is killed", self.name));
             running.machine.kill();
+            // What its process had not written yet is lost with it, though its memory goes on being tidied up here.
+            if let Err(error) = copy(&self.disk, &self.left_behind()) {
+                self.journal.note(format_args!("{}: its disk is not kept as it was: {error}", self.name));
+            }
+        }
+    }
+
+    /// The disk as it was when the process died.
+    fn left_behind(&self) -> PathBuf {
+        self.disk.with_extension("killed")
+    }
+
+    /// Puts the disk back to what it was when the process died.
+    fn recover(&self) {
+        let left = self.left_behind();
+        if left.is_dir() {
+            let swapped = std::fs::remove_dir_all(&self.disk).and_then(|()| std::fs::rename(&left, &self.disk));
+            if let Err(error) = swapped {
+                self.journal.note(format_args!("{}: its disk is not as it was: {error}", self.name));
+            }
         }
     }
 
@@ -169,6 +196,16 @@ impl Host {
     /// Gives it other settings from the next start on.
     pub fn configure(&self, settings: String) {
         *lock(&self.settings) = settings;
+    }
+
+    /// The service that it runs.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// When it was started last, if ever.
+    pub fn last_start(&self) -> Option<Instant> {
+        self.state().started
     }
 
     /// Why it ended by itself, each time.
@@ -211,6 +248,23 @@ async fn answer(
     let status = answer.status();
     let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.ok()?;
     Some((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Copies a directory that may not be there.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod oracle;
 pub mod plan;
 pub mod run;
+pub mod scrape;
 pub mod shrink;
 pub mod standins;
 pub mod trouble;

@@ -30,6 +30,8 @@ pub struct TenantTruth {
     pub legs: Vec<TruthLeg>,
     /// When the members or the readings of the group changed: calls of around then may count or not.
     pub borders: Vec<(Timestamp, Timestamp)>,
+    /// When something went wrong that concerns this tenant.
+    pub troubled: Vec<(Timestamp, Timestamp)>,
     /// What was erased on purpose, and whether that was done for certain.
     pub erased: BTreeMap<i64, bool>,
     /// Rules that the client broke.
@@ -103,7 +105,7 @@ pub async fn judge(evidence: &Evidence<'_>) -> Vec<String> {
             }
             let call = Call { tenant, leg, row: row.as_ref(), entries, letter, objects: &objects };
             let due = due(tenant, leg, evidence);
-            broken.extend(call.judge(due, evidence).into_iter().map(|what| {
+            broken.extend(call.judge(due).into_iter().map(|what| {
                 let (id, ended) = (leg.contact_id, leg.ended_at);
                 format!("{} {id} (ended {ended:.0}, due {due:?}): {what}", tenant.id)
             }));
@@ -130,10 +132,12 @@ fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
         Some(false) => return Due::Either,
         None => {}
     }
+    // A part that nothing tells of can only be found by a later look.
+    let is_border = is_border || leg.in_group != leg.in_group_at_end;
     if is_border || (leg.ended_at < evidence.began && leg.ended_at > reach) {
         return Due::Either;
     }
-    if !leg.in_group || leg.ended_at < evidence.began {
+    if !leg.in_group_at_end || leg.ended_at < evidence.began {
         return Due::Nothing;
     }
     let deadline = SignedDuration::try_from(tenant.recording_deadline).unwrap_or(SignedDuration::MAX);
@@ -156,7 +160,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn judge(&self, due: Due, evidence: &Evidence<'_>) -> Vec<String> {
+    fn judge(&self, due: Due) -> Vec<String> {
         let mut broken = Vec::new();
         if let (Some(letter), true) = (self.letter, due != Due::Either) {
             broken.push(format!("set aside by {}: {}", letter.stage, letter.reason));
@@ -177,7 +181,7 @@ impl Call<'_> {
         }
         if let Some(row) = self.row.filter(|_| is_ready) {
             broken.extend(self.judge_recordings(row));
-            broken.extend(self.judge_freshness(row, evidence));
+            broken.extend(self.judge_freshness(row));
         }
         broken
     }
@@ -198,6 +202,11 @@ impl Call<'_> {
         let mut true_ones: Vec<_> = self.leg.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
         stored.sort_unstable();
         true_ones.sort_unstable();
+        // Nothing tells of a part before it is there: a call may have been ready by then, and is looked at again later.
+        let may_lack = self.leg.media.iter().any(|medium| medium.unlisted_before);
+        if may_lack && !stored.is_empty() && stored.iter().all(|hash| true_ones.contains(hash)) {
+            return broken;
+        }
         if stored != true_ones {
             let (stored, all) = (stored.len(), true_ones.len());
             let missing = row.recordings_missing;
@@ -206,10 +215,13 @@ impl Call<'_> {
         broken
     }
 
-    /// In a world that is well a call is ready soon after its recording is there.
-    fn judge_freshness(&self, row: &ConversationRow, evidence: &Evidence<'_>) -> Option<String> {
-        let there = self.leg.recording_at.max(self.leg.ended_at);
-        if self.leg.ended_at < evidence.healed + SignedDuration::from_hours(1) || !self.tenant.borders.is_empty() {
+    /// A call is ready soon after its recording is there, where nothing was wrong that concerns its tenant: neither
+    /// what is over for an hour nor what is wrong with another tenant may be felt.
+    fn judge_freshness(&self, row: &ConversationRow) -> Option<String> {
+        let there = self.leg.recording_at.max(self.leg.ended_at).max(self.leg.listed_at);
+        let (from, to) = (self.leg.started_at - SignedDuration::from_hours(1), there + FRESH);
+        let is_troubled = self.tenant.troubled.iter().any(|(begin, end)| *begin < to && *end > from);
+        if is_troubled || !self.tenant.borders.is_empty() {
             return None;
         }
         let late = row.enqueued_at?.duration_since(there);

@@ -181,6 +181,34 @@ pub enum Trouble {
     Operator(usize, Act),
 }
 
+impl Trouble {
+    /// Whose NICE it is about; none where it concerns all.
+    pub fn tenant(&self) -> Option<usize> {
+        match self {
+            Self::Nice(tenant, ..)
+            | Self::Mistakes(tenant, _)
+            | Self::SlowNice(tenant, _)
+            | Self::Strangers(tenant, _)
+            | Self::Limit(tenant, _)
+            | Self::Keys(tenant)
+            | Self::Tokens(tenant)
+            | Self::Group(tenant, _)
+            | Self::Members(tenant)
+            | Self::LateRows(tenant, _)
+            | Self::LateRecordings(tenant, _)
+            | Self::Double(tenant)
+            | Self::Operator(tenant, _) => Some(*tenant),
+            Self::Server(..)
+            | Self::Kill(_)
+            | Self::Pause(_)
+            | Self::Stop(_)
+            | Self::Clock(..)
+            | Self::Drift(..)
+            | Self::Another => None,
+        }
+    }
+}
+
 /// A wrong way to read a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {

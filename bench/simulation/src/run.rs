@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nice_knovvu::embed::Service;
+use jiff::{SignedDuration, Timestamp};
 use stages::flow::task;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::alarms::{AlarmRecorder, Firing};
 use crate::journal::Journal;
 use crate::oracle::{self, Evidence, TenantTruth};
-use crate::plan::Plan;
-use crate::trouble;
+use crate::plan::{Fault, Plan};
 use crate::world::{BEGAN, RECORDING_DEADLINE, World, after, lock};
+use crate::{scrape, trouble};
 
 /// How a run ended.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Outcome {
 pub struct Wishes {
     /// Takes every line of the journal.
     pub journal: Option<std::fs::File>,
+    /// Judges the alerts, too. It takes longer than the rest.
+    pub alarms: bool,
 }
 
 /// Runs a plan. Two runs of the same plan have the same outcome, but for the time that they took.
@@ -57,9 +60,28 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
         task::spawn("fault", async move { trouble::happen(world, fault).await })
     });
     let faults: Vec<AbortOnDropHandle<()>> = faults.collect();
-    tokio::time::sleep(world.plan.whole()).await;
+    let mut recorder = match wishes.alarms {
+        true => Some(AlarmRecorder::new(SignedDuration::from_mins(1))?),
+        false => None,
+    };
+    let whole = tokio::time::sleep(world.plan.whole());
+    match &mut recorder {
+        Some(recorder) => tokio::select! {
+            biased;
+            () = whole => {}
+            scraped = scrape::scrape(world.clone(), recorder) => scraped?,
+        },
+        None => whole.await,
+    }
     drop(faults);
-    let broken = judge(&world).await;
+    let mut broken = judge(&world).await;
+    if let Some(recorder) = recorder {
+        let firing = recorder.firing()?;
+        for Firing { alert, labels, from, to } in &firing {
+            journal.note(format_args!("alert {alert} {labels:?} from {from} to {to:?}"));
+        }
+        broken.extend(scrape::judge(&world.plan, &firing));
+    }
     for host in world.hosts() {
         host.kill();
     }
@@ -85,14 +107,15 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
 
 /// Asks the oracle, and the program for its own report.
 async fn judge(world: &World) -> Vec<String> {
-    let began = BEGAN.parse().unwrap_or_default();
-    let tenants = world.tenants.iter().map(|tenant| {
+    let began: Timestamp = BEGAN.parse().unwrap_or_default();
+    let tenants = world.tenants.iter().enumerate().map(|(at, tenant)| {
         let mut violations = tenant.nice.violations();
         violations.extend(tenant.nice.quota_breaches().iter().map(|breach| format!("was over the limit: {breach:?}")));
         TenantTruth {
             id: tenant.id.clone(),
             legs: tenant.nice.truth(),
             borders: lock(&tenant.borders).clone(),
+            troubled: troubled(&world.plan, at, began),
             erased: lock(&tenant.erased).clone(),
             violations,
             recording_deadline: RECORDING_DEADLINE,
@@ -116,11 +139,9 @@ async fn judge(world: &World) -> Vec<String> {
     broken
 }
 
-/// Which service a machine of this number runs at the start, and for which tenant.
-pub fn role(world: &World, number: u32) -> (Service, Option<usize>) {
-    let tenant = world.tenants.iter().position(|tenant| tenant.producers.contains(&number));
-    match tenant {
-        Some(tenant) => (Service::Producer, Some(tenant)),
-        None => (Service::Consumer, None),
-    }
+/// When something went wrong that concerns a tenant: with its NICE, or with what all share.
+fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let concerns = |fault: &&Fault| fault.what.tenant().is_none_or(|whose| whose == tenant);
+    let faults = plan.faults.iter().filter(concerns);
+    faults.map(|fault| (after(began, fault.at), after(began, fault.ends()))).collect()
 }

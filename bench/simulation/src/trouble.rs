@@ -114,21 +114,8 @@ async fn visit(world: &Arc<World>, service: Service, tenant: Option<usize>, last
 
 /// What goes wrong at a tenant's NICE.
 async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng) {
-    let (Trouble::Nice(at, ..)
-    | Trouble::Mistakes(at, _)
-    | Trouble::SlowNice(at, _)
-    | Trouble::Strangers(at, _)
-    | Trouble::Limit(at, _)
-    | Trouble::Keys(at)
-    | Trouble::Tokens(at)
-    | Trouble::Group(at, _)
-    | Trouble::Members(at)
-    | Trouble::LateRows(at, _)
-    | Trouble::LateRecordings(at, _)) = what
-    else {
-        return;
-    };
-    let tenant = &world.tenants[*at];
+    let Some(at) = what.tenant() else { return };
+    let tenant = &world.tenants[at];
     let sim = &tenant.nice;
     // While half of the group cannot be seen it is not known who is in it.
     let border = match what {
@@ -140,7 +127,7 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
         Trouble::Tokens(_) => return sim.revoke_tokens(),
         Trouble::Members(_) => return change_members(world, tenant, dice),
         Trouble::Limit(_, share) => {
-            let limit = world.plan.tenants[*at].playback_limit;
+            let limit = world.plan.tenants[at].playback_limit;
             sim.set_playback_limit((f64::from(limit) * share).ceil() as u32);
             sleep(lasts).await;
             return sim.set_playback_limit(limit);

@@ -1,0 +1,61 @@
+//! Seeds: a world each, that misbehaves for a while and is well again. Every promise is kept in all of them.
+
+use std::time::Duration;
+
+use simulation::plan::{Plan, Scale};
+use simulation::run::{Outcome, Wishes, run};
+
+/// What goes wrong does so within some hours; the quiet time that follows is the same as in long runs.
+fn short() -> Scale {
+    Scale { bad: Duration::from_secs(6 * 3600), calls: 60, faults: 16.0 }
+}
+
+fn lives(plan: &Plan) -> Outcome {
+    run(plan, Wishes::default()).expect("the world is built")
+}
+
+/// A failing seed says what went wrong, and how to look closer.
+fn keeps_its_promises(seed: u64) {
+    let plan = Plan::of(seed, short());
+    let outcome = lives(&plan);
+    assert!(
+        outcome.broken.is_empty(),
+        "seed {seed} broke {} promises; make it small with\n  cargo run --release -p bench -- simulate --from {seed} \
+         --seeds 1 --days 0.25 --calls 60 --faults 16 --shrink\n{}\n{}",
+        outcome.broken.len(),
+        plan.faults.iter().map(|fault| format!("{fault:?}\n")).collect::<String>(),
+        outcome.broken.join("\n"),
+    );
+    assert!(outcome.legs.1 > 0, "seed {seed} has no call to import: it proves nothing");
+}
+
+/// Runs the seeds on two threads, as each needs one for itself.
+fn each(seeds: std::ops::Range<u64>) {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    keeps_its_promises(seed);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_hundred_short_seeds_keep_every_promise() {
+    each(1..101);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 2, 3] {
+        let plan = Plan::of(seed, short());
+        assert_eq!(lives(&plan).hash, lives(&plan).hash, "seed {seed}");
+    }
+}
