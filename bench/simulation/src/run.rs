@@ -46,7 +46,7 @@ pub struct Wishes {
 /// Runs a plan. Two runs of the same plan have the same outcome, but for the time that they took.
 pub fn run(plan: &Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let outcome = runtime.block_on(live(plan.clone(), wishes))?;
     Ok(Outcome { took: began.elapsed(), ..outcome })
 }
