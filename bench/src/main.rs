@@ -15,7 +15,6 @@ mod program;
 mod quota;
 mod reconcile;
 mod recording;
-mod simulate;
 mod source;
 mod stats;
 
@@ -47,7 +46,7 @@ enum Benchmark {
     /// What a NICE that refuses requests for some seconds costs a handful of calls.
     QuotaDrill(quota::DrillOptions),
     /// Days of a misbehaving world in simulated time.
-    Simulate(simulate::Options),
+    Simulate(simulation::seeds::Options),
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
     #[command(hide = true)]
     DedupeEngine(dedupe::EngineOptions),
@@ -77,7 +76,7 @@ fn main() -> anyhow::Result<()> {
         Benchmark::Reconcile(options) => runtime()?.block_on(reconcile::run(&options)),
         Benchmark::Quota(options) => runtime()?.block_on(quota::run(&options)),
         Benchmark::QuotaDrill(options) => runtime()?.block_on(quota::drill(&options)),
-        Benchmark::Simulate(options) => simulate::simulate(&options),
+        Benchmark::Simulate(options) => simulation::seeds::simulate(&options),
         Benchmark::ReconcileWorker(options) => runtime()?.block_on(reconcile::worker(&options)),
         Benchmark::QuotaWorker(options) => runtime()?.block_on(quota::worker(&options)),
         Benchmark::QuotaDrillWorker(options) => runtime()?.block_on(quota::drill_worker(&options)),

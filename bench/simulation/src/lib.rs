@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod plan;
 pub mod run;
 pub mod scrape;
+pub mod seeds;
 pub mod shrink;
 pub mod standins;
 pub mod trouble;

@@ -286,7 +286,7 @@ fn tenant(dice: &mut StdRng, calls: u32) -> Tenant {
     Tenant {
         calls,
         stand_by: dice.random_bool(0.3),
-        poll_interval: *[15, 30, 60, 120].map(Duration::from_secs).choose(dice).unwrap_or(&MINUTE),
+        poll_interval: *[60, 120, 300].map(Duration::from_secs).choose(dice).unwrap_or(&MINUTE),
         agent_sessions: dice.random_bool(0.2),
         // So low that a busy day meets it.
         playback_limit: (calls / 20).clamp(10, 150),

@@ -5,13 +5,13 @@
 //! While one is away, no call begins its way, and those that are under way wait in place: nothing is asked of NICE that
 //! could not be kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
@@ -58,7 +58,9 @@ struct Watched {
     system: System,
     /// Whether anybody asks it: one on the local disk needs no asking.
     is_asked: AtomicBool,
-    standing: watch::Sender<Standing>,
+    standing: Mutex<Standing>,
+    /// Wakes those who wait for it, in the order in which they came.
+    changed: Notify,
     suspected: Notify,
 }
 
@@ -68,7 +70,8 @@ impl Outside {
         let watched = System::SHARED.map(|system| Watched {
             system,
             is_asked: AtomicBool::new(false),
-            standing: watch::Sender::new(Standing::Here),
+            standing: Mutex::new(Standing::Here),
+            changed: Notify::new(),
             suspected: Notify::new(),
         });
         Self { inner: Arc::new(Inner { watched, clock }) }
@@ -97,24 +100,22 @@ impl Outside {
 
     fn note(&self, watched: &Watched, silent: u32, why: Option<String>) {
         let (system, now) = (watched.system, self.inner.clock.now());
-        watched.standing.send_if_modified(|standing| match (&mut *standing, why) {
+        let mut standing = watched.standing();
+        match (&mut *standing, why) {
             (Standing::Away { since, .. }, None) => {
                 let secs = now.duration_since(*since).as_secs_f64();
                 info!(%system, away_secs = secs, "answers again");
                 *standing = Standing::Here;
-                true
+                drop(standing);
+                watched.changed.notify_waiters();
             }
             (Standing::Here, Some(reason)) if silent >= 2 => {
                 error!(%system, reason, "does not answer; calls wait for it, and none is given up");
                 *standing = Standing::Away { since: now, why: reason };
-                true
             }
-            (Standing::Away { why, .. }, Some(reason)) => {
-                *why = reason;
-                false
-            }
-            (Standing::Here, _) => false,
-        });
+            (Standing::Away { why, .. }, Some(reason)) => *why = reason,
+            (Standing::Here, _) => {}
+        }
     }
 
     /// A request to the system failed: it is asked at once.
@@ -127,12 +128,12 @@ impl Outside {
     /// How each system stands that is asked.
     pub fn standings(&self) -> Vec<(System, Standing)> {
         let asked = self.inner.watched.iter().filter(|watched| watched.is_asked.load(Ordering::Relaxed));
-        asked.map(|watched| (watched.system, watched.standing.borrow().clone())).collect()
+        asked.map(|watched| (watched.system, watched.standing().clone())).collect()
     }
 
     /// Whether a system is away.
     pub fn is_away(&self, system: System) -> bool {
-        self.of(system).is_some_and(|watched| *watched.standing.borrow() != Standing::Here)
+        self.of(system).is_some_and(|watched| *watched.standing() != Standing::Here)
     }
 
     /// Waits until every system is here, and not longer than `patience`; false if one is away still.
@@ -161,10 +162,22 @@ impl Outside {
     }
 }
 
+impl Watched {
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 async fn here(watched: &Watched) {
-    let mut standing = watched.standing.subscribe();
-    // The sender lives as long as we borrow from it.
-    drop(standing.wait_for(|standing| *standing == Standing::Here).await);
+    loop {
+        let mut changed = std::pin::pin!(watched.changed.notified());
+        // Before the look, so that a change after it is not missed.
+        changed.as_mut().enable();
+        if *watched.standing() == Standing::Here {
+            return;
+        }
+        changed.await;
+    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ impl fmt::Display for Unanswered {
     }
 }
 
+/// The share of requests, and of answers, that are there at once.
+const PROMPT: f64 = 0.9;
+
 /// How a link is in clear weather.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
@@ -190,9 +193,11 @@ impl Link {
         let mut one = || {
             let clear = match latency.is_empty() {
                 true => latency.start,
+                // Each way has an await, and time passes on some: timers are what a simulation spends its time on.
+                false if chance.random_bool(PROMPT) => Duration::ZERO,
                 false => chance.random_range(latency.clone()),
             };
-            clear + slow.mul_f64(chance.random_range(0.25..0.75))
+            clear + if slow.is_zero() { slow } else { slow.mul_f64(chance.random_range(0.25..0.75)) }
         };
         (one().min(*patience), one())
     }

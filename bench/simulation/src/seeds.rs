@@ -8,15 +8,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use simulation::plan::{Plan, Scale};
-use simulation::run::{Outcome, Wishes, run};
-use simulation::shrink::shrink;
+use crate::plan::{Plan, Scale};
+use crate::run::{Outcome, Wishes, run};
+use crate::shrink::shrink;
 
 const DAY: f64 = 24.0 * 3600.0;
 
 /// What is simulated.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// How many seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Options {
 }
 
 /// Runs all seeds; fails where a promise was broken or a seed did not repeat itself.
-pub(crate) fn simulate(options: &Options) -> anyhow::Result<()> {
+pub fn simulate(options: &Options) -> anyhow::Result<()> {
     ensure!(options.journal.is_none() || options.seeds == 1, "--journal is of one seed: add --seeds 1");
     let scale =
         Scale { bad: Duration::from_secs_f64(options.days * DAY), calls: options.calls, faults: options.faults };
