@@ -12,9 +12,6 @@ use stages::model::{ContactId, ConversationKey, ConversationState, TenantId};
 
 use crate::standins::recording_store::StoredObject;
 
-/// A call that ended so short a time before the end may still be on its way.
-const UNDER_WAY: SignedDuration = SignedDuration::from_hours(6);
-
 /// From a recording's being there to its call's being ready, in a world that is well again for an hour: the longest
 /// delay of `not_ready_delays` and the time that a queue rounds it up by.
 const FRESH: SignedDuration = SignedDuration::from_mins(75);
@@ -54,6 +51,8 @@ pub struct Evidence<'a> {
     pub healed: Timestamp,
     /// Now.
     pub now: Timestamp,
+    /// A call that ended so short a time ago may still be on its way.
+    pub under_way: Duration,
 }
 
 /// What of a call must be there.
@@ -141,8 +140,9 @@ fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
         return Due::Nothing;
     }
     let deadline = SignedDuration::try_from(tenant.recording_deadline).unwrap_or(SignedDuration::MAX);
+    let under_way = SignedDuration::try_from(evidence.under_way).unwrap_or(SignedDuration::MAX);
     let looked_for_until = leg.ended_at.max(evidence.healed) + deadline + SignedDuration::from_hours(3);
-    match (leg.recordings.is_empty(), leg.ended_at.max(leg.recording_at) + UNDER_WAY < evidence.now) {
+    match (leg.recordings.is_empty(), leg.ended_at.max(leg.recording_at) + under_way < evidence.now) {
         (false, true) => Due::Ready,
         (true, _) if looked_for_until < evidence.now => Due::NoRecording,
         (true, _) | (false, false) => Due::UnderWay,

@@ -12,18 +12,16 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the world is well again before the oracle judges: letters go back by themselves, every night compares, and
-/// recordings that came late are looked for until then.
-pub const QUIET: Duration = Duration::from_secs(36 * 3600);
-
-/// Calls go on in the quiet time until so long before its end.
-pub const LAST_CALLS: Duration = Duration::from_secs(8 * 3600);
-
 /// How many are simulated, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
     /// For so long things go wrong.
     pub bad: Duration,
+    /// For so long the world is well again before the oracle judges: longer than a recording is awaited, and than a
+    /// letter lies before it goes back by itself; a comparison falls into it.
+    pub quiet: Duration,
+    /// NICE had no recording until then: there is none. In production it is longer.
+    pub recording_deadline: Duration,
     /// Calls a day, of all tenants together.
     pub calls: u32,
     /// Faults a day, about.
@@ -32,7 +30,14 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { bad: DAY, calls: 200, faults: 6.0 }
+        Self { bad: DAY, quiet: 36 * HOUR, recording_deadline: DAY, calls: 200, faults: 6.0 }
+    }
+}
+
+impl Scale {
+    /// What goes wrong does so within some hours, and is judged some hours later.
+    pub fn short() -> Self {
+        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR, calls: 120, faults: 32.0 }
     }
 }
 
@@ -41,8 +46,8 @@ impl Default for Scale {
 pub struct Plan {
     /// Decides what the plan leaves open.
     pub seed: u64,
-    /// For so long things go wrong; [`QUIET`] follows.
-    pub bad: Duration,
+    /// Its lengths.
+    pub scale: Scale,
     /// The tenants, each with its NICE and its producer.
     pub tenants: Vec<Tenant>,
     /// How many consumers there are.
@@ -253,23 +258,28 @@ impl Plan {
         let mut faults: Vec<_> =
             (0..count as u32).map(|_| fault(&mut dice, scale.bad, tenants.len(), machines)).collect();
         faults.sort_by_key(|fault| fault.at);
-        Self { seed, bad: scale.bad, tenants, consumers, faults }
+        Self { seed, scale, tenants, consumers, faults }
     }
 
-    /// A week in which nothing goes wrong.
-    pub fn calm(seed: u64, bad: Duration, calls: u32) -> Self {
+    /// A time in which nothing goes wrong.
+    pub fn calm(seed: u64, scale: Scale) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
-        Self { seed, bad, tenants: vec![tenant(&mut dice, calls)], consumers: 2, faults: Vec::new() }
+        Self { seed, scale, tenants: vec![tenant(&mut dice, scale.calls)], consumers: 2, faults: Vec::new() }
     }
 
     /// How long the whole run takes.
     pub fn whole(&self) -> Duration {
-        self.healed() + QUIET
+        self.healed() + self.scale.quiet
     }
 
     /// When the last fault is over.
     pub fn healed(&self) -> Duration {
-        self.faults.iter().map(Fault::ends).max().unwrap_or_default().max(self.bad)
+        self.faults.iter().map(Fault::ends).max().unwrap_or_default().max(self.scale.bad)
+    }
+
+    /// Until when there are calls: the last ones have the time that they need.
+    pub fn last_calls(&self) -> Duration {
+        self.whole() - (8 * HOUR).min(self.scale.quiet / 3)
     }
 
     /// How many machines there are at the start: first the producers of each tenant, then the consumers.

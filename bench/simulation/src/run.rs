@@ -12,7 +12,7 @@ use crate::alarms::{AlarmRecorder, Firing};
 use crate::journal::Journal;
 use crate::oracle::{self, Evidence, TenantTruth};
 use crate::plan::{Fault, Plan};
-use crate::world::{BEGAN, RECORDING_DEADLINE, World, after, lock};
+use crate::world::{BEGAN, World, after, lock};
 use crate::{scrape, trouble};
 
 /// How a run ended.
@@ -110,7 +110,13 @@ async fn judge(world: &World) -> Vec<String> {
     let began: Timestamp = BEGAN.parse().unwrap_or_default();
     let tenants = world.tenants.iter().enumerate().map(|(at, tenant)| {
         let mut violations = tenant.nice.violations();
-        violations.extend(tenant.nice.quota_breaches().iter().map(|breach| format!("was over the limit: {breach:?}")));
+        // While NICE has lowered its limit, or others use it, we learn it by being refused: our own is what we keep.
+        let own = world.plan.tenants[at].playback_limit as usize;
+        let peaks = tenant.nice.playback_peaks();
+        if peaks.asked > own {
+            violations
+                .push(format!("asked media playback {} times in one window, and its limit is {own}", peaks.asked));
+        }
         TenantTruth {
             id: tenant.id.clone(),
             legs: tenant.nice.truth(),
@@ -118,7 +124,7 @@ async fn judge(world: &World) -> Vec<String> {
             troubled: troubled(&world.plan, at, began),
             erased: lock(&tenant.erased).clone(),
             violations,
-            recording_deadline: RECORDING_DEADLINE,
+            recording_deadline: world.plan.scale.recording_deadline,
         }
     });
     let evidence = Evidence {
@@ -128,6 +134,7 @@ async fn judge(world: &World) -> Vec<String> {
         began,
         healed: after(began, world.plan.healed()),
         now: world.now(),
+        under_way: (world.plan.whole() - world.plan.last_calls()).mul_f64(0.9),
     };
     let mut broken = oracle::judge(&evidence).await;
     broken.extend(trouble::last_look(world).await);

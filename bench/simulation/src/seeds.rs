@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
 use crate::plan::{Plan, Scale};
 use crate::run::{Outcome, Wishes, run};
 use crate::shrink::shrink;
+use anyhow::{Context, ensure};
 
 const DAY: f64 = 24.0 * 3600.0;
 
@@ -32,6 +32,9 @@ pub struct Options {
     /// Faults a day, about.
     #[arg(long, default_value_t = 6.0)]
     faults: f64,
+    /// Hours instead of days: what `./test` runs; takes the place of `--days`, `--calls` and `--faults`.
+    #[arg(long)]
+    short: bool,
     /// Seeds at a time; 0: as many as there are processors.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -52,8 +55,9 @@ pub struct Options {
 /// Runs all seeds; fails where a promise was broken or a seed did not repeat itself.
 pub fn simulate(options: &Options) -> anyhow::Result<()> {
     ensure!(options.journal.is_none() || options.seeds == 1, "--journal is of one seed: add --seeds 1");
-    let scale =
-        Scale { bad: Duration::from_secs_f64(options.days * DAY), calls: options.calls, faults: options.faults };
+    let bad = Duration::from_secs_f64(options.days * DAY);
+    let long = Scale { bad, calls: options.calls, faults: options.faults, ..Scale::default() };
+    let scale = if options.short { Scale::short() } else { long };
     let began = Instant::now();
     let (next, (sender, ended)) = (AtomicU64::new(0), mpsc::channel());
     let jobs = match options.jobs {

@@ -16,7 +16,7 @@ use stages::flow::task;
 use tokio::time::sleep;
 
 use crate::host::Host;
-use crate::plan::{Act, Fault, Manner, Outage, Part, Reading, Server, Trouble};
+use crate::plan::{Act, Fault, Manner, Outage, Part, Plan, Reading, Server, Trouble};
 use crate::standins::Condition;
 use crate::world::{Tenant, World, after, lock};
 
@@ -119,7 +119,7 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     let sim = &tenant.nice;
     // While half of the group cannot be seen it is not known who is in it.
     let border = match what {
-        Trouble::Group(..) => Some((world.now(), after(world.now(), lasts))),
+        Trouble::Group(..) if is_believed(&world.plan, at, lasts) => Some((world.now(), after(world.now(), lasts))),
         _ => None,
     };
     lock(&tenant.borders).extend(border);
@@ -137,6 +137,12 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     sim.change_faults(|faults| switch(faults, what, world.plan.seed, true));
     sleep(lasts).await;
     sim.change_faults(|faults| switch(faults, what, world.plan.seed, false));
+}
+
+/// Whether the program may follow a wrong reading of the group: one that lasts for a day, or that an operator accepts.
+fn is_believed(plan: &Plan, tenant: usize, lasts: Duration) -> bool {
+    let accepts = |fault: &Fault| fault.what == Trouble::Operator(tenant, Act::AcceptAgents);
+    lasts > Duration::from_secs(23 * 3600) || plan.faults.iter().any(accepts)
 }
 
 /// Switches a trouble of NICE's on or off; the others stay as they are.

@@ -26,9 +26,6 @@ use crate::wire::{Services, Wire};
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
-/// NICE had no recording until then: there is none. Shorter than in production, so that a run need not last so long.
-pub const RECORDING_DEADLINE: Duration = Duration::from_secs(24 * 3600);
-
 /// A tenant of the world.
 pub struct Tenant {
     /// Its id.
@@ -170,7 +167,7 @@ impl World {
             let plan::Tenant { poll_interval, agent_sessions, .. } = &self.plan.tenants[at];
             text.push_str(&format!(
                 "[tenant]\nid = \"{}\"\n[events]\npoll_interval = \"{}s\"\nagent_sessions = {agent_sessions}\n\
-                 [reconciliation]\nat = \"02:00\"\n",
+                 [reconciliation]\nat = \"11:00\"\n",
                 self.tenants[at].id,
                 poll_interval.as_secs(),
             ));
@@ -188,7 +185,7 @@ impl World {
              [recordings]\nkind = \"s3\"\nendpoint = \"https://store.test\"\nbucket = \"recordings\"\n\
              access_key_id = \"key\"\nsecret_access_key = \"secret\"\n\
              [state]\ndir = \"{}\"\n",
-            RECORDING_DEADLINE.as_secs(),
+            self.plan.scale.recording_deadline.as_secs(),
             "5a".repeat(32),
             disk.display(),
         ));
@@ -253,7 +250,7 @@ impl LentLease for HeldLease {
 fn nice(plan: &Plan, at: usize, host: &str, clock: &Clock) -> Sim {
     let tenant = &plan.tenants[at];
     let mut config = SimConfig { seed: plan.seed.wrapping_add(at as u64 * 7919), ..SimConfig::default() };
-    let over = plan.whole() - plan::LAST_CALLS;
+    let over = plan.last_calls();
     config.day.over = over;
     config.day.calls = (f64::from(tenant.calls) * over.as_secs_f64() / (24.0 * 3600.0)).round() as usize;
     config.day.recording_size = nice_sim::RecordingSize::Between(1024, 6 * 1024);

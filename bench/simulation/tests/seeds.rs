@@ -1,14 +1,7 @@
 //! Seeds: a world each, that misbehaves for a while and is well again. Every promise is kept in all of them.
 
-use std::time::Duration;
-
 use simulation::plan::{Plan, Scale};
 use simulation::run::{Outcome, Wishes, run};
-
-/// What goes wrong does so within some hours; the quiet time that follows is the same as in long runs.
-fn short() -> Scale {
-    Scale { bad: Duration::from_secs(6 * 3600), calls: 60, faults: 16.0 }
-}
 
 fn lives(plan: &Plan) -> Outcome {
     run(plan, Wishes::default()).expect("the world is built")
@@ -16,12 +9,12 @@ fn lives(plan: &Plan) -> Outcome {
 
 /// A failing seed says what went wrong, and how to look closer.
 fn keeps_its_promises(seed: u64) {
-    let plan = Plan::of(seed, short());
+    let plan = Plan::of(seed, Scale::short());
     let outcome = lives(&plan);
     assert!(
         outcome.broken.is_empty(),
-        "seed {seed} broke {} promises; make it small with\n  cargo run --release -p bench -- simulate --from {seed} \
-         --seeds 1 --days 0.25 --calls 60 --faults 16 --shrink\n{}\n{}",
+        "seed {seed} broke {} promises; make it small with\n  cargo run --release -p bench -- simulate --short --from {seed} \
+         --seeds 1 --shrink\n{}\n{}",
         outcome.broken.len(),
         plan.faults.iter().map(|fault| format!("{fault:?}\n")).collect::<String>(),
         outcome.broken.join("\n"),
@@ -55,7 +48,7 @@ fn a_hundred_short_seeds_keep_every_promise() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [1, 2, 3] {
-        let plan = Plan::of(seed, short());
+        let plan = Plan::of(seed, Scale::short());
         assert_eq!(lives(&plan).hash, lives(&plan).hash, "seed {seed}");
     }
 }

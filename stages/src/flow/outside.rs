@@ -5,8 +5,8 @@
 //! While one is away, no call begins its way, and those that are under way wait in place: nothing is asked of NICE that
 //! could not be kept.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
