@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "the name of a check is its promise")]
 #![allow(async_fn_in_trait, reason = "a check runs on the thread that awaits it")]
 #![allow(clippy::unwrap_used, reason = "these are tests, wherever they are compiled")]
+#![allow(clippy::disallowed_methods, reason = "real servers are waited for in real time")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -6,7 +6,6 @@ use secrecy::ExposeSecret;
 use test_servers::Postgres;
 
 use super::*;
-use crate::clients::nice::Timeouts;
 use crate::clients::postgres::test_database::{TestDatabase, open};
 use crate::clients::postgres::{schema, test_database};
 use crate::clients::quota::Unmetered;
