@@ -37,7 +37,7 @@ impl Default for Scale {
 impl Scale {
     /// What goes wrong does so within some hours, and is judged some hours later.
     pub fn short() -> Self {
-        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR, calls: 120, faults: 32.0 }
+        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR / 2, calls: 120, faults: 56.0 }
     }
 }
 
@@ -255,8 +255,7 @@ impl Plan {
         let machines = machines(&tenants, consumers);
         let days = scale.bad.as_secs_f64() / DAY.as_secs_f64();
         let count = (days * scale.faults * dice.random_range(0.3..1.7)).ceil().max(1.0);
-        let mut faults: Vec<_> =
-            (0..count as u32).map(|_| fault(&mut dice, scale.bad, tenants.len(), machines)).collect();
+        let mut faults: Vec<_> = (0..count as u32).map(|_| fault(&mut dice, scale, tenants.len(), machines)).collect();
         faults.sort_by_key(|fault| fault.at);
         Self { seed, scale, tenants, consumers, faults }
     }
@@ -309,7 +308,8 @@ fn length(dice: &mut StdRng, most: Duration) -> Duration {
     Duration::from_secs_f64(dice.random_range(least..most).exp())
 }
 
-fn fault(dice: &mut StdRng, bad: Duration, tenants: usize, machines: u32) -> Fault {
+fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32) -> Fault {
+    let bad = scale.bad;
     let at = bad.mul_f64(dice.random_range(0.02..1.0));
     let lasts = length(dice, (bad - at).max(HOUR).min(7 * DAY));
     let tenant = dice.random_range(0..tenants);
@@ -335,7 +335,8 @@ fn fault(dice: &mut StdRng, bad: Duration, tenants: usize, machines: u32) -> Fau
                 0 => Outage::Refused,
                 1 => Outage::Silent,
                 2 => Outage::Html,
-                _ => Outage::Status(*[500, 502, 503, 504].choose(dice).unwrap_or(&503)),
+                // A gateway that has lost its way says what it likes.
+                _ => Outage::Status(*[400, 403, 404, 409, 418, 500, 502, 503, 504].choose(dice).unwrap_or(&503)),
             };
             Trouble::Nice(tenant, part, outage)
         }
@@ -351,7 +352,8 @@ fn fault(dice: &mut StdRng, bad: Duration, tenants: usize, machines: u32) -> Fau
         }
         63..66 => Trouble::Members(tenant),
         66..70 => Trouble::LateRows(tenant, length(dice, DAY)),
-        70..74 => Trouble::LateRecordings(tenant, length(dice, DAY)),
+        // One that is later than the deadline counts as none.
+        70..74 => Trouble::LateRecordings(tenant, length(dice, scale.recording_deadline / 2)),
         74..79 => Trouble::Kill(machine),
         79..82 => Trouble::Pause(machine),
         82..85 => Trouble::Stop(machine),

@@ -1,6 +1,8 @@
 //! Seeds: a world each, that misbehaves for a while and is well again. Every promise is kept in all of them.
 
-use simulation::plan::{Plan, Scale};
+use std::time::Duration;
+
+use simulation::plan::{Fault, Manner, Plan, Scale, Server, Trouble};
 use simulation::run::{Outcome, Wishes, run};
 
 fn lives(plan: &Plan) -> Outcome {
@@ -40,15 +42,40 @@ fn each(seeds: std::ops::Range<u64>) {
     });
 }
 
+/// As many as take some two minutes without optimisation; `bench -- simulate` runs any number of them.
 #[test]
-fn a_hundred_short_seeds_keep_every_promise() {
-    each(1..101);
+fn short_seeds_keep_every_promise() {
+    each(1..13);
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 17] {
         let plan = Plan::of(seed, Scale::short());
         assert_eq!(lives(&plan).hash, lives(&plan).hash, "seed {seed}");
+    }
+}
+
+/// Found by seed 17: those that waited for the recording store were woken in an order that was drawn anew each time.
+#[test]
+fn a_store_that_comes_back_wakes_who_waits_in_the_same_order() {
+    let plan = Plan::calm(17, Scale::short());
+    let hour = Duration::from_secs(3600);
+    let away = Fault { at: hour, lasts: hour, what: Trouble::Server(Server::Store, Manner::Away, None) };
+    let plan = Plan { faults: vec![away], ..plan };
+    let (one, other) = (lives(&plan), lives(&plan));
+    assert_eq!(one.hash, other.hash);
+    assert_eq!(one.broken, [""; 0]);
+}
+
+#[test]
+fn a_quiet_day_raises_no_alert_and_an_outage_does() {
+    let calm = Plan::calm(5, Scale::short());
+    let hour = Duration::from_secs(3600);
+    let away = Fault { at: hour, lasts: hour, what: Trouble::Server(Server::Queue, Manner::Away, None) };
+    for faults in [vec![], vec![away]] {
+        let plan = Plan { faults, ..calm.clone() };
+        let outcome = run(&plan, Wishes { alarms: true, ..Wishes::default() }).expect("Prometheus runs");
+        assert_eq!(outcome.broken, [""; 0], "{:?}", plan.faults);
     }
 }
