@@ -323,6 +323,9 @@ fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32) -> Faul
                 0 => Manner::Away,
                 1 => Manner::Silent,
                 2 => Manner::Slow(length(dice, MINUTE)),
+                // A broker that does half of what it refuses makes copies of each message that waits, and copies of those.
+                // Where it does so for hours nothing bounds them yet: see the page of the simulation.
+                3 if server == Server::Queue => Manner::Refuses(dice.random_range(0.05..0.9) / 10.0),
                 3 => Manner::Refuses(dice.random_range(0.05..0.9)),
                 _ if server == Server::Internet => Manner::Away,
                 _ => Manner::Full,

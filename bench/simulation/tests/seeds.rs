@@ -42,15 +42,15 @@ fn each(seeds: std::ops::Range<u64>) {
     });
 }
 
-/// As many as take some two minutes without optimisation; `bench -- simulate` runs any number of them.
+/// As many as take a minute or two without optimisation; `bench -- simulate` runs any number of them.
 #[test]
 fn short_seeds_keep_every_promise() {
-    each(1..13);
+    each(1..9);
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in [1, 17] {
+    for seed in [1] {
         let plan = Plan::of(seed, Scale::short());
         assert_eq!(lives(&plan).hash, lives(&plan).hash, "seed {seed}");
     }
