@@ -50,10 +50,8 @@ fn short_seeds_keep_every_promise() {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in [1] {
-        let plan = Plan::of(seed, Scale::short());
-        assert_eq!(lives(&plan).hash, lives(&plan).hash, "seed {seed}");
-    }
+    let plan = Plan::of(1, Scale::short());
+    assert_eq!(lives(&plan).hash, lives(&plan).hash);
 }
 
 /// Found by seed 17: those that waited for the recording store were woken in an order that was drawn anew each time.
