@@ -197,7 +197,7 @@ pub(crate) async fn serve_until(
         let local = doors.local.clone();
         move || local.as_ref().is_none_or(|local| local.state.store().check().is_ok())
     });
-    let address = admin.as_ref().map(|admin| admin.address().to_string()).unwrap_or_default();
+    let address = admin.as_ref().map(|admin| tracing::field::display(admin.address()));
     info!(admin = address, service = service.name(), "running");
     let ended_alone = tokio::select! {
         biased;

@@ -156,7 +156,8 @@ impl Backoff for Intervals {
     }
 
     fn next_backoff(&mut self) -> Option<Duration> {
-        let even = self.0.next_backoff()?;
+        // `backoff` adds up to a nanosecond of its own chance even where it is to add none.
+        let even = Duration::from_micros(u64::try_from(self.0.next_backoff()?.as_micros()).unwrap_or(u64::MAX));
         Some(even.mul_f64(chance::range(1.0 - JITTER..=1.0 + JITTER)))
     }
 }

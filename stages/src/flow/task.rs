@@ -50,7 +50,7 @@ fn begin<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) ->
 pub struct BrokenOff;
 
 /// Does work that blocks, on a thread that may. A simulated [`Machine`] has no threads: there it is done in place, and
-/// others have their turn before its end is seen, as they would with a thread.
+/// others have their turn before its end is seen, as they would with a thread. It begins when it is first awaited.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokenOff> {
     if Machine::current().is_some() {
         let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| BrokenOff);
