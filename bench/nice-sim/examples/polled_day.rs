@@ -1,4 +1,5 @@
-//! A simulated day of 2,000 calls and a poll of its last two hours every 30 seconds, with chosen fields and with all. Prints what it took.
+//! A simulated day of 2,000 calls and a poll of its last two hours every 30 seconds, with chosen fields and with all.
+//! Prints what it took.
 
 use std::time::{Duration, Instant};
 

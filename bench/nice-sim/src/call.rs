@@ -181,7 +181,8 @@ impl Call {
         self.legs.iter().map(Leg::acw_ended_at).max().unwrap_or(0)
     }
 
-    /// When the contact-level recording is there, were no fault in force: after the last leg's after-call work, and the platform's own time.
+    /// When the contact-level recording is there, were no fault in force: after the last leg's after-call work, and the
+    /// platform's own time.
     pub(crate) fn recording_at(&self) -> Millis {
         self.acw_ended_at() + self.recording_delay
     }

@@ -1,5 +1,5 @@
-//! The simulator's clock: real time, counted from its start on a monotonic clock, in milliseconds of UTC; or the time of
-//! whoever holds the simulation in memory.
+//! The simulator's clock: real time, counted from its start on a monotonic clock, in milliseconds of UTC; or the time
+//! of whoever holds the simulation in memory.
 //!
 //! A test may move it ahead ([`Clock::advance`]) instead of waiting. Instants go out the way NICE writes them and come
 //! in the ways it accepts; nothing else is understood, so that a client cannot grow used to leniency.

@@ -1,8 +1,8 @@
 //! What lasts: what becomes of a call by the faults that were in force when it ended.
 //!
-//! A fault of this kind strikes a share of the calls that end while it is on, and what it did stays when it is off: a row that comes
-//! half a day late comes half a day late. Each draw is a pure function of the seed and the call, so that nothing is kept
-//! and the truth can be told at any time.
+//! A fault of this kind strikes a share of the calls that end while it is on, and what it did stays when it is off: a
+//! row that comes half a day late comes half a day late. Each draw is a pure function of the seed and the call, so that
+//! nothing is kept and the truth can be told at any time.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What goes wrong, how often, and the draws that decide it.
 //!
 //! Every kind has its own seeded run of draws, so that switching one on does not move the others. A fault hits a single
-//! answer (a repeat of the request may be spared), except for the kinds marked as lasting, which hold as long as they are on, and
-//! those that stay: what they did to a call they did for good, though they are off again.
+//! answer (a repeat of the request may be spared), except for the kinds marked as lasting, which hold as long as they
+//! are on, and those that stay: what they did to a call they did for good, though they are off again.
 
 use std::{
     collections::HashMap,
@@ -83,7 +83,8 @@ pub struct Faults {
     pub rows_inserted: f64,
     /// Rows vanish from the front while a list is paged, so that a page skips one. Only a later poll finds it.
     pub rows_vanish: f64,
-    /// The service's clock is off by so many milliseconds in `lastPollTime`, `lastUpdateTime` and `updatedSince` (lasting).
+    /// The service's clock is off by so many milliseconds in `lastPollTime`, `lastUpdateTime` and `updatedSince`
+    /// (lasting).
     pub clock_skew_millis: i64,
     /// A valid token is revoked and the request answered 401.
     pub token_revoked: f64,
