@@ -4,9 +4,10 @@
 //! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
 //! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
 //! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
-//! them at a time goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]). A redelivery of a conversation that is final is acknowledged at once, and so is any message
-//! of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else; delivered too often, it
-//! ends, for its row stands.
+//! them at a time goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]), and of several
+//! copies of one message only one goes on ([`Copies`]). A redelivery of a conversation that is final is acknowledged at
+//! once, and so is any message of one that was erased. A recheck passes where the final row lacks recordings, and nowhere
+//! else; delivered too often, it ends, for its row stands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,8 @@ use crate::fetch_metadata::FetchMetadata;
 use crate::flow::fair_share::{Seat, SentBack};
 use crate::flow::stage::is_told;
 use crate::flow::{
-    Blame, Clock, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, System,
-    crash,
+    Blame, Clock, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError,
+    System, crash,
 };
 use crate::model::ContactEvent;
 use crate::persist::Persist;
@@ -42,7 +43,7 @@ pub fn dequeue(
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let context = Arc::new(context.clone());
     let stopping = context.stopping.clone();
-    let share = share.clone();
+    let (share, copies) = (share.clone(), Copies::default());
     let prefetch = FairShare::prefetch(context.concurrency);
     queue
         .deliveries(prefetch)
@@ -54,22 +55,27 @@ pub fn dequeue(
         .map({
             let context = context.clone();
             move |delivery| {
-                let (context, share) = (context.clone(), share.clone());
-                async move { decode(delivery, &share, &context).await }
+                let (context, share, copies) = (context.clone(), share.clone(), copies.clone());
+                async move { decode(delivery, &share, &copies, &context).await }
             }
         })
         .buffer_unordered(prefetch)
         .filter_map(std::future::ready)
 }
 
-async fn decode(delivery: QueueDelivery, share: &FairShare, context: &FlowContext) -> Option<Delivery<ContactEvent>> {
+async fn decode(
+    delivery: QueueDelivery,
+    share: &FairShare,
+    copies: &Copies,
+    context: &FlowContext,
+) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
         Ok(mut event) if !delivery.over_limit => {
             // Of a message that others wrote; without it no deadline would ever pass.
             event.queued_at.get_or_insert(context.clock.now());
-            let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, context);
+            let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, copies, context);
             let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
                 warn!("the queue has taken the message back while it waited");
                 context.metrics.stage_finished("dequeue", "handed_back", since.elapsed());
@@ -126,6 +132,16 @@ async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Insta
     }
 }
 
+/// Forgets a copy of a message whose successor is on the queue.
+async fn skip_copy(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
+    debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
+    context.metrics.stage_finished("dequeue", "done", since.elapsed());
+    context.metrics.conversations_done.with_label_values(&["copy"]).inc();
+    if let Err(error) = settle.ack().await {
+        warn!(%error, "acknowledgement failed, the message will come again");
+    }
+}
+
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
 const HELD: Duration = Duration::from_secs(600);
 
@@ -137,9 +153,15 @@ async fn admit(
     settle: Box<dyn Settle>,
     lost: CancellationToken,
     share: &FairShare,
+    copies: &Copies,
     context: &FlowContext,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
+    let Some(in_hand) = context.stopping.run_until_cancelled(copies.admit(&event)).await? else {
+        skip_copy(&event, settle, since, context).await;
+        return None;
+    };
+    let settle = in_hand.of(settle);
     let seat = Seat::default();
     // It counts as in flight while it waits.
     let delivery = context.freshness.track(event, seat.of(settle)).lost_with(lost);
@@ -255,7 +277,7 @@ mod tests {
             let settle = Box::new(Counting(acked.clone()));
             let body = event.encode().into();
             let delivery = QueueDelivery { body, over_limit: true, lost: CancellationToken::new(), settle };
-            assert!(decode(delivery, &share, context).await.is_none());
+            assert!(decode(delivery, &share, &Copies::default(), context).await.is_none());
             assert_eq!(context.catalog.counts().await.unwrap().dead_letters, letters);
         }
         assert_eq!(acked.load(Ordering::SeqCst), 2);

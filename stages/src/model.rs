@@ -211,8 +211,10 @@ pub struct ContactEvent {
     pub members_now: bool,
     /// Its row is final, and NICE is asked once more for recordings that it lacks.
     pub recheck: bool,
-    /// How often the message was put back with a delay.
+    /// How often the message was put back with a delay for what it met.
     pub attempt: u32,
+    /// How often it was put back at all, for whatever reason: so copies of one message are known.
+    pub deferrals: u32,
     /// What it meets again and again at present.
     pub troubles: Troubles,
     /// How long it was to wait for NICE's processing so far, in milliseconds: what the deadline counts.
@@ -253,6 +255,7 @@ impl ContactEvent {
             members_now: false,
             recheck: false,
             attempt: 0,
+            deferrals: 0,
             troubles: Troubles::default(),
             awaited_millis: 0,
             replays: 0,

@@ -64,7 +64,7 @@ pub async fn replay(
 ) -> Result<bool, ReplayError> {
     let event = ContactEvent::decode(letter.message.to_string().as_bytes());
     let mut event = event.map_err(|error| ReplayError::Unreadable(letter.id, error))?;
-    event.attempt = 0;
+    (event.attempt, event.deferrals) = (0, 0);
     event.not_ready = 0;
     event.unknown = 0;
     event.troubles = Troubles::default();

@@ -66,6 +66,19 @@ fn a_store_that_comes_back_wakes_who_waits_in_the_same_order() {
     assert_eq!(one.broken, [""; 0]);
 }
 
+/// Found by seed 9: each deferral whose confirm was lost left two messages of a call, and each of them two more.
+#[test]
+fn a_broker_that_loses_confirms_for_hours_does_not_multiply_who_waits() {
+    let hour = Duration::from_secs(3600);
+    let begins = |what| Fault { at: hour / 2, lasts: 3 * hour / 2, what };
+    let faults = vec![
+        begins(Trouble::LateRecordings(0, hour / 2)),
+        begins(Trouble::Server(Server::Queue, Manner::Refuses(0.6), None)),
+    ];
+    let outcome = lives(&Plan { faults, ..Plan::calm(9, Scale::short()) });
+    assert_eq!(outcome.broken, [""; 0]);
+}
+
 #[test]
 fn a_quiet_day_raises_no_alert_and_an_outage_does() {
     let calm = Plan::calm(5, Scale::short());

@@ -90,6 +90,7 @@ impl<T> Delivery<T> {
     /// Deliver it again after `delay` from `now`, with the reason counted in the event.
     pub async fn defer(self, reason: Deferral, delay: Duration, now: Timestamp) -> Result<(), SettleError> {
         let mut event = self.event;
+        event.deferrals = event.deferrals.saturating_add(1);
         if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
             event.due_at = now.checked_add(delay).ok();
         }

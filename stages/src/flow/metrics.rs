@@ -419,6 +419,7 @@ impl Metrics {
         }
         for reason in [
             "already_final",
+            "copy",
             "beyond_retention",
             "nothing_new",
             "not_lined_up",

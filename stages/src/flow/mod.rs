@@ -7,6 +7,7 @@
 //! - [`blame`]: whether a failure counts against its call.
 //! - [`outside`]: whether the systems that every call needs answer.
 //! - [`fair_share`]: whose turn it is, among tenants.
+//! - [`copies`]: only one of several copies of a message goes on.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`system`]: the outside systems, one of which each failure names.
@@ -21,6 +22,7 @@
 pub mod blame;
 pub mod chance;
 pub mod clock;
+pub mod copies;
 pub mod crash;
 pub mod delivery;
 pub mod error;
@@ -40,6 +42,7 @@ pub(crate) mod testing;
 
 pub use blame::Blame;
 pub use clock::{Clock, ClockSkew};
+pub use copies::Copies;
 pub use delivery::{Again, Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
 pub use fair_share::FairShare;

@@ -55,6 +55,8 @@ struct Wire {
     recheck: bool,
     #[serde(default)]
     attempt: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    deferrals: u32,
     #[serde(default, skip_serializing_if = "Troubles::is_empty")]
     troubles: Troubles,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -110,6 +112,7 @@ impl ContactEvent {
             members_now: self.members_now,
             recheck: self.recheck,
             attempt: self.attempt,
+            deferrals: self.deferrals,
             troubles: self.troubles.clone(),
             awaited_millis: self.awaited_millis,
             replays: self.replays,
@@ -152,6 +155,7 @@ impl ContactEvent {
             members_now: wire.members_now,
             recheck: wire.recheck,
             attempt: wire.attempt,
+            deferrals: wire.deferrals,
             troubles: wire.troubles,
             awaited_millis: wire.awaited_millis,
             replays: wire.replays,

@@ -1,0 +1,155 @@
+//! Copies of one message: only one of them goes on.
+//!
+//! A deferral is a publish and an acknowledgement. Where the broker does the publish and its confirm is lost, the
+//! message that was to be replaced comes again, and both go on their way; each of them may be doubled again at its next
+//! deferral. Each message counts its deferrals, so a copy is known: a later one of the same line has been confirmed.
+//!
+//! # Contract
+//! Of one line of messages this process works on one at a time; the others wait. One whose successor the broker has
+//! confirmed is a copy and needs no work: its successor lies on the queue. So however many copies of a message there are,
+//! each process lets one of them go on at each deferral. Nothing is ever dropped on suspicion: a copy of which nothing
+//! is remembered is worked on, and a finished call needs no work twice.
+//!
+//! # After a crash
+//! Nothing is kept, and the next deferral of each line is the first that is remembered.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::Settle;
+use super::delivery::SettleError;
+use crate::model::ContactEvent;
+
+/// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more waiting
+/// calls than this only means that a copy may be worked on.
+const REMEMBERED: usize = 30_000;
+
+/// So long a message waits for another of its line. The broker takes back what is held for half an hour.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The lines of messages that this process has in hand or has deferred; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Copies {
+    inner: Arc<Mutex<State>>,
+}
+
+/// All messages that one event became, at its enqueueing or at the replay of its dead letter.
+type Line = [u8; 16];
+
+#[derive(Debug, Default)]
+struct State {
+    /// A permit each, for the one message that is worked on.
+    in_hand: HashMap<Line, Arc<Semaphore>>,
+    /// How often the last message that was confirmed has been deferred.
+    confirmed: HashMap<Line, u32>,
+    /// The lines of `confirmed`, the oldest first.
+    order: VecDeque<Line>,
+}
+
+impl Copies {
+    /// Waits until no other message of its line is in hand. None: it is a copy, and the queue may forget it.
+    pub async fn admit(&self, event: &ContactEvent) -> Option<InHand> {
+        let line = line(event);
+        let turn = self.lock().in_hand.entry(line).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
+        let mut in_hand = InHand { copies: self.clone(), line, turn: Some(turn.clone()), permit: None };
+        in_hand.permit = timeout(PATIENCE, turn.acquire_owned()).await.ok().and_then(Result::ok);
+        let is_copy = self.lock().confirmed.get(&line).is_some_and(|confirmed| event.deferrals < *confirmed);
+        (!is_copy).then_some(in_hand)
+    }
+
+    fn confirm(&self, line: Line, deferrals: u32) {
+        let mut state = self.lock();
+        let is_new = match state.confirmed.get_mut(&line) {
+            Some(confirmed) => {
+                *confirmed = deferrals.max(*confirmed);
+                false
+            }
+            None => state.confirmed.insert(line, deferrals).is_none(),
+        };
+        if is_new {
+            state.order.push_back(line);
+        }
+        if state.order.len() > REMEMBERED
+            && let Some(oldest) = state.order.pop_front()
+        {
+            state.confirmed.remove(&oldest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A message that was put on the queue by itself has a line of its own, though others tell of the same call: a poll knows
+/// more than the webhook before it.
+fn line(event: &ContactEvent) -> Line {
+    let mut hash = Sha256::new();
+    let queued_at = event.queued_at.map(|at| at.to_string()).unwrap_or_default();
+    let traceparent = event.traceparent.as_deref().unwrap_or_default();
+    let key = event.key().to_string();
+    for part in [key.as_str(), traceparent, &queued_at, if event.recheck { "recheck" } else { "" }] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let mut line = Line::default();
+    line.copy_from_slice(&hash.finalize()[..16]);
+    line
+}
+
+/// A message in hand: it is no copy as far as this process knows, and no other of its line is worked on until this is
+/// dropped.
+#[derive(Debug)]
+pub struct InHand {
+    copies: Copies,
+    line: Line,
+    /// None while the last one is dropped.
+    turn: Option<Arc<Semaphore>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl InHand {
+    /// The duty to settle the message; a deferral that the queue has confirmed is remembered.
+    pub fn of(self, settle: Box<dyn Settle>) -> Box<dyn Settle> {
+        Box::new(Remembered { settle, in_hand: self })
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut state = self.copies.lock();
+        (self.permit, self.turn) = (None, None);
+        // Those who wait hold it, too.
+        if state.in_hand.get(&self.line).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            state.in_hand.remove(&self.line);
+        }
+    }
+}
+
+struct Remembered {
+    settle: Box<dyn Settle>,
+    in_hand: InHand,
+}
+
+#[async_trait]
+impl Settle for Remembered {
+    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+        self.settle.ack().await
+    }
+
+    async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
+        let Self { settle, in_hand } = *self;
+        settle.defer(event, delay).await?;
+        in_hand.copies.confirm(in_hand.line, event.deferrals);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
