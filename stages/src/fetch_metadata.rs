@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
-//! then. One that only a webhook named, and that NICE has not known at some looks within an hour, is dropped with a
+//! then, which goes back by itself where NICE had known the contact before. One that only a webhook named, and that NICE has not known at some looks within an hour, is dropped with a
 //! counted reason: the poll would find a real one. What is no phone call of an agent who was in the group at its end, or
 //! ended before what the tenant keeps, is dropped with a counted reason and leaves no row.
 //!
@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, System, crash};
 use crate::model::{Agent, ContactEvent, Conversation, Direction};
 use crate::recheck::NOTHING_NEW;
 
@@ -61,9 +61,7 @@ impl Stage<ContactEvent> for FetchMetadata {
         let given_up = self.retry.recording_given_up(&event);
         let tenant = self.tenants.get(&event.tenant).await?;
         let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
-            Err(NiceError::NotReady { .. }) if given_up => {
-                return Err(StageError::permanent("NICE did not know the contact until the deadline"));
-            }
+            Err(NiceError::NotReady { .. }) if given_up => return Err(never_known(&event)),
             // Decided by this very answer: what NICE knows by now is a call, however late it was looked for.
             Err(NiceError::NotReady { .. }) if self.retry.unconfirmed_given_up(&event, self.clock.now()) => {
                 return Ok(Outcome::Done("unconfirmed"));
@@ -181,6 +179,16 @@ fn is_of_group(agent: &Agent, event: &ContactEvent, ended_at: Timestamp) -> bool
     let was_a_member_since_then =
         || found_at.map_or(agent.is_active(), |at| agent.memberships.meets(at, Timestamp::MAX));
     agent.was_member_at(Some(ended_at)) || (event.members_now && was_a_member_since_then())
+}
+
+/// NICE did not know the contact until the deadline. Where it had listed or shown it before, its answers are wrong now or
+/// were so then, and the dead letter goes back by itself for a while.
+fn never_known(event: &ContactEvent) -> StageError {
+    let reason = "NICE did not know the contact until the deadline";
+    match event.is_unconfirmed() {
+        true => StageError::permanent(reason),
+        false => StageError::SetAside { system: System::Nice, reason: format!("{reason}, and had known it before") },
+    }
 }
 
 /// What NICE knows of the contact does not suffice: awaited, until it is given up.

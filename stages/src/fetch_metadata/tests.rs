@@ -124,6 +124,17 @@ async fn one_that_nice_has_known_once_or_that_the_poll_found_is_awaited_until_th
 }
 
 #[tokio::test]
+async fn one_that_nice_had_known_and_knows_no_more_goes_back_by_itself() {
+    for (unknown, source, goes_back) in [(4, EventSource::Poll, true), (4, EventSource::Webhook, false)] {
+        let event = ContactEvent { source, not_ready: 4, unknown, ..event(1) };
+        // The deadline decides before the short life of a webhook's does.
+        let (_, flow) = fate_of(event, SignedDuration::from_hours(49)).await;
+        let letters = flow.context.catalog.dead_letters(0, 10).await.unwrap();
+        assert_eq!(letters[0].replay_at.is_some(), goes_back, "{source:?}");
+    }
+}
+
+#[tokio::test]
 async fn half_a_record_is_awaited_and_the_whole_one_six_seconds_later_is_taken() {
     // The clock of these tests stands at 17:00:00.
     let mut half = record(0, "16:58:00", false);
