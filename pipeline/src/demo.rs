@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
+use runtime::{Clock, task};
 use sha2::{Digest, Sha256};
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
 use stages::clients::recording_store::DESCRIPTION;
-use stages::flow::{Clock, Metrics, task};
+use stages::flow::Metrics;
 use stages::model::{ConversationKey, ConversationState, TenantId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

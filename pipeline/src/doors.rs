@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::Clock;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
 use stages::erase::Eraser;
 use stages::flow::outside::Probe;
-use stages::flow::{Blame, Clock, FlowContext, Freshness, Metrics, Outside, System};
+use stages::flow::{Blame, FlowContext, Freshness, Metrics, Outside, System};
 use stages::model::TenantId;
 use stages::shelf::Shelf;
 use stages::source::compare::Compare;

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use axum::Router;
+use runtime::Clock;
 use stages::clients::catalog::Catalog;
 use stages::clients::nice::Network;
 use stages::clients::queue::Queue;
 use stages::clients::quota::Stores;
 use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::SettingsSource;
-use stages::flow::Clock;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 

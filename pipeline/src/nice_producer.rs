@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use runtime::task;
 use stages::clients::catalog::Turn;
 use stages::clients::queue::Queue;
 use stages::clients::tenants::Tenants;
 use stages::dedupe::{Foreign, dedupe_after};
 use stages::enqueue::Enqueue;
-use stages::flow::{FlowContext, FlowExt, task};
+use stages::flow::{FlowContext, FlowExt};
 use stages::model::TenantId;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::compare::Compare;

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::{Clock, task};
 use stages::clients::catalog::{AnalysisCounts, Catalog};
 use stages::clients::nice::ApiFamily;
 use stages::clients::queue::{Backlog, Queue};
 use stages::clients::quota::Budgets;
 use stages::clients::recording_store::RecordingStore;
-use stages::flow::{Blame, Clock, Freshness, Metrics, Outside, System, task};
+use stages::flow::{Blame, Freshness, Metrics, Outside, System};
 use stages::model::TenantId;
 use state::State;
 use tokio_util::sync::CancellationToken;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{
     Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
@@ -16,7 +17,7 @@ use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Clock, Freshness, Metrics, StageError, System, task};
+use stages::flow::{Freshness, Metrics, StageError, System};
 use stages::model::{Agent, ContactId, ConversationKey, TenantId};
 use stages::shelf::{self, AskedBy, ReplayError};
 use stages::source::compare::Compare;

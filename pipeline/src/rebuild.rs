@@ -10,8 +10,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use runtime::task;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
-use stages::flow::task;
 use stages::model::{ConversationKey, TenantId};
 use state::State;
 use tracing::{info, warn};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runtime::task;
 use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
-use stages::flow::task;
 use stages::model::TenantId;
 use stages::recheck::Recheck;
 use stages::source::replay::Replay;

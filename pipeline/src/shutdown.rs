@@ -11,7 +11,7 @@ pub(crate) fn on_signal() -> std::io::Result<(CancellationToken, AbortOnDropHand
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stopping = CancellationToken::new();
     let token = stopping.clone();
-    let waiting = stages::flow::task::spawn("signals", async move {
+    let waiting = runtime::task::spawn("signals", async move {
         let code = tokio::select! {
             biased;
             _ = terminate.recv() => 143,

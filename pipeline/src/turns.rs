@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Catalog, CatalogError, CurrentTurn, Turn};
-use stages::flow::Clock;
 use stages::model::TenantId;
 use stages::watermark::{Watermark, is_beyond, worked_since};
 use state::{State, StateError};

@@ -25,13 +25,14 @@ use crate::fetch_metadata::FetchMetadata;
 use crate::flow::fair_share::{Seat, SentBack};
 use crate::flow::stage::is_told;
 use crate::flow::{
-    Blame, Clock, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError,
-    System, crash,
+    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, System,
+    crash,
 };
 use crate::model::ContactEvent;
 use crate::persist::Persist;
 use crate::recheck::{GIVEN_UP, NOTHING_NEW};
 use crate::upload::Upload;
+use runtime::Clock;
 
 /// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
 /// that ends the queue.

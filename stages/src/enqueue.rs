@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::queue::{Lane, Queue};
-use crate::flow::{Clock, Outcome, Stage, StageError, chance, crash};
+use crate::flow::{Outcome, Stage, StageError, crash};
 use crate::model::ContactEvent;
+use runtime::{Clock, chance};
 
 /// Publishes events.
 pub struct Enqueue {

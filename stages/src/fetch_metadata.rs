@@ -21,9 +21,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, System, crash};
+use crate::flow::{Outcome, RetryPolicy, Stage, StageError, System, crash};
 use crate::model::{Agent, ContactEvent, Conversation, Direction};
 use crate::recheck::NOTHING_NEW;
+use runtime::Clock;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::clients::catalog::Catalog;
-use crate::flow::chance;
+use runtime::chance;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(3600);

@@ -19,8 +19,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::catalog::{Catalog, CatalogError, Hop, Lacking};
 use crate::clients::queue::{Lane, Queue, QueueError};
-use crate::flow::Clock;
 use crate::model::{ContactEvent, EventSource, TenantId};
+use runtime::Clock;
 
 /// Why a recheck ends without a change.
 pub const NOTHING_NEW: &str = "nothing_new";

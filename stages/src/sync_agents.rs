@@ -40,10 +40,11 @@ use tracing::{debug, info, warn};
 use crate::clients::catalog::{Catalog, CatalogError, GroupStanding, HeldReading};
 use crate::clients::nice::{GroupReading, NiceClient, NiceError, QuotaClass, REFUSED_DELAY};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Metrics, StageError};
+use crate::flow::{Metrics, StageError};
 use crate::model::{Agent, ImportSince, TenantId};
 use crate::source::roster::Roster;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
+use runtime::Clock;
 
 mod changes;
 mod judgement;

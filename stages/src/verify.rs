@@ -19,8 +19,9 @@ use tracing::{error, info, warn};
 
 use crate::clients::catalog::{Catalog, Recorded, RecordingRow};
 use crate::clients::recording_store::RecordingStore;
-use crate::flow::{Clock, Metrics, StageError, chance};
+use crate::flow::{Metrics, StageError};
 use crate::model::{ContactId, ConversationKey, TenantId};
+use runtime::{Clock, chance};
 
 /// An object that is read and ends in an error is read so often.
 const ATTEMPTS: u32 = 3;

@@ -24,7 +24,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use runtime::Clock;
 
 pub use erased::Erased;
 pub use error::{InboxError, StateError};
@@ -34,10 +35,6 @@ pub use keyspace::MAX_VALUE_BYTES;
 pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
 use store::OpenFailure;
 pub use store::Store;
-
-/// Where the state takes the time from, so that a test can move it.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 /// What may be chosen about the local state.
 #[derive(Debug, Clone)]
@@ -160,31 +157,6 @@ impl From<StateError> for OpenFailure {
             StateError::Damaged { reason } => Self::Damaged(reason.to_string()),
             other => Self::Refused(other),
         }
-    }
-}
-
-impl Clock {
-    /// A clock that asks `now`.
-    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// What time it is.
-    pub fn now(&self) -> Timestamp {
-        (self.0)()
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
-        Self::new(Timestamp::now)
-    }
-}
-
-impl std::fmt::Debug for Clock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
     }
 }
 

@@ -25,7 +25,9 @@ use self::key_set::KeySet;
 use self::segments::{Segments, day_of};
 use crate::keyspace::SegmentName;
 use crate::store::{CommitHook, Store};
-use crate::{Clock, Key, StateError};
+use runtime::Clock;
+
+use crate::{Key, StateError};
 
 /// Into how many parts the ids are divided at most by count: the cap gives up a quarter of them at a time.
 const PARTS: u64 = 4;

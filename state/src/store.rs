@@ -35,7 +35,9 @@ pub(crate) use committer::CommitHook;
 use committer::{Request, Shared};
 pub(crate) use open::{OpenFailure, lock_directory, open_database, panic_text, set_aside};
 
-use crate::{Clock, StateError, StateOptions, keyspace};
+use runtime::Clock;
+
+use crate::{StateError, StateOptions, keyspace};
 
 /// How many callers may wait for the committer before the next one has to wait for a place in the line. More
 /// than the items that a daemon has in flight; the rest is back-pressure.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Clock, Key, State, StateOptions};
+use runtime::Clock;
+
+use crate::{Key, State, StateOptions};
 
 /// A clock that stands still until a test moves it.
 #[derive(Clone)]
@@ -37,7 +39,7 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let clock = HandClock::noon();
         let asked = clock.clone();
-        let options = StateOptions { clock: Clock::new(move || asked.now()), ..StateOptions::default() };
+        let options = StateOptions { clock: Clock::asking(move || asked.now()), ..StateOptions::default() };
         Self { dir: tempfile::tempdir().expect("a temporary directory"), clock, options }
     }
 

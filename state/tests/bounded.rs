@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
-use state::{ClaimOutcome, Clock, Key, State, StateOptions};
+use runtime::Clock;
+use state::{ClaimOutcome, Key, State, StateOptions};
 
 const DAYS: usize = 20;
 const IDS_A_DAY: usize = 2_000;
@@ -39,7 +40,7 @@ async fn the_disk_levels_off_once_days_expire() {
     let clock = Arc::new(AtomicI64::new(1_795_348_800_000_000));
     let asked = Arc::clone(&clock);
     let options = StateOptions {
-        clock: Clock::new(move || Timestamp::from_microsecond(asked.load(Ordering::SeqCst)).unwrap()),
+        clock: Clock::asking(move || Timestamp::from_microsecond(asked.load(Ordering::SeqCst)).unwrap()),
         ..StateOptions::default()
     };
     let mut sizes = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use stages::flow::task;
+use runtime::task;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::alarms::{AlarmRecorder, Firing};

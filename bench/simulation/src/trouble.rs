@@ -11,8 +11,8 @@ use nice_sim::Faults;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
+use runtime::task;
 use serde_json::{Value, json};
-use stages::flow::task;
 use tokio::time::sleep;
 
 use crate::host::Host;

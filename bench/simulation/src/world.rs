@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use nice_knovvu::embed::{LeaseServer, LentLease, Service, World as Lent};
 use nice_sim::{Sim, SimConfig};
+use runtime::{Clock, ClockSkew, Machine};
 use secrecy::SecretString;
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
 use stages::clients::tenants::RecordingScope;
-use stages::flow::{Clock, ClockSkew, Machine};
 use stages::model::{Retention, TenantId};
 
 use crate::host::{Doors, Host, Parts};

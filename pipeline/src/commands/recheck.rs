@@ -1,7 +1,7 @@
 //! `recheck`: NICE is asked once more for the recordings that calls lack.
 
 use reqwest::Method;
-use stages::flow::Clock;
+use runtime::Clock;
 use stages::model::{ContactId, Members};
 
 use super::{Access, Load, print, tables};

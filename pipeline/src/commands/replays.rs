@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
+use runtime::{Clock, task};
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::Completeness;
-use stages::flow::{Clock, task};
 use stages::model::Members;
 use stages::source::listing::horizon;
 use tokio::time::Instant;

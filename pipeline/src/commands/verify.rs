@@ -4,9 +4,9 @@
 
 use jiff::Timestamp;
 use rand::Rng;
+use runtime::{Clock, chance};
 use serde::Serialize;
 use stages::clients::catalog::Recorded;
-use stages::flow::{Clock, chance};
 use stages::model::ContactId;
 use stages::verify::{Difference, Verified};
 

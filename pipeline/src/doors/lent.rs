@@ -16,7 +16,7 @@ use crate::service::Service;
 pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Result<Doors, Failure> {
     let World { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
     let metrics = Metrics::new();
-    let options = StateOptions { inline_commits: true, clock: clock.clone().into(), ..StateOptions::default() };
+    let options = StateOptions { inline_commits: true, clock: clock.clone(), ..StateOptions::default() };
     let local = match service.produces() {
         true => Some(Local { state: local::open_state(config, options, &metrics).await?.state }),
         false => None,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use runtime::Clock;
 use stages::clients::nice::{ApiFamily, Network, Quota, Timeouts};
 use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
 use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
 };
-use stages::flow::{Clock, Metrics};
+use stages::flow::Metrics;
 use stages::model::TenantId;
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};

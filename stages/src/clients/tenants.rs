@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
-use crate::flow::{Metrics, StageError, System, chance};
+use crate::flow::{Metrics, StageError, System};
 use crate::model::{Retention, TenantId};
+use runtime::chance;
 
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use futures::stream;
 use super::catalog::{Catalog, DeadLetter, EmbeddedCatalog};
 use super::queue::{EmbeddedQueue, Lane, Queue};
 use super::test_state;
-use crate::flow::Clock;
 use crate::model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
+use runtime::Clock;
 
 /// Names the directory of the child.
 const DIR: &str = "NICE_KNOVVU_TEST_KILL_DIR";

@@ -14,10 +14,11 @@ use crate::clients::quota::Unmetered;
 use crate::clients::tenants::Tenants;
 use crate::enqueue::Enqueue;
 use crate::flow::testing::{TestFlow, event};
-use crate::flow::{Clock, Deferral, FlowExt};
+use crate::flow::{Deferral, FlowExt};
 use crate::model::{AgentId, Conversation, ConversationKey};
 use crate::source::compare::Compare;
 use crate::source::test_nice::settings_of;
+use runtime::Clock;
 
 /// The hot window of these tests.
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);

@@ -16,10 +16,11 @@ use super::*;
 use crate::clients::nice::MediaHost;
 use crate::clients::quota::Unmetered;
 use crate::flow::readiness::Bounds;
+use crate::flow::serve;
 use crate::flow::testing::{TestFlow, event};
-use crate::flow::{serve, task};
 use crate::model::{ContactEvent, Extension, ObjectKey, StoredRecording};
 use crate::source::test_nice::{agent, settings_of, tenant};
+use runtime::task;
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.
 #[derive(Clone, Default)]

@@ -10,9 +10,10 @@ use serde_json::json;
 use super::*;
 use crate::clients::quota::Unmetered;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use crate::flow::{FlowExt, Metrics, serve, task};
+use crate::flow::{FlowExt, Metrics, serve};
 use crate::model::{EventSource, Memberships};
 use crate::source::test_nice::{agent, settings_of, tenant};
+use runtime::task;
 
 /// A NICE that answers so when it is asked for a contact.
 async fn serving(contacts: axum::routing::MethodRouter) -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {

@@ -23,10 +23,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Settle;
 use super::delivery::SettleError;
-use super::{Settle, chance};
 use crate::clients::queue::Lane;
 use crate::model::{ContactEvent, TenantId};
+use runtime::chance;
 
 /// Work that lasts longer than this makes its tenant slow.
 const SLOW: Duration = Duration::from_secs(2);

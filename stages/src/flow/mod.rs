@@ -12,23 +12,16 @@
 //! - [`error`]: what an error asks for.
 //! - [`system`]: the outside systems, one of which each failure names.
 //! - [`metrics`]: every metric of the project on one page.
-//! - [`clock`]: the time, so that a test can move it.
-//! - [`chance`]: chance, so that a simulation can repeat it.
-//! - [`machine`]: simulated machines, which stop at once with all that runs on them.
 //! - [`serve`]: HTTP with bounds.
-//! - [`task`]: tasks that end with their owner.
 //! - [`crash`]: named boundaries at which a test kills the process.
 
 pub mod blame;
-pub mod chance;
-pub mod clock;
 pub mod copies;
 pub mod crash;
 pub mod delivery;
 pub mod error;
 pub mod fair_share;
 pub mod freshness;
-pub mod machine;
 pub mod metrics;
 pub mod outside;
 pub mod readiness;
@@ -36,18 +29,15 @@ pub mod retry;
 pub mod serve;
 pub mod stage;
 pub mod system;
-pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use blame::Blame;
-pub use clock::{Clock, ClockSkew};
 pub use copies::Copies;
 pub use delivery::{Again, Deferral, Delivery, Settle};
 pub use error::{Outcome, StageError};
 pub use fair_share::FairShare;
 pub use freshness::Freshness;
-pub use machine::Machine;
 pub use metrics::Metrics;
 pub use outside::Outside;
 pub use readiness::Readiness;

@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
-use super::{Clock, System, chance};
+use super::System;
+use runtime::{Clock, chance};
 
 /// Time between two questions to a system that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -185,7 +186,7 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
-    use crate::flow::task;
+    use runtime::task;
 
     struct Rig {
         outside: Outside,

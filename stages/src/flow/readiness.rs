@@ -17,10 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use self::first_look::{FirstLook, Lesson};
-use super::{Clock, Metrics};
+use super::Metrics;
 use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use crate::clients::queue;
 use crate::model::{ContactEvent, ContactId, TenantId};
+use runtime::Clock;
 
 mod first_look;
 

@@ -6,9 +6,10 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
 
+use super::System;
 use super::blame::Verdict;
-use super::{System, chance};
 use crate::model::{ContactEvent, Trouble};
+use runtime::chance;
 
 /// The longest delay that another side may ask of us.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -178,8 +179,9 @@ fn after(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Machine, System};
+    use crate::flow::System;
     use crate::model::EventSource;
+    use runtime::Machine;
 
     fn policy() -> RetryPolicy {
         RetryPolicy {

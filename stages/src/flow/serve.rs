@@ -158,7 +158,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::flow::task;
+    use runtime::task;
 
     /// More than the buffers of a connection hold.
     const PAGE: usize = 32 * 1024 * 1024;

@@ -20,12 +20,12 @@ use tracing::{Instrument, debug, error, warn};
 use super::blame::Verdict;
 use super::retry::Intervals;
 use super::{
-    Again, Blame, Clock, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, System,
-    crash, task,
+    Again, Blame, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, System, crash,
 };
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
 use crate::model::Trouble;
 use crate::recheck::GIVEN_UP;
+use runtime::{Clock, task};
 
 /// One step from item to item: a struct that holds its clients, and one function.
 pub trait Stage<In>: Send + Sync + 'static {

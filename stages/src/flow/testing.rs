@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::SettleError;
-use super::{Blame, Clock, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy, Settle};
+use super::{Blame, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy, Settle};
 use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::test_state::TestState;
 use crate::model::{ContactEvent, EventSource};
+use runtime::Clock;
 
 /// A context, and the state under its catalog.
 pub(crate) struct TestFlow {

@@ -37,8 +37,9 @@ use super::{Found, Receipt};
 use crate::clients::nice::{AgentEvent, CallEvent, Feed, Join, Phase, QuotaClass, REFUSED_DELAY, SessionId};
 use crate::clients::tenants::{Tenant, Tenants};
 use crate::flow::retry::Intervals;
-use crate::flow::{FlowContext, StageError, chance, task};
+use crate::flow::{FlowContext, StageError};
 use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use runtime::{chance, task};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
 pub const MOST_LISTENERS: usize = 10_000;

@@ -12,8 +12,9 @@ use state::ProcessedLog;
 use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, StageError};
+use crate::flow::StageError;
 use crate::model::{ContactEvent, ConversationKey, ConversationState};
+use runtime::Clock;
 
 /// Calls that one question to the catalog names.
 const BATCH: usize = 1_000;

@@ -34,9 +34,10 @@ use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
 use crate::clients::nice::{BadRow, Contact, ContactPage, Excess, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{FlowContext, crash, task};
+use crate::flow::{FlowContext, crash};
 use crate::model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
 use crate::watermark::{Position, Watermark};
+use runtime::task;
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;

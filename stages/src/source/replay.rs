@@ -36,8 +36,9 @@ use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallie
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
 use crate::clients::tenants::Tenants;
-use crate::flow::{FlowContext, crash, task};
+use crate::flow::{FlowContext, crash};
 use crate::model::{ContactEvent, ContactId};
+use runtime::task;
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
 /// find no room in it come and go on the queue, so there are few.

@@ -19,8 +19,9 @@ use crate::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
-use crate::flow::{Clock, FlowContext, Metrics, RetryPolicy, serve, task};
+use crate::flow::{FlowContext, Metrics, RetryPolicy, serve};
 use crate::model::{Agent, AgentId, Memberships, TenantId};
+use runtime::{Clock, task};
 
 /// A call of agent 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

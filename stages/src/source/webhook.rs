@@ -37,9 +37,10 @@ use tracing::{debug, error, warn};
 
 use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
-use crate::flow::{FlowContext, Metrics, crash, task};
+use crate::flow::{FlowContext, Metrics, crash};
 use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 use crate::text::bare_json;
+use runtime::task;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;

@@ -13,8 +13,9 @@ use super::*;
 use crate::clients::catalog::{CurrentTurn, EmbeddedCatalog, Turn};
 use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
-use crate::flow::{serve, task};
+use crate::flow::serve;
 use crate::source::test_nice::{at, settings_of, tenant};
+use runtime::task;
 
 /// What the group answers (nothing: 204), once it may.
 type Group = Arc<(Mutex<Option<Value>>, tokio::sync::Semaphore)>;

@@ -33,7 +33,7 @@ const AMPLE: Rate = Rate { limit: 1_000_000, window: Duration::from_secs(1) };
 
 impl Default for Counting {
     fn default() -> Self {
-        let store = LocalStore::in_memory(state::Clock::default());
+        let store = LocalStore::in_memory(runtime::Clock::default());
         let gate = Gate::new(Arc::new(store.clone()), ApiFamily::Acd, Terms::new(AMPLE, 0.5), Metrics::new());
         Self { admitted: Mutex::default(), accounts: Mutex::default(), closed: AtomicUsize::new(0), gate, store }
     }

@@ -13,12 +13,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use runtime::Clock;
 use stages::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, DeadLetter, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking,
     LearnedDelay, Lessons, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
 };
-use stages::flow::Clock;
 use stages::model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };

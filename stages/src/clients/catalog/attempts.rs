@@ -17,7 +17,8 @@
 use std::time::Duration;
 
 use super::CatalogError;
-use crate::flow::{StageError, chance};
+use crate::flow::StageError;
+use runtime::chance;
 
 /// What an attempt is to do: it begins, and may complete, only where the row asks for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use super::{
     Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
 };
-use crate::flow::task;
 use crate::model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
     Extension, Memberships, ObjectKey, StoredRecording, TenantId,
 };
+use runtime::task;
 
 mod erasure;
 mod lacking;

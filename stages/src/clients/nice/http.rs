@@ -19,7 +19,8 @@ use super::wire::ShapeError;
 use super::wire::lenient::document;
 use super::wire::retry_after::longest_retry_after;
 use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
-use crate::flow::{Clock, Metrics, chance, task};
+use crate::flow::Metrics;
+use runtime::{Clock, chance, task};
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

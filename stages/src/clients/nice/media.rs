@@ -28,7 +28,8 @@ use super::http::{Endpoint, transport, wait_asked};
 use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
-use crate::flow::{Clock, Metrics};
+use crate::flow::Metrics;
+use runtime::Clock;
 
 mod content_range;
 mod kind;

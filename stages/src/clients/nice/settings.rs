@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::media_hosts::MediaHost;
 use super::{NiceError, net};
-use crate::flow::Clock;
+use runtime::Clock;
 
 /// The settings of one tenant.
 #[derive(Clone)]

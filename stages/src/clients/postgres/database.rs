@@ -31,8 +31,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
-use crate::flow::task;
 use crate::text::without_mark;
+use runtime::task;
 
 /// One host has this long from the first packet to a session that answers.
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);

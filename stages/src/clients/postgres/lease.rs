@@ -17,8 +17,8 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, DatabaseError, Dedicated};
-use crate::flow::{chance, task};
 use crate::model::TenantId;
+use runtime::{chance, task};
 
 /// How often the holder asks whether its session stands.
 const PING: Duration = Duration::from_secs(3);

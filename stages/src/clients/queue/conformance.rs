@@ -20,8 +20,8 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
-use crate::flow::task;
 use crate::model::{ContactEvent, EventSource};
+use runtime::task;
 
 /// Ends a check that would hang.
 const PATIENCE: Duration = Duration::from_secs(30);

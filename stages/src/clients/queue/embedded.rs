@@ -19,9 +19,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
+use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use crate::flow::{Clock, Settle, task};
 use crate::model::{ContactEvent, ConversationKey};
+use runtime::{Clock, task};
 
 /// The tree in the local state.
 const TREE: &str = "queue";

@@ -22,7 +22,8 @@ use tracing::{debug, warn};
 use super::budget::{ASKED_AGAIN, CLASSES};
 use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
 use crate::clients::nice::{ApiFamily, NiceError, QuotaClass};
-use crate::flow::{Metrics, chance, task};
+use crate::flow::Metrics;
+use runtime::{chance, task};
 
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use state::Clock;
+use runtime::Clock;
 
 use super::budget::CLASSES;
 use super::*;
@@ -46,7 +46,7 @@ impl WorldClock {
 
     fn clock(&self) -> Clock {
         let clock = self.clone();
-        Clock::new(move || Timestamp::from_microsecond(clock.reads()).unwrap())
+        Clock::asking(move || Timestamp::from_microsecond(clock.reads()).unwrap())
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use state::Clock;
+use runtime::Clock;
 use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::test_state::TestState;
-use crate::flow::{Metrics, task};
+use crate::flow::Metrics;
+use runtime::task;
 
 const RATE: Rate = Rate { limit: 10, window: Duration::from_secs(300) };
 
@@ -26,7 +27,7 @@ fn paused_clock() -> (Clock, Arc<AtomicI64>) {
         let ahead = SignedDuration::from_secs(secs.load(Ordering::SeqCst));
         wall + SignedDuration::try_from(begun.elapsed()).unwrap() + ahead
     };
-    (Clock::new(clock), ahead)
+    (Clock::asking(clock), ahead)
 }
 
 fn gate_on(store: impl BudgetStore, rate: Rate) -> Gate {

@@ -1,9 +1,9 @@
 //! Who gets a place, who waits and who is sent back, in virtual time.
 
 use super::*;
-use crate::flow::task;
 use crate::flow::testing;
 use crate::model::EventSource;
+use runtime::task;
 
 /// Places for one tenant.
 const PLACES: usize = 16;

@@ -189,7 +189,7 @@ async fn a_call_that_began_long_before_the_range_is_found_by_its_change() {
     calls.push(Call::new(9_001, day_before, 31 * 3600));
     calls.push(Call::new(9_002, day_before, 60));
     let nice = FakeNice::start(calls).await;
-    let clock = crate::flow::Clock::fixed(at(TO));
+    let clock = runtime::Clock::fixed(at(TO));
     let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Reconciliation, at(FROM), at(TO))
         .with_earlier(at(FROM), at(FROM), clock);
     let mut ids = BTreeSet::new();

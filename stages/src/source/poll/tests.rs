@@ -12,8 +12,9 @@ use super::*;
 use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
-use crate::flow::{Clock, Metrics, RetryPolicy, serve};
+use crate::flow::{Metrics, RetryPolicy, serve};
 use crate::source::test_nice::{agent, settings_of};
+use runtime::Clock;
 
 const NOW: &str = "2026-04-01T12:00:00Z";
 

@@ -49,7 +49,7 @@ impl Rig {
             *counted.lock().unwrap().entry(delivery.event.conversation.get()).or_default() += 1;
         });
         let settled = context.clone();
-        let flow = crate::flow::task::spawn("flow", async move { flow.settle(&settled).await });
+        let flow = runtime::task::spawn("flow", async move { flow.settle(&settled).await });
         let replay = Replay {
             tenants: nice.tenants.clone(),
             roster: nice.roster.subscribe(),
@@ -322,7 +322,7 @@ async fn a_backfill_keeps_the_queue_short_and_its_pause_takes_effect_there() {
     rig.replay.has_consumers = true;
     let mut run = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T02:00:00Z"), at(NOW), at(NOW));
     run.id = rig.catalog().begin_run(&run).await.unwrap();
-    let working = crate::flow::task::spawn("run", rig.replay.clone().run(run.clone()));
+    let working = runtime::task::spawn("run", rig.replay.clone().run(run.clone()));
     while rig.published().len() < LEAD as usize {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -334,7 +334,7 @@ async fn a_backfill_keeps_the_queue_short_and_its_pause_takes_effect_there() {
     let paused = rig.catalog().run(&tenant(), run.kind, run.id).await.unwrap().unwrap();
     assert!(rig.catalog().change_run(&paused, RunState::Running, at(NOW)).await.unwrap());
     let running = ReplayRun { state: RunState::Running, ..paused };
-    let working = crate::flow::task::spawn("run", rig.replay.clone().run(running));
+    let working = runtime::task::spawn("run", rig.replay.clone().run(running));
     while !working.is_finished() {
         rig.consume().await;
         tokio::task::yield_now().await;

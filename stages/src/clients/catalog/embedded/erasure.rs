@@ -14,8 +14,8 @@ use crate::clients::catalog::{
     CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
     TombstoneKey,
 };
-use crate::flow::{chance, task};
 use crate::model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
+use runtime::{chance, task};
 
 /// An erasure as it stands in the tree.
 #[derive(Serialize, Deserialize)]

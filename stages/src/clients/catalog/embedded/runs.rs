@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
 use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
-use crate::flow::task;
 use crate::model::{ConversationKey, ConversationState, TenantId};
+use runtime::task;
 
 /// As much of a conversation's row as its fate needs.
 #[derive(Deserialize)]

@@ -19,7 +19,7 @@ use super::pace::Pace;
 use super::unpack::Packing;
 use super::{ContentRange, Found, Origin, RangeAsked, changed, kind, page, strong_etag};
 use crate::clients::nice::{MediaLink, NiceError};
-use crate::flow::chance;
+use runtime::chance;
 
 /// How often one recording is resumed; beyond that the flow begins anew, later.
 const MAX_RESUMES: u32 = 5;

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
 use crate::clients::postgres::DatabaseError;
-use crate::flow::task;
+use runtime::task;
 
 /// The most callers that share a statement: at this size the commit costs next to nothing for each.
 const MOST: usize = 256;

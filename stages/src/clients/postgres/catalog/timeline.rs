@@ -16,8 +16,8 @@ use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
 use crate::clients::catalog::{CatalogError, Hop};
 use crate::clients::postgres::Database;
-use crate::flow::{chance, task};
 use crate::model::{ConversationKey, INTEGRATION_TYPE};
+use runtime::{chance, task};
 
 /// Hops that wait for the database; during an outage those beyond it are left out.
 const BUFFER: usize = 4096;

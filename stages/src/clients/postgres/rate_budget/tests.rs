@@ -10,7 +10,8 @@ use crate::clients::nice::{NiceError, Quota, QuotaClass};
 use crate::clients::postgres::test_database::{TestDatabase, open};
 use crate::clients::postgres::{schema, test_database};
 use crate::clients::quota::{Budgets, Patience, Rate, TenantQuota};
-use crate::flow::{Metrics, task};
+use crate::flow::Metrics;
+use runtime::task;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 const ACCOUNT: Option<&str> = Some("nice.example/11ee");

@@ -25,7 +25,8 @@ use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
 use crate::clients::queue::QueueError;
-use crate::flow::{Metrics, task};
+use crate::flow::Metrics;
+use runtime::task;
 
 /// Both sides send something this often; one that is silent for twice as long is given up.
 const HEARTBEAT_SECS: u16 = 10;

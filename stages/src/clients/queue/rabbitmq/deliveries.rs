@@ -35,7 +35,7 @@ use super::suspects::{GRACE, Record, Suspect};
 use super::topology::{code, ready};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Lane, QueueDelivery, QueueError};
-use crate::flow::task;
+use runtime::task;
 
 /// How often an idle reader looks for backfill, which nobody announces; replays can wait that long. A reader that
 /// begins waits as long before its first look: live messages that another one hands back take a moment.

@@ -26,9 +26,10 @@ use super::suspects::{Marks, Record, Suspect};
 use super::topology::OK;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Backlog, Lane, QueueDelivery};
+use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use crate::flow::{Settle, task};
 use crate::model::ContactEvent;
+use runtime::task;
 
 /// Messages that the broker has sent to this process and that are not settled.
 #[derive(Default)]

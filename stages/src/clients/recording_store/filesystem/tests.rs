@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clients::recording_store::conformance::{Subject, fed_body, key, recording_store_checks};
-use crate::flow::task;
+use runtime::task;
 
 struct Folder {
     dir: TempDir,

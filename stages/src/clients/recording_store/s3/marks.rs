@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::flow::chance;
+use runtime::chance;
 
 /// No key is longer; the time of the first look follows it.
 const MOST_CONTENT: u64 = 1024 + 24;

@@ -27,8 +27,8 @@ use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
-use crate::flow::{Clock, chance, task};
 use crate::model::{ContactId, Extension, TenantId};
+use runtime::{Clock, chance, task};
 
 /// An upload that is so old may have outlived the broker's patience with its consumer, half an hour where it is not
 /// set otherwise.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::marks::Mark;
-use crate::flow::Clock;
+use runtime::Clock;
 
 /// Uploads given up are remembered so far; those beyond are found by their age.
 const MOST_GIVEN_UP: usize = 1_000;

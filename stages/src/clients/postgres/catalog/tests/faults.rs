@@ -17,7 +17,7 @@ use super::*;
 use crate::clients::postgres::DatabaseOptions;
 use crate::clients::postgres::test_database;
 use crate::clients::postgres::test_database::open;
-use crate::flow::task;
+use runtime::task;
 
 /// Workers that complete one conversation after the other, and begin anew what failed.
 struct Load {

@@ -9,8 +9,8 @@ use super::sample::{at, conversation, key, recording};
 use super::*;
 use crate::clients::catalog::{Counted, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
-use crate::flow::Clock;
 use crate::model::{ContactEvent, Memberships};
+use runtime::Clock;
 
 /// A turn of a rate budget.
 const TAKE_OF_A_BUDGET: &str = "

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::flow::task;
+use runtime::task;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use crate::clients::recording_store::s3::call::Operation;
 use crate::clients::recording_store::s3::conditions::Heed;
 use crate::clients::recording_store::s3::error::Failure;
 use crate::clients::recording_store::s3::sweep::Spared;
-use crate::flow::task;
+use runtime::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {

@@ -7,16 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 /// The wall clock, or one that a test sets.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Clock {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 enum Kind {
     #[default]
     System,
     Fixed(Arc<AtomicI64>),
+    Asked(Arc<dyn Fn() -> Timestamp + Send + Sync>),
     Simulated {
         start: Timestamp,
         since: Instant,
@@ -46,6 +47,11 @@ impl Clock {
         Self { kind: Kind::Fixed(Arc::new(AtomicI64::new(at.as_millisecond()))) }
     }
 
+    /// A clock that shows what `now` says.
+    pub fn asking(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { kind: Kind::Asked(Arc::new(now)) }
+    }
+
     /// A clock that shows `start` now and goes on as tokio's time does, which a test may pause; it is wrong by `skew`.
     pub fn simulated(start: Timestamp, skew: ClockSkew) -> Self {
         Self { kind: Kind::Simulated { start, since: Instant::now(), skew } }
@@ -67,6 +73,7 @@ impl Clock {
             Kind::Fixed(millis) => {
                 Timestamp::from_millisecond(millis.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
             }
+            Kind::Asked(now) => now(),
             Kind::Simulated { start, since, skew } => {
                 let shown = elapsed(*since).checked_add(skew.now()).and_then(|by| start.checked_add(by).ok());
                 shown.unwrap_or(Timestamp::MAX)
@@ -83,10 +90,9 @@ impl Clock {
     }
 }
 
-/// The local state takes its time from the same clock.
-impl From<Clock> for state::Clock {
-    fn from(clock: Clock) -> Self {
-        Self::new(move || clock.now())
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
     }
 }
 
@@ -146,7 +152,10 @@ mod tests {
         let start: Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
         let (right, skew) = (Clock::simulated(start, ClockSkew::none()), ClockSkew::none());
         let wrong = right.with_skew(skew.clone());
-        let state_clock = state::Clock::from(wrong.clone());
+        let asking = Clock::asking({
+            let wrong = wrong.clone();
+            move || wrong.now()
+        });
         let hours = |hours: u64| Duration::from_secs(3600 * hours);
         let ahead = |clock: &Clock| clock.now().duration_since(right.now());
 
@@ -155,7 +164,7 @@ mod tests {
         assert_eq!(ahead(&wrong), SignedDuration::ZERO);
         skew.set(SignedDuration::from_hours(-2));
         assert_eq!(ahead(&wrong), SignedDuration::from_hours(-2), "behind");
-        assert_eq!(state_clock.now(), wrong.now());
+        assert_eq!(asking.now(), wrong.now());
 
         skew.drift(1000);
         tokio::time::advance(hours(1000)).await;

@@ -220,7 +220,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::flow::{chance, task};
+    use crate::{chance, task};
 
     const SECOND: Duration = Duration::from_secs(1);
 

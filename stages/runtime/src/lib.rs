@@ -1,0 +1,19 @@
+//! What every layer needs and a test can move: the time, chance, and tasks.
+//!
+//! - [`clock`]: the wall clock, or one that a test sets.
+//! - [`chance`]: chance, so that a simulation can repeat it.
+//! - [`task`]: tasks that end with their owner.
+//! - [`machine`]: simulated machines, which stop at once with all that runs on them.
+//!
+//! It knows nothing of calls, and everything else may know it.
+
+#![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
+
+pub mod chance;
+pub mod clock;
+pub mod machine;
+pub mod task;
+
+pub use clock::{Clock, ClockSkew};
+pub use machine::Machine;
