@@ -21,13 +21,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use model::ContactId;
 use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Recorded, ReplayRun};
 use stages::completeness::{Completeness, ReportError};
 use stages::flow::outside::Standing;
 use stages::flow::{Blame, Metrics, Outside, StageError, serve};
-use stages::model::ContactId;
 use stages::source::ListError;
 use stages::verify::Verified;
 use subtle::ConstantTimeEq;
@@ -293,7 +293,7 @@ async fn verify(State(shared): State<Shared>, Json(ids): Json<Vec<ContactId>>) -
     shared.operations.verify(ids).await.map(Json)
 }
 
-async fn agents(State(shared): State<Shared>) -> Answer<Vec<stages::model::Agent>> {
+async fn agents(State(shared): State<Shared>) -> Answer<Vec<model::Agent>> {
     shared.operations.agents().await.map(Json)
 }
 

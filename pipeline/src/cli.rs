@@ -342,7 +342,7 @@ pub(crate) enum SettingsCommand {
 pub(crate) struct TenantOption {
     /// The tenant; by default the one of `[tenant] id` in the settings
     #[arg(long = "tenant", value_name = "ID")]
-    pub(crate) id: Option<stages::model::TenantId>,
+    pub(crate) id: Option<model::TenantId>,
 }
 
 #[derive(Debug, Args)]

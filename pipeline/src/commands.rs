@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Agent;
 use reqwest::Method;
 use serde::Serialize;
 use stages::clients::catalog::{DeadLetter, HeldReading};
 use stages::completeness::ReportError;
 use stages::flow::StageError;
-use stages::model::Agent;
 use stages::source::ListError;
 use stages::source::roster::Roster;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
@@ -188,8 +188,7 @@ pub(crate) async fn status(json: bool, load: Load<'_>) -> Result<(), Failure> {
 /// `trace`.
 pub(crate) async fn trace(id: String, json: bool, load: Load<'_>) -> Result<(), Failure> {
     // Before it becomes part of a path.
-    let id: stages::model::ContactId =
-        id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
+    let id: model::ContactId = id.parse().map_err(|error| Failure::usage(format!("CONVERSATION_ID: {error}")))?;
     let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     let trace: Trace = ask!(access, GET format!("/trace/{id}"), trace(&id.to_string()));
     print(json, &trace, tables::trace);

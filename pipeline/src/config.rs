@@ -21,9 +21,9 @@ use std::{
 };
 
 use jiff::{civil::Time, tz::TimeZone};
+use model::ImportSince;
 use reqwest::Url;
 use secrecy::SecretString;
-use stages::model::ImportSince;
 use stages::verify::Schedule;
 
 mod error;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use model::{ConversationKey, ConversationState, TenantId};
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
 use runtime::{Clock, task};
 use sha2::{Digest, Sha256};
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
 use stages::clients::recording_store::DESCRIPTION;
 use stages::flow::Metrics;
-use stages::model::{ConversationKey, ConversationState, TenantId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::System;
+use model::TenantId;
 use runtime::Clock;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};
 use stages::clients::recording_store::{FilesystemStore, RecordingStore};
 use stages::erase::Eraser;
 use stages::flow::outside::Probe;
-use stages::flow::{Blame, FlowContext, Freshness, Metrics, Outside, System};
-use stages::model::TenantId;
+use stages::flow::{Blame, FlowContext, Freshness, Metrics, Outside};
 use stages::shelf::Shelf;
 use stages::source::compare::Compare;
 use stages::source::roster::Roster;

@@ -6,7 +6,7 @@ use stages::clients::postgres::{Held as HeldLease, ProducerLease};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use stages::model::TenantId;
+use model::TenantId;
 
 use crate::failure::Failure;
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use model::TenantId;
 use runtime::task;
 use stages::clients::catalog::Turn;
 use stages::clients::queue::Queue;
@@ -25,7 +26,6 @@ use stages::clients::tenants::Tenants;
 use stages::dedupe::{Foreign, dedupe_after};
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt};
-use stages::model::TenantId;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::compare::Compare;
 use stages::source::poll::{self, Poll};

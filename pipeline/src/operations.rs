@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::System;
+use model::{Agent, ContactId, ConversationKey, TenantId};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{
@@ -17,8 +19,7 @@ use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Freshness, Metrics, StageError, System};
-use stages::model::{Agent, ContactId, ConversationKey, TenantId};
+use stages::flow::{Freshness, Metrics, StageError};
 use stages::shelf::{self, AskedBy, ReplayError};
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError, SyncReport};

@@ -10,9 +10,9 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use model::{ConversationKey, TenantId};
 use runtime::task;
 use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
-use stages::model::{ConversationKey, TenantId};
 use state::State;
 use tracing::{info, warn};
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::TenantId;
 use runtime::task;
 use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
-use stages::model::TenantId;
 use stages::recheck::Recheck;
 use stages::source::replay::Replay;
 use stages::watermark;

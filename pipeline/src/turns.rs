@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::TenantId;
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Catalog, CatalogError, CurrentTurn, Turn};
-use stages::model::TenantId;
 use stages::watermark::{Watermark, is_beyond, worked_since};
 use state::{State, StateError};
 use tracing::info;

@@ -7,7 +7,7 @@
 //! after a look in vain. A few are looked at early, for it may have become shorter.
 
 use crate::flow::{Outcome, Readiness, Stage, StageError};
-use crate::model::ContactEvent;
+use model::ContactEvent;
 
 /// Holds back what comes too early.
 pub struct AwaitRecording {

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::model::{ContactId, EventSource, TenantId};
 use crate::source::compare::{Compare, CompareError, Verdict};
 use crate::source::listing::{Listing, MOST_FAILURES};
 use crate::source::roster::Roster;
 use crate::source::{ListError, REACH, event_of, event_of_bad_row};
+use model::{ContactId, EventSource, TenantId};
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;

@@ -39,8 +39,8 @@ use tracing::{error, warn};
 use crate::clients::catalog::Hop;
 use crate::flow::delivery::SettleError;
 use crate::flow::{Delivery, FlowContext, Settle, crash};
-use crate::model::{ContactEvent, EventSource};
 use crate::source::{Found, Receipt};
+use model::{ContactEvent, EventSource};
 
 mod foreign;
 mod hearsay;
@@ -144,7 +144,7 @@ impl Dedupe {
     }
 
     /// Whether the consumer has dropped what a webhook told, now that another source lists it as the group's.
-    async fn was_dropped(&self, event: &ContactEvent, digest: &state::Key, now: Timestamp) -> bool {
+    async fn was_dropped(&self, event: &ContactEvent, digest: &model::Key, now: Timestamp) -> bool {
         match self.hearsay.doubt(digest, now) {
             Doubt::None => return false,
             Doubt::Dropped => return true,
@@ -197,7 +197,7 @@ struct ClaimSettle {
 /// Whether only a webhook has told of an event so far.
 struct Told {
     hearsay: Arc<Hearsay>,
-    key: state::Key,
+    key: model::Key,
     by_webhook_at: Option<Timestamp>,
 }
 

@@ -25,13 +25,13 @@ use crate::fetch_metadata::FetchMetadata;
 use crate::flow::fair_share::{Seat, SentBack};
 use crate::flow::stage::is_told;
 use crate::flow::{
-    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, System,
-    crash,
+    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, crash,
 };
-use crate::model::ContactEvent;
 use crate::persist::Persist;
 use crate::recheck::{GIVEN_UP, NOTHING_NEW};
 use crate::upload::Upload;
+use model::ContactEvent;
+use model::System;
 use runtime::Clock;
 
 /// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error

@@ -26,9 +26,11 @@ use tracing::warn;
 use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
 use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
 use crate::clients::tenants::{RecordingScope, Tenants};
-use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, System, crash};
-use crate::model::{ContactId, Conversation, PlacedMedia, RecordedConversation};
+use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
+use crate::recorded::{PlacedMedia, RecordedConversation};
+use model::System;
+use model::{ContactId, Conversation};
 
 mod leg;
 

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::queue::{Lane, Queue};
 use crate::flow::{Outcome, Stage, StageError, crash};
-use crate::model::ContactEvent;
+use model::ContactEvent;
 use runtime::{Clock, chance};
 
 /// Publishes events.
@@ -58,7 +58,7 @@ mod tests {
     use crate::clients::nice::QuotaClass;
     use crate::clients::queue::EmbeddedQueue;
     use crate::clients::test_state::TestState;
-    use crate::model::EventSource;
+    use model::EventSource;
 
     #[tokio::test]
     async fn what_ended_long_ago_goes_behind_fresh_calls_whatever_found_it() {
@@ -68,7 +68,7 @@ mod tests {
         let queue = Arc::new(EmbeddedQueue::open(state.state.store(), clock.clone()).unwrap());
         let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock };
         for (id, minutes) in [(1, 59), (2, 60), (3, 61), (4, 3 * 1440)] {
-            let id = crate::model::ContactId::from_number(id).unwrap();
+            let id = model::ContactId::from_number(id).unwrap();
             let mut event = ContactEvent::new("acme".parse().unwrap(), id, EventSource::Poll);
             event.ended_at = Some(now - SignedDuration::from_mins(minutes));
             enqueue.process(event).await.unwrap();
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_late_call_stays_one_on_its_way() {
-        let id = crate::model::ContactId::from_number(1).unwrap();
+        let id = model::ContactId::from_number(1).unwrap();
         let event = ContactEvent::new("acme".parse().unwrap(), id, EventSource::Webhook);
         let late = ContactEvent::decode(&ContactEvent { late: true, attempt: 1, ..event.clone() }.encode()).unwrap();
         assert_eq!((Lane::of(&late), QuotaClass::of(&late)), (Lane::Backfill, QuotaClass::Backfill));

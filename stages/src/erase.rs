@@ -23,8 +23,9 @@ use crate::clients::catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
 use crate::clients::queue::Queue;
 use crate::clients::recording_store::RecordingStore;
 use crate::clients::tenants::Tenants;
-use crate::flow::{Metrics, StageError, System, crash};
-use crate::model::{ConversationKey, ObjectKey, Retention, TenantId};
+use crate::flow::{Metrics, StageError, crash};
+use model::System;
+use model::{ConversationKey, ObjectKey, Retention, TenantId};
 use runtime::{Clock, chance};
 
 /// Time between two looks at what is pending.

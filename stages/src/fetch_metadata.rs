@@ -21,9 +21,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Outcome, RetryPolicy, Stage, StageError, System, crash};
-use crate::model::{Agent, ContactEvent, Conversation, Direction};
+use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
+use model::System;
+use model::{Agent, ContactEvent, Conversation, Direction};
 use runtime::Clock;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens

@@ -11,8 +11,6 @@
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
 
-pub mod model;
-
 pub mod source;
 
 pub mod dedupe;
@@ -26,6 +24,8 @@ pub mod await_recording;
 pub mod fetch_metadata;
 
 pub mod download_recording;
+
+pub mod recorded;
 
 pub mod persist;
 
@@ -48,4 +48,3 @@ pub mod verify;
 pub mod clients;
 pub mod completeness;
 pub mod flow;
-pub mod text;

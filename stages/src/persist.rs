@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::clients::catalog::Catalog;
 use crate::flow::{Outcome, Stage, StageError, crash};
-use crate::model::{PersistedConversation, RecordedConversation};
+use crate::recorded::{PersistedConversation, RecordedConversation};
 
 /// Writes rows.
 pub struct Persist {

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clients::catalog::{Catalog, CatalogError, Hop, Lacking};
 use crate::clients::queue::{Lane, Queue, QueueError};
-use crate::model::{ContactEvent, EventSource, TenantId};
+use model::{ContactEvent, EventSource, TenantId};
 use runtime::Clock;
 
 /// Why a recheck ends without a change.

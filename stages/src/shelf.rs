@@ -15,8 +15,9 @@ use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
 use crate::clients::queue::{Lane, Queue, QueueError};
-use crate::flow::{Blame, Metrics, Outside, System};
-use crate::model::{ContactEvent, MessageError, Troubles};
+use crate::flow::{Blame, Metrics, Outside};
+use model::System;
+use model::{ContactEvent, MessageError, Troubles};
 use runtime::{Clock, chance};
 
 /// Time between two looks at the shelf.

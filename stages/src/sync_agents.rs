@@ -41,9 +41,9 @@ use crate::clients::catalog::{Catalog, CatalogError, GroupStanding, HeldReading}
 use crate::clients::nice::{GroupReading, NiceClient, NiceError, QuotaClass, REFUSED_DELAY};
 use crate::clients::tenants::Tenants;
 use crate::flow::{Metrics, StageError};
-use crate::model::{Agent, ImportSince, TenantId};
 use crate::source::roster::Roster;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
+use model::{Agent, ImportSince, TenantId};
 use runtime::Clock;
 
 mod changes;

@@ -23,12 +23,11 @@ use tracing::{info, warn};
 use crate::clients::catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
 use crate::clients::nice::Media;
 use crate::clients::recording_store::{Found, RecordingStore};
-use crate::flow::{Metrics, Outcome, Stage, StageError, System, crash};
-use crate::model::{
-    Conversation, ConversationKey, ConversationState, Extension, ObjectKey, PersistedConversation, PlacedMedia,
-    StoredRecording,
-};
+use crate::flow::{Metrics, Outcome, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
+use crate::recorded::{PersistedConversation, PlacedMedia};
+use model::System;
+use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording};
 use runtime::Clock;
 
 /// The media type of a recording for which NICE names none.

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::clients::catalog::{Catalog, Recorded, RecordingRow};
 use crate::clients::recording_store::RecordingStore;
 use crate::flow::{Metrics, StageError};
-use crate::model::{ContactId, ConversationKey, TenantId};
+use model::{ContactId, ConversationKey, TenantId};
 use runtime::{Clock, chance};
 
 /// An object that is read and ends in an error is read so often.

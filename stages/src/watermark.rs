@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use crate::clients::catalog::{Catalog, CatalogError, ProducerMemory};
-use crate::model::TenantId;
+use model::TenantId;
 
 /// Our clock and the catalog's may differ by so much.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);

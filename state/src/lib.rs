@@ -13,7 +13,6 @@
 mod erased;
 mod error;
 mod inbox;
-mod key;
 mod keyspace;
 mod processed_log;
 mod store;
@@ -30,7 +29,6 @@ use runtime::Clock;
 pub use erased::Erased;
 pub use error::{InboxError, StateError};
 pub use inbox::{Inbox, InboxId, MAX_EVENT_BYTES};
-pub use key::Key;
 pub use keyspace::MAX_VALUE_BYTES;
 pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
 use store::OpenFailure;

@@ -27,7 +27,8 @@ use crate::keyspace::SegmentName;
 use crate::store::{CommitHook, Store};
 use runtime::Clock;
 
-use crate::{Key, StateError};
+use crate::StateError;
+use model::Key;
 
 /// Into how many parts the ids are divided at most by count: the cap gives up a quarter of them at a time.
 const PARTS: u64 = 4;

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use runtime::Clock;
 
-use crate::{Key, State, StateOptions};
+use crate::{State, StateOptions};
+use model::Key;
 
 /// A clock that stands still until a test moves it.
 #[derive(Clone)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
+use model::Key;
 use runtime::Clock;
-use state::{ClaimOutcome, Key, State, StateOptions};
+use state::{ClaimOutcome, State, StateOptions};
 
 const DAYS: usize = 20;
 const IDS_A_DAY: usize = 2_000;

@@ -10,7 +10,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use state::{ClaimOutcome, Inbox, Key, State, StateOptions};
+use model::Key;
+use state::{ClaimOutcome, Inbox, State, StateOptions};
 
 const VICTIM_DIR: &str = "STATE_CRASH_VICTIM_DIR";
 const ROUNDS: usize = 12;

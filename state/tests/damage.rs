@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
-use state::{ClaimOutcome, Key, MAX_VALUE_BYTES, State, StateError, StateOptions};
+use model::Key;
+use state::{ClaimOutcome, MAX_VALUE_BYTES, State, StateError, StateOptions};
 
 fn key(n: u32) -> Key {
     Key::of(&["damage", &n.to_string()])

@@ -7,7 +7,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use state::{ClaimOutcome, Key, State, StateError, StateOptions};
+use model::Key;
+use state::{ClaimOutcome, State, StateError, StateOptions};
 
 const VICTIM_DIR: &str = "STATE_DISK_FULL_VICTIM_DIR";
 

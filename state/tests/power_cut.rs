@@ -13,7 +13,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use state::{ClaimOutcome, Key, State, StateOptions};
+use model::Key;
+use state::{ClaimOutcome, State, StateOptions};
 
 const VICTIM_DIR: &str = "STATE_POWER_CUT_VICTIM_DIR";
 const CALLERS: u64 = 8;

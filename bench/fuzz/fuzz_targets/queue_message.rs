@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::model::ContactEvent;
+use model::ContactEvent;
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(event) = ContactEvent::decode(body) {

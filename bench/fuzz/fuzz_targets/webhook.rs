@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::model::{ContactEvent, TenantId};
+use model::{ContactEvent, TenantId};
 use stages::source::webhook::parse;
 
 fuzz_target!(|body: &[u8]| {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, ConversationKey, ConversationState, TenantId};
 use nice_sim::TruthLeg;
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
-use stages::model::{ContactId, ConversationKey, ConversationState, TenantId};
 
 use crate::standins::recording_store::StoredObject;
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use model::{Retention, TenantId};
 use nice_knovvu::embed::{LeaseServer, LentLease, Service, World as Lent};
 use nice_sim::{Sim, SimConfig};
 use runtime::{Clock, ClockSkew, Machine};
 use secrecy::SecretString;
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
 use stages::clients::tenants::RecordingScope;
-use stages::model::{Retention, TenantId};
 
 use crate::host::{Doors, Host, Parts};
 use crate::journal::Journal;

@@ -18,7 +18,7 @@ pub(crate) type Id = [u8; 16];
 
 /// The id of a number.
 pub(crate) fn id(number: u64) -> Id {
-    *state::Key::of(&["bench", &number.to_string()]).as_bytes()
+    *model::Key::of(&["bench", &number.to_string()]).as_bytes()
 }
 
 /// A store of ids whose commits are made by one thread.

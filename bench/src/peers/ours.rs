@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use state::{ClaimOutcome, Key, State, StateOptions};
+use model::Key;
+use state::{ClaimOutcome, State, StateOptions};
 
 use super::{Id, id};
 use crate::callers::Target;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use model::TenantId;
 use secrecy::SecretString;
 use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use stages::clients::postgres::rate_budget::SharedStores;
 use stages::clients::postgres::{Database, DatabaseOptions};
 use stages::clients::quota::{Budgets, LocalStores, Patience, Permit, Rate, Stores, TenantQuota, Terms};
 use stages::flow::Metrics;
-use stages::model::TenantId;
 use state::{State, StateOptions};
 
 /// All requests are of this family.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use stages::model::{ContactId, ConversationKey, TenantId};
+use model::{ContactId, ConversationKey, TenantId};
 
 /// The id of the first call.
 pub(super) const FIRST_ID: u64 = 698_800_000_000;

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships};
 use runtime::{Clock, task};
 use secrecy::SecretString;
 use serde_json::json;
@@ -24,7 +25,6 @@ use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use stages::dedupe::dedupe;
 use stages::enqueue::Enqueue;
 use stages::flow::{FlowContext, FlowExt, Metrics, RetryPolicy};
-use stages::model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships};
 use stages::source::compare::Compare;
 use stages::source::replay::Replay;
 use stages::source::roster::Roster;
@@ -149,7 +149,7 @@ fn row(id: u64, calls: &Calls) -> anyhow::Result<ConversationRow> {
     };
     let row = ConversationRow::metadata_saved(&conversation);
     let at = Some(calls.to);
-    Ok(ConversationRow { state: stages::model::ConversationState::Ready, enqueued_at: at, ..row })
+    Ok(ConversationRow { state: model::ConversationState::Ready, enqueued_at: at, ..row })
 }
 
 /// Answers each order on stdin with the seconds it took and what was found missing.
@@ -175,7 +175,7 @@ async fn check(options: &WorkerOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn unknown(catalog: &dyn Catalog, keys: &[stages::model::ConversationKey]) -> anyhow::Result<usize> {
+async fn unknown(catalog: &dyn Catalog, keys: &[model::ConversationKey]) -> anyhow::Result<usize> {
     let mut unknown = 0;
     for batch in keys.chunks(BATCH) {
         unknown += catalog.fates(batch).await?.into_iter().filter(|fate| *fate == Fate::Unknown).count();

@@ -4,12 +4,12 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::TenantId;
 use stages::clients::nice::{NiceClient, NiceError, NiceSettings};
 use stages::clients::postgres::nice_settings::{SettingsTable, ShownSettings};
 use stages::clients::postgres::{Database, schema};
 use stages::clients::quota::Unmetered;
 use stages::flow::Metrics;
-use stages::model::TenantId;
 
 use super::check::ask_nice;
 use super::{Load, print};

@@ -3,8 +3,8 @@
 //! Where all is on servers the command does it itself, beside whatever runs: it needs no state of this machine, and
 //! the producer, whose daemon would be found here, has no recording store.
 
+use model::ContactId;
 use reqwest::Method;
-use stages::model::ContactId;
 
 use super::{Access, Load, ask, print, tables};
 use crate::config::Need;

@@ -1,8 +1,8 @@
 //! `recheck`: NICE is asked once more for the recordings that calls lack.
 
+use model::{ContactId, Members};
 use reqwest::Method;
 use runtime::Clock;
-use stages::model::{ContactId, Members};
 
 use super::{Access, Load, print, tables};
 use crate::cli::RecheckOptions;

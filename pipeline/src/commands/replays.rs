@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use model::Members;
 use reqwest::Method;
 use runtime::{Clock, task};
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::Completeness;
-use stages::model::Members;
 use stages::source::listing::horizon;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

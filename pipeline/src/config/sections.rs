@@ -6,9 +6,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use jiff::{civil::Time, tz::TimeZone};
+use model::ImportSince;
 use reqwest::Url;
 use secrecy::SecretString;
-use stages::model::ImportSince;
 
 use super::{
     AdminConfig, AgentsConfig, AuthFlow, CatalogConfig, Config, ConsumerConfig, EventsConfig, FlowConfig, LimitsConfig,

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, io::Read, path::Path};
 
-use stages::text::without_mark;
+use model::text::without_mark;
 
 use super::{
     error::{ConfigErrors, Rank},

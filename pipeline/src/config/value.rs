@@ -11,7 +11,7 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use secrecy::{SecretBox, SecretString};
 
-use stages::model::ImportSince;
+use model::ImportSince;
 
 use super::nearest::nearest;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use model::TenantId;
 use runtime::Clock;
 use stages::clients::nice::{ApiFamily, Network, Quota, Timeouts};
 use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
@@ -10,7 +11,6 @@ use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
 };
 use stages::flow::Metrics;
-use stages::model::TenantId;
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
 use crate::config::{CatalogConfig, Config, LimitsConfig};

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use model::TenantId;
 use stages::clients::catalog::Catalog;
 use stages::clients::queue::Queue;
 use stages::clients::quota::Stores;
 use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::SettingsSource;
 use stages::flow::Metrics;
-use stages::model::TenantId;
 
 use crate::config::{CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig};
 use crate::failure::Failure;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use model::TenantId;
 use stages::clients::catalog::{Catalog, TombstoneKey};
 use stages::clients::postgres::nice_settings::SettingsTable;
 use stages::clients::postgres::rate_budget::SharedStores;
@@ -15,7 +16,6 @@ use stages::clients::quota::Stores;
 use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
 use stages::clients::tenants::{SettingsError, SettingsSource};
 use stages::flow::Metrics;
-use stages::model::TenantId;
 
 use crate::config::{
     self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,

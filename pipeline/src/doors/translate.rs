@@ -1,10 +1,10 @@
 //! Settings as the stages take them.
 
+use model::Retention;
 use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use stages::clients::tenants::RecordingScope;
 use stages::flow::RetryPolicy;
 use stages::flow::readiness::Bounds;
-use stages::model::Retention;
 
 use crate::config::{self, Config, NiceConfig};
 use crate::failure::Failure;

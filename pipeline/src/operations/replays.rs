@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::Members;
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{Counted, ReplayRun, RunKind, RunState};
 use stages::clients::nice::{ApiFamily, QuotaClass};
 use stages::clients::queue::Backlog;
 use stages::completeness::{self, Completeness, Question};
-use stages::model::Members;
 use stages::source::REACH;
 use stages::source::listing::horizon;
 use stages::source::roster::Roster;

@@ -80,7 +80,7 @@ async fn the_first_listing_reaches_back_as_far_as_the_settings_say_though_an_ear
         let poll = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap().poll.unwrap();
         assert_eq!((poll.watermark.get(), poll.import_since), (None, config.events.import_since));
         // As it is after the ids of the catalog were read back: the state is empty no longer.
-        let digest = stages::model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
+        let digest = model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
         doors.local().unwrap().state.processed().seed([digest]).unwrap();
         doors.close().await.unwrap();
     }
@@ -100,9 +100,9 @@ async fn a_flow_that_breaks_ends_the_producer() {
 #[cfg(feature = "servers")]
 #[tokio::test]
 async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
+    use model::{Agent, Memberships};
     use secrecy::SecretString;
     use stages::clients::postgres::{DatabaseOptions, PostgresCatalog, ProducerLease, schema};
-    use stages::model::{Agent, Memberships};
 
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());

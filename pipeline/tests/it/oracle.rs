@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use model::{self, ConversationKey, ConversationState};
 use nice_sim::{Direction, TruthLeg};
 use sha2::{Digest, Sha256};
 use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter, EmbeddedCatalog};
-use stages::model::{self, ConversationKey, ConversationState};
 use state::{State, StateOptions};
 
 use crate::harness::Bed;

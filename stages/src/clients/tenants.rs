@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
-use crate::flow::{Metrics, StageError, System};
-use crate::model::{Retention, TenantId};
+use crate::flow::{Metrics, StageError};
+use model::System;
+use model::{Retention, TenantId};
 use runtime::chance;
 
 /// What is imported of a call with several legs.

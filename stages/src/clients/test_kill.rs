@@ -17,7 +17,7 @@ use futures::stream;
 use super::catalog::{Catalog, DeadLetter, EmbeddedCatalog};
 use super::queue::{EmbeddedQueue, Lane, Queue};
 use super::test_state;
-use crate::model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
+use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
 use runtime::Clock;
 
 /// Names the directory of the child.

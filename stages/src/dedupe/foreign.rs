@@ -17,9 +17,9 @@ use state::ProcessedLog;
 use tracing::warn;
 
 use crate::flow::FlowContext;
-use crate::model::{ContactEvent, ContactId};
 use crate::source::Found;
 use crate::source::compare::Compare;
+use model::{ContactEvent, ContactId};
 
 /// Events that are asked of at a time, at most.
 const TOGETHER: usize = 256;

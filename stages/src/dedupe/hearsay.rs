@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use state::Key;
+use model::Key;
 
 use crate::flow::retry::UNCONFIRMED;
 

@@ -15,9 +15,9 @@ use crate::clients::tenants::Tenants;
 use crate::enqueue::Enqueue;
 use crate::flow::testing::{TestFlow, event};
 use crate::flow::{Deferral, FlowExt};
-use crate::model::{AgentId, Conversation, ConversationKey};
 use crate::source::compare::Compare;
 use crate::source::test_nice::settings_of;
+use model::{AgentId, Conversation, ConversationKey};
 use runtime::Clock;
 
 /// The hot window of these tests.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clients::nice::{Participant, Playback, Segment, SegmentId};
-use crate::model::{Agent, Conversation};
+use model::{Agent, Conversation};
 
 /// Whether the call may have more than one leg, so that its hierarchy must be asked for.
 pub(super) fn may_be_transferred(conversation: &Conversation, playback: &Playback) -> bool {
@@ -99,7 +99,7 @@ fn length(start: Option<Timestamp>, end: Option<Timestamp>) -> Duration {
 mod tests {
     use super::*;
     use crate::clients::nice::Interaction;
-    use crate::model::{ContactEvent, EventSource};
+    use model::{ContactEvent, EventSource};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_775_000_000 + seconds).unwrap()
@@ -126,7 +126,7 @@ mod tests {
             user_name: String::new(),
             first_name: "Ann".to_owned(),
             last_name: "Lee".to_owned(),
-            memberships: crate::model::Memberships::since(Timestamp::UNIX_EPOCH),
+            memberships: model::Memberships::since(Timestamp::UNIX_EPOCH),
         }
     }
 

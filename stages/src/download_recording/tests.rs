@@ -18,8 +18,8 @@ use crate::clients::quota::Unmetered;
 use crate::flow::readiness::Bounds;
 use crate::flow::serve;
 use crate::flow::testing::{TestFlow, event};
-use crate::model::{ContactEvent, Extension, ObjectKey, StoredRecording};
 use crate::source::test_nice::{agent, settings_of, tenant};
+use model::{ContactEvent, Extension, ObjectKey, StoredRecording};
 use runtime::task;
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.

@@ -12,7 +12,7 @@ use crate::clients::queue::{EmbeddedQueue, Lane};
 use crate::clients::recording_store::{Body, FilesystemStore, Found};
 use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
 use crate::clients::test_state::TestState;
-use crate::model::{AgentId, Conversation, Extension, StoredRecording};
+use model::{AgentId, Conversation, Extension, StoredRecording};
 
 /// Keeps the conversations of `acme` for so long.
 struct Kept(Retention);

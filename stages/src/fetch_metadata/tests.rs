@@ -11,8 +11,8 @@ use super::*;
 use crate::clients::quota::Unmetered;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::flow::{FlowExt, Metrics, serve};
-use crate::model::{EventSource, Memberships};
 use crate::source::test_nice::{agent, settings_of, tenant};
+use model::{EventSource, Memberships};
 use runtime::task;
 
 /// A NICE that answers so when it is asked for a contact.

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Metrics, RetryPolicy, StageError, System};
-use crate::model::{ContactId, ConversationKey, TenantId};
+use super::{Metrics, RetryPolicy, StageError};
+use model::System;
+use model::{ContactId, ConversationKey, TenantId};
 
 /// So many calls that fail after each other, with none that passes in between, are the system's fault.
 const MANY: usize = 4;

@@ -18,13 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::Settle;
 use super::delivery::SettleError;
-use crate::model::ContactEvent;
+use model::{ContactEvent, Key};
 
 /// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more waiting
 /// calls than this only means that a copy may be worked on.
@@ -40,7 +39,7 @@ pub struct Copies {
 }
 
 /// All messages that one event became, at its enqueueing or at the replay of its dead letter.
-type Line = [u8; 16];
+type Line = Key;
 
 #[derive(Debug, Default)]
 struct State {
@@ -90,17 +89,10 @@ impl Copies {
 /// A message that was put on the queue by itself has a line of its own, though others tell of the same call: a poll knows
 /// more than the webhook before it.
 fn line(event: &ContactEvent) -> Line {
-    let mut hash = Sha256::new();
     let queued_at = event.queued_at.map(|at| at.to_string()).unwrap_or_default();
     let traceparent = event.traceparent.as_deref().unwrap_or_default();
-    let key = event.key().to_string();
-    for part in [key.as_str(), traceparent, &queued_at, if event.recheck { "recheck" } else { "" }] {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    let mut line = Line::default();
-    line.copy_from_slice(&hash.finalize()[..16]);
-    line
+    let recheck = if event.recheck { "recheck" } else { "" };
+    Line::of(&[&event.key().to_string(), traceparent, &queued_at, recheck])
 }
 
 /// A message in hand: it is no copy as far as this process knows, and no other of its line is worked on until this is

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{ContactEvent, Trouble};
+use model::{ContactEvent, Conversation, Trouble};
 
 /// A delivery could not be settled; its effect is unknown, and the item will come again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -134,6 +134,12 @@ impl Again for () {
 }
 
 impl Again for ContactEvent {
+    fn again(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl Again for Conversation {
     fn again(&self) -> Option<Self> {
         Some(self.clone())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::System;
+use model::System;
 
 /// What became of an item that a stage worked on without an error.
 #[derive(Debug)]

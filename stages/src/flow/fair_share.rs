@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::Settle;
 use super::delivery::SettleError;
 use crate::clients::queue::Lane;
-use crate::model::{ContactEvent, TenantId};
+use model::{ContactEvent, TenantId};
 use runtime::chance;
 
 /// Work that lasts longer than this makes its tenant slow.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::delivery::SettleError;
 use super::{Delivery, Settle};
-use crate::model::ContactEvent;
+use model::ContactEvent;
 
 /// The calls in flight by the time from which on they could have been worked on.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,6 @@
 //! - [`copies`]: only one of several copies of a message goes on.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
-//! - [`system`]: the outside systems, one of which each failure names.
 //! - [`metrics`]: every metric of the project on one page.
 //! - [`serve`]: HTTP with bounds.
 //! - [`crash`]: named boundaries at which a test kills the process.
@@ -28,7 +27,6 @@ pub mod readiness;
 pub mod retry;
 pub mod serve;
 pub mod stage;
-pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -43,4 +41,3 @@ pub use outside::Outside;
 pub use readiness::Readiness;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};
-pub use system::System;

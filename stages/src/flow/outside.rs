@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
-use super::System;
+use model::System;
 use runtime::{Clock, chance};
 
 /// Time between two questions to a system that answers.

@@ -20,7 +20,7 @@ use self::first_look::{FirstLook, Lesson};
 use super::Metrics;
 use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use crate::clients::queue;
-use crate::model::{ContactEvent, ContactId, TenantId};
+use model::{ContactEvent, ContactId, TenantId};
 use runtime::Clock;
 
 mod first_look;

@@ -6,9 +6,9 @@ use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
 
-use super::System;
 use super::blame::Verdict;
-use crate::model::{ContactEvent, Trouble};
+use model::System;
+use model::{ContactEvent, Trouble};
 use runtime::chance;
 
 /// The longest delay that another side may ask of us.
@@ -179,8 +179,8 @@ fn after(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::System;
-    use crate::model::EventSource;
+    use model::EventSource;
+    use model::System;
     use runtime::Machine;
 
     fn policy() -> RetryPolicy {

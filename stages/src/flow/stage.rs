@@ -19,12 +19,11 @@ use tracing::{Instrument, debug, error, warn};
 
 use super::blame::Verdict;
 use super::retry::Intervals;
-use super::{
-    Again, Blame, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, System, crash,
-};
+use super::{Again, Blame, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, crash};
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
-use crate::model::Trouble;
 use crate::recheck::GIVEN_UP;
+use model::System;
+use model::Trouble;
 use runtime::{Clock, task};
 
 /// One step from item to item: a struct that holds its clients, and one function.

@@ -11,7 +11,7 @@ use super::delivery::SettleError;
 use super::{Blame, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy, Settle};
 use crate::clients::catalog::{Catalog, EmbeddedCatalog};
 use crate::clients::test_state::TestState;
-use crate::model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource};
 use runtime::Clock;
 
 /// A context, and the state under its catalog.

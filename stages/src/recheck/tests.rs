@@ -7,8 +7,8 @@ use crate::clients::queue::EmbeddedQueue;
 use crate::dequeue::SkipFinal;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::flow::{FlowExt, Metrics};
-use crate::model::{AgentId, Conversation, ConversationState};
 use crate::source::test_nice::{settings_of, tenant};
+use model::{AgentId, Conversation, ConversationState};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 

@@ -38,7 +38,7 @@ use crate::clients::nice::{AgentEvent, CallEvent, Feed, Join, Phase, QuotaClass,
 use crate::clients::tenants::{Tenant, Tenants};
 use crate::flow::retry::Intervals;
 use crate::flow::{FlowContext, StageError};
-use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 use runtime::{chance, task};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.

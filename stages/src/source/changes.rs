@@ -13,7 +13,7 @@ use tracing::debug;
 use super::back;
 use super::pages::{Doubt, PageSize, Pages};
 use crate::clients::nice::{CompletedFilter, ContactPage, NiceClient, NiceError};
-use crate::model::ContactId;
+use model::ContactId;
 
 /// Rows that are paged where nothing else leads on.
 const LONGEST_PAGED: u64 = 200_000;

@@ -13,7 +13,7 @@ use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::StageError;
-use crate::model::{ContactEvent, ConversationKey, ConversationState};
+use model::{ContactEvent, ConversationKey, ConversationState};
 use runtime::Clock;
 
 /// Calls that one question to the catalog names.

@@ -31,7 +31,7 @@ use crate::clients::nice::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, QuotaClass, Row,
 };
 use crate::clients::tenants::{Tenant, Tenants};
-use crate::model::{AgentId, ContactId, TenantId};
+use model::{AgentId, ContactId, TenantId};
 use runtime::Clock;
 
 /// A slice is planned to fill this part of a page, so that it seldom has to be cut.

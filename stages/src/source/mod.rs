@@ -38,7 +38,7 @@ use crate::clients::catalog::{CatalogError, DeadLetter};
 use crate::clients::nice::{BadRow, NiceError, REFUSED_DELAY};
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, RetryPolicy, StageError};
-use crate::model::{ContactEvent, EventSource, Members, TenantId};
+use model::{ContactEvent, EventSource, Members, TenantId};
 
 /// NICE's completed contacts reach back this far.
 pub const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);

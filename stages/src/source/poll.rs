@@ -35,8 +35,8 @@ use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_
 use crate::clients::nice::{BadRow, Contact, ContactPage, Excess, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
-use crate::model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
 use crate::watermark::{Position, Watermark};
+use model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
 use runtime::task;
 
 /// Events on their way to the dedupe.

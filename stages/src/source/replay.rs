@@ -37,7 +37,7 @@ use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
-use crate::model::{ContactEvent, ContactId};
+use model::{ContactEvent, ContactId};
 use runtime::task;
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::model::{Agent, AgentId};
+use model::{Agent, AgentId};
 
 /// Who is in the group, and when each was.
 #[derive(Debug, Clone, Default)]

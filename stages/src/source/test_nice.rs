@@ -20,7 +20,7 @@ use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
 use crate::flow::{FlowContext, Metrics, RetryPolicy, serve};
-use crate::model::{Agent, AgentId, Memberships, TenantId};
+use model::{Agent, AgentId, Memberships, TenantId};
 use runtime::{Clock, task};
 
 /// A call of agent 7.

@@ -38,8 +38,8 @@ use tracing::{debug, error, warn};
 use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
 use crate::flow::{FlowContext, Metrics, crash};
-use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
-use crate::text::bare_json;
+use model::text::bare_json;
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 use runtime::task;
 
 /// Studio's own limit of a script's data.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::clients::catalog::{GroupStanding, HeldReading};
 use crate::clients::nice::GroupReading;
-use crate::model::Agent;
+use model::Agent;
 
 /// `[agents] hold_count`, `hold_share` and `hold_for`.
 #[derive(Debug, Clone, Copy, PartialEq)]

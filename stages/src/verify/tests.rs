@@ -8,7 +8,7 @@ use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
 use crate::clients::recording_store::FilesystemStore;
 use crate::clients::test_state::TestState;
-use crate::model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
+use model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
 
 struct Rig {
     verifier: Verifier,

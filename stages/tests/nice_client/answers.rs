@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use model::ContactId;
 use stages::clients::nice::{
     ApiFamily, CompletedFilter, CompletedQuery, GroupKind, GroupReading, NiceError, QuotaClass,
 };
-use stages::model::ContactId;
 
 use crate::fake::{Step, answer, head, json, status};
 use crate::rig::{Rig, SECRET, is_not_ready, is_odd, is_permanent, is_refused, is_transient, short};
@@ -92,7 +92,7 @@ async fn a_header_that_is_none_costs_itself_and_not_the_answer() {
 async fn an_answer_may_have_a_mark_in_front_and_words_for_no_number() {
     let rig = Rig::contact(json(b"\xef\xbb\xbf{\"contactId\":7,\"agentId\":5,\"holdSeconds\":NaN}\0")).await;
     let contact = rig.client.contact(seven()).await.unwrap();
-    assert_eq!(contact.agent_id.map(stages::model::AgentId::get), Some(5));
+    assert_eq!(contact.agent_id.map(model::AgentId::get), Some(5));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{FutureExt, TryStreamExt};
+use model::ContactId;
 use stages::clients::nice::{LinkRefresher, Media, MediaHost, MediaLink, NiceError, Timeouts};
-use stages::model::ContactId;
 
 use crate::fake::{Fake, Reply, Request, Step, answer, head, json, status};
 use crate::rig::{Rig, SECRET, host, is_media, is_permanent, settings, short};

@@ -1,7 +1,7 @@
 //! An agent's session: joined, asked for events, and never ended.
 
+use model::AgentId;
 use stages::clients::nice::{AgentEvent, Feed, Join, SessionId};
-use stages::model::AgentId;
 
 use crate::fake::{json, status};
 use crate::rig::{Rig, is_permanent, is_refused, is_transient, token};

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::{ContactId, TenantId};
 use secrecy::SecretString;
 use stages::clients::nice::{Auth, NiceError, Timeouts};
 use stages::clients::tenants::{
     QuotaOf, RecordingScope, SettingsError, SettingsSource, Tenant, TenantSettings, Tenants, TenantsOptions,
 };
 use stages::flow::{Metrics, StageError};
-use stages::model::{ContactId, TenantId};
 
 use crate::fake::{Fake, Request, Step, json, status};
 use crate::rig::{Counting, TOKEN_PATH, is_refused, is_transient, issue, settings, short};

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
+use model::ContactId;
 use secrecy::SecretString;
 use stages::clients::nice::{Auth, NiceError};
-use stages::model::ContactId;
 
 use crate::fake::{Request, answer, json, status};
 use crate::rig::{Rig, SECRET, TOKEN_PATH, is_refused, is_transient, issue, short, token};

@@ -3,8 +3,9 @@
 use tokio::sync::watch;
 
 use super::ProcessedLog;
+use crate::StateError;
 use crate::store::Store;
-use crate::{Key, StateError};
+use model::Key;
 
 /// What became of a wish to work on a key.
 #[derive(Debug)]

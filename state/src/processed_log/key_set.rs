@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::Key;
+use model::Key;
 
 /// Twenty million keys make 20,000 a shard, which move in less time than a sync takes.
 const SHARDS: u64 = 1024;

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::StateError;
 use crate::keyspace::{MAX_VALUE_BYTES, SegmentName};
-use crate::{Key, StateError};
+use model::Key;
 
 /// The most ids in a block: sled keeps larger values in files of their own.
 const BLOCK_IDS: usize = MAX_VALUE_BYTES / Key::LEN;

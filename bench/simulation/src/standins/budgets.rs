@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::TenantId;
 use runtime::Clock;
 use stages::clients::nice::ApiFamily;
 use stages::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
-use stages::model::TenantId;
 
 use super::{Kind, Link, Unanswered, lock};
 

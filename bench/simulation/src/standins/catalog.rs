@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, Weak};
 use anyhow::Context;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::{
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use runtime::Clock;
@@ -18,9 +21,6 @@ use stages::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, DeadLetter, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking,
     LearnedDelay, Lessons, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
-};
-use stages::model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
 use state::{Erased, State, StateOptions};
 use tempfile::TempDir;

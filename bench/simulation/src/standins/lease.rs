@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stages::model::TenantId;
+use model::TenantId;
 use tokio::sync::Notify;
 
 use super::session::{Connection, Heartbeat, Session};

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use model::System;
+use model::{ConversationKey, ObjectKey};
 use sha2::{Digest, Sha256};
 use stages::clients::recording_store::{Body, Found, RecordingStore};
-use stages::flow::{StageError, System};
-use stages::model::{ConversationKey, ObjectKey};
+use stages::flow::StageError;
 
 use super::{Kind, Link, Unanswered, lock};
 

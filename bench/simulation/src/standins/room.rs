@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::TenantId;
 use runtime::Clock;
 use stages::clients::catalog::Catalog;
 use stages::clients::queue::Queue;
 use stages::clients::quota::Stores;
 use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::SettingsSource;
-use stages::model::TenantId;
 
 use super::budgets::SharedBudgets;
 use super::catalog::SharedCatalog;

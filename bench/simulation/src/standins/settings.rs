@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use model::{Retention, TenantId};
 use stages::clients::nice::NiceSettings;
 use stages::clients::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
-use stages::model::{Retention, TenantId};
 
 use super::{Kind, Link, lock};
 

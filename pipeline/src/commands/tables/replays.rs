@@ -1,8 +1,8 @@
 //! Replays and the completeness report as tables for a person.
 
+use model::Members;
 use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::{Completeness, Counted};
-use stages::model::Members;
 
 use super::{numbers, table, time};
 use crate::operations::replays::Progress;

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::{civil::Time, tz::TimeZone};
-use stages::model::ImportSince;
+use model::ImportSince;
 
 /// Ten years: longer than anything here lasts, and far from where the arithmetic of clocks overflows.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
 };
-use crate::model::{
+use model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
     Extension, Memberships, ObjectKey, StoredRecording, TenantId,
 };

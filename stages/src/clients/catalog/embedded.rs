@@ -17,7 +17,7 @@ use super::{
     DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
     Recorded, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
 };
-use crate::model::{
+use model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
 
@@ -331,7 +331,7 @@ impl Catalog for EmbeddedCatalog {
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
         let known = |key: &ConversationKey| {
             let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
-            let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+            let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
             let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
             Ok(self.inner.is_erased(key)
                 || self.inner.tree.contains_key(row).map_err(|error| self.inner.broken(error))?

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{AgentId, ContactId, ConversationKey, TenantId};
+use model::{AgentId, ContactId, ConversationKey, TenantId};
 
 /// A final conversation that lacks recordings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{StageError, System};
-use crate::model::{
+use crate::flow::StageError;
+use model::System;
+use model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
     Retention, StoredRecording, TenantId,
 };
@@ -363,7 +364,7 @@ pub struct ConversationRow {
     pub id: String,
     /// The tenant.
     pub tenant_id: TenantId,
-    /// Always [`crate::model::INTEGRATION_TYPE`].
+    /// Always [`model::INTEGRATION_TYPE`].
     pub integration_type: String,
     /// NICE's contact id of the leg.
     pub external_id: ContactId,
@@ -403,7 +404,7 @@ impl ConversationRow {
         Self {
             id: format!("{:?}", key.digest()),
             tenant_id: key.tenant,
-            integration_type: crate::model::INTEGRATION_TYPE.to_owned(),
+            integration_type: model::INTEGRATION_TYPE.to_owned(),
             external_id: key.external_id,
             master_external_id: conversation.master,
             agent_external_id: conversation.agent,
@@ -613,11 +614,11 @@ impl DeadLetter {
     }
 
     /// What makes two letters the same letter: the conversation, or else the body.
-    pub fn digest(&self) -> state::Key {
+    pub fn digest(&self) -> model::Key {
         let body = self.message.to_string();
         match (&self.tenant_id, &self.conversation_id) {
-            (Some(tenant), Some(conversation)) => state::Key::of(&["conversation", tenant, conversation]),
-            _ => state::Key::of(&["body", &self.stage, &body]),
+            (Some(tenant), Some(conversation)) => model::Key::of(&["conversation", tenant, conversation]),
+            _ => model::Key::of(&["body", &self.stage, &body]),
         }
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConversationState, EventSource, Members, TenantId};
+use model::{ConversationState, EventSource, Members, TenantId};
 
 /// A number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

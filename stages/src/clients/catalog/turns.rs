@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::CatalogError;
-use crate::model::TenantId;
+use model::TenantId;
 
 /// A producer's turn; clones share whether it was refused.
 #[derive(Debug, Clone)]

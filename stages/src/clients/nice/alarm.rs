@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::NiceError;
-use crate::model::TenantId;
+use model::TenantId;
 
 /// The shortest time between two alarms, however many calls meet the same refusal.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 
-use crate::model::{AgentId, ContactId};
+use model::{AgentId, ContactId};
 
 /// Which completed contacts are asked for.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use crate::text::bare_json;
+use model::text::bare_json;
 use runtime::task;
 
 /// Why a body could not be read.

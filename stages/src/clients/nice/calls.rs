@@ -13,7 +13,7 @@ use super::{
     CompletedFilter, CompletedQuery, Contact, ContactPage, Excess, Leg, NextLink, NiceClient, NiceError, Playback,
     SegmentId, group, net,
 };
-use crate::model::ContactId;
+use model::ContactId;
 
 /// NICE's number for phone calls.
 const PHONE_CALL: &str = "4";

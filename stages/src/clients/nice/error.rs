@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::flow::{StageError, System};
+use crate::flow::StageError;
+use model::System;
 
 /// Why a call to NICE did not give what was asked for.
 ///

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::http::{Answer, Endpoint, Posted, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
 use super::{Inner, LinkRefused, MediaLink, NiceError, QuotaClass, Timeouts, check_link, net};
-use crate::model::ContactId;
+use model::ContactId;
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
 pub const EXTRACTION_DAYS: i32 = 14;

@@ -21,7 +21,7 @@ use jiff::civil::Date;
 use reqwest::Url;
 
 use crate::flow::Metrics;
-use crate::model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 
 mod alarm;
 mod answers;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::http::{Answer, Endpoint, parse};
 use super::wire::session;
 use super::{NiceClient, NiceError, calls};
-use crate::model::{AgentId, ContactId};
+use model::{AgentId, ContactId};
 
 /// How long NICE keeps a request that it has nothing to say to: its own most, in seconds.
 const KEPT: &str = "60";

@@ -31,7 +31,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
-use crate::text::without_mark;
+use model::text::without_mark;
 use runtime::task;
 
 /// One host has this long from the first packet to a session that answers.

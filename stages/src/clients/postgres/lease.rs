@@ -17,7 +17,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, DatabaseError, Dedicated};
-use crate::model::TenantId;
+use model::TenantId;
 use runtime::{chance, task};
 
 /// How often the holder asks whether its session stands.
@@ -112,7 +112,7 @@ impl ProducerLease {
 
     /// The lock's number, different from that of any other kind of lock.
     fn number(&self) -> i64 {
-        let key = state::Key::of(&["producer lease", self.tenant.as_str()]);
+        let key = model::Key::of(&["producer lease", self.tenant.as_str()]);
         key.as_bytes().first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 }

@@ -19,7 +19,7 @@ use super::seal::{Seal, SealError};
 use super::{Database, DatabaseError};
 use crate::clients::nice::{Auth, GroupKind, GroupSelector, MediaHost, NiceSettings};
 use crate::clients::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
-use crate::model::{Retention, TenantId};
+use model::{Retention, TenantId};
 
 /// What stands for a secret in listings.
 const MASK: &str = "********";

@@ -21,7 +21,7 @@ use tokio_postgres::types::ToSql;
 use super::{Database, DatabaseError};
 use crate::clients::nice::ApiFamily;
 use crate::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
-use crate::model::TenantId;
+use model::TenantId;
 
 const LIMITS: &str = "
     select set_config('lock_timeout', '4s', true), set_config('idle_in_transaction_session_timeout', '2s', true)";

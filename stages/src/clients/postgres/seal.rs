@@ -13,7 +13,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
-use crate::model::TenantId;
+use model::TenantId;
 
 /// What a sealed text begins with; another way of sealing gets another word.
 const VERSION: &str = "v1.";

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
-use crate::model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource};
 use runtime::task;
 
 /// Ends a check that would hang.

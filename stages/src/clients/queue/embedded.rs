@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use crate::model::{ContactEvent, ConversationKey};
+use model::{ContactEvent, ConversationKey};
 use runtime::{Clock, task};
 
 /// The tree in the local state.

@@ -12,8 +12,9 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::flow::{Settle, StageError, System};
-use crate::model::{ContactEvent, ConversationKey, EventSource};
+use crate::flow::{Settle, StageError};
+use model::System;
+use model::{ContactEvent, ConversationKey, EventSource};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

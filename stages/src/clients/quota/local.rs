@@ -13,7 +13,7 @@ use state::{MAX_VALUE_BYTES, State, StateError, Store};
 
 use super::{Ask, Budget, BudgetStore, Micros, StoreError, Stores, Terms, Usage, Verdict};
 use crate::clients::nice::ApiFamily;
-use crate::model::TenantId;
+use model::TenantId;
 
 const TREE: &str = "quota";
 

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{BudgetStore, Gate, Patience, Permit, StoreError, Terms, Usage};
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::flow::Metrics;
-use crate::model::TenantId;
+use model::TenantId;
 
 /// Where budgets are kept.
 #[async_trait]

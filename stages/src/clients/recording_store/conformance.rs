@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Body, Found, RecordingStore};
-use crate::flow::{StageError, System};
-use crate::model::{ConversationKey, Extension, ObjectKey};
+use crate::flow::StageError;
+use model::System;
+use model::{ConversationKey, Extension, ObjectKey};
 use runtime::task;
 
 /// A size at which no store takes a body in one piece.

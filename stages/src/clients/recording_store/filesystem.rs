@@ -20,8 +20,9 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, Found, RecordingStore};
 use crate::clients::catalog::overtaken;
-use crate::flow::{StageError, System};
-use crate::model::{ConversationKey, ObjectKey};
+use crate::flow::StageError;
+use model::System;
+use model::{ConversationKey, ObjectKey};
 use runtime::{chance, task};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.

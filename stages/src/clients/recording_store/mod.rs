@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::flow::StageError;
-use crate::model::{ConversationKey, ObjectKey, TenantId};
+use model::{ConversationKey, ObjectKey, TenantId};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

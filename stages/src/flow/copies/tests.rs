@@ -133,9 +133,8 @@ async fn one_of_a_line_is_in_hand_at_a_time_and_nobody_waits_for_ever() {
 #[tokio::test]
 async fn what_is_remembered_is_bounded() {
     let copies = Copies::default();
-    for id in 1..=REMEMBERED as u32 + 10 {
-        let mut line = Line::default();
-        line[..4].copy_from_slice(&id.to_le_bytes());
+    for id in 1..=REMEMBERED + 10 {
+        let line = Line::of(&[&id.to_string()]);
         copies.confirm(line, 1);
         copies.confirm(line, 2);
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::flow::testing;
-use crate::model::EventSource;
+use model::EventSource;
 use runtime::task;
 
 /// Places for one tenant.

@@ -7,9 +7,9 @@ use futures::stream;
 use tokio::sync::{Notify, Semaphore};
 
 use super::*;
-use crate::flow::System;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use crate::model::{ContactEvent, Trouble};
+use model::System;
+use model::{ContactEvent, Trouble};
 
 type Answer = Result<Outcome<ContactEvent>, StageError>;
 

@@ -13,8 +13,8 @@ use super::*;
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::quota::Permit;
 use crate::flow::testing::TestFlow;
-use crate::model::{Agent, Memberships};
 use crate::source::test_nice::settings_of;
+use model::{Agent, Memberships};
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -17,9 +17,9 @@ fn excluded_of(hop: &Hop) -> Option<String> {
 }
 
 fn event(agent: Option<u64>) -> ContactEvent {
-    let id = crate::model::ContactId::from_number(1).unwrap();
-    let event = ContactEvent::new("acme".parse().unwrap(), id, crate::model::EventSource::Reconciliation);
-    ContactEvent { agent: agent.map(|id| crate::model::AgentId::from_number(id).unwrap()), ..event }
+    let id = model::ContactId::from_number(1).unwrap();
+    let event = ContactEvent::new("acme".parse().unwrap(), id, model::EventSource::Reconciliation);
+    ContactEvent { agent: agent.map(|id| model::AgentId::from_number(id).unwrap()), ..event }
 }
 
 #[test]

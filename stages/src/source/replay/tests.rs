@@ -13,8 +13,8 @@ use crate::completeness::{Question, report};
 use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
 use crate::flow::FlowExt;
-use crate::model::{Conversation, EventSource};
 use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
+use model::{Conversation, EventSource};
 
 /// A producer with replays and a webhook-like feed, on an embedded queue and catalog.
 struct Rig {
@@ -429,8 +429,8 @@ async fn a_month_with_lost_repeated_reordered_and_late_events_balances_to_zero()
     assert_eq!(complete.days.len(), 28);
 }
 
-fn key(id: u64) -> crate::model::ConversationKey {
-    crate::model::ConversationKey { tenant: tenant(), external_id: ContactId::from_number(id).unwrap() }
+fn key(id: u64) -> model::ConversationKey {
+    model::ConversationKey { tenant: tenant(), external_id: ContactId::from_number(id).unwrap() }
 }
 
 #[tokio::test]
@@ -438,7 +438,7 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     let rig = Rig::new(day_of_calls(), NOW).await;
     // Joined at noon, away in the afternoon from three to four, and back.
     let mut member = crate::source::test_nice::agent();
-    member.memberships = crate::model::Memberships::since(at("2026-04-01T12:00:00Z"));
+    member.memberships = model::Memberships::since(at("2026-04-01T12:00:00Z"));
     member.memberships.leave(at("2026-04-01T15:00:00Z"));
     member.memberships.join(at("2026-04-01T16:00:00Z"));
     Roster::replace(&rig.nice.roster, std::slice::from_ref(&member));
@@ -466,10 +466,10 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     rig.replay.context.clock.advance(SignedDuration::from_millis(1));
     let now = rig.replay.context.clock.now();
     let mut of_today = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T00:00:00Z"), at(NOW), now);
-    of_today.members = crate::model::Members::Now;
+    of_today.members = model::Members::Now;
     of_today.id = rig.catalog().begin_run(&of_today).await.unwrap();
     let of_today = rig.go_on(of_today).await;
-    assert_eq!((of_today.members, of_today.found.missing), (crate::model::Members::Now, 144 - 78));
+    assert_eq!((of_today.members, of_today.found.missing), (model::Members::Now, 144 - 78));
     let mut deliveries = rig.queue.deliveries(64);
     let body = deliveries.next().await.unwrap().unwrap().body;
     assert!(ContactEvent::decode(&body).unwrap().members_now, "the consumer admits it as well");

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use model::EventSource;
 use stages::catalog_checks;
 use stages::clients::catalog::conformance::Subject;
-use stages::model::EventSource;
 use tokio::time::Instant;
 
 use super::*;
@@ -59,7 +59,7 @@ fn conversation(id: u64) -> Conversation {
     let ended_at = "2026-04-01T16:34:25Z".parse().unwrap();
     let contact = ContactId::from_number(id).unwrap();
     Conversation {
-        event: stages::model::ContactEvent::new(acme(), contact, EventSource::Poll),
+        event: model::ContactEvent::new(acme(), contact, EventSource::Poll),
         master: contact,
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at,

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
+use model::{ContactId, EventSource};
 use stages::clients::queue::conformance::Subject;
-use stages::model::{ContactId, EventSource};
 use stages::queue_checks;
 use tokio::time::{sleep, timeout};
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clients::catalog::{ErasedRows, Standing};
-use crate::model::Retention;
+use model::Retention;
 
 /// Erases as [`crate::erase`] does, without the recordings.
 async fn erase(catalog: &Arc<dyn Catalog>, key: &ConversationKey) -> ErasedRows {

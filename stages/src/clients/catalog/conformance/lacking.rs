@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Subject, acme, assert_ready, assert_row, at, conversation, key, recordings, row, save_ready, tenant};
 use crate::clients::catalog::{Catalog, ConversationRow, Counts, Fate, Lacking, RecordingRow};
-use crate::model::{Conversation, ConversationState, StoredRecording};
+use model::{Conversation, ConversationState, StoredRecording};
 
 /// Of three recordings that NICE names, those at these positions.
 fn parts(conversation: &Conversation, positions: &[usize]) -> Vec<StoredRecording> {

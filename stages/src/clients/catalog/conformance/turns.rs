@@ -6,7 +6,7 @@ use futures::FutureExt;
 
 use super::{Subject, acme, agent, at, letter, tenant};
 use crate::clients::catalog::{Catalog, CurrentTurn, ProducerMemory, ReplayRun, RunKind, RunState, Turn};
-use crate::model::TenantId;
+use model::TenantId;
 
 async fn begin(catalog: &Arc<dyn Catalog>, tenant: &TenantId) -> (Turn, Arc<dyn Catalog>) {
     let turn = Turn::new(tenant.clone(), catalog.begin_turn(tenant).await.unwrap());

@@ -14,7 +14,7 @@ use crate::clients::catalog::{
     CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
     TombstoneKey,
 };
-use crate::model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
+use model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
 use runtime::{chance, task};
 
 /// An erasure as it stands in the tree.
@@ -129,7 +129,7 @@ impl Inner {
             }
             erased.conversation = true;
         }
-        let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+        let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
         let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
         let standing = self.tree.get(&letter).map_err(|error| self.broken(error))?;
         if let Some(id) = standing.and_then(|id| super::tail_number(&id)) {

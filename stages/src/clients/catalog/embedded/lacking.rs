@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tenant_prefix};
 use crate::clients::catalog::{Attempt, CatalogError, Lacking, RecordingRow};
-use crate::model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
+use model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
 use runtime::task;
 
 /// As much of a conversation's row as a look for what it lacks needs.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, Inner, kind, tenant_prefix, write};
 use crate::clients::catalog::{LearnedDelay, Lessons};
-use crate::model::TenantId;
+use model::TenantId;
 
 /// As it lies on the disk. Before more than the delay was learned, that was the one number.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

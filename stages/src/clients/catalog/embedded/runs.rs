@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
 use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
-use crate::model::{ConversationKey, ConversationState, TenantId};
+use model::{ConversationKey, ConversationState, TenantId};
 use runtime::task;
 
 /// As much of a conversation's row as its fate needs.
@@ -44,7 +44,7 @@ impl Inner {
 
     /// The dead letter of a conversation.
     pub(super) fn letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
-        let letter = state::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+        let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
         let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
         let id = self.tree.get(letter).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
         id.map_or(Ok(None), |id| self.get(&super::numbered(kind::DEAD_LETTER, id)))

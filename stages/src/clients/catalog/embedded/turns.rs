@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, Counters, Inner, kind, tenant_prefix, write};
 use crate::clients::catalog::{ProducerMemory, Turn};
-use crate::model::TenantId;
+use model::TenantId;
 
 /// A memory on disk.
 #[derive(Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use super::ShapeError;
 use super::lenient::{self, Object};
 use super::rows::{self, Apart};
 use crate::clients::nice::{BadRow, Contact, Leg, Row};
-use crate::model::{AgentId, ContactId};
+use model::{AgentId, ContactId};
 
 /// Twice what NICE answers at most.
 pub(super) const MAX_ROWS: usize = 20_000;

@@ -7,7 +7,7 @@ use super::ShapeError;
 use super::contact::{Page, id};
 use super::lenient::{self, Object};
 use crate::clients::nice::GroupAgent;
-use crate::model::AgentId;
+use model::AgentId;
 
 /// Twice what a page of such lists has been seen to hold, when paging is ignored.
 const MAX_ROWS: usize = 20_000;

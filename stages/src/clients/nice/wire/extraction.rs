@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::ShapeError;
 use super::lenient::{self, Object};
 use crate::clients::nice::BadRow;
-use crate::model::{AgentId, ContactId};
+use model::{AgentId, ContactId};
 
 /// What NICE says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ShapeError;
-use crate::text::bare_json;
+use model::text::bare_json;
 
 /// More members than any object of NICE's has: a contact has some 80, an agent some 100.
 const MAX_MEMBERS: usize = 1_024;

@@ -4,7 +4,7 @@
 //! A body that breaks off has an open bracket, and is not cut apart: what is missing of it is not known.
 
 use super::contact::MAX_ROWS;
-use crate::model::ContactId;
+use model::ContactId;
 
 /// A page in pieces.
 #[derive(Debug, PartialEq, Eq)]

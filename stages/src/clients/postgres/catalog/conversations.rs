@@ -15,7 +15,7 @@ use crate::clients::catalog::{
 };
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::clients::queue::Lane;
-use crate::model::{
+use model::{
     Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
     TenantId,
 };

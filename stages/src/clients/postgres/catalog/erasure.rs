@@ -13,7 +13,7 @@ use crate::clients::catalog::{
     CatalogError, ErasedRows, Erasure, Expired, Place, RetentionTurn, SETTLED, Standing, Tombstone, TombstoneKey,
 };
 use crate::clients::postgres::{Database, DatabaseError};
-use crate::model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
+use model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
 
 /// The first erasure of all says which key is used.
 const NOTE_KEY: &str = "insert into erasure_key (fingerprint) values ($1) on conflict do nothing";

@@ -29,8 +29,8 @@ use crate::clients::catalog::{
     CurrentTurn, DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons,
     ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
-use crate::flow::System;
-use crate::model::{
+use model::System;
+use model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
     Retention, StoredRecording, TenantId,
 };

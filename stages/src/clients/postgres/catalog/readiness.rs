@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::{CatalogError, Database, unreadable};
 use crate::clients::catalog::{LearnedDelay, Lessons};
-use crate::model::TenantId;
+use model::TenantId;
 
 /// Locks the row, so that what several consumers learned adds up.
 const NOTE: &str = "

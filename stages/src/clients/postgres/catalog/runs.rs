@@ -12,7 +12,7 @@ use super::erasure::Tombstones;
 use super::{Keys, conversations, saturated, turns, unreadable};
 use crate::clients::catalog::{CatalogError, Counted, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
 use crate::clients::postgres::{Database, DatabaseError};
-use crate::model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
+use model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 const FATES: &str = "
     select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased

@@ -16,7 +16,7 @@ use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
 use crate::clients::catalog::{CatalogError, Hop};
 use crate::clients::postgres::Database;
-use crate::model::{ConversationKey, INTEGRATION_TYPE};
+use model::{ConversationKey, INTEGRATION_TYPE};
 use runtime::{chance, task};
 
 /// Hops that wait for the database; during an outage those beyond it are left out.

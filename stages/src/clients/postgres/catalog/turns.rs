@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{CatalogError, Database, DatabaseError, saturated, unreadable};
 use crate::clients::catalog::{ProducerMemory, Turn};
-use crate::model::TenantId;
+use model::TenantId;
 
 const BEGIN: &str = "
     insert into producer_turns as t (tenant_id, turn, begun_at) values ($1, 1, clock_timestamp())

@@ -75,8 +75,7 @@ async fn handing_back_on_purpose_does_not_count_towards_the_limit() {
 async fn what_was_forgotten_while_it_was_worked_on_is_not_brought_back_by_its_hand_back() {
     let state = TestState::new();
     let queue = EmbeddedQueue::open(state.state.store(), Clock::system()).unwrap();
-    let event =
-        ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), crate::model::EventSource::Poll);
+    let event = ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), model::EventSource::Poll);
     queue.publish(Lane::Live, event.encode().into()).await.unwrap();
     let delivery = queue.deliveries(1).next().await.unwrap().unwrap();
     assert_eq!(queue.forget(&event.key()).await.unwrap(), Some(1));

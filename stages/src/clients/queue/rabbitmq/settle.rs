@@ -28,7 +28,7 @@ use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Backlog, Lane, QueueDelivery};
 use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use crate::model::ContactEvent;
+use model::ContactEvent;
 use runtime::task;
 
 /// Messages that the broker has sent to this process and that are not settled.

@@ -11,7 +11,7 @@ use test_servers::{Proxy, RabbitMq};
 
 use super::*;
 use crate::clients::queue::conformance::{Subject, queue_checks};
-use crate::model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource};
 
 struct Rabbit {
     options: RabbitOptions,

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::text::without_mark;
+use model::text::without_mark;
 
 /// Where the keys come from.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
 
 use crate::clients::nice::MAX_HEADERS;
 use crate::clients::nice::wire::retry_after::http_date;
-use crate::text::without_mark;
+use model::text::without_mark;
 
 /// A page of 1,000 uploads has some 700 KiB.
 const MOST_ANSWER: usize = 4 * 1024 * 1024;

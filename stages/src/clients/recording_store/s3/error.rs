@@ -14,7 +14,8 @@ use super::call::Operation;
 use super::dispatcher::class;
 use crate::clients::catalog::overtaken;
 use crate::clients::nice::wire::retry_after::longest_retry_after;
-use crate::flow::{StageError, System};
+use crate::flow::StageError;
+use model::System;
 use runtime::Clock;
 
 /// Why a request failed.

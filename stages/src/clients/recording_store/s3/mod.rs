@@ -36,8 +36,8 @@ use self::walk::Walk;
 use super::{Body, Found, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
-use crate::model::{ConversationKey, ObjectKey, TenantId};
-use crate::text::without_mark;
+use model::text::without_mark;
+use model::{ConversationKey, ObjectKey, TenantId};
 
 mod call;
 mod conditions;

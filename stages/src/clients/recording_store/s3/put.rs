@@ -36,7 +36,8 @@ use super::marks::Mark;
 use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
 use crate::clients::recording_store::{Body, Found};
-use crate::flow::{StageError, System};
+use crate::flow::StageError;
+use model::System;
 use runtime::task;
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.

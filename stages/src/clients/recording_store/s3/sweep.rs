@@ -27,7 +27,7 @@ use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
-use crate::model::{ContactId, Extension, TenantId};
+use model::{ContactId, Extension, TenantId};
 use runtime::{Clock, chance, task};
 
 /// An upload that is so old may have outlived the broker's patience with its consumer, half an hour where it is not

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::model::TenantId;
+use model::TenantId;
 
 /// The place after which a listing goes on: a key, and an upload of it.
 pub(super) type Marker = (Option<String>, Option<String>);

@@ -7,7 +7,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
-use crate::model::EventSource;
+use model::EventSource;
 
 /// A database with so many conversations in the analysis queue, the first one oldest.
 async fn queued(count: u64) -> TestDatabase<'static> {
@@ -141,8 +141,8 @@ async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
 /// The recording of a conversation that comes after [`recording`].
 fn late(id: u64) -> StoredRecording {
     let first = recording(id);
-    let wav = crate::model::Extension::for_content_type(Some("audio/wav"));
-    let key = crate::model::ObjectKey::new(&key(id), conversation(id).started_at, 1, wav);
+    let wav = model::Extension::for_content_type(Some("audio/wav"));
+    let key = model::ObjectKey::new(&key(id), conversation(id).started_at, 1, wav);
     StoredRecording { key, ..first }
 }
 

@@ -9,7 +9,7 @@ use super::sample::{at, conversation, key, recording};
 use super::*;
 use crate::clients::catalog::{Counted, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
-use crate::model::{ContactEvent, Memberships};
+use model::{ContactEvent, Memberships};
 use runtime::Clock;
 
 /// A turn of a rate budget.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{
+use model::{
     AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, ObjectKey,
     StoredRecording,
 };

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use test_servers::RabbitMq;
 
 use super::*;
-use crate::model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

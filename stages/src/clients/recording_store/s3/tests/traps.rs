@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::fake::{COMPLETED, Fake, Request, answer, error};
 use super::*;
 use crate::clients::recording_store::s3::error::Kind;
-use crate::flow::System;
+use model::System;
 use runtime::task;
 
 /// A body that makes two parts.

@@ -247,8 +247,7 @@ mod tests {
     fn what_a_call_has_met_travels_on_and_what_cannot_be_read_of_it_is_no_poison() {
         let mut event = ContactEvent::decode(MINIMAL.as_bytes()).unwrap();
         assert!(!String::from_utf8(event.encode()).unwrap().contains("troubles"));
-        let met =
-            crate::model::Trouble::first("upload", crate::flow::System::Call, "2026-04-01T16:34:25Z".parse().unwrap());
+        let met = crate::Trouble::first("upload", crate::System::Call, "2026-04-01T16:34:25Z".parse().unwrap());
         event.troubles.note(met.waiting(std::time::Duration::from_secs(7)));
         (event.replays, event.awaited_millis) = (2, 30_000);
         assert_eq!(ContactEvent::decode(&event.encode()).unwrap(), event);

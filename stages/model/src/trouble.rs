@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::flow::System;
+use crate::System;
 
 /// Troubles that a message carries; the one that is longest ago gives way.
 const MOST_CARRIED: usize = 4;

@@ -1,5 +1,4 @@
-//! Texts that others wrote, before anything reads them. Which door takes what loosely stands in
-//! [`crate::clients::nice::wire::lenient`].
+//! Texts that others wrote, before anything reads them. Each door says what else it takes loosely.
 
 /// The byte order mark, which some editors and programs put in front of every text.
 const MARK: &[u8] = b"\xef\xbb\xbf";

@@ -4,8 +4,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, Memberships, ObjectKey};
-use crate::clients::nice::Media;
-use crate::flow::Again;
 
 /// Who called whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,65 +180,6 @@ impl std::fmt::Debug for Conversation {
     }
 }
 
-/// A conversation whose recordings are opened and checked, not yet read.
-#[derive(Debug)]
-pub struct RecordedConversation {
-    /// The metadata.
-    pub conversation: Conversation,
-    /// The recordings by start time; empty when NICE had none until the deadline.
-    pub media: Vec<PlacedMedia>,
-    /// Recordings that NICE names besides, and did not give.
-    pub missing: u32,
-}
-
-/// A recording that is opened, at its place among all that NICE names.
-#[derive(Debug)]
-pub struct PlacedMedia {
-    /// From 0 by start time.
-    pub position: u32,
-    /// What NICE names it by, where it can be told from the others of its call.
-    pub source: Option<String>,
-    /// The recording.
-    pub media: Media,
-}
-
-/// A conversation whose row stands in the catalog.
-#[derive(Debug)]
-pub struct PersistedConversation {
-    /// The metadata.
-    pub conversation: Conversation,
-    /// The recordings by start time.
-    pub media: Vec<PlacedMedia>,
-    /// Recordings that NICE names besides, and did not give.
-    pub missing: u32,
-}
-
-impl Again for Conversation {
-    fn again(&self) -> Option<Self> {
-        Some(self.clone())
-    }
-}
-
-impl Again for RecordedConversation {
-    fn again(&self) -> Option<Self> {
-        let media = self.media.iter().map(PlacedMedia::again).collect();
-        Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
-    }
-}
-
-impl Again for PersistedConversation {
-    fn again(&self) -> Option<Self> {
-        let media = self.media.iter().map(PlacedMedia::again).collect();
-        Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
-    }
-}
-
-impl PlacedMedia {
-    fn again(&self) -> Self {
-        Self { position: self.position, source: self.source.clone(), media: self.media.again() }
-    }
-}
-
 /// One recording that lies whole in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecording {
@@ -286,8 +225,14 @@ mod tests {
 
     #[test]
     fn a_call_whose_end_is_not_known_may_be_a_joiners() {
-        let mut agent: Agent = crate::source::test_nice::agent();
-        agent.memberships = Memberships::since("2026-04-01T12:00:00Z".parse().unwrap());
+        let agent = Agent {
+            external_id: AgentId::from_number(7).unwrap(),
+            user_id: None,
+            user_name: "x".to_owned(),
+            first_name: "x".to_owned(),
+            last_name: "x".to_owned(),
+            memberships: Memberships::since("2026-04-01T12:00:00Z".parse().unwrap()),
+        };
         let may = |start: &str| agent.may_be_member_at_the_end(start.parse().unwrap());
         assert!(may("2026-04-01T11:50:00Z") && may("2026-04-03T00:00:00Z"));
         assert!(!may("2026-04-01T07:59:59Z"));

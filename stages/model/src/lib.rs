@@ -1,12 +1,14 @@
 //! The item at every hop of the flow, in order.
 //!
 //! ```text
-//!  ContactEvent ─► ContactEvent ─► Conversation ─► RecordedConversation ─► PersistedConversation ─► ready
-//!    (source)       (the queue)     (metadata)       (media opened)          (row written)
+//!  ContactEvent ─► ContactEvent ─► Conversation ─► (recordings opened) ─► (row written) ─► StoredRecording
+//!    (source)       (the queue)     (metadata)
 //! ```
 //!
 //! Everything that comes from outside is checked here, once: an id is digits, a tenant is a short word, an
 //! object key is built of checked parts only.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,21 +18,23 @@ use serde::{Deserialize, Serialize};
 
 mod conversation;
 mod import_since;
+mod key;
 mod memberships;
 mod message;
 mod object_key;
 mod retention;
+mod system;
+pub mod text;
 mod trouble;
 
-pub use conversation::{
-    Agent, Conversation, ConversationState, Direction, PersistedConversation, PlacedMedia, RecordedConversation,
-    StoredRecording,
-};
+pub use conversation::{Agent, Conversation, ConversationState, Direction, StoredRecording};
 pub use import_since::ImportSince;
+pub use key::Key;
 pub use memberships::{Membership, Memberships};
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
 pub use retention::Retention;
+pub use system::{System, UnknownSystem};
 pub use trouble::{Trouble, Troubles};
 
 /// The integration type under which NICE's conversations stand in Knovvu.
@@ -293,8 +297,8 @@ pub struct ConversationKey {
 
 impl ConversationKey {
     /// The 16 bytes under which the processed-id log knows the conversation.
-    pub fn digest(&self) -> state::Key {
-        state::Key::of(&[self.tenant.as_str(), INTEGRATION_TYPE, &self.external_id.to_string()])
+    pub fn digest(&self) -> Key {
+        Key::of(&[self.tenant.as_str(), INTEGRATION_TYPE, &self.external_id.to_string()])
     }
 }
 
