@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Looks between two prunings of the processed-id log: an hour.
 const LOOKS_PER_PRUNING: u32 = 720;
 
+/// Looks between two measurements of the local state, which ask for the length of each of its files: a minute.
+const LOOKS_PER_MEASUREMENT: u32 = 12;
+
 /// What is looked at.
 pub(crate) struct Observed {
     state: Option<State>,
@@ -101,6 +104,10 @@ impl Observed {
         self.show_systems();
         let Some(state) = &self.state else { return };
         self.metrics.processed_ids.set(as_gauge(state.processed().len() as u64));
+    }
+
+    fn measure(&self) {
+        let Some(state) = &self.state else { return };
         match state.store().size_on_disk() {
             Ok(bytes) => self.metrics.state_disk_bytes.set(as_gauge(bytes)),
             Err(error) => warn!(%error, "size of the local state not read"),
@@ -153,6 +160,9 @@ pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
         if let Some(Err(error)) = observed.state.as_ref().map(|state| state.store().check()) {
             error!(%error, "the local state takes no more writes");
             broken.cancel();
+        }
+        if looks.is_multiple_of(LOOKS_PER_MEASUREMENT) {
+            observed.measure();
         }
         observed.look().await;
         if looks.is_multiple_of(LOOKS_PER_PRUNING) {

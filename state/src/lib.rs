@@ -49,6 +49,8 @@ pub struct StateOptions {
     pub clock: Clock,
     /// Commits in the calling task and not in a thread for all who wait: for a simulation, which runs on one thread.
     pub inline_commits: bool,
+    /// A commit makes nothing durable: for the servers of a simulation, which outlive every process.
+    pub volatile: bool,
 }
 
 /// The local state; clones share it.
@@ -167,6 +169,7 @@ impl Default for StateOptions {
             cache_bytes: 32 * 1024 * 1024,
             clock: Clock::default(),
             inline_commits: false,
+            volatile: false,
         }
     }
 }

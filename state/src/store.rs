@@ -11,6 +11,9 @@
 //! [`StateOptions::inline_commits`](crate::StateOptions) commits in the calling task, one after the other, so that a
 //! simulation on one thread repeats itself. All else is the same.
 //!
+//! [`StateOptions::volatile`](crate::StateOptions) commits nothing at all: what stands in for a server in a simulation
+//! outlives every process there, and would spend most of its time on disks.
+//!
 //! # After an I/O error
 //! The store is poisoned: that commit and every later one fail. After a failed `fsync` nobody knows what reached
 //! the disk, so the process must be restarted, never told that all is well.
@@ -75,7 +78,7 @@ impl Store {
         lock: Arc<std::fs::File>,
         options: &StateOptions,
     ) -> Result<Self, StateError> {
-        let shared = Arc::new(Shared::new(database, &path, lock)?);
+        let shared = Arc::new(Shared::new(database, &path, lock, options.volatile)?);
         let commits = match options.inline_commits {
             true => Commits::Inline { closed: AtomicBool::new(false) },
             false => Commits::start(&shared, &path)?,

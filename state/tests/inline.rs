@@ -23,3 +23,17 @@ async fn commits_in_place_need_no_thread() {
         assert_eq!(again.state.inbox().len(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_volatile_state_syncs_nothing_and_refuses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StateOptions { inline_commits: true, volatile: true, ..StateOptions::default() };
+    let state = State::open(dir.path(), options).unwrap().state;
+    let syncs = state.store().syncs();
+    for event in 0..100 {
+        state.inbox().push(format!("event {event}").as_bytes()).await.unwrap();
+    }
+    assert_eq!((state.inbox().len(), state.store().syncs()), (100, syncs));
+    state.store().close().await.unwrap();
+    assert!(state.inbox().push(b"too late").await.is_err());
+}

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -26,18 +27,21 @@ pub struct Machine {
 }
 
 struct Inner {
+    /// A [`Standing`]; every poll asks for it, and it changes under the lock of the state.
+    standing: AtomicU8,
     state: Mutex<State>,
     chance: Mutex<StdRng>,
 }
 
 struct State {
-    standing: Standing,
     /// By number, so that they are woken and ended in the order in which they began.
     gates: BTreeMap<u64, Held>,
     begun: u64,
 }
 
+/// Whether its tasks are polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Standing {
     Running,
     Paused,
@@ -56,9 +60,10 @@ struct Held {
 impl Machine {
     /// A machine that runs; its chance is the seed's.
     pub fn new(seed: u64) -> Self {
-        let state = State { standing: Standing::Running, gates: BTreeMap::new(), begun: 0 };
+        let standing = AtomicU8::new(Standing::Running as u8);
+        let state = Mutex::new(State { gates: BTreeMap::new(), begun: 0 });
         let chance = Mutex::new(StdRng::seed_from_u64(seed));
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), chance }) }
+        Self { inner: Arc::new(Inner { standing, state, chance }) }
     }
 
     /// The machine of the running task.
@@ -73,20 +78,21 @@ impl Machine {
 
     /// Polls none of its tasks until it goes on. The time goes on without it: timers that are due meanwhile fire then.
     pub fn pause(&self) {
-        let mut state = self.state();
-        if state.standing == Standing::Running {
-            state.standing = Standing::Paused;
+        let _state = self.state();
+        if self.standing() == Standing::Running {
+            self.set(Standing::Paused);
         }
     }
 
     /// Goes on after a pause; a machine that was killed does not.
     pub fn resume(&self) {
         let woken: Vec<_> = {
-            let mut state = self.state();
-            if state.standing == Standing::Paused {
-                state.standing = Standing::Running;
+            let state = self.state();
+            if self.standing() == Standing::Paused {
+                self.set(Standing::Running);
             }
-            state.gates.values_mut().filter_map(|held| held.waker.take()).collect()
+            // They stay: a gate gives its waker once, as long as that is the same.
+            state.gates.values().filter_map(|held| held.waker.clone()).collect()
         };
         woken.into_iter().for_each(Waker::wake);
     }
@@ -96,7 +102,7 @@ impl Machine {
     pub fn kill(&self) {
         let (aborted, woken): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
-            state.standing = Standing::Killed;
+            self.set(Standing::Killed);
             state.gates.values_mut().map(|held| (held.abort.take(), held.waker.take())).unzip()
         };
         aborted.iter().flatten().for_each(AbortHandle::abort);
@@ -105,7 +111,19 @@ impl Machine {
 
     /// Whether it was killed.
     pub fn is_killed(&self) -> bool {
-        self.state().standing == Standing::Killed
+        self.standing() == Standing::Killed
+    }
+
+    fn standing(&self) -> Standing {
+        match self.inner.standing.load(Ordering::Acquire) {
+            standing if standing == Standing::Running as u8 => Standing::Running,
+            standing if standing == Standing::Paused as u8 => Standing::Paused,
+            _ => Standing::Killed,
+        }
+    }
+
+    fn set(&self, standing: Standing) {
+        self.inner.standing.store(standing as u8, Ordering::Release);
     }
 
     /// Its own source of chance.
@@ -119,13 +137,13 @@ impl Machine {
         let number = state.begun;
         state.begun += 1;
         state.gates.insert(number, Held::default());
-        Gate { machine: self.clone(), number, future: Some(Box::pin(future)) }
+        Gate { machine: self.clone(), number, known: None, future: Some(Box::pin(future)) }
     }
 
     /// Ends the task of a gate when the machine is killed.
     pub(super) fn ends(&self, gate: u64, abort: AbortHandle) {
         let mut state = self.state();
-        if state.standing == Standing::Killed {
+        if self.is_killed() {
             drop(state);
             abort.abort();
         } else if let Some(held) = state.gates.get_mut(&gate) {
@@ -137,15 +155,12 @@ impl Machine {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the future behind the gate may be polled; where not, it is woken later.
-    fn admits(&self, gate: u64, waker: &Waker) -> Standing {
-        let mut state = self.state();
-        let standing = state.standing;
-        if let Some(held) = state.gates.get_mut(&gate) {
-            // While it runs, too: the kill wakes whoever has been polled and waits.
-            held.waker = Some(waker.clone());
+    /// Takes the waker of a gate that is polled. While the machine runs, too: the kill wakes whoever has been polled and
+    /// waits.
+    fn holds(&self, gate: u64, waker: Waker) {
+        if let Some(held) = self.state().gates.get_mut(&gate) {
+            held.waker = Some(waker);
         }
-        standing
     }
 }
 
@@ -159,6 +174,8 @@ impl std::fmt::Debug for Machine {
 pub(super) struct Gate<F> {
     machine: Machine,
     number: u64,
+    /// The waker that the machine has.
+    known: Option<Waker>,
     /// None once it has ended or the machine was killed.
     future: Option<Pin<Box<F>>>,
 }
@@ -182,7 +199,12 @@ impl<F: Future> Future for Gate<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let gate = &mut *self;
-        match gate.machine.admits(gate.number, context.waker()) {
+        if !gate.known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            gate.machine.holds(gate.number, context.waker().clone());
+            gate.known = Some(context.waker().clone());
+        }
+        // After it is known whom to wake: whoever pauses or kills the machine in between wakes this one.
+        match gate.machine.standing() {
             Standing::Paused => return Poll::Pending,
             Standing::Killed => {
                 gate.drop_future();
@@ -296,6 +318,43 @@ mod tests {
         let resumed = Duration::from_millis(60_500);
         assert!(child - begun >= resumed && child - begun < resumed + SECOND, "{:?}", child - begun);
         assert!(root - begun >= resumed && root - begun < resumed + SECOND, "{:?}", root - begun);
+    }
+
+    /// Counts how often it is called.
+    struct Bell(AtomicU32);
+
+    impl std::task::Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_machine_wakes_whoever_polled_last_however_often_it_goes_on() {
+        let (machine, bells) = (Machine::new(1), [0, 1].map(|_| Arc::new(Bell(AtomicU32::new(0)))));
+        let mut running = Box::pin(machine.run(std::future::pending::<()>()));
+        let mut poll = |by: usize| {
+            let waker = Waker::from(bells[by].clone());
+            assert!(running.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        };
+        let rung = || [0, 1].map(|at: usize| bells[at].0.load(Ordering::Relaxed));
+        let pause_and_resume = || {
+            machine.pause();
+            machine.resume();
+        };
+        poll(0);
+        pause_and_resume();
+        poll(0);
+        pause_and_resume();
+        assert_eq!(rung(), [2, 0]);
+        poll(1);
+        pause_and_resume();
+        machine.pause();
+        poll(0);
+        machine.resume();
+        assert_eq!(rung(), [3, 1]);
+        machine.kill();
+        assert_eq!(rung(), [4, 1]);
     }
 
     #[tokio::test(start_paused = true)]

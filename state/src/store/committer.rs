@@ -40,6 +40,8 @@ pub(crate) trait CommitHook: Send + Sync {
 pub(super) struct Shared {
     path: PathBuf,
     database: sled::Db,
+    /// Nothing is made durable.
+    volatile: bool,
     hooks: Mutex<Vec<Weak<dyn CommitHook>>>,
     files: Mutex<SyncedFiles>,
     failure: OnceLock<StateError>,
@@ -56,11 +58,17 @@ impl Shared {
         &self.path
     }
 
-    pub(super) fn new(database: sled::Db, path: &Path, lock: Arc<std::fs::File>) -> Result<Self, StateError> {
+    pub(super) fn new(
+        database: sled::Db,
+        path: &Path,
+        lock: Arc<std::fs::File>,
+        volatile: bool,
+    ) -> Result<Self, StateError> {
         let files = SyncedFiles::open(path, &database)?;
         Ok(Self {
             path: path.to_owned(),
             database,
+            volatile,
             hooks: Mutex::default(),
             files: Mutex::new(files),
             failure: OnceLock::new(),
@@ -135,6 +143,9 @@ impl Shared {
         self.check()?;
         for hook in hooks {
             hook.before_flush()?;
+        }
+        if self.volatile {
+            return Ok(());
         }
         self.database.flush()?;
         #[cfg(test)]

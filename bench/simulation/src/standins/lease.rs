@@ -76,7 +76,7 @@ impl LeaseOf {
         // What was taken without our knowing ends with this connection.
         let connection = Connection::open(&self.link, self.leases.heartbeat, self.leases.changed.clone());
         let take = async { self.leases.take(&self.tenant, connection.session()) };
-        let taken = self.link.call(Kind::Read, take).await.map_err(|unanswered| format!("lease: {unanswered}"))?;
+        let taken = self.link.call(Kind::Change, take).await.map_err(|unanswered| format!("lease: {unanswered}"))?;
         Ok(taken.then_some(Held(connection)))
     }
 }

@@ -1,7 +1,9 @@
 //! A machine's link to a server: a request goes there, is done, and its answer comes back, if the weather lets it.
 //!
-//! Between leaving and being done, and between being done and the answer, there is an await: whoever is killed or gives
-//! up there has asked for something that is done or is not, and does not know.
+//! Of what changes something there is an await between leaving and being done, and between being done and the answer:
+//! whoever is killed or gives up there has asked for something that is done or is not, and does not know. A question
+//! that is prompt and changes nothing has none: most of what a program asks while nothing happens is of that kind, and
+//! a simulation spends its time on awaits.
 
 use std::fmt;
 use std::future::Future;
@@ -20,8 +22,24 @@ use super::{Sky, Weather, lock};
 pub enum Kind {
     /// It changes nothing.
     Read,
+    /// It changes nothing, and asks whether there is room.
+    Probe,
+    /// It changes something and needs no room.
+    Change,
     /// It needs room.
     Write,
+}
+
+impl Kind {
+    /// Whether it is refused where there is no room.
+    fn needs_room(self) -> bool {
+        matches!(self, Self::Probe | Self::Write)
+    }
+
+    /// Whether it matters if it was done.
+    fn changes(self) -> bool {
+        matches!(self, Self::Change | Self::Write)
+    }
 }
 
 /// A request has no answer.
@@ -39,8 +57,9 @@ impl fmt::Display for Unanswered {
     }
 }
 
-/// The share of requests, and of answers, that are there at once.
+/// The share of requests, and of answers, that are there at once: of those that change something, and of questions.
 const PROMPT: f64 = 0.9;
+const PROMPT_QUESTION: f64 = 0.98;
 
 /// How a link is in clear weather.
 #[derive(Debug, Clone)]
@@ -103,22 +122,22 @@ impl Link {
 
     /// Sends a request, which `effect` does on the server, and waits for its answer.
     pub async fn call<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, Unanswered> {
-        let ((there, back), breaks) = (self.way(), self.breaks());
-        self.travel(there).await;
+        let ((there, back), breaks) = (self.way(kind), self.breaks());
+        self.travel(kind, there).await;
         let sky = self.sky();
         if sky.is_away {
             return Err(Unanswered { reason: "the connection is refused", may_be_done: false });
         }
         let is_lost = sky.is_silent || self.draw(sky.refuses);
         let is_done = !is_lost || self.draw(0.5);
-        if sky.is_full && kind == Kind::Write {
+        if sky.is_full && kind.needs_room() {
             return Err(Unanswered { reason: "there is no room left", may_be_done: false });
         }
         let mut waited = there;
         if sky.is_silent {
             // Whoever asks may have given up by then.
             let late = self.share_of(self.0.options.patience.saturating_sub(waited));
-            self.travel(late).await;
+            self.travel(kind, late).await;
             waited += late;
         }
         let answer = match is_done {
@@ -126,10 +145,10 @@ impl Link {
             false => None,
         };
         if sky.is_silent || there + back > self.0.options.patience {
-            self.travel(self.0.options.patience.saturating_sub(waited)).await;
+            self.travel(kind, self.0.options.patience.saturating_sub(waited)).await;
             return Err(Unanswered { reason: "there is no answer in time", may_be_done: true });
         }
-        self.travel(back).await;
+        self.travel(kind, back).await;
         match answer {
             _ if self.breaks() != breaks || !self.sky().carries() => {
                 Err(Unanswered { reason: "the connection broke", may_be_done: true })
@@ -186,15 +205,16 @@ impl Link {
     }
 
     /// How long there, and how long back.
-    fn way(&self) -> (Duration, Duration) {
+    fn way(&self, kind: Kind) -> (Duration, Duration) {
         let LinkOptions { latency, patience, .. } = &self.0.options;
         let slow = self.sky().slow;
+        let prompt = if kind.changes() { PROMPT } else { PROMPT_QUESTION };
         let mut chance = lock(&self.0.chance);
         let mut one = || {
             let clear = match latency.is_empty() {
                 true => latency.start,
-                // Each way has an await, and time passes on some: timers are what a simulation spends its time on.
-                false if chance.random_bool(PROMPT) => Duration::ZERO,
+                // Time passes on some of the ways only: a simulation spends its own on timers.
+                false if chance.random_bool(prompt) => Duration::ZERO,
                 false => chance.random_range(latency.clone()),
             };
             clear + if slow.is_zero() { slow } else { slow.mul_f64(chance.random_range(0.25..0.75)) }
@@ -204,14 +224,15 @@ impl Link {
 
     /// One way, where no answer is expected.
     pub(super) async fn travel_once(&self) {
-        self.travel(self.way().0).await;
+        self.travel(Kind::Change, self.way(Kind::Change).0).await;
     }
 
     /// Takes so long; the request of a dead machine never arrives.
-    async fn travel(&self, duration: Duration) {
-        match duration.is_zero() {
-            true => tokio::task::yield_now().await,
-            false => tokio::time::sleep(duration).await,
+    async fn travel(&self, kind: Kind, duration: Duration) {
+        if !duration.is_zero() {
+            tokio::time::sleep(duration).await;
+        } else if kind.changes() {
+            tokio::task::yield_now().await;
         }
         if self.is_killed() {
             std::future::pending::<()>().await;
@@ -222,5 +243,28 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("machine", &self.0.machine).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::standins::Condition;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_changes_something_may_be_given_up_half_way() {
+        let weather = Weather::clear();
+        let link = Link::new(weather.clone(), 1, 1, LinkOptions::default(), || false);
+        let at_once = |kind: Kind| (0..200).filter(|_| link.call(kind, async {}).now_or_never().is_some()).count();
+        for question in [Kind::Read, Kind::Probe] {
+            assert!((150..200).contains(&at_once(question)), "time passes on some");
+        }
+        assert_eq!((at_once(Kind::Change), at_once(Kind::Write)), (0, 0));
+        let _full = weather.begin(Condition::Full);
+        for (kind, is_done) in [(Kind::Read, true), (Kind::Change, true), (Kind::Probe, false), (Kind::Write, false)] {
+            assert_eq!(link.call(kind, async {}).await.is_ok(), is_done, "{kind:?}");
+        }
     }
 }

@@ -249,7 +249,7 @@ impl LinkedQueue {
     async fn connect(&self) -> Arc<Connection> {
         loop {
             let connection = Connection::open(&self.link, self.broker.heartbeat, self.broker.changed.clone());
-            if self.ask(Kind::Read, async { self.broker.begin(connection.session()) }).await.is_ok() {
+            if self.ask(Kind::Change, async { self.broker.begin(connection.session()) }).await.is_ok() {
                 let connection = Arc::new(connection);
                 let mut connections = lock(&self.connections);
                 connections.retain(|known| known.strong_count() > 0);
@@ -333,7 +333,7 @@ impl Queue for LinkedQueue {
     }
 
     async fn check(&self) -> Result<(), QueueError> {
-        self.ask(Kind::Write, async {}).await
+        self.ask(Kind::Probe, async {}).await
     }
 
     async fn close(&self) {

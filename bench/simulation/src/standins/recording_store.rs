@@ -321,18 +321,18 @@ impl RecordingStore for LinkedStore {
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
         let erased = ObjectKey::folder_of(conversation, started_at);
-        self.ask(Kind::Read, async { self.store.erase(|folder| folder == erased) }).await
+        self.ask(Kind::Change, async { self.store.erase(|folder| folder == erased) }).await
     }
 
     async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
         let tenant = format!("{}/", conversation.tenant);
         let call = format!("/{}", conversation.external_id);
         let is_erased = |folder: &str| folder.starts_with(&tenant) && folder.ends_with(&call);
-        self.ask(Kind::Read, async { Some(self.store.erase(is_erased)) }).await
+        self.ask(Kind::Change, async { Some(self.store.erase(is_erased)) }).await
     }
 
     async fn sweep(&self) -> Result<u64, StageError> {
-        self.ask(Kind::Read, async { self.store.sweep() }).await
+        self.ask(Kind::Change, async { self.store.sweep() }).await
     }
 
     async fn answers(&self) -> Result<(), StageError> {
@@ -340,7 +340,7 @@ impl RecordingStore for LinkedStore {
     }
 
     async fn check(&self) -> Result<(), StageError> {
-        self.ask(Kind::Write, async {}).await
+        self.ask(Kind::Probe, async {}).await
     }
 }
 

@@ -2,6 +2,7 @@
 //! runs; spells may overlap, and may be one machine's alone. Without any the weather is clear.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +25,15 @@ pub enum Condition {
 
 /// The weather of one server; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Weather(Arc<Mutex<Spells>>);
+pub struct Weather(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// How many spells there are now, and how many breaks there were: mostly none, and every request asks.
+    spells: AtomicUsize,
+    breaks: AtomicU64,
+    all: Mutex<Spells>,
+}
 
 #[derive(Debug, Default)]
 struct Spells {
@@ -81,27 +90,35 @@ impl Weather {
     }
 
     fn add(&self, machine: Option<u32>, condition: Condition) -> Spell {
-        let mut spells = lock(&self.0);
+        let mut spells = lock(&self.0.all);
         spells.begun += 1;
         let number = spells.begun;
         if condition == Condition::Away {
             *spells.breaks.entry(machine).or_default() += 1;
+            self.0.breaks.fetch_add(1, Ordering::Relaxed);
         }
         spells.now.push((number, machine, condition));
+        self.0.spells.store(spells.now.len(), Ordering::Relaxed);
         Spell { weather: self.clone(), number }
     }
 
     /// How often the connections of a machine broke so far: each time that the server went away, however shortly.
     pub fn breaks(&self, machine: u32) -> u64 {
-        let spells = lock(&self.0);
+        if self.0.breaks.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let spells = lock(&self.0.all);
         [None, Some(machine)].iter().filter_map(|whose| spells.breaks.get(whose)).sum()
     }
 
     /// The weather as one machine has it now.
     pub fn of(&self, machine: u32) -> Sky {
         let mut sky = Sky::default();
+        if self.0.spells.load(Ordering::Relaxed) == 0 {
+            return sky;
+        }
         let mut passes = 1.0;
-        for (_, whose, condition) in &lock(&self.0).now {
+        for (_, whose, condition) in &lock(&self.0.all).now {
             if whose.is_some_and(|whose| whose != machine) {
                 continue;
             }
@@ -120,7 +137,9 @@ impl Weather {
 
 impl Drop for Spell {
     fn drop(&mut self) {
-        lock(&self.weather.0).now.retain(|(number, ..)| *number != self.number);
+        let mut spells = lock(&self.weather.0.all);
+        spells.now.retain(|(number, ..)| *number != self.number);
+        self.weather.0.spells.store(spells.now.len(), Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A conversation is one value (row, recordings and analysis state), written together with its entry in the
 //! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -77,6 +77,8 @@ struct Inner {
     erased: Erased,
     /// Held while a value is read, changed and written back; guards the counters.
     writing: Mutex<Counters>,
+    /// The keys of the replay runs that the producer works on, which looks for them every other second.
+    open_runs: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 struct Counters {
@@ -113,7 +115,8 @@ impl EmbeddedCatalog {
         let next_hop = u64::try_from(store.clock().now().as_microsecond()).unwrap_or_default();
         let writing =
             Mutex::new(Counters { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
-        let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing });
+        let open_runs = Mutex::new(runs::open_in(&tree)?);
+        let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing, open_runs });
         Ok(Self { inner, turn: CurrentTurn::default() })
     }
 

@@ -1,9 +1,11 @@
 //! Replay runs, and what is known of the conversations that they list.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use state::StateError;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
 use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
@@ -129,19 +131,56 @@ impl Inner {
         kind: RunKind,
         limit: usize,
     ) -> Result<Vec<ReplayRun>, CatalogError> {
-        let mut open = self.runs(tenant, kind, usize::MAX)?;
-        open.retain(|run| run.state.is_open());
-        open.reverse();
-        open.truncate(limit);
+        let first = runs_of(tenant, kind);
+        let of_them = |key: &&Vec<u8>| key.starts_with(&first);
+        let keys: Vec<_> = self.open().range(first.clone()..).take_while(of_them).cloned().collect();
+        let mut open = Vec::new();
+        for key in keys {
+            if open.len() >= limit {
+                break;
+            }
+            // One that ends meanwhile is listed here for a moment.
+            open.extend(self.get::<ReplayRun>(&key)?.filter(|run| run.state.is_open()));
+        }
         Ok(open)
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.open_runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_run(&self, run: &ReplayRun) -> Result<(), CatalogError> {
         let mut key = runs_of(&run.tenant_id, run.kind);
         key.extend_from_slice(&run.id.to_be_bytes());
-        self.tree.insert(key, write(run)?).map_err(|error| self.broken(error))?;
+        let value = write(run)?;
+        // Never missing here while it stands open in the tree.
+        if run.state.is_open() {
+            self.open().insert(key.clone());
+        }
+        self.tree.insert(&key, value).map_err(|error| self.broken(error))?;
+        if !run.state.is_open() {
+            self.open().remove(&key);
+        }
         Ok(())
     }
+}
+
+/// As much of a run as its being open needs.
+#[derive(Deserialize)]
+struct RunRow {
+    state: RunState,
+}
+
+/// The keys of the runs that are open. One that cannot be read counts as open, so that whoever looks for them is told.
+pub(super) fn open_in(tree: &sled::Tree) -> Result<BTreeSet<Vec<u8>>, StateError> {
+    let mut open = BTreeSet::new();
+    for entry in tree.scan_prefix([kind::RUN]) {
+        let (key, value) = entry?;
+        if serde_json::from_slice::<RunRow>(&value).map_or(true, |row| row.state.is_open()) {
+            open.insert(key.to_vec());
+        }
+    }
+    Ok(open)
 }
 
 fn runs_of(tenant: &TenantId, run: RunKind) -> Vec<u8> {
