@@ -42,10 +42,10 @@ fn each(seeds: std::ops::Range<u64>) {
     });
 }
 
-/// As many as take a minute or two without optimisation; `bench -- simulate` runs any number of them.
+/// As many as take a minute or two in a test build; `bench -- simulate` runs any number of them.
 #[test]
 fn short_seeds_keep_every_promise() {
-    each(1..9);
+    each(1..101);
 }
 
 #[test]
