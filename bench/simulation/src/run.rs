@@ -106,6 +106,9 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     })
 }
 
+/// What `[limits] acd` makes of a minute: it is left at 2/s. It is counted while the ACD has a limit.
+const ACD_A_MINUTE: usize = 120;
+
 /// Asks the oracle, and the program for its own report.
 async fn judge(world: &World) -> Vec<String> {
     let began: Timestamp = BEGAN.parse().unwrap_or_default();
@@ -117,6 +120,10 @@ async fn judge(world: &World) -> Vec<String> {
         if peaks.asked > own {
             violations
                 .push(format!("asked media playback {} times in one window, and its limit is {own}", peaks.asked));
+        }
+        let asked = tenant.nice.acd_peaks().asked;
+        if asked > ACD_A_MINUTE {
+            violations.push(format!("asked the ACD {asked} times in one minute, and its limit is {ACD_A_MINUTE}"));
         }
         TenantTruth {
             id: tenant.id.clone(),

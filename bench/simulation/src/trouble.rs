@@ -26,6 +26,9 @@ mod machines;
 /// A machine is tried for so long before an operator's wish is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// So many members are left out of a group that is read by half.
+const HALF: f64 = 0.5;
+
 /// Between two looks at a machine that ends.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
@@ -136,6 +139,7 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     // While half of the group cannot be seen it is not known who is in it.
     let is_unknown = match what {
         Trouble::Group(_, Reading::Late(by)) => has_changed(world, at, *by, lasts),
+        Trouble::Group(_, Reading::Half) => is_believed(&world.plan, at, lasts) || is_small_loss(sim),
         Trouble::Group(..) => is_believed(&world.plan, at, lasts),
         _ => false,
     };
@@ -176,6 +180,14 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
 fn is_believed(plan: &Plan, tenant: usize, lasts: Duration) -> bool {
     let accepts = |fault: &Fault| fault.what == Trouble::Operator(tenant, Act::AcceptAgents);
     lasts > Duration::from_secs(23 * 3600) || plan.faults.iter().any(accepts)
+}
+
+/// Whether so few agents are left out of a reading by half that it is believed at once: it is held where it loses more than
+/// both a number and a share of them.
+fn is_small_loss(sim: &nice_sim::Sim) -> bool {
+    let group = sim.config().directory.wanted_group;
+    let (lost, all) = (sim.left_out(group, HALF).len(), sim.group(group).len());
+    lost <= 5 || lost as f64 <= 0.2 * all as f64
 }
 
 /// Whether a reading that is so old, for so long from now on, is another one than the true one at any time.
@@ -226,7 +238,7 @@ fn switch(faults: &mut Faults, what: &Trouble, seed: u64, on: bool) {
         }
         Trouble::Group(_, Reading::Late(by)) => faults.group_late = if on { *by } else { none.group_late },
         Trouble::Group(_, Reading::Empty) => faults.group_empty = share(1.0),
-        Trouble::Group(_, Reading::Half) => faults.group_half = share(0.5),
+        Trouble::Group(_, Reading::Half) => faults.group_half = share(HALF),
         Trouble::Group(_, Reading::Hidden) => faults.group_hidden = share(0.5),
         Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.3), *by),
         Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.3), *by),

@@ -73,6 +73,7 @@ async fn groups_read_empty_half_hidden_or_late() -> anyhow::Result<()> {
     assert!((1..12).contains(&half.len()), "{half:?}");
     assert!(body["totalRecords"] == half.len() && body["hiddenAgents"].is_null(), "nothing tells of it");
     assert_eq!(members(&memory).await?, half, "the same members each time");
+    assert_eq!(memory.sim.left_out(1001, 0.5).len(), 12 - half.len());
 
     memory.sim.set_faults(Faults { group_hidden: 0.5, ..Faults::none() });
     let (_, body) = memory.acd(MEMBERS).await?;

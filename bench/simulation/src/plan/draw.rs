@@ -42,7 +42,8 @@ const KINDS: &[Kind] = &[
     // What becomes of calls and their recordings.
     ("late rows", 4, |dice| Trouble::LateRows(dice.tenant(), dice.length(DAY))),
     ("late recordings", 4, late_recordings),
-    ("never recorded", 3, |dice| Trouble::NeverRecorded(dice.tenant(), dice.share(0.05, 1.0))),
+    // Each is looked for until the deadline: more of them would use up the quota that all others need.
+    ("never recorded", 3, |dice| Trouble::NeverRecorded(dice.tenant(), dice.share(0.05, 0.3))),
     ("changed recordings", 4, |dice| Trouble::ChangedRecordings(dice.tenant(), dice.share(0.1, 1.0), dice.length(DAY))),
     ("gone recordings", 3, |dice| Trouble::GoneRecordings(dice.tenant(), dice.share(0.1, 1.0), dice.length(DAY))),
     ("slow media", 3, |dice| {
