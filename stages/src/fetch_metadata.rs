@@ -2,9 +2,10 @@
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
-//! then, which goes back by itself where NICE had known the contact before. One that only a webhook named, and that NICE has not known at some looks within an hour, is dropped with a
-//! counted reason: the poll would find a real one. What is no phone call of an agent who was in the group at its end, or
-//! ended before what the tenant keeps, is dropped with a counted reason and leaves no row.
+//! then; one that goes back by itself where NICE had named the contact before, or the group was not read. One that only a
+//! webhook named, and that NICE has not known at some looks within an hour, is dropped with a counted reason: the poll
+//! would find a real one. What is no phone call of an agent who was in the group at its end, or ended before what the
+//! tenant keeps, is dropped with a counted reason and leaves no row.
 //!
 //! A recheck is of a conversation whose row is final: it is what that row says, and NICE's record is not asked for again.
 //!
@@ -21,11 +22,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, System, crash};
+use crate::model::{Agent, ContactEvent, Conversation, Direction};
 use crate::recheck::NOTHING_NEW;
-use model::System;
-use model::{Agent, ContactEvent, Conversation, Direction};
-use runtime::Clock;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.
@@ -63,7 +62,9 @@ impl Stage<ContactEvent> for FetchMetadata {
         let given_up = self.retry.recording_given_up(&event);
         let tenant = self.tenants.get(&event.tenant).await?;
         let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
-            Err(NiceError::NotReady { .. }) if given_up => return Err(never_known(&event)),
+            Err(NiceError::NotReady { .. }) if given_up => {
+                return Err(unknown_at_the_deadline(&event));
+            }
             // Decided by this very answer: what NICE knows by now is a call, however late it was looked for.
             Err(NiceError::NotReady { .. }) if self.retry.unconfirmed_given_up(&event, self.clock.now()) => {
                 return Ok(Outcome::Done("unconfirmed"));
@@ -98,7 +99,7 @@ impl Stage<ContactEvent> for FetchMetadata {
                 true => dropped("not_in_group", is_final || is_whole(&contact, now)),
                 // One look is counted, for the deadline.
                 false if stands_still(read_at, now) && event.not_ready > 0 && !given_up => Err(self.awaits_the_group()),
-                false => Err(incomplete(NOT_READ, given_up)),
+                false => Err(unread(given_up)),
             };
         }
         let (direction, customer_number) = direction(&contact);
@@ -183,21 +184,28 @@ fn is_of_group(agent: &Agent, event: &ContactEvent, ended_at: Timestamp) -> bool
     agent.was_member_at(Some(ended_at)) || (event.members_now && was_a_member_since_then())
 }
 
-/// NICE did not know the contact until the deadline. Where it had listed or shown it before, its answers are wrong now or
-/// were so then, and the dead letter goes back by itself for a while.
-fn never_known(event: &ContactEvent) -> StageError {
-    let reason = "NICE did not know the contact until the deadline";
-    match event.is_unconfirmed() {
-        true => StageError::permanent(reason),
-        false => StageError::SetAside { system: System::Nice, reason: format!("{reason}, and had known it before") },
-    }
-}
-
 /// What NICE knows of the contact does not suffice: awaited, until it is given up.
 fn incomplete(reason: &'static str, given_up: bool) -> StageError {
     match given_up {
         false => StageError::NotReady { reason },
         true => StageError::permanent(format!("at the deadline {reason}")),
+    }
+}
+
+/// NICE has named the contact before, unless a webhook alone has: then that it does not know it says nothing of the call.
+fn unknown_at_the_deadline(event: &ContactEvent) -> StageError {
+    let reason = "NICE did not know the contact until the deadline";
+    match event.is_unconfirmed() {
+        true => StageError::permanent(reason),
+        false => StageError::SetAside { system: System::Nice, reason: reason.to_owned() },
+    }
+}
+
+/// The group was not read since the call ended: no fault of the call's.
+fn unread(given_up: bool) -> StageError {
+    match given_up {
+        false => StageError::NotReady { reason: NOT_READ },
+        true => StageError::SetAside { system: System::Nice, reason: format!("at the deadline {NOT_READ}") },
     }
 }
 

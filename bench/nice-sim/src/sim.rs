@@ -232,6 +232,12 @@ impl Sim {
         world.directory.group(group).map_or(Vec::new(), |group| group.members(now).iter().copied().collect())
     }
 
+    /// The members of a group now that its list would leave out while [`Faults::group_half`] is `share`.
+    pub fn left_out(&self, group: i64, share: f64) -> Vec<i64> {
+        let is_left_out = |agent: &i64| api::acd::people::is_left_out(self.service.config.seed, *agent, share);
+        self.group(group).into_iter().filter(is_left_out).collect()
+    }
+
     /// Gives a group exactly these members from now on; a group that is not there yet begins to exist.
     pub fn set_group(&self, group: i64, members: impl IntoIterator<Item = i64>) {
         let now = self.service.now();

@@ -12,6 +12,9 @@ use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
 
 use crate::standins::recording_store::StoredObject;
 
+mod recordings;
+pub mod report;
+
 /// From a recording's being there to its call's being ready, in a world that is well again for an hour: the longest
 /// delay of `not_ready_delays` and the time that a queue rounds it up by.
 const FRESH: SignedDuration = SignedDuration::from_mins(75);
@@ -62,6 +65,10 @@ enum Due {
     Ready,
     /// A row that says that there is no recording.
     NoRecording,
+    /// NICE names a recording for good and never gives it: no recording, or a letter, which may be on its way again.
+    NeverGiven,
+    /// The recordings, stored and ready; or none, or a letter, for they were gone before they could be taken.
+    ReadyOrGone,
     /// It may be on its way still, or be through.
     UnderWay,
     /// Nothing.
@@ -83,7 +90,7 @@ pub async fn judge(evidence: &Evidence<'_>) -> Vec<String> {
         Ok(letters) => letters,
         Err(error) => return vec![format!("the dead letters cannot be read: {error}")],
     };
-    let mut referenced = BTreeSet::new();
+    let (mut referenced, mut left_behind) = (BTreeSet::new(), BTreeSet::new());
     for tenant in &evidence.tenants {
         for leg in &tenant.legs {
             let Some(id) = u64::try_from(leg.contact_id).ok().and_then(|id| ContactId::from_number(id).ok()) else {
@@ -104,6 +111,9 @@ pub async fn judge(evidence: &Evidence<'_>) -> Vec<String> {
             }
             let call = Call { tenant, leg, row: row.as_ref(), entries, letter, objects: &objects };
             let due = due(tenant, leg, evidence);
+            if due == Due::ReadyOrGone {
+                left_behind.insert(format!("{}/{id}", tenant.id));
+            }
             broken.extend(call.judge(due).into_iter().map(|what| {
                 let (id, ended) = (leg.contact_id, leg.ended_at);
                 format!("{} {id} (ended {ended:.0}, due {due:?}): {what}", tenant.id)
@@ -112,7 +122,7 @@ pub async fn judge(evidence: &Evidence<'_>) -> Vec<String> {
         broken.extend(tenant.violations.iter().map(|what| format!("{}: the client {what}", tenant.id)));
     }
     for object in &evidence.objects {
-        if !referenced.contains(&object.key) {
+        if !referenced.contains(&object.key) && !left_behind.contains(&recordings::call_of(&object.key)) {
             broken.push(format!("object {}: no row names it", object.key));
         }
     }
@@ -131,7 +141,6 @@ fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
         Some(false) => return Due::Either,
         None => {}
     }
-    // A part that nothing tells of can only be found by a later look.
     let is_border = is_border || leg.in_group != leg.in_group_at_end;
     if is_border || (leg.ended_at < evidence.began && leg.ended_at > reach) {
         return Due::Either;
@@ -139,14 +148,7 @@ fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
     if !leg.in_group_at_end || leg.ended_at < evidence.began {
         return Due::Nothing;
     }
-    let deadline = SignedDuration::try_from(tenant.recording_deadline).unwrap_or(SignedDuration::MAX);
-    let under_way = SignedDuration::try_from(evidence.under_way).unwrap_or(SignedDuration::MAX);
-    let looked_for_until = leg.ended_at.max(evidence.healed) + deadline + SignedDuration::from_hours(3);
-    match (leg.recordings.is_empty(), leg.ended_at.max(leg.recording_at) + under_way < evidence.now) {
-        (false, true) => Due::Ready,
-        (true, _) if looked_for_until < evidence.now => Due::NoRecording,
-        (true, _) | (false, false) => Due::UnderWay,
-    }
+    recordings::due(tenant, leg, evidence)
 }
 
 /// A call and all that there is of it.
@@ -162,14 +164,18 @@ struct Call<'a> {
 impl Call<'_> {
     fn judge(&self, due: Due) -> Vec<String> {
         let mut broken = Vec::new();
-        if let (Some(letter), true) = (self.letter, due != Due::Either) {
+        let may_be_set_aside = matches!(due, Due::Either | Due::NeverGiven | Due::ReadyOrGone);
+        if let (Some(letter), false) = (self.letter, may_be_set_aside) {
             broken.push(format!("set aside by {}: {}", letter.stage, letter.reason));
         }
         let state = self.row.map(|row| row.state);
         match (due, state) {
-            (Due::Ready, Some(ConversationState::Ready)) | (Due::NoRecording, Some(ConversationState::NoRecording)) => {
+            (Due::Ready | Due::ReadyOrGone, Some(ConversationState::Ready))
+            | (Due::NoRecording | Due::ReadyOrGone, Some(ConversationState::NoRecording)) => {}
+            (Due::NeverGiven, Some(ConversationState::Ready)) => {
+                broken.push("is ready, and NICE never gave a recording of it".to_owned());
             }
-            (Due::Ready | Due::NoRecording, state) if self.letter.is_none() => {
+            (Due::Ready | Due::NoRecording | Due::ReadyOrGone, state) if self.letter.is_none() => {
                 broken.push(format!("stands as {}", state.map_or("nothing", ConversationState::as_str)));
             }
             (Due::Nothing, Some(state)) => broken.push(format!("nobody's business, and stands as {}", state.as_str())),
@@ -180,37 +186,8 @@ impl Call<'_> {
             broken.push(format!("has {} analysis entries", self.entries));
         }
         if let Some(row) = self.row.filter(|_| is_ready) {
-            broken.extend(self.judge_recordings(row));
+            broken.extend(recordings::judge(self.leg, row, self.objects));
             broken.extend(self.judge_freshness(row));
-        }
-        broken
-    }
-
-    /// Row, object and NICE agree, byte for byte.
-    fn judge_recordings(&self, row: &ConversationRow) -> Vec<String> {
-        let mut broken = Vec::new();
-        for recording in &row.recordings {
-            match self.objects.get(recording.object_key.as_str()) {
-                None => broken.push(format!("object {} is not there", recording.object_key)),
-                Some(object) if object.sha256 != recording.sha256 || object.size != recording.size_bytes => {
-                    broken.push(format!("object {} is not the one of the row", recording.object_key));
-                }
-                Some(_) => {}
-            }
-        }
-        let mut stored: Vec<_> = row.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
-        let mut true_ones: Vec<_> = self.leg.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
-        stored.sort_unstable();
-        true_ones.sort_unstable();
-        // Nothing tells of a part before it is there: a call may have been ready by then, and is looked at again later.
-        let may_lack = self.leg.media.iter().any(|medium| medium.unlisted_before);
-        if may_lack && !stored.is_empty() && stored.iter().all(|hash| true_ones.contains(hash)) {
-            return broken;
-        }
-        if stored != true_ones {
-            let (stored, all) = (stored.len(), true_ones.len());
-            let missing = row.recordings_missing;
-            broken.push(format!("{stored} recordings are stored, not the {all} of NICE ({missing} known as missing)"));
         }
         broken
     }
@@ -219,9 +196,7 @@ impl Call<'_> {
     /// what is over for an hour nor what is wrong with another tenant may be felt.
     fn judge_freshness(&self, row: &ConversationRow) -> Option<String> {
         let there = self.leg.recording_at.max(self.leg.ended_at).max(self.leg.listed_at);
-        let (from, to) = (self.leg.started_at - SignedDuration::from_hours(1), there + FRESH);
-        let is_troubled = self.tenant.troubled.iter().any(|(begin, end)| *begin < to && *end > from);
-        if is_troubled || !self.tenant.borders.is_empty() {
+        if recordings::is_troubled(self.tenant, self.leg.started_at, there + FRESH) {
             return None;
         }
         let late = row.enqueued_at?.duration_since(there);

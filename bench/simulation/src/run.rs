@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::oracle::{self, Evidence, TenantTruth};
 use crate::plan::{Fault, Plan};
 use crate::world::{BEGAN, World, after, lock};
-use crate::{scrape, trouble};
+use crate::{scrape, trouble, webhook};
 
 /// How a run ended.
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
         task::spawn("fault", async move { trouble::happen(world, fault).await })
     });
     let faults: Vec<AbortOnDropHandle<()>> = faults.collect();
+    let script = task::spawn("script", webhook::tell(world.clone()));
     let mut recorder = match wishes.alarms {
         true => Some(AlarmRecorder::new(SignedDuration::from_mins(1))?),
         false => None,
@@ -85,7 +86,7 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     for host in world.hosts() {
         host.kill();
     }
-    drop(hosts);
+    drop((hosts, script));
     // The scheduler drops what has ended.
     for _ in 0..8 {
         tokio::task::yield_now().await;
@@ -105,17 +106,24 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     })
 }
 
+/// What `[limits] acd` makes of a minute: it is left at 2/s. It is counted while the ACD has a limit.
+const ACD_A_MINUTE: usize = 120;
+
 /// Asks the oracle, and the program for its own report.
 async fn judge(world: &World) -> Vec<String> {
     let began: Timestamp = BEGAN.parse().unwrap_or_default();
     let tenants = world.tenants.iter().enumerate().map(|(at, tenant)| {
         let mut violations = tenant.nice.violations();
         // While NICE has lowered its limit, or others use it, we learn it by being refused: our own is what we keep.
-        let own = world.plan.tenants[at].playback_limit as usize;
+        let own = world.plan.highest_playback_limit(at) as usize;
         let peaks = tenant.nice.playback_peaks();
         if peaks.asked > own {
             violations
                 .push(format!("asked media playback {} times in one window, and its limit is {own}", peaks.asked));
+        }
+        let asked = tenant.nice.acd_peaks().asked;
+        if asked > ACD_A_MINUTE {
+            violations.push(format!("asked the ACD {asked} times in one minute, and its limit is {ACD_A_MINUTE}"));
         }
         TenantTruth {
             id: tenant.id.clone(),
@@ -137,7 +145,7 @@ async fn judge(world: &World) -> Vec<String> {
         under_way: (world.plan.whole() - world.plan.last_calls()).mul_f64(0.9),
     };
     let mut broken = oracle::judge(&evidence).await;
-    broken.extend(trouble::last_look(world).await);
+    broken.extend(oracle::report::judge(&evidence, &trouble::reports(world).await).await);
     for host in world.hosts() {
         for reason in host.failures() {
             world.journal.note(format_args!("{} had ended by itself: {reason}", host.name));
@@ -148,7 +156,7 @@ async fn judge(world: &World) -> Vec<String> {
 
 /// When something went wrong that concerns a tenant: with its NICE, or with what all share.
 fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timestamp)> {
-    let concerns = |fault: &&Fault| fault.what.tenant().is_none_or(|whose| whose == tenant);
+    let concerns = |fault: &&Fault| fault.what.delays() && fault.what.tenant().is_none_or(|whose| whose == tenant);
     let faults = plan.faults.iter().filter(concerns);
     faults.map(|fault| (after(began, fault.at), after(began, fault.ends()))).collect()
 }

@@ -119,8 +119,10 @@ async fn one_that_nice_has_known_once_or_that_the_poll_found_is_awaited_until_th
     for event in [known_once, polled] {
         let (fate, _) = fate_of(event.clone(), SignedDuration::from_hours(40)).await;
         assert!(matches!(fate, Fate::Deferred { .. }), "{fate:?}");
-        let (fate, _) = fate_of(event, SignedDuration::from_hours(49)).await;
+        let (fate, flow) = fate_of(event, SignedDuration::from_hours(49)).await;
         assert!(matches!(fate, Fate::Acked { shelved: 1 }), "{fate:?}");
+        let letter = flow.context.catalog.dead_letters(0, 1).await.unwrap().remove(0);
+        assert!(letter.replay_at.is_some(), "what NICE named and forgot it may remember: {letter:?}");
     }
 }
 
@@ -133,6 +135,17 @@ async fn one_that_nice_had_known_and_knows_no_more_goes_back_by_itself() {
         let letters = flow.context.catalog.dead_letters(0, 10).await.unwrap();
         assert_eq!(letters[0].replay_at.is_some(), goes_back, "{source:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_group_was_not_read_until_the_deadline_comes_again_by_itself() {
+    let flow = TestFlow::new(1);
+    let read_at = flow.context.clock.now() - SignedDuration::from_hours(2);
+    flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
+    let given_up = ContactEvent { not_ready: 9, awaited_millis: 49 * 3600 * 1000, ..webhook_event() };
+    let letter = is_taken(record(8, "16:58:00", true), given_up, &flow).await;
+    let Err(StageError::SetAside { system: System::Nice, reason }) = letter else { panic!("{letter:?}") };
+    assert!(reason.contains("the group was not read"), "{reason}");
 }
 
 #[tokio::test]

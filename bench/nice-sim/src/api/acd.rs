@@ -5,7 +5,7 @@
 
 mod contacts;
 mod paging;
-mod people;
+pub(crate) mod people;
 mod realtime;
 pub(crate) mod row;
 

@@ -45,10 +45,7 @@ pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
         return Answer::Json(200, json!({ "agents": [], "totalRecords": 0 }));
     }
     let faults = service.faults.current();
-    let in_share = |agent: i64, kind: &str, share: f64| {
-        let drawn = word(derive(service.config.seed, kind), agent as u64) as f64 / u64::MAX as f64;
-        drawn < share
-    };
+    let in_share = |agent: i64, kind: &str, share: f64| in_share(service.config.seed, agent, kind, share);
     let assigned = flag(ask, "assigned").unwrap_or(true);
     let members = group.members(now - clock::millis(faults.group_late));
     let mut hidden = group.hidden().cloned();
@@ -58,7 +55,7 @@ pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
     }
     let is_hidden = |agent: &Agent| {
         hidden.as_ref().is_some_and(|hidden| hidden.contains(&agent.id))
-            || (members.contains(&agent.id) && in_share(agent.id, "group half", faults.group_half))
+            || (members.contains(&agent.id) && is_left_out(service.config.seed, agent.id, faults.group_half))
     };
     let agents = world.directory.agents.iter().filter(|agent| members.contains(&agent.id) == assigned);
     let rows = selected(ask, agents.filter(|agent| !is_hidden(agent)), now)
@@ -74,6 +71,16 @@ pub(crate) fn group_agents(service: &Service, ask: &Ask) -> Answer {
         Answer::Empty(204) => Answer::Json(200, json!({ "agents": [], "totalRecords": 0, "hiddenAgents": hidden })),
         other => other,
     }
+}
+
+/// Whether an agent is among those of a group that its list leaves out while this share of them is.
+pub(crate) fn is_left_out(seed: u64, agent: i64, share: f64) -> bool {
+    in_share(seed, agent, "group half", share)
+}
+
+fn in_share(seed: u64, agent: i64, kind: &str, share: f64) -> bool {
+    let drawn = word(derive(seed, kind), agent as u64) as f64 / u64::MAX as f64;
+    drawn < share
 }
 
 /// `agents/{id}/groups`.
