@@ -37,7 +37,7 @@ impl Default for Scale {
 impl Scale {
     /// What goes wrong does so within some hours, and is judged some hours later.
     pub fn short() -> Self {
-        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR / 2, calls: 120, faults: 56.0 }
+        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR / 2, calls: 240, faults: 56.0 }
     }
 }
 
@@ -69,6 +69,8 @@ pub struct Tenant {
     pub agent_sessions: bool,
     /// Requests to media playback in five minutes.
     pub playback_limit: u32,
+    /// Rows that NICE gives at a time, however many are asked for.
+    pub page: usize,
 }
 
 /// Something that goes wrong, or that somebody does.
@@ -137,6 +139,8 @@ pub enum Outage {
     Silent,
     /// This status comes.
     Status(u16),
+    /// This status comes to so many of a hundred requests.
+    Odd(u16, u8),
     /// A page of a proxy comes with status 200.
     Html,
 }
@@ -254,8 +258,10 @@ impl Plan {
         let consumers = dice.random_range(1..=3);
         let machines = machines(&tenants, consumers);
         let days = scale.bad.as_secs_f64() / DAY.as_secs_f64();
-        let count = (days * scale.faults * dice.random_range(0.3..1.7)).ceil().max(1.0);
-        let mut faults: Vec<_> = (0..count as u32).map(|_| fault(&mut dice, scale, tenants.len(), machines)).collect();
+        let manner = Mood::draw(&mut dice);
+        let count = (days * scale.faults * manner.share * dice.random_range(0.3..1.7)).ceil().max(1.0);
+        let fault = |_| fault(&mut dice, scale, tenants.len(), machines, &manner);
+        let mut faults: Vec<_> = (0..count as u32).map(fault).collect();
         faults.sort_by_key(|fault| fault.at);
         Self { seed, scale, tenants, consumers, faults }
     }
@@ -281,6 +287,15 @@ impl Plan {
         self.whole() - (8 * HOUR).min(self.scale.quiet / 3)
     }
 
+    /// Whose producer a machine runs, if it is one that was there at the start.
+    pub fn tenant_of(&self, machine: u32) -> Option<usize> {
+        let mut first = 0;
+        self.tenants.iter().position(|tenant| {
+            first += 1 + u32::from(tenant.stand_by);
+            machine < first
+        })
+    }
+
     /// How many machines there are at the start: first the producers of each tenant, then the consumers.
     pub fn machines(&self) -> u32 {
         machines(&self.tenants, self.consumers)
@@ -299,22 +314,63 @@ fn tenant(dice: &mut StdRng, calls: u32) -> Tenant {
         agent_sessions: dice.random_bool(0.2),
         // So low that a busy day meets it.
         playback_limit: (calls / 20).clamp(10, 150),
+        // So few that the calls of an hour are several pages.
+        page: *[4, 20, 10_000].choose(dice).unwrap_or(&10_000),
+    }
+}
+
+/// The kinds of trouble, each as often as its share of these.
+const KINDS: u32 = 100;
+
+/// Less is over before anybody looks again: the group is read every ten minutes.
+const HARD: Duration = Duration::from_secs(12 * 60);
+
+/// What sets the world of a seed apart: everything a little, or a few kinds over and over, or little that lasts.
+struct Mood {
+    /// Kinds that most of the troubles are of; empty for no preference.
+    kinds: Vec<u32>,
+    /// The shortest trouble.
+    least: Duration,
+    /// How many troubles, against the usual number.
+    share: f64,
+}
+
+impl Mood {
+    fn draw(dice: &mut StdRng) -> Self {
+        let (fewest, most, least, share) = match dice.random_range(0..10) {
+            0..3 => (0, 0, Duration::from_secs(5), 1.0),
+            3..6 => (2, 5, Duration::from_secs(5), 1.0),
+            _ => (1, 4, HARD, 0.6),
+        };
+        let kinds = (0..dice.random_range(fewest..=most)).map(|_| dice.random_range(0..KINDS)).collect();
+        Self { kinds, least, share }
+    }
+
+    fn kind(&self, dice: &mut StdRng) -> u32 {
+        match self.kinds.choose(dice) {
+            Some(kind) if dice.random_bool(0.75) => *kind,
+            _ => dice.random_range(0..KINDS),
+        }
     }
 }
 
 /// From seconds to days, each order of magnitude as likely as the next.
 fn length(dice: &mut StdRng, most: Duration) -> Duration {
-    let (least, most) = (5.0_f64.ln(), most.as_secs_f64().max(10.0).ln());
-    Duration::from_secs_f64(dice.random_range(least..most).exp())
+    between(dice, Duration::from_secs(5), most)
 }
 
-fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32) -> Fault {
+fn between(dice: &mut StdRng, least: Duration, most: Duration) -> Duration {
+    let (least, most) = (least.as_secs_f64(), most.as_secs_f64());
+    Duration::from_secs_f64(dice.random_range(least.ln()..most.max(least * 2.0).ln()).exp())
+}
+
+fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32, mood: &Mood) -> Fault {
     let bad = scale.bad;
-    let at = bad.mul_f64(dice.random_range(0.02..1.0));
-    let lasts = length(dice, (bad - at).max(HOUR).min(7 * DAY));
+    let mut at = bad.mul_f64(dice.random_range(0.02..1.0));
+    let mut lasts = between(dice, mood.least, (bad - at).max(HOUR).min(7 * DAY));
     let tenant = dice.random_range(0..tenants);
     let machine = dice.random_range(0..machines);
-    let what = match dice.random_range(0..100) {
+    let what = match mood.kind(dice) {
         0..24 => {
             let server = *[Server::Catalog, Server::Queue, Server::Store, Server::Internet]
                 .choose(dice)
@@ -334,12 +390,14 @@ fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32) -> Faul
         }
         24..36 => {
             let part = *[Part::Api, Part::Tokens, Part::Media].choose(dice).unwrap_or(&Part::Api);
-            let outage = match dice.random_range(0..5) {
+            // A gateway that has lost its way says what it likes.
+            let status = *[400, 403, 404, 409, 418, 500, 502, 503, 504].choose(dice).unwrap_or(&503);
+            let outage = match dice.random_range(0..6) {
                 0 => Outage::Refused,
                 1 => Outage::Silent,
                 2 => Outage::Html,
-                // A gateway that has lost its way says what it likes.
-                _ => Outage::Status(*[400, 403, 404, 409, 418, 500, 502, 503, 504].choose(dice).unwrap_or(&503)),
+                3 => Outage::Odd(status, dice.random_range(5..70)),
+                _ => Outage::Status(status),
             };
             Trouble::Nice(tenant, part, outage)
         }
@@ -354,13 +412,25 @@ fn fault(dice: &mut StdRng, scale: Scale, tenants: usize, machines: u32) -> Faul
             Trouble::Group(tenant, reading)
         }
         63..66 => Trouble::Members(tenant),
-        66..70 => Trouble::LateRows(tenant, length(dice, DAY)),
+        // So late at most that a comparison follows.
+        66..70 => {
+            lasts = lasts.max(scale.bad / 8);
+            Trouble::LateRows(tenant, between(dice, 10 * MINUTE, scale.quiet / 3))
+        }
         // One that is later than the deadline counts as none.
-        70..74 => Trouble::LateRecordings(tenant, length(dice, scale.recording_deadline / 2)),
+        70..74 => {
+            lasts = lasts.max(scale.bad / 8);
+            let most = scale.recording_deadline / 2;
+            Trouble::LateRecordings(tenant, between(dice, most / 8, most))
+        }
         74..79 => Trouble::Kill(machine),
         79..82 => Trouble::Pause(machine),
         82..85 => Trouble::Stop(machine),
         85..88 => {
+            // A machine may have started with the wrong time.
+            if dice.random_bool(0.3) {
+                at = Duration::ZERO;
+            }
             let by = length(dice, 2 * DAY).as_secs() as i64;
             Trouble::Clock(machine, if dice.random_bool(0.5) { by } else { -by })
         }

@@ -26,6 +26,9 @@ use crate::wire::{Services, Wire};
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
+/// When the nightly comparison is due, each day: so long after the last trouble of a short run that it hides no delay.
+pub const NIGHT: &str = "13:30";
+
 /// A tenant of the world.
 pub struct Tenant {
     /// Its id.
@@ -167,7 +170,7 @@ impl World {
             let plan::Tenant { poll_interval, agent_sessions, .. } = &self.plan.tenants[at];
             text.push_str(&format!(
                 "[tenant]\nid = \"{}\"\n[events]\npoll_interval = \"{}s\"\nagent_sessions = {agent_sessions}\n\
-                 [reconciliation]\nat = \"11:00\"\n",
+                 [reconciliation]\nat = \"{NIGHT}\"\n",
                 self.tenants[at].id,
                 poll_interval.as_secs(),
             ));
@@ -256,6 +259,12 @@ fn nice(plan: &Plan, at: usize, host: &str, clock: &Clock) -> Sim {
     config.day.recording_size = nice_sim::RecordingSize::Between(1024, 6 * 1024);
     config.playback.limit = tenant.playback_limit;
     config.playback.strict_window = true;
+    config.acd.contacts_page_max = tenant.page;
+    // So large that a part of it is more than a few agents.
+    config.directory.agents = 36;
+    for group in config.directory.groups.iter_mut().filter(|group| group.id == config.directory.wanted_group) {
+        group.agents = 24;
+    }
     config.tenant.tenant_id = format!("11ee0000-1111-2222-3333-0242ac11{at:04}");
     let clock = clock.clone();
     Sim::in_memory(config, &format!("https://{host}"), move || clock.now())
