@@ -2,7 +2,7 @@
 //!
 //! It is the service of the executable, started by the same function. Its settings are a text in the form of the
 //! settings file; what they say of the kinds and addresses of servers is not looked at. Only the local state of a
-//! producer is its own, in `[state] dir`. Nothing listens: the admin pages are handed over.
+//! producer is its own, in `[state] dir`. Nothing listens: the admin pages and the webhook are handed over.
 
 use std::sync::Arc;
 
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 pub use crate::lease::{LeaseServer, LentLease};
 pub use crate::service::Service;
 
-use crate::admin::Pages;
 use crate::config::{Config, Need};
 use crate::doors::{self, Doors};
 use crate::service::{self, Front};
@@ -54,6 +53,14 @@ pub struct AdminPages {
     pub token: String,
 }
 
+/// What a running service answers in the program that it runs in.
+pub struct Handed {
+    /// The admin pages.
+    pub admin: AdminPages,
+    /// The webhook, as `[events] webhook_listen` would serve it; none where the settings do not switch it on.
+    pub webhook: Option<Router>,
+}
+
 /// A service whose doors are open.
 pub struct Embedded {
     config: Config,
@@ -75,14 +82,15 @@ impl Embedded {
         Ok(Self { config, service, doors })
     }
 
-    /// Runs until `stopping` is set, and ends as the executable does on SIGTERM. `admin` receives the pages once they
-    /// answer.
-    pub async fn run(self, admin: oneshot::Sender<AdminPages>, stopping: CancellationToken) -> Result<(), String> {
-        let (hand, handed) = oneshot::channel::<Pages>();
+    /// Runs until `stopping` is set, and ends as the executable does on SIGTERM. `handed` receives what the service
+    /// answers once it does.
+    pub async fn run(self, handed: oneshot::Sender<Handed>, stopping: CancellationToken) -> Result<(), String> {
+        let (hand, taken) = oneshot::channel::<service::Handed>();
         let handing = async {
-            if let Ok(pages) = handed.await {
-                // Who does not want them has dropped the other end.
-                drop(admin.send(AdminPages { router: pages.router, token: pages.token }));
+            if let Ok(service::Handed { pages, webhook }) = taken.await {
+                let admin = AdminPages { router: pages.router, token: pages.token };
+                // Who does not want it has dropped the other end.
+                drop(handed.send(Handed { admin, webhook }));
             }
         };
         let serving = service::serve_until(&self.config, self.service, self.doors, Front::Hands(hand), stopping);

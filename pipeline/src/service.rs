@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use stages::flow::{self, FlowContext, serve, task};
 use stages::prune_analysis::prune_analysis;
 use stages::source::agent_sessions::{self, AgentSessions};
@@ -104,12 +105,20 @@ async fn open_patiently(config: &Config, service: Service) -> Result<Doors, Fail
     }
 }
 
-/// How operators reach a service.
+/// How a service is reached.
 pub(crate) enum Front {
-    /// At `[admin] listen`.
+    /// At `[admin] listen`, and at `[events] webhook_listen`.
     Listens,
     /// Through the program that it runs in.
-    Hands(oneshot::Sender<Pages>),
+    Hands(oneshot::Sender<Handed>),
+}
+
+/// What would listen otherwise.
+pub(crate) struct Handed {
+    /// The admin pages.
+    pub(crate) pages: Pages,
+    /// The webhook receiver, where the settings switch it on.
+    pub(crate) webhook: Option<Router>,
 }
 
 /// Runs the service on opened doors until `stopping` is set.
@@ -137,18 +146,20 @@ pub(crate) async fn serve_until(
     let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
     let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);
-    let admin = match (admin_listener, front) {
-        (Some(listener), _) => Some(Admin::start(listener, file, pages)?),
+    let webhook = match &producer {
+        Some(producer) => webhook_receiver(config, &doors, producer)?,
+        None => None,
+    };
+    let (admin, receiver) = match (admin_listener, front) {
+        (Some(listener), _) => {
+            (Some(Admin::start(listener, file, pages)?), listen_for_events(config, webhook, &stopping).await?)
+        }
         // Who does not want them has dropped the other end.
         (None, Front::Hands(asked)) => {
-            drop(asked.send(pages));
-            None
+            drop(asked.send(Handed { pages, webhook }));
+            (None, None)
         }
-        (None, Front::Listens) => None,
-    };
-    let receiver = match &producer {
-        Some(producer) => webhook_receiver(config, &doors, producer, &stopping).await?,
-        None => None,
+        (None, Front::Listens) => (None, None),
     };
 
     let (broken, queue_broken) = (CancellationToken::new(), CancellationToken::new());
@@ -361,20 +372,24 @@ fn consumer(config: &Config, doors: &Doors, context: &FlowContext) -> Option<Con
     })
 }
 
-async fn webhook_receiver(
-    config: &Config,
-    doors: &Doors,
-    producer: &NiceProducer,
-    stopping: &CancellationToken,
-) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
+/// What answers the webhook, where it is switched on.
+fn webhook_receiver(config: &Config, doors: &Doors, producer: &NiceProducer) -> Result<Option<Router>, Failure> {
     let Some(webhook) = &config.events.webhook else { return Ok(None) };
-    let listener = bind("[events] webhook_listen", webhook.listen).await?;
-    info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
     let (inbox, working) = (producer.inbox.clone(), producer.working.clone());
     let receiver = Receiver::new(inbox, doors::tenant(config)?, &webhook.token, doors.metrics.clone());
     // A producer that waits for the lease would keep the event to itself until it takes over.
-    let receiver = receiver.only_while(move || *working.borrow());
-    Ok(Some(task::spawn("webhook", serve::serve(listener, receiver.router(), stopping.clone()))))
+    Ok(Some(receiver.only_while(move || *working.borrow()).router()))
+}
+
+async fn listen_for_events(
+    config: &Config,
+    receiver: Option<Router>,
+    stopping: &CancellationToken,
+) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
+    let (Some(webhook), Some(receiver)) = (&config.events.webhook, receiver) else { return Ok(None) };
+    let listener = bind("[events] webhook_listen", webhook.listen).await?;
+    info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
+    Ok(Some(task::spawn("webhook", serve::serve(listener, receiver, stopping.clone()))))
 }
 
 async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {

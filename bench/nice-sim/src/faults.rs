@@ -182,6 +182,9 @@ pub struct Faults {
     pub retry_after_absurd: f64,
     /// The service user's key and secret are refused as if they were wrong.
     pub keys_refused: f64,
+    /// The clock of the token endpoints is off by so many milliseconds: one that is behind gives tokens that end before they
+    /// say, and where it is behind by more than a token lives, ended ones (lasting).
+    pub token_clock_millis: i64,
     /// Media playback answers 403, as to a user without the permission.
     pub playback_forbidden: f64,
     /// ACD, media playback, data extraction and user management are away.
@@ -261,6 +264,7 @@ impl Faults {
             retry_after: 0.0,
             retry_after_absurd: 0.0,
             keys_refused: 0.0,
+            token_clock_millis: 0,
             playback_forbidden: 0.0,
             api_away: None,
             tokens_away: None,

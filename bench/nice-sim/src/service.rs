@@ -138,19 +138,23 @@ impl Service {
     }
 }
 
-/// The version of each medium that was last handed out to its end, and when.
+/// Each version of each medium that was handed out to its end, and when it last was; the last one last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Served(Arc<Mutex<HashMap<String, (u32, Millis)>>>);
+pub(crate) struct Served(Arc<Mutex<HashMap<String, Vec<(u32, Millis)>>>>);
 
 impl Served {
     /// Notes that a version of a medium was handed out to its end.
     pub(crate) fn note(&self, name: &str, version: u32, now: Millis) {
-        lock(&self.0).insert(name.to_owned(), (version, now));
+        let mut served = lock(&self.0);
+        let versions = served.entry(name.to_owned()).or_default();
+        versions.retain(|(other, _)| *other != version);
+        versions.push((version, now));
     }
 
-    /// The version of a medium that was last handed out to its end, and when that answer began.
-    pub(crate) fn last(&self, name: &str) -> Option<(u32, Millis)> {
-        lock(&self.0).get(name).copied()
+    /// The versions of a medium that were handed out to their ends, each with the beginning of the last such answer; the
+    /// last one last.
+    pub(crate) fn of(&self, name: &str) -> Vec<(u32, Millis)> {
+        lock(&self.0).get(name).cloned().unwrap_or_default()
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::{
     call::{Call, Kind, Leg},
     clock::{Millis, timestamp},
+    config::NotReady,
     fate::{RecordingFate, version_of},
     recording::Recording,
     service::Service,
@@ -61,6 +62,8 @@ pub struct TruthLeg {
     pub recordings: Vec<TruthRecording>,
     /// The history of each of those, in the same order.
     pub media: Vec<TruthMedium>,
+    /// Media playback names a recording of the call for good, and never gives it.
+    pub named_in_vain: bool,
 }
 
 /// Who placed a call.
@@ -98,6 +101,8 @@ pub struct TruthMedium {
     pub served: Option<usize>,
     /// When that answer began.
     pub served_at: Option<Timestamp>,
+    /// Every version that was ever handed out to its end, as above: the bytes of no other can have been taken.
+    pub handed_out: Vec<usize>,
 }
 
 /// The hashes computed so far: a recording of gibibytes is generated once.
@@ -120,7 +125,7 @@ impl Hashes {
 #[derive(Debug)]
 pub(crate) struct Medium {
     recording: Recording,
-    served: Option<(u32, Millis)>,
+    served: Vec<(u32, Millis)>,
     at: Millis,
     unlisted_before: bool,
     fate: RecordingFate,
@@ -162,6 +167,7 @@ pub(crate) fn legs(service: &Service, begun: Option<Range<Millis>>, now: Millis)
                 legs: call.legs.len(),
                 recordings: Vec::new(),
                 media: Vec::new(),
+                named_in_vain: call.recorded && !fate.recorded && call.not_ready == NotReady::NoLink,
             };
             (truth, media(service, call, leg, fate))
         })
@@ -172,7 +178,7 @@ pub(crate) fn legs(service: &Service, begun: Option<Range<Millis>>, now: Millis)
 fn media(service: &Service, call: &Call, leg: &Leg, fate: RecordingFate) -> Vec<Medium> {
     let medium = |recording: Recording, name: &str| Medium {
         recording,
-        served: service.media_served.last(name),
+        served: service.media_served.of(name),
         at: fate.at,
         unlisted_before: false,
         fate,
@@ -206,8 +212,9 @@ pub(crate) fn hashed(legs: Vec<(TruthLeg, Vec<Medium>)>, hashes: &Hashes, now: M
             versions: versions.collect(),
             changed_at: fate.changed_at.filter(|at| *at <= now).map(timestamp),
             gone_at: fate.gone_at.filter(|at| *at <= now).map(timestamp),
-            served: served.map(|(version, _)| version as usize),
-            served_at: served.map(|(_, at)| timestamp(at)),
+            served: served.last().map(|(version, _)| *version as usize),
+            served_at: served.last().map(|(_, at)| timestamp(*at)),
+            handed_out: served.iter().map(|(version, _)| *version as usize).collect(),
         }
     };
     (legs.into_iter())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use nice_knovvu::embed::{AdminPages, Embedded, Service, World};
+use nice_knovvu::embed::{AdminPages, Embedded, Handed, Service, World};
 use stages::flow::{ClockSkew, Machine};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -54,6 +54,7 @@ struct Running {
     machine: Machine,
     stopping: CancellationToken,
     pages: Option<AdminPages>,
+    webhook: Option<Router>,
 }
 
 /// What a machine is made of.
@@ -97,10 +98,10 @@ impl Host {
                 async move { Embedded::open(&settings, service, world).await?.run(admin, stopping).await }
             };
             let showing = async {
-                if let Ok(pages) = admitted.await
+                if let Ok(Handed { admin, webhook }) = admitted.await
                     && let Some(running) = &mut self.state().running
                 {
-                    running.pages = Some(pages);
+                    (running.pages, running.webhook) = (Some(admin), webhook);
                 }
             };
             let (ended, ()) = tokio::join!(machine.run(serving), showing);
@@ -126,7 +127,8 @@ impl Host {
         state.started = Some(Instant::now());
         let machine = Machine::new(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(state.starts));
         let stopping = CancellationToken::new();
-        state.running = Some(Running { machine: machine.clone(), stopping: stopping.clone(), pages: None });
+        state.running =
+            Some(Running { machine: machine.clone(), stopping: stopping.clone(), pages: None, webhook: None });
         self.journal.note(format_args!("{} starts", self.name));
         (machine, stopping)
     }
@@ -193,6 +195,11 @@ impl Host {
         self.state().running.is_some()
     }
 
+    /// Whether its service runs, and shall end.
+    pub fn is_stopping(&self) -> bool {
+        self.state().running.as_ref().is_some_and(|running| running.stopping.is_cancelled())
+    }
+
     /// Gives it other settings from the next start on.
     pub fn configure(&self, settings: String) {
         *lock(&self.settings) = settings;
@@ -222,6 +229,17 @@ impl Host {
             (running.machine.clone(), pages.router.clone(), pages.token.clone())
         };
         machine.run(answer(pages, &token, method, path, body)).await.flatten()
+    }
+
+    /// Tells its webhook of a call that ended; none while it has none.
+    pub async fn tell(&self, event: &serde_json::Value, secret: &str) -> Option<StatusCode> {
+        let (machine, webhook) = {
+            let state = self.state();
+            let running = state.running.as_ref()?;
+            (running.machine.clone(), running.webhook.clone()?)
+        };
+        let answer = answer(webhook, secret, Method::POST, "/nice/events/contact-ended", event.clone());
+        machine.run(answer).await.flatten().map(|(status, _)| status)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

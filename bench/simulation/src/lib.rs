@@ -20,5 +20,6 @@ pub mod seeds;
 pub mod shrink;
 pub mod standins;
 pub mod trouble;
+pub mod webhook;
 pub mod wire;
 pub mod world;

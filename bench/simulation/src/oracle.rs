@@ -12,6 +12,9 @@ use stages::model::{ContactId, ConversationKey, ConversationState, TenantId};
 
 use crate::standins::recording_store::StoredObject;
 
+mod recordings;
+pub mod report;
+
 /// From a recording's being there to its call's being ready, in a world that is well again for an hour: the longest
 /// delay of `not_ready_delays` and the time that a queue rounds it up by.
 const FRESH: SignedDuration = SignedDuration::from_mins(75);
@@ -83,6 +86,10 @@ enum Due {
     Ready,
     /// A row that says that there is no recording.
     NoRecording,
+    /// NICE names a recording for good and never gives it: no recording, or a letter, which may be on its way again.
+    NeverGiven,
+    /// The recordings, stored and ready; or none, or a letter, for they were gone before they could be taken.
+    ReadyOrGone,
     /// It may be on its way still, or be through.
     UnderWay,
     /// Nothing.
@@ -165,14 +172,7 @@ fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> Due {
         None => return Due::Either,
         Some(_) => return Due::Nothing,
     }
-    let deadline = SignedDuration::try_from(tenant.recording_deadline).unwrap_or(SignedDuration::MAX);
-    let looked_for_until = leg.ended_at.max(evidence.healed) + deadline + SignedDuration::from_hours(3);
-    let is_due = tenant.ready_by(leg, evidence).is_some_and(|by| by < evidence.now);
-    match leg.recordings.is_empty() {
-        false if is_due => Due::Ready,
-        true if looked_for_until < evidence.now => Due::NoRecording,
-        _ => Due::UnderWay,
-    }
+    recordings::due(tenant, leg, evidence)
 }
 
 impl TenantTruth {
@@ -260,14 +260,18 @@ impl Call<'_> {
         if matches!(due, Due::Ready | Due::NoRecording | Due::UnderWay) {
             broken.extend(self.judge_hops(self.hops));
         }
-        if let (Some(letter), true) = (self.letter, due != Due::Either) {
+        let may_be_set_aside = matches!(due, Due::Either | Due::NeverGiven | Due::ReadyOrGone);
+        if let (Some(letter), false) = (self.letter, may_be_set_aside) {
             broken.push(format!("set aside by {}: {}", letter.stage, letter.reason));
         }
         let state = self.row.map(|row| row.state);
         match (due, state) {
-            (Due::Ready, Some(ConversationState::Ready)) | (Due::NoRecording, Some(ConversationState::NoRecording)) => {
+            (Due::Ready | Due::ReadyOrGone, Some(ConversationState::Ready))
+            | (Due::NoRecording | Due::ReadyOrGone, Some(ConversationState::NoRecording)) => {}
+            (Due::NeverGiven, Some(ConversationState::Ready)) => {
+                broken.push("is ready, and NICE never gave a recording of it".to_owned());
             }
-            (Due::Ready | Due::NoRecording, state) if self.letter.is_none() => {
+            (Due::Ready | Due::NoRecording | Due::ReadyOrGone, state) if self.letter.is_none() => {
                 broken.push(format!("stands as {}", state.map_or("nothing", ConversationState::as_str)));
             }
             (Due::Nothing, Some(state)) => broken.push(format!("nobody's business, and stands as {}", state.as_str())),
@@ -278,37 +282,8 @@ impl Call<'_> {
             broken.push(format!("has {} analysis entries", self.entries));
         }
         if let Some(row) = self.row.filter(|_| is_ready) {
-            broken.extend(self.judge_recordings(row));
+            broken.extend(recordings::judge(self.leg, row, self.objects));
             broken.extend(self.judge_freshness(row, evidence).filter(|_| due == Due::Ready));
-        }
-        broken
-    }
-
-    /// Row, object and NICE agree, byte for byte.
-    fn judge_recordings(&self, row: &ConversationRow) -> Vec<String> {
-        let mut broken = Vec::new();
-        for recording in &row.recordings {
-            match self.objects.get(recording.object_key.as_str()) {
-                None => broken.push(format!("object {} is not there", recording.object_key)),
-                Some(object) if object.sha256 != recording.sha256 || object.size != recording.size_bytes => {
-                    broken.push(format!("object {} is not the one of the row", recording.object_key));
-                }
-                Some(_) => {}
-            }
-        }
-        let mut stored: Vec<_> = row.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
-        let mut true_ones: Vec<_> = self.leg.recordings.iter().map(|recording| recording.sha256.as_str()).collect();
-        stored.sort_unstable();
-        true_ones.sort_unstable();
-        // Nothing tells of a part before it is there: a call may have been ready by then, and is looked at again later.
-        let may_lack = self.leg.media.iter().any(|medium| medium.unlisted_before);
-        if may_lack && !stored.is_empty() && stored.iter().all(|hash| true_ones.contains(hash)) {
-            return broken;
-        }
-        if stored != true_ones {
-            let (stored, all) = (stored.len(), true_ones.len());
-            let missing = row.recordings_missing;
-            broken.push(format!("{stored} recordings are stored, not the {all} of NICE ({missing} known as missing)"));
         }
         broken
     }

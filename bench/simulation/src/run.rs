@@ -12,9 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::alarms::{AlarmRecorder, Firing};
 use crate::journal::Journal;
 use crate::oracle::{self, Evidence, TenantTruth};
-use crate::plan::{Act, Manner, Outage, Plan, Trouble};
+use crate::plan::{Fault, Manner, Outage, Plan, Trouble};
 use crate::world::{BEGAN, NIGHT, World, after, lock};
-use crate::{scrape, trouble};
+use crate::{scrape, trouble, webhook};
 
 /// How a run ended.
 #[derive(Debug, Clone)]
@@ -62,6 +62,7 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     // Before the machines start: some have the wrong time by then.
     let faults: Vec<AbortOnDropHandle<()>> = faults.collect();
     let hosts: Vec<_> = world.hosts().into_iter().map(|host| task::spawn("host", host.run())).collect();
+    let script = task::spawn("script", webhook::tell(world.clone()));
     let mut recorder = match wishes.alarms {
         true => Some(AlarmRecorder::new(SignedDuration::from_mins(1))?),
         false => None,
@@ -87,7 +88,7 @@ async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     for host in world.hosts() {
         host.kill();
     }
-    drop(hosts);
+    drop((hosts, script));
     // The scheduler drops what has ended.
     for _ in 0..8 {
         tokio::task::yield_now().await;
@@ -113,7 +114,7 @@ async fn judge(world: &World) -> Vec<String> {
     let tenants = world.tenants.iter().enumerate().map(|(at, tenant)| {
         let mut violations = tenant.nice.violations();
         // While NICE has lowered its limit, or others use it, we learn it by being refused: our own is what we keep.
-        let own = world.plan.tenants[at].playback_limit as usize;
+        let own = world.plan.highest_playback_limit(at) as usize;
         let peaks = tenant.nice.playback_peaks();
         if peaks.asked > own {
             violations
@@ -143,7 +144,7 @@ async fn judge(world: &World) -> Vec<String> {
         nights: nights(began, world.now()),
     };
     let mut broken = oracle::judge(&evidence).await;
-    broken.extend(trouble::last_look(world).await);
+    broken.extend(oracle::report::judge(&evidence, &trouble::reports(world).await).await);
     for host in world.hosts() {
         for reason in host.failures() {
             world.journal.note(format_args!("{} had ended by itself: {reason}", host.name));
@@ -154,8 +155,8 @@ async fn judge(world: &World) -> Vec<String> {
 
 /// When something went wrong that concerns a tenant: with its NICE, with its machines, or with what all share.
 fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timestamp)> {
-    let faults = plan.faults.iter().filter(|fault| concerns(plan, &fault.what, tenant));
-    let spans = faults.map(|fault| match fault.what {
+    let delays = |fault: &&Fault| fault.what.delays() && concerns(plan, &fault.what, tenant);
+    let spans = plan.faults.iter().filter(delays).map(|fault| match fault.what {
         // Done at once, whatever length was drawn.
         Trouble::Members(_) | Trouble::Tokens(_) | Trouble::Operator(..) => (fault.at, fault.at),
         _ => (fault.at, fault.ends()),
@@ -164,20 +165,14 @@ fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Tim
 }
 
 fn concerns(plan: &Plan, what: &Trouble, tenant: usize) -> bool {
-    match what {
-        Trouble::Operator(_, Act::Look) => false,
-        _ => {
-            what.tenant().is_none_or(|whose| whose == tenant) && {
-                let machine = match what {
-                    Trouble::Kill(machine) | Trouble::Pause(machine) | Trouble::Stop(machine) => Some(*machine),
-                    Trouble::Clock(machine, _) | Trouble::Drift(machine, _) => Some(*machine),
-                    Trouble::Server(_, _, machine) => *machine,
-                    _ => None,
-                };
-                machine.is_none_or(|machine| plan.tenant_of(machine).is_none_or(|whose| whose == tenant))
-            }
-        }
-    }
+    let machine = match what {
+        Trouble::Kill(machine) | Trouble::Pause(machine) | Trouble::Stop(machine) => Some(*machine),
+        Trouble::Clock(machine, _) | Trouble::Drift(machine, _) => Some(*machine),
+        Trouble::Server(_, _, machine) => *machine,
+        _ => None,
+    };
+    let whose = what.tenant().or_else(|| machine.and_then(|machine| plan.tenant_of(machine)));
+    whose.is_none_or(|whose| whose == tenant)
 }
 
 /// When a system was wholly away that every call of a tenant needs.
@@ -194,10 +189,7 @@ fn away(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timesta
 /// When the nightly comparison was due so far.
 fn nights(began: Timestamp, now: Timestamp) -> Vec<Timestamp> {
     let day = SignedDuration::from_hours(24);
-    let first = NIGHT.parse().map(|at: jiff::civil::Time| began.to_zoned(TimeZone::UTC).with().time(at).build());
-    let mut next = first.ok().and_then(Result::ok).map_or(began, |first| first.timestamp());
-    if next < began {
-        next += day;
-    }
-    std::iter::successors(Some(next), |night| Some(*night + day)).take_while(|night| *night < now).collect()
+    let first = began.to_zoned(TimeZone::UTC).with().hour(i8::try_from(NIGHT).unwrap_or_default()).build();
+    let first = first.map_or(began, |first| first.timestamp());
+    std::iter::successors(Some(first), |night| Some(*night + day)).take_while(|night| *night < now).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use nice_knovvu::embed::Service;
-use nice_sim::Faults;
+use nice_sim::{CallSpec, Faults};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -16,15 +16,21 @@ use stages::flow::task;
 use tokio::time::sleep;
 
 use crate::host::Host;
+use crate::oracle::report::Report;
 use crate::plan::{Act, Fault, Manner, Outage, Part, Plan, Reading, Server, Trouble};
 use crate::standins::Condition;
 use crate::world::{Tenant, World, after, lock};
+
+mod machines;
 
 /// A machine is tried for so long before an operator's wish is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Until a wish is done or given up, whatever the number of machines.
 const LONGEST_WISH: SignedDuration = SignedDuration::from_mins(30);
+
+/// Between two looks at a machine that ends.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Waits for the fault's time, lets it begin, and ends it.
 pub async fn happen(world: Arc<World>, fault: Fault) {
@@ -85,6 +91,8 @@ async fn begin_and_end(world: &Arc<World>, fault: &Fault, dice: &mut StdRng) {
             host.skew.drift(0);
             host.skew.set(SignedDuration::ZERO);
         }
+        Trouble::Settings(setting) => machines::change(world, *setting, lasts).await,
+        Trouble::Upgrade => machines::upgrade(world, lasts).await,
         Trouble::Double(tenant) => visit(world, Service::Producer, Some(*tenant), lasts).await,
         Trouble::Another => visit(world, Service::Consumer, None, lasts).await,
         Trouble::Operator(tenant, act) => operate(world, *tenant, *act, dice).await,
@@ -102,11 +110,19 @@ fn condition(manner: Manner) -> Condition {
     }
 }
 
-/// Starts a machine that is off; the run goes on by itself.
+/// Starts a machine that is off, or about to be; the run goes on by itself.
 fn start(host: &Arc<Host>) {
-    if !host.is_running() {
-        drop(task::spawn("host", host.clone().run()).detach());
-    }
+    let host = host.clone();
+    let starting = async move {
+        // One that was suspended while it stopped ends once it goes on.
+        while host.is_stopping() {
+            sleep(A_MOMENT).await;
+        }
+        if !host.is_running() {
+            host.run().await;
+        }
+    };
+    drop(task::spawn("host", starting).detach());
 }
 
 /// A machine comes, and goes again in order.
@@ -123,11 +139,12 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     let tenant = &world.tenants[at];
     let sim = &tenant.nice;
     // Who is left out of a reading that may be believed has left as far as anybody knows.
-    let border = match what {
+    let unknown_from = match what {
+        Trouble::Group(_, Reading::Late(by)) => has_changed(world, at, *by, lasts).then(|| world.now()),
         Trouble::Group(..) => believed_from(&world.plan, at, world.now(), lasts),
         _ => None,
     };
-    lock(&tenant.borders).extend(border.map(|from| (from, after(world.now(), lasts))));
+    lock(&tenant.borders).extend(unknown_from.map(|from| (from, after(world.now(), lasts))));
     match what {
         Trouble::Tokens(_) => return sim.revoke_tokens(),
         Trouble::Members(_) => return change_members(tenant, dice),
@@ -136,6 +153,22 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
             sim.set_playback_limit((f64::from(limit) * share).ceil() as u32);
             sleep(lasts).await;
             return sim.set_playback_limit(limit);
+        }
+        Trouble::AcdLimit(_, limit, strangers) => {
+            sim.set_acd_limit(Some((*limit, Duration::from_secs(60))));
+            sim.change_faults(|faults| faults.strangers_acd = *strangers);
+            sleep(lasts).await;
+            sim.change_faults(|faults| faults.strangers_acd = 0.0);
+            return sim.set_acd_limit(None);
+        }
+        Trouble::Webhook(_, telling) => {
+            lock(&tenant.telling).push(*telling);
+            sleep(lasts).await;
+            let mut tellings = lock(&tenant.telling);
+            if let Some(place) = tellings.iter().position(|other| other == telling) {
+                tellings.remove(place);
+            }
+            return;
         }
         _ => {}
     }
@@ -154,6 +187,14 @@ fn believed_from(plan: &Plan, tenant: usize, began: Timestamp, lasts: Duration) 
     let accepted = plan.faults.iter().filter(|fault| fault.what == Trouble::Operator(tenant, Act::AcceptAgents));
     let accepted = accepted.map(|fault| after(world_began, fault.at));
     accepted.filter(|at| *at + LONGEST_WISH > began && *at < after(began, lasts)).min()
+}
+
+/// Whether a reading that is so old, for so long from now on, is another one than the true one at any time.
+fn has_changed(world: &World, tenant: usize, age: Duration, lasts: Duration) -> bool {
+    let began = crate::world::BEGAN.parse().unwrap_or_default();
+    let (from, to) = (world.now() - SignedDuration::try_from(age).unwrap_or_default(), after(world.now(), lasts));
+    let changes = world.plan.faults.iter().filter(|fault| fault.what == Trouble::Members(tenant));
+    changes.map(|fault| after(began, fault.at)).any(|at| at >= from && at <= to)
 }
 
 /// Switches a trouble of NICE's on or off; the others stay as they are.
@@ -186,10 +227,23 @@ fn switch(faults: &mut Faults, what: &Trouble, seed: u64, on: bool) {
         }
         Trouble::Strangers(_, part) => faults.strangers_playback = share(*part),
         Trouble::Keys(_) => faults.keys_refused = share(1.0),
+        Trouble::TokenClock(_, secs) => faults.token_clock_millis = if on { secs * 1000 } else { 0 },
+        Trouble::NeverRecorded(_, part) => faults.recordings_never = share(*part),
+        Trouble::ChangedRecordings(_, part, by) => {
+            (faults.recordings_changed, faults.recordings_changed_after) = (share(*part), *by);
+        }
+        Trouble::GoneRecordings(_, part, by) => {
+            (faults.recordings_gone, faults.recordings_gone_after) = (share(*part), *by);
+        }
+        Trouble::SlowMedia(_, part, pause) => {
+            faults.media_trickle = share(*part);
+            faults.slow_pause = if on { *pause } else { none.slow_pause };
+        }
+        Trouble::Group(_, Reading::Late(by)) => faults.group_late = if on { *by } else { none.group_late },
         Trouble::Group(_, Reading::Empty) => faults.group_empty = share(1.0),
         Trouble::Group(_, Reading::Half) => faults.group_half = share(0.5),
         Trouble::Group(_, Reading::Hidden) => faults.group_hidden = share(0.5),
-        Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.3), *by),
+        Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.5), *by),
         Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.3), *by),
         _ => {}
     }
@@ -236,9 +290,15 @@ fn change_members(tenant: &Tenant, dice: &mut StdRng) {
     agents.shuffle(dice);
     // So few at a time that the reading is believed.
     for agent in agents.into_iter().take(dice.random_range(1..=2)) {
-        if !members.remove(&agent) {
-            members.insert(agent);
-        }
+        // Its call ended just before it left, or ends soon after it came.
+        let ends_in = match members.remove(&agent) {
+            true => -60,
+            false => {
+                members.insert(agent);
+                dice.random_range(30..300)
+            }
+        };
+        tenant.nice.add_call(CallSpec::new(agent).hang_up_in(SignedDuration::from_secs(ends_in)));
     }
     tenant.nice.set_group(group, members);
 }
@@ -304,25 +364,28 @@ async fn wish(world: &World, machines: &[u32], method: Method, path: &str, body:
     Vec::new()
 }
 
-/// The program's own balance of the whole time: it adds up, and nothing is missing.
-pub async fn last_look(world: &World) -> Vec<String> {
-    let mut broken = Vec::new();
+/// Asks for the program's reports as an operator does: of each UTC day up to now.
+pub async fn reports(world: &World) -> Vec<Report> {
+    let mut reports = Vec::new();
+    let began: Timestamp = crate::world::BEGAN.parse().unwrap_or_default();
     for (at, tenant) in world.tenants.iter().enumerate() {
-        let range = json!({ "from": crate::world::BEGAN, "to": world.now().to_string() });
-        let answers = wish(world, &tenant.producers, Method::POST, "/api/v1/report", range).await;
-        let Some((_, report)) = answers.first() else {
-            broken.push(format!("{}: no report of the whole time", tenant.id));
-            continue;
-        };
-        let report: Value = serde_json::from_str(report).unwrap_or_default();
-        let total = &report["total"];
-        let count = |name: &str| total[name].as_u64().unwrap_or_default();
-        let parts = ["ready", "no_recording", "dead", "in_flight", "excluded", "not_looked_for_yet", "missing"];
-        let sum: u64 = parts.into_iter().map(count).sum();
-        world.journal.note(format_args!("report of tenant {at}: {total}"));
-        if sum != count("ended") || count("missing") > 0 {
-            broken.push(format!("{}: the report does not balance, or misses calls: {total}", tenant.id));
+        let (mut from, now) = (midnight(began), world.now());
+        while from < now {
+            let to = from + SignedDuration::from_hours(24);
+            let range = json!({ "from": from.to_string(), "to": to.to_string() });
+            let answers = wish(world, &tenant.producers, Method::POST, "/api/v1/report", range).await;
+            let told = answers.first().and_then(|(_, told)| serde_json::from_str::<Value>(told).ok());
+            let total = told.as_ref().map(|told| told["total"].to_string()).unwrap_or_default();
+            world.journal.note(format_args!("report of tenant {at} from {from}: {total}"));
+            reports.push(Report { tenant: tenant.id.clone(), from, to, told });
+            from = to;
         }
     }
-    broken
+    reports
+}
+
+/// When the UTC day of a moment began.
+fn midnight(at: Timestamp) -> Timestamp {
+    const DAY: i64 = 24 * 3600;
+    Timestamp::from_second(at.as_second().div_euclid(DAY) * DAY).unwrap_or(at)
 }

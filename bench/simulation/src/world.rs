@@ -18,16 +18,17 @@ use stages::model::{Retention, TenantId};
 
 use crate::host::{Doors, Host, Parts};
 use crate::journal::Journal;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Telling};
 use crate::standins::lease::{Held, LeaseOf};
 use crate::standins::{self, Life, Link, LinkOptions, Patience, ServerRoom, Weather};
+use crate::webhook;
 use crate::wire::{Services, Wire};
 
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
-/// When the nightly comparison is due, each day: so long after the last trouble of a short run that it hides no delay.
-pub const NIGHT: &str = "13:30";
+/// The hour of the nightly comparison, each day, where nobody changes it: so long after the last trouble of a short run that it hides no delay.
+pub const NIGHT: u8 = 14;
 
 /// A tenant of the world.
 pub struct Tenant {
@@ -43,6 +44,25 @@ pub struct Tenant {
     pub borders: Mutex<Vec<(Timestamp, Timestamp)>>,
     /// What was erased on purpose, and whether that was done for certain.
     pub erased: Mutex<BTreeMap<i64, bool>>,
+    /// How NICE's script tells of calls that ended, while it does so in a wrong way.
+    pub telling: Mutex<Vec<Telling>>,
+}
+
+/// What is set on the machines, as far as somebody may change it.
+pub struct Settings {
+    /// By tenant.
+    pub tenants: Vec<plan::Tenant>,
+    /// By tenant: the hour of the nightly comparison.
+    pub nightly: Vec<u8>,
+    /// Conversations that a consumer works on at a time.
+    pub concurrency: u32,
+}
+
+impl Settings {
+    /// As they are at the start.
+    pub fn of(plan: &Plan) -> Self {
+        Self { tenants: plan.tenants.clone(), nightly: vec![NIGHT; plan.tenants.len()], concurrency: 16 }
+    }
 }
 
 /// Everything that there is.
@@ -57,9 +77,13 @@ pub struct World {
     pub internet: Weather,
     /// The tenants.
     pub tenants: Vec<Tenant>,
+    /// What is set on machines that start.
+    pub settings: Mutex<Settings>,
     /// What happens.
     pub journal: Journal,
     hosts: Mutex<BTreeMap<u32, Arc<Host>>>,
+    /// Which machines are producers, and whose.
+    producers: Mutex<BTreeMap<u32, usize>>,
     lender: Arc<Lender>,
     disk: tempfile::TempDir,
 }
@@ -96,8 +120,8 @@ impl World {
             // The host that nobody may call is its own witness.
             services.insert(nice.trap_base().trim_start_matches("https://").to_owned(), nice.clone());
             services.insert(host, nice.clone());
-            let (borders, erased) = (Mutex::default(), Mutex::default());
-            tenants.push(Tenant { id, nice, members, producers, borders, erased });
+            let (borders, erased, telling) = (Mutex::default(), Mutex::default(), Mutex::default());
+            tenants.push(Tenant { id, nice, members, producers, borders, erased, telling });
         }
         let lender = Arc::new(Lender {
             clock: clock.clone(),
@@ -107,8 +131,9 @@ impl World {
             journal: journal.clone(),
             seed: plan.seed,
         });
-        let hosts = Mutex::default();
-        let world = Self { plan, clock, room, internet, tenants, journal, hosts, lender, disk };
+        let (hosts, producers) = (Mutex::default(), Mutex::default());
+        let settings = Mutex::new(Settings::of(&plan));
+        let world = Self { plan, clock, room, internet, tenants, settings, journal, hosts, producers, lender, disk };
         for (at, tenant) in world.tenants.iter().enumerate() {
             for number in &tenant.producers {
                 world.add_host(*number, Service::Producer, Some(at));
@@ -140,6 +165,9 @@ impl World {
         let parts = Parts { doors: skewed(parts.doors, &self.clock, &parts.skew), ..parts };
         let host = Host::new(parts, self.journal.clone());
         lock(&self.hosts).insert(number, host.clone());
+        if let Some(tenant) = tenant {
+            lock(&self.producers).insert(number, tenant);
+        }
         host
     }
 
@@ -153,6 +181,11 @@ impl World {
         lock(&self.hosts).values().cloned().collect()
     }
 
+    /// Whose producer a machine is; none of a consumer.
+    pub fn tenant_of(&self, number: u32) -> Option<usize> {
+        lock(&self.producers).get(&number).copied()
+    }
+
     /// A number that no machine has.
     pub fn next_number(&self) -> u32 {
         lock(&self.hosts).keys().next_back().map_or(0, |last| last + 1)
@@ -163,16 +196,19 @@ impl World {
         self.clock.now()
     }
 
-    /// The settings of a service as its settings file would have them.
-    fn host_settings(&self, disk: &Path, tenant: Option<usize>) -> String {
+    /// The settings of a service that starts now, as its settings file would have them.
+    pub fn host_settings(&self, disk: &Path, tenant: Option<usize>) -> String {
         let mut text = String::new();
+        let settings = lock(&self.settings);
         if let Some(at) = tenant {
-            let plan::Tenant { poll_interval, agent_sessions, .. } = &self.plan.tenants[at];
+            let plan::Tenant { poll_interval, agent_sessions, webhook, .. } = &settings.tenants[at];
             text.push_str(&format!(
                 "[tenant]\nid = \"{}\"\n[events]\npoll_interval = \"{}s\"\nagent_sessions = {agent_sessions}\n\
-                 [reconciliation]\nat = \"{NIGHT}\"\n",
+                 webhook = {webhook}\nwebhook_token = \"{}\"\n[reconciliation]\nat = \"{:02}:00\"\n",
                 self.tenants[at].id,
                 poll_interval.as_secs(),
+                webhook::SECRET,
+                settings.nightly[at],
             ));
         }
         if let ([only], None) = (&self.tenants[..], tenant) {
@@ -180,9 +216,10 @@ impl World {
             text.push_str(&format!("[tenant]\nid = \"{}\"\n", only.id));
         }
         // Every tenant has the limit that NICE has told it; the settings of a process hold for all of its tenants.
-        let limit = self.plan.tenants.iter().map(|tenant| tenant.playback_limit).min().unwrap_or(150);
+        let limit = settings.tenants.iter().map(|tenant| tenant.playback_limit).min().unwrap_or(150);
+        let concurrency = settings.concurrency;
         text.push_str(&format!(
-            "[limits]\nmedia_playback = \"{limit}/5m\"\n[retry]\nrecording_deadline = \"{}s\"\n\
+            "[limits]\nmedia_playback = \"{limit}/5m\"\n[consumer]\nconcurrency = {concurrency}\n[retry]\nrecording_deadline = \"{}s\"\n\
              [queue]\nkind = \"rabbitmq\"\nurl = \"amqps://user:password@queue.test\"\n\
              [catalog]\nkind = \"postgres\"\nurl = \"postgres://user:password@catalog.test/knovvu\"\nseal_key = \"{}\"\n\
              [recordings]\nkind = \"s3\"\nendpoint = \"https://store.test\"\nbucket = \"recordings\"\n\
@@ -265,6 +302,8 @@ fn nice(plan: &Plan, at: usize, host: &str, clock: &Clock) -> Sim {
     for group in config.directory.groups.iter_mut().filter(|group| group.id == config.directory.wanted_group) {
         group.agents = 24;
     }
+    config.acd.strict_window = true;
+    config.webhook = tenant.webhook.then(|| nice_sim::WebhookConfig::new("", webhook::SECRET));
     config.tenant.tenant_id = format!("11ee0000-1111-2222-3333-0242ac11{at:04}");
     let clock = clock.clone();
     Sim::in_memory(config, &format!("https://{host}"), move || clock.now())

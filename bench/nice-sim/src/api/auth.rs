@@ -193,6 +193,8 @@ fn issue(service: &Service) -> Value {
     live.issued += 1;
     let serial = live.issued;
     let expires_in = tenant.token_ttl.as_secs();
+    // The APIs look at the token's own end, by their own clocks.
+    let issued_at = now + service.faults.current().token_clock_millis;
     let claims = json!({
         "sub": "user:11e7aaaa-0000-4000-8000-0242ac110002",
         "iss": service.base,
@@ -205,13 +207,13 @@ fn issue(service: &Service) -> Value {
         "icClusterId": "C42",
         "area": "na1",
         "name": "Service User",
-        "iat": now / 1000,
-        "exp": now / 1000 + expires_in as i64,
+        "iat": issued_at / 1000,
+        "exp": issued_at / 1000 + expires_in as i64,
         "jti": serial,
     });
     let access = sign(&claims, service.link_key);
     let refresh = hex::encode(Sha256::digest(format!("refresh {serial} {}", service.link_key)));
-    live.access.insert(access.clone(), now + millis(tenant.token_ttl));
+    live.access.insert(access.clone(), issued_at + millis(tenant.token_ttl));
     live.refresh.insert(refresh.clone(), now + millis(REFRESH_TTL));
     let as_text = tenant.expires_in_as_string;
     json!({

@@ -18,7 +18,7 @@ const START: i64 = 1_775_001_600;
 /// A simulation in memory, with a token.
 pub(crate) struct Memory {
     pub(crate) sim: Sim,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Memory {

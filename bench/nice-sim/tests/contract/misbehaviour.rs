@@ -230,7 +230,10 @@ async fn recordings_come_late_or_never() -> anyhow::Result<()> {
         let found = download(&memory, &leg).await?;
         assert_eq!(found, hashes(&leg));
         if found.is_empty() {
-            answers.insert(memory.playback(leg.master_contact_id).await?.0);
+            let (status, body) = memory.playback(leg.master_contact_id).await?;
+            let is_named = body["interactions"].as_array().is_some_and(|interactions| !interactions.is_empty());
+            assert_eq!(leg.named_in_vain, is_named);
+            answers.insert(status);
         }
     }
     assert_eq!(answers, BTreeSet::from([200, 404]), "for good as if it were not there yet");
@@ -289,6 +292,8 @@ async fn recordings_change_and_the_truth_knows_what_was_confirmed_last() -> anyh
         assert_eq!(again[0], leg.media[0].versions[leg.media[0].versions.len() - 1].sha256);
     }
     assert!(differ > 3, "{differ}");
+    let both = memory.sim.truth().into_iter().filter(|leg| leg.media[0].handed_out == [0, 1]).count();
+    assert_eq!(both, differ, "each version is remembered that somebody may have taken");
     for leg in memory.sim.truth() {
         assert_eq!(hashes(&leg), download(&memory, &leg).await?);
     }
@@ -409,6 +414,21 @@ async fn keys_and_permissions_are_refused_for_a_while() -> anyhow::Result<()> {
     assert_eq!(memory.playback(1).await?.0, 403);
     memory.sim.set_faults(Faults::none());
     assert_eq!(memory.playback(1).await?.0, 404);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_ends_by_the_clock_of_who_gave_it() -> anyhow::Result<()> {
+    let mut memory = Memory::start(SimConfig::default()).await?;
+    let minutes = |minutes: i64| Faults { token_clock_millis: minutes * 60_000, ..Faults::none() };
+    memory.sim.set_faults(minutes(-50));
+    memory.token = memory.new_token().await?.1["access_token"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(memory.acd("groups").await?.0, 200);
+    sleep(601).await;
+    assert_eq!(memory.acd("groups").await?.0, 401, "it says that it lives for an hour, and lives for ten minutes");
+    memory.sim.set_faults(minutes(-61));
+    memory.token = memory.new_token().await?.1["access_token"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(memory.acd("groups").await?.0, 401, "it was over before it was given");
     Ok(())
 }
 
