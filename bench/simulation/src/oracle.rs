@@ -49,6 +49,8 @@ pub struct TenantTruth {
     pub borders: Vec<(Timestamp, Timestamp)>,
     /// When a system was wholly away that every call of this tenant needs.
     pub away: Vec<(Timestamp, Timestamp)>,
+    /// How far a consumer's clock was ahead at most: a row may say so much too late when it was ready.
+    pub ahead: SignedDuration,
     /// Requests to media playback in five minutes.
     pub playback_limit: u32,
     /// When something went wrong that concerns this tenant.
@@ -232,8 +234,10 @@ impl TenantTruth {
             true => self.legs.iter().filter(is_waiting).count(),
             false => 0,
         };
+        // For as long as calls have to become fresh again, nobody has to wait for it.
         let windows = waiting as f64 * f64::from(REQUESTS) / f64::from(self.playback_limit.max(1));
-        Some(healed + FRESH + SignedDuration::from_secs((windows * 300.0) as i64))
+        let drains = SignedDuration::from_secs((windows * 300.0) as i64) - HEALS;
+        Some(healed + FRESH + drains.max(SignedDuration::ZERO))
     }
 
     /// Whether a system had been away for long when a call was set aside, or had been until a moment before.
@@ -292,7 +296,7 @@ impl Call<'_> {
     /// over. What is wrong with another tenant may not be felt.
     fn judge_freshness(&self, row: &ConversationRow, evidence: &Evidence<'_>) -> Option<String> {
         let by = self.tenant.ready_by(self.leg, evidence)?;
-        let late = row.enqueued_at?.duration_since(by);
+        let late = row.enqueued_at?.duration_since(by) - self.tenant.ahead;
         (late > SignedDuration::ZERO).then(|| format!("was ready {} minutes after it was due", late.as_mins()))
     }
 
@@ -362,5 +366,56 @@ async fn analysis(catalog: &dyn Catalog) -> Result<BTreeMap<(String, i64), u64>,
             let id = entry.key.external_id.to_string().parse().unwrap_or_default();
             *entries.entry((entry.key.tenant.to_string(), id)).or_default() += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        "2026-01-05T06:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    fn tenant(troubled: &[(i64, i64)]) -> TenantTruth {
+        TenantTruth {
+            id: "acme".parse().unwrap(),
+            legs: Vec::new(),
+            members: BTreeSet::new(),
+            borders: Vec::new(),
+            away: vec![(at(0), at(100))],
+            ahead: SignedDuration::ZERO,
+            playback_limit: 10,
+            troubled: troubled.iter().map(|(from, to)| (at(*from), at(*to))).collect(),
+            erased: BTreeMap::new(),
+            violations: Vec::new(),
+            recording_deadline: Duration::from_secs(3600),
+        }
+    }
+
+    #[test]
+    fn a_call_is_due_after_all_troubles_that_leave_no_hour_between_them() {
+        let tenant = tenant(&[(300, 310), (10, 20), (70, 90)]);
+        assert_eq!(
+            tenant.quiet_since(at(15), HEALS, FRESH),
+            at(150),
+            "the second begins before the first is forgotten"
+        );
+        assert_eq!(tenant.quiet_since(at(155), HEALS, FRESH), at(155));
+        assert_eq!(tenant.quiet_since(at(230), HEALS, FRESH), at(370), "what comes before it is due is felt, too");
+    }
+
+    #[test]
+    fn the_group_is_read_in_a_calm_and_in_no_other_time() {
+        let tenant = tenant(&[(10, 20), (40, 60)]);
+        assert_eq!(tenant.calm(at(0), READ), at(60), "twenty minutes are not enough");
+        assert_eq!(tenant.calm(at(61), READ), at(61));
+    }
+
+    #[test]
+    fn nobody_is_set_aside_for_what_is_long_away() {
+        let tenant = tenant(&[]);
+        let was_away: Vec<_> = [30, 50, 105, 120].map(|minutes| tenant.was_away(at(minutes))).to_vec();
+        assert_eq!(was_away, [false, true, true, false]);
     }
 }

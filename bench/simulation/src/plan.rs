@@ -39,7 +39,7 @@ impl Default for Scale {
 impl Scale {
     /// What goes wrong does so within some hours, and is judged some hours later.
     pub fn short() -> Self {
-        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: HOUR, calls: 240, faults: 90.0 }
+        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: HOUR, calls: 240, faults: 150.0 }
     }
 }
 

@@ -125,6 +125,7 @@ async fn judge(world: &World) -> Vec<String> {
             legs: tenant.nice.truth(),
             members: tenant.nice.group(tenant.nice.config().directory.wanted_group).into_iter().collect(),
             away: away(&world.plan, at, began),
+            ahead: ahead(&world.plan),
             // The settings of a consumer hold for all tenants.
             playback_limit: world.plan.tenants.iter().map(|tenant| tenant.playback_limit).min().unwrap_or(1),
             borders: lock(&tenant.borders).clone(),
@@ -184,6 +185,19 @@ fn away(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timesta
     };
     let faults = plan.faults.iter().filter(|fault| is_whole(&fault.what) && concerns(plan, &fault.what, tenant));
     faults.map(|fault| (after(began, fault.at), after(began, fault.ends()))).collect()
+}
+
+/// How far a consumer's clock is ahead at most.
+fn ahead(plan: &Plan) -> SignedDuration {
+    let ahead = plan.faults.iter().map(|fault| match fault.what {
+        Trouble::Clock(machine, secs) if plan.tenant_of(machine).is_none() => secs,
+        // So many millionths of the time that it lasts.
+        Trouble::Drift(machine, ppm) if plan.tenant_of(machine).is_none() => {
+            (fault.lasts.as_secs() as i64).saturating_mul(ppm) / 1_000_000
+        }
+        _ => 0,
+    });
+    SignedDuration::from_secs(ahead.max().unwrap_or_default().max(0))
 }
 
 /// When the nightly comparison was due so far.

@@ -244,7 +244,7 @@ fn switch(faults: &mut Faults, what: &Trouble, seed: u64, on: bool) {
         Trouble::Group(_, Reading::Half) => faults.group_half = share(0.5),
         Trouble::Group(_, Reading::Hidden) => faults.group_hidden = share(0.5),
         Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.5), *by),
-        Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.3), *by),
+        Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.5), *by),
         _ => {}
     }
 }

@@ -28,7 +28,7 @@ use crate::wire::{Services, Wire};
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
 /// The hour of the nightly comparison, each day, where nobody changes it: so long after the last trouble of a short run that it hides no delay.
-pub const NIGHT: u8 = 14;
+pub const NIGHT: u8 = 16;
 
 /// A tenant of the world.
 pub struct Tenant {
