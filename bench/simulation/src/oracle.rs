@@ -227,7 +227,10 @@ impl TenantTruth {
             late if late < OVERLAP => leg.listed_at,
             _ => evidence.nights.iter().copied().find(|night| *night >= leg.listed_at)?,
         };
-        let healed = self.quiet_since(found.max(there), HEALS, FRESH);
+        // A recording that is late is looked for again after half of the call's age, and a tenth of that for slack.
+        let age = SignedDuration::from_secs_f64(there.duration_since(leg.ended_at).as_secs_f64() * 0.6);
+        let fresh = FRESH.max(age + SignedDuration::from_mins(15));
+        let healed = self.quiet_since(found.max(there), HEALS, fresh);
         // What has waited is through when the quota has let it through.
         let is_waiting = |other: &&TruthLeg| other.ended_at < healed && other.ended_at > leg.ended_at - HEALS;
         let waiting = match healed > found.max(there) || found > there {
@@ -237,7 +240,7 @@ impl TenantTruth {
         // For as long as calls have to become fresh again, nobody has to wait for it.
         let windows = waiting as f64 * f64::from(REQUESTS) / f64::from(self.playback_limit.max(1));
         let drains = SignedDuration::from_secs((windows * 300.0) as i64) - HEALS;
-        Some(healed + FRESH + drains.max(SignedDuration::ZERO))
+        Some(healed + fresh + drains.max(SignedDuration::ZERO))
     }
 
     /// Whether a system had been away for long when a call was set aside, or had been until a moment before.

@@ -24,10 +24,10 @@ use crate::world::{Tenant, World, after, lock};
 mod machines;
 
 /// A machine is tried for so long before an operator's wish is given up.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Until a wish is done or given up, whatever the number of machines.
-const LONGEST_WISH: SignedDuration = SignedDuration::from_mins(30);
+const LONGEST_WISH: SignedDuration = SignedDuration::from_mins(60);
 
 /// Between two looks at a machine that ends.
 const A_MOMENT: Duration = Duration::from_secs(1);
