@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use stages::flow::{self, FlowContext, serve, task};
+use runtime::task;
+use stages::flow::{self, FlowContext, serve};
 use stages::prune_analysis::prune_analysis;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;

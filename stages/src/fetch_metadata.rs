@@ -22,9 +22,12 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
 use crate::clients::tenants::Tenants;
-use crate::flow::{Clock, Outcome, RetryPolicy, Stage, StageError, System, crash};
-use crate::model::{Agent, ContactEvent, Conversation, Direction};
+use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
+use crate::watermark::is_beyond;
+use model::System;
+use model::{Agent, ContactEvent, Conversation, Direction};
+use runtime::Clock;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.
@@ -147,9 +150,9 @@ impl FetchMetadata {
     }
 }
 
-/// Whether the group is not read at present.
+/// Whether the group is not read at present, or nobody can tell when it was: whoever read it had a clock that ran ahead.
 fn stands_still(read_at: Option<Timestamp>, now: Timestamp) -> bool {
-    read_at.is_none_or(|read_at| now.duration_since(read_at) >= STANDS_STILL)
+    read_at.is_none_or(|read_at| now.duration_since(read_at) >= STANDS_STILL || is_beyond(read_at, now))
 }
 
 /// Whether NICE's record names who took the call, from when to when, and that was some minutes ago.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use nice_knovvu::embed::{AdminPages, Embedded, Handed, Service, World};
-use stages::flow::{ClockSkew, Machine};
+use runtime::{ClockSkew, Machine};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

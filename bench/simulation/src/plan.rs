@@ -39,7 +39,7 @@ impl Default for Scale {
 impl Scale {
     /// What goes wrong does so within some hours, and is judged some hours later.
     pub fn short() -> Self {
-        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: 3 * HOUR / 2, calls: 120, faults: 56.0 }
+        Self { bad: 3 * HOUR, quiet: 9 * HOUR, recording_deadline: HOUR, calls: 240, faults: 150.0 }
     }
 }
 
@@ -71,6 +71,8 @@ pub struct Tenant {
     pub agent_sessions: bool,
     /// Requests to media playback in five minutes.
     pub playback_limit: u32,
+    /// Rows that NICE gives at a time, however many are asked for.
+    pub page: usize,
     /// Whether a script of NICE's tells the producer of calls that ended.
     pub webhook: bool,
 }
@@ -141,6 +143,8 @@ pub enum Outage {
     Silent,
     /// This status comes.
     Status(u16),
+    /// This status comes to so many of a hundred requests.
+    Odd(u16, u8),
     /// A page of a proxy comes with status 200.
     Html,
 }
@@ -329,8 +333,10 @@ impl Plan {
         let consumers = dice.random_range(1..=3);
         let machines = machines(&tenants, consumers);
         let days = scale.bad.as_secs_f64() / DAY.as_secs_f64();
-        let count = (days * scale.faults * dice.random_range(0.3..1.7)).ceil().max(1.0);
-        let mut faults: Vec<_> = (0..count as u32).map(|_| draw::fault(&mut dice, scale, &tenants, machines)).collect();
+        let mood = draw::Mood::draw(&mut dice);
+        let count = (days * scale.faults * mood.share * dice.random_range(0.3..1.7)).ceil().max(1.0);
+        let fault = |_| draw::fault(&mut dice, scale, &tenants, machines, &mood);
+        let mut faults: Vec<_> = (0..count as u32).map(fault).collect();
         faults.sort_by_key(|fault| fault.at);
         Self { seed, scale, tenants, consumers, faults }
     }
@@ -354,6 +360,15 @@ impl Plan {
     /// Until when there are calls: the last ones have the time that they need.
     pub fn last_calls(&self) -> Duration {
         self.whole() - (8 * HOUR).min(self.scale.quiet / 3)
+    }
+
+    /// Whose producer a machine runs, if it is one that was there at the start.
+    pub fn tenant_of(&self, machine: u32) -> Option<usize> {
+        let mut first = 0;
+        self.tenants.iter().position(|tenant| {
+            first += 1 + u32::from(tenant.stand_by);
+            machine < first
+        })
     }
 
     /// The highest limit of media playback that a tenant's machines are ever given.
@@ -383,6 +398,8 @@ fn tenant(dice: &mut StdRng, calls: u32) -> Tenant {
         agent_sessions: dice.random_bool(0.2),
         // So low that a busy day meets it.
         playback_limit: (calls / 20).clamp(10, 150),
+        // So few that the calls of an hour are several pages.
+        page: *[4, 10, 10_000].choose(dice).unwrap_or(&10_000),
         webhook: dice.random_bool(0.4),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use runtime::task;
 use tokio_util::task::AbortOnDropHandle;
@@ -11,8 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::alarms::{AlarmRecorder, Firing};
 use crate::journal::Journal;
 use crate::oracle::{self, Evidence, TenantTruth};
-use crate::plan::{Fault, Plan};
-use crate::world::{BEGAN, World, after, lock};
+use crate::plan::{Fault, Manner, Outage, Plan, Trouble};
+use crate::world::{BEGAN, NIGHT, World, after, lock};
 use crate::{scrape, trouble, webhook};
 
 /// How a run ended.
@@ -54,12 +55,13 @@ pub fn run(plan: &Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
 async fn live(plan: Plan, wishes: Wishes) -> anyhow::Result<Outcome> {
     let journal = Journal::new(wishes.journal);
     let world = Arc::new(World::new(plan, journal.clone())?);
-    let hosts: Vec<_> = world.hosts().into_iter().map(|host| task::spawn("host", host.run())).collect();
     let faults = world.plan.faults.clone().into_iter().map(|fault| {
         let world = world.clone();
         task::spawn("fault", async move { trouble::happen(world, fault).await })
     });
+    // Before the machines start: some have the wrong time by then.
     let faults: Vec<AbortOnDropHandle<()>> = faults.collect();
+    let hosts: Vec<_> = world.hosts().into_iter().map(|host| task::spawn("host", host.run())).collect();
     let script = task::spawn("script", webhook::tell(world.clone()));
     let mut recorder = match wishes.alarms {
         true => Some(AlarmRecorder::new(SignedDuration::from_mins(1))?),
@@ -128,6 +130,11 @@ async fn judge(world: &World) -> Vec<String> {
         TenantTruth {
             id: tenant.id.clone(),
             legs: tenant.nice.truth(),
+            members: tenant.nice.group(tenant.nice.config().directory.wanted_group).into_iter().collect(),
+            away: away(&world.plan, at, began),
+            ahead: ahead(&world.plan),
+            // The settings of a consumer hold for all tenants.
+            playback_limit: world.plan.tenants.iter().map(|tenant| tenant.playback_limit).min().unwrap_or(1),
             borders: lock(&tenant.borders).clone(),
             troubled: troubled(&world.plan, at, began),
             erased: lock(&tenant.erased).clone(),
@@ -142,7 +149,7 @@ async fn judge(world: &World) -> Vec<String> {
         began,
         healed: after(began, world.plan.healed()),
         now: world.now(),
-        under_way: (world.plan.whole() - world.plan.last_calls()).mul_f64(0.9),
+        nights: nights(began, world.now()),
     };
     let mut broken = oracle::judge(&evidence).await;
     broken.extend(oracle::report::judge(&evidence, &trouble::reports(world).await).await);
@@ -154,9 +161,56 @@ async fn judge(world: &World) -> Vec<String> {
     broken
 }
 
-/// When something went wrong that concerns a tenant: with its NICE, or with what all share.
+/// When something went wrong that concerns a tenant: with its NICE, with its machines, or with what all share.
 fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timestamp)> {
-    let concerns = |fault: &&Fault| fault.what.delays() && fault.what.tenant().is_none_or(|whose| whose == tenant);
-    let faults = plan.faults.iter().filter(concerns);
+    let delays = |fault: &&Fault| fault.what.delays() && concerns(plan, &fault.what, tenant);
+    let spans = plan.faults.iter().filter(delays).map(|fault| match fault.what {
+        // Done at once, whatever length was drawn.
+        Trouble::Members(_) | Trouble::Tokens(_) | Trouble::Operator(..) => (fault.at, fault.at),
+        _ => (fault.at, fault.ends()),
+    });
+    spans.map(|(from, to)| (after(began, from), after(began, to))).collect()
+}
+
+fn concerns(plan: &Plan, what: &Trouble, tenant: usize) -> bool {
+    let machine = match what {
+        Trouble::Kill(machine) | Trouble::Pause(machine) | Trouble::Stop(machine) => Some(*machine),
+        Trouble::Clock(machine, _) | Trouble::Drift(machine, _) => Some(*machine),
+        Trouble::Server(_, _, machine) => *machine,
+        _ => None,
+    };
+    let whose = what.tenant().or_else(|| machine.and_then(|machine| plan.tenant_of(machine)));
+    whose.is_none_or(|whose| whose == tenant)
+}
+
+/// When a system was wholly away that every call of a tenant needs.
+fn away(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let is_whole = |what: &Trouble| match what {
+        Trouble::Server(_, Manner::Away | Manner::Silent, None) | Trouble::Keys(_) => true,
+        Trouble::Nice(_, _, outage) => !matches!(outage, Outage::Odd(..)),
+        _ => false,
+    };
+    let faults = plan.faults.iter().filter(|fault| is_whole(&fault.what) && concerns(plan, &fault.what, tenant));
     faults.map(|fault| (after(began, fault.at), after(began, fault.ends()))).collect()
+}
+
+/// How far a consumer's clock is ahead at most.
+fn ahead(plan: &Plan) -> SignedDuration {
+    let ahead = plan.faults.iter().map(|fault| match fault.what {
+        Trouble::Clock(machine, secs) if plan.tenant_of(machine).is_none() => secs,
+        // So many millionths of the time that it lasts.
+        Trouble::Drift(machine, ppm) if plan.tenant_of(machine).is_none() => {
+            (fault.lasts.as_secs() as i64).saturating_mul(ppm) / 1_000_000
+        }
+        _ => 0,
+    });
+    SignedDuration::from_secs(ahead.max().unwrap_or_default().max(0))
+}
+
+/// When the nightly comparison was due so far.
+fn nights(began: Timestamp, now: Timestamp) -> Vec<Timestamp> {
+    let day = SignedDuration::from_hours(24);
+    let first = began.to_zoned(TimeZone::UTC).with().hour(i8::try_from(NIGHT).unwrap_or_default()).build();
+    let first = first.map_or(began, |first| first.timestamp());
+    std::iter::successors(Some(first), |night| Some(*night + day)).take_while(|night| *night < now).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use nice_knovvu::embed::Service;
-use nice_sim::Faults;
+use nice_sim::{CallSpec, Faults};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -24,7 +24,10 @@ use crate::world::{Tenant, World, after, lock};
 mod machines;
 
 /// A machine is tried for so long before an operator's wish is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+/// Until a wish is done or given up, whatever the number of machines.
+const LONGEST_WISH: SignedDuration = SignedDuration::from_mins(60);
 
 /// So many members are left out of a group that is read by half.
 const HALF: f64 = 0.5;
@@ -34,7 +37,9 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Waits for the fault's time, lets it begin, and ends it.
 pub async fn happen(world: Arc<World>, fault: Fault) {
-    sleep(fault.at).await;
+    if !fault.at.is_zero() {
+        sleep(fault.at).await;
+    }
     world.journal.note(format_args!("begins: {:?}", fault.what));
     let mut dice = StdRng::seed_from_u64(world.plan.seed ^ fault.at.as_nanos() as u64);
     begin_and_end(&world, &fault, &mut dice).await;
@@ -136,17 +141,17 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     let Some(at) = what.tenant() else { return };
     let tenant = &world.tenants[at];
     let sim = &tenant.nice;
-    // While half of the group cannot be seen it is not known who is in it.
-    let is_unknown = match what {
-        Trouble::Group(_, Reading::Late(by)) => has_changed(world, at, *by, lasts),
-        Trouble::Group(_, Reading::Half) => is_believed(&world.plan, at, lasts) || is_small_loss(sim),
-        Trouble::Group(..) => is_believed(&world.plan, at, lasts),
-        _ => false,
+    // Who is left out of a reading that may be believed has left as far as anybody knows.
+    let unknown_from = match what {
+        Trouble::Group(_, Reading::Late(by)) => has_changed(world, at, *by, lasts).then(|| world.now()),
+        Trouble::Group(_, Reading::Half) if is_small_loss(sim) => Some(world.now()),
+        Trouble::Group(..) => believed_from(&world.plan, at, world.now(), lasts),
+        _ => None,
     };
-    lock(&tenant.borders).extend(is_unknown.then(|| (world.now(), after(world.now(), lasts))));
+    lock(&tenant.borders).extend(unknown_from.map(|from| (from, after(world.now(), lasts))));
     match what {
         Trouble::Tokens(_) => return sim.revoke_tokens(),
-        Trouble::Members(_) => return change_members(world, tenant, dice),
+        Trouble::Members(_) => return change_members(tenant, dice),
         Trouble::Limit(_, share) => {
             let limit = world.plan.tenants[at].playback_limit;
             sim.set_playback_limit((f64::from(limit) * share).ceil() as u32);
@@ -176,10 +181,16 @@ async fn nice(world: &World, what: &Trouble, lasts: Duration, dice: &mut StdRng)
     sim.change_faults(|faults| switch(faults, what, world.plan.seed, false));
 }
 
-/// Whether the program may follow a wrong reading of the group: one that lasts for a day, or that an operator accepts.
-fn is_believed(plan: &Plan, tenant: usize, lasts: Duration) -> bool {
-    let accepts = |fault: &Fault| fault.what == Trouble::Operator(tenant, Act::AcceptAgents);
-    lasts > Duration::from_secs(23 * 3600) || plan.faults.iter().any(accepts)
+/// From when on the program may follow a wrong reading of the group: one that lasts for a day, or that an operator
+/// accepts.
+fn believed_from(plan: &Plan, tenant: usize, began: Timestamp, lasts: Duration) -> Option<Timestamp> {
+    if lasts > Duration::from_secs(23 * 3600) {
+        return Some(after(began, Duration::from_secs(23 * 3600)));
+    }
+    let world_began: Timestamp = crate::world::BEGAN.parse().unwrap_or_default();
+    let accepted = plan.faults.iter().filter(|fault| fault.what == Trouble::Operator(tenant, Act::AcceptAgents));
+    let accepted = accepted.map(|fault| after(world_began, fault.at));
+    accepted.filter(|at| *at + LONGEST_WISH > began && *at < after(began, lasts)).min()
 }
 
 /// Whether so few agents are left out of a reading by half that it is believed at once: it is held where it loses more than
@@ -208,9 +219,13 @@ fn switch(faults: &mut Faults, what: &Trouble, seed: u64, on: bool) {
                 nice_sim::Away::whole(match outage {
                     Outage::Refused => nice_sim::Outage::Refused,
                     Outage::Silent => nice_sim::Outage::Silent,
-                    Outage::Status(status) => nice_sim::Outage::Status(*status),
+                    Outage::Status(status) | Outage::Odd(status, _) => nice_sim::Outage::Status(*status),
                     Outage::Html => nice_sim::Outage::Html,
                 })
+            });
+            let away = away.map(|away| match outage {
+                Outage::Odd(_, of_hundred) => nice_sim::Away { share: f64::from(*of_hundred) / 100.0, ..away },
+                _ => away,
             });
             match part {
                 Part::Api => faults.api_away = away,
@@ -240,15 +255,15 @@ fn switch(faults: &mut Faults, what: &Trouble, seed: u64, on: bool) {
         Trouble::Group(_, Reading::Empty) => faults.group_empty = share(1.0),
         Trouble::Group(_, Reading::Half) => faults.group_half = share(HALF),
         Trouble::Group(_, Reading::Hidden) => faults.group_hidden = share(0.5),
-        Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.3), *by),
-        Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.3), *by),
+        Trouble::LateRows(_, by) => (faults.late_rows, faults.late_rows_by) = (share(0.5), *by),
+        Trouble::LateRecordings(_, by) => (faults.recordings_late, faults.recordings_late_by) = (share(0.5), *by),
         _ => {}
     }
 }
 
 /// Every mistake that a repeated request or a repeated poll heals, in an intensity; none at 0.
 fn make_mistakes(faults: &mut Faults, seed: u64, intensity: f64) {
-    let all = Faults::all(seed);
+    let (all, none) = (Faults::all(seed), Faults::none());
     let share = |share: f64| (share * intensity).min(0.4);
     faults.server_errors = share(all.server_errors);
     faults.throttled = share(0.01);
@@ -266,6 +281,7 @@ fn make_mistakes(faults: &mut Faults, seed: u64, intensity: f64) {
     faults.null_agents = share(all.null_agents);
     faults.media_encoding = share(all.media_encoding);
     faults.media_redirect = share(all.media_redirect);
+    faults.half_record = if intensity > 0.0 { Duration::from_secs(300) } else { none.half_record };
     faults.half_rows = share(0.1);
     faults.changed_rows = share(0.1);
     faults.unreadable_rows = share(0.05);
@@ -279,18 +295,23 @@ fn make_mistakes(faults: &mut Faults, seed: u64, intensity: f64) {
 }
 
 /// Some agents join the group, or leave it.
-fn change_members(world: &World, tenant: &Tenant, dice: &mut StdRng) {
+fn change_members(tenant: &Tenant, dice: &mut StdRng) {
     let group = tenant.nice.config().directory.wanted_group;
     let mut members: BTreeSet<i64> = tenant.nice.group(group).into_iter().collect();
     let mut agents = tenant.nice.agents();
     agents.shuffle(dice);
     // So few at a time that the reading is believed.
     for agent in agents.into_iter().take(dice.random_range(1..=2)) {
-        if !members.remove(&agent) {
-            members.insert(agent);
-        }
+        // Its call ended just before it left, or ends soon after it came.
+        let ends_in = match members.remove(&agent) {
+            true => -60,
+            false => {
+                members.insert(agent);
+                dice.random_range(30..300)
+            }
+        };
+        tenant.nice.add_call(CallSpec::new(agent).hang_up_in(SignedDuration::from_secs(ends_in)));
     }
-    lock(&tenant.borders).push((world.now(), world.now()));
     tenant.nice.set_group(group, members);
 }
 

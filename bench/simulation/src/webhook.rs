@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use runtime::task;
 use serde_json::Value;
-use stages::flow::task;
 use tokio::time::{sleep, timeout};
 
 use crate::plan::Telling;

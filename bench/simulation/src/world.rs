@@ -27,6 +27,9 @@ use crate::wire::{Services, Wire};
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
+/// The hour of the nightly comparison, each day, where nobody changes it: so long after the last trouble of a short run that it hides no delay.
+pub const NIGHT: u8 = 16;
+
 /// A tenant of the world.
 pub struct Tenant {
     /// Its id.
@@ -58,7 +61,7 @@ pub struct Settings {
 impl Settings {
     /// As they are at the start.
     pub fn of(plan: &Plan) -> Self {
-        Self { tenants: plan.tenants.clone(), nightly: vec![11; plan.tenants.len()], concurrency: 16 }
+        Self { tenants: plan.tenants.clone(), nightly: vec![NIGHT; plan.tenants.len()], concurrency: 16 }
     }
 }
 
@@ -293,6 +296,12 @@ fn nice(plan: &Plan, at: usize, host: &str, clock: &Clock) -> Sim {
     config.day.recording_size = nice_sim::RecordingSize::Between(1024, 6 * 1024);
     config.playback.limit = tenant.playback_limit;
     config.playback.strict_window = true;
+    config.acd.contacts_page_max = tenant.page;
+    // So large that a part of it is more than a few agents.
+    config.directory.agents = 36;
+    for group in config.directory.groups.iter_mut().filter(|group| group.id == config.directory.wanted_group) {
+        group.agents = 24;
+    }
     config.acd.strict_window = true;
     config.webhook = tenant.webhook.then(|| nice_sim::WebhookConfig::new("", webhook::SECRET));
     config.tenant.tenant_id = format!("11ee0000-1111-2222-3333-0242ac11{at:04}");

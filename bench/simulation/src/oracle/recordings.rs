@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use nice_sim::{TruthLeg, TruthMedium};
 use stages::clients::catalog::{ConversationRow, RecordingRow};
 
-use super::{Due, Evidence, FRESH, TenantTruth};
+use super::{Due, Evidence, TenantTruth};
 use crate::standins::recording_store::StoredObject;
 
 /// What must be there of a call of the group that ended after the beginning.
@@ -20,7 +20,7 @@ pub(super) fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>)
     let looked_for_until =
         known_at.max(evidence.healed) + signed(tenant.recording_deadline) + SignedDuration::from_hours(3);
     let is_given_up = looked_for_until < evidence.now;
-    let is_through = known_at.max(leg.recording_at) + signed(evidence.under_way) < evidence.now;
+    let is_through = tenant.ready_by(leg, evidence).is_some_and(|by| by < evidence.now);
     if leg.recordings.is_empty() {
         return match is_given_up {
             true if leg.named_in_vain => Due::NeverGiven,
@@ -28,24 +28,16 @@ pub(super) fn due(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>)
             false => Due::UnderWay,
         };
     }
-    if was_time_to_take(tenant, leg) {
+    if was_time_to_take(tenant, leg, evidence) {
         return if is_through { Due::Ready } else { Due::UnderWay };
     }
     if is_given_up { Due::ReadyOrGone } else { Due::UnderWay }
 }
 
 /// Whether everybody had the time to take all media of a call before they were gone, if they are.
-fn was_time_to_take(tenant: &TenantTruth, leg: &TruthLeg) -> bool {
+fn was_time_to_take(tenant: &TenantTruth, leg: &TruthLeg, evidence: &Evidence<'_>) -> bool {
     let Some(gone_at) = leg.media.iter().filter_map(|medium| medium.gone_at).min() else { return true };
-    let there = leg.media.iter().map(|medium| medium.available_at).max();
-    let taken_by = there.unwrap_or(leg.recording_at).max(leg.ended_at).max(leg.listed_at) + FRESH;
-    taken_by < gone_at && !is_troubled(tenant, leg.started_at, taken_by)
-}
-
-/// Whether something that delays calls was wrong between, or up to an hour before.
-pub(super) fn is_troubled(tenant: &TenantTruth, from: Timestamp, to: Timestamp) -> bool {
-    let from = from - SignedDuration::from_hours(1);
-    !tenant.borders.is_empty() || tenant.troubled.iter().any(|(begin, end)| *begin < to && *end > from)
+    tenant.ready_by(leg, evidence).is_some_and(|by| by < gone_at)
 }
 
 /// What is wrong with what is stored of a ready call.

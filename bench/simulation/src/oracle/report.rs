@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, ConversationKey, ConversationState, TenantId};
 use nice_sim::TruthLeg;
 use serde_json::Value;
 use stages::clients::catalog::ConversationRow;
-use stages::model::{ContactId, ConversationKey, ConversationState, TenantId};
 
 use super::{Due, Evidence, Letters, TenantTruth, due, letters};
 

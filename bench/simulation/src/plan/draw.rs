@@ -19,10 +19,10 @@ type Kind = (&'static str, u32, fn(&mut Dice) -> Trouble);
 /// Every kind.
 const KINDS: &[Kind] = &[
     // What all machines share.
-    ("server", 24, server),
+    ("server", 16, server),
     // NICE's answers and doors.
-    ("part of NICE away", 12, part_away),
-    ("mistakes", 8, |dice| Trouble::Mistakes(dice.tenant(), dice.share(0.2, 3.0))),
+    ("part of NICE away", 14, part_away),
+    ("mistakes", 12, |dice| Trouble::Mistakes(dice.tenant(), dice.share(0.2, 3.0))),
     ("slow NICE", 3, |dice| Trouble::SlowNice(dice.tenant(), dice.length(MINUTE))),
     ("keys refused", 3, |dice| Trouble::Keys(dice.tenant())),
     ("tokens revoked", 2, |dice| Trouble::Tokens(dice.tenant())),
@@ -34,17 +34,21 @@ const KINDS: &[Kind] = &[
     // We ask for 120 a minute at most.
     ("ACD limit", 3, |dice| Trouble::AcdLimit(dice.tenant(), dice.number(20, 120), dice.share(0.0, 0.6))),
     // Who is in the group.
-    ("group empty", 2, |dice| Trouble::Group(dice.tenant(), Reading::Empty)),
-    ("group half", 2, |dice| Trouble::Group(dice.tenant(), Reading::Half)),
-    ("group hidden", 2, |dice| Trouble::Group(dice.tenant(), Reading::Hidden)),
+    ("group empty", 6, |dice| Trouble::Group(dice.tenant(), Reading::Empty)),
+    ("group half", 6, |dice| Trouble::Group(dice.tenant(), Reading::Half)),
+    ("group hidden", 6, |dice| Trouble::Group(dice.tenant(), Reading::Hidden)),
     ("group late", 2, |dice| Trouble::Group(dice.tenant(), Reading::Late(dice.length(DAY)))),
-    ("members", 4, |dice| Trouble::Members(dice.tenant())),
+    ("members", 8, |dice| Trouble::Members(dice.tenant())),
     // What becomes of calls and their recordings.
-    ("late rows", 4, |dice| Trouble::LateRows(dice.tenant(), dice.length(DAY))),
-    ("late recordings", 4, late_recordings),
+    // So late at most that a comparison follows.
+    ("late rows", 8, |dice| {
+        let most = dice.scale.quiet / 3;
+        Trouble::LateRows(dice.tenant(), dice.random.random_range(10 * MINUTE..most))
+    }),
+    ("late recordings", 8, late_recordings),
     // Each is looked for until the deadline: more of them would use up the quota that all others need.
     ("never recorded", 3, |dice| Trouble::NeverRecorded(dice.tenant(), dice.share(0.05, 0.3))),
-    ("changed recordings", 4, |dice| Trouble::ChangedRecordings(dice.tenant(), dice.share(0.1, 1.0), dice.length(DAY))),
+    ("changed recordings", 8, |dice| Trouble::ChangedRecordings(dice.tenant(), dice.share(0.1, 1.0), dice.length(DAY))),
     ("gone recordings", 3, |dice| Trouble::GoneRecordings(dice.tenant(), dice.share(0.1, 1.0), dice.length(DAY))),
     ("slow media", 3, |dice| {
         // From some seconds for a recording to hours.
@@ -55,10 +59,11 @@ const KINDS: &[Kind] = &[
     ("webhook late", 2, |dice| Trouble::Webhook(dice.tenant(), Telling::Late(dice.length(DAY)))),
     // Machines.
     ("kill", 5, |dice| Trouble::Kill(dice.machine())),
-    ("pause", 3, |dice| Trouble::Pause(dice.machine())),
+    ("pause", 6, |dice| Trouble::Pause(dice.machine())),
     ("stop", 3, |dice| Trouble::Stop(dice.machine())),
-    ("clock", 3, |dice| {
-        let by = dice.length(2 * DAY).as_secs() as i64;
+    ("clock", 8, |dice| {
+        // From minutes to days.
+        let by = (600.0 * dice.share(0.0, 5.6).exp()) as i64;
         Trouble::Clock(dice.machine(), if dice.random.random_bool(0.5) { by } else { -by })
     }),
     ("drift", 2, |dice| Trouble::Drift(dice.machine(), dice.signed(5_000))),
@@ -138,14 +143,71 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     KINDS.iter().map(|(name, ..)| *name)
 }
 
+/// Less is over before anybody looks again: the group is read every ten minutes.
+const HARD: Duration = Duration::from_secs(12 * 60);
+
+/// What sets the world of a seed apart: everything a little, or a few kinds over and over, or few that last.
+pub(super) struct Mood {
+    /// Kinds that most of the troubles are of, each as often as the next; none for no preference.
+    kinds: Vec<&'static Kind>,
+    /// None is over soon.
+    is_hard: bool,
+    /// How many troubles there are, against the usual number.
+    pub(super) share: f64,
+}
+
+impl Mood {
+    /// The mood of a seed.
+    pub(super) fn draw(random: &mut StdRng) -> Self {
+        let (kinds, is_hard, share) = match random.random_range(0..10) {
+            0..3 => (0, false, 1.0),
+            3..6 => (random.random_range(2..=6), false, 1.0),
+            _ => (random.random_range(2..=5), true, 0.7),
+        };
+        let kinds = KINDS.choose_multiple_weighted(random, kinds, |(_, weight, _)| f64::from(*weight));
+        Self { kinds: kinds.into_iter().flatten().collect(), is_hard, share }
+    }
+
+    fn kind(&self, random: &mut StdRng) -> Option<&'static Kind> {
+        match self.kinds.choose(random) {
+            Some(kind) if random.random_bool(0.75) => Some(kind),
+            _ => KINDS.choose_weighted(random, |(_, weight, _)| *weight).ok(),
+        }
+    }
+}
+
 /// Draws what goes wrong, when, and for how long.
-pub(super) fn fault(random: &mut StdRng, scale: Scale, tenants: &[Tenant], machines: u32) -> Fault {
+pub(super) fn fault(random: &mut StdRng, scale: Scale, tenants: &[Tenant], machines: u32, mood: &Mood) -> Fault {
     let bad = scale.bad;
-    let at = bad.mul_f64(random.random_range(0.02..1.0));
+    let mut at = bad.mul_f64(random.random_range(0.02..1.0));
+    let kind = mood.kind(random);
     let mut dice = Dice { random, scale, tenants, machines };
-    let lasts = dice.length((bad - at).max(HOUR).min(7 * DAY));
-    let what = KINDS.choose_weighted(dice.random, |(_, weight, _)| *weight);
-    let what = what.map_or(Trouble::Another, |(.., draw)| draw(&mut dice));
+    let what = kind.map_or(Trouble::Another, |(.., draw)| draw(&mut dice));
+    let most = (bad - at).max(if mood.is_hard { 2 * HOUR } else { HOUR }).min(7 * DAY);
+    let mut lasts = match mood.is_hard {
+        true => dice.random.random_range(HARD..most),
+        false => dice.length(most),
+    };
+    match what {
+        // So long that it befalls some calls.
+        Trouble::LateRows(..)
+        | Trouble::LateRecordings(..)
+        | Trouble::NeverRecorded(..)
+        | Trouble::ChangedRecordings(..)
+        | Trouble::GoneRecordings(..) => lasts = lasts.max(bad / 6),
+        // What is over before the group is read again nobody sees.
+        Trouble::Group(..) => lasts = lasts.max(HARD),
+        // A producer's clock that is ahead for longer than the deadline makes letters of calls that are nobody's: not
+        // mended yet, see the page of the simulation.
+        Trouble::Clock(..) => {
+            lasts = lasts.min(scale.recording_deadline.mul_f64(0.7));
+            // A machine may start with the wrong time.
+            if dice.random.random_bool(0.4) {
+                at = Duration::ZERO;
+            }
+        }
+        _ => {}
+    }
     Fault { at, lasts, what }
 }
 
@@ -197,9 +259,6 @@ fn server(dice: &mut Dice) -> Trouble {
         0 => Manner::Away,
         1 => Manner::Silent,
         2 => Manner::Slow(dice.length(MINUTE)),
-        // A broker that does half of what it refuses makes copies of each message that waits, and copies of those.
-        // Where it does so for hours nothing bounds them yet: see the page of the simulation.
-        3 if server == Server::Queue => Manner::Refuses(dice.share(0.05, 0.9) / 10.0),
         3 => Manner::Refuses(dice.share(0.05, 0.9)),
         _ if server == Server::Internet => Manner::Away,
         _ => Manner::Full,
@@ -209,21 +268,25 @@ fn server(dice: &mut Dice) -> Trouble {
 }
 
 fn part_away(dice: &mut Dice) -> Trouble {
-    let part = dice.one(Part::Api, &[Part::Tokens, Part::Media]);
-    let outage = match dice.number(0, 4) {
+    let part = dice.one(Part::Api, &[Part::Api, Part::Api, Part::Tokens, Part::Media]);
+    // A gateway that has lost its way says what it likes.
+    let status = dice.one(503, &[400, 403, 404, 405, 409, 410, 418, 500, 502, 504]);
+    let outage = match dice.number(0, 6) {
         0 => Outage::Refused,
         1 => Outage::Silent,
         2 => Outage::Html,
-        // A gateway that has lost its way says what it likes.
-        _ => Outage::Status(dice.one(503, &[400, 403, 404, 409, 418, 500, 502, 504])),
+        3 | 4 => Outage::Odd(status, dice.number(5, 70) as u8),
+        _ => Outage::Status(status),
     };
     Trouble::Nice(dice.tenant(), part, outage)
 }
 
 /// One that is later than the deadline counts as none.
 fn late_recordings(dice: &mut Dice) -> Trouble {
-    let most = dice.scale.recording_deadline / 2;
-    Trouble::LateRecordings(dice.tenant(), dice.length(most))
+    // NICE's own half hour comes on top.
+    let most = dice.scale.recording_deadline / 3;
+    let by = dice.random.random_range(most / 4..most);
+    Trouble::LateRecordings(dice.tenant(), by)
 }
 
 /// NICE grants more, or less.
