@@ -74,8 +74,10 @@ async fn decode(
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
         Ok(mut event) if !delivery.over_limit => {
-            // Of a message that others wrote; without it no deadline would ever pass.
-            event.queued_at.get_or_insert(context.clock.now());
+            // Others may write none, and no deadline would ever pass. Whoever has put it there after now had a clock that
+            // ran ahead, and what counts from then would wait until that time has come.
+            let now = context.clock.now();
+            event.queued_at = Some(event.queued_at.map_or(now, |queued_at| queued_at.min(now)));
             let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, copies, context);
             let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
                 warn!("the queue has taken the message back while it waited");
@@ -265,6 +267,21 @@ mod tests {
 
         async fn defer(self: Box<Self>, _: &ContactEvent, _: Duration) -> Result<(), SettleError> {
             panic!("it is over");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_of_a_clock_that_ran_ahead_was_queued_now() {
+        let flow = TestFlow::new(1);
+        let now = flow.context.clock.now();
+        let hour = jiff::SignedDuration::from_hours(1);
+        for (queued_at, believed) in [(None, now), (Some(now + hour), now), (Some(now - hour), now - hour)] {
+            let event = ContactEvent { queued_at, ..event(1) };
+            let settle = Box::new(Counting(Arc::default()));
+            let body = event.encode().into();
+            let delivery = QueueDelivery { body, over_limit: false, lost: CancellationToken::new(), settle };
+            let delivery = decode(delivery, &FairShare::new(1), &Copies::default(), &flow.context).await.unwrap();
+            assert_eq!(delivery.event.queued_at, Some(believed));
         }
     }
 

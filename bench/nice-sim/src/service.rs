@@ -140,7 +140,10 @@ impl Service {
 
 /// Each version of each medium that was handed out to its end, and when it last was; the last one last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Served(Arc<Mutex<HashMap<String, Vec<(u32, Millis)>>>>);
+pub(crate) struct Served(Arc<Mutex<HashMap<String, Versions>>>);
+
+/// Versions of a medium, each with a time.
+type Versions = Vec<(u32, Millis)>;
 
 impl Served {
     /// Notes that a version of a medium was handed out to its end.
@@ -153,7 +156,7 @@ impl Served {
 
     /// The versions of a medium that were handed out to their ends, each with the beginning of the last such answer; the
     /// last one last.
-    pub(crate) fn of(&self, name: &str) -> Vec<(u32, Millis)> {
+    pub(crate) fn of(&self, name: &str) -> Versions {
         lock(&self.0).get(name).cloned().unwrap_or_default()
     }
 }

@@ -240,9 +240,9 @@ impl TenantTruth {
             true => self.legs.iter().filter(is_waiting).count(),
             false => 0,
         };
-        // For as long as calls have to become fresh again, nobody has to wait for it.
+        // For half of the time that calls have to become fresh again, nobody has to wait for it.
         let windows = waiting as f64 * f64::from(REQUESTS) / f64::from(self.playback_limit.max(1));
-        let drains = SignedDuration::from_secs((windows * 300.0) as i64) - HEALS;
+        let drains = SignedDuration::from_secs((windows * 300.0) as i64) - HEALS / 2;
         Some(healed + fresh + drains.max(SignedDuration::ZERO))
     }
 

@@ -96,7 +96,7 @@ mod tests {
     fn what_is_lost_is_never_told_and_what_is_late_overtakes() {
         let mut dice = StdRng::seed_from_u64(1);
         assert_eq!(copies(&[], &mut dice), [Duration::ZERO]);
-        assert_eq!(copies(&[Telling::Doubled(1.0), Telling::Lost(1.0)], &mut dice), []);
+        assert!(copies(&[Telling::Doubled(1.0), Telling::Lost(1.0)], &mut dice).is_empty());
         assert!((2..=5).contains(&copies(&[Telling::Doubled(1.0)], &mut dice).len()));
         let hour = Duration::from_secs(3600);
         let late: Vec<_> = (0..50).flat_map(|_| copies(&[Telling::Late(hour)], &mut dice)).collect();

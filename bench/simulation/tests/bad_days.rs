@@ -52,6 +52,8 @@ fn what_nice_says_late_too_seldom_or_too_often_costs_no_call() {
         Trouble::TokenClock(0, -3500),
         Trouble::TokenClock(0, 3500),
         Trouble::AcdLimit(0, 30, 0.5),
+        // What a webhook tells counts from when it was told, by the producer's clock.
+        Trouble::Clock(0, 4 * 3600),
     ]);
 }
 

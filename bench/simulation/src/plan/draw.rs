@@ -197,15 +197,8 @@ pub(super) fn fault(random: &mut StdRng, scale: Scale, tenants: &[Tenant], machi
         | Trouble::GoneRecordings(..) => lasts = lasts.max(bad / 6),
         // What is over before the group is read again nobody sees.
         Trouble::Group(..) => lasts = lasts.max(HARD),
-        // A producer's clock that is ahead for longer than the deadline makes letters of calls that are nobody's: not
-        // mended yet, see the page of the simulation.
-        Trouble::Clock(..) => {
-            lasts = lasts.min(scale.recording_deadline.mul_f64(0.7));
-            // A machine may start with the wrong time.
-            if dice.random.random_bool(0.4) {
-                at = Duration::ZERO;
-            }
-        }
+        // A machine may start with the wrong time.
+        Trouble::Clock(..) if dice.random.random_bool(0.4) => at = Duration::ZERO,
         _ => {}
     }
     Fault { at, lasts, what }
