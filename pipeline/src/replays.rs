@@ -102,6 +102,11 @@ impl Replays {
         let runs = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         self.show_last(&runs);
         let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
+        if nightly.due_window(&runs, since, now).is_none() {
+            return Ok(());
+        }
+        // A clock that runs ahead would have a night compared that is to come.
+        let now = watermark::agreed_now(&**catalog, now).await?;
         let Some((from, to)) = nightly.due_window(&runs, since, now) else { return Ok(()) };
         let is_old = |run: &&ReplayRun| run.state.is_open() && now.duration_since(run.started_at) > LEFT_BEHIND;
         let unfinished: Vec<_> = runs.iter().filter(is_old).collect();

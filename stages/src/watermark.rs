@@ -177,6 +177,12 @@ pub async fn worked_since(
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
 }
 
+/// The time that has come by our clock, which says `now`, and by the catalog's: what a record says of it is true however
+/// wrong one of them is.
+pub async fn agreed_now(catalog: &dyn Catalog, now: Timestamp) -> Result<Timestamp, CatalogError> {
+    Ok(now.min(catalog.clock(now).await?))
+}
+
 /// Whether a stored time cannot be true.
 pub fn is_beyond(stored: Timestamp, now: Timestamp) -> bool {
     stored.duration_since(now) > TOLERANCE

@@ -79,6 +79,14 @@ fn a_broker_that_loses_confirms_for_hours_does_not_multiply_who_waits() {
     assert_eq!(outcome.broken, [""; 0]);
 }
 
+/// Found by seed 85: the night that was due by that clock counted as compared, up to a time that was to come.
+#[test]
+fn a_producer_that_begins_with_a_clock_of_tomorrow_compares_no_night_that_is_to_come() {
+    let ahead = Fault { at: Duration::ZERO, lasts: Duration::from_secs(1800), what: Trouble::Clock(0, 72_248) };
+    let outcome = lives(&Plan { faults: vec![ahead], ..Plan::calm(85, Scale::short()) });
+    assert_eq!(outcome.broken, [""; 0]);
+}
+
 #[test]
 fn a_quiet_day_raises_no_alert_and_an_outage_does() {
     let calm = Plan::calm(5, Scale::short());

@@ -14,6 +14,7 @@ use stages::completeness::{self, Completeness, Question};
 use stages::source::REACH;
 use stages::source::listing::horizon;
 use stages::source::roster::Roster;
+use stages::watermark::agreed_now;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -158,7 +159,7 @@ const ENOUGH: u64 = 100;
 impl Operations {
     /// Asks for a comparison of the last hours; one that is under way is taken for it.
     pub(crate) async fn reconcile(&self, window: Window) -> Result<ReplayRun, OperationError> {
-        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
+        let (tenant, now) = (self.tenant()?.clone(), agreed_now(&*self.catalog, self.clock.now()).await?);
         let runs = self.catalog.runs(&tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         let from = window.begin(self.replaying.window, now)?;
         // A narrower one does not do; this one begins when that is through.
@@ -171,7 +172,7 @@ impl Operations {
 
     /// Asks for a backfill: its plan first.
     pub(crate) async fn backfill(&self, range: Range) -> Result<ReplayRun, OperationError> {
-        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
+        let (tenant, now) = (self.tenant()?.clone(), agreed_now(&*self.catalog, self.clock.now()).await?);
         range.validate(now)?;
         let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
         (run.members, run.plan_only) = (range.members, range.plan_only);
