@@ -167,6 +167,8 @@ fn troubled(plan: &Plan, tenant: usize, began: Timestamp) -> Vec<(Timestamp, Tim
     let spans = plan.faults.iter().filter(delays).map(|fault| match fault.what {
         // Done at once, whatever length was drawn.
         Trouble::Members(_) | Trouble::Tokens(_) | Trouble::Operator(..) => (fault.at, fault.at),
+        // Until then recordings of that time come, and tell that they take long.
+        Trouble::LateRecordings(_, by) => (fault.at, fault.ends() + by),
         _ => (fault.at, fault.ends()),
     });
     spans.map(|(from, to)| (after(began, from), after(began, to))).collect()
