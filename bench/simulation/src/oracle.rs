@@ -34,8 +34,9 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Requests to media playback that a call needs, and as many for looks that come too early.
 const REQUESTS: u32 = 4;
 
-/// A system that is away for so long is not the fault of any call.
-const LONG_AWAY: SignedDuration = SignedDuration::from_mins(45);
+/// A system that is away for so long is not the fault of any call. What failed just before may rightly have cost its call
+/// a delay of an hour, which is all that a call has in a short world.
+const LONG_AWAY: SignedDuration = SignedDuration::from_mins(75);
 
 /// One tenant, as the world knows it.
 pub struct TenantTruth {

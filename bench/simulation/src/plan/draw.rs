@@ -13,7 +13,7 @@ use super::{
     Act, DAY, Fault, HOUR, MINUTE, Manner, Outage, Part, Reading, Scale, Server, Setting, Telling, Tenant, Trouble,
 };
 
-/// A kind of trouble: how it is called by [`name_of`], how often it comes up beside the others, and how one is drawn.
+/// A kind of trouble: its name, how often it comes up beside the others, and how one is drawn.
 type Kind = (&'static str, u32, fn(&mut Dice) -> Trouble);
 
 /// Every kind.
