@@ -116,16 +116,16 @@ impl Replays {
         info!(run = run.id, %from, %to, "the nightly comparison begins");
         // Only now: whoever dies in between leaves two runs open, and no call without one.
         self.end_unfinished(&unfinished, now).await?;
-        self.recheck(nightly).await;
+        self.recheck(nightly, now).await;
         Ok(())
     }
 
     /// Looks once more at the calls that lack recordings and have come to that age. What fails is done by the next night.
-    async fn recheck(&self, nightly: &Nightly) {
+    async fn recheck(&self, nightly: &Nightly, now: Timestamp) {
         let Some(age) = nightly.recheck else { return };
         let (queue, clock) = (self.replay.queue.clone(), self.replay.context.clock.clone());
         let recheck = Recheck { catalog: self.replay.context.catalog.clone(), queue, clock };
-        match recheck.due(&self.tenant, age).await {
+        match recheck.due(&self.tenant, age, now).await {
             Ok(0) => {}
             Ok(calls) => info!(calls, "calls that lack recordings are looked at once more"),
             Err(error) => warn!(%error, "calls that lack recordings are not looked at, the next night does it"),

@@ -22,7 +22,8 @@ use crate::clients::queue::{Queue, QueueDelivery, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
-use crate::flow::fair_share::{Seat, SentBack};
+use crate::flow::copies::Turn;
+use crate::flow::fair_share::{Place, Seat, SentBack};
 use crate::flow::stage::is_told;
 use crate::flow::{
     Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, crash,
@@ -30,6 +31,7 @@ use crate::flow::{
 use crate::persist::Persist;
 use crate::recheck::{GIVEN_UP, NOTHING_NEW};
 use crate::upload::Upload;
+use crate::watermark::is_beyond;
 use model::ContactEvent;
 use model::System;
 use runtime::Clock;
@@ -74,10 +76,10 @@ async fn decode(
     crash::point("message_dequeued");
     let event = match ContactEvent::decode(&delivery.body) {
         Ok(mut event) if !delivery.over_limit => {
-            // Others may write none, and no deadline would ever pass. Whoever has put it there after now had a clock that
-            // ran ahead, and what counts from then would wait until that time has come.
+            // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a clock
+            // that ran ahead, and what counts from then would wait until that time has come.
             let now = context.clock.now();
-            event.queued_at = Some(event.queued_at.map_or(now, |queued_at| queued_at.min(now)));
+            event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
             let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, copies, context);
             let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
                 warn!("the queue has taken the message back while it waited");
@@ -135,6 +137,22 @@ async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Insta
     }
 }
 
+/// A place of the tenant's once every system is here, or why the message goes back and for how long; none where the
+/// service drains.
+async fn place(
+    event: &ContactEvent,
+    share: &FairShare,
+    context: &FlowContext,
+) -> Option<Result<Place, (&'static str, Duration)>> {
+    Some(match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await? {
+        false => Err(("a system is away that every call needs", context.retry.held_back())),
+        true => {
+            let place = context.stopping.run_until_cancelled(share.admit(event)).await?;
+            place.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
+        }
+    })
+}
+
 /// Forgets a copy of a message whose successor is on the queue.
 async fn skip_copy(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
     debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
@@ -160,23 +178,27 @@ async fn admit(
     context: &FlowContext,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
-    let Some(in_hand) = context.stopping.run_until_cancelled(copies.admit(&event)).await? else {
-        skip_copy(&event, settle, since, context).await;
-        return None;
+    let (is_first, line) = match context.stopping.run_until_cancelled(copies.admit(&event)).await? {
+        Turn::Copy => {
+            skip_copy(&event, settle, since, context).await;
+            return None;
+        }
+        Turn::First(line) => (true, line),
+        Turn::Waits(line) => (false, line),
     };
-    let settle = in_hand.of(settle);
     let seat = Seat::default();
-    // It counts as in flight while it waits.
-    let delivery = context.freshness.track(event, seat.of(settle)).lost_with(lost);
-    let (reason, away) = match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await? {
-        false => ("a system is away that every call needs", context.retry.held_back()),
-        true => match context.stopping.run_until_cancelled(share.admit(&delivery.event)).await? {
-            Ok(place) => {
-                seat.take(place);
-                return Some(delivery);
-            }
-            Err(SentBack(away)) => ("other calls of the tenant take long", away),
-        },
+    // From here on it counts as in flight, also while it waits.
+    let delivery = context.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
+    let found = match is_first {
+        true => place(&delivery.event, share, context).await?,
+        false => Err(("another message of the same call is worked on", context.retry.held_back())),
+    };
+    let (reason, away) = match found {
+        Ok(place) => {
+            seat.take(place);
+            return Some(delivery);
+        }
+        Err(sent_back) => sent_back,
     };
     if is_told(delivery.event.busy_secs, away) {
         let hop = Hop {
@@ -275,7 +297,10 @@ mod tests {
         let flow = TestFlow::new(1);
         let now = flow.context.clock.now();
         let hour = jiff::SignedDuration::from_hours(1);
-        for (queued_at, believed) in [(None, now), (Some(now + hour), now), (Some(now - hour), now - hour)] {
+        let moment = now + jiff::SignedDuration::from_millis(300);
+        for (queued_at, believed) in
+            [(None, now), (Some(now + hour), now), (Some(now - hour), now - hour), (Some(moment), moment)]
+        {
             let event = ContactEvent { queued_at, ..event(1) };
             let settle = Box::new(Counting(Arc::default()));
             let body = event.encode().into();

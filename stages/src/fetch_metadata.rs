@@ -150,7 +150,7 @@ impl FetchMetadata {
     }
 }
 
-/// Whether the group is not read at present, or nobody can tell when it was: whoever read it had a clock that ran ahead.
+/// Whether the group is not read at present, or nobody can tell when it was: whoever read it had another time than we have.
 fn stands_still(read_at: Option<Timestamp>, now: Timestamp) -> bool {
     read_at.is_none_or(|read_at| now.duration_since(read_at) >= STANDS_STILL || is_beyond(read_at, now))
 }

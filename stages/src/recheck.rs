@@ -95,9 +95,9 @@ impl Recheck {
         }
     }
 
-    /// Puts every call on the queue that has come to the age `age` since the last night; how many.
-    pub async fn due(&self, tenant: &TenantId, age: Duration) -> Result<u64, RecheckError> {
-        let to = self.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
+    /// Puts every call on the queue that has come to the age `age` by `now` since the last night; how many.
+    pub async fn due(&self, tenant: &TenantId, age: Duration, now: Timestamp) -> Result<u64, RecheckError> {
+        let to = now.checked_sub(age).unwrap_or(Timestamp::MIN);
         let done = self.catalog.producer_memory(tenant).await?.rechecked_to;
         let from = done.unwrap_or_else(|| to.checked_sub(FIRST_REACH).unwrap_or(Timestamp::MIN));
         // Also after a setting became longer, or a clock was set back.

@@ -177,8 +177,8 @@ pub async fn worked_since(
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
 }
 
-/// The time that has come by our clock, which says `now`, and by the catalog's: what a record says of it is true however
-/// wrong one of them is.
+/// The earlier of our clock, which says `now`, and the catalog's. A record up to then tells of nothing to come, unless both
+/// clocks run ahead.
 pub async fn agreed_now(catalog: &dyn Catalog, now: Timestamp) -> Result<Timestamp, CatalogError> {
     Ok(now.min(catalog.clock(now).await?))
 }

@@ -5,10 +5,10 @@
 //! deferral. Each message counts its deferrals, so a copy is known: a later one of the same line has been confirmed.
 //!
 //! # Contract
-//! Of one line of messages this process works on one at a time; the others wait. One whose successor the broker has
-//! confirmed is a copy and needs no work: its successor lies on the queue. So however many copies of a message there are,
-//! each process lets one of them go on at each deferral. Nothing is ever dropped on suspicion: a copy of which nothing
-//! is remembered is worked on, and a finished call needs no work twice.
+//! Of one line of messages this process works on one at a time; another waits for some seconds, and goes back to the queue
+//! for a while. One whose successor the broker has confirmed is a copy and needs no work: its successor lies on the queue.
+//! So however many copies of a message there are, each process lets one of them go on at each deferral. Nothing is ever
+//! dropped on suspicion: a copy of which nothing is remembered is worked on, and a finished call needs no work twice.
 //!
 //! # After a crash
 //! Nothing is kept, and the next deferral of each line is the first that is remembered.
@@ -29,8 +29,9 @@ use model::{ContactEvent, Key};
 /// calls than this only means that a copy may be worked on.
 const REMEMBERED: usize = 30_000;
 
-/// So long a message waits for another of its line. The broker takes back what is held for half an hour.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// So long a message waits for another of its line: most calls are through by then. It holds up others that came off the
+/// queue with it, so it waits no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The lines of messages that this process has in hand or has deferred; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -47,19 +48,34 @@ struct State {
     in_hand: HashMap<Line, Arc<Semaphore>>,
     /// How often the last message that was confirmed has been deferred.
     confirmed: HashMap<Line, u32>,
-    /// The lines of `confirmed`, the oldest first.
+    /// The lines of `confirmed`, in the order in which they were first deferred.
     order: VecDeque<Line>,
 }
 
+/// What becomes of a message that came off the queue.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is worked on, and no other of its line until this is dropped.
+    First(InHand),
+    /// Another one of its line is worked on.
+    Waits(InHand),
+    /// Its successor is on the queue: the queue may forget it.
+    Copy,
+}
+
 impl Copies {
-    /// Waits until no other message of its line is in hand. None: it is a copy, and the queue may forget it.
-    pub async fn admit(&self, event: &ContactEvent) -> Option<InHand> {
+    /// Waits for a moment until no other message of its line is in hand.
+    pub async fn admit(&self, event: &ContactEvent) -> Turn {
         let line = line(event);
         let turn = self.lock().in_hand.entry(line).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
         let mut in_hand = InHand { copies: self.clone(), line, turn: Some(turn.clone()), permit: None };
         in_hand.permit = timeout(PATIENCE, turn.acquire_owned()).await.ok().and_then(Result::ok);
         let is_copy = self.lock().confirmed.get(&line).is_some_and(|confirmed| event.deferrals < *confirmed);
-        (!is_copy).then_some(in_hand)
+        match (is_copy, in_hand.permit.is_some()) {
+            (true, _) => Turn::Copy,
+            (false, true) => Turn::First(in_hand),
+            (false, false) => Turn::Waits(in_hand),
+        }
     }
 
     fn confirm(&self, line: Line, deferrals: u32) {
@@ -95,14 +111,14 @@ fn line(event: &ContactEvent) -> Line {
     Line::of(&[&event.key().to_string(), traceparent, &queued_at, recheck])
 }
 
-/// A message in hand: it is no copy as far as this process knows, and no other of its line is worked on until this is
-/// dropped.
+/// A message that is no copy as far as this process knows.
 #[derive(Debug)]
 pub struct InHand {
     copies: Copies,
     line: Line,
     /// None while the last one is dropped.
     turn: Option<Arc<Semaphore>>,
+    /// None for one that waits for another.
     permit: Option<OwnedSemaphorePermit>,
 }
 

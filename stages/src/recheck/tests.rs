@@ -77,18 +77,22 @@ async fn the_night_looks_at_each_call_once_at_its_age_and_leaves_no_night_out() 
     }
     rig.call(5, DAY * 7 + SignedDuration::from_hours(2), ConversationState::Ready).await;
     // The first night takes a day's calls: what is older comes by the command.
-    assert_eq!(rig.recheck_at(now).due(&tenant(), age).await.unwrap(), 1);
+    assert_eq!(rig.recheck_at(now).due(&tenant(), age, now).await.unwrap(), 1);
     let events = rig.messages().await;
     assert_eq!(
         (events[0].conversation.get(), events[0].recheck, events[0].source),
         (2, true, EventSource::Reconciliation)
     );
-    assert_eq!(rig.recheck_at(now).due(&tenant(), age).await.unwrap(), 0, "once");
+    assert_eq!(rig.recheck_at(now).due(&tenant(), age, now).await.unwrap(), 0, "once");
     // Nobody ran for four nights.
-    assert_eq!(rig.recheck_at(now + DAY * 5).due(&tenant(), age).await.unwrap(), 2);
+    assert_eq!(rig.recheck_at(now + DAY * 5).due(&tenant(), age, now + DAY * 5).await.unwrap(), 2);
     let found: Vec<_> = rig.messages().await.iter().map(|event| event.conversation.get()).collect();
     assert_eq!(found, [3, 4]);
-    assert_eq!(rig.recheck_at(now).due(&tenant(), age).await.unwrap(), 0, "a clock that was set back repeats nothing");
+    assert_eq!(
+        rig.recheck_at(now).due(&tenant(), age, now).await.unwrap(),
+        0,
+        "a clock that was set back repeats nothing"
+    );
     let hops = rig.flow.context.catalog.hops(&event(3).key()).await.unwrap();
     assert_eq!(hops[0].detail.as_deref(), Some("recheck"), "`trace` tells of it");
 }

@@ -307,21 +307,6 @@ async fn a_recording_that_is_not_there_yet_is_not_ready() {
     }
 }
 
-/// A gateway that has lost its way answers so for hours, and none of its answers says that a call has no recording.
-#[tokio::test]
-async fn a_page_with_status_404_is_not_media_playbacks_word_on_a_recording() {
-    for (page, fits) in [
-        ("<!DOCTYPE html><html><body>no such page</body></html>", is_odd as fn(&Result<_, NiceError>) -> bool),
-        ("\u{feff}\n<html>", is_odd),
-        (r#"{"internalCode":"404","message":"interaction <7> not found"}"#, is_not_ready),
-        ("", is_not_ready),
-    ] {
-        let rig = Rig::new(move |_| answer(404, &[], page)).await;
-        assert!(fits(&rig.client.contact_playback(seven()).await), "{page}");
-        assert!(fits(&rig.client.segment_playback(&"s-1".parse().unwrap()).await), "{page}");
-    }
-}
-
 #[tokio::test]
 async fn playback_is_asked_for_voice_alone() {
     let rig = Rig::new(|_| json(r#"{"interactions":[{"mediaType":"voice-only","data":{}}]}"#)).await;

@@ -16,7 +16,6 @@ use super::cached::Held;
 use super::network::Network;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
-use super::wire::lenient::document;
 use super::wire::retry_after::longest_retry_after;
 use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
 use crate::flow::Metrics;
@@ -92,15 +91,10 @@ impl Endpoint {
     /// The budget it draws on; data extraction has a pace of its own, and a long poll only waits.
     fn family(self) -> Option<ApiFamily> {
         match self {
-            _ if self.is_playback() => Some(ApiFamily::MediaPlayback),
+            Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
             Self::SessionEvents | Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
             _ => Some(ApiFamily::Acd),
         }
-    }
-
-    /// Whether it tells of recordings.
-    fn is_playback(self) -> bool {
-        matches!(self, Self::ContactPlayback | Self::SegmentPlayback)
     }
 
     /// Whether less of it can be asked for.
@@ -275,8 +269,8 @@ impl Http {
             body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
         } else {
             // Whether it could be read does not matter, and it must not hold up the status.
-            let page = tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await;
-            page.ok().and_then(Result::ok).unwrap_or_default()
+            drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
+            Bytes::new()
         };
         Ok(Reply { status, retry_after, body })
     }
@@ -289,7 +283,7 @@ pub(super) struct Reply {
     body: Bytes,
 }
 
-/// Error pages are read this far, so that the connection can be used again, and to know who has sent them.
+/// Error pages are read this far, so that the connection can be used again; they are never looked at.
 const ERROR_PAGE: usize = 64 * 1024;
 
 /// A connection that does not give up its error page sooner is not worth keeping.
@@ -340,10 +334,6 @@ impl Reply {
             200..=299 => Ok(Answer::Body(self.body)),
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
-            // Media playback says in JSON that it knows no recording. A page comes from what stands in front of it.
-            404 if endpoint.is_playback() && self.is_web_page() => {
-                Err(NiceError::Odd { what: format!("{what} with a web page") })
-            }
             404 => Ok(Answer::NotFound),
             // Who says when to come again does not mean the size.
             400 | 413 | 414 | 422 if endpoint.is_divisible() && self.retry_after.is_some() => {
@@ -356,10 +346,6 @@ impl Reply {
             408 | 425 | 429 | 500.. => Err(NiceError::Transient { what, retry_after: self.retry_after }),
             _ => Err(NiceError::Odd { what }),
         }
-    }
-
-    fn is_web_page(&self) -> bool {
-        matches!(document(&self.body), Err(ShapeError::Html))
     }
 
     /// The bare status.

@@ -52,7 +52,7 @@ impl Broker {
     async fn hand_out(&self, copies: &Copies, confirms: bool) -> bool {
         let message = self.messages.lock().unwrap().pop_front().unwrap();
         let settle = Box::new(Unsettled { broker: self.clone(), message: Some(message.clone()), confirms });
-        let Some(in_hand) = copies.admit(&message).await else {
+        let (Turn::First(in_hand) | Turn::Waits(in_hand)) = copies.admit(&message).await else {
             settle.ack().await.unwrap();
             return false;
         };
@@ -100,9 +100,10 @@ async fn a_message_is_never_taken_for_a_copy_of_another() {
         Box::new(Unsettled { broker: Broker::default(), message: Some(event.clone()), confirms: true })
     };
     let deferred = ContactEvent { deferrals: 3, ..first.clone() };
-    copies.admit(&first).await.unwrap().of(settle(&first)).defer(&deferred, Duration::ZERO).await.unwrap();
-    assert!(copies.admit(&first).await.is_none());
-    assert!(copies.admit(&ContactEvent { deferrals: 2, ..first.clone() }).await.is_none());
+    let Turn::First(in_hand) = copies.admit(&first).await else { panic!("nothing is known yet") };
+    in_hand.of(settle(&first)).defer(&deferred, Duration::ZERO).await.unwrap();
+    assert!(matches!(copies.admit(&first).await, Turn::Copy));
+    assert!(matches!(copies.admit(&ContactEvent { deferrals: 2, ..first.clone() }).await, Turn::Copy));
     let replayed_at = Some("2026-04-01T16:50:00Z".parse().unwrap());
     for other in [
         deferred,
@@ -111,22 +112,30 @@ async fn a_message_is_never_taken_for_a_copy_of_another() {
         ContactEvent { recheck: true, ..first.clone() },
         queued(2),
     ] {
-        assert!(copies.admit(&other).await.is_some(), "{other:?}");
+        assert!(matches!(copies.admit(&other).await, Turn::First(_)), "{other:?}");
     }
     assert!(copies.lock().in_hand.is_empty(), "nothing is left of what ended");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_a_line_is_in_hand_at_a_time_and_nobody_waits_for_ever() {
+async fn one_of_a_line_is_in_hand_at_a_time_and_nobody_waits_for_long() {
     let copies = Copies::default();
     let event = queued(1);
-    let in_hand = copies.admit(&event).await.unwrap();
-    assert!(timeout(PATIENCE / 2, copies.admit(&event)).await.is_err());
-    drop(in_hand);
-    let in_hand = timeout(Duration::from_secs(1), copies.admit(&event)).await.unwrap().unwrap();
-    let second = timeout(PATIENCE * 2, copies.admit(&event)).await.unwrap();
-    assert!(second.is_some(), "it goes on as if nobody knew of it");
-    drop((in_hand, second));
+    let Turn::First(first) = copies.admit(&event).await else { panic!("nothing is known yet") };
+    let began = tokio::time::Instant::now();
+    let Turn::Waits(second) = copies.admit(&event).await else { panic!("one is in hand") };
+    assert_eq!(began.elapsed(), PATIENCE);
+    // A deferral of the one that waits is remembered, too.
+    let settle = Box::new(Unsettled { broker: Broker::default(), message: None, confirms: true });
+    second.of(settle).defer(&ContactEvent { deferrals: 1, ..event.clone() }, Duration::ZERO).await.unwrap();
+    assert!(matches!(copies.admit(&event).await, Turn::Copy));
+    let third = ContactEvent { deferrals: 1, ..event };
+    let (turn, ()) = tokio::join!(copies.admit(&third), async {
+        tokio::time::sleep(PATIENCE / 2).await;
+        drop(first);
+    });
+    assert!(matches!(turn, Turn::First(_)), "its turn has come");
+    drop(turn);
     assert!(copies.lock().in_hand.is_empty());
 }
 
