@@ -63,7 +63,13 @@ mod tests {
         let mut fates = fates.all();
         fates.sort_by_key(|(id, _)| *id);
         let delay = Duration::from_secs(1740);
-        let waits = ContactEvent { busy_secs: 1740, awaited_millis: 1_740_000, due_at: Some(now + delay), ..early };
+        let waits = ContactEvent {
+            busy_secs: 1740,
+            deferrals: 1,
+            awaited_millis: 1_740_000,
+            due_at: Some(now + delay),
+            ..early
+        };
         assert_eq!(fates, [(1, Fate::Deferred { event: waits, delay }), (2, Fate::Acked { shelved: 0 })]);
         assert_eq!(flow.finished("await_recording", "not_ready"), 1);
     }

@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn nobody_is_set_aside_for_what_is_long_away() {
         let tenant = tenant(&[]);
-        let was_away: Vec<_> = [30, 50, 105, 120].map(|minutes| tenant.was_away(at(minutes))).to_vec();
-        assert_eq!(was_away, [false, true, true, false]);
+        let was_away: Vec<_> = [30, 74, 76, 105, 120].map(|minutes| tenant.was_away(at(minutes))).to_vec();
+        assert_eq!(was_away, [false, false, true, true, false]);
     }
 }

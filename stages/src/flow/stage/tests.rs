@@ -92,7 +92,7 @@ async fn a_transient_error_defers_by_what_was_asked_and_counts_an_attempt() {
     };
     let fates = run_all(&flow, vec![before.clone()], answers(move |_| Err(error()))).await;
     let delay = Duration::from_secs(7);
-    let mut expected = ContactEvent { attempt: 4, ..before };
+    let mut expected = ContactEvent { attempt: 4, deferrals: 1, ..before };
     expected.troubles.note(Trouble::first("upload", System::Nice, flow.context.clock.now()).waiting(delay));
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay })]);
     assert_eq!((flow.finished("upload", "retry"), flow.finished("upload", "dead_letter")), (1, 0));
@@ -106,7 +106,7 @@ async fn waiting_for_the_budget_is_no_attempt() {
     let wait = Duration::from_secs(1800);
     let stage = answers(move |_| Err(StageError::Busy { reason: "no room".to_owned(), retry_after: wait }));
     let fates = run_all(&flow, vec![before.clone()], stage).await;
-    let expected = ContactEvent { busy_secs: 1805, ..before };
+    let expected = ContactEvent { busy_secs: 1805, deferrals: 1, ..before };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);
     assert_eq!((flow.finished("upload", "busy"), flow.finished("upload", "retry")), (1, 0));
 }
@@ -118,7 +118,7 @@ async fn who_comes_too_early_waits_without_an_attempt_and_without_a_look() {
     let stage = answers(move |_| Err(StageError::Early { reason: "not likely there", retry_after: wait }));
     let fates = run_all(&flow, vec![event(1)], stage).await;
     let due_at = Some(flow.context.clock.now() + wait);
-    let expected = ContactEvent { busy_secs: 1800, awaited_millis: 1_800_000, due_at, ..event(1) };
+    let expected = ContactEvent { busy_secs: 1800, deferrals: 1, awaited_millis: 1_800_000, due_at, ..event(1) };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);
     assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
 }
@@ -130,8 +130,15 @@ async fn what_is_not_ready_waits_for_its_step() {
     let fates = run_all(&flow, vec![event(1)], stage).await;
     let now = flow.context.clock.now();
     let due_at = Some(now + Duration::from_secs(30));
-    let expected =
-        ContactEvent { attempt: 1, not_ready: 1, awaited_millis: 30_000, looked_at: Some(now), due_at, ..event(1) };
+    let expected = ContactEvent {
+        attempt: 1,
+        deferrals: 1,
+        not_ready: 1,
+        awaited_millis: 30_000,
+        looked_at: Some(now),
+        due_at,
+        ..event(1)
+    };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: Duration::from_secs(30) })]);
     assert_eq!((flow.finished("upload", "not_ready"), flow.finished("upload", "retry")), (1, 0));
 }
