@@ -149,6 +149,16 @@ async fn a_call_whose_group_was_not_read_until_the_deadline_comes_again_by_itsel
 }
 
 #[tokio::test]
+async fn a_reading_of_the_group_that_is_to_come_tells_of_nobody_and_costs_no_look() {
+    let flow = TestFlow::new(1);
+    let read_at = flow.context.clock.now() + SignedDuration::from_hours(2);
+    flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
+    let looked_at_once = ContactEvent { not_ready: 1, ..webhook_event() };
+    let outcome = is_taken(record(8, "16:58:00", true), looked_at_once, &flow).await;
+    assert!(matches!(outcome, Err(StageError::Early { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn half_a_record_is_awaited_and_the_whole_one_six_seconds_later_is_taken() {
     // The clock of these tests stands at 17:00:00.
     let mut half = record(0, "16:58:00", false);
