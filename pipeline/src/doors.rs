@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::System;
-use model::TenantId;
+use model::{System, TenantId};
 use runtime::Clock;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
 use stages::clients::queue::{EmbeddedQueue, Queue};

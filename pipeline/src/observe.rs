@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::System;
-use model::TenantId;
+use model::{System, TenantId};
 use runtime::{Clock, task};
 use stages::clients::catalog::{AnalysisCounts, Catalog};
 use stages::clients::nice::ApiFamily;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::System;
-use model::{Agent, ContactId, ConversationKey, TenantId};
+use model::{Agent, ContactId, ConversationKey, System, TenantId};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::clients::catalog::{

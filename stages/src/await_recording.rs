@@ -6,8 +6,9 @@
 //! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth of it
 //! after a look in vain. A few are looked at early, for it may have become shorter.
 
-use crate::flow::{Outcome, Readiness, Stage, StageError};
 use model::ContactEvent;
+
+use crate::flow::{Outcome, Readiness, Stage, StageError};
 
 /// Holds back what comes too early.
 pub struct AwaitRecording {

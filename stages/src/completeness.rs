@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, EventSource, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::clients::nice::{NiceError, QuotaClass};
@@ -22,7 +23,6 @@ use crate::source::compare::{Compare, CompareError, Verdict};
 use crate::source::listing::{Listing, MOST_FAILURES};
 use crate::source::roster::Roster;
 use crate::source::{ListError, REACH, event_of, event_of_bad_row};
-use model::{ContactId, EventSource, TenantId};
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use model::{ContactEvent, EventSource};
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -40,7 +41,6 @@ use crate::clients::catalog::Hop;
 use crate::flow::delivery::SettleError;
 use crate::flow::{Delivery, FlowContext, Settle, crash};
 use crate::source::{Found, Receipt};
-use model::{ContactEvent, EventSource};
 
 mod foreign;
 mod hearsay;

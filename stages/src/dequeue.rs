@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use model::{ContactEvent, System};
+use runtime::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -32,9 +34,6 @@ use crate::persist::Persist;
 use crate::recheck::{GIVEN_UP, NOTHING_NEW};
 use crate::upload::Upload;
 use crate::watermark::is_beyond;
-use model::ContactEvent;
-use model::System;
-use runtime::Clock;
 
 /// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
 /// that ends the queue.

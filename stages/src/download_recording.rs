@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use model::{ContactId, Conversation, System};
 use tracing::warn;
 
 use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
@@ -29,8 +30,6 @@ use crate::clients::tenants::{RecordingScope, Tenants};
 use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PlacedMedia, RecordedConversation};
-use model::System;
-use model::{ContactId, Conversation};
 
 mod leg;
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::ContactEvent;
+use runtime::{Clock, chance};
 
 use crate::clients::queue::{Lane, Queue};
 use crate::flow::{Outcome, Stage, StageError, crash};
-use model::ContactEvent;
-use runtime::{Clock, chance};
 
 /// Publishes events.
 pub struct Enqueue {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ConversationKey, ObjectKey, Retention, System, TenantId};
+use runtime::{Clock, chance};
 use tracing::{error, info, warn};
 
 use crate::clients::catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
@@ -24,9 +26,6 @@ use crate::clients::queue::Queue;
 use crate::clients::recording_store::RecordingStore;
 use crate::clients::tenants::Tenants;
 use crate::flow::{Metrics, StageError, crash};
-use model::System;
-use model::{ConversationKey, ObjectKey, Retention, TenantId};
-use runtime::{Clock, chance};
 
 /// Time between two looks at what is pending.
 const LOOK: Duration = Duration::from_secs(300);

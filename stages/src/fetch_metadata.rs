@@ -18,6 +18,8 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{Agent, ContactEvent, Conversation, Direction, System};
+use runtime::Clock;
 
 use crate::clients::catalog::{Catalog, SETTLED};
 use crate::clients::nice::{Contact, NiceError, QuotaClass};
@@ -25,9 +27,6 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
 use crate::watermark::is_beyond;
-use model::System;
-use model::{Agent, ContactEvent, Conversation, Direction};
-use runtime::Clock;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
 /// within a minute or so, and after-call work is done by then.

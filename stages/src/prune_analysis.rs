@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::chance;
 use tracing::{info, warn};
 
 use crate::clients::catalog::Catalog;
-use runtime::chance;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(3600);

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::{ContactEvent, MessageError, System, Troubles};
+use runtime::{Clock, chance};
 use tracing::{info, warn};
 
 use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
 use crate::clients::queue::{Lane, Queue, QueueError};
 use crate::flow::{Blame, Metrics, Outside};
-use model::System;
-use model::{ContactEvent, MessageError, Troubles};
-use runtime::{Clock, chance};
 
 /// Time between two looks at the shelf.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -32,6 +32,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{Agent, ImportSince, TenantId};
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -43,8 +45,6 @@ use crate::clients::tenants::Tenants;
 use crate::flow::{Metrics, StageError};
 use crate::source::roster::Roster;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
-use model::{Agent, ImportSince, TenantId};
-use runtime::Clock;
 
 mod changes;
 mod judgement;

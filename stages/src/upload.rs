@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System};
+use runtime::Clock;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
@@ -26,9 +28,6 @@ use crate::clients::recording_store::{Found, RecordingStore};
 use crate::flow::{Metrics, Outcome, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PersistedConversation, PlacedMedia};
-use model::System;
-use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording};
-use runtime::Clock;
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";

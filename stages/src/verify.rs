@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, ConversationKey, TenantId};
+use runtime::{Clock, chance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
@@ -20,8 +22,6 @@ use tracing::{error, info, warn};
 use crate::clients::catalog::{Catalog, Recorded, RecordingRow};
 use crate::clients::recording_store::RecordingStore;
 use crate::flow::{Metrics, StageError};
-use model::{ContactId, ConversationKey, TenantId};
-use runtime::{Clock, chance};
 
 /// An object that is read and ends in an error is read so often.
 const ATTEMPTS: u32 = 3;

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::TenantId;
 use tracing::warn;
 
 use crate::clients::catalog::{Catalog, CatalogError, ProducerMemory};
-use model::TenantId;
 
 /// Our clock and the catalog's may differ by so much.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);

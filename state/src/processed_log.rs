@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::{SignedDuration, Timestamp};
+use model::Key;
+use runtime::Clock;
 use tokio::sync::watch;
 
 pub use self::claim::{Claim, ClaimOutcome, Waiter};
@@ -25,10 +27,8 @@ use self::key_set::KeySet;
 use self::segments::{Segments, day_of};
 use crate::keyspace::SegmentName;
 use crate::store::{CommitHook, Store};
-use runtime::Clock;
 
 use crate::StateError;
-use model::Key;
 
 /// Into how many parts the ids are divided at most by count: the cap gives up a quarter of them at a time.
 const PARTS: u64 = 4;

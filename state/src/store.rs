@@ -31,14 +31,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use runtime::Clock;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use committer::CommitHook;
 use committer::{Request, Shared};
 pub(crate) use open::{OpenFailure, lock_directory, open_database, panic_text, set_aside};
-
-use runtime::Clock;
 
 use crate::{StateError, StateOptions, keyspace};
 

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-
+use model::Key;
 use runtime::Clock;
 
 use crate::{State, StateOptions};
-use model::Key;
 
 /// A clock that stands still until a test moves it.
 #[derive(Clone)]

@@ -27,7 +27,8 @@ use crate::wire::{Services, Wire};
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
 
-/// The hour of the nightly comparison, each day, where nobody changes it: so long after the last trouble of a short run that it hides no delay.
+/// The hour of the nightly comparison, where nobody changes it. In a short run it lies so long after the last trouble that
+/// it hides no delay.
 pub const NIGHT: u8 = 16;
 
 /// A tenant of the world.

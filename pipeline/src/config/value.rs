@@ -6,12 +6,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{civil::Time, tz::TimeZone};
+use model::ImportSince;
 use reqwest::Url;
 #[cfg(any(test, feature = "servers"))]
 use secrecy::ExposeSecret;
 use secrecy::{SecretBox, SecretString};
-
-use model::ImportSince;
 
 use super::nearest::nearest;
 

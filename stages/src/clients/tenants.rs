@@ -14,14 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::{Retention, System, TenantId};
+use runtime::chance;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
 use crate::flow::{Metrics, StageError};
-use model::System;
-use model::{Retention, TenantId};
-use runtime::chance;
 
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
+use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
+use runtime::Clock;
 
 use super::catalog::{Catalog, DeadLetter, EmbeddedCatalog};
 use super::queue::{EmbeddedQueue, Lane, Queue};
 use super::test_state;
-use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
-use runtime::Clock;
 
 /// Names the directory of the child.
 const DIR: &str = "NICE_KNOVVU_TEST_KILL_DIR";

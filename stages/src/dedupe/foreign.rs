@@ -13,13 +13,13 @@ use std::sync::Arc;
 use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, ContactId};
 use state::ProcessedLog;
 use tracing::warn;
 
 use crate::flow::FlowContext;
 use crate::source::Found;
 use crate::source::compare::Compare;
-use model::{ContactEvent, ContactId};
 
 /// Events that are asked of at a time, at most.
 const TOGETHER: usize = 256;

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::stream::{self, BoxStream};
+use model::{AgentId, Conversation, ConversationKey};
+use runtime::Clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -17,8 +19,6 @@ use crate::flow::testing::{TestFlow, event};
 use crate::flow::{Deferral, FlowExt};
 use crate::source::compare::Compare;
 use crate::source::test_nice::settings_of;
-use model::{AgentId, Conversation, ConversationKey};
-use runtime::Clock;
 
 /// The hot window of these tests.
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);

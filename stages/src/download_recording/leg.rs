@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::{Agent, Conversation};
 
 use crate::clients::nice::{Participant, Playback, Segment, SegmentId};
-use model::{Agent, Conversation};
 
 /// Whether the call may have more than one leg, so that its hierarchy must be asked for.
 pub(super) fn may_be_transferred(conversation: &Conversation, playback: &Playback) -> bool {

@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::SignedDuration;
+use model::{ContactEvent, Extension, ObjectKey, StoredRecording};
+use runtime::task;
 use serde_json::{Value, json};
 
 use super::*;
@@ -19,8 +21,6 @@ use crate::flow::readiness::Bounds;
 use crate::flow::serve;
 use crate::flow::testing::{TestFlow, event};
 use crate::source::test_nice::{agent, settings_of, tenant};
-use model::{ContactEvent, Extension, ObjectKey, StoredRecording};
-use runtime::task;
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.
 #[derive(Clone, Default)]

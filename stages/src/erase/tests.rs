@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use model::{AgentId, Conversation, Extension, StoredRecording};
 use tempfile::TempDir;
 
 use super::*;
@@ -12,7 +13,6 @@ use crate::clients::queue::{EmbeddedQueue, Lane};
 use crate::clients::recording_store::{Body, FilesystemStore, Found};
 use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
 use crate::clients::test_state::TestState;
-use model::{AgentId, Conversation, Extension, StoredRecording};
 
 /// Keeps the conversations of `acme` for so long.
 struct Kept(Retention);

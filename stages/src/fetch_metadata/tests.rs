@@ -5,6 +5,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::stream;
 use jiff::SignedDuration;
+use model::{EventSource, Memberships};
+use runtime::task;
 use serde_json::json;
 
 use super::*;
@@ -12,8 +14,6 @@ use crate::clients::quota::Unmetered;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::flow::{FlowExt, Metrics, serve};
 use crate::source::test_nice::{agent, settings_of, tenant};
-use model::{EventSource, Memberships};
-use runtime::task;
 
 /// A NICE that answers so when it is asked for a contact.
 async fn serving(contacts: axum::routing::MethodRouter) -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {

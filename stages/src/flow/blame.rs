@@ -15,10 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, ConversationKey, System, TenantId};
 
 use super::{Metrics, RetryPolicy, StageError};
-use model::System;
-use model::{ContactId, ConversationKey, TenantId};
 
 /// So many calls that fail after each other, with none that passes in between, are the system's fault.
 const MANY: usize = 4;

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
-
 use model::{ContactEvent, Conversation, Trouble};
+use tokio_util::sync::CancellationToken;
 
 /// A delivery could not be settled; its effect is unknown, and the item will come again.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -20,14 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::{ContactEvent, TenantId};
+use runtime::chance;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settle;
 use super::delivery::SettleError;
 use crate::clients::queue::Lane;
-use model::{ContactEvent, TenantId};
-use runtime::chance;
 
 /// Work that lasts longer than this makes its tenant slow.
 const SLOW: Duration = Duration::from_secs(2);

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::ContactEvent;
 
 use super::delivery::SettleError;
 use super::{Delivery, Settle};
-use model::ContactEvent;
 
 /// The calls in flight by the time from which on they could have been worked on.
 #[derive(Debug, Clone, Default)]

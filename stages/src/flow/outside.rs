@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use model::System;
+use runtime::{Clock, chance};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
-
-use model::System;
-use runtime::{Clock, chance};
 
 /// Time between two questions to a system that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(3);

@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, ContactId, TenantId};
+use runtime::Clock;
 use tracing::{debug, warn};
 
 use self::first_look::{FirstLook, Lesson};
 use super::Metrics;
 use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use crate::clients::queue;
-use model::{ContactEvent, ContactId, TenantId};
-use runtime::Clock;
 
 mod first_look;
 

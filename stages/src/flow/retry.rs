@@ -5,11 +5,10 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, System, Trouble};
+use runtime::chance;
 
 use super::blame::Verdict;
-use model::System;
-use model::{ContactEvent, Trouble};
-use runtime::chance;
 
 /// The longest delay that another side may ask of us.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

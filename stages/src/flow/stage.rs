@@ -12,7 +12,9 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
+use model::{System, Trouble};
 use prometheus::IntGauge;
+use runtime::{Clock, task};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, warn};
@@ -22,9 +24,6 @@ use super::retry::Intervals;
 use super::{Again, Blame, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, crash};
 use crate::clients::catalog::{Catalog, DeadLetter, Hop};
 use crate::recheck::GIVEN_UP;
-use model::System;
-use model::Trouble;
-use runtime::{Clock, task};
 
 /// One step from item to item: a struct that holds its clients, and one function.
 pub trait Stage<In>: Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! What is put on the queue once more, what the consumer lets pass of it, and when the night does it by itself.
 
 use futures::{StreamExt, stream};
+use model::{AgentId, Conversation, ConversationState};
 
 use super::*;
 use crate::clients::queue::EmbeddedQueue;
@@ -8,7 +9,6 @@ use crate::dequeue::SkipFinal;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
 use crate::flow::{FlowExt, Metrics};
 use crate::source::test_nice::{settings_of, tenant};
-use model::{AgentId, Conversation, ConversationState};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 

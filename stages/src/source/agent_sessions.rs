@@ -27,7 +27,9 @@ use backoff::backoff::Backoff;
 use futures::Stream;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 use prometheus::IntGauge;
+use runtime::{chance, task};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
@@ -38,8 +40,6 @@ use crate::clients::nice::{AgentEvent, CallEvent, Feed, Join, Phase, QuotaClass,
 use crate::clients::tenants::{Tenant, Tenants};
 use crate::flow::retry::Intervals;
 use crate::flow::{FlowContext, StageError};
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
-use runtime::{chance, task};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
 pub const MOST_LISTENERS: usize = 10_000;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, ConversationKey, ConversationState};
+use runtime::Clock;
 use state::ProcessedLog;
 
 use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
 use crate::clients::queue::{Backlog, Queue, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::StageError;
-use model::{ContactEvent, ConversationKey, ConversationState};
-use runtime::Clock;
 
 /// Calls that one question to the catalog names.
 const BATCH: usize = 1_000;

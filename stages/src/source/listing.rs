@@ -22,6 +22,8 @@ use futures::StreamExt;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use model::{AgentId, ContactId, TenantId};
+use runtime::Clock;
 use tracing::{debug, warn};
 
 use super::changes::Changes;
@@ -31,8 +33,6 @@ use crate::clients::nice::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, QuotaClass, Row,
 };
 use crate::clients::tenants::{Tenant, Tenants};
-use model::{AgentId, ContactId, TenantId};
-use runtime::Clock;
 
 /// A slice is planned to fill this part of a page, so that it seldom has to be cut.
 const FILL: f64 = 0.7;

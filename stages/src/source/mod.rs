@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, EventSource, Members, TenantId};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -38,7 +39,6 @@ use crate::clients::catalog::{CatalogError, DeadLetter};
 use crate::clients::nice::{BadRow, NiceError, REFUSED_DELAY};
 use crate::flow::retry::MAX_RETRY_AFTER;
 use crate::flow::{FlowContext, RetryPolicy, StageError};
-use model::{ContactEvent, EventSource, Members, TenantId};
 
 /// NICE's completed contacts reach back this far.
 pub const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);

@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use model::ContactId;
+
 use crate::clients::nice::{
     BadRow, CompletedFilter, CompletedQuery, ContactPage, Excess, NextLink, NiceClient, NiceError, Row,
 };
-use model::ContactId;
 
 /// So many pages in a row without a new row, and the pages repeat themselves. A single one may be made of rows that
 /// moved while they were paged.

@@ -23,6 +23,8 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::Timestamp;
+use model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
+use runtime::task;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -36,8 +38,6 @@ use crate::clients::nice::{BadRow, Contact, ContactPage, Excess, NiceError, Quot
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
 use crate::watermark::{Position, Watermark};
-use model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
-use runtime::task;
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactEvent, ContactId};
+use runtime::task;
 use state::ProcessedLog;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -37,8 +39,6 @@ use crate::clients::nice::{NiceError, QuotaClass};
 use crate::clients::queue::{Queue, QueueError};
 use crate::clients::tenants::Tenants;
 use crate::flow::{FlowContext, crash};
-use model::{ContactEvent, ContactId};
-use runtime::task;
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
 /// find no room in it come and go on the queue, so there are few.

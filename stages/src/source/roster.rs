@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
-
 use model::{Agent, AgentId};
+use tokio::sync::watch;
 
 /// Who is in the group, and when each was.
 #[derive(Debug, Clone, Default)]

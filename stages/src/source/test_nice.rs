@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::{SignedDuration, Timestamp};
+use model::{Agent, AgentId, Memberships, TenantId};
+use runtime::{Clock, task};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -20,8 +22,6 @@ use crate::clients::quota::Unmetered;
 use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
 use crate::clients::test_state::TestState;
 use crate::flow::{FlowContext, Metrics, RetryPolicy, serve};
-use model::{Agent, AgentId, Memberships, TenantId};
-use runtime::{Clock, task};
 
 /// A call of agent 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::Stream;
 use jiff::Timestamp;
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId, text::bare_json};
+use runtime::task;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -38,9 +40,6 @@ use tracing::{debug, error, warn};
 use super::{Found, Receipt};
 use crate::clients::catalog::DeadLetter;
 use crate::flow::{FlowContext, Metrics, crash};
-use model::text::bare_json;
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
-use runtime::task;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;

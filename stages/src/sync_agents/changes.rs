@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use model::{Agent, AgentId, Memberships};
 
 use super::SyncReport;
 use crate::clients::nice::GroupAgent;
-use model::{Agent, AgentId, Memberships};
 
 /// The rows that must be written so that the agents follow the group as it was `now`, and what that changes. Who is new in
 /// it, or back, came at an unknown moment after `last`.

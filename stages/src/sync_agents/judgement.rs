@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::Agent;
 
 use crate::clients::catalog::{GroupStanding, HeldReading};
 use crate::clients::nice::GroupReading;
-use model::Agent;
 
 /// `[agents] hold_count`, `hold_share` and `hold_for`.
 #[derive(Debug, Clone, Copy, PartialEq)]

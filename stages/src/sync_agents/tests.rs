@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use runtime::task;
 use serde_json::{Value, json};
 
 use super::*;
@@ -15,7 +16,6 @@ use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
 use crate::flow::serve;
 use crate::source::test_nice::{at, settings_of, tenant};
-use runtime::task;
 
 /// What the group answers (nothing: 204), once it may.
 type Group = Arc<(Mutex<Option<Value>>, tokio::sync::Semaphore)>;

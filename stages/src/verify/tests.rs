@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use futures::stream;
+use model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
 use tempfile::TempDir;
 
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
 use crate::clients::recording_store::FilesystemStore;
 use crate::clients::test_state::TestState;
-use model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
 
 struct Rig {
     verifier: Verifier,

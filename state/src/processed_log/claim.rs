@@ -1,11 +1,11 @@
 //! A key taken to be worked on, and those who wait for it.
 
+use model::Key;
 use tokio::sync::watch;
 
 use super::ProcessedLog;
 use crate::StateError;
 use crate::store::Store;
-use model::Key;
 
 /// What became of a wish to work on a key.
 #[derive(Debug)]

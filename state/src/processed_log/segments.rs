@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use model::Key;
 
 use crate::StateError;
 use crate::keyspace::{MAX_VALUE_BYTES, SegmentName};
-use model::Key;
 
 /// The most ids in a block: sled keeps larger values in files of their own.
 const BLOCK_IDS: usize = MAX_VALUE_BYTES / Key::LEN;

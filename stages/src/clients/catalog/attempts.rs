@@ -16,9 +16,10 @@
 
 use std::time::Duration;
 
+use runtime::chance;
+
 use super::CatalogError;
 use crate::flow::StageError;
-use runtime::chance;
 
 /// What an attempt is to do: it begins, and may complete, only where the row asks for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

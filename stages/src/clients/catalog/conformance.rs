@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-
-use super::{
-    Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
-};
 use model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
     Extension, Memberships, ObjectKey, StoredRecording, TenantId,
 };
 use runtime::task;
+use serde_json::{Value, json};
+
+use super::{
+    Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
+};
 
 mod erasure;
 mod lacking;

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::{
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use state::{Erased, StateError, Store};
@@ -16,9 +19,6 @@ use super::{
     AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn,
     DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
     Recorded, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
-};
-use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
 };
 
 mod erasure;

@@ -7,11 +7,11 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
 use super::RecordingRow;
-use model::{ContactId, ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 /// What the key of tombstones is derived with: the same secret makes other keys for other purposes.
 const LABEL: &[u8] = b"nice-knovvu tombstones v1";

@@ -1,7 +1,6 @@
 //! Conversations that lack recordings: NICE had none, or not all that it names.
 
 use jiff::Timestamp;
-
 use model::{AgentId, ContactId, ConversationKey, TenantId};
 
 /// A final conversation that lacks recordings.

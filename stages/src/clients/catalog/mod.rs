@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use model::{
+    Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
+    Retention, StoredRecording, System, TenantId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::StageError;
-use model::System;
-use model::{
-    Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
-    Retention, StoredRecording, TenantId,
-};
 
 mod attempts;
 #[cfg(any(test, feature = "conformance"))]

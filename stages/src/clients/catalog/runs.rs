@@ -1,9 +1,8 @@
 //! Replay runs, and what the catalog knows of the conversations that they list.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
 use model::{ConversationState, EventSource, Members, TenantId};
+use serde::{Deserialize, Serialize};
 
 /// A number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

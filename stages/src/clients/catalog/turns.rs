@@ -8,10 +8,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use model::TenantId;
 use tokio_util::sync::CancellationToken;
 
 use super::CatalogError;
-use model::TenantId;
 
 /// A producer's turn; clones share whether it was refused.
 #[derive(Debug, Clone)]

@@ -3,11 +3,11 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use model::TenantId;
 use tokio::time::Instant;
 use tracing::error;
 
 use super::NiceError;
-use model::TenantId;
 
 /// The shortest time between two alarms, however many calls meet the same refusal.
 const INTERVAL: Duration = Duration::from_secs(60);

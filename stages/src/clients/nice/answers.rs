@@ -5,9 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Url;
-
 use model::{AgentId, ContactId};
+use reqwest::Url;
 
 /// Which completed contacts are asked for.
 #[derive(Debug, Clone)]

@@ -6,10 +6,9 @@ use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use model::text::bare_json;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
-
-use model::text::bare_json;
 use runtime::task;
 
 /// Why a body could not be read.

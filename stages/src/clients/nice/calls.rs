@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use model::ContactId;
 use reqwest::Url;
 
 use super::http::{Answer, Endpoint, parse};
@@ -13,7 +14,6 @@ use super::{
     CompletedFilter, CompletedQuery, Contact, ContactPage, Excess, Leg, NextLink, NiceClient, NiceError, Playback,
     SegmentId, group, net,
 };
-use model::ContactId;
 
 /// NICE's number for phone calls.
 const PHONE_CALL: &str = "4";

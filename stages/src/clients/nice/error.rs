@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::flow::StageError;
 use model::System;
+
+use crate::flow::StageError;
 
 /// Why a call to NICE did not give what was asked for.
 ///

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use jiff::civil::Date;
+use model::ContactId;
 use reqwest::{Response, Url};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -21,7 +22,6 @@ use tokio::time::Instant;
 use super::http::{Answer, Endpoint, Posted, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
 use super::{Inner, LinkRefused, MediaLink, NiceError, QuotaClass, Timeouts, check_link, net};
-use model::ContactId;
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
 pub const EXTRACTION_DAYS: i32 = 14;

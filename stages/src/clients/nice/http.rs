@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use runtime::{Clock, chance, task};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -19,7 +20,6 @@ use super::wire::ShapeError;
 use super::wire::retry_after::longest_retry_after;
 use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
 use crate::flow::Metrics;
-use runtime::{Clock, chance, task};
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use reqwest::header::{
     TRANSFER_ENCODING,
 };
 use reqwest::{Client, Response, Url};
+use runtime::Clock;
 use tokio::time::Instant;
 
 use super::http::{Endpoint, transport, wait_asked};
@@ -29,7 +30,6 @@ use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
 use crate::flow::Metrics;
-use runtime::Clock;
 
 mod content_range;
 mod kind;

@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::civil::Date;
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 use reqwest::Url;
 
 use crate::flow::Metrics;
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
 
 mod alarm;
 mod answers;

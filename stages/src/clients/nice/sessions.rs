@@ -6,12 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use model::{AgentId, ContactId};
 use serde_json::json;
 
 use super::http::{Answer, Endpoint, parse};
 use super::wire::session;
 use super::{NiceClient, NiceError, calls};
-use model::{AgentId, ContactId};
 
 /// How long NICE keeps a request that it has nothing to say to: its own most, in seconds.
 const KEPT: &str = "60";

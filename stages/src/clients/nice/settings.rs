@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::Url;
+use runtime::Clock;
 use secrecy::SecretString;
 
 use super::media_hosts::MediaHost;
 use super::{NiceError, net};
-use runtime::Clock;
 
 /// The settings of one tenant.
 #[derive(Clone)]

@@ -18,6 +18,8 @@ use backoff::backoff::Backoff;
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
+use model::text::without_mark;
+use runtime::task;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
@@ -31,8 +33,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
-use model::text::without_mark;
-use runtime::task;
 
 /// One host has this long from the first packet to a session that answers.
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,14 +11,14 @@
 
 use std::time::Duration;
 
+use model::TenantId;
+use runtime::{chance, task};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, DatabaseError, Dedicated};
-use model::TenantId;
-use runtime::{chance, task};
 
 /// How often the holder asks whether its session stands.
 const PING: Duration = Duration::from_secs(3);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::{Retention, TenantId};
 use reqwest::Url;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -19,7 +20,6 @@ use super::seal::{Seal, SealError};
 use super::{Database, DatabaseError};
 use crate::clients::nice::{Auth, GroupKind, GroupSelector, MediaHost, NiceSettings};
 use crate::clients::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
-use model::{Retention, TenantId};
 
 /// What stands for a secret in listings.
 const MASK: &str = "********";

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::TenantId;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
 use super::{Database, DatabaseError};
 use crate::clients::nice::ApiFamily;
 use crate::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
-use model::TenantId;
 
 const LIMITS: &str = "
     select set_config('lock_timeout', '4s', true), set_config('idle_in_transaction_session_timeout', '2s', true)";

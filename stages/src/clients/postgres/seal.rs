@@ -10,10 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use model::TenantId;
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
-
-use model::TenantId;
 
 /// What a sealed text begins with; another way of sealing gets another word.
 const VERSION: &str = "v1.";

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-
-use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use model::{ContactEvent, EventSource};
 use runtime::task;
+
+use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 
 /// Ends a check that would hang.
 const PATIENCE: Duration = Duration::from_secs(30);

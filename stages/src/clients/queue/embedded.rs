@@ -14,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
+use model::{ContactEvent, ConversationKey};
+use runtime::{Clock, task};
 use state::{StateError, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
 use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use model::{ContactEvent, ConversationKey};
-use runtime::{Clock, task};
 
 /// The tree in the local state.
 const TREE: &str = "queue";

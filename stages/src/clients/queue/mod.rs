@@ -9,12 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use model::{ContactEvent, ConversationKey, EventSource, System};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::{Settle, StageError};
-use model::System;
-use model::{ContactEvent, ConversationKey, EventSource};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

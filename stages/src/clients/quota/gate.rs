@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::{chance, task};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +24,6 @@ use super::budget::{ASKED_AGAIN, CLASSES};
 use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
 use crate::clients::nice::{ApiFamily, NiceError, QuotaClass};
 use crate::flow::Metrics;
-use runtime::{chance, task};
 
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
+use model::TenantId;
 use tracing::warn;
 
 use super::{BudgetStore, Gate, Patience, Permit, StoreError, Terms, Usage};
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::flow::Metrics;
-use model::TenantId;
 
 /// Where budgets are kept.
 #[async_trait]

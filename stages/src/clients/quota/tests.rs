@@ -7,14 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use runtime::Clock;
+use runtime::{Clock, task};
 use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::test_state::TestState;
 use crate::flow::Metrics;
-use runtime::task;
 
 const RATE: Rate = Rate { limit: 10, window: Duration::from_secs(300) };
 

@@ -15,14 +15,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use model::{ConversationKey, Extension, ObjectKey, System};
+use runtime::task;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Body, Found, RecordingStore};
 use crate::flow::StageError;
-use model::System;
-use model::{ConversationKey, Extension, ObjectKey};
-use runtime::task;
 
 /// A size at which no store takes a body in one piece.
 const LARGE: usize = 64 * 1024 * 1024;

@@ -15,15 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::Timestamp;
+use model::{ConversationKey, ObjectKey, System};
+use runtime::{chance, task};
 use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Body, Found, RecordingStore};
 use crate::clients::catalog::overtaken;
 use crate::flow::StageError;
-use model::System;
-use model::{ConversationKey, ObjectKey};
-use runtime::{chance, task};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
 const WRITE_BUFFER: usize = 256 * 1024;

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use model::{ConversationKey, ObjectKey, TenantId};
 
 use crate::flow::StageError;
-use model::{ConversationKey, ObjectKey, TenantId};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 use futures::stream;
+use model::{ContactEvent, System, Trouble};
 use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use model::System;
-use model::{ContactEvent, Trouble};
 
 type Answer = Result<Outcome<ContactEvent>, StageError>;
 

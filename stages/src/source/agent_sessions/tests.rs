@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State as Shown};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use model::{Agent, Memberships};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,7 +15,6 @@ use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
 use crate::clients::quota::Permit;
 use crate::flow::testing::TestFlow;
 use crate::source::test_nice::settings_of;
-use model::{Agent, Memberships};
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

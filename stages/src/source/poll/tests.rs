@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::SignedDuration;
+use runtime::Clock;
 use serde_json::json;
 
 use super::*;
@@ -14,7 +15,6 @@ use crate::clients::quota::Unmetered;
 use crate::clients::test_state::TestState;
 use crate::flow::{Metrics, RetryPolicy, serve};
 use crate::source::test_nice::{agent, settings_of};
-use runtime::Clock;
 
 const NOW: &str = "2026-04-01T12:00:00Z";
 

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use futures::StreamExt;
+use model::{Conversation, EventSource};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +15,6 @@ use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
 use crate::flow::FlowExt;
 use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
-use model::{Conversation, EventSource};
 
 /// A producer with replays and a webhook-like feed, on an embedded queue and catalog.
 struct Rig {

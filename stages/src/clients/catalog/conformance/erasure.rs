@@ -1,8 +1,9 @@
 //! What every catalog must do about erasure.
 
+use model::Retention;
+
 use super::*;
 use crate::clients::catalog::{ErasedRows, Standing};
-use model::Retention;
 
 /// Erases as [`crate::erase`] does, without the recordings.
 async fn erase(catalog: &Arc<dyn Catalog>, key: &ConversationKey) -> ErasedRows {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use model::{Conversation, ConversationState, StoredRecording};
+
 use super::{Subject, acme, assert_ready, assert_row, at, conversation, key, recordings, row, save_ready, tenant};
 use crate::clients::catalog::{Catalog, ConversationRow, Counts, Fate, Lacking, RecordingRow};
-use model::{Conversation, ConversationState, StoredRecording};
 
 /// Of three recordings that NICE names, those at these positions.
 fn parts(conversation: &Conversation, positions: &[usize]) -> Vec<StoredRecording> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
+use model::TenantId;
 
 use super::{Subject, acme, agent, at, letter, tenant};
 use crate::clients::catalog::{Catalog, CurrentTurn, ProducerMemory, ReplayRun, RunKind, RunState, Turn};
-use model::TenantId;
 
 async fn begin(catalog: &Arc<dyn Catalog>, tenant: &TenantId) -> (Turn, Arc<dyn Catalog>) {
     let turn = Turn::new(tenant.clone(), catalog.begin_turn(tenant).await.unwrap());

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
+use runtime::{chance, task};
 use serde::{Deserialize, Serialize};
 
 use super::{Counters, Inner, keyed, kind, read, tenant_prefix, write};
@@ -14,8 +16,6 @@ use crate::clients::catalog::{
     CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
     TombstoneKey,
 };
-use model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
-use runtime::{chance, task};
 
 /// An erasure as it stands in the tree.
 #[derive(Serialize, Deserialize)]

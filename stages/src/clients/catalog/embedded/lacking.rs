@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
+use runtime::task;
 use serde::Deserialize;
 
 use super::{Inner, keyed, kind, read, tenant_prefix};
 use crate::clients::catalog::{Attempt, CatalogError, Lacking, RecordingRow};
-use model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
-use runtime::task;
 
 /// As much of a conversation's row as a look for what it lacks needs.
 #[derive(Deserialize)]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use model::TenantId;
 use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, Inner, kind, tenant_prefix, write};
 use crate::clients::catalog::{LearnedDelay, Lessons};
-use model::TenantId;
 
 /// As it lies on the disk. Before more than the delay was learned, that was the one number.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use model::{ConversationKey, ConversationState, TenantId};
+use runtime::task;
 use serde::Deserialize;
 use state::StateError;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
 use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
-use model::{ConversationKey, ConversationState, TenantId};
-use runtime::task;
 
 /// As much of a conversation's row as its fate needs.
 #[derive(Deserialize)]

@@ -3,11 +3,11 @@
 
 use std::sync::MutexGuard;
 
+use model::TenantId;
 use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, Counters, Inner, kind, tenant_prefix, write};
 use crate::clients::catalog::{ProducerMemory, Turn};
-use model::TenantId;
 
 /// A memory on disk.
 #[derive(Default, Serialize, Deserialize)]

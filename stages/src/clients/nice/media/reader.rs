@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
 use reqwest::{Response, StatusCode};
+use runtime::chance;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -19,7 +20,6 @@ use super::pace::Pace;
 use super::unpack::Packing;
 use super::{ContentRange, Found, Origin, RangeAsked, changed, kind, page, strong_etag};
 use crate::clients::nice::{MediaLink, NiceError};
-use runtime::chance;
 
 /// How often one recording is resumed; beyond that the flow begins anew, later.
 const MAX_RESUMES: u32 = 5;

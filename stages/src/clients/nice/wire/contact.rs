@@ -1,5 +1,6 @@
 //! Contacts: one row, a page of rows, one contact wherever it is nested, and the hierarchy of a call.
 
+use model::{AgentId, ContactId};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -7,7 +8,6 @@ use super::ShapeError;
 use super::lenient::{self, Object};
 use super::rows::{self, Apart};
 use crate::clients::nice::{BadRow, Contact, Leg, Row};
-use model::{AgentId, ContactId};
 
 /// Twice what NICE answers at most.
 pub(super) const MAX_ROWS: usize = 20_000;

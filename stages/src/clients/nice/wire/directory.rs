@@ -1,13 +1,13 @@
 //! Groups, teams and their agents. Nothing is skipped here: a row that cannot be read makes the page unreadable,
 //! since an agent who is overlooked is an agent whose calls are lost.
 
+use model::AgentId;
 use serde_json::value::RawValue;
 
 use super::ShapeError;
 use super::contact::{Page, id};
 use super::lenient::{self, Object};
 use crate::clients::nice::GroupAgent;
-use model::AgentId;
 
 /// Twice what a page of such lists has been seen to hold, when paging is ignored.
 const MAX_ROWS: usize = 20_000;

@@ -9,12 +9,12 @@ use csv_core::{ReadRecordResult, Reader};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use model::{AgentId, ContactId};
 use serde_json::value::RawValue;
 
 use super::ShapeError;
 use super::lenient::{self, Object};
 use crate::clients::nice::BadRow;
-use model::{AgentId, ContactId};
 
 /// What NICE says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,11 +35,11 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use memchr::memmem;
+use model::text::bare_json;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ShapeError;
-use model::text::bare_json;
 
 /// More members than any object of NICE's has: a contact has some 80, an agent some 100.
 const MAX_MEMBERS: usize = 1_024;

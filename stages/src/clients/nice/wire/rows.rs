@@ -3,8 +3,9 @@
 //!
 //! A body that breaks off has an open bracket, and is not cut apart: what is missing of it is not known.
 
-use super::contact::MAX_ROWS;
 use model::ContactId;
+
+use super::contact::MAX_ROWS;
 
 /// A page in pieces.
 #[derive(Debug, PartialEq, Eq)]

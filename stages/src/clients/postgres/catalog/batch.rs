@@ -8,12 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::task;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::catalog::CatalogError;
 use crate::clients::postgres::DatabaseError;
-use runtime::task;
 
 /// The most callers that share a statement: at this size the commit costs next to nothing for each.
 const MOST: usize = 256;

@@ -6,6 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
+use model::{
+    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
+    TenantId,
+};
 
 use super::batch::Work;
 use super::erasure::{Tombstones, standing};
@@ -15,10 +19,6 @@ use crate::clients::catalog::{
 };
 use crate::clients::postgres::{Database, DatabaseError};
 use crate::clients::queue::Lane;
-use model::{
-    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
-    TenantId,
-};
 
 const STANDINGS: &str = "
     select a.n, c.state, e.digest is not null as is_erased

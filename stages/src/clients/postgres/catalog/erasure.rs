@@ -6,6 +6,7 @@
 
 use deadpool_postgres::Object;
 use jiff::Timestamp;
+use model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
 use tokio_postgres::Row;
 
 use super::{parsed, saturated, unreadable};
@@ -13,7 +14,6 @@ use crate::clients::catalog::{
     CatalogError, ErasedRows, Erasure, Expired, Place, RetentionTurn, SETTLED, Standing, Tombstone, TombstoneKey,
 };
 use crate::clients::postgres::{Database, DatabaseError};
-use model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
 
 /// The first erasure of all says which key is used.
 const NOTE_KEY: &str = "insert into erasure_key (fingerprint) values ($1) on conflict do nothing";

@@ -16,6 +16,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
+use model::{
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
+    Retention, StoredRecording, System, TenantId,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
@@ -28,11 +32,6 @@ use crate::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons,
     ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone, TombstoneKey,
-};
-use model::System;
-use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
-    Retention, StoredRecording, TenantId,
 };
 
 mod batch;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use model::TenantId;
 use tokio_postgres::Row;
 
 use super::{CatalogError, Database, unreadable};
 use crate::clients::catalog::{LearnedDelay, Lessons};
-use model::TenantId;
 
 /// Locks the row, so that what several consumers learned adds up.
 const NOTE: &str = "

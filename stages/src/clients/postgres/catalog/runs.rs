@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use jiff::Timestamp;
+use model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
@@ -12,7 +13,6 @@ use super::erasure::Tombstones;
 use super::{Keys, conversations, saturated, turns, unreadable};
 use crate::clients::catalog::{CatalogError, Counted, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
 use crate::clients::postgres::{Database, DatabaseError};
-use model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
 
 const FATES: &str = "
     select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use model::{ConversationKey, INTEGRATION_TYPE};
+use runtime::{chance, task};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -16,8 +18,6 @@ use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
 use crate::clients::catalog::{CatalogError, Hop};
 use crate::clients::postgres::Database;
-use model::{ConversationKey, INTEGRATION_TYPE};
-use runtime::{chance, task};
 
 /// Hops that wait for the database; during an outage those beyond it are left out.
 const BUFFER: usize = 4096;

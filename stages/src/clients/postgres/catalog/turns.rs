@@ -4,12 +4,12 @@
 //! to that row itself, writes only while the row has the turn's number. No time is stored beyond the server's clock.
 
 use jiff::Timestamp;
+use model::TenantId;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::{CatalogError, Database, DatabaseError, saturated, unreadable};
 use crate::clients::catalog::{ProducerMemory, Turn};
-use model::TenantId;
 
 const BEGIN: &str = "
     insert into producer_turns as t (tenant_id, turn, begun_at) values ($1, 1, clock_timestamp())

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use runtime::task;
 use test_servers::Postgres;
 use tokio::time::Instant;
 
@@ -11,7 +12,6 @@ use crate::clients::postgres::test_database::{TestDatabase, open};
 use crate::clients::postgres::{schema, test_database};
 use crate::clients::quota::{Budgets, Patience, Rate, TenantQuota};
 use crate::flow::Metrics;
-use runtime::task;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 const ACCOUNT: Option<&str> = Some("nice.example/11ee");

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, Event};
+use runtime::task;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -26,7 +27,6 @@ use super::{RabbitError, RabbitOptions};
 use crate::clients::nice::net::is_loopback_host;
 use crate::clients::queue::QueueError;
 use crate::flow::Metrics;
-use runtime::task;
 
 /// Both sides send something this often; one that is silent for twice as long is given up.
 const HEARTBEAT_SECS: u16 = 10;

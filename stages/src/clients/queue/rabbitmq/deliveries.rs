@@ -25,6 +25,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
+use runtime::task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -35,7 +36,6 @@ use super::suspects::{GRACE, Record, Suspect};
 use super::topology::{code, ready};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Lane, QueueDelivery, QueueError};
-use runtime::task;
 
 /// How often an idle reader looks for backfill, which nobody announces; replays can wait that long. A reader that
 /// begins waits as long before its first look: live messages that another one hands back take a moment.

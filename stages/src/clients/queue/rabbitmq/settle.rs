@@ -16,6 +16,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
+use model::ContactEvent;
+use runtime::task;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -28,8 +30,6 @@ use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::clients::queue::{Backlog, Lane, QueueDelivery};
 use crate::flow::Settle;
 use crate::flow::delivery::SettleError;
-use model::ContactEvent;
-use runtime::task;
 
 /// Messages that the broker has sent to this process and that are not settled.
 #[derive(Default)]

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::stream::{self, StreamExt};
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
+use model::{ContactEvent, EventSource};
 use test_servers::{Proxy, RabbitMq};
 
 use super::*;
 use crate::clients::queue::conformance::{Subject, queue_checks};
-use model::{ContactEvent, EventSource};
 
 struct Rabbit {
     options: RabbitOptions,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use runtime::task;
 use tempfile::TempDir;
 
 use super::*;
 use crate::clients::recording_store::conformance::{Subject, fed_body, key, recording_store_checks};
-use runtime::task;
 
 struct Folder {
     dir: TempDir,

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use model::text::without_mark;
 use rusoto_core::credential::{AwsCredentials, CredentialsError, ProvideAwsCredentials};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-use model::text::without_mark;
 
 /// Where the keys come from.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
+use model::text::without_mark;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Certificate, Client, Method, Request, Response, Url};
 use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
@@ -20,7 +21,6 @@ use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
 
 use crate::clients::nice::MAX_HEADERS;
 use crate::clients::nice::wire::retry_after::http_date;
-use model::text::without_mark;
 
 /// A page of 1,000 uploads has some 700 KiB.
 const MOST_ANSWER: usize = 4 * 1024 * 1024;

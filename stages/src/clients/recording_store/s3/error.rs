@@ -6,6 +6,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use model::System;
+use runtime::Clock;
 use rusoto_core::RusotoError;
 use rusoto_core::request::BufferedHttpResponse;
 use tokio::time::Instant;
@@ -15,8 +17,6 @@ use super::dispatcher::class;
 use crate::clients::catalog::overtaken;
 use crate::clients::nice::wire::retry_after::longest_retry_after;
 use crate::flow::StageError;
-use model::System;
-use runtime::Clock;
 
 /// Why a request failed.
 ///

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-
 use runtime::chance;
 
 /// No key is longer; the time of the first look follows it.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use model::{ConversationKey, ObjectKey, TenantId, text::without_mark};
 use reqwest::{Certificate, Url};
 use rusoto_core::{Client, Region};
 use rusoto_s3::S3Client;
@@ -36,8 +37,6 @@ use self::walk::Walk;
 use super::{Body, Found, RecordingStore};
 use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
-use model::text::without_mark;
-use model::{ConversationKey, ObjectKey, TenantId};
 
 mod call;
 mod conditions;

@@ -19,6 +19,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use md5::{Digest, Md5};
+use model::System;
+use runtime::task;
 use rusoto_core::ByteStream;
 use rusoto_s3::{
     CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CreateMultipartUploadRequest,
@@ -37,8 +39,6 @@ use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
 use crate::clients::recording_store::{Body, Found};
 use crate::flow::StageError;
-use model::System;
-use runtime::task;
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;

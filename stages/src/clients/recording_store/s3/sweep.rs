@@ -16,7 +16,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::{ContactId, Extension, TenantId};
 use rand::seq::IteratorRandom;
+use runtime::{Clock, chance, task};
 use rusoto_s3::{
     AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3,
 };
@@ -27,8 +29,6 @@ use super::marks::Mark;
 use super::uploads::{Name, Upload};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
-use model::{ContactId, Extension, TenantId};
-use runtime::{Clock, chance, task};
 
 /// An upload that is so old may have outlived the broker's patience with its consumer, half an hour where it is not
 /// set otherwise.

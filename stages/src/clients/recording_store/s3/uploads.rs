@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::marks::Mark;
 use runtime::Clock;
+
+use super::marks::Mark;
 
 /// Uploads given up are remembered so far; those beyond are found by their age.
 const MOST_GIVEN_UP: usize = 1_000;

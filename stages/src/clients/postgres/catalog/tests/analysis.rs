@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 
 use jiff::{SignedDuration, Unit};
+use model::EventSource;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
-use model::EventSource;
 
 /// A database with so many conversations in the analysis queue, the first one oldest.
 async fn queued(count: u64) -> TestDatabase<'static> {

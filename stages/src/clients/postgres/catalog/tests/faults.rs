@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use futures::future::join_all;
+use runtime::task;
 use test_servers::{Postgres, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +18,6 @@ use super::*;
 use crate::clients::postgres::DatabaseOptions;
 use crate::clients::postgres::test_database;
 use crate::clients::postgres::test_database::open;
-use runtime::task;
 
 /// Workers that complete one conversation after the other, and begin anew what failed.
 struct Load {

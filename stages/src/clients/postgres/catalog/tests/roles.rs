@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
+use model::{ContactEvent, Memberships};
+use runtime::Clock;
 use tokio_postgres::error::SqlState;
 
 use super::sample::{at, conversation, key, recording};
 use super::*;
 use crate::clients::catalog::{Counted, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState};
 use crate::clients::postgres::schema;
-use model::{ContactEvent, Memberships};
-use runtime::Clock;
 
 /// A turn of a rate budget.
 const TAKE_OF_A_BUDGET: &str = "

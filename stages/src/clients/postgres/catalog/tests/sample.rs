@@ -1,7 +1,6 @@
 //! Conversations for the tests.
 
 use jiff::{SignedDuration, Timestamp};
-
 use model::{
     AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, ObjectKey,
     StoredRecording,

@@ -1,10 +1,10 @@
 //! Deliveries that the broker took back while they were worked on.
 
 use futures::StreamExt;
+use model::{ContactEvent, EventSource};
 use test_servers::RabbitMq;
 
 use super::*;
-use model::{ContactEvent, EventSource};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use md5::{Digest, Md5};
+use runtime::task;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use runtime::task;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use runtime::task;
 use rusoto_s3::{PutObjectRequest, S3};
 
 use super::*;
@@ -10,7 +11,6 @@ use crate::clients::recording_store::s3::call::Operation;
 use crate::clients::recording_store::s3::conditions::Heed;
 use crate::clients::recording_store::s3::error::Failure;
 use crate::clients::recording_store::s3::sweep::Spared;
-use runtime::task;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {

@@ -1,13 +1,13 @@
 //! What S3, rusoto or the network may do to us, one trap a test.
 
+use model::System;
+use runtime::task;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fake::{COMPLETED, Fake, Request, answer, error};
 use super::*;
 use crate::clients::recording_store::s3::error::Kind;
-use model::System;
-use runtime::task;
 
 /// A body that makes two parts.
 const TWO_PARTS: usize = LEAST_PART + 1000;
