@@ -1,8 +1,8 @@
 //! The message on the queue.
 #![no_main]
 
-use model::ContactEvent;
 use libfuzzer_sys::fuzz_target;
+use model::ContactEvent;
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(event) = ContactEvent::decode(body) {

@@ -1,8 +1,8 @@
 //! The body that a Studio script posts.
 #![no_main]
 
-use model::{ContactEvent, TenantId};
 use libfuzzer_sys::fuzz_target;
+use model::{ContactEvent, TenantId};
 use stages::source::webhook::parse;
 
 fuzz_target!(|body: &[u8]| {
