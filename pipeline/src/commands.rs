@@ -26,10 +26,6 @@ use crate::operations::{Older, OperationError, Operations, Status, Trace};
 use crate::{config, output, telemetry};
 
 mod check;
-#[cfg(feature = "servers")]
-mod database;
-#[cfg(not(feature = "servers"))]
-#[path = "commands/no_database.rs"]
 mod database;
 mod erase;
 mod recheck;

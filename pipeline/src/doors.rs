@@ -37,17 +37,12 @@ use crate::turns::Turns;
 mod lent;
 mod local;
 mod nice;
-#[cfg(feature = "servers")]
-mod servers;
-#[cfg(not(feature = "servers"))]
-#[path = "doors/not_built.rs"]
 mod servers;
 mod translate;
 
 pub(crate) use lent::lent;
 pub(crate) use local::{Local, open_state};
 pub(crate) use nice::Nice;
-#[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
 pub(crate) use translate::{first_look, nice_settings, recording_scope, retention, retry_policy};
@@ -429,7 +424,7 @@ pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure>
             "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
         ));
     }
-    servers::built(config)?;
+    servers::validate(config)?;
     if service != Service::Run {
         shared(config, service)?;
     }

@@ -1,12 +1,10 @@
 //! The right to be the tenant's producer.
 
-#[cfg(feature = "servers")]
-use stages::clients::postgres::{Held as HeldLease, ProducerLease};
-
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use model::TenantId;
+use stages::clients::postgres::{Held as HeldLease, ProducerLease};
 
 use crate::failure::Failure;
 
@@ -27,7 +25,6 @@ pub(crate) enum Lease {
     /// The catalog is embedded: no other process can open it.
     Sole,
     /// A lock in the Knovvu database.
-    #[cfg(feature = "servers")]
     Contended(ProducerLease),
     /// Another program keeps the leases.
     Lent(Arc<dyn LeaseServer>, TenantId),
@@ -38,7 +35,6 @@ pub(crate) enum Held {
     /// Cannot be lost.
     Sole,
     /// Lost with its connection.
-    #[cfg(feature = "servers")]
     Contended(HeldLease),
     /// Lost when its owner says so.
     Lent(Box<dyn LentLease>),
@@ -49,7 +45,6 @@ impl Lease {
     pub(crate) async fn hold(&self) -> Held {
         match self {
             Self::Sole => Held::Sole,
-            #[cfg(feature = "servers")]
             Self::Contended(lease) => Held::Contended(lease.wait().await),
             Self::Lent(server, tenant) => Held::Lent(server.hold(tenant).await),
         }
@@ -59,7 +54,6 @@ impl Lease {
     pub(crate) async fn try_hold(&self) -> Result<Option<Held>, Failure> {
         match self {
             Self::Sole => Ok(Some(Held::Sole)),
-            #[cfg(feature = "servers")]
             Self::Contended(lease) => Ok(lease.try_take().await?.map(Held::Contended)),
             // Only commands of an executable try, and none runs there.
             Self::Lent(server, tenant) => Ok(Some(Held::Lent(server.hold(tenant).await))),
@@ -72,7 +66,6 @@ impl Held {
     pub(crate) async fn lost(&self) {
         match self {
             Self::Sole => std::future::pending().await,
-            #[cfg(feature = "servers")]
             Self::Contended(held) => held.lost().await,
             Self::Lent(held) => held.lost().await,
         }

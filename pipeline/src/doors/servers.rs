@@ -186,8 +186,8 @@ pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
     }
 }
 
-/// Every kind is there. What only the clients can tell of their settings is asked before anything is touched.
-pub(super) fn built(config: &Config) -> Result<(), Failure> {
+/// What only the clients can tell of their settings is asked before anything is touched.
+pub(super) fn validate(config: &Config) -> Result<(), Failure> {
     if config.catalog.is_some() {
         database(config)?;
     }

@@ -97,7 +97,6 @@ async fn a_flow_that_breaks_ends_the_producer() {
     tokio::time::timeout(Duration::from_secs(30), producer.run()).await.expect("it goes on without its flow");
 }
 
-#[cfg(feature = "servers")]
 #[tokio::test]
 async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     use model::{Agent, Memberships};

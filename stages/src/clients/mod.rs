@@ -2,7 +2,6 @@
 
 pub mod catalog;
 pub mod nice;
-#[cfg(feature = "servers")]
 pub mod postgres;
 pub mod queue;
 pub mod quota;

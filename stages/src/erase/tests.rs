@@ -390,7 +390,6 @@ async fn pending_erasures_do_not_wait_for_a_sweep_that_takes_long() {
     }
 }
 
-#[cfg(feature = "servers")]
 #[tokio::test]
 async fn retention_takes_nothing_while_the_clocks_disagree() {
     use crate::clients::postgres::{PostgresCatalog, TestDatabase};

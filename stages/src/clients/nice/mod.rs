@@ -54,7 +54,6 @@ use discovery::Discovery;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
 use extraction::Turn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
-#[cfg(feature = "servers")]
 pub(super) use http::MAX_HEADERS;
 use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;

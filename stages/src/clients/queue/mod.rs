@@ -18,11 +18,9 @@ use crate::flow::{Settle, StageError};
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
-#[cfg(feature = "servers")]
 mod rabbitmq;
 
 pub use embedded::EmbeddedQueue;
-#[cfg(feature = "servers")]
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
 /// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf. What

@@ -432,7 +432,6 @@ async fn no_window_is_above_the_limit_in_the_local_state() {
     }
 }
 
-#[cfg(feature = "servers")]
 #[tokio::test]
 async fn no_window_is_above_the_limit_in_postgresql() {
     use crate::clients::postgres::rate_budget::SharedStores;
