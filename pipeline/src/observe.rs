@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{System, TenantId};
+use model::{ApiFamily, System, TenantId};
 use runtime::{Clock, task};
-use stages::clients::catalog::{AnalysisCounts, Catalog};
-use stages::clients::nice::ApiFamily;
-use stages::clients::queue::{Backlog, Queue};
-use stages::clients::quota::Budgets;
-use stages::clients::recording_store::RecordingStore;
-use stages::flow::{Blame, Freshness, Metrics, Outside};
+use stages::{
+    clients::{
+        catalog::{AnalysisCounts, Catalog},
+        queue::{Backlog, Queue},
+        quota::Budgets,
+        recording_store::RecordingStore,
+    },
+    flow::{Blame, Freshness, Metrics, Outside},
+};
 use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};

@@ -5,24 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Agent, ContactId, ConversationKey, System, TenantId};
+use model::{Agent, ApiFamily, ContactId, ConversationKey, System, TenantId};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{
-    Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
+use stages::{
+    clients::{
+        catalog::{
+            Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
+        },
+        queue::{Backlog, Queue, QueueError},
+        quota::{Budgets, StoreError, Usage},
+        tenants::Tenants,
+    },
+    completeness::ReportError,
+    erase::Eraser,
+    flow::{
+        Freshness, Metrics, StageError,
+        metrics::{OUTCOMES, STAGES},
+    },
+    shelf::{self, AskedBy, ReplayError},
+    source::compare::Compare,
+    sync_agents::{SyncAgents, SyncError, SyncReport},
+    verify::Verifier,
 };
-use stages::clients::nice::ApiFamily;
-use stages::clients::queue::{Backlog, Queue, QueueError};
-use stages::clients::quota::{Budgets, StoreError, Usage};
-use stages::clients::tenants::Tenants;
-use stages::completeness::ReportError;
-use stages::erase::Eraser;
-use stages::flow::metrics::{OUTCOMES, STAGES};
-use stages::flow::{Freshness, Metrics, StageError};
-use stages::shelf::{self, AskedBy, ReplayError};
-use stages::source::compare::Compare;
-use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
-use stages::verify::Verifier;
 use state::StateError;
 use tokio::sync::watch;
 

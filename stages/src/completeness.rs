@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
-use model::{ContactId, EventSource, TenantId};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use model::{ContactId, EventSource, QuotaClass, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::clients::nice::{NiceError, QuotaClass};
-use crate::clients::tenants::Tenants;
-use crate::source::compare::{Compare, CompareError, Verdict};
-use crate::source::listing::{Listing, MOST_FAILURES};
-use crate::source::roster::Roster;
-use crate::source::{ListError, REACH, event_of, event_of_bad_row};
+use crate::clients::{nice::NiceError, tenants::Tenants};
+use crate::source::{
+    ListError, REACH,
+    compare::{Compare, CompareError, Verdict},
+    event_of, event_of_bad_row,
+    listing::{Listing, MOST_FAILURES},
+    roster::Roster,
+};
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;

@@ -31,22 +31,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt};
+use hearsay::{Doubt, Hearsay};
 use jiff::Timestamp;
-use model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource, Settle, SettleError};
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::clients::catalog::Hop;
-use crate::flow::delivery::SettleError;
-use crate::flow::{Delivery, FlowContext, Settle, crash};
+use crate::flow::{Delivery, FlowContext, crash};
 use crate::source::{Found, Receipt};
 
 mod foreign;
 mod hearsay;
 
 pub use foreign::Foreign;
-use hearsay::{Doubt, Hearsay};
 
 /// Why the consumer drops a call by a record of NICE that may say otherwise later.
 const REOPENED: [&str; 4] = ["never_answered", "not_a_phone_call", "not_in_group", "unconfirmed"];

@@ -13,22 +13,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use model::{ContactEvent, System};
+use model::{ContactEvent, Settle, System};
 use runtime::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use crate::clients::catalog::{Catalog, DeadLetter, Hop, Standing};
-use crate::clients::queue::{Queue, QueueDelivery, QueueError};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{Catalog, DeadLetter, Hop, Standing},
+    queue::{Queue, QueueDelivery, QueueError},
+    tenants::Tenants,
+};
 use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
-use crate::flow::copies::Turn;
-use crate::flow::fair_share::{Place, Seat, SentBack};
-use crate::flow::stage::is_told;
 use crate::flow::{
-    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Settle, Stage, StageError, crash,
+    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
+    copies::Turn,
+    crash,
+    fair_share::{Place, Seat, SentBack},
+    stage::is_told,
 };
 use crate::persist::Persist;
 use crate::recheck::{GIVEN_UP, NOTHING_NEW};
@@ -270,10 +273,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
+    use model::SettleError;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::flow::delivery::SettleError;
     use crate::flow::testing::{TestFlow, event};
 
     /// Counts acknowledgements.

@@ -21,12 +21,14 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use model::{ContactId, Conversation, System};
+use model::{ContactId, Conversation, QuotaClass, System};
 use tracing::warn;
 
-use crate::clients::catalog::{Catalog, ConversationRow, RecordingRow};
-use crate::clients::nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, QuotaClass, SegmentId};
-use crate::clients::tenants::{RecordingScope, Tenants};
+use crate::clients::{
+    catalog::{Catalog, ConversationRow, RecordingRow},
+    nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId},
+    tenants::{RecordingScope, Tenants},
+};
 use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PlacedMedia, RecordedConversation};

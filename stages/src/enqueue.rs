@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::ContactEvent;
+use model::{ContactEvent, Lane};
 use runtime::{Clock, chance};
 
-use crate::clients::queue::{Lane, Queue};
+use crate::clients::queue::Queue;
 use crate::flow::{Outcome, Stage, StageError, crash};
 
 /// Publishes events.
@@ -54,11 +54,10 @@ fn new_traceparent() -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::{EventSource, QuotaClass};
+
     use super::*;
-    use crate::clients::nice::QuotaClass;
-    use crate::clients::queue::EmbeddedQueue;
-    use crate::clients::test_state::TestState;
-    use model::EventSource;
+    use crate::clients::{queue::EmbeddedQueue, test_state::TestState};
 
     #[tokio::test]
     async fn what_ended_long_ago_goes_behind_fresh_calls_whatever_found_it() {

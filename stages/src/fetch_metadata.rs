@@ -18,12 +18,14 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Agent, ContactEvent, Conversation, Direction, System};
+use model::{Agent, ContactEvent, Conversation, Direction, QuotaClass, System};
 use runtime::Clock;
 
-use crate::clients::catalog::{Catalog, SETTLED};
-use crate::clients::nice::{Contact, NiceError, QuotaClass};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{Catalog, SETTLED},
+    nice::{Contact, NiceError},
+    tenants::Tenants,
+};
 use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
 use crate::watermark::is_beyond;

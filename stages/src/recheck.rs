@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, EventSource, TenantId};
+use model::{ContactEvent, EventSource, Lane, TenantId};
 use runtime::Clock;
 
-use crate::clients::catalog::{Catalog, CatalogError, Hop, Lacking};
-use crate::clients::queue::{Lane, Queue, QueueError};
+use crate::clients::{
+    catalog::{Catalog, CatalogError, Hop, Lacking},
+    queue::{Queue, QueueError},
+};
 
 /// Why a recheck ends without a change.
 pub const NOTHING_NEW: &str = "nothing_new";

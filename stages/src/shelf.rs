@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{ContactEvent, MessageError, System, Troubles};
+use model::{ContactEvent, Lane, MessageError, System, Troubles};
 use runtime::{Clock, chance};
 use tracing::{info, warn};
 
-use crate::clients::catalog::{Catalog, CatalogError, DeadLetter, Hop};
-use crate::clients::queue::{Lane, Queue, QueueError};
+use crate::clients::{
+    catalog::{Catalog, CatalogError, DeadLetter, Hop},
+    queue::{Queue, QueueError},
+};
 use crate::flow::{Blame, Metrics, Outside};
 
 /// Time between two looks at the shelf.

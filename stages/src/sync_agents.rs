@@ -27,21 +27,28 @@
 //! is written last: where it is missing, the next reading writes it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Agent, ImportSince, TenantId};
+use judgement::{Judgement, Look};
+use model::{Agent, ImportSince, QuotaClass, TenantId};
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
-use crate::clients::catalog::{Catalog, CatalogError, GroupStanding, HeldReading};
-use crate::clients::nice::{GroupReading, NiceClient, NiceError, QuotaClass, REFUSED_DELAY};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{Catalog, CatalogError, GroupStanding, HeldReading},
+    nice::{GroupReading, NiceClient, NiceError, REFUSED_DELAY},
+    tenants::Tenants,
+};
 use crate::flow::{Metrics, StageError};
 use crate::source::roster::Roster;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
@@ -50,7 +57,6 @@ mod changes;
 mod judgement;
 
 pub use judgement::HoldRules;
-use judgement::{Judgement, Look};
 
 /// The pause before a group that looks wrong is read again.
 const SECOND_LOOK: Duration = Duration::from_secs(2);

@@ -3,9 +3,8 @@
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::ContentRange;
-use stages::clients::nice::wire::lenient::{seconds, time};
-use stages::clients::nice::wire::retry_after::{MOST, retry_after};
+use model::retry_after::{MOST, retry_after};
+use stages::clients::nice::{ContentRange, wire::lenient::{seconds, time}};
 
 fuzz_target!(|header: &[u8]| {
     for now in [Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use model::QuotaClass;
 use reqwest::{Client, StatusCode};
-use stages::clients::nice::QuotaClass;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use model::TenantId;
+use model::{ApiFamily, Permit, Quota, QuotaClass, TenantId};
 use secrecy::SecretString;
-use stages::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use stages::clients::postgres::rate_budget::SharedStores;
-use stages::clients::postgres::{Database, DatabaseOptions};
-use stages::clients::quota::{Budgets, LocalStores, Patience, Permit, Rate, Stores, TenantQuota, Terms};
-use stages::flow::Metrics;
+use stages::{
+    clients::{
+        nice::NiceError,
+        postgres::{Database, DatabaseOptions, rate_budget::SharedStores},
+        quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
+    },
+    flow::Metrics,
+};
 use state::{State, StateOptions};
 
 /// All requests are of this family.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use model::{Permit, QuotaClass};
 use serde_json::json;
-use stages::clients::nice::QuotaClass;
-use stages::clients::quota::{Patience, Permit};
+use stages::clients::quota::Patience;
 use tokio::sync::watch;
 
 use super::asker::{Answer, Asker, now};

@@ -12,22 +12,23 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships};
+use model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships, Unmetered};
 use runtime::{Clock, task};
 use secrecy::SecretString;
 use serde_json::json;
-use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, ReplayRun, RunKind, TombstoneKey};
-use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
-use stages::clients::postgres::{Database, DatabaseOptions, PostgresCatalog};
-use stages::clients::queue::{EmbeddedQueue, Queue};
-use stages::clients::quota::Unmetered;
-use stages::clients::tenants::{FixedSettings, RecordingScope, Tenants};
-use stages::dedupe::dedupe;
-use stages::enqueue::Enqueue;
-use stages::flow::{FlowContext, FlowExt, Metrics, RetryPolicy};
-use stages::source::compare::Compare;
-use stages::source::replay::Replay;
-use stages::source::roster::Roster;
+use stages::{
+    clients::{
+        catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, ReplayRun, RunKind, TombstoneKey},
+        nice::{Auth, GroupKind, GroupSelector, NiceSettings},
+        postgres::{Database, DatabaseOptions, PostgresCatalog},
+        queue::{EmbeddedQueue, Queue},
+        tenants::{FixedSettings, RecordingScope, Tenants},
+    },
+    dedupe::dedupe,
+    enqueue::Enqueue,
+    flow::{FlowContext, FlowExt, Metrics, RetryPolicy},
+    source::{compare::Compare, replay::Replay, roster::Roster},
+};
 use state::{State, StateOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;

@@ -3,13 +3,16 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use model::{ContactId, TenantId};
+use model::{ContactId, TenantId, Unmetered};
 use runtime::Clock;
-use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-use stages::clients::nice::{NiceClient, NiceError};
-use stages::clients::quota::Unmetered;
-use stages::clients::tenants::Tenants;
-use stages::flow::{Metrics, StageError};
+use stages::{
+    clients::{
+        catalog::{Catalog, EmbeddedCatalog},
+        nice::{NiceClient, NiceError},
+        tenants::Tenants,
+    },
+    flow::{Metrics, StageError},
+};
 use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;

@@ -4,20 +4,25 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::TenantId;
-use stages::clients::nice::{NiceClient, NiceError, NiceSettings};
-use stages::clients::postgres::nice_settings::{SettingsTable, ShownSettings};
-use stages::clients::postgres::{Database, schema};
-use stages::clients::quota::Unmetered;
-use stages::flow::Metrics;
+use model::{TenantId, Unmetered};
+use stages::{
+    clients::{
+        nice::{NiceClient, NiceError, NiceSettings},
+        postgres::{
+            Database,
+            nice_settings::{SettingsTable, ShownSettings},
+            schema,
+        },
+    },
+    flow::Metrics,
+};
 
 use super::check::ask_nice;
 use super::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::config::{Config, Need, NiceConfig};
-use crate::doors;
 use crate::failure::Failure;
-use crate::{output, telemetry};
+use crate::{doors, output, telemetry};
 
 /// Longer than any table of settings.
 const LONGEST: u64 = 1 << 20;

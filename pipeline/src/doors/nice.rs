@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::TenantId;
+use model::{ApiFamily, Quota, TenantId};
 use runtime::Clock;
-use stages::clients::nice::{ApiFamily, Network, Quota, Timeouts};
-use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
-use stages::clients::tenants::{
-    FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
+use stages::{
+    clients::{
+        nice::{Network, Timeouts},
+        quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
+        tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions},
+    },
+    flow::Metrics,
 };
-use stages::flow::Metrics;
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
 use crate::config::{CatalogConfig, Config, LimitsConfig};

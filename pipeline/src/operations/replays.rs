@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::Members;
+use model::{ApiFamily, Members, QuotaClass};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Counted, ReplayRun, RunKind, RunState};
-use stages::clients::nice::{ApiFamily, QuotaClass};
-use stages::clients::queue::Backlog;
-use stages::completeness::{self, Completeness, Question};
-use stages::source::REACH;
-use stages::source::listing::horizon;
-use stages::source::roster::Roster;
-use stages::watermark::agreed_now;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use stages::{
+    clients::{
+        catalog::{Counted, ReplayRun, RunKind, RunState},
+        queue::Backlog,
+    },
+    completeness::{self, Completeness, Question},
+    source::{REACH, listing::horizon, roster::Roster},
+    watermark::agreed_now,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{OperationError, Operations};
 use crate::replays::LOOKED_THROUGH;

@@ -3,7 +3,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use stages::clients::queue::{Backlog, Lane, Queue, QueueDelivery, QueueError};
+use model::Lane;
+use stages::clients::queue::{Backlog, Queue, QueueDelivery, QueueError};
 
 use super::*;
 use crate::config::Need;

@@ -16,24 +16,34 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod asks;
 mod conversation;
+pub mod http;
 mod import_since;
 mod key;
+mod lane;
 mod memberships;
 mod message;
 mod object_key;
+mod quota;
 mod retention;
+pub mod retry_after;
+mod settle;
 mod system;
 pub mod text;
 mod trouble;
 
+pub use asks::{Asks, DoorError};
 pub use conversation::{Agent, Conversation, ConversationState, Direction, StoredRecording};
 pub use import_since::ImportSince;
 pub use key::Key;
+pub use lane::Lane;
 pub use memberships::{Membership, Memberships};
 pub use message::{MessageError, SCHEMA};
 pub use object_key::{Extension, ObjectKey};
+pub use quota::{ApiFamily, Permit, Quota, QuotaClass, QuotaError, Unmetered};
 pub use retention::Retention;
+pub use settle::{Settle, SettleError};
 pub use system::{System, UnknownSystem};
 pub use trouble::{Trouble, Troubles};
 

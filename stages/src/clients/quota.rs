@@ -27,9 +27,9 @@ mod usage;
 mod window;
 
 pub use budget::{Ask, Budget, Fate, Grant, Told, Verdict, Witness};
-pub use gate::{Gate, Patience, Permit};
+pub use gate::{Gate, Patience};
 pub use local::{LocalStore, LocalStores};
-pub use registry::{Budgets, Stores, TenantQuota, Unmetered};
+pub use registry::{Budgets, Stores, TenantQuota};
 pub use store::{BudgetStore, StoreError};
 pub use terms::{Rate, Terms};
 pub use usage::{Refused, Usage};

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{Retention, System, TenantId};
+use model::{Quota, Retention, System, TenantId};
 use runtime::chance;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::nice::{Network, NiceClient, NiceSettings, Quota, Timeouts};
+use super::nice::{Network, NiceClient, NiceSettings, Timeouts};
 use crate::flow::{Metrics, StageError};
 
 /// What is imported of a call with several legs.

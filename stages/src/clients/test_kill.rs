@@ -11,13 +11,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream;
-use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource};
+use futures::{StreamExt, stream};
+use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource, Lane};
 use runtime::Clock;
 
 use super::catalog::{Catalog, DeadLetter, EmbeddedCatalog};
-use super::queue::{EmbeddedQueue, Lane, Queue};
+use super::queue::{EmbeddedQueue, Queue};
 use super::test_state;
 
 /// Names the directory of the child.

@@ -1,24 +1,28 @@
 //! One delivery for each conversation, whatever repeats and whatever dies.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use futures::stream::{self, BoxStream};
-use model::{AgentId, Conversation, ConversationKey};
+use model::{AgentId, Conversation, ConversationKey, Unmetered};
 use runtime::Clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::clients::catalog::{DeadLetter, Hop};
-use crate::clients::queue::{EmbeddedQueue, Queue};
-use crate::clients::quota::Unmetered;
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{DeadLetter, Hop},
+    queue::{EmbeddedQueue, Queue},
+    tenants::Tenants,
+};
 use crate::enqueue::Enqueue;
-use crate::flow::testing::{TestFlow, event};
-use crate::flow::{Deferral, FlowExt};
-use crate::source::compare::Compare;
-use crate::source::test_nice::settings_of;
+use crate::flow::{
+    Deferral, FlowExt,
+    testing::{TestFlow, event},
+};
+use crate::source::{compare::Compare, test_nice::settings_of};
 
 /// The hot window of these tests.
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use jiff::SignedDuration;
-use model::{ContactEvent, Extension, ObjectKey, StoredRecording};
+use model::{ContactEvent, Extension, ObjectKey, StoredRecording, Unmetered};
 use runtime::task;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::clients::nice::MediaHost;
-use crate::clients::quota::Unmetered;
-use crate::flow::readiness::Bounds;
-use crate::flow::serve;
-use crate::flow::testing::{TestFlow, event};
+use crate::flow::{
+    readiness::Bounds,
+    serve,
+    testing::{TestFlow, event},
+};
 use crate::source::test_nice::{agent, settings_of, tenant};
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.

@@ -4,15 +4,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use model::{AgentId, Conversation, Extension, StoredRecording};
+use model::{AgentId, Conversation, Extension, Lane, StoredRecording};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clients::catalog::{DeadLetter, EmbeddedCatalog, Standing};
-use crate::clients::queue::{EmbeddedQueue, Lane};
-use crate::clients::recording_store::{Body, FilesystemStore, Found};
-use crate::clients::tenants::{SettingsError, SettingsSource, TenantSettings};
-use crate::clients::test_state::TestState;
+use crate::clients::{
+    catalog::{DeadLetter, EmbeddedCatalog, Standing},
+    queue::EmbeddedQueue,
+    recording_store::{Body, FilesystemStore, Found},
+    tenants::{SettingsError, SettingsSource, TenantSettings},
+    test_state::TestState,
+};
 
 /// Keeps the conversations of `acme` for so long.
 struct Kept(Retention);

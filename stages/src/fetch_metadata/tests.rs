@@ -1,18 +1,21 @@
 //! A contact that NICE does not know, or only half: awaited, given up, or dropped, by who named it.
 
-use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    routing::{get, post},
+};
 use futures::stream;
 use jiff::SignedDuration;
-use model::{EventSource, Memberships};
+use model::{EventSource, Memberships, Unmetered};
 use runtime::task;
 use serde_json::json;
 
 use super::*;
-use crate::clients::quota::Unmetered;
-use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use crate::flow::{FlowExt, Metrics, serve};
+use crate::flow::{
+    FlowExt, Metrics, serve,
+    testing::{Fate, Fates, TestFlow, event},
+};
 use crate::source::test_nice::{agent, settings_of, tenant};
 
 /// A NICE that answers so when it is asked for a contact.

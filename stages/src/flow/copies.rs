@@ -18,12 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{ContactEvent, Key};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
-
-use super::Settle;
-use super::delivery::SettleError;
+use model::{ContactEvent, Key, Settle, SettleError};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more waiting
 /// calls than this only means that a copy may be worked on.

@@ -20,14 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{ContactEvent, TenantId};
+use model::{ContactEvent, Lane, Settle, SettleError, TenantId};
 use runtime::chance;
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
-use super::Settle;
-use super::delivery::SettleError;
-use crate::clients::queue::Lane;
+use tokio::{sync::Notify, time::Instant};
 
 /// Work that lasts longer than this makes its tenant slow.
 const SLOW: Duration = Duration::from_secs(2);

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::ContactEvent;
+use model::{ContactEvent, Settle, SettleError};
 
-use super::delivery::SettleError;
-use super::{Delivery, Settle};
+use super::Delivery;
 
 /// The calls in flight by the time from which on they could have been worked on.
 #[derive(Debug, Clone, Default)]

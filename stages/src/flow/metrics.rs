@@ -5,16 +5,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-
+use model::{ApiFamily, QuotaClass};
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, exponential_buckets,
 };
 
-use crate::clients::catalog::{RunKind, Tallied};
-use crate::clients::nice::wire::playback;
-use crate::clients::nice::{ApiFamily, QuotaClass};
-use crate::clients::quota::Usage;
+use crate::clients::{
+    catalog::{RunKind, Tallied},
+    nice::wire::playback,
+    quota::Usage,
+};
 
 /// The stages in the order of the flow: the values of the label `stage`.
 pub const STAGES: &[&str] = &[

@@ -32,7 +32,7 @@ pub(crate) mod testing;
 
 pub use blame::Blame;
 pub use copies::Copies;
-pub use delivery::{Again, Deferral, Delivery, Settle};
+pub use delivery::{Again, Deferral, Delivery};
 pub use error::{Outcome, StageError};
 pub use fair_share::FairShare;
 pub use freshness::Freshness;

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource, Settle, SettleError};
 use runtime::Clock;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::SettleError;
-use super::{Blame, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy, Settle};
-use crate::clients::catalog::{Catalog, EmbeddedCatalog};
-use crate::clients::test_state::TestState;
+use super::{Blame, Delivery, FlowContext, Freshness, Metrics, Outside, RetryPolicy};
+use crate::clients::{
+    catalog::{Catalog, EmbeddedCatalog},
+    test_state::TestState,
+};
 
 /// A context, and the state under its catalog.
 pub(crate) struct TestFlow {

@@ -118,7 +118,7 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
     rig.call(2, DAY, ConversationState::Ready).await;
     rig.call(3, DAY, ConversationState::MetadataSaved).await;
     let settings = Arc::new(settings_of("http://127.0.0.1:1".parse().unwrap()));
-    let quota = Arc::new(|_: &_| Arc::new(crate::clients::quota::Unmetered) as _);
+    let quota = Arc::new(|_: &_| Arc::new(model::Unmetered) as _);
     let tenants = Arc::new(crate::clients::tenants::Tenants::new(settings, quota, Metrics::new()));
     let (blame, retry, clock) = (context.blame.clone(), context.retry.clone(), context.clock.clone());
     let skip = SkipFinal { tenants, catalog: context.catalog.clone(), blame, retry, clock };

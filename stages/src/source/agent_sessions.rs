@@ -24,22 +24,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
-use futures::Stream;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    Stream,
+    stream::{FuturesUnordered, StreamExt},
+};
 use jiff::Timestamp;
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use model::{AgentId, ContactEvent, ContactId, EventSource, QuotaClass, TenantId};
 use prometheus::IntGauge;
 use runtime::{chance, task};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
 use tracing::{debug, warn};
 
 use super::roster::Roster;
 use super::{Found, Receipt};
-use crate::clients::nice::{AgentEvent, CallEvent, Feed, Join, Phase, QuotaClass, REFUSED_DELAY, SessionId};
-use crate::clients::tenants::{Tenant, Tenants};
-use crate::flow::retry::Intervals;
-use crate::flow::{FlowContext, StageError};
+use crate::clients::{
+    nice::{AgentEvent, CallEvent, Feed, Join, Phase, REFUSED_DELAY, SessionId},
+    tenants::{Tenant, Tenants},
+};
+use crate::flow::{FlowContext, StageError, retry::Intervals};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
 pub const MOST_LISTENERS: usize = 10_000;

@@ -23,10 +23,12 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::Timestamp;
-use model::{ContactEvent, ContactId, EventSource, ImportSince, TenantId};
+use model::{ContactEvent, ContactId, EventSource, ImportSince, QuotaClass, TenantId};
 use runtime::task;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{debug, warn};
 
 use super::changes::Changes;
@@ -34,8 +36,10 @@ use super::listing::Listed;
 use super::pages::PageSize;
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
-use crate::clients::nice::{BadRow, Contact, ContactPage, Excess, NiceError, QuotaClass};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    nice::{BadRow, Contact, ContactPage, Excess, NiceError},
+    tenants::Tenants,
+};
 use crate::flow::{FlowContext, crash};
 use crate::watermark::{Position, Watermark};
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, ContactId};
+use model::{ContactEvent, ContactId, QuotaClass};
 use runtime::task;
 use state::ProcessedLog;
 use tokio::sync::{mpsc, watch};
@@ -34,10 +34,12 @@ use super::compare::{Compare, CompareError, Verdict};
 use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
-use crate::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
-use crate::clients::nice::{NiceError, QuotaClass};
-use crate::clients::queue::{Queue, QueueError};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied},
+    nice::NiceError,
+    queue::{Queue, QueueError},
+    tenants::Tenants,
+};
 use crate::flow::{FlowContext, crash};
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that

@@ -1,26 +1,31 @@
 //! A fake list of completed calls for the tests of the sources: by start, with limits and troubles of its own.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use jiff::{SignedDuration, Timestamp};
-use model::{Agent, AgentId, Memberships, TenantId};
+use model::{Agent, AgentId, Memberships, TenantId, Unmetered};
 use runtime::{Clock, task};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::roster::Roster;
-use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
-use crate::clients::quota::Unmetered;
-use crate::clients::tenants::{FixedSettings, RecordingScope, Tenants};
-use crate::clients::test_state::TestState;
+use crate::clients::{
+    catalog::EmbeddedCatalog,
+    nice::{Auth, GroupKind, GroupSelector, NiceSettings},
+    tenants::{FixedSettings, RecordingScope, Tenants},
+    test_state::TestState,
+};
 use crate::flow::{FlowContext, Metrics, RetryPolicy, serve};
 
 /// A call of agent 7.

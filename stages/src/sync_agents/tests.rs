@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use model::Unmetered;
 use runtime::task;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clients::catalog::{CurrentTurn, EmbeddedCatalog, Turn};
-use crate::clients::quota::Unmetered;
-use crate::clients::test_state::TestState;
+use crate::clients::{
+    catalog::{CurrentTurn, EmbeddedCatalog, Turn},
+    test_state::TestState,
+};
 use crate::flow::serve;
 use crate::source::test_nice::{at, settings_of, tenant};
 

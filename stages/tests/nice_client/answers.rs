@@ -3,12 +3,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use model::ContactId;
-use stages::clients::nice::{
-    ApiFamily, CompletedFilter, CompletedQuery, GroupKind, GroupReading, NiceError, QuotaClass,
-};
+use flate2::{Compression, write::GzEncoder};
+use model::{ApiFamily, ContactId, QuotaClass};
+use stages::clients::nice::{CompletedFilter, CompletedQuery, GroupKind, GroupReading, NiceError};
 
 use crate::fake::{Step, answer, head, json, status};
 use crate::rig::{Rig, SECRET, is_not_ready, is_odd, is_permanent, is_refused, is_transient, short};

@@ -1,19 +1,22 @@
 //! A client and the servers it talks to.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use model::{ApiFamily, Permit, Quota, QuotaClass};
 use secrecy::SecretString;
-use stages::clients::nice::{
-    ApiFamily, Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Quota, QuotaClass,
-    Timeouts,
+use stages::{
+    clients::{
+        nice::{Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Timeouts},
+        quota::{BudgetStore, Gate, LocalStore, Patience, Rate, Refused, Terms},
+    },
+    flow::Metrics,
 };
-use stages::clients::quota::{BudgetStore, Gate, LocalStore, Patience, Permit, Rate, Refused, Terms};
-use stages::flow::Metrics;
 
 use crate::fake::{Fake, Reply, Request, json, status};
 

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::TenantId;
+use model::{ApiFamily, TenantId};
 use runtime::Clock;
-use stages::clients::nice::ApiFamily;
 use stages::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
 
 use super::{Kind, Link, Unanswered, lock};
@@ -105,7 +104,7 @@ fn failed(unanswered: Unanswered) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use stages::clients::nice::QuotaClass;
+    use model::QuotaClass;
     use stages::clients::quota::Rate;
 
     use super::*;

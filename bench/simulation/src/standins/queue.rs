@@ -19,12 +19,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use model::ContactEvent;
-use stages::clients::queue::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError, rounded_up};
-use stages::flow::Settle;
-use stages::flow::delivery::SettleError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use model::{ContactEvent, Lane, Settle, SettleError};
+use stages::clients::queue::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError, rounded_up};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{Connection, Heartbeat, Session};

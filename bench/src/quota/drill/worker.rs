@@ -3,18 +3,22 @@
 //! A call that NICE refuses or the budget sends away waits for as long as it is told, and asks again. RabbitMQ, which
 //! goes with the database, rounds such a wait up to its next step; the embedded queue keeps it exactly.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use clap::Args;
+use model::QuotaClass;
 use serde_json::json;
-use stages::clients::nice::QuotaClass;
 use stages::clients::quota::Patience;
 use tokio::task::JoinSet;
 
-use crate::quota::asker::{Answer, Asker, now};
-use crate::quota::ours::{Ours, OursOptions, wait_of};
+use crate::quota::{
+    asker::{Answer, Asker, now},
+    ours::{Ours, OursOptions, wait_of},
+};
 
 /// Requests that each call needs.
 pub(super) const REQUESTS: usize = 3;

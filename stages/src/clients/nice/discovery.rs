@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::http;
 use reqwest::Url;
 
 use super::cached::{Cached, Fetched};
@@ -106,7 +107,8 @@ impl Discovery {
 /// The roots that a configuration names; what it leaves out is guessed.
 fn assemble(configuration: &Configuration, claims: &Claims, issuer: &Url) -> Roots {
     let guess = guess(claims, issuer);
-    let named = configuration.api_endpoint.as_deref().and_then(|url| Url::parse(url).ok()).filter(net::carries_secrets);
+    let named =
+        configuration.api_endpoint.as_deref().and_then(|url| Url::parse(url).ok()).filter(http::carries_secrets);
     let area = configuration.area.as_ref().or(claims.area.as_ref());
     let facade = match (area, &configuration.domain) {
         (Some(area), Some(domain)) => Url::parse(&format!("https://api-{area}.{domain}")).ok(),

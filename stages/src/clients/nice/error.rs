@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::System;
+use model::{QuotaError, System};
 
 use crate::flow::StageError;
 
@@ -70,6 +70,12 @@ pub enum NiceError {
         /// When there may be room; none where the budget could not be asked.
         retry_after: Option<Duration>,
     },
+}
+
+impl From<QuotaError> for NiceError {
+    fn from(QuotaError { what, retry_after }: QuotaError) -> Self {
+        Self::Quota { what, retry_after }
+    }
 }
 
 /// How it shows that so much at a time cannot be had.

@@ -13,15 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use jiff::civil::Date;
-use model::ContactId;
+use model::{ContactId, QuotaClass};
 use reqwest::{Response, Url};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::http::{Answer, Endpoint, Posted, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
-use super::{Inner, LinkRefused, MediaLink, NiceError, QuotaClass, Timeouts, check_link, net};
+use super::{Inner, LinkRefused, MediaLink, NiceError, Timeouts, check_link, net};
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
 pub const EXTRACTION_DAYS: i32 = 14;

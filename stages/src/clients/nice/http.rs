@@ -1,12 +1,18 @@
 //! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use model::http::MAX_HEADERS;
+use model::{ApiFamily, Quota, QuotaClass, retry_after::longest_retry_after};
+use reqwest::{
+    Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER},
+};
 use runtime::{Clock, chance, task};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,8 +23,7 @@ use super::cached::Held;
 use super::network::Network;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
-use super::wire::retry_after::longest_retry_after;
-use super::{ApiFamily, Excess, NiceError, Quota, QuotaClass, Timeouts};
+use super::{Excess, NiceError, Timeouts};
 use crate::flow::Metrics;
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
@@ -146,10 +151,6 @@ pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(IDLE_CALLS)
 }
-
-/// Headers that an answer may have: with those of proxies, firewalls and traces there are sometimes more than the
-/// hundred that is usual. Their length is bounded by the transport.
-pub(in crate::clients) const MAX_HEADERS: usize = 1_000;
 
 /// Idle connections that are kept for API calls.
 const IDLE_CALLS: usize = 32;

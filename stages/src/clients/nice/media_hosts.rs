@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use model::http;
 use reqwest::Url;
 
 use super::net;
@@ -57,8 +58,8 @@ impl FromStr for MediaHost {
         if !spelled.eq_ignore_ascii_case(host) {
             return Err(MediaHostError("write an address in its plain form"));
         }
-        let loopback = net::is_loopback_host(spelled);
-        match (net::ip_literal(spelled), port) {
+        let loopback = http::is_loopback_host(spelled);
+        match (http::ip_literal(spelled), port) {
             _ if loopback && port.is_none() => Err(MediaHostError("a loopback address needs its port")),
             (Some(ip), _) if !loopback && !net::is_public(ip) => {
                 Err(MediaHostError("a private or reserved address is never a media host"))
@@ -168,7 +169,7 @@ pub fn check_link(hosts: &[MediaHost], link: &str) -> Result<Url, LinkRefused> {
     }
     let scheme = url.scheme();
     if !hosts.iter().any(|entry| entry.allows(scheme, host, port)) {
-        let printable = if is_name(host) || net::ip_literal(host).is_some() { host } else { "an odd host" };
+        let printable = if is_name(host) || http::ip_literal(host).is_some() { host } else { "an odd host" };
         let (scheme, host) = (scheme.to_owned(), printable.to_owned());
         let by_tls = |port| hosts.iter().any(|entry| entry.allows("https", &host, port));
         return Err(match by_tls(port) || (scheme == "http" && port == PLAIN_PORT && by_tls(TLS_PORT)) {

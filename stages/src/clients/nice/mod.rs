@@ -15,10 +15,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::civil::Date;
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId};
+use model::{AgentId, ContactId, Quota, QuotaClass, TenantId};
 use reqwest::Url;
 
 use crate::flow::Metrics;
@@ -44,7 +43,6 @@ mod token;
 #[doc(hidden)]
 pub mod wire;
 
-use super::quota::Permit;
 use alarm::Alarm;
 pub use answers::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
@@ -54,7 +52,6 @@ use discovery::Discovery;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
 use extraction::Turn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
-pub(super) use http::MAX_HEADERS;
 use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
@@ -64,91 +61,6 @@ pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionI
 pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, PAGE_SIZE, Timeouts};
 use token::Tokens;
 pub use wire::extraction::{ExtractedLeg, ExtractedRow};
-
-/// NICE's API families, each with a rate budget of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ApiFamily {
-    /// Contacts, groups, teams and agents.
-    Acd,
-    /// Links to recordings.
-    MediaPlayback,
-}
-
-impl ApiFamily {
-    /// The name in metrics and budgets.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Acd => "acd",
-            Self::MediaPlayback => "media_playback",
-        }
-    }
-}
-
-/// What a request is sent for, in the order in which they go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QuotaClass {
-    /// A call that has just ended, and the poll that finds it.
-    Live,
-    /// Such a call once more.
-    Retry,
-    /// The group's agents.
-    Agents,
-    /// The nightly comparison, and what it found missing.
-    Reconciliation,
-    /// An operator's replay of a date range.
-    Backfill,
-    /// An id that a webhook told, and that NICE has not yet known.
-    Unconfirmed,
-}
-
-impl QuotaClass {
-    /// All of them, in order. A saved budget knows a class by its place here: a new one goes to the end.
-    pub const ALL: [Self; 6] =
-        [Self::Live, Self::Retry, Self::Agents, Self::Reconciliation, Self::Backfill, Self::Unconfirmed];
-
-    /// The class of the question whether NICE knows the contact of an event.
-    pub fn of_look_up(event: &ContactEvent) -> Self {
-        if event.is_unconfirmed() { Self::Unconfirmed } else { Self::of(event) }
-    }
-
-    /// The class of what is asked about a contact that NICE knows.
-    pub fn of(event: &ContactEvent) -> Self {
-        match event.source {
-            EventSource::Backfill => Self::Backfill,
-            EventSource::Reconciliation => Self::Reconciliation,
-            _ if event.late => Self::Backfill,
-            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession if event.attempt > 0 => Self::Retry,
-            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
-        }
-    }
-
-    /// Whether it has time: it takes of the budget only what the reserve for the others leaves.
-    pub fn is_bulk(self) -> bool {
-        matches!(self, Self::Reconciliation | Self::Backfill)
-    }
-
-    /// The name in metrics and budgets.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Retry => "retry",
-            Self::Agents => "agents",
-            Self::Reconciliation => "reconciliation",
-            Self::Backfill => "backfill",
-            Self::Unconfirmed => "unconfirmed",
-        }
-    }
-}
-
-/// The tenant's rate budget.
-#[async_trait]
-pub trait Quota: Send + Sync + 'static {
-    /// Returns when one more request of the family is within the limit and it is the class's turn; asked before every
-    /// request, retries included. Token requests, discovery and the recordings themselves do not count.
-    ///
-    /// `account` is NICE's name of the tenant whose limit it is, where the token tells.
-    async fn admit(&self, account: Option<&str>, family: ApiFamily, class: QuotaClass) -> Result<Permit, NiceError>;
-}
 
 /// Asks NICE for a fresh link to the same recording.
 pub type LinkRefresher = Arc<dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync>;
@@ -332,26 +244,5 @@ impl std::fmt::Debug for NiceClient {
     /// Without credentials and tokens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NiceClient").field("settings", &self.inner.settings).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_class_is_what_an_event_comes_from_and_whether_it_comes_again() {
-        let of = |source, attempt| {
-            let event = ContactEvent::new("acme".parse().unwrap(), ContactId::from_number(7).unwrap(), source);
-            QuotaClass::of(&ContactEvent { attempt, ..event })
-        };
-        for source in [EventSource::Poll, EventSource::Webhook, EventSource::AgentSession] {
-            assert_eq!((of(source, 0), of(source, 1)), (QuotaClass::Live, QuotaClass::Retry));
-        }
-        for (source, class) in
-            [(EventSource::Reconciliation, QuotaClass::Reconciliation), (EventSource::Backfill, QuotaClass::Backfill)]
-        {
-            assert_eq!((of(source, 0), of(source, 1)), (class, class), "bulk stays bulk");
-        }
     }
 }

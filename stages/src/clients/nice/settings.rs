@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use model::http;
 use reqwest::Url;
 use runtime::Clock;
 use secrecy::SecretString;
 
 use super::media_hosts::MediaHost;
-use super::{NiceError, net};
+use super::NiceError;
 
 /// The settings of one tenant.
 #[derive(Clone)]
@@ -57,7 +58,7 @@ impl NiceSettings {
             ("auth_url", self.auth_url.as_ref()),
         ];
         for (name, url) in urls {
-            if url.is_some_and(|url| !net::carries_secrets(url)) {
+            if url.is_some_and(|url| !http::carries_secrets(url)) {
                 return Err(NiceError::permanent(format!("{name} must be https, or http to a loopback address")));
             }
         }

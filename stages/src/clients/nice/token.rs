@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use model::http;
 use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Url};
 use secrecy::ExposeSecret;
@@ -156,7 +157,7 @@ impl Tokens {
             }
         };
         let endpoint = parse(Endpoint::Discovery, body, identity::token_endpoint).await?;
-        let url = Url::parse(&endpoint).ok().filter(net::carries_secrets);
+        let url = Url::parse(&endpoint).ok().filter(http::carries_secrets);
         let value = url.ok_or_else(|| NiceError::refused("discovery: the token endpoint is not https"))?;
         Ok(Fetched { value, fresh_for: ENDPOINT_FRESH, valid_for: STALE_FOR })
     }

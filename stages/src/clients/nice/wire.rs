@@ -11,7 +11,6 @@ pub mod extraction;
 pub mod identity;
 pub mod lenient;
 pub mod playback;
-pub mod retry_after;
 mod rows;
 pub mod session;
 

@@ -10,17 +10,17 @@
 //! # Without the database
 //! Nothing is sent without a grant: the wish fails within seconds, and is repeated like any request that failed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::TenantId;
-use tokio_postgres::IsolationLevel;
-use tokio_postgres::types::ToSql;
+use model::{ApiFamily, TenantId};
+use tokio_postgres::{IsolationLevel, types::ToSql};
 
 use super::{Database, DatabaseError};
-use crate::clients::nice::ApiFamily;
 use crate::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
 
 const LIMITS: &str = "

@@ -12,16 +12,18 @@
 #![allow(clippy::disallowed_methods, reason = "real servers are waited for in real time")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use model::{ContactEvent, EventSource};
+use model::{ContactEvent, EventSource, Lane};
 use runtime::task;
 
-use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
+use super::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError};
 
 /// Ends a check that would hang.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,23 +6,23 @@
 //! Memory is bounded by the prefetch, not by the backlog.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use model::{ContactEvent, ConversationKey};
+use model::{ContactEvent, ConversationKey, Lane, Settle, SettleError};
 use runtime::{Clock, task};
 use state::{StateError, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Backlog, DELIVERY_LIMIT, Lane, Queue, QueueDelivery, QueueError};
-use crate::flow::Settle;
-use crate::flow::delivery::SettleError;
+use super::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError};
 
 /// The tree in the local state.
 const TREE: &str = "queue";

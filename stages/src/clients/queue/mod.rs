@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use model::{ContactEvent, ConversationKey, EventSource, System};
+use model::{ConversationKey, Lane, Settle, System};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::flow::{Settle, StageError};
+use crate::flow::StageError;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -56,34 +56,6 @@ pub struct QueueError(pub String);
 impl From<QueueError> for StageError {
     fn from(error: QueueError) -> Self {
         Self::transient(System::Queue, error.to_string())
-    }
-}
-
-/// Which calls go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    /// Calls that have just ended.
-    Live,
-    /// Replays: taken only as far as live leaves room.
-    Backfill,
-}
-
-impl Lane {
-    /// The lane of an event.
-    pub fn of(event: &ContactEvent) -> Self {
-        match event.source {
-            _ if event.late => Self::Backfill,
-            EventSource::Reconciliation | EventSource::Backfill => Self::Backfill,
-            EventSource::Poll | EventSource::Webhook | EventSource::AgentSession => Self::Live,
-        }
-    }
-
-    /// The name in metrics and listings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Backfill => "backfill",
-        }
     }
 }
 

@@ -31,12 +31,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use connection::{Link, Role};
 use futures::stream::BoxStream;
+use model::Lane;
+use publisher::Publisher;
 use secrecy::{ExposeSecret, SecretString};
+use settle::Counters;
+use suspects::Marks;
 use tokio::time::timeout;
+use topology::Topology;
 use tracing::{debug, warn};
 
-use super::{Backlog, Lane, Queue, QueueDelivery, QueueError};
+use super::{Backlog, Queue, QueueDelivery, QueueError};
 use crate::flow::Metrics;
 
 mod connection;
@@ -45,12 +51,6 @@ mod publisher;
 mod settle;
 mod suspects;
 mod topology;
-
-use connection::{Link, Role};
-use publisher::Publisher;
-use settle::Counters;
-use suspects::Marks;
-use topology::Topology;
 
 /// How long the answer may take to whoever asks how the queue is.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);

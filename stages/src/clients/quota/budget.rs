@@ -21,6 +21,7 @@
 
 use std::time::Duration;
 
+use model::QuotaClass;
 use serde::{Deserialize, Serialize};
 
 use super::restraint::{Refusal, Restraint};
@@ -28,7 +29,6 @@ use super::terms::micros;
 use super::usage::Refused;
 use super::window::{Grain, Window};
 use super::{Micros, Terms, Usage};
-use crate::clients::nice::QuotaClass;
 
 /// So many classes there are.
 pub(super) const CLASSES: usize = QuotaClass::ALL.len();

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::{ApiFamily, Permit, QuotaClass, QuotaError};
 use runtime::{chance, task};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ use tracing::{debug, warn};
 
 use super::budget::{ASKED_AGAIN, CLASSES};
 use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
-use crate::clients::nice::{ApiFamily, NiceError, QuotaClass};
 use crate::flow::Metrics;
 
 /// How long a request may wait in place for its turn.
@@ -95,7 +95,6 @@ pub struct Gate {
     _keeper: AbortOnDropHandle<()>,
 }
 
-#[derive(Debug)]
 enum Word {
     /// Somebody wants to send a request.
     Asks(Waiter),
@@ -103,63 +102,45 @@ enum Word {
     Tells(Told),
 }
 
-#[derive(Debug)]
 struct Waiter {
     class: QuotaClass,
     since: Instant,
     patience: Patience,
-    reply: oneshot::Sender<Result<Permit, NiceError>>,
+    reply: oneshot::Sender<Result<Box<dyn Permit>, QuotaError>>,
 }
 
-/// The right to send one request. Dropped, it tells the budget that the request is over, or that it never left.
+/// A permit of this gate.
 #[derive(Debug)]
-#[must_use = "a permit that is dropped gives its place back"]
-pub struct Permit {
-    /// None where no budget asks.
-    held: Option<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
+struct Granted {
     words: mpsc::Sender<Word>,
     told: Told,
     /// When the process began to live, and when this was asked for.
     begun: Instant,
     asked_at: Instant,
-    refused: Option<prometheus::IntCounter>,
+    refusals: prometheus::IntCounter,
 }
 
-impl Permit {
-    /// A permit that no budget knows of.
-    pub fn unmetered() -> Self {
-        Self { held: None }
-    }
-
-    /// The request leaves now. False when the permit has been held for too long to be used.
-    pub fn leave(&mut self) -> bool {
-        let Some(held) = &mut self.held else { return true };
-        if held.asked_at.elapsed() > LEAVES_WITHIN {
+impl Permit for Granted {
+    fn leave(&mut self) -> bool {
+        if self.asked_at.elapsed() > LEAVES_WITHIN {
             return false;
         }
         // Until it is known better; what counts is when the permit is dropped.
-        held.told.fate = Fate::Over(Duration::ZERO);
+        self.told.fate = Fate::Over(Duration::ZERO);
         true
     }
 
-    /// NICE refused the request for its rate (429): somebody else takes of the quota, or it is smaller than ours.
-    pub fn refused(mut self, retry_after: Option<Duration>) {
-        if let Some(held) = &mut self.held {
-            held.told.fate = Fate::Refused(retry_after);
-        }
+    fn refused(mut self: Box<Self>, retry_after: Option<Duration>) {
+        self.told.fate = Fate::Refused(retry_after);
     }
 }
 
-impl Drop for Held {
+impl Drop for Granted {
     fn drop(&mut self) {
         match &mut self.told.fate {
             Fate::Unsent => {}
             Fate::Over(at) => *at = self.begun.elapsed(),
-            Fate::Refused(_) => self.refused.iter().for_each(prometheus::IntCounter::inc),
+            Fate::Refused(_) => self.refusals.inc(),
         }
         if self.words.try_send(Word::Tells(self.told)).is_err() {
             debug!("the fate of a request goes untold, its place stays taken for a minute more");
@@ -194,11 +175,11 @@ impl Gate {
     }
 
     /// Returns when one more request of the class may leave, or when the patience does not last.
-    pub async fn admit(&self, class: QuotaClass, patience: Patience) -> Result<Permit, NiceError> {
+    pub async fn admit(&self, class: QuotaClass, patience: Patience) -> Result<Box<dyn Permit>, QuotaError> {
         let since = Instant::now();
         let (reply, answer) = oneshot::channel();
         let asked = self.words.send(Word::Asks(Waiter { class, since, patience, reply })).await;
-        let ended = |_| NiceError::Quota { what: "the rate budget has no keeper".to_owned(), retry_after: None };
+        let ended = |_| QuotaError { what: "the rate budget has no keeper".to_owned(), retry_after: None };
         let admitted = match asked {
             Ok(()) => answer.await.unwrap_or_else(|error| Err(ended(error.to_string()))),
             Err(error) => Err(ended(error.to_string())),
@@ -335,7 +316,7 @@ impl Keeper {
         self.tell_at = (!self.told.is_empty()).then_some(again);
         self.ask_at = [Some(again); CLASSES];
         for waiter in self.waiting.iter_mut().flat_map(std::mem::take) {
-            waiter.answer(Err(NiceError::Quota { what: what.clone(), retry_after: None }));
+            waiter.answer(Err(QuotaError { what: what.clone(), retry_after: None }));
         }
     }
 
@@ -363,10 +344,10 @@ impl Keeper {
             for _ in 0..waiting.len().min(in_hand.len()) {
                 let (Some(waiter), Some(held)) = (waiting.pop_front(), in_hand.pop_front()) else { break };
                 self.served[class as usize] = self.served[class as usize].saturating_add(1);
-                let (words, refused) = (words.clone(), Some(self.refusals.clone()));
+                let (words, refusals) = (words.clone(), self.refusals.clone());
                 let (told, asked_at) = (held.told(class), held.asked_at);
-                let held = Held { words, told, begun: self.begun, asked_at, refused };
-                waiter.answer(Ok(Permit { held: Some(held) }));
+                let granted = Granted { words, told, begun: self.begun, asked_at, refusals };
+                waiter.answer(Ok(Box::new(granted)));
             }
         }
     }
@@ -392,7 +373,7 @@ impl Keeper {
                 } else {
                     let wait = self.away(class, turn.max(now) - now, spacing, now);
                     let what = format!("the {} budget has no room", self.family.as_str());
-                    waiter.answer(Err(NiceError::Quota { what, retry_after: Some(wait) }));
+                    waiter.answer(Err(QuotaError { what, retry_after: Some(wait) }));
                 }
             }
             self.waiting[class as usize] = staying;
@@ -447,7 +428,7 @@ impl InHand {
 
 impl Waiter {
     /// A waiter that is gone needs none; a permit that it did not take gives its place back.
-    fn answer(self, answer: Result<Permit, NiceError>) {
+    fn answer(self, answer: Result<Box<dyn Permit>, QuotaError>) {
         drop(self.reply.send(answer));
     }
 }

@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::TenantId;
+use model::{ApiFamily, TenantId};
 use runtime::Clock;
 use state::{MAX_VALUE_BYTES, State, StateError, Store};
 
 use super::{Ask, Budget, BudgetStore, Micros, StoreError, Stores, Terms, Usage, Verdict};
-use crate::clients::nice::ApiFamily;
 
 const TREE: &str = "quota";
 

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use model::TenantId;
+use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError, TenantId};
 use tracing::warn;
 
-use super::{BudgetStore, Gate, Patience, Permit, StoreError, Terms, Usage};
-use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
+use super::{BudgetStore, Gate, Patience, StoreError, Terms, Usage};
 use crate::flow::Metrics;
 
 /// Where budgets are kept.
@@ -121,24 +120,18 @@ impl TenantQuota {
 
 #[async_trait]
 impl Quota for TenantQuota {
-    async fn admit(&self, account: Option<&str>, family: ApiFamily, class: QuotaClass) -> Result<Permit, NiceError> {
-        let failed = |error: StoreError| NiceError::Quota { what: error.to_string(), retry_after: None };
+    async fn admit(
+        &self,
+        account: Option<&str>,
+        family: ApiFamily,
+        class: QuotaClass,
+    ) -> Result<Box<dyn Permit>, QuotaError> {
+        let failed = |error: StoreError| QuotaError { what: error.to_string(), retry_after: None };
         let ways = self.ways(account).await.map_err(failed)?;
         let gate = match family {
             ApiFamily::Acd => ways.acd,
             ApiFamily::MediaPlayback => ways.media_playback,
         };
         gate.admit(class, self.patience).await
-    }
-}
-
-/// For who must not wait for a budget: a handful of requests, or a test.
-#[derive(Debug, Clone, Copy)]
-pub struct Unmetered;
-
-#[async_trait]
-impl Quota for Unmetered {
-    async fn admit(&self, _: Option<&str>, _: ApiFamily, _: QuotaClass) -> Result<Permit, NiceError> {
-        Ok(Permit::unmetered())
     }
 }

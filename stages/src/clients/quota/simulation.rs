@@ -7,23 +7,23 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use limiter::{Limiter, Shape};
+use model::QuotaClass;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
 
 use super::budget::CLASSES;
 use super::*;
-use crate::clients::nice::QuotaClass;
 
 mod checks;
 mod limiter;
-
-use limiter::{Limiter, Shape};
 
 const SECOND: Micros = 1_000_000;
 const EPOCH: Micros = 1_795_348_800 * SECOND;

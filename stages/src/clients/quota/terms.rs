@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use model::QuotaClass;
+
 use super::Micros;
-use crate::clients::nice::QuotaClass;
 
 /// A limit: never more than so many requests in any span of this length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,18 +1,20 @@
 //! The line of one process: who waits, who is sent away, and what becomes of a permit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use model::{ApiFamily, Quota, QuotaClass};
 use runtime::{Clock, task};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use crate::clients::test_state::TestState;
+use crate::clients::{nice::QuotaError, test_state::TestState};
 use crate::flow::Metrics;
 
 const RATE: Rate = Rate { limit: 10, window: Duration::from_secs(300) };
@@ -42,9 +44,9 @@ async fn used(store: &LocalStore, rate: Rate) -> u32 {
     store.usage(&Terms::new(rate, 0.5)).await.unwrap().used()
 }
 
-fn told(answer: Result<Permit, NiceError>) -> Duration {
+fn told(answer: Result<Box<dyn Permit>, QuotaError>) -> Duration {
     match answer {
-        Err(NiceError::Quota { retry_after: Some(wait), .. }) => wait,
+        Err(QuotaError { retry_after: Some(wait), .. }) => wait,
         answer => panic!("there is room: {answer:?}"),
     }
 }
@@ -248,7 +250,7 @@ async fn without_the_store_nothing_is_sent_and_nothing_is_forgotten() {
     assert!(permit.leave());
     broken.store(1, Ordering::SeqCst);
     let answer = gate.admit(QuotaClass::Live, Patience::WORKER).await;
-    assert!(matches!(&answer, Err(NiceError::Quota { retry_after: None, .. })), "{answer:?}");
+    assert!(matches!(&answer, Err(QuotaError { retry_after: None, .. })), "{answer:?}");
     drop(permit);
     sleep(Duration::from_secs(30)).await;
     broken.store(0, Ordering::SeqCst);

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
-use crate::clients::nice::QuotaClass;
+use jiff::{Timestamp, tz::TimeZone};
+use model::QuotaClass;
 
 /// How a budget stands.
 #[derive(Debug, Clone, PartialEq)]

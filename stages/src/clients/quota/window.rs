@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
+use model::QuotaClass;
 use serde::{Deserialize, Serialize};
 
 use super::Micros;
-use crate::clients::nice::QuotaClass;
 
 /// Up to this limit each request has its own entry.
 const EXACT: u32 = 400;

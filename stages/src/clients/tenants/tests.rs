@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
+use model::Unmetered;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::clients::nice::{Auth, GroupKind, GroupSelector};
-use crate::clients::quota::Unmetered;
 
 /// Settings that a test writes.
 struct Table {

@@ -1,18 +1,19 @@
 use std::collections::HashMap;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State as Shown};
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use model::{Agent, Memberships};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, Query, State as Shown},
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use model::{Agent, ApiFamily, Memberships, Permit, Quota, QuotaClass};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::clients::nice::{ApiFamily, NiceError, Quota, QuotaClass};
-use crate::clients::quota::Permit;
+use crate::clients::nice::NiceError;
 use crate::flow::testing::TestFlow;
 use crate::source::test_nice::settings_of;
 

@@ -1,18 +1,22 @@
 use std::collections::BTreeSet;
 
-use axum::extract::{Query, State as Shared};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{Query, State as Shared},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use jiff::SignedDuration;
+use model::Unmetered;
 use runtime::Clock;
 use serde_json::json;
 
 use super::*;
-use crate::clients::catalog::{Catalog, EmbeddedCatalog};
-use crate::clients::quota::Unmetered;
-use crate::clients::test_state::TestState;
+use crate::clients::{
+    catalog::{Catalog, EmbeddedCatalog},
+    test_state::TestState,
+};
 use crate::flow::{Metrics, RetryPolicy, serve};
 use crate::source::test_nice::{agent, settings_of};
 

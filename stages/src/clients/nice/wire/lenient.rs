@@ -24,7 +24,7 @@
 //! | up to 1,000 headers | headers | NICE, media hosts, S3; webhook and admin address |
 //! | a header with blanks before its colon, or on several lines | the same header | NICE, media hosts, S3 |
 //! | a header whose name is none | nothing; without a length, the body ends with the connection | NICE, media hosts, S3 |
-//! | `Retry-After` as a decimal, a list, in quotes, or as an older date | see [`super::retry_after`] | NICE, media hosts, S3 |
+//! | `Retry-After` as a decimal, a list, in quotes, or as an older date | see [`model::retry_after`] | NICE, media hosts, S3 |
 //! | the type of a body, its charset | not looked at | NICE, webhook; of a recording: a page is told from sound in any case |
 
 use std::borrow::Cow;

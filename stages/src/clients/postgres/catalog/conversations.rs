@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use model::{
-    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
+    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, Lane, StoredRecording,
     TenantId,
 };
 
 use super::batch::Work;
 use super::erasure::{Tombstones, standing};
 use super::{Keys, parsed, saturated, text, unreadable};
-use crate::clients::catalog::{
-    Attempt, AttemptKind, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing,
+use crate::clients::{
+    catalog::{Attempt, AttemptKind, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing},
+    postgres::{Database, DatabaseError},
 };
-use crate::clients::postgres::{Database, DatabaseError};
-use crate::clients::queue::Lane;
 
 const STANDINGS: &str = "
     select a.n, c.state, e.digest is not null as is_erased

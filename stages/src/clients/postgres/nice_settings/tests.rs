@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use model::Unmetered;
 use secrecy::ExposeSecret;
 use test_servers::Postgres;
 
 use super::*;
-use crate::clients::postgres::test_database::{TestDatabase, open};
-use crate::clients::postgres::{schema, test_database};
-use crate::clients::quota::Unmetered;
-use crate::clients::tenants::{Tenants, TenantsOptions};
+use crate::clients::{
+    postgres::{
+        schema,
+        test_database::{self, TestDatabase, open},
+    },
+    tenants::{Tenants, TenantsOptions},
+};
 use crate::flow::{Metrics, StageError};
 
 const CANARY: &str = "canary-secret-4f1d";

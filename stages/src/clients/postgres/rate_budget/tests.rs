@@ -2,15 +2,20 @@
 
 use std::sync::Mutex;
 
+use model::{Quota, QuotaClass};
 use runtime::task;
 use test_servers::Postgres;
 use tokio::time::Instant;
 
 use super::*;
-use crate::clients::nice::{NiceError, Quota, QuotaClass};
-use crate::clients::postgres::test_database::{TestDatabase, open};
-use crate::clients::postgres::{schema, test_database};
-use crate::clients::quota::{Budgets, Patience, Rate, TenantQuota};
+use crate::clients::{
+    nice::QuotaError,
+    postgres::{
+        schema,
+        test_database::{self, TestDatabase, open},
+    },
+    quota::{Budgets, Patience, Rate, TenantQuota},
+};
 use crate::flow::Metrics;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -32,7 +37,7 @@ fn impatient(database: &Database, rate: Rate) -> TenantQuota {
     quota(database, rate, Patience::UpTo(Duration::ZERO))
 }
 
-async fn admit(quota: &TenantQuota) -> Result<bool, NiceError> {
+async fn admit(quota: &TenantQuota) -> Result<bool, QuotaError> {
     let permit = quota.admit(ACCOUNT, ApiFamily::MediaPlayback, QuotaClass::Live).await;
     permit.map(|mut permit| permit.leave())
 }
@@ -48,8 +53,8 @@ async fn databases(count: usize) -> Vec<Database> {
     (0..count).map(|_| open(&url)).collect()
 }
 
-fn is_full(answer: &Result<bool, NiceError>) -> bool {
-    matches!(answer, Err(NiceError::Quota { retry_after: Some(_), .. }))
+fn is_full(answer: &Result<bool, QuotaError>) -> bool {
+    matches!(answer, Err(QuotaError { retry_after: Some(_), .. }))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +141,7 @@ async fn each_service_may_take_of_the_budget_and_nobody_else() {
         assert_eq!(usage(&member, rate, ApiFamily::MediaPlayback).await.available(), left);
     }
     let stranger = admit(&impatient(&database.member("test_analysis"), rate)).await;
-    assert!(matches!(stranger, Err(NiceError::Quota { retry_after: None, .. })), "{stranger:?}");
+    assert!(matches!(stranger, Err(QuotaError { retry_after: None, .. })), "{stranger:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +173,7 @@ async fn without_the_database_nothing_is_sent_and_nothing_is_forgotten() {
     assert!(admit(&quota).await.unwrap());
     server.kill().await;
     let answer = admit(&quota).await;
-    assert!(matches!(answer, Err(NiceError::Quota { retry_after: None, .. })), "{answer:?}");
+    assert!(matches!(answer, Err(QuotaError { retry_after: None, .. })), "{answer:?}");
     server.start_again().await;
     while admit(&quota).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -8,23 +8,23 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backoff::backoff::Backoff;
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use futures::StreamExt;
-use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
-use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties, Event};
+use lapin::{
+    Connection, ConnectionProperties, Event,
+    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
+use model::http::is_loopback_host;
 use runtime::task;
 use secrecy::ExposeSecret;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::suspects::Marks;
 use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
-use crate::clients::nice::net::is_loopback_host;
 use crate::clients::queue::QueueError;
 use crate::flow::Metrics;
 

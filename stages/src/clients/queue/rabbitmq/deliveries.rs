@@ -15,19 +15,28 @@
 //! Suspects come one at a time, each marked as begun (see [`super::suspects`]). One that a process has died over is
 //! worked on alone, so that the next death is not a neighbour's doing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, StreamExt};
-use futures::{FutureExt, Stream};
-use lapin::message::Delivery;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection};
+use futures::{
+    FutureExt, Stream,
+    stream::{self, BoxStream, StreamExt},
+};
+use lapin::{
+    Channel, Connection,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use model::Lane;
 use runtime::task;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
 use super::connection::{intervals, pause};
@@ -35,7 +44,7 @@ use super::settle::{Held, Ownership, Suspicion};
 use super::suspects::{GRACE, Record, Suspect};
 use super::topology::{code, ready};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
-use crate::clients::queue::{Lane, QueueDelivery, QueueError};
+use crate::clients::queue::{QueueDelivery, QueueError};
 
 /// How often an idle reader looks for backfill, which nobody announces; replays can wait that long. A reader that
 /// begins waits as long before its first look: live messages that another one hands back take a moment.

@@ -7,15 +7,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use model::Lane;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tracing::warn;
 
 use super::connection::Link;
 use super::topology::{Route, Topology, code};
-use crate::clients::queue::{Lane, QueueError};
+use crate::clients::queue::QueueError;
 
 /// Messages in flight: enough that the quorum's disk syncs are shared by many, few enough that the channels cost the
 /// broker little.

@@ -7,19 +7,25 @@
 //! A delivery is ours while its channel stands and its consumer was not cancelled by the broker. After that the
 //! broker gives the message to another: nothing is answered any more, and every settle fails.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
-use model::ContactEvent;
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use model::{ContactEvent, Lane, Settle, SettleError};
 use runtime::task;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -27,9 +33,7 @@ use super::connection::{intervals, pause};
 use super::suspects::{Marks, Record, Suspect};
 use super::topology::OK;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
-use crate::clients::queue::{Backlog, Lane, QueueDelivery};
-use crate::flow::Settle;
-use crate::flow::delivery::SettleError;
+use crate::clients::queue::{Backlog, QueueDelivery};
 
 /// Messages that the broker has sent to this process and that are not settled.
 #[derive(Default)]

@@ -13,16 +13,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use lapin::{
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use model::Lane;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tracing::{debug, warn};
 
 use super::RabbitError;
 use super::suspects::Suspect;
-use crate::clients::queue::{Backlog, DELAY_STEPS, DELIVERY_LIMIT, Lane};
+use crate::clients::queue::{Backlog, DELAY_STEPS, DELIVERY_LIMIT};
 
 /// The processes that may die over a suspect before it is over the limit.
 pub(super) const PROBATION: u32 = 3;

@@ -1,9 +1,9 @@
 //! What must hold in every world.
 
+use model::ApiFamily;
 use rand::Rng;
 
 use super::*;
-use crate::clients::nice::ApiFamily;
 
 impl<S: BudgetStore> World<S> {
     /// No window of the limit's length holds more than the limit of our requests.
@@ -434,8 +434,7 @@ async fn no_window_is_above_the_limit_in_the_local_state() {
 
 #[tokio::test]
 async fn no_window_is_above_the_limit_in_postgresql() {
-    use crate::clients::postgres::rate_budget::SharedStores;
-    use crate::clients::postgres::schema;
+    use crate::clients::postgres::{rate_budget::SharedStores, schema};
 
     /// A clock that the test sets, found before the server's own.
     const CLOCK: &str = "

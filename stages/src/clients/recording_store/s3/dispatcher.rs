@@ -6,21 +6,24 @@
 //! goes to the endpoint and nowhere else.
 
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use model::text::without_mark;
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use reqwest::{Certificate, Client, Method, Request, Response, Url};
-use rusoto_core::request::{DispatchSignedRequestFuture, HttpResponse};
-use rusoto_core::signature::{SignedRequest, SignedRequestPayload};
-use rusoto_core::{ByteStream, DispatchSignedRequest, HttpDispatchError};
-
-use crate::clients::nice::MAX_HEADERS;
-use crate::clients::nice::wire::retry_after::http_date;
+use model::{http::MAX_HEADERS, retry_after::http_date, text::without_mark};
+use reqwest::{
+    Certificate, Client, Method, Request, Response, Url,
+    header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
+};
+use rusoto_core::{
+    ByteStream, DispatchSignedRequest, HttpDispatchError,
+    request::{DispatchSignedRequestFuture, HttpResponse},
+    signature::{SignedRequest, SignedRequestPayload},
+};
 
 /// A page of 1,000 uploads has some 700 KiB.
 const MOST_ANSWER: usize = 4 * 1024 * 1024;

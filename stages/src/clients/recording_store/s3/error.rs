@@ -6,16 +6,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use model::System;
+use model::{System, retry_after::longest_retry_after};
 use runtime::Clock;
-use rusoto_core::RusotoError;
-use rusoto_core::request::BufferedHttpResponse;
+use rusoto_core::{RusotoError, request::BufferedHttpResponse};
 use tokio::time::Instant;
 
 use super::call::Operation;
 use super::dispatcher::class;
 use crate::clients::catalog::overtaken;
-use crate::clients::nice::wire::retry_after::longest_retry_after;
 use crate::flow::StageError;
 
 /// Why a request failed.

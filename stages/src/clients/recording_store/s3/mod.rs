@@ -20,22 +20,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{ConversationKey, ObjectKey, TenantId, text::without_mark};
+use model::{ConversationKey, ObjectKey, TenantId, http::carries_secrets, text::without_mark};
 use reqwest::{Certificate, Url};
 use rusoto_core::{Client, Region};
 use rusoto_s3::S3Client;
 use tokio::sync::OnceCell;
 
-use self::conditions::Conditions;
-use self::credentials::Keyring;
-use self::dispatcher::{Dispatcher, ServerTime};
-use self::error::Failure;
-use self::marks::Marks;
-use self::memory::Memory;
-use self::uploads::Uploads;
-use self::walk::Walk;
+use self::{
+    conditions::Conditions,
+    credentials::Keyring,
+    dispatcher::{Dispatcher, ServerTime},
+    error::Failure,
+    marks::Marks,
+    memory::Memory,
+    uploads::Uploads,
+    walk::Walk,
+};
 use super::{Body, Found, RecordingStore};
-use crate::clients::nice::net::carries_secrets;
 use crate::flow::{Metrics, StageError};
 
 mod call;
