@@ -12,34 +12,40 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use axum::extract::{Path as UrlPath, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    extract::{Path as UrlPath, Query, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
 use model::ContactId;
 use runtime::task;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Recorded, ReplayRun};
-use stages::completeness::{Completeness, ReportError};
-use stages::flow::outside::Standing;
-use stages::flow::{Blame, Metrics, Outside, StageError, serve};
-use stages::source::ListError;
-use stages::verify::Verified;
+use stages::{
+    clients::catalog::{Recorded, ReplayRun},
+    completeness::{Completeness, ReportError},
+    flow::{Blame, Outside, StageError, outside::Standing, serve},
+    metrics::Metrics,
+    source::ListError,
+    verify::Verified,
+};
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::failure::Failure;
-use crate::operations::replays::{Change, Progress, Range, Window};
-use crate::operations::verify::Question;
-use crate::operations::{Older, OperationError, Operations};
+use crate::operations::{
+    Older, OperationError, Operations,
+    replays::{Change, Progress, Range, Window},
+    verify::Question,
+};
 
 /// What `/livez` answers.
 pub(crate) const ALIVE: &str = "alive\n";
@@ -309,14 +315,11 @@ async fn held_reading(State(shared): State<Shared>) -> Answer<Option<stages::cli
     shared.operations.held_reading().await.map(Json)
 }
 
-async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<stages::clients::catalog::DeadLetter>> {
+async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<model::DeadLetter>> {
     shared.operations.dead_letters().await.map(Json)
 }
 
-async fn dead_letter(
-    State(shared): State<Shared>,
-    UrlPath(id): UrlPath<u64>,
-) -> Answer<stages::clients::catalog::DeadLetter> {
+async fn dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<model::DeadLetter> {
     shared.operations.dead_letter(id).await.map(Json)
 }
 

@@ -4,26 +4,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Agent;
+use model::{Agent, DeadLetter};
 use reqwest::Method;
 use serde::Serialize;
-use stages::clients::catalog::{DeadLetter, HeldReading};
-use stages::completeness::ReportError;
-use stages::flow::StageError;
-use stages::source::ListError;
-use stages::source::roster::Roster;
-use stages::sync_agents::{SyncAgents, SyncError, SyncReport};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use stages::{
+    clients::catalog::HeldReading,
+    completeness::ReportError,
+    flow::StageError,
+    source::{ListError, roster::Roster},
+    sync_agents::{SyncAgents, SyncError, SyncReport},
+};
+use tokio::{sync::watch, time::Instant};
 
 use crate::admin_client::AdminClient;
 use crate::cli::{AgentsCommand, DeadLettersCommand, Dropped, Selected};
+use crate::config;
 use crate::config::{Config, Need};
-use crate::doors::{self, Doors, Wanted};
+use crate::doors;
+use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
 use crate::lease::Held;
 use crate::operations::{Older, OperationError, Operations, Status, Trace};
-use crate::{config, output, telemetry};
+use crate::{output, telemetry};
 
 mod check;
 mod database;

@@ -6,16 +6,22 @@
 
 use std::sync::Arc;
 
-use stages::await_recording::AwaitRecording;
-use stages::clients::queue::{Queue, QueueError};
-use stages::clients::recording_store::RecordingStore;
-use stages::clients::tenants::Tenants;
-use stages::dequeue::{SkipFinal, dequeue};
-use stages::download_recording::DownloadRecording;
-use stages::fetch_metadata::FetchMetadata;
-use stages::flow::{FairShare, FlowContext, FlowExt, Readiness};
-use stages::persist::Persist;
-use stages::upload::Upload;
+use stages::{
+    Context,
+    await_recording::AwaitRecording,
+    clients::{
+        queue::{Queue, QueueError},
+        recording_store::RecordingStore,
+        tenants::Tenants,
+    },
+    dequeue::{SkipFinal, dequeue},
+    download_recording::DownloadRecording,
+    fetch_metadata::FetchMetadata,
+    flow::{FairShare, FlowContext, FlowExt},
+    persist::Persist,
+    readiness::Readiness,
+    upload::Upload,
+};
 
 /// What the service needs.
 pub(crate) struct ConversationConsumer {
@@ -28,7 +34,7 @@ pub(crate) struct ConversationConsumer {
     /// When a call's recording is likely there.
     pub(crate) readiness: Readiness,
     /// The machinery.
-    pub(crate) context: FlowContext,
+    pub(crate) context: Context,
 }
 
 impl ConversationConsumer {
@@ -37,12 +43,12 @@ impl ConversationConsumer {
     pub(crate) async fn run(self, failed: impl Fn(QueueError) + Send + 'static) {
         let Self { tenants, queue, recordings, readiness, context } = self;
         let catalog = context.catalog.clone();
-        let (retry, clock) = (context.retry.clone(), context.clock.clone());
+        let (retry, clock) = (context.flow.retry.clone(), context.flow.clock.clone());
 
         let skip_final = SkipFinal {
             tenants: tenants.clone(),
             catalog: catalog.clone(),
-            blame: context.blame.clone(),
+            blame: context.flow.blame.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
         };
@@ -63,18 +69,18 @@ impl ConversationConsumer {
         let persist = Persist { catalog: catalog.clone() };
         let upload = Upload { store: recordings, catalog, clock, metrics: context.metrics.clone() };
 
-        let share = FairShare::new(context.concurrency);
+        let share = FairShare::new(context.flow.concurrency);
         let dequeued = dequeue(&*queue, &share, &context, failed);
         // Of several tenants more calls are under way than of one.
-        let context = FlowContext { concurrency: FairShare::all(context.concurrency), ..context };
+        let flow = FlowContext { concurrency: FairShare::all(context.flow.concurrency), ..context.flow };
         dequeued
-            .through(skip_final, &context)
-            .through(await_recording, &context)
-            .through(fetch_metadata, &context)
-            .through(download_recording, &context)
-            .through(persist, &context)
-            .through(upload, &context)
-            .settle(&context)
+            .through(skip_final, &flow)
+            .through(await_recording, &flow)
+            .through(fetch_metadata, &flow)
+            .through(download_recording, &flow)
+            .through(persist, &flow)
+            .through(upload, &flow)
+            .settle(&flow)
             .await;
         readiness.flush().await;
     }

@@ -9,27 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use model::{ConversationKey, ConversationState, TenantId};
+use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
+use progress::Progress;
 use runtime::{Clock, task};
 use sha2::{Digest, Sha256};
-use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter};
-use stages::clients::recording_store::DESCRIPTION;
-use stages::flow::Metrics;
+use stages::{
+    clients::{
+        catalog::{Catalog, ConversationRow},
+        recording_store::DESCRIPTION,
+    },
+    metrics::Metrics,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
 use crate::commands::tables;
 use crate::config::{Config, Need};
-use crate::doors::{self, Wanted};
+use crate::doors;
+use crate::doors::Wanted;
 use crate::failure::Failure;
-use crate::service::{self, Service};
+use crate::service;
+use crate::service::Service;
 use crate::{shutdown, telemetry};
 
 mod progress;
-
-use progress::Progress;
 
 /// Hang-ups are spread over this time.
 const DAY: Duration = Duration::from_secs(25);

@@ -10,17 +10,22 @@ use std::time::Duration;
 
 use model::{System, TenantId};
 use runtime::Clock;
-use stages::clients::catalog::{Catalog, EmbeddedCatalog};
-use stages::clients::queue::{EmbeddedQueue, Queue};
-use stages::clients::recording_store::{FilesystemStore, RecordingStore};
-use stages::erase::Eraser;
-use stages::flow::outside::Probe;
-use stages::flow::{Blame, FlowContext, Freshness, Metrics, Outside};
-use stages::shelf::Shelf;
-use stages::source::compare::Compare;
-use stages::source::roster::Roster;
-use stages::sync_agents::{HoldRules, SyncAgents};
-use stages::verify::Verifier;
+use stages::{
+    Context,
+    clients::{
+        catalog::{Catalog, EmbeddedCatalog},
+        queue::{EmbeddedQueue, Queue},
+        recording_store::{FilesystemStore, RecordingStore},
+    },
+    erase::Eraser,
+    flow::{Blame, FlowContext, Freshness, Outside, outside::Probe},
+    journal,
+    metrics::Metrics,
+    shelf::Shelf,
+    source::{compare::Compare, roster::Roster},
+    sync_agents::{HoldRules, SyncAgents},
+    verify::Verifier,
+};
 use state::{Opened, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -139,18 +144,19 @@ pub(crate) struct Doors {
 
 impl Doors {
     /// The machinery of a flow that ends when `stopping` is set.
-    pub(crate) fn flow(&self, config: &Config, stopping: CancellationToken) -> FlowContext {
-        FlowContext {
+    pub(crate) fn flow(&self, config: &Config, stopping: CancellationToken) -> Context {
+        let flow = FlowContext {
             clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
-            catalog: self.catalog.clone(),
+            metrics: self.metrics.flow.clone(),
+            journal: journal(&self.catalog),
             retry: retry_policy(config),
             outside: self.outside.clone(),
             blame: self.blame.clone(),
             freshness: self.freshness.clone(),
             concurrency: config.consumer.concurrency,
             stopping,
-        }
+        };
+        Context { flow, metrics: self.metrics.clone(), catalog: self.catalog.clone() }
     }
 
     /// What says of a listed call what became of it.
@@ -358,7 +364,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     };
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
+    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
     let queue_on_server = !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded));
     let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
     Ok(Doors {

@@ -20,12 +20,13 @@ use backoff::backoff::Backoff;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use model::TenantId;
 use runtime::task;
+use stages::Context;
 use stages::clients::catalog::Turn;
 use stages::clients::queue::Queue;
 use stages::clients::tenants::Tenants;
 use stages::dedupe::{Foreign, dedupe_after};
 use stages::enqueue::Enqueue;
-use stages::flow::{FlowContext, FlowExt};
+use stages::flow::FlowExt;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::compare::Compare;
 use stages::source::poll::{self, Poll};
@@ -75,7 +76,7 @@ pub(crate) struct NiceProducer {
     /// Set during a turn.
     pub(crate) working: watch::Sender<bool>,
     /// The machinery.
-    pub(crate) context: FlowContext,
+    pub(crate) context: Context,
 }
 
 /// What replays need besides.
@@ -108,7 +109,7 @@ impl NiceProducer {
     /// Works in turns until the service drains and everything under way is settled. Ends earlier only if the agent
     /// sync or the flow does: the flow must not go on with old agents, nor the lease be held without a flow.
     pub(crate) async fn run(self) {
-        let stopping = self.context.stopping.clone();
+        let stopping = self.context.flow.stopping.clone();
         while let Some(held) = stopping.run_until_cancelled(self.lease.hold()).await {
             self.context.metrics.producer_lease_held.set(1);
             let Some(begun) = self.begin(&held).await else {
@@ -116,11 +117,8 @@ impl NiceProducer {
                 continue;
             };
             let turn = stopping.child_token();
-            let context = FlowContext {
-                stopping: turn.clone(),
-                catalog: self.turns.catalog_of(&begun.turn),
-                ..self.context.clone()
-            };
+            let mut context = self.context.clone().with_catalog(self.turns.catalog_of(&begun.turn));
+            context.flow.stopping = turn.clone();
             self.sync.forget();
             let agents = self.agents(&turn);
             let (replayed, replays) = self.replays(&context);
@@ -151,13 +149,13 @@ impl NiceProducer {
 
     /// Begins a turn in the catalog, as long as it takes; none if the lease is lost or the service drains before.
     async fn begin(&self, held: &Held) -> Option<Begun> {
-        let mut intervals = self.context.retry.intervals();
+        let mut intervals = self.context.flow.retry.intervals();
         let begun = async {
             loop {
                 match self.turns.begin().await {
                     Ok(begun) => return begun,
                     Err(error) => {
-                        let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                        let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
                         warn!(%error, delay_secs = delay.as_secs_f64(), "the turn does not begin, will retry");
                         tokio::time::sleep(delay).await;
                     }
@@ -166,7 +164,7 @@ impl NiceProducer {
         };
         let begun = tokio::select! {
             biased;
-            () = self.context.stopping.cancelled() => return None,
+            () = self.context.flow.stopping.cancelled() => return None,
             () = held.lost() => return None,
             begun = begun => begun,
         };
@@ -184,7 +182,7 @@ impl NiceProducer {
 
     /// Starts keeping the agents in step.
     fn agents(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
-        let (sync, interval, retry) = (self.sync.clone(), self.sync_interval, self.context.retry.clone());
+        let (sync, interval, retry) = (self.sync.clone(), self.sync_interval, self.context.flow.retry.clone());
         let turn = turn.clone();
         task::spawn("sync_agents", async move {
             let mut intervals = retry.intervals();
@@ -200,7 +198,7 @@ impl NiceProducer {
     }
 
     /// Starts the replays, and gives what they find.
-    fn replays(&self, context: &FlowContext) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
+    fn replays(&self, context: &Context) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
         let (found, replayed) = mpsc::channel(REPLAY_BOUND);
         let settings = self.replays.clone();
         let replays = Replays {
@@ -229,7 +227,7 @@ impl NiceProducer {
         &self,
         replayed: mpsc::Receiver<Found>,
         begun: &Begun,
-        context: &FlowContext,
+        context: &Context,
     ) -> tokio_util::task::AbortOnDropHandle<()> {
         let context = context.clone();
         let mut sources: SelectAll<BoxStream<'static, Found>> = SelectAll::new();
@@ -243,13 +241,13 @@ impl NiceProducer {
             let sessions = AgentSessions { context: context.clone(), ..sessions.clone() };
             sources.push(agent_sessions::agent_sessions(sessions).boxed());
         }
-        let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.clock.clone() };
+        let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.flow.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
         let foreign = begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
         info!("the producer works");
         task::spawn("nice_producer", async move {
             let unseen = dedupe_after(foreign, sources, processed, retention, &context);
-            unseen.insist(enqueue, &context).settle(&context).await;
+            unseen.insist(enqueue, &context.flow).settle(&context.flow).await;
         })
     }
 }

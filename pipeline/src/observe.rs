@@ -13,7 +13,8 @@ use stages::{
         quota::Budgets,
         recording_store::RecordingStore,
     },
-    flow::{Blame, Freshness, Metrics, Outside},
+    flow::{Blame, Freshness, Outside},
+    metrics::Metrics,
 };
 use state::State;
 use tokio_util::sync::CancellationToken;
@@ -101,7 +102,7 @@ impl Observed {
     fn look_here(&self) {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
-        self.metrics.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
+        self.metrics.flow.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
         self.show_disk();
         self.show_systems();
         let Some(state) = &self.state else { return };
@@ -121,7 +122,7 @@ impl Observed {
         let now = self.clock.now();
         for system in System::SHARED {
             let is_up = !self.outside.is_away(system) && !self.blame.fails_for_some(system, now);
-            self.metrics.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
+            self.metrics.flow.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
         }
         self.blame.show(self.tenant.as_ref(), now);
     }
@@ -130,7 +131,7 @@ impl Observed {
         let Some(tenant) = &self.tenant else { return };
         for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
             if let Some(usage) = in_time("rate budget", PATIENCE, self.budgets.usage(tenant, family)).await {
-                self.metrics.show_quota(family.as_str(), &usage);
+                self.metrics.quota.show(family.as_str(), &usage);
             }
         }
     }
@@ -209,7 +210,7 @@ pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catal
 fn show_backlog(metrics: &Metrics, backlog: Backlog) {
     let Backlog { live, backfill, delayed, in_flight } = backlog;
     for (lane, count) in [("live", live), ("backfill", backfill), ("delayed", delayed), ("in_flight", in_flight)] {
-        metrics.queue_backlog.with_label_values(&[lane]).set(as_gauge(count));
+        metrics.queue.backlog.with_label_values(&[lane]).set(as_gauge(count));
     }
 }
 

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Agent, ApiFamily, ContactId, ConversationKey, System, TenantId};
+use model::{Agent, ApiFamily, ContactId, ConversationKey, DeadLetter, Hop, System, TenantId};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::{
     clients::{
-        catalog::{
-            Catalog, CatalogError, ConversationRow, Counts, DeadLetter, HeldReading, Hop, RunKind, RunState, Standing,
-        },
+        catalog::{Catalog, CatalogError, ConversationRow, Counts, HeldReading, RunKind, RunState, Standing},
         queue::{Backlog, Queue, QueueError},
         quota::{Budgets, StoreError, Usage},
         tenants::Tenants,
@@ -20,10 +18,12 @@ use stages::{
     completeness::ReportError,
     erase::Eraser,
     flow::{
-        Freshness, Metrics, StageError,
+        Freshness, StageError,
         metrics::{OUTCOMES, STAGES},
     },
-    shelf::{self, AskedBy, ReplayError},
+    metrics::Metrics,
+    shelf,
+    shelf::{AskedBy, ReplayError},
     source::compare::Compare,
     sync_agents::{SyncAgents, SyncError, SyncReport},
     verify::Verifier,
@@ -256,10 +256,10 @@ impl Operations {
         }
         let state = self.local.as_ref().map(|local| &local.state);
         let agents_active = agents.iter().filter(|agent| agent.is_active()).count();
-        let outcome = |stage: &str, name: &str| self.metrics.stage_items.with_label_values(&[stage, name]).get();
+        let outcome = |stage: &str, name: &str| self.metrics.flow.stage_items.with_label_values(&[stage, name]).get();
         let stages = STAGES.iter().map(|stage| StageStatus {
             stage: (*stage).to_owned(),
-            in_flight: self.metrics.stage_in_flight.with_label_values(&[stage]).get(),
+            in_flight: self.metrics.flow.stage_in_flight.with_label_values(&[stage]).get(),
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
         let (mut last_reconciliation, mut poll_watermark) = (None, None);

@@ -53,7 +53,7 @@ pub(crate) struct Replays {
 impl Replays {
     /// Works until the turn is over.
     pub(crate) async fn run(self) {
-        let stopping = self.replay.context.stopping.clone();
+        let stopping = self.replay.context.flow.stopping.clone();
         let mut working: BTreeMap<(RunKind, u64), AbortOnDropHandle<()>> = BTreeMap::new();
         for look in 0_u32.. {
             working.retain(|_, work| !work.is_finished());
@@ -98,7 +98,7 @@ impl Replays {
     /// Begins the nightly comparison if it is due, and shows when the last one was.
     async fn begin_due(&self) -> Result<(), CatalogError> {
         let Some(nightly) = &self.nightly else { return Ok(()) };
-        let (catalog, now) = (&self.replay.context.catalog, self.replay.context.clock.now());
+        let (catalog, now) = (&self.replay.context.catalog, self.replay.context.flow.clock.now());
         let runs = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         self.show_last(&runs);
         let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
@@ -123,7 +123,7 @@ impl Replays {
     /// Looks once more at the calls that lack recordings and have come to that age. What fails is done by the next night.
     async fn recheck(&self, nightly: &Nightly, now: Timestamp) {
         let Some(age) = nightly.recheck else { return };
-        let (queue, clock) = (self.replay.queue.clone(), self.replay.context.clock.clone());
+        let (queue, clock) = (self.replay.queue.clone(), self.replay.context.flow.clock.clone());
         let recheck = Recheck { catalog: self.replay.context.catalog.clone(), queue, clock };
         match recheck.due(&self.tenant, age, now).await {
             Ok(0) => {}

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use axum::Router;
 use runtime::task;
-use stages::flow::{self, FlowContext, serve};
+use stages::Context;
+use stages::flow::serve;
 use stages::prune_analysis::prune_analysis;
+use stages::readiness;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
@@ -296,7 +298,7 @@ pub(crate) enum Sources {
 pub(crate) fn producer(
     config: &Config,
     doors: &Doors,
-    context: &FlowContext,
+    context: &Context,
     sources: Sources,
 ) -> Result<NiceProducer, Failure> {
     let local = doors.local()?;
@@ -361,9 +363,9 @@ fn join_interval(acd: Rate) -> Duration {
     2 * acd.window / acd.limit.max(1)
 }
 
-fn consumer(config: &Config, doors: &Doors, context: &FlowContext) -> Option<ConversationConsumer> {
+fn consumer(config: &Config, doors: &Doors, context: &Context) -> Option<ConversationConsumer> {
     let (catalog, clock) = (doors.catalog.clone(), doors.clock.clone());
-    let readiness = flow::Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone());
+    let readiness = readiness::Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone());
     Some(ConversationConsumer {
         tenants: doors.nice.consumer.clone(),
         queue: doors.queue.clone(),

@@ -8,7 +8,8 @@
 
 use model::ContactEvent;
 
-use crate::flow::{Outcome, Readiness, Stage, StageError};
+use crate::flow::{Outcome, Stage, StageError};
+use crate::readiness::Readiness;
 
 /// Holds back what comes too early.
 pub struct AwaitRecording {
@@ -41,9 +42,12 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::flow::FlowExt;
-    use crate::flow::readiness::Bounds;
-    use crate::flow::testing::{Fate, Fates, TestFlow, event};
+    use crate::flow::{
+        FlowExt,
+        testing::{Fate, Fates, event},
+    };
+    use crate::readiness::Bounds;
+    use crate::testing::TestFlow;
 
     #[tokio::test]
     async fn what_comes_too_early_goes_back_to_the_queue_and_what_is_due_passes() {
@@ -51,16 +55,16 @@ mod tests {
         let context = &flow.context;
         // The guess is what counts before anything is learned.
         let bounds = Bounds { share: 0.99, guess: Duration::from_secs(1800), longest: Duration::from_secs(24 * 3600) };
-        let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
+        let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
         let readiness = Readiness::new(bounds, catalog, clock, context.metrics.clone());
         let (mut early, mut due) = (event(1), event(2));
-        let now = context.clock.now();
+        let now = context.flow.clock.now();
         (early.ended_at, early.queued_at) = (Some(now - SignedDuration::from_secs(60)), Some(now));
         (due.ended_at, due.queued_at) = (Some(now - SignedDuration::from_secs(1800)), Some(now));
         let fates = Fates::default();
-        let deliveries = [&early, &due].map(|event| fates.delivery(event.clone(), &context.catalog));
+        let deliveries = [&early, &due].map(|event| flow.delivery(&fates, event.clone()));
         let stage = AwaitRecording { readiness };
-        stream::iter(deliveries).through(stage, context).settle(context).await;
+        stream::iter(deliveries).through(stage, &context.flow).settle(&context.flow).await;
         let mut fates = fates.all();
         fates.sort_by_key(|(id, _)| *id);
         let delay = Duration::from_secs(1740);

@@ -33,13 +33,13 @@ use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt};
 use hearsay::{Doubt, Hearsay};
 use jiff::Timestamp;
-use model::{ContactEvent, EventSource, Settle, SettleError};
+use model::{ContactEvent, EventSource, Hop, Settle, SettleError};
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::clients::catalog::Hop;
-use crate::flow::{Delivery, FlowContext, crash};
+use crate::Context;
+use crate::flow::{Delivery, crash};
 use crate::source::{Found, Receipt};
 
 mod foreign;
@@ -55,7 +55,7 @@ pub fn dedupe(
     found: impl Stream<Item = Found> + Send + 'static,
     processed: ProcessedLog,
     retention: Duration,
-    context: &FlowContext,
+    context: &Context,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     dedupe_after(None, found, processed, retention, context)
 }
@@ -66,7 +66,7 @@ pub fn dedupe_after(
     found: impl Stream<Item = Found> + Send + 'static,
     processed: ProcessedLog,
     retention: Duration,
-    context: &FlowContext,
+    context: &Context,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let hearsay = Arc::new(Hearsay::default());
     let told = match foreign {
@@ -78,7 +78,7 @@ pub fn dedupe_after(
         let stage = stage.clone();
         async move { stage.admit(found, is_foreign).await }
     })
-    .buffer_unordered(context.concurrency)
+    .buffer_unordered(context.flow.concurrency)
     .filter_map(std::future::ready)
 }
 
@@ -86,7 +86,7 @@ struct Dedupe {
     processed: ProcessedLog,
     retention: Duration,
     hearsay: Arc<Hearsay>,
-    context: FlowContext,
+    context: Context,
 }
 
 impl Dedupe {
@@ -96,7 +96,7 @@ impl Dedupe {
         let Found { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
         let is_hearsay = event.source == EventSource::Webhook;
-        let now = self.context.clock.now();
+        let now = self.context.flow.clock.now();
         let claim = loop {
             let outcome = match despite_memory {
                 true => self.processed.claim_again(digest),
@@ -115,7 +115,7 @@ impl Dedupe {
                 }
                 Err(error) => {
                     error!(%error, "claim failed, the event will come again");
-                    self.context.metrics.stage_finished("dedupe", "handed_back", since.elapsed());
+                    self.context.metrics.flow.stage_finished("dedupe", "handed_back", since.elapsed());
                     return None;
                 }
             }
@@ -130,14 +130,14 @@ impl Dedupe {
             }
             return self.drop_known(receipt, since);
         }
-        self.context.metrics.stage_finished("dedupe", "ok", since.elapsed());
+        self.context.metrics.flow.stage_finished("dedupe", "ok", since.elapsed());
         let told = Told { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
         let settle = ClaimSettle { claim, receipt, told };
         Some(Delivery::new(event.clone(), event, Box::new(settle)))
     }
 
     fn drop_known(&self, receipt: Receipt, since: Instant) -> Option<Delivery<ContactEvent>> {
-        self.context.metrics.stage_finished("dedupe", "done", since.elapsed());
+        self.context.metrics.flow.stage_finished("dedupe", "done", since.elapsed());
         receipt.settled();
         None
     }
@@ -161,20 +161,20 @@ impl Dedupe {
     }
 
     fn is_beyond_window(&self, event: &ContactEvent) -> bool {
-        let horizon = self.context.clock.now().checked_sub(self.retention);
+        let horizon = self.context.flow.clock.now().checked_sub(self.retention);
         matches!((event.ended_at, horizon), (Some(ended_at), Ok(horizon)) if ended_at < horizon)
     }
 
     /// Asks the catalog until it answers; none when the service drains first.
     async fn catalog_knows(&self, event: &ContactEvent) -> Option<bool> {
-        let mut intervals = self.context.retry.intervals();
+        let mut intervals = self.context.flow.retry.intervals();
         loop {
             match self.context.catalog.known(&[event.key()]).await {
                 Ok(known) => return Some(known.first().copied().unwrap_or(false)),
                 Err(error) => {
-                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                    let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
                     warn!(%error, delay_secs = delay.as_secs_f64(), "catalog does not answer, will retry");
-                    self.context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
+                    self.context.flow.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
                 }
             }
         }

@@ -13,28 +13,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use model::{ContactEvent, Settle, System};
+use model::{ContactEvent, DeadLetter, Hop, Settle, System};
 use runtime::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use crate::Context;
 use crate::clients::{
-    catalog::{Catalog, DeadLetter, Hop, Standing},
+    catalog::{Catalog, Standing},
     queue::{Queue, QueueDelivery, QueueError},
     tenants::Tenants,
 };
 use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
+use crate::flow::stage::RECHECK_GIVEN_UP;
 use crate::flow::{
-    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
+    Blame, Copies, Deferral, Delivery, FairShare, Outcome, RetryPolicy, Stage, StageError,
     copies::Turn,
     crash,
     fair_share::{Place, Seat, SentBack},
     stage::is_told,
 };
 use crate::persist::Persist;
-use crate::recheck::{GIVEN_UP, NOTHING_NEW};
+use crate::recheck::NOTHING_NEW;
 use crate::upload::Upload;
 use crate::watermark::is_beyond;
 
@@ -43,13 +45,13 @@ use crate::watermark::is_beyond;
 pub fn dequeue(
     queue: &dyn Queue,
     share: &FairShare,
-    context: &FlowContext,
+    context: &Context,
     failed: impl Fn(QueueError) + Send + 'static,
 ) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
     let context = Arc::new(context.clone());
-    let stopping = context.stopping.clone();
+    let stopping = context.flow.stopping.clone();
     let (share, copies) = (share.clone(), Copies::default());
-    let prefetch = FairShare::prefetch(context.concurrency);
+    let prefetch = FairShare::prefetch(context.flow.concurrency);
     queue
         .deliveries(prefetch)
         .take_until(stopping.cancelled_owned())
@@ -72,7 +74,7 @@ async fn decode(
     delivery: QueueDelivery,
     share: &FairShare,
     copies: &Copies,
-    context: &FlowContext,
+    context: &Context,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     crash::point("message_dequeued");
@@ -80,12 +82,12 @@ async fn decode(
         Ok(mut event) if !delivery.over_limit => {
             // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a clock
             // that ran ahead, and what counts from then would wait until that time has come.
-            let now = context.clock.now();
+            let now = context.flow.clock.now();
             event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
             let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, copies, context);
             let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
                 warn!("the queue has taken the message back while it waited");
-                context.metrics.stage_finished("dequeue", "handed_back", since.elapsed());
+                context.metrics.flow.stage_finished("dequeue", "handed_back", since.elapsed());
                 return None;
             };
             return admitted;
@@ -97,7 +99,7 @@ async fn decode(
         Ok(event) => Ok(event),
         Err(error) => Err(error.to_string()),
     };
-    let now = context.clock.now();
+    let now = context.flow.clock.now();
     let letter = match &event {
         Ok(event) => DeadLetter::of_event(event, "dequeue", TOO_OFTEN, now),
         Err(reason) => DeadLetter::of_body(&delivery.body, None, "dequeue", reason, now),
@@ -106,12 +108,12 @@ async fn decode(
     if let Err(error) = context.catalog.add_dead_letter(letter).await {
         // The delivery is dropped, and the message comes again; not at once, lest it spin.
         warn!(%error, "dead letter not written, the message will come again");
-        tokio::time::sleep(context.retry.error_delay_min).await;
-        context.metrics.stage_finished("dequeue", "handed_back", since.elapsed());
+        tokio::time::sleep(context.flow.retry.error_delay_min).await;
+        context.metrics.flow.stage_finished("dequeue", "handed_back", since.elapsed());
         return None;
     }
-    context.metrics.stage_finished("dequeue", "dead_letter", since.elapsed());
-    context.metrics.dead_letters.with_label_values(&["dequeue"]).inc();
+    context.metrics.flow.stage_finished("dequeue", "dead_letter", since.elapsed());
+    context.metrics.flow.dead_letters.with_label_values(&["dequeue"]).inc();
     if let Err(error) = delivery.settle.ack().await {
         warn!(%error, "acknowledgement failed, the message will come again");
     }
@@ -121,19 +123,19 @@ async fn decode(
 const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
 
 /// Ends a recheck that was delivered too often: its row is final and stays as it is, so nothing is set aside.
-async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
+async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &Context) {
     warn!(reason = TOO_OFTEN, stage = "dequeue", "recheck given up, the call stays as it is");
     let hop = Hop {
-        at: context.clock.now(),
+        at: context.flow.clock.now(),
         stage: "dequeue".to_owned(),
         outcome: "done".to_owned(),
         attempt: event.attempt,
         took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        detail: Some(format!("{GIVEN_UP}: {TOO_OFTEN}")),
+        detail: Some(format!("{RECHECK_GIVEN_UP}: {TOO_OFTEN}")),
     };
     context.catalog.record_hop(&event.key(), hop).await;
-    context.metrics.stage_finished("dequeue", "done", since.elapsed());
-    context.metrics.conversations_done.with_label_values(&[GIVEN_UP]).inc();
+    context.metrics.flow.stage_finished("dequeue", "done", since.elapsed());
+    context.metrics.flow.conversations_done.with_label_values(&[RECHECK_GIVEN_UP]).inc();
     if let Err(error) = settle.ack().await {
         warn!(%error, "acknowledgement failed, the message will come again");
     }
@@ -144,22 +146,22 @@ async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Insta
 async fn place(
     event: &ContactEvent,
     share: &FairShare,
-    context: &FlowContext,
+    context: &Context,
 ) -> Option<Result<Place, (&'static str, Duration)>> {
-    Some(match context.stopping.run_until_cancelled(context.outside.all_here(HELD)).await? {
-        false => Err(("a system is away that every call needs", context.retry.held_back())),
+    Some(match context.flow.stopping.run_until_cancelled(context.flow.outside.all_here(HELD)).await? {
+        false => Err(("a system is away that every call needs", context.flow.retry.held_back())),
         true => {
-            let place = context.stopping.run_until_cancelled(share.admit(event)).await?;
+            let place = context.flow.stopping.run_until_cancelled(share.admit(event)).await?;
             place.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
         }
     })
 }
 
 /// Forgets a copy of a message whose successor is on the queue.
-async fn skip_copy(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &FlowContext) {
+async fn skip_copy(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &Context) {
     debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
-    context.metrics.stage_finished("dequeue", "done", since.elapsed());
-    context.metrics.conversations_done.with_label_values(&["copy"]).inc();
+    context.metrics.flow.stage_finished("dequeue", "done", since.elapsed());
+    context.metrics.flow.conversations_done.with_label_values(&["copy"]).inc();
     if let Err(error) = settle.ack().await {
         warn!(%error, "acknowledgement failed, the message will come again");
     }
@@ -177,10 +179,10 @@ async fn admit(
     lost: CancellationToken,
     share: &FairShare,
     copies: &Copies,
-    context: &FlowContext,
+    context: &Context,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
-    let (is_first, line) = match context.stopping.run_until_cancelled(copies.admit(&event)).await? {
+    let (is_first, line) = match context.flow.stopping.run_until_cancelled(copies.admit(&event)).await? {
         Turn::Copy => {
             skip_copy(&event, settle, since, context).await;
             return None;
@@ -190,10 +192,10 @@ async fn admit(
     };
     let seat = Seat::default();
     // From here on it counts as in flight, also while it waits.
-    let delivery = context.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
+    let delivery = context.flow.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
     let found = match is_first {
         true => place(&delivery.event, share, context).await?,
-        false => Err(("another message of the same call is worked on", context.retry.held_back())),
+        false => Err(("another message of the same call is worked on", context.flow.retry.held_back())),
     };
     let (reason, away) = match found {
         Ok(place) => {
@@ -204,7 +206,7 @@ async fn admit(
     };
     if is_told(delivery.event.busy_secs, away) {
         let hop = Hop {
-            at: context.clock.now(),
+            at: context.flow.clock.now(),
             stage: "dequeue".to_owned(),
             outcome: "busy".to_owned(),
             attempt: delivery.event.attempt,
@@ -213,9 +215,9 @@ async fn admit(
         };
         context.catalog.record_hop(&delivery.event.key(), hop).await;
     }
-    context.metrics.stage_finished("dequeue", "busy", since.elapsed());
+    context.metrics.flow.stage_finished("dequeue", "busy", since.elapsed());
     debug!(reason, delay_secs = away.as_secs_f64(), "waits for its turn");
-    if let Err(error) = delivery.defer(Deferral::Busy, away, context.clock.now()).await {
+    if let Err(error) = delivery.defer(Deferral::Busy, away, context.flow.clock.now()).await {
         warn!(%error, "deferral failed, the message will come again");
     }
     None
@@ -277,7 +279,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::flow::testing::{TestFlow, event};
+    use crate::flow::testing::event;
+    use crate::testing::TestFlow;
 
     /// Counts acknowledgements.
     struct Counting(Arc<AtomicUsize>);
@@ -297,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_of_a_clock_that_ran_ahead_was_queued_now() {
         let flow = TestFlow::new(1);
-        let now = flow.context.clock.now();
+        let now = flow.context.flow.clock.now();
         let hour = jiff::SignedDuration::from_hours(1);
         let moment = now + jiff::SignedDuration::from_millis(300);
         for (queued_at, believed) in

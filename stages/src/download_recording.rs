@@ -29,7 +29,9 @@ use crate::clients::{
     nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId},
     tenants::{RecordingScope, Tenants},
 };
-use crate::flow::{Metrics, Outcome, Readiness, RetryPolicy, Stage, StageError, crash};
+use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PlacedMedia, RecordedConversation};
 

@@ -21,11 +21,14 @@ use model::{ConversationKey, ObjectKey, Retention, System, TenantId};
 use runtime::{Clock, chance};
 use tracing::{error, info, warn};
 
-use crate::clients::catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
-use crate::clients::queue::Queue;
-use crate::clients::recording_store::RecordingStore;
-use crate::clients::tenants::Tenants;
-use crate::flow::{Metrics, StageError, crash};
+use crate::clients::{
+    catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone},
+    queue::Queue,
+    recording_store::RecordingStore,
+    tenants::Tenants,
+};
+use crate::flow::{StageError, crash};
+use crate::metrics::Metrics;
 
 /// Time between two looks at what is pending.
 const LOOK: Duration = Duration::from_secs(300);

@@ -47,4 +47,11 @@ pub mod verify;
 
 pub mod clients;
 pub mod completeness;
+mod context;
 pub mod flow;
+pub mod metrics;
+pub mod readiness;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use context::{Context, journal};

@@ -16,19 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, EventSource, Lane, TenantId};
+use model::{ContactEvent, EventSource, Hop, Lane, TenantId};
 use runtime::Clock;
 
 use crate::clients::{
-    catalog::{Catalog, CatalogError, Hop, Lacking},
+    catalog::{Catalog, CatalogError, Lacking},
     queue::{Queue, QueueError},
 };
 
 /// Why a recheck ends without a change.
 pub const NOTHING_NEW: &str = "nothing_new";
-
-/// How one ends that fails for good: the row is final and stays as it is.
-pub const GIVEN_UP: &str = "recheck_given_up";
 
 /// Calls that are read at a time.
 const PAGE: usize = 500;

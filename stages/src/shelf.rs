@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{ContactEvent, Lane, MessageError, System, Troubles};
+use model::{ContactEvent, DeadLetter, Hop, Lane, MessageError, System, Troubles};
 use runtime::{Clock, chance};
 use tracing::{info, warn};
 
 use crate::clients::{
-    catalog::{Catalog, CatalogError, DeadLetter, Hop},
+    catalog::{Catalog, CatalogError},
     queue::{Queue, QueueError},
 };
-use crate::flow::{Blame, Metrics, Outside};
+use crate::flow::{Blame, Outside};
+use crate::metrics::Metrics;
 
 /// Time between two looks at the shelf.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

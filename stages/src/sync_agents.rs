@@ -49,7 +49,8 @@ use crate::clients::{
     nice::{GroupReading, NiceClient, NiceError, REFUSED_DELAY},
     tenants::Tenants,
 };
-use crate::flow::{Metrics, StageError};
+use crate::flow::StageError;
+use crate::metrics::Metrics;
 use crate::source::roster::Roster;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
 
@@ -193,7 +194,7 @@ impl SyncAgents {
         match self.sync(accept).await {
             Ok(report) => {
                 let outcome = if report.held.is_some() { "not_ready" } else { "ok" };
-                self.metrics.stage_finished("sync_agents", outcome, since.elapsed());
+                self.metrics.flow.stage_finished("sync_agents", outcome, since.elapsed());
                 match report.held {
                     Some(held) if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) => {
                         let HeldReading { since, lost, active, hidden, .. } = held;
@@ -209,7 +210,7 @@ impl SyncAgents {
                 Ok(report)
             }
             Err(error) => {
-                self.metrics.stage_finished("sync_agents", "retry", since.elapsed());
+                self.metrics.flow.stage_finished("sync_agents", "retry", since.elapsed());
                 Err(error)
             }
         }

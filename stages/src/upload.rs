@@ -22,10 +22,13 @@ use runtime::Clock;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::clients::catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
-use crate::clients::nice::Media;
-use crate::clients::recording_store::{Found, RecordingStore};
-use crate::flow::{Metrics, Outcome, Stage, StageError, crash};
+use crate::clients::{
+    catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow},
+    nice::Media,
+    recording_store::{Found, RecordingStore},
+};
+use crate::flow::{Outcome, Stage, StageError, crash};
+use crate::metrics::Metrics;
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PersistedConversation, PlacedMedia};
 

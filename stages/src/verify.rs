@@ -19,9 +19,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
-use crate::clients::catalog::{Catalog, Recorded, RecordingRow};
-use crate::clients::recording_store::RecordingStore;
-use crate::flow::{Metrics, StageError};
+use crate::clients::{
+    catalog::{Catalog, Recorded, RecordingRow},
+    recording_store::RecordingStore,
+};
+use crate::flow::StageError;
+use crate::metrics::Metrics;
 
 /// An object that is read and ends in an error is read so often.
 const ATTEMPTS: u32 = 3;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactId, ConversationKey, ConversationState, TenantId};
+use model::{ContactId, ConversationKey, ConversationState, DeadLetter, Hop, TenantId};
 use nice_sim::TruthLeg;
-use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, DeadLetter, Hop, RunKind, RunState};
+use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, RunKind, RunState};
 
 use crate::standins::recording_store::StoredObject;
 

@@ -9,10 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use simulation::alarms::{AlarmRecorder, Firing, Target};
-use stages::flow::Metrics;
+use stages::metrics::Metrics;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -43,7 +42,7 @@ impl Installation {
         for (target, metrics) in [&producer, &waiting, &consumer] {
             recorder.started(target, monday());
             for system in ["queue", "catalog", "recording_store"] {
-                metrics.outside_system_up.with_label_values(&[system]).set(1);
+                metrics.flow.outside_system_up.with_label_values(&[system]).set(1);
             }
             metrics.state_disk_free_bytes.set(100 << 30);
         }
@@ -62,19 +61,19 @@ impl Installation {
             producer.replay_finished("reconciliation", at, 0, 0);
         }
         for stage in ["source", "dedupe", "enqueue"] {
-            producer.stage_finished(stage, "ok", Duration::from_millis(3));
+            producer.flow.stage_finished(stage, "ok", Duration::from_millis(3));
         }
         for stage in ["dequeue", "fetch_metadata", "download_recording", "persist", "upload"] {
-            consumer.stage_finished(stage, "ok", Duration::from_millis(30));
+            consumer.flow.stage_finished(stage, "ok", Duration::from_millis(30));
         }
-        producer.nice_request("completed-contacts", "200", Duration::from_millis(80));
-        consumer.nice_request("playback-contact", "200", Duration::from_millis(80));
+        producer.nice.answered("completed-contacts", "200", Duration::from_millis(80));
+        consumer.nice.answered("playback-contact", "200", Duration::from_millis(80));
         // One recording in six is not there at the first look.
         if at.as_second() % 360 == 0 {
-            consumer.nice_request("playback-contact", "404", Duration::from_millis(80));
-            consumer.stage_finished("await_recording", "not_ready", Duration::from_millis(90));
+            consumer.nice.answered("playback-contact", "404", Duration::from_millis(80));
+            consumer.flow.stage_finished("await_recording", "not_ready", Duration::from_millis(90));
         }
-        consumer.queue_backlog.with_label_values(&["live"]).set(2);
+        consumer.queue.backlog.with_label_values(&["live"]).set(2);
     }
 
     /// All three answer.
@@ -121,7 +120,7 @@ fn a_quiet_week_raises_no_alert() {
 fn a_system_that_is_away_for_an_hour_raises_its_alert_until_it_is_back() {
     let mut installation = Installation::new();
     installation.live(0..60);
-    let catalog = installation.consumer.1.outside_system_up.with_label_values(&["catalog"]);
+    let catalog = installation.consumer.1.flow.outside_system_up.with_label_values(&["catalog"]);
     catalog.set(0);
     installation.live(60..120);
     catalog.set(1);

@@ -14,7 +14,7 @@ use stages::{
         postgres::{Database, DatabaseOptions, rate_budget::SharedStores},
         quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
     },
-    flow::Metrics,
+    metrics::Metrics,
 };
 use state::{State, StateOptions};
 

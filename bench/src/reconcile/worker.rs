@@ -26,7 +26,8 @@ use stages::{
     },
     dedupe::dedupe,
     enqueue::Enqueue,
-    flow::{FlowContext, FlowExt, Metrics, RetryPolicy},
+    flow::{Context, FlowExt, RetryPolicy},
+    metrics::Metrics,
     source::{compare::Compare, replay::Replay, roster::Roster},
 };
 use state::{State, StateOptions};
@@ -214,7 +215,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     let (state, tenant) = (open(&options.dir)?, tenant()?);
     let catalog = catalog(options, &state)?;
     let clock = Clock::system();
-    let context = FlowContext::new(
+    let context = Context::new(
         clock.clone(),
         Metrics::new(),
         catalog.clone(),
@@ -230,9 +231,10 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     let (found, replayed) = mpsc::channel(64);
     let processed = state.processed().clone();
     let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: clock.clone() };
-    let flow = dedupe(ReceiverStream::new(replayed), processed.clone(), RETENTION, &context).insist(enqueue, &context);
+    let flow =
+        dedupe(ReceiverStream::new(replayed), processed.clone(), RETENTION, &context).insist(enqueue, &context.flow);
     let settled = context.clone();
-    let flow = task::spawn("flow", async move { flow.settle(&settled).await });
+    let flow = task::spawn("flow", async move { flow.settle(&settled.flow).await });
     let (roster, known) = watch::channel(Roster::default());
     Roster::replace(&roster, &[agent()?]);
     let settle = Duration::from_secs(3600);

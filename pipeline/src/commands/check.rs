@@ -11,7 +11,8 @@ use stages::{
         nice::{NiceClient, NiceError},
         tenants::Tenants,
     },
-    flow::{Metrics, StageError},
+    flow::StageError,
+    metrics::Metrics,
 };
 use state::{Opened, StateOptions};
 

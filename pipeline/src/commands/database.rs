@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{TenantId, Unmetered};
-use stages::{
-    clients::{
-        nice::{NiceClient, NiceError, NiceSettings},
-        postgres::{
-            Database,
-            nice_settings::{SettingsTable, ShownSettings},
-            schema,
-        },
+use stages::clients::{
+    nice::{NiceClient, NiceError, NiceMetrics, NiceSettings},
+    postgres::{
+        Database,
+        nice_settings::{SettingsTable, ShownSettings},
+        schema,
     },
-    flow::Metrics,
 };
 
 use super::check::ask_nice;
@@ -105,7 +102,7 @@ const TRIAL: Duration = Duration::from_secs(60);
 
 /// Asks NICE for a token, for where it is and for the group.
 async fn try_out(settings: &NiceSettings) -> Result<(), Failure> {
-    let nice = NiceClient::new(settings.clone(), Arc::new(Unmetered), Metrics::new());
+    let nice = NiceClient::new(settings.clone(), Arc::new(Unmetered), NiceMetrics::default());
     let nice = nice.map_err(|error| Failure::usage(format!("stdin: [nice]: {error}")))?;
     let stays = "nothing is changed, the settings of before stay";
     match tokio::time::timeout(TRIAL, nice.check()).await {

@@ -1,9 +1,8 @@
 //! Results as tables for a person.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use jiff::Timestamp;
-use stages::clients::catalog::DeadLetter;
+use model::DeadLetter;
 
 use super::verify::Verification;
 use crate::operations::{Budget, Erasable, Erased, Rechecked, Status, Trace};

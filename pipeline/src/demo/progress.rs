@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use stages::clients::catalog::Counts;
-use stages::flow::Metrics;
+use stages::{clients::catalog::Counts, metrics::Metrics};
 use tokio::time::Instant;
 
 /// The stages shown, in the order of the flow.
@@ -59,8 +58,8 @@ impl Progress {
             return;
         }
         for (stage, line) in SHOWN.iter().zip(&self.stages) {
-            let count = |outcome: &str| metrics.stage_items.with_label_values(&[stage, outcome]).get();
-            let in_flight = metrics.stage_in_flight.with_label_values(&[stage]).get();
+            let count = |outcome: &str| metrics.flow.stage_items.with_label_values(&[stage, outcome]).get();
+            let in_flight = metrics.flow.stage_in_flight.with_label_values(&[stage]).get();
             line.set_message(format!(
                 "{stage:<19} {:>5} passed on {:>5} dropped {:>4} not ready {:>3} retried {in_flight:>3} in flight",
                 count("ok"),

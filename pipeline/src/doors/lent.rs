@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use stages::flow::{Blame, Freshness, Metrics, Outside};
-
+use stages::{
+    flow::{Blame, Freshness, Outside},
+    metrics::Metrics,
+};
 use state::StateOptions;
 
 use super::{Doors, Local, Nice, local};
@@ -22,7 +24,7 @@ pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Res
         false => None,
     };
     let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
+    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
     Ok(Doors {
         local,
         database: None,

@@ -2,8 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use runtime::{Clock, task};
-use stages::clients::catalog::EmbeddedCatalog;
-use stages::flow::Metrics;
+use stages::{clients::catalog::EmbeddedCatalog, metrics::Metrics};
 use state::{Opened, State, StateOptions};
 
 use crate::config::{Config, RecordingsConfig};

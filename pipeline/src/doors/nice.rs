@@ -11,7 +11,7 @@ use stages::{
         quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
         tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions},
     },
-    flow::Metrics,
+    metrics::Metrics,
 };
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
@@ -56,7 +56,7 @@ impl Nice {
         metrics: &Metrics,
     ) -> Self {
         let [acd, playback] = [ApiFamily::Acd, ApiFamily::MediaPlayback].map(|family| terms(&config.limits, family));
-        let budgets = Arc::new(Budgets::new(stores, acd, playback, metrics.clone()));
+        let budgets = Arc::new(Budgets::new(stores, acd, playback, metrics.quota.clone()));
         let tenants = |patience| {
             let budgets = budgets.clone();
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::TenantId;
-use stages::clients::catalog::{Catalog, TombstoneKey};
-use stages::clients::postgres::nice_settings::SettingsTable;
-use stages::clients::postgres::rate_budget::SharedStores;
-use stages::clients::postgres::seal::Seal;
-use stages::clients::postgres::{self, DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, schema};
-use stages::clients::queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
-use stages::clients::quota::Stores;
-use stages::clients::recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
-use stages::clients::tenants::{SettingsError, SettingsSource};
-use stages::flow::Metrics;
+use stages::{
+    clients::{
+        catalog::{Catalog, TombstoneKey},
+        postgres::{
+            self, DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, nice_settings::SettingsTable,
+            rate_budget::SharedStores, schema, seal::Seal,
+        },
+        queue::{Queue, RabbitError, RabbitOptions, RabbitQueue},
+        quota::Stores,
+        recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store},
+        tenants::{SettingsError, SettingsSource},
+    },
+    metrics::Metrics,
+};
 
 use crate::config::{
     self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,
@@ -61,7 +65,7 @@ pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<
 /// The queue on a broker.
 pub(super) async fn queue(config: &Config, queue: &QueueConfig, metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
     match rabbit(config, queue)? {
-        Some(options) => Ok(Arc::new(RabbitQueue::connect(options, metrics).await?)),
+        Some(options) => Ok(Arc::new(RabbitQueue::connect(options, &metrics.queue).await?)),
         None => Err(Failure::usage("[queue] kind: not part of this executable")),
     }
 }
@@ -104,7 +108,7 @@ pub(super) async fn recordings(
     let options = S3Options::new(endpoint.clone(), bucket.clone(), region.clone(), credentials)
         .for_rate(config.recording_min_rate);
     let options = S3Options { encryption, ca_file: ca_file.clone(), memory: *memory, marks, ..options };
-    Ok(Arc::new(S3Store::open(options, metrics.clone()).await.map_err(Failure::usage)?))
+    Ok(Arc::new(S3Store::open(options, metrics.recordings.clone()).await.map_err(Failure::usage)?))
 }
 
 /// A key that is read again from its files when they change, if it stands in files.

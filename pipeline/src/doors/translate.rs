@@ -1,10 +1,14 @@
 //! Settings as the stages take them.
 
 use model::Retention;
-use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
-use stages::clients::tenants::RecordingScope;
-use stages::flow::RetryPolicy;
-use stages::flow::readiness::Bounds;
+use stages::{
+    clients::{
+        nice::{Auth, GroupKind, GroupSelector, NiceSettings},
+        tenants::RecordingScope,
+    },
+    flow::RetryPolicy,
+    readiness::Bounds,
+};
 
 use crate::config::{self, Config, NiceConfig};
 use crate::failure::Failure;

@@ -32,8 +32,8 @@ async fn open(config: &Config) -> Doors {
     super::open_patiently(config, Service::Run).await.unwrap()
 }
 
-fn context(config: &Config, doors: &Doors) -> FlowContext {
-    FlowContext::new(doors.clock.clone(), doors.metrics.clone(), doors.catalog.clone(), doors::retry_policy(config), 4)
+fn context(config: &Config, doors: &Doors) -> Context {
+    Context::new(doors.clock.clone(), doors.metrics.clone(), doors.catalog.clone(), doors::retry_policy(config), 4)
 }
 
 /// A queue whose deliveries end with an error.
@@ -93,7 +93,8 @@ async fn a_flow_that_breaks_ends_the_producer() {
     let config = config(dir.path());
     let doors = open(&config).await;
     // No stage can work on nothing at a time: it panics.
-    let context = FlowContext { concurrency: 0, ..context(&config, &doors) };
+    let mut context = context(&config, &doors);
+    context.flow.concurrency = 0;
     let producer = producer(&config, &doors, &context, Sources::All).unwrap();
     tokio::time::timeout(Duration::from_secs(30), producer.run()).await.expect("it goes on without its flow");
 }

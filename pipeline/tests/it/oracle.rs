@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use model::{self, ConversationKey, ConversationState};
+use model;
+use model::{ConversationKey, ConversationState, DeadLetter};
 use nice_sim::{Direction, TruthLeg};
 use sha2::{Digest, Sha256};
-use stages::clients::catalog::{Catalog, ConversationRow, DeadLetter, EmbeddedCatalog};
+use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
 use state::{State, StateOptions};
 
 use crate::harness::Bed;

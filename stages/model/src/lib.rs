@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 mod asks;
 mod conversation;
+mod dead_letter;
+mod hop;
 pub mod http;
 mod import_since;
 mod key;
@@ -35,6 +37,8 @@ mod trouble;
 
 pub use asks::{Asks, DoorError};
 pub use conversation::{Agent, Conversation, ConversationState, Direction, StoredRecording};
+pub use dead_letter::DeadLetter;
+pub use hop::Hop;
 pub use import_since::ImportSince;
 pub use key::Key;
 pub use lane::Lane;

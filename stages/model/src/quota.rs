@@ -98,7 +98,7 @@ pub trait Quota: Send + Sync + 'static {
 
 /// The right to send one request. Dropped, it tells the budget that the request is over, or that it never left.
 #[must_use = "a permit that is dropped gives its place back"]
-pub trait Permit: Send {
+pub trait Permit: std::fmt::Debug + Send {
     /// The request leaves now. False when the permit has been held for too long to be used.
     fn leave(&mut self) -> bool;
 

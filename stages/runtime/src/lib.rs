@@ -3,6 +3,7 @@
 //! - [`clock`]: the wall clock, or one that a test sets.
 //! - [`chance`]: chance, so that a simulation can repeat it.
 //! - [`task`]: tasks that end with their owner.
+//! - [`metrics`]: counters and gauges, a struct for each part of the program.
 //! - [`machine`]: simulated machines, which stop at once with all that runs on them.
 //!
 //! It knows nothing of calls, and everything else may know it.
@@ -13,6 +14,7 @@
 pub mod chance;
 pub mod clock;
 pub mod machine;
+pub mod metrics;
 pub mod task;
 
 pub use clock::{Clock, ClockSkew};

@@ -19,6 +19,7 @@
 mod budget;
 mod gate;
 mod local;
+mod metrics;
 mod registry;
 mod restraint;
 mod store;
@@ -29,6 +30,7 @@ mod window;
 pub use budget::{Ask, Budget, Fate, Grant, Told, Verdict, Witness};
 pub use gate::{Gate, Patience};
 pub use local::{LocalStore, LocalStores};
+pub use metrics::QuotaMetrics;
 pub use registry::{Budgets, Stores, TenantQuota};
 pub use store::{BudgetStore, StoreError};
 pub use terms::{Rate, Terms};

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::nice::{Network, NiceClient, NiceSettings, Timeouts};
-use crate::flow::{Metrics, StageError};
+use crate::flow::StageError;
+use crate::metrics::Metrics;
 
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,7 +330,7 @@ impl Tenants {
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         let TenantsOptions { timeouts, network, .. } = self.options.clone();
-        match NiceClient::with_network(nice, network, quota, self.metrics.clone(), timeouts) {
+        match NiceClient::with_network(nice, network, quota, self.metrics.nice.clone(), timeouts) {
             Ok(nice) => {
                 nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use model::{AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, EventSource, Lane};
+use model::{
+    AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, EventSource, Lane,
+};
 use runtime::Clock;
 
-use super::catalog::{Catalog, DeadLetter, EmbeddedCatalog};
+use super::catalog::{Catalog, EmbeddedCatalog};
 use super::queue::{EmbeddedQueue, Queue};
 use super::test_state;
 

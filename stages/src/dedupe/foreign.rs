@@ -17,7 +17,7 @@ use model::{ContactEvent, ContactId};
 use state::ProcessedLog;
 use tracing::warn;
 
-use crate::flow::FlowContext;
+use crate::Context;
 use crate::source::Found;
 use crate::source::compare::Compare;
 
@@ -42,7 +42,7 @@ impl Foreign {
         self,
         found: impl Stream<Item = Found> + Send + 'static,
         processed: ProcessedLog,
-        context: FlowContext,
+        context: Context,
     ) -> impl Stream<Item = (Found, bool)> + Send + 'static {
         let asking = Arc::new((self, processed, context));
         let together = found.ready_chunks(TOGETHER).then(move |found| {
@@ -53,7 +53,7 @@ impl Foreign {
     }
 
     /// The same of some events. Asks until there is an answer; when the service drains first, they are handed back.
-    async fn tell(&self, found: Vec<Found>, processed: &ProcessedLog, context: &FlowContext) -> Vec<(Found, bool)> {
+    async fn tell(&self, found: Vec<Found>, processed: &ProcessedLog, context: &Context) -> Vec<(Found, bool)> {
         let unknown = found.iter().filter(|found| self.concerns(found) && !is_in(processed, &found.event));
         let unknown: Vec<ContactEvent> = unknown.map(|found| found.event.clone()).collect();
         let Some(known) = self.known(&unknown, context).await else { return Vec::new() };
@@ -71,8 +71,8 @@ impl Foreign {
     }
 
     /// Those of these events whose calls need no message any more.
-    async fn known(&self, events: &[ContactEvent], context: &FlowContext) -> Option<HashSet<ContactId>> {
-        let mut intervals = context.retry.intervals();
+    async fn known(&self, events: &[ContactEvent], context: &Context) -> Option<HashSet<ContactId>> {
+        let mut intervals = context.flow.retry.intervals();
         loop {
             match self.compare.compare(events).await {
                 Ok(verdicts) => {
@@ -81,9 +81,9 @@ impl Foreign {
                     return Some(known.map(|(event, _)| event.conversation).collect());
                 }
                 Err(error) => {
-                    let delay = intervals.next_backoff().unwrap_or(context.retry.error_delay_max);
+                    let delay = intervals.next_backoff().unwrap_or(context.flow.retry.error_delay_max);
                     warn!(%error, delay_secs = delay.as_secs_f64(), "what another producer found is not known, will retry");
-                    context.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
+                    context.flow.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
                 }
             }
         }

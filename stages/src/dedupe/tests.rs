@@ -5,24 +5,21 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use futures::stream::{self, BoxStream};
-use model::{AgentId, Conversation, ConversationKey, Unmetered};
+use futures::{stream, stream::BoxStream};
+use model::{AgentId, Conversation, ConversationKey, DeadLetter, Hop, Unmetered};
 use runtime::Clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::clients::{
-    catalog::{DeadLetter, Hop},
     queue::{EmbeddedQueue, Queue},
     tenants::Tenants,
 };
 use crate::enqueue::Enqueue;
-use crate::flow::{
-    Deferral, FlowExt,
-    testing::{TestFlow, event},
-};
+use crate::flow::{Deferral, FlowExt, testing::event};
 use crate::source::{compare::Compare, test_nice::settings_of};
+use crate::testing::TestFlow;
 
 /// The hot window of these tests.
 const RETENTION: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -229,10 +226,16 @@ async fn of_many_repeats_each_conversation_is_queued_once() {
             Found::new(event(1 + number * number % CONVERSATIONS), receipt)
         }
     }));
-    let stage =
-        Enqueue { queue: Arc::new(queue.clone()), fresh: Duration::from_secs(3600), clock: flow.context.clock.clone() };
+    let stage = Enqueue {
+        queue: Arc::new(queue.clone()),
+        fresh: Duration::from_secs(3600),
+        clock: flow.context.flow.clock.clone(),
+    };
     let processed = flow.state.state.processed().clone();
-    dedupe(found, processed.clone(), RETENTION, &flow.context).insist(stage, &flow.context).settle(&flow.context).await;
+    dedupe(found, processed.clone(), RETENTION, &flow.context)
+        .insist(stage, &flow.context.flow)
+        .settle(&flow.context.flow)
+        .await;
     let distinct: std::collections::BTreeSet<_> =
         (0..5 * CONVERSATIONS).map(|number| 1 + number * number % CONVERSATIONS).collect();
     assert_eq!(settled.load(Ordering::SeqCst) as u64, 5 * CONVERSATIONS);
@@ -252,7 +255,7 @@ async fn what_a_webhook_told_passes_again_when_the_poll_finds_it_after_an_hour()
         let told = ContactEvent { source: EventSource::Webhook, ..event(1) };
         subject.find(told.clone()).await;
         subject.next().await.ack().await.unwrap();
-        subject.flow.context.clock.advance(jiff::SignedDuration::from_mins(minutes));
+        subject.flow.context.flow.clock.advance(jiff::SignedDuration::from_mins(minutes));
         subject.find(told).await;
         subject.assert_quiet().await;
         subject.find(event(1)).await;
@@ -285,7 +288,7 @@ async fn what_was_dropped_by_half_a_record_passes_again_when_the_poll_finds_it_w
         let mut subject = Subject::new();
         subject.find(ContactEvent { source: EventSource::Webhook, ..event(1) }).await;
         subject.next().await.ack().await.unwrap();
-        subject.flow.context.clock.advance(jiff::SignedDuration::from_secs(6));
+        subject.flow.context.flow.clock.advance(jiff::SignedDuration::from_secs(6));
         subject.flow.context.catalog.record_hop(&event(1).key(), hop.clone()).await;
         subject.find(event(1)).await;
         if passes {
@@ -308,7 +311,7 @@ async fn what_is_dropped_after_the_poll_has_found_it_passes_at_a_later_listing()
     let at = jiff::Timestamp::UNIX_EPOCH;
     let hop = Hop { at, stage, outcome, attempt: 0, took_millis: 0, detail };
     subject.flow.context.catalog.record_hop(&event(1).key(), hop).await;
-    subject.flow.context.clock.advance(jiff::SignedDuration::from_secs(61));
+    subject.flow.context.flow.clock.advance(jiff::SignedDuration::from_secs(61));
     subject.find(event(1)).await;
     subject.next().await.ack().await.unwrap();
     subject.find(event(1)).await;
@@ -330,10 +333,10 @@ fn foreign(flow: &TestFlow, before: &str) -> Foreign {
         catalog: flow.context.catalog.clone(),
         processed: Some(flow.state.state.processed().clone()),
         polls: false,
-        queue: Arc::new(EmbeddedQueue::open(flow.state.state.store(), flow.context.clock.clone()).unwrap()),
+        queue: Arc::new(EmbeddedQueue::open(flow.state.state.store(), flow.context.flow.clock.clone()).unwrap()),
         settle: Duration::from_secs(3600),
         longest_delay: Duration::from_secs(3600),
-        clock: flow.context.clock.clone(),
+        clock: flow.context.flow.clock.clone(),
     };
     Foreign { compare, before: before.parse().unwrap() }
 }
@@ -352,7 +355,7 @@ async fn what_another_producer_found_is_not_doubled_and_what_it_lost_is_found() 
     };
     finish(&subject.flow, &event(1)).await;
     catalog.record_hop(&event(2).key(), enqueued("2026-04-01T16:35:00Z")).await;
-    let now = subject.flow.context.clock.now();
+    let now = subject.flow.context.flow.clock.now();
     catalog.add_dead_letter(DeadLetter::of_event(&event(3), "upload", "why", now)).await.unwrap();
     let endless = ContactEvent { ended_at: None, ..event(4) };
     finish(&subject.flow, &event(4)).await;

@@ -18,12 +18,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clients::nice::MediaHost;
-use crate::flow::{
-    readiness::Bounds,
-    serve,
-    testing::{TestFlow, event},
-};
+use crate::flow::{serve, testing::event};
+use crate::readiness::Bounds;
 use crate::source::test_nice::{agent, settings_of, tenant};
+use crate::testing::TestFlow;
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.
 #[derive(Clone, Default)]
@@ -108,12 +106,12 @@ pub(crate) async fn rig() -> Rig {
     let tenants =
         Arc::new(Tenants::new(Arc::new(settings), Arc::new(|_| Arc::new(Unmetered)), context.metrics.clone()));
     let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
-    let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
+    let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
     let readiness = Readiness::new(bounds, catalog.clone(), clock, context.metrics.clone());
     let stage = DownloadRecording {
         tenants,
         catalog,
-        retry: context.retry.clone(),
+        retry: context.flow.retry.clone(),
         readiness,
         metrics: context.metrics.clone(),
     };

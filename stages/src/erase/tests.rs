@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
-use model::{AgentId, Conversation, Extension, Lane, StoredRecording};
+use model::{AgentId, Conversation, DeadLetter, Extension, Lane, StoredRecording};
 use tempfile::TempDir;
 
 use super::*;
 use crate::clients::{
-    catalog::{DeadLetter, EmbeddedCatalog, Standing},
+    catalog::{EmbeddedCatalog, Standing},
     queue::EmbeddedQueue,
     recording_store::{Body, FilesystemStore, Found},
     tenants::{SettingsError, SettingsSource, TenantSettings},

@@ -13,10 +13,12 @@ use serde_json::json;
 
 use super::*;
 use crate::flow::{
-    FlowExt, Metrics, serve,
-    testing::{Fate, Fates, TestFlow, event},
+    FlowExt, serve,
+    testing::{Fate, Fates, event},
 };
+use crate::metrics::Metrics;
 use crate::source::test_nice::{agent, settings_of, tenant};
+use crate::testing::TestFlow;
 
 /// A NICE that answers so when it is asked for a contact.
 async fn serving(contacts: axum::routing::MethodRouter) -> (Arc<Tenants>, tokio_util::task::AbortOnDropHandle<()>) {
@@ -45,13 +47,13 @@ async fn fate_of(mut event: ContactEvent, age: SignedDuration) -> (Fate, TestFlo
     let flow = TestFlow::new(1);
     let context = &flow.context;
     let (tenants, _server) = ignorant().await;
-    event.queued_at = Some(context.clock.now() - age);
+    event.queued_at = Some(context.flow.clock.now() - age);
     event.awaited_millis = u64::try_from(age.as_millis()).unwrap();
     let fates = Fates::default();
-    let delivery = fates.delivery(event, &context.catalog);
-    let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
+    let delivery = flow.delivery(&fates, event);
+    let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let stage = FetchMetadata { tenants, catalog, retry, clock };
-    stream::iter([delivery]).through(stage, context).settle(context).await;
+    stream::iter([delivery]).through(stage, &context.flow).settle(&context.flow).await;
     (fates.all().remove(0).1, flow)
 }
 
@@ -61,10 +63,10 @@ async fn fate_by(record: serde_json::Value, event: ContactEvent) -> (Result<&'st
     let context = &flow.context;
     let agent = Agent { memberships: Memberships::since("2026-04-01T12:00:00Z".parse().unwrap()), ..agent() };
     context.catalog.save_agents(&tenant(), &[agent]).await.unwrap();
-    let read_at = context.clock.now() - SignedDuration::from_mins(1);
+    let read_at = context.flow.clock.now() - SignedDuration::from_mins(1);
     context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
     let (tenants, _server) = knowing(record).await;
-    let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
+    let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(event).await;
     let told = outcome.map(|outcome| match outcome {
         Outcome::Next(_) => "taken",
@@ -102,7 +104,7 @@ async fn a_contact_that_only_a_webhook_named_is_looked_for_within_an_hour_and_dr
 
     let (fate, flow) = fate_of(told_by_webhook(4), SignedDuration::from_mins(61)).await;
     assert_eq!(fate, Fate::Acked { shelved: 0 });
-    assert_eq!(flow.context.metrics.conversations_done.with_label_values(&["unconfirmed"]).get(), 1);
+    assert_eq!(flow.context.metrics.flow.conversations_done.with_label_values(&["unconfirmed"]).get(), 1);
 }
 
 #[tokio::test]
@@ -143,7 +145,7 @@ async fn one_that_nice_had_known_and_knows_no_more_goes_back_by_itself() {
 #[tokio::test]
 async fn a_call_whose_group_was_not_read_until_the_deadline_comes_again_by_itself() {
     let flow = TestFlow::new(1);
-    let read_at = flow.context.clock.now() - SignedDuration::from_hours(2);
+    let read_at = flow.context.flow.clock.now() - SignedDuration::from_hours(2);
     flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
     let given_up = ContactEvent { not_ready: 9, awaited_millis: 49 * 3600 * 1000, ..webhook_event() };
     let letter = is_taken(record(8, "16:58:00", true), given_up, &flow).await;
@@ -154,7 +156,7 @@ async fn a_call_whose_group_was_not_read_until_the_deadline_comes_again_by_itsel
 #[tokio::test]
 async fn a_reading_of_the_group_that_is_to_come_tells_of_nobody_and_costs_no_look() {
     let flow = TestFlow::new(1);
-    let read_at = flow.context.clock.now() + SignedDuration::from_hours(2);
+    let read_at = flow.context.flow.clock.now() + SignedDuration::from_hours(2);
     flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
     let looked_at_once = ContactEvent { not_ready: 1, ..webhook_event() };
     let outcome = is_taken(record(8, "16:58:00", true), looked_at_once, &flow).await;
@@ -232,7 +234,7 @@ async fn a_backfill_of_todays_members_takes_their_calls_from_before() {
     let mut memberships = Memberships::since("2026-04-01T12:00:00Z".parse().unwrap());
     memberships.leave("2026-04-01T16:55:00Z".parse().unwrap());
     flow.context.catalog.save_agents(&tenant(), &[Agent { memberships, ..agent() }]).await.unwrap();
-    flow.context.catalog.note_agents_read(&tenant(), flow.context.clock.now()).await.unwrap();
+    flow.context.catalog.note_agents_read(&tenant(), flow.context.flow.clock.now()).await.unwrap();
     let found_at = of_today("16:50:00").queued_at;
     for (first_queued_at, taken) in [(found_at, true), (None, false)] {
         let event = ContactEvent { first_queued_at, ..of_today("16:58:00") };
@@ -244,21 +246,21 @@ async fn a_backfill_of_todays_members_takes_their_calls_from_before() {
 #[tokio::test]
 async fn while_the_group_is_not_read_a_call_of_nobody_is_looked_at_rarely() {
     let flow = TestFlow::new(1);
-    let read_at = flow.context.clock.now() - SignedDuration::from_hours(2);
+    let read_at = flow.context.flow.clock.now() - SignedDuration::from_hours(2);
     flow.context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
     let looked_at = |not_ready| ContactEvent { not_ready, ..webhook_event() };
     let first = is_taken(record(8, "16:58:00", true), looked_at(0), &flow).await;
     assert!(matches!(first, Err(StageError::NotReady { .. })), "{first:?}");
     let second = is_taken(record(8, "16:58:00", true), looked_at(1), &flow).await;
     let Err(StageError::Early { retry_after, .. }) = second else { panic!("{second:?}") };
-    assert_eq!(Some(&retry_after), flow.context.retry.not_ready_delays.last());
+    assert_eq!(Some(&retry_after), flow.context.flow.retry.not_ready_delays.last());
 }
 
 /// Whether an event is taken of which NICE has this record.
 async fn is_taken(record: serde_json::Value, event: ContactEvent, flow: &TestFlow) -> Result<bool, StageError> {
     let (tenants, _server) = knowing(record).await;
-    let (catalog, retry) = (flow.context.catalog.clone(), flow.context.retry.clone());
-    let stage = FetchMetadata { tenants, catalog, retry, clock: flow.context.clock.clone() };
+    let (catalog, retry) = (flow.context.catalog.clone(), flow.context.flow.retry.clone());
+    let stage = FetchMetadata { tenants, catalog, retry, clock: flow.context.flow.clock.clone() };
     stage.process(event).await.map(|outcome| matches!(outcome, Outcome::Next(_)))
 }
 
@@ -266,10 +268,10 @@ async fn is_taken(record: serde_json::Value, event: ContactEvent, flow: &TestFlo
 async fn a_reading_of_the_group_in_the_time_to_come_proves_nothing() {
     let flow = TestFlow::new(1);
     let context = &flow.context;
-    let ahead = context.clock.now() + SignedDuration::from_hours(100);
+    let ahead = context.flow.clock.now() + SignedDuration::from_hours(100);
     context.catalog.note_agents_read(&tenant(), ahead).await.unwrap();
     let (tenants, _server) = knowing(record(7, "16:58:00", true)).await;
-    let (catalog, retry, clock) = (context.catalog.clone(), context.retry.clone(), context.clock.clone());
+    let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(webhook_event()).await;
     assert!(matches!(outcome, Err(StageError::NotReady { .. })), "a joiner is not known yet");
 }

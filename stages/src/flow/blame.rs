@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactId, ConversationKey, System, TenantId};
 
-use super::{Metrics, RetryPolicy, StageError};
+use super::{FlowMetrics, RetryPolicy, StageError};
 
 /// So many calls that fail after each other, with none that passes in between, are the system's fault.
 const MANY: usize = 4;
@@ -46,7 +46,7 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct Blame {
     inner: Arc<Mutex<BTreeMap<(TenantId, &'static str), Lately>>>,
-    metrics: Metrics,
+    metrics: FlowMetrics,
 }
 
 /// What became of a tenant's calls at one stage lately.
@@ -94,7 +94,7 @@ impl Lately {
 
 impl Blame {
     /// Nothing is known yet.
-    pub fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: FlowMetrics) -> Self {
         Self { inner: Arc::default(), metrics }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn blame() -> Blame {
-        Blame::new(Metrics::new())
+        Blame::new(FlowMetrics::default())
     }
 
     #[test]

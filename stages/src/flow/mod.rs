@@ -3,14 +3,14 @@
 //! - [`stage`]: the [`Stage`] trait, and [`FlowExt::through`], which runs one.
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
-//! - [`readiness`]: when a call's recording is likely there.
 //! - [`blame`]: whether a failure counts against its call.
 //! - [`outside`]: whether the systems that every call needs answer.
 //! - [`fair_share`]: whose turn it is, among tenants.
 //! - [`copies`]: only one of several copies of a message goes on.
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
-//! - [`metrics`]: every metric of the project on one page.
+//! - [`journal`]: where it is written down what became of an item.
+//! - [`metrics`]: what is counted of every stage.
 //! - [`serve`]: HTTP with bounds.
 //! - [`crash`]: named boundaries at which a test kills the process.
 
@@ -21,9 +21,9 @@ pub mod delivery;
 pub mod error;
 pub mod fair_share;
 pub mod freshness;
+pub mod journal;
 pub mod metrics;
 pub mod outside;
-pub mod readiness;
 pub mod retry;
 pub mod serve;
 pub mod stage;
@@ -36,8 +36,8 @@ pub use delivery::{Again, Deferral, Delivery};
 pub use error::{Outcome, StageError};
 pub use fair_share::FairShare;
 pub use freshness::Freshness;
-pub use metrics::Metrics;
+pub use journal::{Journal, JournalError};
+pub use metrics::FlowMetrics;
 pub use outside::Outside;
-pub use readiness::Readiness;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};

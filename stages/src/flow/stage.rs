@@ -12,7 +12,7 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use model::{System, Trouble};
+use model::{DeadLetter, Hop, System, Trouble};
 use prometheus::IntGauge;
 use runtime::{Clock, task};
 use tokio::time::Instant;
@@ -21,9 +21,9 @@ use tracing::{Instrument, debug, error, warn};
 
 use super::blame::Verdict;
 use super::retry::Intervals;
-use super::{Again, Blame, Deferral, Delivery, Freshness, Metrics, Outcome, Outside, RetryPolicy, StageError, crash};
-use crate::clients::catalog::{Catalog, DeadLetter, Hop};
-use crate::recheck::GIVEN_UP;
+use super::{
+    Again, Blame, Deferral, Delivery, FlowMetrics, Freshness, Journal, Outcome, Outside, RetryPolicy, StageError, crash,
+};
 
 /// One step from item to item: a struct that holds its clients, and one function.
 pub trait Stage<In>: Send + Sync + 'static {
@@ -42,9 +42,9 @@ pub struct FlowContext {
     /// The time.
     pub clock: Clock,
     /// Every metric.
-    pub metrics: Metrics,
+    pub metrics: FlowMetrics,
     /// Takes dead letters and the timeline.
-    pub catalog: Arc<dyn Catalog>,
+    pub journal: Arc<dyn Journal>,
     /// Delays and deadlines.
     pub retry: RetryPolicy,
     /// How the systems stand that every call needs.
@@ -63,8 +63,8 @@ impl FlowContext {
     /// A machinery of its own, that knows nothing yet and runs until it is told to stop.
     pub fn new(
         clock: Clock,
-        metrics: Metrics,
-        catalog: Arc<dyn Catalog>,
+        metrics: FlowMetrics,
+        journal: Arc<dyn Journal>,
         retry: RetryPolicy,
         concurrency: usize,
     ) -> Self {
@@ -73,7 +73,7 @@ impl FlowContext {
             blame: Blame::new(metrics.clone()),
             clock,
             metrics,
-            catalog,
+            journal,
             retry,
             freshness: Freshness::default(),
             concurrency,
@@ -309,14 +309,14 @@ async fn finish<In, S: Stage<In>>(
     match result {
         Ok(Outcome::Next(item)) => {
             context.blame.passed(S::NAME, &key, now);
-            context.catalog.record_hop(&key, hop("ok", None)).await;
+            context.journal.record_hop(&key, hop("ok", None)).await;
             context.metrics.stage_finished(S::NAME, "ok", took);
             debug!("stage done");
             Some(delivery.with(item))
         }
         Ok(Outcome::Done(reason)) => {
             context.blame.answered(S::NAME, &key.tenant);
-            context.catalog.record_hop(&key, hop("done", Some(reason))).await;
+            context.journal.record_hop(&key, hop("done", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "done", took);
             context.metrics.conversations_done.with_label_values(&[reason]).inc();
             debug!(reason, "nothing remains to be done");
@@ -330,14 +330,14 @@ async fn finish<In, S: Stage<In>>(
                 _ => Deferral::NotReady,
             };
             let delay = context.retry.not_ready_delay(&delivery.event);
-            context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
+            context.journal.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
             defer(delivery, deferral, delay, now).await;
             None
         }
         Err(StageError::Early { reason, retry_after }) => {
-            context.catalog.record_hop(&key, hop("not_ready", Some(reason))).await;
+            context.journal.record_hop(&key, hop("not_ready", Some(reason))).await;
             context.metrics.stage_finished(S::NAME, "not_ready", took);
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "too early");
             defer(delivery, Deferral::Early, retry_after, now).await;
@@ -345,7 +345,7 @@ async fn finish<In, S: Stage<In>>(
         }
         Err(StageError::Busy { reason, retry_after }) => {
             if is_told(delivery.event.busy_secs, retry_after) {
-                context.catalog.record_hop(&key, hop("busy", Some(&reason))).await;
+                context.journal.record_hop(&key, hop("busy", Some(&reason))).await;
             }
             context.metrics.stage_finished(S::NAME, "busy", took);
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
@@ -370,7 +370,7 @@ async fn finish<In, S: Stage<In>>(
                 return None;
             }
             let delay = context.retry.error_delay(&trouble, verdict, retry_after);
-            context.catalog.record_hop(&key, hop("retry", Some(&reason))).await;
+            context.journal.record_hop(&key, hop("retry", Some(&reason))).await;
             context.metrics.stage_finished(S::NAME, "retry", took);
             let attempt = delivery.event.attempt;
             warn!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
@@ -392,12 +392,12 @@ async fn finish<In, S: Stage<In>>(
 const TOLD_EVERY_SECS: u64 = 600;
 
 /// Whether a wait is told of: the first one, and then one in ten minutes.
-pub(crate) fn is_told(waited_secs: u64, wait: Duration) -> bool {
+pub fn is_told(waited_secs: u64, wait: Duration) -> bool {
     let after = waited_secs.saturating_add(wait.as_secs().max(1));
     waited_secs == 0 || waited_secs / TOLD_EVERY_SECS != after / TOLD_EVERY_SECS
 }
 
-async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &Metrics) {
+async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &FlowMetrics) {
     if let Err(error) = delivery.ack().await {
         metrics.stage_items.with_label_values(&["dequeue", "handed_back"]).inc();
         warn!(%error, why, "acknowledgement failed, the item will come again");
@@ -440,8 +440,8 @@ async fn dead_letter(
         took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         detail: Some(reason.clone()),
     };
-    context.catalog.record_hop(&key, hop).await;
-    if let Err(error) = context.catalog.add_dead_letter(letter).await {
+    context.journal.record_hop(&key, hop).await;
+    if let Err(error) = context.journal.add_dead_letter(letter).await {
         warn!(%error, "dead letter not written, the item will come again");
         defer(delivery, Deferral::AsItIs, context.retry.error_delay_max, context.clock.now()).await;
         return;
@@ -450,6 +450,9 @@ async fn dead_letter(
     context.metrics.dead_letters.with_label_values(&[stage]).inc();
     settle_done(delivery, "dead letter", &context.metrics).await;
 }
+
+/// What the word `done` says of a recheck that failed for good.
+pub const RECHECK_GIVEN_UP: &str = "recheck_given_up";
 
 /// Ends a recheck that failed for good: its row is final and stays as it is, so nothing is set aside.
 async fn give_recheck_up(
@@ -466,12 +469,12 @@ async fn give_recheck_up(
         outcome: "done".to_owned(),
         attempt: delivery.event.attempt,
         took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        detail: Some(format!("{GIVEN_UP}: {reason}")),
+        detail: Some(format!("{RECHECK_GIVEN_UP}: {reason}")),
     };
-    context.catalog.record_hop(&delivery.event.key(), hop).await;
+    context.journal.record_hop(&delivery.event.key(), hop).await;
     context.metrics.stage_finished(stage, "done", took);
-    context.metrics.conversations_done.with_label_values(&[GIVEN_UP]).inc();
-    settle_done(delivery, GIVEN_UP, &context.metrics).await;
+    context.metrics.conversations_done.with_label_values(&[RECHECK_GIVEN_UP]).inc();
+    settle_done(delivery, RECHECK_GIVEN_UP, &context.metrics).await;
 }
 
 #[cfg(test)]

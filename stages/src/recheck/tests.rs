@@ -6,9 +6,13 @@ use model::{AgentId, Conversation, ConversationState};
 use super::*;
 use crate::clients::queue::EmbeddedQueue;
 use crate::dequeue::SkipFinal;
-use crate::flow::testing::{Fate, Fates, TestFlow, event};
-use crate::flow::{FlowExt, Metrics};
+use crate::flow::{
+    FlowExt,
+    testing::{Fate, Fates, event},
+};
+use crate::metrics::Metrics;
 use crate::source::test_nice::{settings_of, tenant};
+use crate::testing::TestFlow;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -20,7 +24,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let flow = TestFlow::new(1);
-        let queue = EmbeddedQueue::open(flow.state.state.store(), flow.context.clock.clone()).unwrap();
+        let queue = EmbeddedQueue::open(flow.state.state.store(), flow.context.flow.clock.clone()).unwrap();
         Self { flow, queue: Arc::new(queue) }
     }
 
@@ -30,7 +34,7 @@ impl Rig {
 
     /// A call that began so long ago, in this state.
     async fn call(&self, id: u64, age: SignedDuration, state: ConversationState) -> Conversation {
-        let ended_at = self.flow.context.clock.now() - age;
+        let ended_at = self.flow.context.flow.clock.now() - age;
         let event = ContactEvent { ended_at: Some(ended_at), ..event(id) };
         let call = Conversation {
             master: event.conversation,
@@ -70,7 +74,7 @@ impl Rig {
 #[tokio::test]
 async fn the_night_looks_at_each_call_once_at_its_age_and_leaves_no_night_out() {
     let rig = Rig::new();
-    let now = rig.flow.context.clock.now();
+    let now = rig.flow.context.flow.clock.now();
     let age = Duration::from_secs(7 * 86_400);
     for (id, days) in [(1, 9), (2, 7), (3, 6), (4, 2)] {
         rig.call(id, DAY * days + SignedDuration::from_hours(1), ConversationState::NoRecording).await;
@@ -100,7 +104,7 @@ async fn the_night_looks_at_each_call_once_at_its_age_and_leaves_no_night_out() 
 #[tokio::test]
 async fn a_range_is_published_whole_however_many_pages_it_has() {
     let rig = Rig::new();
-    let now = rig.flow.context.clock.now();
+    let now = rig.flow.context.flow.clock.now();
     let count = PAGE as u64 * 2 + 1;
     for id in 1..=count {
         rig.call(id, DAY, ConversationState::NoRecording).await;
@@ -120,7 +124,7 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
     let settings = Arc::new(settings_of("http://127.0.0.1:1".parse().unwrap()));
     let quota = Arc::new(|_: &_| Arc::new(model::Unmetered) as _);
     let tenants = Arc::new(crate::clients::tenants::Tenants::new(settings, quota, Metrics::new()));
-    let (blame, retry, clock) = (context.blame.clone(), context.retry.clone(), context.clock.clone());
+    let (blame, retry, clock) = (context.flow.blame.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let skip = SkipFinal { tenants, catalog: context.catalog.clone(), blame, retry, clock };
     let outcome = async |id, recheck| {
         let outcome = crate::flow::Stage::process(&skip, ContactEvent { recheck, ..event(id) }).await.unwrap();
@@ -154,10 +158,10 @@ async fn a_recheck_that_fails_for_good_leaves_no_dead_letter() {
     rig.call(1, DAY, ConversationState::NoRecording).await;
     let fates = Fates::default();
     let events = [ContactEvent { recheck: true, ..event(1) }, event(2)];
-    let deliveries = events.map(|event| fates.delivery(event, &context.catalog));
-    stream::iter(deliveries).through(Broken, context).settle(context).await;
+    let deliveries = events.map(|event| rig.flow.delivery(&fates, event));
+    stream::iter(deliveries).through(Broken, &context.flow).settle(&context.flow).await;
     assert_eq!(fates.all(), [(1, Fate::Acked { shelved: 0 }), (2, Fate::Acked { shelved: 1 })]);
-    assert_eq!(context.metrics.conversations_done.with_label_values(&["recheck_given_up"]).get(), 1);
+    assert_eq!(context.metrics.flow.conversations_done.with_label_values(&["recheck_given_up"]).get(), 1);
     let state = context.catalog.state_of(&event(1).key()).await.unwrap();
     assert_eq!(state, Some(ConversationState::NoRecording));
 }

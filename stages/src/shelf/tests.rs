@@ -2,7 +2,8 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::clients::queue::EmbeddedQueue;
-use crate::flow::testing::{TestFlow, event};
+use crate::flow::testing::event;
+use crate::testing::TestFlow;
 
 struct Rig {
     shelf: Shelf,
@@ -13,14 +14,14 @@ struct Rig {
 fn rig() -> Rig {
     let flow = TestFlow::new(4);
     let context = &flow.context;
-    let queue = Arc::new(EmbeddedQueue::open(flow.state.state.store(), context.clock.clone()).unwrap());
+    let queue = Arc::new(EmbeddedQueue::open(flow.state.state.store(), context.flow.clock.clone()).unwrap());
     let shelf = Shelf {
         catalog: context.catalog.clone(),
         queue,
-        outside: context.outside.clone(),
-        blame: context.blame.clone(),
+        outside: context.flow.outside.clone(),
+        blame: context.flow.blame.clone(),
         longest: Duration::from_secs(90 * 24 * 3600),
-        clock: context.clock.clone(),
+        clock: context.flow.clock.clone(),
         metrics: context.metrics.clone(),
     };
     Rig { shelf, flow }
@@ -28,7 +29,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn at(&self, hours: i64) -> Shelf {
-        let clock = Clock::fixed(self.flow.context.clock.now() + SignedDuration::from_hours(hours));
+        let clock = Clock::fixed(self.flow.context.flow.clock.now() + SignedDuration::from_hours(hours));
         Shelf {
             catalog: self.shelf.catalog.clone(),
             queue: self.shelf.queue.clone(),
@@ -42,7 +43,7 @@ impl Rig {
 
     async fn set_aside(&self, id: u64, replays: u32, cause: Option<System>) {
         let event = ContactEvent { replays, ..event(id) };
-        let mut letter = DeadLetter::of_event(&event, "upload", "gave up", self.flow.context.clock.now());
+        let mut letter = DeadLetter::of_event(&event, "upload", "gave up", self.flow.context.flow.clock.now());
         if let Some(system) = cause {
             letter = letter.caused_by(system, &event);
         }
@@ -76,8 +77,8 @@ async fn a_letter_of_a_passing_cause_goes_back_by_itself_behind_fresh_calls() {
 async fn a_letter_stays_while_its_system_fails_for_many() {
     let rig = rig();
     rig.set_aside(1, 0, Some(System::Nice)).await;
-    let now = rig.flow.context.clock.now() + SignedDuration::from_hours(2);
-    let blame = &rig.flow.context.blame;
+    let now = rig.flow.context.flow.clock.now() + SignedDuration::from_hours(2);
+    let blame = &rig.flow.context.flow.blame;
     for id in 11..=14 {
         blame.failed("upload", &event(id).key(), System::Nice, None, now);
     }
@@ -95,7 +96,7 @@ async fn a_message_that_goes_back_is_as_new_and_knows_how_often() {
     let delivery = futures::StreamExt::next(&mut deliveries).await.unwrap().unwrap();
     let event = ContactEvent::decode(&delivery.body).unwrap();
     assert_eq!((event.replays, event.attempt, event.late, event.troubles.is_empty()), (1, 0, true, true));
-    assert_eq!(event.queued_at, Some(rig.flow.context.clock.now() + SignedDuration::from_hours(1)));
+    assert_eq!(event.queued_at, Some(rig.flow.context.flow.clock.now() + SignedDuration::from_hours(1)));
 }
 
 #[tokio::test]

@@ -40,11 +40,12 @@ use tracing::{debug, warn};
 
 use super::roster::Roster;
 use super::{Found, Receipt};
+use crate::Context;
 use crate::clients::{
     nice::{AgentEvent, CallEvent, Feed, Join, Phase, REFUSED_DELAY, SessionId},
     tenants::{Tenant, Tenants},
 };
-use crate::flow::{FlowContext, StageError, retry::Intervals};
+use crate::flow::{StageError, retry::Intervals};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
 pub const MOST_LISTENERS: usize = 10_000;
@@ -117,7 +118,7 @@ pub struct AgentSessions {
     /// How long is waited for what.
     pub waits: Waits,
     /// The machinery.
-    pub context: FlowContext,
+    pub context: Context,
 }
 
 /// How many agents this process can listen to: [`MOST_LISTENERS`], or as many as it may open files for.
@@ -139,7 +140,7 @@ pub fn agent_sessions(source: AgentSessions) -> impl Stream<Item = Found> + Send
 
 impl AgentSessions {
     async fn run(self, found: mpsc::Sender<Found>) {
-        let stopping = self.context.stopping.clone();
+        let stopping = self.context.flow.stopping.clone();
         let mut roster = self.roster.clone();
         let shared = Arc::new(Shared {
             joins: Semaphore::new(JOINS),
@@ -259,7 +260,7 @@ impl Shared {
                 | StageError::NotReady { .. }
                 | StageError::Unknown { .. },
             ) => Duration::ZERO,
-            Err(error) => self.source.context.retry.error_delay_min.max(wait_asked(error)),
+            Err(error) => self.source.context.flow.retry.error_delay_min.max(wait_asked(error)),
         };
         pace.next = pace.next.max(Instant::now() + pause);
     }
@@ -275,7 +276,7 @@ impl Shared {
 
     /// Counts what failed and will be tried again, and says so now and then.
     fn failed(&self, what: &'static str, error: &StageError, began: Instant) {
-        self.source.context.metrics.stage_finished("source", "retry", began.elapsed());
+        self.source.context.metrics.flow.stage_finished("source", "retry", began.elapsed());
         let now = Instant::now();
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
         if warned_at.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL) {
@@ -343,7 +344,7 @@ impl Listener {
 
     /// Listens until the agent leaves the group or the service drains; what is remembered then is found.
     async fn run(mut self) -> AgentId {
-        let stopping = self.shared.source.context.stopping.clone();
+        let stopping = self.shared.source.context.flow.stopping.clone();
         stopping.run_until_cancelled(self.listen()).await;
         self.calls.end_all();
         self.pass_on().await;
@@ -371,7 +372,7 @@ impl Listener {
                     if joined_at.elapsed() >= waits.rejoin {
                         // It may have been renewed at NICE's side: the agent need not be gone.
                         absences.reset();
-                        self.shared.source.context.retry.error_delay_min.mul_f64(chance::range(1.0..2.0))
+                        self.shared.source.context.flow.retry.error_delay_min.mul_f64(chance::range(1.0..2.0))
                     } else {
                         absences.next_backoff().unwrap_or(waits.rejoin_max)
                     }
@@ -403,7 +404,7 @@ impl Listener {
     /// Asks a session for its events until it ends.
     async fn follow(&mut self, mut session: SessionId) {
         let waits = self.shared.source.waits;
-        let retry = &self.shared.source.context.retry;
+        let retry = &self.shared.source.context.flow.retry;
         let mut delays = retry.intervals();
         let mut troubles = Intervals::doubling(waits.failed, retry.error_delay_max.max(waits.failed));
         let mut failures = 0;
@@ -496,14 +497,14 @@ impl Listener {
     /// The event of a call, if it ended while the agent was in the group.
     fn event(&self, call: &Call) -> Option<ContactEvent> {
         let AgentSessions { context, tenant, .. } = &self.shared.source;
-        let now = context.clock.now();
+        let now = context.flow.clock.now();
         // NICE's clock may be ahead of ours; a call of which we are told has ended.
         let ended_at = call.ended_at.unwrap_or(now).min(now);
         if !self.roster.borrow().admits(self.agent, Some(ended_at)) {
-            context.metrics.stage_items.with_label_values(&["source", "done"]).inc();
+            context.metrics.flow.stage_items.with_label_values(&["source", "done"]).inc();
             return None;
         }
-        context.metrics.stage_items.with_label_values(&["source", "ok"]).inc();
+        context.metrics.flow.stage_items.with_label_values(&["source", "ok"]).inc();
         let mut event = ContactEvent::new(tenant.clone(), call.contact, EventSource::AgentSession);
         event.master = call.master;
         event.agent = call.is_agents().then_some(self.agent);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, ConversationKey, ConversationState};
+use model::{ContactEvent, ConversationKey, ConversationState, Hop};
 use runtime::Clock;
 use state::ProcessedLog;
 
-use crate::clients::catalog::{Catalog, CatalogError, Fate, Hop};
-use crate::clients::queue::{Backlog, Queue, QueueError};
-use crate::clients::tenants::Tenants;
+use crate::clients::{
+    catalog::{Catalog, CatalogError, Fate},
+    queue::{Backlog, Queue, QueueError},
+    tenants::Tenants,
+};
 use crate::flow::StageError;
 
 /// Calls that one question to the catalog names.

@@ -23,22 +23,26 @@ pub mod roster;
 pub(crate) mod test_nice;
 pub mod webhook;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, EventSource, Members, TenantId};
+use model::{ContactEvent, DeadLetter, EventSource, Members, TenantId};
 use tokio::sync::mpsc;
 use tracing::error;
 
-use self::listing::Listed;
+use self::{listing::Listed, roster::Roster};
+use crate::Context;
+use crate::clients::{
+    catalog::CatalogError,
+    nice::{BadRow, NiceError, REFUSED_DELAY},
+};
+use crate::flow::{RetryPolicy, StageError, retry::MAX_RETRY_AFTER};
+
 pub use self::pages::Doubt;
-use self::roster::Roster;
-use crate::clients::catalog::{CatalogError, DeadLetter};
-use crate::clients::nice::{BadRow, NiceError, REFUSED_DELAY};
-use crate::flow::retry::MAX_RETRY_AFTER;
-use crate::flow::{FlowContext, RetryPolicy, StageError};
 
 /// NICE's completed contacts reach back this far.
 pub const REACH: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -153,13 +157,13 @@ pub(crate) fn event_of_bad_row(row: &BadRow, tenant: &TenantId, source: EventSou
 }
 
 /// A row whose id breaks the grammar can never be imported: a dead letter, once.
-async fn set_aside(context: &FlowContext, tenant: &TenantId, reason: &str) -> Result<(), CatalogError> {
-    let letter = DeadLetter::of_body(reason.as_bytes(), Some(tenant), "source", reason, context.clock.now());
+async fn set_aside(context: &Context, tenant: &TenantId, reason: &str) -> Result<(), CatalogError> {
+    let letter = DeadLetter::of_body(reason.as_bytes(), Some(tenant), "source", reason, context.flow.clock.now());
     if context.catalog.add_dead_letter(letter).await? {
         error!(reason, stage = "source", "dead letter");
-        context.metrics.dead_letters.with_label_values(&["source"]).inc();
+        context.metrics.flow.dead_letters.with_label_values(&["source"]).inc();
     }
-    context.metrics.stage_items.with_label_values(&["source", "dead_letter"]).inc();
+    context.metrics.flow.stage_items.with_label_values(&["source", "dead_letter"]).inc();
     Ok(())
 }
 

@@ -36,11 +36,12 @@ use super::listing::Listed;
 use super::pages::PageSize;
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
+use crate::Context;
 use crate::clients::{
     nice::{BadRow, Contact, ContactPage, Excess, NiceError},
     tenants::Tenants,
 };
-use crate::flow::{FlowContext, crash};
+use crate::flow::crash;
 use crate::watermark::{Position, Watermark};
 
 /// Events on their way to the dedupe.
@@ -66,13 +67,13 @@ pub struct Poll {
     /// How far a listing reaches back whose watermark a wrong clock has put into the future.
     pub hot_window: Duration,
     /// The machinery.
-    pub context: FlowContext,
+    pub context: Context,
 }
 
 /// Lists completed contacts until the service drains.
 pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
     task::stream("source", BOUND, move |found| {
-        let stopping = poll.context.stopping.clone();
+        let stopping = poll.context.flow.stopping.clone();
         async move {
             stopping.run_until_cancelled(poll.run(found)).await;
         }
@@ -122,7 +123,7 @@ impl From<NiceError> for ListingError {
 
 impl Poll {
     async fn run(mut self, found: mpsc::Sender<Found>) {
-        let mut intervals = self.context.retry.intervals();
+        let mut intervals = self.context.flow.retry.intervals();
         let mut memory = Memory::default();
         // Whoever cannot list from the beginning of its turn on is behind as well.
         self.show_listing();
@@ -147,11 +148,11 @@ impl Poll {
                     self.interval
                 }
                 Err(error) => {
-                    self.context.metrics.stage_finished("source", "retry", begun.elapsed());
-                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max);
+                    self.context.metrics.flow.stage_finished("source", "retry", begun.elapsed());
+                    let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
                     match error {
                         ListingError::List(error) => {
-                            let delay = delay.max(error.asks_for(&self.context.retry));
+                            let delay = delay.max(error.asks_for(&self.context.flow.retry));
                             warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
                             delay
                         }
@@ -165,18 +166,18 @@ impl Poll {
     }
 
     fn show_listing(&self) {
-        let now = self.context.clock.now();
+        let now = self.context.flow.clock.now();
         self.context.metrics.poll_last_listing.set(now.as_millisecond() as f64 / 1e3);
     }
 
     /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read. And moves a
     /// watermark back that lies in the future.
     async fn begin(&self) {
-        if let Err(error) = self.watermark.doubt(self.context.clock.now(), self.hot_window).await {
+        if let Err(error) = self.watermark.doubt(self.context.flow.clock.now(), self.hot_window).await {
             warn!(%error, "the watermark lies in the future and is not moved back, will retry");
         }
         if self.watermark.get().is_none() {
-            let to = self.import_since.of(self.installed_at(self.context.clock.now()));
+            let to = self.import_since.of(self.installed_at(self.context.flow.clock.now()));
             if let Err(error) = self.watermark.advance(to).await {
                 warn!(%error, "the beginning of the first listing is not written, will retry");
             }
@@ -190,7 +191,7 @@ impl Poll {
 
     /// Where the next listing begins.
     fn since(&self, position: Position) -> Timestamp {
-        let now = self.context.clock.now();
+        let now = self.context.flow.clock.now();
         let since = position.at.unwrap_or_else(|| self.import_since.of(self.installed_at(now)));
         let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
         if since < reach {
@@ -217,7 +218,7 @@ impl Poll {
         let mut reached = changes.reached();
         let (mut just_stepped, mut has_stepped) = (false, false);
         loop {
-            let page = match changes.next(&nice, *size, self.context.clock.now()).await {
+            let page = match changes.next(&nice, *size, self.context.flow.clock.now()).await {
                 Err(NiceError::TooMuch { what, why }) if size.shrink(why) => {
                     warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
                     continue;
@@ -252,7 +253,7 @@ impl Poll {
             if changes.reached() > reached {
                 reached = changes.reached();
                 // A poll time ahead of us would skip what comes in between.
-                self.move_watermark(position, reached.min(self.context.clock.now())).await?;
+                self.move_watermark(position, reached.min(self.context.flow.clock.now())).await?;
             }
             if has_ended {
                 size.grow();
@@ -302,7 +303,7 @@ impl Poll {
     fn event(&self, contact: &Contact) -> Option<ContactEvent> {
         let event = event_of(&Listed::from(contact), &self.tenant, EventSource::Poll, &self.roster.borrow());
         let outcome = if event.is_some() { "ok" } else { "done" };
-        self.context.metrics.stage_items.with_label_values(&["source", outcome]).inc();
+        self.context.metrics.flow.stage_items.with_label_values(&["source", outcome]).inc();
         event
     }
 

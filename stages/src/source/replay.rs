@@ -34,13 +34,14 @@ use super::compare::{Compare, CompareError, Verdict};
 use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
+use crate::Context;
 use crate::clients::{
     catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied},
     nice::NiceError,
     queue::{Queue, QueueError},
     tenants::Tenants,
 };
-use crate::flow::{FlowContext, crash};
+use crate::flow::crash;
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
 /// find no room in it come and go on the queue, so there are few.
@@ -112,7 +113,7 @@ pub struct Replay {
     /// Into the dedupe.
     pub found: mpsc::Sender<Found>,
     /// The machinery.
-    pub context: FlowContext,
+    pub context: Context,
 }
 
 /// Why a run stands still.
@@ -149,8 +150,8 @@ impl Replay {
     pub async fn run(self, mut run: ReplayRun) {
         let kind = run.kind.as_str();
         info!(kind, run = run.id, from = %run.from, to = %run.to, reached = %run.reached, "replay begins");
-        let mut intervals = self.context.retry.intervals();
-        let stopping = self.context.stopping.clone();
+        let mut intervals = self.context.flow.retry.intervals();
+        let stopping = self.context.flow.stopping.clone();
         let mut memory = Memory::default();
         while run.state.is_open() {
             match stopping.run_until_cancelled(self.pass(&mut run, &mut memory, &mut intervals)).await {
@@ -158,7 +159,7 @@ impl Replay {
                 None | Some(Err(Stop::Ended)) => return,
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
                 Some(Err(Stop::Troubled { why, delay })) => {
-                    let delay = intervals.next_backoff().unwrap_or(self.context.retry.error_delay_max).max(delay);
+                    let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max).max(delay);
                     warn!(kind, run = run.id, why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
                     if stopping.run_until_cancelled(self.wait_in_trouble(&mut run, why, delay)).await.is_none() {
                         return;
@@ -178,7 +179,7 @@ impl Replay {
         if run.state == RunState::Running && !memory.is_timed {
             let counted = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
             (run.final_at_start, run.is_about) = (counted.rows, run.is_about || counted.is_about);
-            let before = run.running_since.replace(self.context.clock.now());
+            let before = run.running_since.replace(self.context.flow.clock.now());
             self.save(run, run.state).await?;
             memory.is_timed = true;
             memory.may_be_resumed = before.is_some();
@@ -223,7 +224,7 @@ impl Replay {
     }
 
     fn listing(&self, run: &ReplayRun, class: QuotaClass) -> Listing {
-        let (begin, to, clock) = (self.begin(run), self.end(run), self.context.clock.clone());
+        let (begin, to, clock) = (self.begin(run), self.end(run), self.context.flow.clock.clone());
         let listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
         match run.kind {
             RunKind::Backfill => listing.extracting(clock),
@@ -244,12 +245,12 @@ impl Replay {
     /// From when on a comparison lists calls by their start.
     fn first_start(&self, run: &ReplayRun) -> Timestamp {
         super::back(run.from, self.longest_call)
-            .max(self.context.clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN))
+            .max(self.context.flow.clock.now().checked_sub(REACH).unwrap_or(Timestamp::MIN))
     }
 
     /// Nothing is listed beyond the present.
     fn end(&self, run: &ReplayRun) -> Timestamp {
-        run.to.min(self.context.clock.now()).max(run.reached)
+        run.to.min(self.context.flow.clock.now()).max(run.reached)
     }
 
     /// Compares one slice, sends what is missing, and returns when it is on the queue.
@@ -339,7 +340,7 @@ impl Replay {
     async fn events(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
         let tenant = self.tenants.get(&run.tenant_id).await;
         let retention = tenant.map_err(|error| self.troubled(run, &ListError::Settings(error)))?.retention;
-        let now = self.context.clock.now();
+        let now = self.context.flow.clock.now();
         let latest_end = |call: &Listed| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
         let roster = self.roster.borrow();
         let is_in = |time: Option<Timestamp>| time.is_none_or(|time| time >= run.from && time < run.to);
@@ -362,7 +363,7 @@ impl Replay {
     /// Whether another source may still tell of it: an older one would only take up room.
     fn is_markable(&self, event: &ContactEvent) -> bool {
         let retention = SignedDuration::try_from(self.retention).unwrap_or(SignedDuration::MAX);
-        event.ended_at.is_some_and(|ended_at| self.context.clock.now().duration_since(ended_at) < retention)
+        event.ended_at.is_some_and(|ended_at| self.context.flow.clock.now().duration_since(ended_at) < retention)
     }
 
     /// How many calls may be published now; waits until it is at least one.
@@ -395,7 +396,7 @@ impl Replay {
 
     /// The listing is at its end.
     async fn finish(&self, run: &mut ReplayRun) -> Result<(), Stop> {
-        let (before, now) = (run.state, self.context.clock.now());
+        let (before, now) = (run.state, self.context.flow.clock.now());
         let mut next = ReplayRun { reason: None, ..run.clone() };
         if run.state == RunState::Planning {
             next.plan = Some(run.found);
@@ -435,7 +436,7 @@ impl Replay {
     async fn fail(&self, mut run: ReplayRun, why: String) {
         warn!(kind = run.kind.as_str(), run = run.id, why, "replay failed");
         let before = run.state;
-        (run.state, run.reason, run.finished_at) = (RunState::Failed, Some(why), Some(self.context.clock.now()));
+        (run.state, run.reason, run.finished_at) = (RunState::Failed, Some(why), Some(self.context.flow.clock.now()));
         if let Err(error) = self.context.catalog.save_run(&run, before).await {
             warn!(%error, "the end of the replay is not written, it begins again");
         }
@@ -456,7 +457,7 @@ impl Replay {
 
     /// What lies beyond NICE's reach and may not be extracted either can never be listed.
     fn troubled(&self, run: &ReplayRun, error: &ListError) -> Stop {
-        let horizon = horizon(self.context.clock.now());
+        let horizon = horizon(self.context.flow.clock.now());
         if let ListError::Nice(
             NiceError::Refused { .. } | NiceError::Permanent { .. } | NiceError::Odd { .. } | NiceError::TooMuch { .. },
         ) = error
@@ -468,7 +469,7 @@ impl Replay {
                  which failed: {error}; or begin the backfill at {horizon}"
             ));
         }
-        Stop::Troubled { why: error.to_string(), delay: error.asks_for(&self.context.retry) }
+        Stop::Troubled { why: error.to_string(), delay: error.asks_for(&self.context.flow.retry) }
     }
 
     fn count(&self, run: &ReplayRun, slice: &Tallied) {

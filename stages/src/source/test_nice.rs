@@ -20,13 +20,15 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::roster::Roster;
+use crate::Context;
 use crate::clients::{
     catalog::EmbeddedCatalog,
     nice::{Auth, GroupKind, GroupSelector, NiceSettings},
     tenants::{FixedSettings, RecordingScope, Tenants},
     test_state::TestState,
 };
-use crate::flow::{FlowContext, Metrics, RetryPolicy, serve};
+use crate::flow::{RetryPolicy, serve};
+use crate::metrics::Metrics;
 
 /// A call of agent 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,8 +256,8 @@ pub(crate) fn at(time: &str) -> Timestamp {
 }
 
 /// The machinery on an embedded catalog, with a clock that stands still.
-pub(crate) fn context(state: &TestState, now: Timestamp) -> FlowContext {
-    FlowContext::new(
+pub(crate) fn context(state: &TestState, now: Timestamp) -> Context {
+    Context::new(
         Clock::fixed(now),
         Metrics::new(),
         Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),

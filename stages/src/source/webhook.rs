@@ -14,20 +14,26 @@
 //! # After a crash
 //! An event that was answered with 202 stands in the inbox until the dedupe has settled it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
-use axum::http::{Request, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{
+        Request, StatusCode,
+        header::{AUTHORIZATION, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+    routing::post,
+};
 use futures::Stream;
 use jiff::Timestamp;
-use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId, text::bare_json};
+use model::{AgentId, ContactEvent, ContactId, DeadLetter, EventSource, TenantId, text::bare_json};
 use runtime::task;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -38,8 +44,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use super::{Found, Receipt};
-use crate::clients::catalog::DeadLetter;
-use crate::flow::{FlowContext, Metrics, crash};
+use crate::Context;
+use crate::flow::crash;
+use crate::metrics::Metrics;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;
@@ -205,33 +212,33 @@ fn optional_id<T: std::str::FromStr>(field: &str, value: Option<&serde_json::Val
 }
 
 /// Emits what stands in the inbox, oldest first, until the service drains.
-pub fn drain(inbox: Inbox, context: &FlowContext) -> impl Stream<Item = Found> + Send + Unpin + 'static {
+pub fn drain(inbox: Inbox, context: &Context) -> impl Stream<Item = Found> + Send + Unpin + 'static {
     let context = context.clone();
     task::stream("webhook_inbox", BATCH, move |found| async move {
-        context.stopping.clone().run_until_cancelled(drain_inbox(inbox, context, found)).await;
+        context.flow.stopping.clone().run_until_cancelled(drain_inbox(inbox, context, found)).await;
     })
 }
 
-async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Found>) {
+async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>) {
     let mut after: Option<InboxId> = None;
     // Set when an event was handed back: the inbox is read from its beginning again.
     let handed_back = Arc::new(AtomicBool::new(false));
     loop {
         if handed_back.swap(false, Ordering::SeqCst) {
             after = None;
-            tokio::time::sleep(context.retry.error_delay_min).await;
+            tokio::time::sleep(context.flow.retry.error_delay_min).await;
         }
         let batch = match inbox.next(after, BATCH) {
             Ok(batch) => batch,
             Err(error) => {
                 error!(%error, "inbox not read, will retry");
-                tokio::time::sleep(context.retry.error_delay_min).await;
+                tokio::time::sleep(context.flow.retry.error_delay_min).await;
                 continue;
             }
         };
         if batch.is_empty() {
             // Woken by a new event; now and then for those that were handed back.
-            let _woken = tokio::time::timeout(context.retry.error_delay_max, inbox.wait()).await;
+            let _woken = tokio::time::timeout(context.flow.retry.error_delay_max, inbox.wait()).await;
             continue;
         }
         for (id, body) in batch {
@@ -239,20 +246,20 @@ async fn drain_inbox(inbox: Inbox, context: FlowContext, found: mpsc::Sender<Fou
             match ContactEvent::decode(&body) {
                 Ok(event) => {
                     let receipt = receipt(inbox.clone(), id, handed_back.clone());
-                    context.metrics.stage_items.with_label_values(&["source", "ok"]).inc();
+                    context.metrics.flow.stage_items.with_label_values(&["source", "ok"]).inc();
                     if found.send(Found::new(event, receipt)).await.is_err() {
                         return;
                     }
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    let letter = DeadLetter::of_body(&body, None, "source", &reason, context.clock.now());
+                    let letter = DeadLetter::of_body(&body, None, "source", &reason, context.flow.clock.now());
                     match context.catalog.add_dead_letter(letter).await {
                         Ok(_) => remove(&inbox, id),
                         Err(error) => {
                             warn!(%error, "dead letter not written, the event stays in the inbox");
                             handed_back.store(true, Ordering::SeqCst);
-                            tokio::time::sleep(context.retry.error_delay_min).await;
+                            tokio::time::sleep(context.flow.retry.error_delay_min).await;
                         }
                     }
                 }

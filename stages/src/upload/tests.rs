@@ -15,7 +15,7 @@ impl Desk {
         let (rig, dir) = (rig().await, tempfile::tempdir().unwrap());
         let store = Arc::new(FilesystemStore::open(dir.path()).await.unwrap());
         let context = &rig.flow.context;
-        let (catalog, clock) = (context.catalog.clone(), context.clock.clone());
+        let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
         let upload = Upload { store, catalog, clock, metrics: context.metrics.clone() };
         Self { upload, rig, dir }
     }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use nice_sim::{CallSpec, ExtractionOutcome, Faults, Sim, SimConfig};
 use secrecy::SecretString;
-use stages::clients::nice::{Auth, ExtractedLeg, ExtractedRow, Extraction, MediaHost, NiceClient, NiceError, Timeouts};
-use stages::flow::Metrics;
+use stages::clients::nice::{
+    Auth, ExtractedLeg, ExtractedRow, Extraction, MediaHost, NiceClient, NiceError, NiceMetrics, Timeouts,
+};
 
 use crate::fake::{Fake, Reply, Request, Step, answer, head, json, status};
 use crate::rig::{
@@ -319,7 +318,8 @@ async fn client_of(sim: &Sim) -> NiceClient {
         renewal_delay: Duration::from_millis(1),
         ..short()
     };
-    NiceClient::with_timeouts(settings, std::sync::Arc::new(Counting::default()), Metrics::new(), timeouts).unwrap()
+    NiceClient::with_timeouts(settings, std::sync::Arc::new(Counting::default()), NiceMetrics::default(), timeouts)
+        .unwrap()
 }
 
 fn days_ago(days: i64) -> Date {

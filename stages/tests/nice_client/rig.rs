@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use model::{ApiFamily, Permit, Quota, QuotaClass};
+use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError};
+use runtime::metrics::Page;
 use secrecy::SecretString;
-use stages::{
-    clients::{
-        nice::{Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceSettings, Timeouts},
-        quota::{BudgetStore, Gate, LocalStore, Patience, Rate, Refused, Terms},
-    },
-    flow::Metrics,
+use stages::clients::nice::{
+    Auth, GroupKind, GroupSelector, MediaHost, NiceClient, NiceError, NiceMetrics, NiceSettings, Timeouts,
 };
 
 use crate::fake::{Fake, Reply, Request, json, status};
@@ -23,48 +20,49 @@ use crate::fake::{Fake, Reply, Request, json, status};
 /// Texts that must never be seen again.
 pub(crate) const SECRET: &str = "canary-secret-7c1f";
 
-/// A budget that counts, and that a test can close; beneath it a real one that has room.
+/// A budget that counts, and that a test can close.
+#[derive(Default)]
 pub(crate) struct Counting {
     pub(crate) admitted: Mutex<Vec<(ApiFamily, QuotaClass)>>,
     pub(crate) accounts: Mutex<Vec<Option<String>>>,
     pub(crate) closed: AtomicUsize,
-    gate: Gate,
-    store: LocalStore,
-}
-
-const AMPLE: Rate = Rate { limit: 1_000_000, window: Duration::from_secs(1) };
-
-impl Default for Counting {
-    fn default() -> Self {
-        let store = LocalStore::in_memory(runtime::Clock::default());
-        let gate = Gate::new(Arc::new(store.clone()), ApiFamily::Acd, Terms::new(AMPLE, 0.5), Metrics::new());
-        Self { admitted: Mutex::default(), accounts: Mutex::default(), closed: AtomicUsize::new(0), gate, store }
-    }
+    /// How long NICE asked to wait, at each refusal.
+    pub(crate) refusals: Arc<Mutex<Vec<Option<Duration>>>>,
 }
 
 #[async_trait]
 impl Quota for Counting {
-    async fn admit(&self, account: Option<&str>, family: ApiFamily, class: QuotaClass) -> Result<Permit, NiceError> {
+    async fn admit(
+        &self,
+        account: Option<&str>,
+        family: ApiFamily,
+        class: QuotaClass,
+    ) -> Result<Box<dyn Permit>, QuotaError> {
         if self.closed.load(Ordering::Relaxed) > 0 {
-            return Err(NiceError::Quota { what: "no room".into(), retry_after: Some(Duration::from_secs(7)) });
+            return Err(QuotaError { what: "no room".into(), retry_after: Some(Duration::from_secs(7)) });
         }
         self.admitted.lock().unwrap().push((family, class));
         self.accounts.lock().unwrap().push(account.map(str::to_owned));
-        self.gate.admit(class, Patience::Endless).await
+        Ok(Box::new(Place { refusals: self.refusals.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    refusals: Arc<Mutex<Vec<Option<Duration>>>>,
+}
+
+impl Permit for Place {
+    fn leave(&mut self) -> bool {
+        true
+    }
+
+    fn refused(self: Box<Self>, retry_after: Option<Duration>) {
+        self.refusals.lock().unwrap().push(retry_after);
     }
 }
 
 impl Counting {
-    /// What the budget has learned of a refusal, once it has.
-    pub(crate) async fn refused(&self) -> Refused {
-        loop {
-            if let Some(refused) = self.store.usage(&Terms::new(AMPLE, 0.5)).await.unwrap().refused {
-                return refused;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.admitted.lock().unwrap().len()
     }
@@ -74,7 +72,8 @@ pub(crate) struct Rig {
     pub(crate) api: Fake,
     pub(crate) client: NiceClient,
     pub(crate) quota: Arc<Counting>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: NiceMetrics,
+    pub(crate) page: Page,
 }
 
 /// The token of the nth request, counted from one.
@@ -156,9 +155,10 @@ impl Rig {
         let api = Fake::start(handler).await;
         let mut settings = settings(&api, media);
         change(&mut settings);
-        let (quota, metrics) = (Arc::new(Counting::default()), Metrics::new());
+        let (quota, page) = (Arc::new(Counting::default()), Page::default());
+        let metrics = NiceMetrics::register(&page);
         let client = NiceClient::with_timeouts(settings, quota.clone(), metrics.clone(), timeouts).unwrap();
-        Self { api, client, quota, metrics }
+        Self { api, client, quota, metrics, page }
     }
 
     /// A client whose every contact is answered like this.
@@ -168,7 +168,7 @@ impl Rig {
 
     /// What the counter of this endpoint and status shows.
     pub(crate) fn counted(&self, endpoint: &str, status: &str) -> u64 {
-        self.metrics.nice_requests.with_label_values(&[endpoint, status]).get()
+        self.metrics.requests.with_label_values(&[endpoint, status]).get()
     }
 }
 

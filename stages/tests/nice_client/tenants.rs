@@ -1,18 +1,25 @@
 //! Tenants in use: what NICE says to one of them, and what the others notice of it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{ContactId, TenantId};
 use secrecy::SecretString;
-use stages::clients::nice::{Auth, NiceError, Timeouts};
-use stages::clients::tenants::{
-    QuotaOf, RecordingScope, SettingsError, SettingsSource, Tenant, TenantSettings, Tenants, TenantsOptions,
+use stages::{
+    clients::{
+        nice::{Auth, NiceError, Timeouts},
+        tenants::{
+            QuotaOf, RecordingScope, SettingsError, SettingsSource, Tenant, TenantSettings, Tenants, TenantsOptions,
+        },
+    },
+    flow::StageError,
+    metrics::Metrics,
 };
-use stages::flow::{Metrics, StageError};
 
 use crate::fake::{Fake, Request, Step, json, status};
 use crate::rig::{Counting, TOKEN_PATH, is_refused, is_transient, issue, settings, short};

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_page_is_read_as_the_library_writes_it() {
         let awkward = "a \"quote\", a back\\slash,\nb=\"}\" {";
-        let page = stages::flow::Metrics::new();
+        let page = stages::metrics::Metrics::new();
         page.nice_requests.with_label_values(&["token", awkward]).inc_by(3);
         page.freshness_lag.set(f64::INFINITY);
         let page = page.render();

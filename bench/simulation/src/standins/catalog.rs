@@ -12,15 +12,15 @@ use anyhow::Context;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Hop, Retention,
+    StoredRecording, TenantId,
 };
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
 use stages::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
-    CurrentTurn, DeadLetter, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking,
-    LearnedDelay, Lessons, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
+    CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons,
+    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
 };
 use state::{Erased, State, StateOptions};
 use tempfile::TempDir;

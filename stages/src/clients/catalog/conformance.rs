@@ -14,15 +14,13 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, Direction, EventSource,
-    Extension, Memberships, ObjectKey, StoredRecording, TenantId,
+    Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Direction,
+    EventSource, Extension, Hop, Memberships, ObjectKey, StoredRecording, TenantId,
 };
 use runtime::task;
 use serde_json::{Value, json};
 
-use super::{
-    Attempt, AttemptKind, Catalog, ConversationRow, Counts, DeadLetter, GroupStanding, HeldReading, Hop, RecordingRow,
-};
+use super::{Attempt, AttemptKind, Catalog, ConversationRow, Counts, GroupStanding, HeldReading, RecordingRow};
 
 mod erasure;
 mod lacking;

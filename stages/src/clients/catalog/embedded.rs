@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, Retention, StoredRecording, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Hop, Retention,
+    StoredRecording, TenantId,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use state::{Erased, StateError, Store};
 
 use super::{
     AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts, CurrentTurn,
-    DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons, ProducerMemory,
-    Recorded, RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
+    ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons, ProducerMemory, Recorded,
+    RecordingRow, ReplayRun, RunKind, RunState, Standing, Tombstone, Turn,
 };
 
 mod erasure;

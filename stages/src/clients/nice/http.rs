@@ -24,7 +24,7 @@ use super::network::Network;
 use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::{Excess, NiceError, Timeouts};
-use crate::flow::Metrics;
+use crate::clients::nice::NiceMetrics;
 
 /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,7 @@ pub(super) struct Http {
     client: Client,
     /// The transport of long polls, made at the first one.
     polls: OnceLock<Client>,
-    metrics: Metrics,
+    metrics: NiceMetrics,
     timeouts: Timeouts,
     /// Requests in a row that nobody answered.
     unanswered: AtomicU32,
@@ -185,7 +185,7 @@ pub(super) struct Http {
 
 impl Http {
     /// Makes the transport; nothing is sent.
-    pub(super) fn new(network: Network, metrics: Metrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
+    pub(super) fn new(network: Network, metrics: NiceMetrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
         let client = api_transport(timeouts, IDLE_CALLS)?;
         let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
         Ok(Self { network, client, polls, metrics, timeouts: timeouts.clone(), unanswered })
@@ -223,7 +223,7 @@ impl Http {
 
     /// Counts a link to the next page that led astray.
     pub(super) fn refused_next(&self, endpoint: Endpoint) {
-        self.metrics.nice_requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
+        self.metrics.requests.with_label_values(&[endpoint.name(), "refused_next"]).inc();
     }
 
     /// Counts interactions of an answer that hold no voice, or do not tell.
@@ -248,7 +248,7 @@ impl Http {
             Ok(Err(failure)) => failure.label().to_owned(),
             Err(_) => "timeout".to_owned(),
         };
-        self.metrics.nice_request(endpoint.name(), &label, began.elapsed());
+        self.metrics.answered(endpoint.name(), &label, began.elapsed());
         match outcome {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),

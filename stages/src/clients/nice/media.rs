@@ -29,7 +29,7 @@ use super::http::{Endpoint, transport, wait_asked};
 use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
-use crate::flow::Metrics;
+use crate::clients::nice::NiceMetrics;
 
 mod content_range;
 mod kind;
@@ -47,7 +47,7 @@ pub(super) struct MediaSource {
     network: Network,
     client: Client,
     hosts: Vec<super::MediaHost>,
-    metrics: Metrics,
+    metrics: NiceMetrics,
     timeouts: Timeouts,
 }
 
@@ -56,7 +56,7 @@ impl MediaSource {
     pub(super) fn new(
         settings: &NiceSettings,
         network: Network,
-        metrics: Metrics,
+        metrics: NiceMetrics,
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
         let hosts = settings.media_hosts.clone();
@@ -131,7 +131,7 @@ impl MediaSource {
             Ok(Err(error)) => error.word.to_owned(),
             Err(_) => "timeout".to_owned(),
         };
-        self.metrics.nice_request(endpoint.name(), &label, began.elapsed());
+        self.metrics.answered(endpoint.name(), &label, began.elapsed());
         match sent {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(NiceError::media(unreachable(&host, error.refusal, &label))),

@@ -20,8 +20,6 @@ use jiff::civil::Date;
 use model::{AgentId, ContactId, Quota, QuotaClass, TenantId};
 use reqwest::Url;
 
-use crate::flow::Metrics;
-
 mod alarm;
 mod answers;
 mod body;
@@ -34,6 +32,7 @@ mod group;
 mod http;
 mod media;
 mod media_hosts;
+mod metrics;
 pub(super) mod net;
 mod network;
 mod resolver;
@@ -56,6 +55,7 @@ use http::{Answer, Api, Endpoint, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
+pub use metrics::NiceMetrics;
 pub use network::{Exchange, Network, WireError};
 pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionIdError};
 pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, PAGE_SIZE, Timeouts};
@@ -85,7 +85,7 @@ struct Inner {
 
 impl NiceClient {
     /// Makes a client; nothing is sent yet.
-    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: Metrics) -> Result<Self, NiceError> {
+    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: NiceMetrics) -> Result<Self, NiceError> {
         Self::with_timeouts(settings, quota, metrics, Timeouts::default())
     }
 
@@ -93,7 +93,7 @@ impl NiceClient {
     pub fn with_timeouts(
         settings: NiceSettings,
         quota: Arc<dyn Quota>,
-        metrics: Metrics,
+        metrics: NiceMetrics,
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
         Self::with_network(settings, Network::Internet, quota, metrics, timeouts)
@@ -104,7 +104,7 @@ impl NiceClient {
         settings: NiceSettings,
         network: Network,
         quota: Arc<dyn Quota>,
-        metrics: Metrics,
+        metrics: NiceMetrics,
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
         settings.validate()?;

@@ -8,8 +8,8 @@ use reqwest::Url;
 use runtime::Clock;
 use secrecy::SecretString;
 
-use super::media_hosts::MediaHost;
 use super::NiceError;
+use super::media_hosts::MediaHost;
 
 /// The settings of one tenant.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use super::cached::{Cached, Fetched, Held};
 use super::http::{Answer, Endpoint, Http, parse};
 use super::wire::identity::{self, Claims};
 use super::{Auth, NiceError, NiceSettings, Timeouts, net};
-use crate::flow::Metrics;
+use crate::clients::nice::NiceMetrics;
 
 /// A token in use.
 pub(super) struct Token {
@@ -50,7 +50,7 @@ impl Token {
 /// The tenant's token and where it is asked for.
 pub(super) struct Tokens {
     settings: Arc<NiceSettings>,
-    metrics: Metrics,
+    metrics: NiceMetrics,
     endpoint: Cached<Url>,
     token: Cached<Token>,
 }
@@ -72,7 +72,7 @@ pub(super) const STALE_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Tokens {
     /// No token yet.
-    pub(super) fn new(settings: Arc<NiceSettings>, metrics: Metrics, timeouts: &Timeouts) -> Self {
+    pub(super) fn new(settings: Arc<NiceSettings>, metrics: NiceMetrics, timeouts: &Timeouts) -> Self {
         let delay = timeouts.renewal_delay;
         Self { settings, metrics, endpoint: Cached::new(delay), token: Cached::new(delay) }
     }

@@ -18,9 +18,11 @@ use crate::flow::StageError;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
+mod metrics;
 mod rabbitmq;
 
 pub use embedded::EmbeddedQueue;
+pub use metrics::QueueMetrics;
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
 /// Deliveries of one message that may fail without a word (a crash, an abort) before it is put on the shelf. What

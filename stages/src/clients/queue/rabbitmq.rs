@@ -43,7 +43,7 @@ use topology::Topology;
 use tracing::{debug, warn};
 
 use super::{Backlog, Queue, QueueDelivery, QueueError};
-use crate::flow::Metrics;
+use crate::clients::queue::QueueMetrics;
 
 mod connection;
 mod deliveries;
@@ -161,7 +161,7 @@ struct Inner {
 
 impl RabbitQueue {
     /// Connects, and declares what is needed. From then on a lost connection is made again.
-    pub async fn connect(options: RabbitOptions, metrics: &Metrics) -> Result<Self, RabbitError> {
+    pub async fn connect(options: RabbitOptions, metrics: &QueueMetrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
         let marks = Arc::new(Marks::new(topology.clone()));

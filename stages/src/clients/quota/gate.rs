@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::budget::{ASKED_AGAIN, CLASSES};
 use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
-use crate::flow::Metrics;
+use crate::clients::quota::QuotaMetrics;
 
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ const LONGEST_IN_FRONT: Duration = Duration::from_secs(10);
 pub struct Gate {
     words: mpsc::Sender<Word>,
     family: ApiFamily,
-    metrics: Metrics,
+    metrics: QuotaMetrics,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -150,14 +150,14 @@ impl Drop for Granted {
 
 impl Gate {
     /// Opens a way to the budget in `store`.
-    pub fn new(store: Arc<dyn BudgetStore>, family: ApiFamily, terms: Terms, metrics: Metrics) -> Self {
+    pub fn new(store: Arc<dyn BudgetStore>, family: ApiFamily, terms: Terms, metrics: QuotaMetrics) -> Self {
         let (words, heard) = mpsc::channel(WORDS);
         let keeper = Keeper {
             store,
             family,
             terms,
             words: words.downgrade(),
-            refusals: metrics.quota_refusals.with_label_values(&[family.as_str()]),
+            refusals: metrics.refusals.with_label_values(&[family.as_str()]),
             begun: Instant::now(),
             waiting: Default::default(),
             in_hand: Default::default(),
@@ -184,7 +184,7 @@ impl Gate {
             Ok(()) => answer.await.unwrap_or_else(|error| Err(ended(error.to_string()))),
             Err(error) => Err(ended(error.to_string())),
         };
-        self.metrics.quota_asked(self.family.as_str(), class.as_str(), since.elapsed(), admitted.is_ok());
+        self.metrics.asked(self.family.as_str(), class.as_str(), since.elapsed(), admitted.is_ok());
         admitted
     }
 }

@@ -11,7 +11,7 @@ use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError, TenantId};
 use tracing::warn;
 
 use super::{BudgetStore, Gate, Patience, StoreError, Terms, Usage};
-use crate::flow::Metrics;
+use crate::clients::quota::QuotaMetrics;
 
 /// Where budgets are kept.
 #[async_trait]
@@ -34,13 +34,13 @@ pub struct Budgets {
     stores: Arc<dyn Stores>,
     acd: Terms,
     media_playback: Terms,
-    metrics: Metrics,
+    metrics: QuotaMetrics,
     gates: Mutex<HashMap<(String, ApiFamily), Weak<Gate>>>,
 }
 
 impl Budgets {
     /// Opens none yet; each is opened when its tenant first asks NICE.
-    pub fn new(stores: Arc<dyn Stores>, acd: Terms, media_playback: Terms, metrics: Metrics) -> Self {
+    pub fn new(stores: Arc<dyn Stores>, acd: Terms, media_playback: Terms, metrics: QuotaMetrics) -> Self {
         Self { stores, acd, media_playback, metrics, gates: Mutex::default() }
     }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use model::{ApiFamily, Quota, QuotaClass};
+use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError};
 use runtime::{Clock, task};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::clients::{nice::QuotaError, test_state::TestState};
-use crate::flow::Metrics;
+use crate::clients::quota::QuotaMetrics;
+use crate::clients::test_state::TestState;
 
 const RATE: Rate = Rate { limit: 10, window: Duration::from_secs(300) };
 
@@ -32,7 +32,7 @@ fn paused_clock() -> (Clock, Arc<AtomicI64>) {
 }
 
 fn gate_on(store: impl BudgetStore, rate: Rate) -> Gate {
-    Gate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), Metrics::new())
+    Gate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), QuotaMetrics::default())
 }
 
 fn gate(rate: Rate) -> (Gate, LocalStore) {
@@ -266,7 +266,7 @@ async fn a_restart_keeps_what_counts_and_what_a_refusal_taught() {
     let terms = Terms::new(RATE, 0.5);
     let budgets = |state: &TestState| {
         let stores = Arc::new(LocalStores::new(state.state.clone()));
-        Arc::new(Budgets::new(stores, terms, terms, Metrics::new()))
+        Arc::new(Budgets::new(stores, terms, terms, QuotaMetrics::default()))
     };
     let before = budgets(&state);
     let quota = TenantQuota::new(before.clone(), "acme".parse().unwrap(), Patience::WORKER);
@@ -297,7 +297,7 @@ async fn two_tenants_of_one_nice_tenant_share_its_budget_and_others_do_not() {
     let state = TestState::new();
     let terms = Terms::new(RATE, 0.5);
     let stores = Arc::new(LocalStores::new(state.state.clone()));
-    let budgets = Arc::new(Budgets::new(stores, terms, terms, Metrics::new()));
+    let budgets = Arc::new(Budgets::new(stores, terms, terms, QuotaMetrics::default()));
     let ask = async |tenant: &str, account: Option<&str>| {
         let quota = TenantQuota::new(budgets.clone(), tenant.parse().unwrap(), Patience::UpTo(Duration::ZERO));
         quota.admit(account, ApiFamily::MediaPlayback, QuotaClass::Live).await.map(|mut permit| permit.leave())

@@ -16,9 +16,11 @@ use crate::flow::StageError;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod filesystem;
+mod metrics;
 mod s3;
 
 pub use filesystem::{DESCRIPTION, FilesystemStore};
+pub use metrics::StoreMetrics;
 pub use s3::{Credentials, Encryption, S3Options, S3OptionsError, S3Store};
 
 /// The bytes of a recording as they arrive; an error means that the recording is not whole.

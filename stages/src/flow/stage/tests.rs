@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::future::BoxFuture;
-use futures::stream;
+use futures::{future::BoxFuture, stream};
 use model::{ContactEvent, System, Trouble};
 use tokio::sync::{Notify, Semaphore};
 
 use super::*;
-use crate::flow::testing::{Fate, Fates, TestFlow, event};
+use crate::flow::testing::TestFlow;
+use crate::flow::testing::{Fate, Fates, event};
 
 type Answer = Result<Outcome<ContactEvent>, StageError>;
 
@@ -42,7 +42,7 @@ fn passes(event: ContactEvent) -> Answer {
 /// Runs events through a stage and to the end of the flow.
 async fn run_all(flow: &TestFlow, events: Vec<ContactEvent>, stage: impl Stage<ContactEvent>) -> Vec<(u64, Fate)> {
     let fates = Fates::default();
-    let deliveries: Vec<_> = events.into_iter().map(|event| fates.delivery(event, &flow.context.catalog)).collect();
+    let deliveries: Vec<_> = events.into_iter().map(|event| fates.delivery(event, &flow.journal)).collect();
     stream::iter(deliveries).through(stage, &flow.context).settle(&flow.context).await;
     fates.all()
 }
@@ -51,7 +51,7 @@ async fn run_all(flow: &TestFlow, events: Vec<ContactEvent>, stage: impl Stage<C
 async fn what_passes_is_acknowledged_at_the_end_of_the_flow() {
     let flow = TestFlow::new(4);
     let fates = Fates::default();
-    let delivery = fates.delivery(event(1), &flow.context.catalog);
+    let delivery = fates.delivery(event(1), &flow.journal);
     let mut passed = stream::iter([delivery]).through(answers(passes), &flow.context);
     let delivery = passed.next().await.unwrap();
     assert_eq!(delivery.item, event(1));
@@ -62,7 +62,7 @@ async fn what_passes_is_acknowledged_at_the_end_of_the_flow() {
     assert_eq!(flow.finished("upload", "ok"), 1);
     assert_eq!(flow.context.metrics.stage_in_flight.with_label_values(&["upload"]).get(), 0);
     assert_eq!(flow.context.metrics.stage_duration.with_label_values(&["upload"]).get_sample_count(), 1);
-    let hops = flow.context.catalog.hops(&event(1).key()).await.unwrap();
+    let hops = flow.journal.hops(&event(1).key());
     assert_eq!(
         hops.iter().map(|hop| (hop.stage.as_str(), hop.outcome.as_str())).collect::<Vec<_>>(),
         [("upload", "ok")]
@@ -147,15 +147,12 @@ async fn a_dead_letter_stands_before_the_acknowledgement() {
     let flow = TestFlow::new(4);
     let fates = run_all(&flow, vec![event(1)], answers(|_| Err(StageError::permanent("off the list")))).await;
     assert_eq!(fates, [(1, Fate::Acked { shelved: 1 })]);
-    let letter = flow.context.catalog.dead_letters(0, 9).await.unwrap().remove(0);
+    let letter = flow.journal.dead_letters().remove(0);
     assert_eq!((letter.stage.as_str(), letter.reason.as_str()), ("upload", "off the list"));
     assert_eq!((letter.tenant_id.as_deref(), letter.conversation_id.as_deref()), (Some("acme"), Some("1")));
     assert_eq!(ContactEvent::decode(&serde_json::to_vec(&letter.message).unwrap()).unwrap(), event(1));
     assert_eq!(flow.finished("upload", "dead_letter"), 1);
     assert_eq!(flow.context.metrics.dead_letters.with_label_values(&["upload"]).get(), 1);
-    let crashed = flow.state.crashed();
-    let catalog = crate::clients::catalog::EmbeddedCatalog::open(crashed.state.store()).unwrap();
-    assert_eq!(catalog.dead_letters(0, 9).await.unwrap(), [letter], "durable");
 }
 
 #[tokio::test]
@@ -167,7 +164,7 @@ async fn a_panic_sets_aside_its_own_item_only() {
     fates.sort_by_key(|(id, _)| *id);
     assert!(fates.iter().all(|(_, fate)| matches!(fate, Fate::Acked { .. })) && fates.len() == 10, "{fates:?}");
     assert_eq!((flow.finished("upload", "ok"), flow.finished("upload", "dead_letter")), (9, 1));
-    let letters = flow.context.catalog.dead_letters(0, 9).await.unwrap();
+    let letters = flow.journal.dead_letters();
     assert_eq!(letters.iter().map(|letter| letter.reason.as_str()).collect::<Vec<_>>(), ["upload panicked"]);
     assert_eq!(flow.context.metrics.stage_in_flight.with_label_values(&["upload"]).get(), 0);
 }
@@ -184,7 +181,7 @@ fn troubled(id: u64, system: System, at: &str) -> ContactEvent {
 
 /// The calls on the shelf.
 async fn set_aside(flow: &TestFlow) -> Vec<String> {
-    let letters = flow.context.catalog.dead_letters(0, 99).await.unwrap();
+    let letters = flow.journal.dead_letters();
     letters.into_iter().filter_map(|letter| letter.conversation_id).collect()
 }
 
@@ -198,7 +195,7 @@ async fn a_call_that_fails_while_others_pass_ends_in_a_dead_letter_that_goes_bac
     });
     run_all(&flow, calls, stage).await;
     assert_eq!(set_aside(&flow).await, ["1"]);
-    let letter = flow.context.catalog.dead_letters(0, 9).await.unwrap().remove(0);
+    let letter = flow.journal.dead_letters().remove(0);
     assert_eq!((letter.reason.as_str(), letter.cause), ("gave up after 49 attempts: 503", Some(System::Nice)));
     assert_eq!(letter.replay_at, Some(flow.context.clock.now() + jiff::SignedDuration::from_hours(1)));
 }
@@ -262,7 +259,7 @@ async fn who_needs_a_system_that_is_away_waits_in_place_and_goes_on_when_it_is_b
 #[tokio::test]
 async fn a_dead_letter_that_cannot_be_written_leaves_the_item_with_its_origin() {
     let flow = TestFlow::new(4);
-    flow.state.state.store().close().await.unwrap();
+    flow.journal.fails.store(true, Ordering::Relaxed);
     let fates = run_all(&flow, vec![event(1)], answers(|_| Err(StageError::permanent("bad")))).await;
     assert!(matches!(&fates[..], [(1, Fate::Deferred { .. })]), "{fates:?}");
     assert_eq!(flow.finished("upload", "dead_letter"), 0);
@@ -272,8 +269,7 @@ async fn a_dead_letter_that_cannot_be_written_leaves_the_item_with_its_origin() 
 async fn a_failed_acknowledgement_is_counted_and_stops_nobody() {
     let flow = TestFlow::new(1);
     let fates = Fates::default();
-    let deliveries =
-        [(1, true), (2, false)].map(|(id, fails)| fates.delivery_with(event(id), &flow.context.catalog, fails));
+    let deliveries = [(1, true), (2, false)].map(|(id, fails)| fates.delivery_with(event(id), &flow.journal, fails));
     stream::iter(deliveries).through(answers(passes), &flow.context).settle(&flow.context).await;
     assert_eq!(fates.all(), [(1, Fate::AckFailed), (2, Fate::Acked { shelved: 0 })]);
 }
@@ -312,7 +308,7 @@ async fn a_slow_stage_bounds_what_is_taken_from_the_source() {
     let fates = Fates::default();
     let taken = Arc::new(AtomicUsize::new(0));
     let source = stream::iter(1..=1_000_u64).map({
-        let (fates, taken, catalog) = (fates.clone(), taken.clone(), flow.context.catalog.clone());
+        let (fates, taken, catalog) = (fates.clone(), taken.clone(), flow.journal.clone());
         move |id| {
             taken.fetch_add(1, Ordering::SeqCst);
             fates.delivery(event(id), &catalog)
@@ -355,7 +351,7 @@ async fn dropping_the_flow_hands_every_unsettled_delivery_back() {
     let fates = Fates::default();
     let taken = Arc::new(AtomicUsize::new(0));
     let source = stream::iter(1..=1_000_u64).map({
-        let (fates, taken, catalog) = (fates.clone(), taken.clone(), flow.context.catalog.clone());
+        let (fates, taken, catalog) = (fates.clone(), taken.clone(), flow.journal.clone());
         move |id| {
             taken.fetch_add(1, Ordering::SeqCst);
             fates.delivery(event(id), &catalog)
@@ -396,13 +392,13 @@ async fn insisting_repeats_in_place_until_it_succeeds() {
             _ => passes(event),
         }
     });
-    let delivery = fates.delivery(event(1), &flow.context.catalog);
+    let delivery = fates.delivery(event(1), &flow.journal);
     stream::iter([delivery]).insist(stage, &flow.context).settle(&flow.context).await;
     assert_eq!(fates.all(), [(1, Fate::Acked { shelved: 0 })]);
     assert_eq!((flow.finished("upload", "retry"), flow.finished("upload", "ok")), (5, 1));
     // What repeating does not help is settled as in any stage.
     let permanent = answers(|_| Err(StageError::permanent("bad")));
-    let delivery = fates.delivery(event(2), &flow.context.catalog);
+    let delivery = fates.delivery(event(2), &flow.journal);
     stream::iter([delivery]).insist(permanent, &flow.context).settle(&flow.context).await;
     assert_eq!(fates.all().last(), Some(&(2, Fate::Acked { shelved: 1 })));
 }
@@ -421,7 +417,7 @@ async fn insisting_ends_when_the_service_drains() {
             Err(StageError::transient(System::Queue, "no broker"))
         }
     });
-    let delivery = fates.delivery(event(1), &flow.context.catalog);
+    let delivery = fates.delivery(event(1), &flow.journal);
     let ending = stream::iter([delivery]).insist(stage, &flow.context).settle(&flow.context);
     let stopping = flow.context.stopping.clone();
     let stop = async {
@@ -444,7 +440,7 @@ async fn the_work_on_what_the_queue_has_taken_back_ends() {
             Box::pin(std::future::pending()) as BoxFuture<'static, Answer>
         })
     };
-    let delivery = fates.delivery(event(1), &flow.context.catalog).lost_with(lost.clone());
+    let delivery = fates.delivery(event(1), &flow.journal).lost_with(lost.clone());
     let mut passed = stream::iter([delivery]).through(stage, &flow.context);
     let in_flight = flow.context.metrics.stage_in_flight.with_label_values(&["upload"]);
     let taken_back = async {
@@ -462,7 +458,7 @@ async fn the_work_on_what_the_queue_has_taken_back_ends() {
 async fn what_was_taken_back_between_two_stages_goes_no_further() {
     let flow = TestFlow::new(4);
     let (fates, lost) = (Fates::default(), CancellationToken::new());
-    let delivery = fates.delivery(event(1), &flow.context.catalog).lost_with(lost.clone());
+    let delivery = fates.delivery(event(1), &flow.journal).lost_with(lost.clone());
     let passed = stream::iter([delivery]).through(answers(passes), &flow.context);
     let passed = passed.inspect(move |_| lost.cancel());
     let mut passed = passed.through(answers(|_| panic!("nobody works on it")), &flow.context);

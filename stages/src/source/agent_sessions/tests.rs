@@ -8,14 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use model::{Agent, ApiFamily, Memberships, Permit, Quota, QuotaClass};
+use model::{Agent, ApiFamily, Memberships, Permit, Quota, QuotaClass, QuotaError, Unmetered};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::clients::nice::NiceError;
-use crate::flow::testing::TestFlow;
 use crate::source::test_nice::settings_of;
+use crate::testing::TestFlow;
 
 /// Long enough for the slowest machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,9 +114,9 @@ struct Counting(std::sync::atomic::AtomicUsize);
 
 #[async_trait::async_trait]
 impl Quota for Counting {
-    async fn admit(&self, _: Option<&str>, _family: ApiFamily, _class: QuotaClass) -> Result<Permit, NiceError> {
+    async fn admit(&self, _: Option<&str>, _: ApiFamily, _: QuotaClass) -> Result<Box<dyn Permit>, QuotaError> {
         self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Ok(Permit::unmetered())
+        Ok(Box::new(Unmetered))
     }
 }
 
@@ -343,7 +343,7 @@ async fn who_leaves_the_group_is_let_go_after_the_present_poll_and_who_joins_is_
     assert_eq!(found.next().await.conversation.get(), 1, "it ended while the agent was in the group");
     rig.until("let go", |rig| (rig.in_state("absent"), rig.in_state("joined")) == (0, 1)).await;
     assert_eq!((rig.nice.count("poll 7"), rig.flow.finished("source", "done")), (1, 1));
-    rig.flow.context.stopping.cancel();
+    rig.flow.context.flow.stopping.cancel();
     assert_eq!(found.rest().await, Vec::<u64>::new());
 }
 
@@ -371,7 +371,7 @@ async fn a_drain_passes_on_what_is_remembered_and_ends() {
     let found = rig.listen();
     rig.nice.say(7, Say::Events(json!([call(1, "Disconnected", "False"), call(2, "Active", "False")])));
     rig.until("taken", |rig| rig.nice.count("poll 7") == 2 && rig.nice.count("poll 8") == 1).await;
-    rig.flow.context.stopping.cancel();
+    rig.flow.context.flow.stopping.cancel();
     assert_eq!(found.rest().await, [1]);
     assert_eq!((rig.in_state("absent"), rig.in_state("joined")), (0, 0));
 }

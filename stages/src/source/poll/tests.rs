@@ -17,7 +17,8 @@ use crate::clients::{
     catalog::{Catalog, EmbeddedCatalog},
     test_state::TestState,
 };
-use crate::flow::{Metrics, RetryPolicy, serve};
+use crate::flow::{RetryPolicy, serve};
+use crate::metrics::Metrics;
 use crate::source::test_nice::{agent, settings_of};
 
 const NOW: &str = "2026-04-01T12:00:00Z";
@@ -139,7 +140,7 @@ impl Rig {
             overlap: Duration::from_secs(120),
             import_since: ImportSince::Before(Duration::from_secs(3600)),
             hot_window: Duration::from_secs(3 * 86_400),
-            context: FlowContext::new(
+            context: Context::new(
                 Clock::fixed(NOW.parse().unwrap()),
                 metrics,
                 catalog,
@@ -205,7 +206,7 @@ async fn the_beginning_does_not_creep_forward_while_nothing_can_be_listed() {
     let rig = Rig::new(Vec::new()).await;
     rig.poll.begin().await;
     assert_eq!(rig.watermark(), before_now(3_600_000));
-    rig.poll.context.clock.advance(SignedDuration::from_hours(48));
+    rig.poll.context.flow.clock.advance(SignedDuration::from_hours(48));
     rig.poll.begin().await;
     assert_eq!(rig.watermark(), before_now(3_600_000));
     assert_eq!(stored(&rig.state.crashed()).await, before_now(3_600_000));
@@ -218,7 +219,7 @@ async fn the_first_listing_begins_before_the_first_turn_however_late_it_comes() 
     catalog.note_worked_since(&rig.poll.tenant, before_now(0).unwrap()).await.unwrap();
     watermark.load().await.unwrap();
     // The group cannot be read for so long.
-    rig.poll.context.clock.advance(SignedDuration::from_hours(10));
+    rig.poll.context.flow.clock.advance(SignedDuration::from_hours(10));
     rig.poll.begin().await;
     assert_eq!(rig.watermark(), before_now(3_600_000));
 }

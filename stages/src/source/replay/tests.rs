@@ -2,14 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use model::{Conversation, EventSource};
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use model::{Conversation, DeadLetter, EventSource};
+use rand::{Rng, SeedableRng, seq::SliceRandom};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::clients::catalog::{Catalog, DeadLetter};
-use crate::clients::queue::{EmbeddedQueue, Queue};
+use crate::clients::{
+    catalog::Catalog,
+    queue::{EmbeddedQueue, Queue},
+};
 use crate::completeness::{Question, report};
 use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
@@ -35,21 +36,22 @@ impl Rig {
 
     fn on(nice: FakeNice, state: crate::clients::test_state::TestState, now: &str) -> Self {
         let context = context(&state, at(now));
-        let queue = Arc::new(EmbeddedQueue::open(state.state.store(), context.clock.clone()).unwrap());
+        let queue = Arc::new(EmbeddedQueue::open(state.state.store(), context.flow.clock.clone()).unwrap());
         let (found, replayed) = mpsc::channel(64);
         let (feed, fed) = mpsc::channel(64);
         let retention = Duration::from_secs(3 * 86_400);
         let processed = state.state.processed().clone();
         let sources = futures::stream::select(ReceiverStream::new(replayed), ReceiverStream::new(fed));
-        let enqueue = Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: context.clock.clone() };
-        let flow = dedupe(sources, processed.clone(), retention, &context).insist(enqueue, &context);
+        let enqueue =
+            Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: context.flow.clock.clone() };
+        let flow = dedupe(sources, processed.clone(), retention, &context).insist(enqueue, &context.flow);
         let published = Arc::new(Mutex::new(BTreeMap::new()));
         let counted = published.clone();
         let flow = flow.inspect(move |delivery| {
             *counted.lock().unwrap().entry(delivery.event.conversation.get()).or_default() += 1;
         });
         let settled = context.clone();
-        let flow = runtime::task::spawn("flow", async move { flow.settle(&settled).await });
+        let flow = runtime::task::spawn("flow", async move { flow.settle(&settled.flow).await });
         let replay = Replay {
             tenants: nice.tenants.clone(),
             roster: nice.roster.subscribe(),
@@ -61,7 +63,7 @@ impl Rig {
                 queue: queue.clone(),
                 settle: Duration::from_secs(3600),
                 longest_delay: Duration::from_secs(3600),
-                clock: context.clock.clone(),
+                clock: context.flow.clock.clone(),
             },
             processed,
             retention,
@@ -83,7 +85,7 @@ impl Rig {
     }
 
     async fn run_between(&self, kind: RunKind, from: Timestamp, to: Timestamp) -> ReplayRun {
-        let clock = &self.replay.context.clock;
+        let clock = &self.replay.context.flow.clock;
         clock.advance(SignedDuration::from_millis(1)); // no two runs begin at the same moment
         let mut run = ReplayRun::new(tenant(), kind, from, to, clock.now());
         run.id = self.catalog().begin_run(&run).await.unwrap();
@@ -124,7 +126,7 @@ impl Rig {
         };
         let key = conversation.key();
         self.catalog().save_metadata(&conversation).await.unwrap();
-        self.catalog().complete(&key, &[], self.replay.context.clock.now(), None).await.unwrap();
+        self.catalog().complete(&key, &[], self.replay.context.flow.clock.now(), None).await.unwrap();
     }
 
     fn published(&self) -> BTreeMap<u64, u32> {
@@ -177,7 +179,7 @@ async fn a_call_that_waits_on_the_queue_is_not_doubled() {
     let first = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
     assert_eq!(first.found.replayed, 144);
     // For most of a day at least.
-    rig.replay.context.clock.advance(SignedDuration::from_hours(20));
+    rig.replay.context.flow.clock.advance(SignedDuration::from_hours(20));
     let second = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
     assert_eq!((second.found.in_flight, second.found.missing), (144, 0));
     assert!(rig.published().values().all(|times| *times == 1));
@@ -189,7 +191,7 @@ async fn a_mark_without_a_row_is_replayed_once_it_is_older_than_any_work_in_flig
     rig.replay.processed.seed([key(1).digest()]).unwrap();
     let young = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
     assert_eq!((young.found.in_flight, young.found.missing), (1, 0));
-    rig.replay.context.clock.advance(SignedDuration::from_mins(30));
+    rig.replay.context.flow.clock.advance(SignedDuration::from_mins(30));
     let old = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
     assert_eq!((old.found.missing, old.found.replayed), (1, 1));
     assert_eq!(rig.published(), BTreeMap::from([(1, 1)]));
@@ -218,7 +220,7 @@ async fn a_dead_letter_is_not_replayed_and_neither_is_one_that_an_operator_dropp
             .await;
     for id in [1, 2] {
         let event = ContactEvent::new(tenant(), ContactId::from_number(id).unwrap(), EventSource::Poll);
-        let hop = crate::clients::catalog::Hop {
+        let hop = model::Hop {
             at: at("2026-04-01T10:00:00Z"),
             stage: "fetch_metadata".to_owned(),
             outcome: "dead_letter".to_owned(),
@@ -389,7 +391,7 @@ async fn a_month_with_lost_repeated_reordered_and_late_events_balances_to_zero()
     deliveries.shuffle(&mut random);
     deliveries.sort_by_key(|(at, _)| at.as_second() / 3_600); // in order by the hour, and in none within it
     let rig = Rig::new(calls.clone(), "2026-03-01T00:00:00Z").await;
-    let clock = &rig.replay.context.clock;
+    let clock = &rig.replay.context.flow.clock;
     let mut deliveries = deliveries.into_iter().peekable();
     let (mut replayed, mut night) = (0, at("2026-03-02T02:00:00Z"));
     let mut covered = begin;
@@ -463,8 +465,8 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     let backfill = rig.run(RunKind::Backfill, "2026-04-01T00:00:00Z", NOW).await;
     assert_eq!((backfill.plan.unwrap().listed, backfill.plan.unwrap().missing), (78, 0));
 
-    rig.replay.context.clock.advance(SignedDuration::from_millis(1));
-    let now = rig.replay.context.clock.now();
+    rig.replay.context.flow.clock.advance(SignedDuration::from_millis(1));
+    let now = rig.replay.context.flow.clock.now();
     let mut of_today = ReplayRun::new(tenant(), RunKind::Backfill, at("2026-04-01T00:00:00Z"), at(NOW), now);
     of_today.members = model::Members::Now;
     of_today.id = rig.catalog().begin_run(&of_today).await.unwrap();
@@ -483,7 +485,7 @@ async fn a_call_that_was_dropped_by_half_a_record_is_found_by_the_night() {
     deliveries.next().await.unwrap().unwrap().settle.ack().await.unwrap();
     let (stage, outcome) = ("fetch_metadata".to_owned(), "done".to_owned());
     let (at, detail) = (at("2026-04-01T22:01:10Z"), Some("never_answered".to_owned()));
-    let hop = crate::clients::catalog::Hop { at, stage, outcome, attempt: 0, took_millis: 0, detail };
+    let hop = model::Hop { at, stage, outcome, attempt: 0, took_millis: 0, detail };
     rig.catalog().record_hop(&key(1), hop).await;
     let night = rig.run(RunKind::Reconciliation, "2026-04-01T02:00:00Z", NOW).await;
     assert_eq!((night.found.missing, night.found.replayed), (1, 1), "{night:?}");

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Conversation, ConversationKey, ConversationState, TenantId};
+use model::{Conversation, ConversationKey, ConversationState, Hop, TenantId};
 
 use super::{Subject, acme, at, conversation, key, letter, save_ready, tenant};
-use crate::clients::catalog::{Catalog, Fate, Hop, ReplayRun, RunKind, RunState, Tallied};
+use crate::clients::catalog::{Catalog, Fate, ReplayRun, RunKind, RunState, Tallied};
 
 /// More than one page of a listing, and than a statement likes to name one by one.
 const MANY: u64 = 1_000;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use model::{ConversationKey, ConversationState, TenantId};
+use model::{ConversationKey, ConversationState, DeadLetter, Hop, TenantId};
 use runtime::task;
 use serde::Deserialize;
 use state::StateError;
 
 use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
-use crate::clients::catalog::{CatalogError, DeadLetter, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
+use crate::clients::catalog::{CatalogError, Fate, ReplayRun, RunKind, RunState, Turn};
 
 /// As much of a conversation's row as its fate needs.
 #[derive(Deserialize)]

@@ -9,29 +9,35 @@
 //! whole. Nor does the timeline.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, Memberships,
-    Retention, StoredRecording, System, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Hop, INTEGRATION_TYPE,
+    Memberships, Retention, StoredRecording, System, TenantId,
 };
-use tokio_postgres::Row;
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
 
-use self::batch::Batches;
-use self::conversations::{Attempts, Completion, Completions, Metadata, Standings};
-use self::erasure::Tombstones;
-use self::timeline::Timeline;
+use self::{
+    batch::Batches,
+    conversations::{Attempts, Completion, Completions, Metadata, Standings},
+    erasure::Tombstones,
+    timeline::Timeline,
+};
 use super::{Database, DatabaseError};
 use crate::clients::catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
-    CurrentTurn, DeadLetter, ErasedRows, Erasure, Expired, Fate, GroupStanding, Hop, Lacking, LearnedDelay, Lessons,
-    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone, TombstoneKey,
+    CurrentTurn, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons, ProducerMemory,
+    Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone, TombstoneKey,
 };
 
 mod batch;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use jiff::Timestamp;
-use model::{ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
-use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Json;
+use model::{ConversationKey, ConversationState, Hop, INTEGRATION_TYPE, TenantId};
+use tokio_postgres::{Row, error::SqlState, types::Json};
 
 use super::erasure::Tombstones;
 use super::{Keys, conversations, saturated, turns, unreadable};
-use crate::clients::catalog::{CatalogError, Counted, Fate, Hop, ReplayRun, RunKind, RunState, Turn};
-use crate::clients::postgres::{Database, DatabaseError};
+use crate::clients::{
+    catalog::{CatalogError, Counted, Fate, ReplayRun, RunKind, RunState, Turn},
+    postgres::{Database, DatabaseError},
+};
 
 const FATES: &str = "
     select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased

@@ -3,21 +3,24 @@
 //! Hops gather for a second and go in one statement whose commit waits for no disk: a crash of the server may take
 //! the last ones along, and nothing else. Whoever reads the timeline here sees what was recorded here before.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
-use model::{ConversationKey, INTEGRATION_TYPE};
+use model::{ConversationKey, Hop, INTEGRATION_TYPE};
 use runtime::{chance, task};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_postgres::Row;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::erasure::Tombstones;
 use super::{Keys, saturated, text};
-use crate::clients::catalog::{CatalogError, Hop};
-use crate::clients::postgres::Database;
+use crate::clients::{catalog::CatalogError, postgres::Database};
 
 /// Hops that wait for the database; during an outage those beyond it are left out.
 const BUFFER: usize = 4096;

@@ -10,11 +10,12 @@ use super::*;
 use crate::clients::{
     postgres::{
         schema,
-        test_database::{self, TestDatabase, open},
+        test_database::{TestDatabase, open, test_database},
     },
     tenants::{Tenants, TenantsOptions},
 };
-use crate::flow::{Metrics, StageError};
+use crate::flow::StageError;
+use crate::metrics::Metrics;
 
 const CANARY: &str = "canary-secret-4f1d";
 

@@ -2,21 +2,20 @@
 
 use std::sync::Mutex;
 
-use model::{Quota, QuotaClass};
+use model::{Quota, QuotaClass, QuotaError};
 use runtime::task;
 use test_servers::Postgres;
 use tokio::time::Instant;
 
 use super::*;
+use crate::clients::quota::QuotaMetrics;
 use crate::clients::{
-    nice::QuotaError,
     postgres::{
         schema,
-        test_database::{self, TestDatabase, open},
+        test_database::{TestDatabase, open, test_database},
     },
     quota::{Budgets, Patience, Rate, TenantQuota},
 };
-use crate::flow::Metrics;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 const ACCOUNT: Option<&str> = Some("nice.example/11ee");
@@ -29,7 +28,7 @@ fn rate(limit: u32, window: Duration) -> Rate {
 fn quota(database: &Database, rate: Rate, patience: Patience) -> TenantQuota {
     let terms = Terms::new(rate, 0.5);
     let stores = Arc::new(SharedStores::new(database.clone()));
-    let budgets = Arc::new(Budgets::new(stores, terms, terms, Metrics::new()));
+    let budgets = Arc::new(Budgets::new(stores, terms, terms, QuotaMetrics::default()));
     TenantQuota::new(budgets, "acme".parse().unwrap(), patience)
 }
 

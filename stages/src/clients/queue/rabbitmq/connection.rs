@@ -26,7 +26,7 @@ use super::suspects::Marks;
 use super::topology::{OK, Topology, code};
 use super::{RabbitError, RabbitOptions};
 use crate::clients::queue::QueueError;
-use crate::flow::Metrics;
+use crate::clients::queue::QueueMetrics;
 
 /// Both sides send something this often; one that is silent for twice as long is given up.
 const HEARTBEAT_SECS: u16 = 10;
@@ -83,7 +83,7 @@ impl Link {
         role: Role,
         options: Arc<RabbitOptions>,
         topology: Arc<Topology>,
-        metrics: Metrics,
+        metrics: QueueMetrics,
         marks: Arc<Marks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
@@ -187,7 +187,7 @@ struct Supervisor {
     role: Role,
     options: Arc<RabbitOptions>,
     topology: Arc<Topology>,
-    metrics: Metrics,
+    metrics: QueueMetrics,
     marks: Arc<Marks>,
     socket: Socket,
 }
@@ -202,7 +202,7 @@ impl Supervisor {
             warn!(role = ?self.role, reason, "connection to the broker lost");
             states.tell(State::Down(reason));
             connection = self.connect_insisting(&states).await;
-            self.metrics.queue_reconnects.inc();
+            self.metrics.reconnects.inc();
             self.forgive(&connection).await;
             info!(role = ?self.role, "connected to the broker again");
             states.tell(State::Up(connection.clone()));
@@ -321,7 +321,7 @@ impl Supervisor {
 
     fn note_blocked(&self, blocked: bool) {
         if self.role == Role::Publish {
-            self.metrics.queue_connection_blocked.set(blocked.into());
+            self.metrics.connection_blocked.set(blocked.into());
         }
     }
 }

@@ -464,8 +464,8 @@ mod tests {
 
     use super::*;
     use crate::clients::queue::Queue;
+    use crate::clients::queue::QueueMetrics;
     use crate::clients::queue::rabbitmq::{RabbitOptions, RabbitQueue};
-    use crate::flow::Metrics;
 
     #[tokio::test]
     async fn backfill_that_made_way_is_not_held_for_as_long_as_live_messages_come() {
@@ -476,7 +476,7 @@ mod tests {
             ca: None,
             service: "test".to_owned(),
         };
-        let queue = RabbitQueue::connect(options, &Metrics::new()).await.unwrap();
+        let queue = RabbitQueue::connect(options, &QueueMetrics::default()).await.unwrap();
         queue.publish(Lane::Backfill, "backfill".into()).await.unwrap();
         queue.publish(Lane::Live, "live".into()).await.unwrap();
         let queue = queue.inner.clone();

@@ -30,7 +30,7 @@ fn options(url: String) -> RabbitOptions {
 
 impl Rabbit {
     async fn open(options: RabbitOptions) -> Self {
-        let queue = RabbitQueue::connect(options.clone(), &Metrics::new()).await.unwrap();
+        let queue = RabbitQueue::connect(options.clone(), &QueueMetrics::default()).await.unwrap();
         Self { options, queue }
     }
 }
@@ -93,8 +93,8 @@ async fn read_until(deliveries: &mut Deliveries, text: &str) {
     while next_text(deliveries).await != text {}
 }
 
-async fn connect(options: &RabbitOptions) -> (RabbitQueue, Metrics) {
-    let metrics = Metrics::new();
+async fn connect(options: &RabbitOptions) -> (RabbitQueue, QueueMetrics) {
+    let metrics = QueueMetrics::default();
     (RabbitQueue::connect(options.clone(), &metrics).await.unwrap(), metrics)
 }
 
@@ -156,7 +156,7 @@ async fn a_killed_broker_loses_no_confirmed_message() {
         seen.insert(next_text(&mut deliveries).await);
     }
     assert!(confirmed.len() >= MESSAGES / 10);
-    assert!(metrics.queue_reconnects.get() >= 2, "both connections");
+    assert!(metrics.reconnects.get() >= 2, "both connections");
     in_time(async {
         while queue.backlog().await.map_or(true, |backlog| backlog != Backlog::default()) {
             next_or_pause(&mut deliveries).await;
@@ -184,7 +184,7 @@ async fn a_cut_connection_is_made_again() {
     held.settle.ack().await.ok();
     insist(&queue, Lane::Backfill, "after").await;
     read_until(&mut deliveries, "after").await;
-    assert!(metrics.queue_reconnects.get() >= 1);
+    assert!(metrics.reconnects.get() >= 1);
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn a_broker_short_of_memory_blocks_publishes_and_nothing_else() {
     })
     .await;
     assert!(error.contains("the broker takes no messages"), "{error}");
-    assert_eq!(metrics.queue_connection_blocked.get(), 1);
+    assert_eq!(metrics.connection_blocked.get(), 1);
     assert!(queue.check().await.is_err());
     acked.settle.ack().await.unwrap();
     let mut changed = event(EventSource::Webhook);
@@ -259,8 +259,8 @@ async fn a_broker_short_of_memory_blocks_publishes_and_nothing_else() {
     deferred.settle.defer(&changed, Duration::from_millis(1)).await.unwrap_err();
     broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
     insist(&queue, Lane::Live, "last").await;
-    assert_eq!(metrics.queue_connection_blocked.get(), 0);
-    assert_eq!(metrics.queue_reconnects.get(), 0);
+    assert_eq!(metrics.connection_blocked.get(), 0);
+    assert_eq!(metrics.reconnects.get(), 0);
     // What could not be deferred was not handed back meanwhile, but deferred in the end.
     let expected = changed.encode();
     let mut came = false;
@@ -280,7 +280,7 @@ async fn a_queue_of_another_kind_is_named_with_the_remedy() {
     let (_connection, channel) = stranger(&url).await;
     let classic = channel.queue_declare(live.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default());
     classic.await.unwrap();
-    let error = RabbitQueue::connect(options, &Metrics::new()).await.err().unwrap();
+    let error = RabbitQueue::connect(options, &QueueMetrics::default()).await.err().unwrap();
     assert!(matches!(error, RabbitError::Differs { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&live) && text.contains("[queue] prefix"), "{text}");
@@ -290,7 +290,7 @@ async fn a_queue_of_another_kind_is_named_with_the_remedy() {
 async fn a_refused_login_names_the_setting_and_no_secret() {
     let address = test_servers::rabbitmq().await.address();
     let connect = async |url: String| {
-        let error = RabbitQueue::connect(options(url), &Metrics::new()).await.err().unwrap();
+        let error = RabbitQueue::connect(options(url), &QueueMetrics::default()).await.err().unwrap();
         let text = format!("{error} {error:?}");
         assert!(error.to_string().contains("[queue] url") && !text.contains("canary"), "{text}");
         error
@@ -338,7 +338,7 @@ async fn a_reader_outlives_its_queue() {
         channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     }
     let (_, ()) = futures::join!(insist(&queue, Lane::Live, "after"), read_until(&mut deliveries, "after"));
-    assert_eq!(metrics.queue_reconnects.get(), 0);
+    assert_eq!(metrics.reconnects.get(), 0);
 }
 
 #[tokio::test]
@@ -415,7 +415,7 @@ async fn suspects_come_one_at_a_time_and_the_innocent_is_not_condemned() {
 async fn tls_is_spoken_with_an_authority_of_ones_own_and_with_no_other() {
     let broker = RabbitMq::start_with_tls().await;
     let mut options = options(broker.tls_url());
-    let error = RabbitQueue::connect(options.clone(), &Metrics::new()).await.err().unwrap();
+    let error = RabbitQueue::connect(options.clone(), &QueueMetrics::default()).await.err().unwrap();
     assert!(matches!(error, RabbitError::Unreachable { .. }), "{error}");
     options.ca = Some(broker.ca_pem().to_owned());
     let (queue, _) = connect(&options).await;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::S3Store;
 use super::error::{Failure, Kind};
-use crate::flow::Metrics;
+use crate::clients::recording_store::StoreMetrics;
 
 /// What is asked of the store; the name is the label in metrics and the subject of error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +80,9 @@ const LEAST_BYTES_PER_SEC: u64 = 64 * 1024;
 const SERVER_WORK: Duration = Duration::from_secs(300);
 
 /// Lets the series that count retries start at zero.
-pub(super) fn start_at_zero(metrics: &Metrics) {
+pub(super) fn start_at_zero(metrics: &StoreMetrics) {
     for operation in Operation::ALL {
-        metrics.recording_store_retries.with_label_values(&[operation.name()]);
+        metrics.retries.with_label_values(&[operation.name()]);
     }
 }
 
@@ -147,7 +147,7 @@ impl S3Store {
                 return Err(failure);
             }
             attempt += 1;
-            self.metrics.recording_store_retries.with_label_values(&[operation.name()]).inc();
+            self.metrics.retries.with_label_values(&[operation.name()]).inc();
             tracing::debug!(attempt, %failure, "recording store failed, will retry in place");
             sleep(wait).await;
         }

@@ -37,7 +37,8 @@ use self::{
     walk::Walk,
 };
 use super::{Body, Found, RecordingStore};
-use crate::flow::{Metrics, StageError};
+use crate::clients::recording_store::StoreMetrics;
+use crate::flow::StageError;
 
 mod call;
 mod conditions;
@@ -168,12 +169,12 @@ pub struct S3Store {
     tags: AtomicBool,
     walk: Walk,
     marks: Option<Marks>,
-    metrics: Metrics,
+    metrics: StoreMetrics,
 }
 
 impl S3Store {
     /// Reads keys and authorities; nothing is sent.
-    pub async fn open(options: S3Options, metrics: Metrics) -> Result<Self, S3OptionsError> {
+    pub async fn open(options: S3Options, metrics: StoreMetrics) -> Result<Self, S3OptionsError> {
         if !carries_secrets(&options.endpoint) || options.endpoint.query().is_some() {
             let rule = "needs https, or http to this machine, without user, password and query";
             return Err(S3OptionsError(format!("[recordings] endpoint: {rule}")));

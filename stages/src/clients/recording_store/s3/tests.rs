@@ -48,7 +48,7 @@ impl Bucket {
 }
 
 async fn open(options: S3Options) -> S3Store {
-    S3Store::open(options, Metrics::new()).await.unwrap()
+    S3Store::open(options, StoreMetrics::default()).await.unwrap()
 }
 
 impl Subject for Bucket {

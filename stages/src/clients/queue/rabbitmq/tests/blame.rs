@@ -146,7 +146,7 @@ async fn a_memory_alarm_condemns_nobody_and_the_flow_goes_on_when_it_ends() {
     let (deferred, ()) = in_time(async { futures::join!(working, alarm) }).await;
     assert_eq!(taken, 0, "messages were taken while none could be deferred");
     assert_eq!(trouble(&queue), None);
-    assert_eq!(metrics.queue_reconnects.get(), 0);
+    assert_eq!(metrics.reconnects.get(), 0);
     let mut seen = BTreeSet::from([ContactEvent::decode(&deferred.body).unwrap().conversation.to_string()]);
     deferred.settle.ack().await.ok();
     while seen.len() < CALLS as usize {

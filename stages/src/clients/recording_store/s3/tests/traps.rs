@@ -256,7 +256,7 @@ async fn a_store_that_sheds_load_is_asked_again_when_it_said_with_a_fresh_signat
     let header = |place: usize, name: &str| puts[place].headers[name].clone();
     assert_ne!(header(0, "x-amz-date"), header(1, "x-amz-date"));
     assert_ne!(header(0, "authorization"), header(1, "authorization"));
-    assert_eq!(store.metrics.recording_store_retries.with_label_values(&["put"]).get(), 2);
+    assert_eq!(store.metrics.retries.with_label_values(&["put"]).get(), 2);
 }
 
 #[tokio::test]
@@ -439,7 +439,8 @@ async fn a_proxy_of_the_environment_is_not_used() {
 #[tokio::test]
 async fn settings_that_cannot_work_are_named() {
     let fake = Fake::start(|_, _| None).await;
-    let refused = async |options: S3Options| S3Store::open(options, Metrics::new()).await.err().unwrap().to_string();
+    let refused =
+        async |options: S3Options| S3Store::open(options, StoreMetrics::default()).await.err().unwrap().to_string();
     for endpoint in ["http://s3.example", "https://user@s3.example", "https://s3.example/?x=1"] {
         let error = refused(S3Options { endpoint: endpoint.parse().unwrap(), ..fake.options() }).await;
         assert!(error.starts_with("[recordings] endpoint: "), "{error}");

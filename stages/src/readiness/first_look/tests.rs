@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::clients::queue;
-use crate::flow::readiness::{chance, hold};
+use crate::readiness::{chance, hold};
 
 const BOUNDS: Bounds = Bounds { share: 0.99, guess: Duration::from_secs(300), longest: Duration::from_secs(24 * 3600) };
 

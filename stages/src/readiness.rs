@@ -19,9 +19,9 @@ use runtime::Clock;
 use tracing::{debug, warn};
 
 use self::first_look::{FirstLook, Lesson};
-use super::Metrics;
 use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use crate::clients::queue;
+use crate::metrics::Metrics;
 
 mod first_look;
 

@@ -1,7 +1,8 @@
 //! When calls wait, and that what is learned is shared and outlives its process.
 
 use super::*;
-use crate::flow::testing::{TestFlow, event};
+use crate::flow::testing::event;
+use crate::testing::TestFlow;
 
 /// The share of the defaults, and no guess.
 const BOUNDS: Bounds = Bounds { share: 0.99, guess: Duration::ZERO, longest: Duration::from_secs(24 * 3600) };
@@ -17,7 +18,7 @@ fn secs(seconds: i64) -> SignedDuration {
 /// A consumer of this catalog.
 fn consumer(flow: &TestFlow, bounds: Bounds) -> Readiness {
     let context = &flow.context;
-    Readiness::new(bounds, context.catalog.clone(), context.clock.clone(), context.metrics.clone())
+    Readiness::new(bounds, context.catalog.clone(), context.flow.clock.clone(), context.metrics.clone())
 }
 
 /// What the consumers know together.
@@ -37,7 +38,7 @@ async fn learned() -> TestFlow {
 /// A call that ended so many seconds ago and was found 60 s later.
 fn ended_ago(flow: &TestFlow, seconds: i64) -> ContactEvent {
     let mut event = event(1);
-    let ended_at = flow.context.clock.now() - secs(seconds);
+    let ended_at = flow.context.flow.clock.now() - secs(seconds);
     (event.ended_at, event.queued_at) = (Some(ended_at), Some(ended_at + secs(60)));
     event
 }
@@ -68,7 +69,7 @@ async fn after_a_look_in_vain_a_call_waits_a_tenth_of_the_delay_but_not_late_in_
         (30, 90, Some(900)),
     ] {
         let mut event = ended_ago(&flow, ended);
-        event.looked_at = Some(flow.context.clock.now() - secs(missed_ago));
+        event.looked_at = Some(flow.context.flow.clock.now() - secs(missed_ago));
         assert_eq!(readiness.wait(&event).await, expected.map(Duration::from_secs), "{missed_ago} {ended}");
     }
 }
@@ -79,9 +80,9 @@ async fn a_call_that_ends_in_the_future_or_at_no_known_time_waits_from_its_disco
     let readiness = consumer(&flow, BOUNDS);
     for ended_at in [Some("2999-01-01T00:00:00Z".parse().unwrap()), None] {
         let mut event = event(1);
-        (event.ended_at, event.queued_at) = (ended_at, Some(flow.context.clock.now() - secs(990)));
+        (event.ended_at, event.queued_at) = (ended_at, Some(flow.context.flow.clock.now() - secs(990)));
         assert_eq!(readiness.wait(&event).await, Some(Duration::from_secs(10)));
-        event.queued_at = Some(flow.context.clock.now() - secs(1000));
+        event.queued_at = Some(flow.context.flow.clock.now() - secs(1000));
         assert_eq!(readiness.wait(&event).await, None);
     }
 }
@@ -91,7 +92,7 @@ async fn without_a_share_no_call_waits_and_nothing_is_learned() {
     let flow = learned().await;
     let readiness = consumer(&flow, Bounds { share: 0.0, ..BOUNDS });
     assert_eq!(readiness.wait(&ended_ago(&flow, 60)).await, None);
-    let ended_at = flow.context.clock.now() - secs(2000);
+    let ended_at = flow.context.flow.clock.now() - secs(2000);
     readiness.found(&acme(), ended_at, Some(ended_at + secs(1500))).await;
     readiness.flush().await;
     assert_eq!(known(&flow).await, Some(Duration::from_secs(1000)));
@@ -104,13 +105,13 @@ async fn what_a_consumer_learned_the_others_know_and_the_next_one_too() {
     for readiness in [&one, &other] {
         assert!(readiness.wait(&ended_ago(&flow, 60)).await.is_some());
     }
-    let ended_at = flow.context.clock.now() - secs(1100);
+    let ended_at = flow.context.flow.clock.now() - secs(1100);
     one.found(&acme(), ended_at, Some(ended_at + secs(1000))).await;
     assert_eq!(other.wait(&ended_ago(&flow, 1000)).await, None, "written at the end, or after a while");
     one.flush().await;
     let longer = known(&flow).await.unwrap();
     assert!((1100..1110).contains(&longer.as_secs()), "{longer:?}");
-    flow.context.clock.advance(READ_EVERY);
+    flow.context.flow.clock.advance(READ_EVERY);
     for readiness in [one, other, consumer(&flow, BOUNDS)] {
         assert!(readiness.wait(&ended_ago(&flow, 1000)).await.is_some());
     }
@@ -122,8 +123,8 @@ async fn what_is_learned_is_written_now_and_then_without_an_end() {
     let readiness = consumer(&flow, BOUNDS);
     assert!(readiness.wait(&ended_ago(&flow, 60)).await.is_some());
     for after in [secs(0), WRITE_EVERY] {
-        flow.context.clock.advance(after);
-        let ended_at = flow.context.clock.now() - secs(1000);
+        flow.context.flow.clock.advance(after);
+        let ended_at = flow.context.flow.clock.now() - secs(1000);
         readiness.found(&acme(), ended_at, None).await;
     }
     let shorter = known(&flow).await.unwrap();
@@ -141,8 +142,8 @@ async fn a_catalog_that_fails_stops_no_call() {
     let readiness = consumer(&flow, BOUNDS);
     assert_eq!(readiness.wait(&ended_ago(&flow, 60)).await, None);
     for _ in 0..60 {
-        flow.context.clock.advance(secs(30));
-        let ended_at = flow.context.clock.now() - secs(100);
+        flow.context.flow.clock.advance(secs(30));
+        let ended_at = flow.context.flow.clock.now() - secs(100);
         readiness.found(&acme(), ended_at, Some(ended_at + secs(90))).await;
     }
     readiness.flush().await;
@@ -177,7 +178,7 @@ async fn early_looks_make_the_delay_shorter_for_all_unless_some_find_nothing() {
         let flow = learned().await;
         let (one, other) = (consumer(&flow, BOUNDS), consumer(&flow, BOUNDS));
         assert!(one.wait(&ended_ago(&flow, 60)).await.is_some());
-        let ended_at = flow.context.clock.now() - secs(500);
+        let ended_at = flow.context.flow.clock.now() - secs(500);
         for number in 0..10 {
             one.found(&acme(), ended_at, None).await;
             if missed && number == 5 {
@@ -185,7 +186,7 @@ async fn early_looks_make_the_delay_shorter_for_all_unless_some_find_nothing() {
             }
         }
         one.flush().await;
-        flow.context.clock.advance(READ_EVERY);
+        flow.context.flow.clock.advance(READ_EVERY);
         assert!(other.wait(&ended_ago(&flow, 60)).await.is_some());
         let known = known(&flow).await.unwrap().as_secs();
         assert!(expected.contains(&known), "{known} {expected:?}");
