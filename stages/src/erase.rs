@@ -133,7 +133,7 @@ impl Eraser {
             folders.extend([folder(day)]);
         }
         if folders.is_empty() {
-            return self.recordings.erase_of_any_day(key).await;
+            return Ok(self.recordings.erase_of_any_day(key).await?);
         }
         let mut objects = 0;
         for started_at in folders.into_values() {

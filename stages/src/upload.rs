@@ -1,8 +1,8 @@
 //! Stage 9, upload: the recordings into the store, then the conversation is ready.
 //!
 //! # Contract
-//! Each recording streams from NICE into the store and is hashed on the way; its length is compared with what
-//! NICE announced by the media stream itself, and with what the store holds here. Only when every object is
+//! Each recording streams from NICE into the store which hashes it on the way; its length is compared
+//! with what NICE announced by the media stream itself, and with what lies there by the store. Only when every object is
 //! whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
 //! to a row that is final, and replaces nothing that is stored.
 //!
@@ -13,19 +13,19 @@
 //! The broker may hand a call out again while it is worked on here. Only the latest attempt completes, and an object is
 //! written only in place of what lay there before the attempt began: see [`crate::clients::catalog::Attempt`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System};
 use runtime::Clock;
-use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::clients::{
     catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow},
     nice::Media,
-    recording_store::{Found, RecordingStore},
+    recording_store::{BodyError, Found, RecordingStore, Stored},
 };
 use crate::flow::{Outcome, Stage, StageError, crash};
 use crate::metrics::Metrics;
@@ -111,10 +111,10 @@ struct Standing {
 
 impl Standing {
     /// An error once another one has begun.
-    async fn check(&self) -> Result<(), StageError> {
+    async fn check(&self) -> Result<(), CatalogError> {
         match self.catalog.is_current(&self.key, self.attempt).await? {
             true => Ok(()),
-            false => Err(CatalogError::overtaken().into()),
+            false => Err(CatalogError::overtaken()),
         }
     }
 }
@@ -183,44 +183,32 @@ impl Upload {
     ) -> Result<StoredRecording, StageError> {
         let Place { key, content_type, source, found, media } = place;
         let halfway = media.content_length().unwrap_or_default() / 2;
-        let read = Arc::new(Mutex::new((Sha256::new(), 0_u64)));
         crash::point("upload_begun");
         let standing = Standing { catalog: self.catalog.clone(), key: conversation.key(), attempt };
+        let mut read = 0;
         let body = media.into_stream().then({
-            let (read, standing) = (read.clone(), standing.clone());
+            let standing = standing.clone();
             move |bytes| {
-                let (read, standing) = (read.clone(), standing.clone());
+                let before = read;
+                read += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                let (after, standing) = (read, standing.clone());
                 async move {
-                    let bytes = bytes.map_err(StageError::from)?;
-                    let before = {
-                        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                        read.0.update(&bytes);
-                        let before = read.1;
-                        read.1 += bytes.len() as u64;
-                        before
-                    };
-                    let after = before + bytes.len() as u64;
+                    let bytes: Bytes = bytes?;
                     if before <= halfway && after > halfway {
                         crash::point("upload_halfway");
                     }
                     if before / LOOK_EVERY < after / LOOK_EVERY {
                         standing.check().await?;
                     }
-                    Ok(bytes)
+                    Ok::<_, BodyError>(bytes)
                 }
             }
         });
         // Before the object appears: whoever was overtaken while it was read fails here already.
-        let last = stream::once(async move { standing.check().await.err().map(Err) });
+        let last = stream::once(async move { standing.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
-        let size_bytes = self.store.put_over(&key, &content_type, Some(&found), body).await?;
-        let (sha256, sent) = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
-        let held = self.store.size(&key).await?;
-        if sent != size_bytes || held != Some(sent) {
-            return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
-        }
+        let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;
         self.metrics.recording_bytes.inc_by(size_bytes);
-        let sha256 = hex::encode(sha256.finalize());
         Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type, source })
     }
 
@@ -271,7 +259,7 @@ impl Upload {
         );
         let page = serde_json::to_vec_pretty(row)
             .map_err(|error| StageError::permanent(format!("the conversation cannot be described: {error}")))?;
-        self.store.describe(key.folder(), &page).await
+        Ok(self.store.describe(key.folder(), &page).await?)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::clients::{
     catalog::{Catalog, Recorded, RecordingRow},
     recording_store::RecordingStore,
 };
-use crate::flow::StageError;
+use crate::flow::{StageError, error};
 use crate::metrics::Metrics;
 
 /// An object that is read and ends in an error is read so often.
@@ -233,7 +233,7 @@ impl Verifier {
         let Some(mut body) = self.recordings.read(key).await? else { return Ok(None) };
         let (mut size, mut sha256) = (0, Sha256::new());
         while let Some(piece) = body.next().await {
-            let piece = piece?;
+            let piece = piece.map_err(|error| error::of(&*error))?;
             size += piece.len() as u64;
             sha256.update(&piece);
         }

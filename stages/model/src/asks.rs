@@ -36,3 +36,9 @@ pub trait DoorError: std::error::Error + Send + Sync + 'static {
     /// What it asks for.
     fn asks(&self) -> Asks;
 }
+
+impl<E: DoorError> From<E> for Box<dyn DoorError> {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}

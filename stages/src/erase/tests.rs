@@ -11,7 +11,7 @@ use super::*;
 use crate::clients::{
     catalog::{EmbeddedCatalog, Standing},
     queue::EmbeddedQueue,
-    recording_store::{Body, FilesystemStore, Found},
+    recording_store::{Body, FilesystemStore, Found, RecordingStoreError, Stored},
     tenants::{SettingsError, SettingsSource, TenantSettings},
     test_state::TestState,
 };
@@ -62,9 +62,9 @@ impl Rig {
     async fn store(&self, conversation: &Conversation) -> StoredRecording {
         let key = object(conversation);
         let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
-        let size_bytes = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
+        let Stored { size_bytes, sha256 } = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
         let (bucket, content_type) = (self.eraser.recordings.bucket().to_owned(), "audio/wav".to_owned());
-        StoredRecording { key, bucket, size_bytes, sha256: "0".repeat(64), content_type, source: None }
+        StoredRecording { key, bucket, size_bytes, sha256, content_type, source: None }
     }
 
     fn is_stored(&self, conversation: &Conversation) -> bool {
@@ -320,35 +320,35 @@ impl RecordingStore for Large {
         _content_type: &str,
         _found: Option<&Found>,
         _body: Body<'_>,
-    ) -> Result<u64, StageError> {
+    ) -> Result<Stored, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn find(&self, _key: &ObjectKey) -> Result<Found, StageError> {
+    async fn find(&self, _key: &ObjectKey) -> Result<Found, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn read(&self, _key: &str) -> Result<Option<Body<'static>>, StageError> {
+    async fn read(&self, _key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), StageError> {
+    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn size(&self, _key: &ObjectKey) -> Result<Option<u64>, StageError> {
+    async fn size(&self, _key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn erase(&self, _conversation: &ConversationKey, _started_at: Timestamp) -> Result<u64, StageError> {
+    async fn erase(&self, _conversation: &ConversationKey, _started_at: Timestamp) -> Result<u64, RecordingStoreError> {
         std::future::pending().await
     }
 
-    async fn sweep(&self) -> Result<u64, StageError> {
+    async fn sweep(&self) -> Result<u64, RecordingStoreError> {
         Ok(0)
     }
 
-    async fn check(&self) -> Result<(), StageError> {
+    async fn check(&self) -> Result<(), RecordingStoreError> {
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use model::System;
+use model::{Asks, DoorError, System};
+use runtime::chance;
 
 /// What became of an item that a stage worked on without an error.
 #[derive(Debug)]
@@ -82,5 +83,27 @@ impl StageError {
     /// It will never work.
     pub fn permanent(reason: impl Into<String>) -> Self {
         Self::Permanent { reason: reason.into() }
+    }
+}
+
+/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
+const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
+
+/// What a door's error asks for is what the stage asks for that met it.
+impl<E: DoorError> From<E> for StageError {
+    fn from(error: E) -> Self {
+        of(&error)
+    }
+}
+
+/// The same, of an error that is known only by what it asks for.
+pub fn of(error: &dyn DoorError) -> StageError {
+    let reason = error.to_string();
+    match error.asks() {
+        Asks::Again { system, retry_after } => StageError::Transient { system, reason, retry_after },
+        Asks::Turn { retry_after } => StageError::Busy { reason, retry_after },
+        Asks::Overtaken => StageError::Busy { reason, retry_after: OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5)) },
+        Asks::Wait { what } => StageError::NotReady { reason: what },
+        Asks::Never => StageError::Permanent { reason },
     }
 }

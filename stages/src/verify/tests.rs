@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::recording_store::FilesystemStore;
+use crate::clients::recording_store::{FilesystemStore, Stored};
 use crate::clients::test_state::TestState;
 
 struct Rig {
@@ -40,10 +40,9 @@ impl Rig {
         for position in 0..2 {
             let key = object(&conversation, position);
             let body = stream::iter([Ok(Bytes::from_static(SOUND))]).boxed();
-            let size_bytes = self.verifier.recordings.put(&key, "audio/wav", body).await.unwrap();
+            let Stored { size_bytes, sha256 } = self.verifier.recordings.put(&key, "audio/wav", body).await.unwrap();
             let here = self.verifier.recordings.bucket();
             let bucket = second_bucket.filter(|_| position == 1).unwrap_or(here).to_owned();
-            let sha256 = hex::encode(Sha256::digest(SOUND));
             let content_type = "audio/wav".to_owned();
             stored.push(StoredRecording { key, bucket, size_bytes, sha256, content_type, source: None });
         }

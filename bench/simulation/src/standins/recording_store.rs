@@ -12,18 +12,14 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use model::{ConversationKey, ObjectKey, System};
+use model::{ConversationKey, ObjectKey};
 use sha2::{Digest, Sha256};
-use stages::clients::recording_store::{Body, Found, RecordingStore};
-use stages::flow::StageError;
+use stages::clients::recording_store::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 
 use super::{Kind, Link, Unanswered, lock};
 
 /// The pieces in which an object is read.
 const PIECE: usize = 256 * 1024;
-
-/// How long a delivery waits, about, that found another object in place of the one it had seen.
-const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 
 /// Where nothing is heard, this share of uploads ends by itself, at the latest after this time.
 const LATE: f64 = 0.3;
@@ -173,7 +169,7 @@ struct Upload {
 
 impl Upload {
     /// Takes in what arrives: a copy, so that nothing of the caller's is held.
-    async fn fill(&mut self, body: &mut Body<'_>) -> Result<(), StageError> {
+    async fn fill(&mut self, body: &mut Body<'_>) -> Result<(), RecordingStoreError> {
         while let Some(bytes) = body.next().await {
             self.body.extend_from_slice(&bytes?);
         }
@@ -181,17 +177,18 @@ impl Upload {
     }
 
     /// Makes it an object, if there still lies what was `found`.
-    fn finish(&mut self, content_type: &str, found: Option<&Found>) -> Result<u64, StageError> {
+    fn finish(&mut self, content_type: &str, found: Option<&Found>) -> Result<Stored, RecordingStoreError> {
         let mut shelves = lock(&self.store.shelves);
         if found.is_some_and(|found| *found != shelves.find(&self.key)) {
             let reason = "another recording was stored there meanwhile".to_owned();
-            return Err(StageError::Busy { reason, retry_after: OVERTAKEN_DELAY });
+            return Err(RecordingStoreError::Overtaken(reason));
         }
         let body = std::mem::take(&mut self.body).freeze();
-        let (size, sha256) = (body.len() as u64, hex(&Sha256::digest(&body)));
+        let (size_bytes, sha256) = (body.len() as u64, hex(&Sha256::digest(&body)));
+        let stored = Stored { size_bytes, sha256: sha256.clone() };
         shelves.objects.insert(self.key.clone(), Object { body, sha256, content_type: content_type.to_owned() });
         shelves.written += 1;
-        Ok(size)
+        Ok(stored)
     }
 
     /// The store has all of it, and becomes done with it when nobody waits any more.
@@ -249,13 +246,13 @@ impl Drop for Sending<'_> {
 }
 
 impl LinkedStore {
-    async fn ask<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, StageError> {
+    async fn ask<T>(&self, kind: Kind, effect: impl Future<Output = T> + Send) -> Result<T, RecordingStoreError> {
         self.link.call(kind, effect).await.map_err(failed)
     }
 }
 
-fn failed(unanswered: Unanswered) -> StageError {
-    StageError::transient(System::RecordingStore, format!("recording store: {unanswered}"))
+fn failed(unanswered: Unanswered) -> RecordingStoreError {
+    RecordingStoreError::unavailable(format!("recording store: {unanswered}"))
 }
 
 #[async_trait]
@@ -270,7 +267,7 @@ impl RecordingStore for LinkedStore {
         content_type: &str,
         found: Option<&Found>,
         mut body: Body<'_>,
-    ) -> Result<u64, StageError> {
+    ) -> Result<Stored, RecordingStoreError> {
         let upload = self.ask(Kind::Write, async { self.store.begin(key.to_string()) }).await?;
         let mut sending = Sending { upload: Some(upload), link: &self.link };
         let upload = sending.upload.as_mut().expect("it has just begun");
@@ -284,11 +281,11 @@ impl RecordingStore for LinkedStore {
         self.ask(Kind::Write, async { upload.finish(content_type, found) }).await?
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
+    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
         self.ask(Kind::Read, async { self.store.find(&key.to_string()) }).await
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError> {
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
         let Some(bytes) = self.ask(Kind::Read, async { self.store.bytes(key) }).await? else { return Ok(None) };
         let link = self.link.clone();
         let pieces = stream::unfold((bytes, link), |(mut left, link)| async move {
@@ -300,45 +297,45 @@ impl RecordingStore for LinkedStore {
                 true => Some((Ok(piece), (left, link))),
                 false => {
                     let cut = Unanswered { reason: "the connection broke", may_be_done: false };
-                    Some((Err(failed(cut)), (Bytes::new(), link)))
+                    Some((Err(failed(cut).into()), (Bytes::new(), link)))
                 }
             }
         });
         Ok(Some(pieces.boxed()))
     }
 
-    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError> {
+    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError> {
         let (folder, description) = (folder.to_owned(), Bytes::copy_from_slice(description));
         let describe = async { drop(lock(&self.store.shelves).descriptions.insert(folder, description)) };
         self.ask(Kind::Write, describe).await
     }
 
-    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError> {
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
         let size = async { self.store.bytes(&key.to_string()).map(|bytes| bytes.len() as u64) };
         self.ask(Kind::Read, size).await
     }
 
-    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {
         let erased = ObjectKey::folder_of(conversation, started_at);
         self.ask(Kind::Change, async { self.store.erase(|folder| folder == erased) }).await
     }
 
-    async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
+    async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, RecordingStoreError> {
         let tenant = format!("{}/", conversation.tenant);
         let call = format!("/{}", conversation.external_id);
         let is_erased = |folder: &str| folder.starts_with(&tenant) && folder.ends_with(&call);
         self.ask(Kind::Change, async { Some(self.store.erase(is_erased)) }).await
     }
 
-    async fn sweep(&self) -> Result<u64, StageError> {
+    async fn sweep(&self) -> Result<u64, RecordingStoreError> {
         self.ask(Kind::Change, async { self.store.sweep() }).await
     }
 
-    async fn answers(&self) -> Result<(), StageError> {
+    async fn answers(&self) -> Result<(), RecordingStoreError> {
         self.ask(Kind::Read, async {}).await
     }
 
-    async fn check(&self) -> Result<(), StageError> {
+    async fn check(&self) -> Result<(), RecordingStoreError> {
         self.ask(Kind::Probe, async {}).await
     }
 }

@@ -14,12 +14,7 @@
 //! replace nothing. A store that names objects by their content tells two of the same bytes not apart; that nobody has
 //! begun after is therefore looked up once more, when the body has ended.
 
-use std::time::Duration;
-
-use runtime::chance;
-
 use super::CatalogError;
-use crate::flow::StageError;
 
 /// What an attempt is to do: it begins, and may complete, only where the row asks for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +34,9 @@ pub struct Attempt {
 
 const OVERTAKEN: &str = "another attempt has begun to store the recordings, or has completed the conversation";
 
-/// How long a delivery waits, about, whose attempt another delivery's has overtaken.
-const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
-
-/// What becomes of a delivery that another one of the same call has overtaken. Nobody's fault: the other one brings the
-/// call to its end, or its message comes again.
-pub(crate) fn overtaken(reason: impl Into<String>) -> StageError {
-    StageError::Busy { reason: reason.into(), retry_after: OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5)) }
-}
-
 impl CatalogError {
     /// What an attempt is told that may not complete any more.
-    pub(crate) fn overtaken() -> Self {
+    pub fn overtaken() -> Self {
         Self(OVERTAKEN.to_owned())
     }
 

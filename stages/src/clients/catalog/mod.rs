@@ -9,12 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Direction, EventSource,
-    Hop, Retention, StoredRecording, System, TenantId,
+    Agent, AgentId, Asks, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Direction,
+    DoorError, EventSource, Hop, Retention, StoredRecording, System, TenantId,
 };
 use serde::{Deserialize, Serialize};
-
-use crate::flow::StageError;
 
 mod attempts;
 #[cfg(any(test, feature = "conformance"))]
@@ -27,7 +25,6 @@ mod readiness;
 mod runs;
 mod turns;
 
-pub(crate) use attempts::overtaken;
 pub use attempts::{Attempt, AttemptKind};
 pub use embedded::EmbeddedCatalog;
 pub(crate) use erasure::SETTLED;
@@ -43,12 +40,12 @@ pub use turns::{CurrentTurn, ProducerMemory, Turn};
 #[error("catalog: {0}")]
 pub struct CatalogError(pub String);
 
-impl From<CatalogError> for StageError {
-    fn from(error: CatalogError) -> Self {
-        if error.is_overtaken() {
-            return overtaken(error.to_string());
+impl DoorError for CatalogError {
+    fn asks(&self) -> Asks {
+        match self.is_overtaken() {
+            true => Asks::Overtaken,
+            false => Asks::Again { system: System::Catalog, retry_after: None },
         }
-        Self::transient(System::Catalog, error.to_string())
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use model::{QuotaError, System};
-
-use crate::flow::StageError;
+use model::{Asks, DoorError, QuotaError, System};
 
 /// Why a call to NICE did not give what was asked for.
 ///
@@ -114,27 +112,22 @@ impl NiceError {
 /// How long an item, or the poll, waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
 pub const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
-impl From<NiceError> for StageError {
-    fn from(error: NiceError) -> Self {
-        match error {
-            NiceError::Transient { what, retry_after } => {
-                Self::Transient { system: System::Nice, reason: what, retry_after }
-            }
-            NiceError::Media { what, retry_after } => {
-                Self::Transient { system: System::MediaHost, reason: what, retry_after }
-            }
-            NiceError::Quota { what, retry_after: Some(retry_after) } => Self::Busy { reason: what, retry_after },
+impl DoorError for NiceError {
+    fn asks(&self) -> Asks {
+        let again = |system, retry_after: &Option<Duration>| Asks::Again { system, retry_after: *retry_after };
+        match self {
+            Self::Transient { retry_after, .. } => again(System::Nice, retry_after),
+            Self::Media { retry_after, .. } => again(System::MediaHost, retry_after),
+            Self::Quota { retry_after: Some(retry_after), .. } => Asks::Turn { retry_after: *retry_after },
             // The budget is kept in the database.
-            NiceError::Quota { what, retry_after: None } => Self::transient(System::Catalog, what),
-            NiceError::NotReady { what } => Self::NotReady { reason: what },
+            Self::Quota { retry_after: None, .. } => again(System::Catalog, &None),
+            Self::NotReady { what } => Asks::Wait { what },
             // The client has raised the alarm: it knows whose NICE it is.
-            NiceError::Refused { what } => {
-                Self::Transient { system: System::Nice, reason: what, retry_after: Some(REFUSED_DELAY) }
-            }
-            NiceError::Odd { what } => Self::transient(System::Call, what),
-            NiceError::TooMuch { what, .. } => Self::transient(System::Nice, what),
-            NiceError::Permanent { what } => Self::Permanent { reason: what },
-            NiceError::LinkExpired => Self::transient(System::Call, NiceError::LinkExpired.to_string()),
+            Self::Refused { .. } => again(System::Nice, &Some(REFUSED_DELAY)),
+            // The link was the call's own, whichever host it led to.
+            Self::Odd { .. } | Self::LinkExpired => again(System::Call, &None),
+            Self::TooMuch { .. } => again(System::Nice, &None),
+            Self::Permanent { .. } => Asks::Never,
         }
     }
 }
@@ -145,34 +138,23 @@ mod tests {
 
     #[test]
     fn a_refusal_is_tried_again_after_a_minute() {
-        let error = StageError::from(NiceError::refused("token"));
-        assert!(
-            matches!(error, StageError::Transient { retry_after: Some(wait), .. } if wait == Duration::from_secs(60))
-        );
+        let retry_after = Some(Duration::from_secs(60));
+        assert_eq!(NiceError::refused("token").asks(), Asks::Again { system: System::Nice, retry_after });
     }
 
     #[test]
     fn a_budget_without_room_is_no_error_and_one_that_cannot_be_asked_is() {
-        let quota = |retry_after| StageError::from(NiceError::Quota { what: "budget".to_owned(), retry_after });
-        assert!(matches!(quota(Some(Duration::from_secs(9))), StageError::Busy { .. }));
-        assert!(matches!(quota(None), StageError::Transient { retry_after: None, .. }));
+        let quota = |retry_after| NiceError::Quota { what: "budget".to_owned(), retry_after }.asks();
+        assert_eq!(quota(Some(Duration::from_secs(9))), Asks::Turn { retry_after: Duration::from_secs(9) });
+        assert_eq!(quota(None), Asks::Again { system: System::Catalog, retry_after: None });
     }
 
     #[test]
     fn a_media_host_in_trouble_is_not_nice_in_trouble() {
-        let wait = Some(Duration::from_secs(7));
-        let error = StageError::from(NiceError::Media { what: "stalled".to_owned(), retry_after: wait });
-        let StageError::Transient { system, reason, retry_after } = error else { panic!("{error}") };
-        assert_eq!((system, reason.as_str(), retry_after), (System::MediaHost, "stalled", wait));
-        let error = StageError::from(NiceError::LinkExpired);
-        // The link was the call's own, whichever host it led to.
-        assert!(matches!(error, StageError::Transient { system: System::Call, .. }));
-        let error = StageError::from(NiceError::transient("a 503"));
-        assert!(matches!(error, StageError::Transient { system: System::Nice, .. }));
-    }
-
-    #[test]
-    fn an_expired_link_is_transient() {
-        assert!(matches!(StageError::from(NiceError::LinkExpired), StageError::Transient { retry_after: None, .. }));
+        let retry_after = Some(Duration::from_secs(7));
+        let error = NiceError::Media { what: "stalled".to_owned(), retry_after };
+        assert_eq!(error.asks(), Asks::Again { system: System::MediaHost, retry_after });
+        assert_eq!(NiceError::LinkExpired.asks(), Asks::Again { system: System::Call, retry_after: None });
+        assert_eq!(NiceError::transient("a 503").asks(), Asks::Again { system: System::Nice, retry_after: None });
     }
 }

@@ -9,11 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use model::{ConversationKey, Lane, Settle, System};
+use model::{Asks, ConversationKey, DoorError, Lane, Settle, System};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-
-use crate::flow::StageError;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -55,9 +53,9 @@ pub fn hop(wait: Duration, slack: Duration) -> Duration {
 #[error("queue: {0}")]
 pub struct QueueError(pub String);
 
-impl From<QueueError> for StageError {
-    fn from(error: QueueError) -> Self {
-        Self::transient(System::Queue, error.to_string())
+impl DoorError for QueueError {
+    fn asks(&self) -> Asks {
+        Asks::Again { system: System::Queue, retry_after: None }
     }
 }
 

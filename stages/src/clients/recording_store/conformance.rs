@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
-use model::{ConversationKey, Extension, ObjectKey, System};
+use model::{Asks, ConversationKey, DoorError, Extension, ObjectKey, System};
 use runtime::task;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Body, Found, RecordingStore};
-use crate::flow::StageError;
+use super::{Body, BodyError, Found, RecordingStore, RecordingStoreError};
 
 /// A size at which no store takes a body in one piece.
 const LARGE: usize = 64 * 1024 * 1024;
@@ -108,13 +108,28 @@ fn content(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|place| ((place / 251) ^ (place % 251) ^ seed) as u8).collect()
 }
 
+fn sha256_of(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
 fn body(content: &[u8], chunk: usize) -> Body<'static> {
     let chunks: Vec<_> = content.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     stream::iter(chunks).boxed()
 }
 
+/// A body that ends in an error of its own.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the body broke")]
+pub struct BrokenBody(pub Asks);
+
+impl DoorError for BrokenBody {
+    fn asks(&self) -> Asks {
+        self.0
+    }
+}
+
 /// A body that a check feeds as it goes.
-pub fn fed_body() -> (mpsc::Sender<Result<Bytes, StageError>>, Body<'static>) {
+pub fn fed_body() -> (mpsc::Sender<Result<Bytes, BodyError>>, Body<'static>) {
     let (feed, chunks) = mpsc::channel(1);
     (feed, ReceiverStream::new(chunks).boxed())
 }
@@ -131,8 +146,8 @@ pub async fn a_recording_is_stored_whole<S: Subject>() {
     assert_nothing(&subject, &key(1, 0)).await;
     for (position, (length, chunk)) in (0..).zip([(1, 1), (1000, 7), (CHUNK, CHUNK), (CHUNK * 5 + 3, CHUNK - 1)]) {
         let content = content(position as usize, length);
-        let size = store.put(&key(1, position), WAV, body(&content, chunk)).await.unwrap();
-        assert_eq!(size, length as u64);
+        let stored = store.put(&key(1, position), WAV, body(&content, chunk)).await.unwrap();
+        assert_eq!((stored.size_bytes, stored.sha256), (length as u64, sha256_of(&content)));
         assert_eq!(store.size(&key(1, position)).await.unwrap(), Some(length as u64));
         assert!(subject.bytes(&key(1, position)).await.unwrap() == content);
     }
@@ -144,7 +159,7 @@ pub async fn an_empty_recording_is_an_object<S: Subject>() {
     let store = subject.store();
     let bodies = [stream::empty().boxed(), stream::iter([Ok(Bytes::new()), Ok(Bytes::new())]).boxed()];
     for (position, body) in (0..).zip(bodies) {
-        assert_eq!(store.put(&key(1, position), WAV, body).await.unwrap(), 0);
+        assert_eq!(store.put(&key(1, position), WAV, body).await.unwrap().size_bytes, 0);
         assert_eq!(store.size(&key(1, position)).await.unwrap(), Some(0));
         assert_eq!(subject.bytes(&key(1, position)).await, Some(Vec::new()));
     }
@@ -191,8 +206,8 @@ pub async fn a_large_recording_streams_in_bounded_memory<S: Subject>() {
             Ok(Bytes::from_owner(Counted(piece, held.clone())))
         }
     });
-    let size = subject.store().put(&key(1, 0), WAV, pieces.boxed()).await.unwrap();
-    assert_eq!(size, LARGE as u64);
+    let stored = subject.store().put(&key(1, 0), WAV, pieces.boxed()).await.unwrap();
+    assert_eq!(stored.size_bytes, LARGE as u64);
     assert!(most.load(Ordering::SeqCst) <= MOST_HELD, "{} bytes were held", most.load(Ordering::SeqCst));
     assert_eq!(held.load(Ordering::SeqCst), 0);
     let stored = subject.bytes(&key(1, 0)).await.unwrap();
@@ -224,7 +239,7 @@ pub async fn what_was_not_seen_is_not_replaced<S: Subject>() {
         assert_eq!(store.find(&key).await.unwrap(), first, "it is named the same each time");
         let error = put(2, &Found::Nothing).await.unwrap_err();
         assert!(error.to_string().contains("another recording was stored there meanwhile"), "{error}");
-        assert!(matches!(error, StageError::Busy { .. }), "the store is well: {error:?}");
+        assert!(matches!(error, RecordingStoreError::Overtaken(_)), "the store is well: {error:?}");
         assert!(subject.bytes(&key).await.unwrap() == content(1, length + 1));
         put(3, &first).await.unwrap();
         assert!(subject.bytes(&key).await.unwrap() == content(3, length + 3));
@@ -252,7 +267,7 @@ pub async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>() {
         feed.send(Ok(Bytes::copy_from_slice(end))).await.ok();
         drop(feed);
         let error = putting.await.unwrap().unwrap_err();
-        assert!(matches!(&error, StageError::Busy { .. }), "{error:?}");
+        assert!(matches!(&error, RecordingStoreError::Overtaken(_)), "{error:?}");
         assert!(subject.bytes(&key).await.unwrap() == second, "{length}");
     }
     assert_eq!(subject.half_written().await, 0);
@@ -274,15 +289,15 @@ pub async fn an_object_is_read_as_it_lies_there<S: Subject>() {
 pub async fn a_body_that_breaks_leaves_nothing<S: Subject>() {
     let subject = S::fresh().await;
     let errors = [
-        StageError::transient(System::MediaHost, "cut"),
-        StageError::permanent("gone"),
-        StageError::NotReady { reason: "late" },
+        BrokenBody(Asks::Again { system: System::MediaHost, retry_after: None }),
+        BrokenBody(Asks::Never),
+        BrokenBody(Asks::Wait { what: "late" }),
     ];
     for length in [0, 10, 12 * 1024 * 1024] {
         for error in &errors {
-            let pieces = body(&content(1, length), CHUNK).chain(stream::iter([Err(error.clone())]));
+            let pieces = body(&content(1, length), CHUNK).chain(stream::iter([Err(BodyError::from(*error))]));
             let answer = subject.store().put(&key(1, 0), WAV, pieces.boxed()).await.unwrap_err();
-            assert_eq!(format!("{answer:?}"), format!("{error:?}"), "passed on as it is");
+            assert_eq!((answer.asks(), answer.to_string()), (error.asks(), error.to_string()), "passed on as it is");
             assert_nothing(&subject, &key(1, 0)).await;
         }
     }
@@ -293,8 +308,7 @@ pub async fn a_broken_body_leaves_the_object_that_stood<S: Subject>() {
     let subject = S::fresh().await;
     let whole = content(1, 5000);
     subject.store().put(&key(1, 0), WAV, body(&whole, 100)).await.unwrap();
-    let broken =
-        body(&content(2, 9000), 100).chain(stream::iter([Err(StageError::transient(System::MediaHost, "cut"))]));
+    let broken = body(&content(2, 9000), 100).chain(stream::iter([Err(BodyError::from(BrokenBody(Asks::Never)))]));
     subject.store().put(&key(1, 0), WAV, broken.boxed()).await.unwrap_err();
     assert!(subject.bytes(&key(1, 0)).await.unwrap() == whole);
 }
@@ -327,7 +341,7 @@ pub async fn an_object_appears_only_when_it_is_whole<S: Subject>() {
     }
     assert_nothing(&subject, &key(1, 0)).await;
     drop(feed);
-    assert_eq!(putting.await.unwrap(), 200 * CHUNK as u64);
+    assert_eq!(putting.await.unwrap().size_bytes, 200 * CHUNK as u64);
     assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
 }
 
@@ -341,7 +355,7 @@ pub async fn many_puts_of_one_key_leave_one_whole_object<S: Subject>() {
         })
     });
     for (seed, put) in (1..).zip(join_all(puts.collect::<Vec<_>>()).await) {
-        assert_eq!(put.unwrap(), 10_000 * seed);
+        assert_eq!(put.unwrap().size_bytes, 10_000 * seed);
     }
     let stored = subject.bytes(&key(1, 0)).await.unwrap();
     assert!(stored == content(stored.len() / 10_000, stored.len()), "one of them, whole");
@@ -443,7 +457,7 @@ pub async fn a_sweep_spares_what_is_being_written<S: Subject>() {
     }
     assert_eq!(subject.store().sweep().await.unwrap(), 0);
     drop(feed);
-    assert_eq!(putting.await.unwrap().unwrap(), 200 * CHUNK as u64);
+    assert_eq!(putting.await.unwrap().unwrap().size_bytes, 200 * CHUNK as u64);
     assert_eq!(subject.store().size(&key(1, 0)).await.unwrap(), Some(200 * CHUNK as u64));
 }
 

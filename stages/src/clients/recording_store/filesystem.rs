@@ -15,14 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::Timestamp;
-use model::{ConversationKey, ObjectKey, System};
+use model::{ConversationKey, ObjectKey};
 use runtime::{chance, task};
+use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{Body, Found, RecordingStore};
-use crate::clients::catalog::overtaken;
-use crate::flow::StageError;
+use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -148,40 +147,48 @@ impl RecordingStore for FilesystemStore {
         _content_type: &str,
         found: Option<&Found>,
         mut body: Body<'_>,
-    ) -> Result<u64, StageError> {
+    ) -> Result<Stored, RecordingStoreError> {
         let (file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
-        let mut size = 0;
+        let (mut size_bytes, mut sha256) = (0, Sha256::new());
         while let Some(bytes) = body.next().await {
             let bytes = bytes?;
-            size += bytes.len() as u64;
+            size_bytes += bytes.len() as u64;
+            sha256.update(&bytes);
             writer.write_all(&bytes).await.map_err(|error| failed("write", &error))?;
         }
         writer.flush().await.map_err(|error| failed("write", &error))?;
         let published = self.publish(writer.into_inner(), partial, &key.to_string(), found).await;
         match published.map_err(|error| failed("finish", &error))? {
-            true => Ok(size),
-            false => Err(overtaken("another recording was stored there meanwhile")),
+            true => {}
+            false => {
+                let reason = "another recording was stored there meanwhile".to_owned();
+                return Err(RecordingStoreError::Overtaken(reason));
+            }
+        }
+        match self.size(key).await? {
+            Some(held) if held == size_bytes => Ok(Stored { size_bytes, sha256: hex::encode(sha256.finalize()) }),
+            _ => Err(RecordingStoreError::unavailable("recording store: a file has another length than was written")),
         }
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
+    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
         let path = self.dir.join(key.to_string());
         let found = task::blocking(move || find(&path)).await;
         found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| failed("look at", &error))
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError> {
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
         let file = match fs::File::open(self.dir.join(key)).await {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &error)),
         };
         let pieces = tokio_util::io::ReaderStream::with_capacity(file, READ_BUFFER);
-        Ok(Some(pieces.map(|piece| piece.map_err(|error| failed("read", &error))).boxed()))
+        Ok(Some(pieces.map(|piece| piece.map_err(|error| failed("read", &error).into())).boxed()))
     }
 
-    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError> {
+    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError> {
         let (mut file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         file.write_all(description).await.map_err(|error| failed("write", &error))?;
         file.flush().await.map_err(|error| failed("write", &error))?;
@@ -189,7 +196,7 @@ impl RecordingStore for FilesystemStore {
         self.publish(file, partial, &key, None).await.map(drop).map_err(|error| failed("finish", &error))
     }
 
-    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError> {
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
         match fs::metadata(self.dir.join(key.to_string())).await {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -198,7 +205,7 @@ impl RecordingStore for FilesystemStore {
     }
 
     /// A folder that was moved took its files along.
-    async fn keeps(&self, bucket: &str, object_key: &str) -> Result<bool, StageError> {
+    async fn keeps(&self, bucket: &str, object_key: &str) -> Result<bool, RecordingStoreError> {
         if bucket == self.name || !Path::new(bucket).is_absolute() {
             return Ok(bucket == self.name);
         }
@@ -212,13 +219,13 @@ impl RecordingStore for FilesystemStore {
         kept.map_err(|error| failed("look for", &error))
     }
 
-    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {
         let folder = self.dir.join(ObjectKey::folder_of(conversation, started_at));
         let erased = task::blocking(move || erase(&folder));
         erased.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(|error| failed("erase", &error))
     }
 
-    async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
+    async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, RecordingStoreError> {
         let tenant = self.dir.join(conversation.tenant.as_str());
         let id = conversation.external_id.to_string();
         let erased = task::blocking(move || erase_below(&tenant, DAY_DEPTH, &id));
@@ -226,13 +233,13 @@ impl RecordingStore for FilesystemStore {
         erased.map(Some).map_err(|error| failed("erase", &error))
     }
 
-    async fn sweep(&self) -> Result<u64, StageError> {
+    async fn sweep(&self) -> Result<u64, RecordingStoreError> {
         let partial = self.dir.join(PARTIAL);
         let swept = task::blocking(move || sweep(&partial));
         swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| failed("sweep", &error))
     }
 
-    async fn check(&self) -> Result<(), StageError> {
+    async fn check(&self) -> Result<(), RecordingStoreError> {
         let (mut file, _partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         file.write_all(b"check").await.map_err(|error| failed("write", &error))?;
         file.flush().await.map_err(|error| failed("write", &error))
@@ -329,8 +336,8 @@ impl Drop for Partial {
     }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> StageError {
-    StageError::transient(System::RecordingStore, format!("recording store: cannot {what} a file: {error}"))
+fn failed(what: &str, error: &std::io::Error) -> RecordingStoreError {
+    RecordingStoreError::unavailable(format!("recording store: cannot {what} a file: {error}"))
 }
 
 #[cfg(test)]

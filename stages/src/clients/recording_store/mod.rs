@@ -11,20 +11,29 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use model::{ConversationKey, ObjectKey, TenantId};
 
-use crate::flow::StageError;
-
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod error;
 mod filesystem;
 mod metrics;
 mod s3;
 
+pub use error::{BodyError, RecordingStoreError};
 pub use filesystem::{DESCRIPTION, FilesystemStore};
 pub use metrics::StoreMetrics;
 pub use s3::{Credentials, Encryption, S3Options, S3OptionsError, S3Store};
 
 /// The bytes of a recording as they arrive; an error means that the recording is not whole.
-pub type Body<'a> = BoxStream<'a, Result<Bytes, StageError>>;
+pub type Body<'a> = BoxStream<'a, Result<Bytes, BodyError>>;
+
+/// What a put has stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The length of the object.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+}
 
 /// What lies under a key, to be told from what is written there later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +50,9 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// The bucket or folder that holds the objects, as it stands in the recording's row.
     fn bucket(&self) -> &str;
 
-    /// Stores `body` under `key`, whatever lies there, and returns its length. Once it returns, the object is whole and
-    /// durable. An error of the body is passed on as it is; one of the store is transient.
-    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<u64, StageError> {
+    /// Stores `body` under `key`, whatever lies there. Once it returns, the object is whole and durable, and its length
+    /// was compared with what was sent. An error of the body is passed on as it is; one of the store is transient.
+    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<Stored, RecordingStoreError> {
         self.put_over(key, content_type, None, body).await
     }
 
@@ -55,13 +64,13 @@ pub trait RecordingStore: Send + Sync + 'static {
         content_type: &str,
         found: Option<&Found>,
         body: Body<'_>,
-    ) -> Result<u64, StageError>;
+    ) -> Result<Stored, RecordingStoreError>;
 
     /// What lies under a key.
-    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError>;
+    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError>;
 
     /// An object's bytes, as they lie there; none where there is no object.
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError>;
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError>;
 
     /// What a person should know of the store, once it was checked.
     fn caveat(&self) -> Option<String> {
@@ -69,24 +78,24 @@ pub trait RecordingStore: Send + Sync + 'static {
     }
 
     /// Lays a description for people beside the recordings in `folder`. Stores that nobody browses ignore it.
-    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), StageError>;
+    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError>;
 
     /// The length of an object, if it is there.
-    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError>;
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError>;
 
     /// Whether what a row says to lie in `bucket` under `object_key` lies in this store: what is elsewhere is not erased
     /// by erasing here.
-    async fn keeps(&self, bucket: &str, _object_key: &str) -> Result<bool, StageError> {
+    async fn keeps(&self, bucket: &str, _object_key: &str) -> Result<bool, RecordingStoreError> {
         Ok(bucket == self.bucket())
     }
 
     /// Erases all that is kept of a conversation which started at `started_at`: every version of every object, what was
     /// deleted before, what is half written, the description. Durable once it returns, with the number of what was
     /// erased. A put under way may still leave an object behind it: whoever erases looks again.
-    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError>;
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError>;
 
     /// Erases the same where the start is not known; none where the store cannot look for it.
-    async fn erase_of_any_day(&self, _conversation: &ConversationKey) -> Result<Option<u64>, StageError> {
+    async fn erase_of_any_day(&self, _conversation: &ConversationKey) -> Result<Option<u64>, RecordingStoreError> {
         Ok(None)
     }
 
@@ -94,13 +103,13 @@ pub trait RecordingStore: Send + Sync + 'static {
     fn learn(&self, _tenants: &[TenantId]) {}
 
     /// Removes what a crash left half written, or some of it; the next sweep goes on.
-    async fn sweep(&self) -> Result<u64, StageError>;
+    async fn sweep(&self) -> Result<u64, RecordingStoreError>;
 
     /// Whether the store answers: asked every few seconds, so it costs next to nothing.
-    async fn answers(&self) -> Result<(), StageError> {
+    async fn answers(&self) -> Result<(), RecordingStoreError> {
         self.check().await
     }
 
     /// Whether the store can be written to.
-    async fn check(&self) -> Result<(), StageError>;
+    async fn check(&self) -> Result<(), RecordingStoreError>;
 }

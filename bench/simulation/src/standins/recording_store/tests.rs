@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use stages::clients::recording_store::RecordingStoreError;
 use stages::clients::recording_store::conformance::{Subject, fed_body, key};
 use stages::recording_store_checks;
 
@@ -90,7 +91,7 @@ async fn a_full_disk_takes_nothing_and_gives_what_it_has() {
     linked.describe(key(1, 0).folder(), b"{}").await.unwrap();
     let _full = weather.begin(Condition::Full);
     let error = linked.put(&key(1, 0), WAV, body("other")).await.unwrap_err();
-    assert!(matches!(error, StageError::Transient { system: System::RecordingStore, .. }), "{error:?}");
+    assert!(matches!(error, RecordingStoreError::Unavailable { .. }), "{error:?}");
     assert!(linked.check().await.is_err());
     linked.answers().await.unwrap();
     assert_eq!(linked.size(&key(1, 0)).await.unwrap(), Some(5));

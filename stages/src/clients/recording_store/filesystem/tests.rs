@@ -80,7 +80,7 @@ async fn what_an_earlier_process_left_is_in_nobodys_way() {
     // A process with the same id begins to count anew.
     let store = FilesystemStore::open(folder.dir.path()).await.unwrap();
     let body = || futures::stream::iter([Ok(Bytes::from_static(b"whole"))]).boxed();
-    assert_eq!(store.put(&key(1, 0), "audio/wav", body()).await.unwrap(), 5);
+    assert_eq!(store.put(&key(1, 0), "audio/wav", body()).await.unwrap().size_bytes, 5);
     assert_eq!(folder.half_written().await, 3);
 }
 
@@ -97,9 +97,9 @@ async fn the_description_stands_beside_the_recording() {
 async fn a_folder_that_cannot_be_written_to_is_a_transient_error() {
     let folder = Folder::fresh().await;
     std::fs::remove_dir_all(folder.dir.path()).unwrap();
-    assert!(matches!(folder.store.check().await, Err(StageError::Transient { .. })));
+    assert!(matches!(folder.store.check().await, Err(RecordingStoreError::Unavailable { .. })));
     let body = futures::stream::empty().boxed();
     let error = folder.store.put(&key(1, 0), "audio/wav", body).await.unwrap_err();
-    assert!(matches!(&error, StageError::Transient { .. }), "{error}");
+    assert!(matches!(&error, RecordingStoreError::Unavailable { .. }), "{error}");
     assert!(!error.to_string().contains("acme"), "no path in the text: {error}");
 }

@@ -1,4 +1,4 @@
-//! Why a request failed, read from the status and S3's own code, and what the flow makes of it.
+//! Why a request failed, read from the status and S3's own code, and what the door makes of it.
 //!
 //! A call is never given up because of the store: whatever is wrong there, a person can mend it, and the call is
 //! tried again. What only a person can mend is an alarm that names the setting.
@@ -6,15 +6,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{System, retry_after::longest_retry_after};
+use model::retry_after::longest_retry_after;
 use runtime::Clock;
 use rusoto_core::{RusotoError, request::BufferedHttpResponse};
 use tokio::time::Instant;
 
 use super::call::Operation;
 use super::dispatcher::class;
-use crate::clients::catalog::overtaken;
-use crate::flow::StageError;
+use crate::clients::recording_store::RecordingStoreError;
 
 /// Why a request failed.
 ///
@@ -162,23 +161,20 @@ const REFUSED_DELAY: Duration = Duration::from_secs(60);
 /// The shortest time between two alarms, however many calls meet the same refusal.
 const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
-impl From<Failure> for StageError {
+impl From<Failure> for RecordingStoreError {
     fn from(failure: Failure) -> Self {
         let reason = failure.to_string();
         match failure.kind {
-            Kind::Conflict => overtaken(reason),
+            Kind::Conflict => Self::Overtaken(reason),
             Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => {
-                Self::Transient { system: System::RecordingStore, reason, retry_after: failure.retry_after }
+                Self::Unavailable { reason, retry_after: failure.retry_after }
             }
             Kind::Refused | Kind::Unable => {
                 if alarm_is_due(Instant::now()) {
                     tracing::error!(reason, "the recording store refuses us, a person must look");
                 }
-                Self::Transient {
-                    system: System::RecordingStore,
-                    reason,
-                    retry_after: Some(failure.retry_after.unwrap_or(REFUSED_DELAY)),
-                }
+                let retry_after = Some(failure.retry_after.unwrap_or(REFUSED_DELAY));
+                Self::Unavailable { reason, retry_after }
             }
         }
     }
@@ -239,16 +235,16 @@ mod tests {
     #[test]
     fn no_failure_of_the_store_is_permanent() {
         for kind in [Kind::Busy, Kind::Missing, Kind::NoUpload, Kind::Refused, Kind::Rejected, Kind::Unsaid] {
-            let error = StageError::from(Failure::new(Operation::Put, kind, "what"));
-            assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+            let error = RecordingStoreError::from(Failure::new(Operation::Put, kind, "what"));
+            assert!(matches!(&error, RecordingStoreError::Unavailable { .. }), "{error:?}");
             assert_eq!(error.to_string(), "recording store: put: what");
         }
     }
 
     #[test]
     fn what_another_one_stored_meanwhile_is_no_fault_of_the_store() {
-        let error = StageError::from(Failure::new(Operation::Put, Kind::Conflict, "what"));
-        assert!(matches!(&error, StageError::Busy { .. }), "{error:?}");
+        let error = RecordingStoreError::from(Failure::new(Operation::Put, Kind::Conflict, "what"));
+        assert!(matches!(&error, RecordingStoreError::Overtaken(_)), "{error:?}");
     }
 
     #[test]

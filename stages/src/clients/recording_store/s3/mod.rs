@@ -36,9 +36,8 @@ use self::{
     uploads::Uploads,
     walk::Walk,
 };
-use super::{Body, Found, RecordingStore};
+use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 use crate::clients::recording_store::StoreMetrics;
-use crate::flow::StageError;
 
 mod call;
 mod conditions;
@@ -240,15 +239,15 @@ impl RecordingStore for S3Store {
         content_type: &str,
         found: Option<&Found>,
         body: Body<'_>,
-    ) -> Result<u64, StageError> {
+    ) -> Result<Stored, RecordingStoreError> {
         self.store(&key.to_string(), content_type, found, body).await
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, StageError> {
+    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
         Ok(self.found(&key.to_string()).await?)
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, StageError> {
+    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
         Ok(self.get(key).await?)
     }
 
@@ -257,15 +256,15 @@ impl RecordingStore for S3Store {
     }
 
     /// People look into the catalog instead.
-    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), StageError> {
+    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), RecordingStoreError> {
         Ok(())
     }
 
-    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, StageError> {
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
         Ok(self.head(&key.to_string()).await?.as_ref().and_then(put::length_of))
     }
 
-    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, StageError> {
+    async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {
         Ok(self.erase_prefix(&format!("{}/", ObjectKey::folder_of(conversation, started_at))).await?)
     }
 
@@ -273,27 +272,26 @@ impl RecordingStore for S3Store {
         self.walk.learn(tenants);
     }
 
-    async fn sweep(&self) -> Result<u64, StageError> {
+    async fn sweep(&self) -> Result<u64, RecordingStoreError> {
         Ok(self.abort_orphans().await?)
     }
 
-    async fn answers(&self) -> Result<(), StageError> {
+    async fn answers(&self) -> Result<(), RecordingStoreError> {
         self.head(PROBE_KEY).await?;
         Ok(())
     }
 
     /// Begins an upload and aborts it: that needs the rights that a put needs, and leaves nothing behind. Finds out too
     /// whether the store heeds conditions.
-    async fn check(&self) -> Result<(), StageError> {
+    async fn check(&self) -> Result<(), RecordingStoreError> {
         let checked = async {
             self.probe().await?;
             self.conditions().await.map(drop)
         };
         checked.await.map_err(|failure: Failure| {
             let S3Options { endpoint, bucket, .. } = &self.options;
-            match StageError::from(failure) {
-                StageError::Transient { system, reason, retry_after } => StageError::Transient {
-                    system,
+            match RecordingStoreError::from(failure) {
+                RecordingStoreError::Unavailable { reason, retry_after } => RecordingStoreError::Unavailable {
                     reason: format!("{reason} ({endpoint}, bucket {bucket})"),
                     retry_after,
                 },

@@ -19,7 +19,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use md5::{Digest, Md5};
-use model::System;
 use runtime::task;
 use rusoto_core::ByteStream;
 use rusoto_s3::{
@@ -37,8 +36,7 @@ use super::error::{Failure, Kind};
 use super::marks::Mark;
 use super::memory::{Gathering, Part};
 use super::uploads::{Name, Upload};
-use crate::clients::recording_store::{Body, Found};
-use crate::flow::StageError;
+use crate::clients::recording_store::{Body, Found, RecordingStoreError, Stored};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
@@ -53,14 +51,14 @@ const PARTS_OF_A_SIZE: u32 = 2_500;
 pub(super) const SHA256: &str = "sha256";
 
 impl S3Store {
-    /// Stores `body` under `key`, and returns its length.
+    /// Stores `body` under `key`.
     pub(super) async fn store(
         &self,
         key: &str,
         content_type: &str,
         found: Option<&Found>,
         body: Body<'_>,
-    ) -> Result<u64, StageError> {
+    ) -> Result<Stored, RecordingStoreError> {
         let mut source =
             Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store: self };
         let first = source.part(1).await?;
@@ -68,7 +66,7 @@ impl S3Store {
             let sha256 = source.sha256();
             let condition = self.before_put(key, found).await?;
             self.put_whole(key, content_type, &first, &sha256, condition).await?;
-            return Ok(source.length);
+            return self.verified(key, source.length, sha256).await;
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
@@ -79,8 +77,9 @@ impl S3Store {
                 return Err(error);
             }
         }
-        self.seal(key, source.length, &source.sha256()).await?;
-        Ok(source.length)
+        let sha256 = source.sha256();
+        self.tag(key, &sha256).await?;
+        self.verified(key, source.length, sha256).await
     }
 
     pub(super) async fn put_whole(
@@ -169,7 +168,7 @@ impl S3Store {
         upload: &Upload<'_>,
         source: &mut Source<'_>,
         first: Part,
-    ) -> Result<Vec<Sent>, StageError> {
+    ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sending = FuturesUnordered::new();
         let sent = self.send_each(upload, source, first, &mut sending).await;
         if sent.is_err() {
@@ -188,7 +187,7 @@ impl S3Store {
         source: &mut Source<'_>,
         first: Part,
         sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, Failure>>>,
-    ) -> Result<Vec<Sent>, StageError> {
+    ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sent = Vec::new();
         let mut part = first;
         for number in 1..=MOST_PARTS {
@@ -215,7 +214,7 @@ impl S3Store {
                 }
             };
         }
-        Err(StageError::permanent("the recording is larger than S3 can hold in parts"))
+        Err(RecordingStoreError::TooLarge("the recording is larger than S3 can hold in parts".to_owned()))
     }
 
     /// Sends one part.
@@ -300,17 +299,13 @@ impl S3Store {
         if is_ours { Ok(()) } else { Err(failure) }
     }
 
-    /// Gives the object its hash, and makes sure that it is there whole.
-    async fn seal(&self, key: &str, length: u64, sha256: &str) -> Result<(), StageError> {
-        self.tag(key, sha256).await?;
+    /// What was stored, once it is seen to be there whole.
+    async fn verified(&self, key: &str, size_bytes: u64, sha256: String) -> Result<Stored, RecordingStoreError> {
         let object = self.head(key).await?;
-        if object.as_ref().and_then(length_of) != Some(length) {
-            return Err(StageError::transient(
-                System::RecordingStore,
-                "the recording store holds another length than was sent",
-            ));
+        match object.as_ref().and_then(length_of) {
+            Some(held) if held == size_bytes => Ok(Stored { size_bytes, sha256 }),
+            _ => Err(RecordingStoreError::unavailable("the recording store holds another length than was sent")),
         }
-        Ok(())
     }
 
     /// Writes the hash of an object beside it. A store that takes no tags does without; the recording's row has it.
@@ -355,7 +350,10 @@ impl S3Store {
         let limit = self.options.request_timeout;
         let pieces = stream::unfold(Some(body), move |body| async move {
             let mut body = body?;
-            let broken = |what| Some((Err(Failure::new(Operation::Get, Kind::Busy, what).into()), None));
+            let broken = |what| {
+                let failure = Failure::new(Operation::Get, Kind::Busy, what);
+                Some((Err(RecordingStoreError::from(failure).into()), None))
+            };
             match timeout(limit, body.next()).await {
                 Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
                 Ok(Some(Err(_))) => broken("the object broke off"),
@@ -431,7 +429,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// The next part. It knows whether it is the last one: what follows it has been seen.
-    async fn part(&mut self, number: u32) -> Result<Part, StageError> {
+    async fn part(&mut self, number: u32) -> Result<Part, RecordingStoreError> {
         let size = part_size(self.store.options.part_size, number);
         let mut part = Gathering::new(&self.store.memory);
         self.awaited = Duration::ZERO;
@@ -449,14 +447,12 @@ impl Source<'_> {
     /// Waits for more of the body; false at its end. What is gathered takes memory that other puts wait for, and an
     /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead, which is not the
     /// store's fault.
-    async fn arrives(&mut self) -> Result<bool, StageError> {
+    async fn arrives(&mut self) -> Result<bool, RecordingStoreError> {
         while self.rest.is_empty() {
             let begun = Instant::now();
             let left = self.store.options.stale_after.saturating_sub(self.awaited);
             let next = timeout(left, self.body.next()).await;
-            let next = next.map_err(|_| {
-                StageError::transient(System::MediaHost, "the recording arrives too slowly to be stored")
-            })?;
+            let next = next.map_err(|_| RecordingStoreError::SlowBody)?;
             self.awaited += begun.elapsed();
             let Some(bytes) = next else { return Ok(false) };
             self.rest = bytes?;

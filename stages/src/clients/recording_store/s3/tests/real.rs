@@ -17,7 +17,7 @@ async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {
     use sha2::Digest;
     let bucket = Bucket::fresh().await;
     for length in [0, 10, LEAST_PART, LEAST_PART + 1, 3 * LEAST_PART] {
-        assert_eq!(bucket.store.put(&key(1, 0), WAV, body_of(length)).await.unwrap(), length as u64);
+        assert_eq!(bucket.store.put(&key(1, 0), WAV, body_of(length)).await.unwrap().size_bytes, length as u64);
         let expected = hex::encode(sha2::Sha256::digest(content_of(length)));
         let object = bucket.store.head(&key(1, 0).to_string()).await.unwrap().unwrap();
         let told = if length <= LEAST_PART {
@@ -130,7 +130,7 @@ async fn a_secret_that_changes_in_its_file_works_without_a_restart() {
     let error = store.put(&key(1, 0), WAV, body_of(10)).await.unwrap_err();
     assert!(error.to_string().contains("[recordings] "), "{error}");
     std::fs::write(&file, format!("{}\n", bucket.server.secret_key())).unwrap();
-    assert_eq!(store.put(&key(1, 0), WAV, body_of(10)).await.unwrap(), 10);
+    assert_eq!(store.put(&key(1, 0), WAV, body_of(10)).await.unwrap().size_bytes, 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +159,7 @@ async fn large_recordings_that_share_a_small_memory_all_arrive() {
         task::spawn("put", async move { store.put(&key(1, number), WAV, body_of(length(number))).await })
     });
     for (number, put) in (0..).zip(futures::future::join_all(puts.collect::<Vec<_>>()).await) {
-        assert_eq!(put.unwrap().unwrap(), length(number) as u64);
+        assert_eq!(put.unwrap().unwrap().size_bytes, length(number) as u64);
         assert!(bucket.bytes(&key(1, number)).await.unwrap() == content_of(length(number)), "{number}");
     }
 }
@@ -174,7 +174,7 @@ async fn a_check_names_what_is_wrong() {
     };
     let checked = async |change: &dyn Fn(&mut S3Options)| {
         let error = bucket.other(change).await.check().await.unwrap_err();
-        assert!(matches!(&error, StageError::Transient { retry_after: Some(_), .. }), "{error:?}");
+        assert!(matches!(&error, RecordingStoreError::Unavailable { retry_after: Some(_), .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains(&bucket.server.endpoint()) && !text.contains("wr0ng"), "{text}");
         text
@@ -232,7 +232,7 @@ async fn a_sweep_spares_the_uploads_of_other_processes_and_of_other_programs() {
     assert_eq!(bucket.other(without_marks).await.sweep().await.unwrap(), 0, "another machine");
     assert_eq!(bucket.store.sweep().await.unwrap(), 0);
     drop(feed);
-    assert_eq!(putting.await.unwrap().unwrap(), 200 * CHUNK as u64);
+    assert_eq!(putting.await.unwrap().unwrap().size_bytes, 200 * CHUNK as u64);
     assert_eq!(bucket.half_written().await, 1, "the other program's");
 }
 
@@ -258,7 +258,7 @@ async fn an_upload_that_somebody_aborted_fails_and_leaves_nothing() {
     bucket.other(|_| {}).await.abort_others(&key(1, 0).to_string(), Spared::None).await.unwrap();
     drop(feed);
     let error = putting.await.unwrap().unwrap_err();
-    assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+    assert!(matches!(&error, RecordingStoreError::Unavailable { .. }), "{error:?}");
     assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
     assert_eq!(bucket.half_written().await, 0);
 }
@@ -286,9 +286,9 @@ async fn a_server_that_dies_and_comes_back_costs_no_recording() {
     }
     drop(feed);
     match putting.await.unwrap() {
-        Ok(size) => assert_eq!(size, length as u64),
+        Ok(stored) => assert_eq!(stored.size_bytes, length as u64),
         Err(error) => {
-            assert!(matches!(&error, StageError::Transient { .. }), "{error:?}");
+            assert!(matches!(&error, RecordingStoreError::Unavailable { .. }), "{error:?}");
             assert_eq!(store.size(&key(1, 0)).await.unwrap(), None);
             store.put(&key(1, 0), WAV, body_of(length)).await.unwrap();
         }

@@ -12,14 +12,14 @@ use crate::clients::recording_store::s3::error::Kind;
 /// A body that makes two parts.
 const TWO_PARTS: usize = LEAST_PART + 1000;
 
-async fn put(store: &S3Store, length: usize) -> Result<u64, StageError> {
-    store.put(&key(1, 0), WAV, body_of(length)).await
+async fn put(store: &S3Store, length: usize) -> Result<u64, RecordingStoreError> {
+    Ok(store.put(&key(1, 0), WAV, body_of(length)).await?.size_bytes)
 }
 
 #[track_caller]
-fn assert_transient(result: Result<u64, StageError>, names: &str, wait: Option<u64>) {
+fn assert_transient(result: Result<u64, RecordingStoreError>, names: &str, wait: Option<u64>) {
     let error = result.unwrap_err();
-    let StageError::Transient { reason, retry_after, .. } = &error else { panic!("{error:?}") };
+    let RecordingStoreError::Unavailable { reason, retry_after, .. } = &error else { panic!("{error:?}") };
     assert!(reason.contains(names), "{reason}");
     assert_eq!(retry_after.map(|wait| wait.as_secs()), wait, "{reason}");
     for secret in ["s3cr3t", "acme", "/2026/"] {
@@ -125,7 +125,7 @@ async fn a_store_without_conditions_is_looked_at_instead_and_a_person_is_told() 
         let object = Found::Object(FOUND.to_owned());
         let replaced = store.put_over(&key(1, 0), WAV, Some(&object), body_of(TWO_PARTS)).await;
         let error = replaced.unwrap_err();
-        assert!(matches!(error, StageError::Busy { .. }), "{error:?}");
+        assert!(matches!(error, RecordingStoreError::Overtaken(_)), "{error:?}");
         assert!(error.to_string().contains("another recording was stored there meanwhile"), "{error}");
         let caveat = store.caveat().unwrap();
         assert!(caveat.contains("PutObject and CompleteMultipartUpload"), "{caveat}");
@@ -417,7 +417,7 @@ async fn a_recording_that_trickles_does_not_hold_its_memory_for_ever() {
     let key = key(1, 0);
     let put = store.put(&key, WAV, begun.chain(trickle).boxed());
     let error = tokio::time::timeout(Duration::from_secs(20), put).await.expect("it ends").unwrap_err();
-    assert!(matches!(&error, StageError::Transient { system: System::MediaHost, .. }), "{error:?}");
+    assert!(matches!(&error, RecordingStoreError::SlowBody), "{error:?}");
     assert!(error.to_string().contains("too slowly"), "{error}");
     assert_eq!(fake.of("abort").len(), 1);
     assert!(fake.of("complete").is_empty());
