@@ -261,12 +261,12 @@ impl Database {
     async fn start() -> anyhow::Result<Self> {
         let server = Postgres::start().await;
         let url = server.database().await;
-        let options = stages::clients::postgres::DatabaseOptions {
+        let options = database::DatabaseOptions {
             url: secrecy::SecretString::from(url.as_str()),
             connections: 2,
             service: "bench",
         };
-        stages::clients::postgres::schema::migrate(&stages::clients::postgres::Database::new(options)?).await?;
+        database::schema::migrate(&database::Database::new(options)?).await?;
         Ok(Self { url, _server: server })
     }
 }

@@ -19,21 +19,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use nice::PAGE_SIZE as PAGE;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde::Deserialize;
-use stages::clients::nice::PAGE_SIZE as PAGE;
 use test_servers::Postgres;
 
-pub(crate) use worker::{WorkerOptions, run as worker};
-
-use self::calls::{Calls, key, tenant};
-use self::nice::Nice;
-use self::report::Report;
+use self::{
+    calls::{Calls, key, tenant},
+    nice::Nice,
+    report::Report,
+};
 use crate::bed::connect;
 use crate::lines::Lines;
 use crate::machine;
+
+pub(crate) use worker::{WorkerOptions, run as worker};
 
 /// What `bench reconcile` may be told.
 #[derive(Debug, Clone, Args)]

@@ -21,18 +21,20 @@ use axum::{
     Json, Router,
     extract::{Path as UrlPath, Query, Request, State},
     http::{StatusCode, header},
-    middleware::{self, Next},
+    middleware,
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use catalog::{Recorded, ReplayRun};
+use flow::{Blame, Outside, StageError, outside::Standing};
 use model::ContactId;
 use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::{
-    clients::catalog::{Recorded, ReplayRun},
     completeness::{Completeness, ReportError},
-    flow::{Blame, Outside, StageError, outside::Standing, serve},
     metrics::Metrics,
+    serve,
     source::ListError,
     verify::Verified,
 };
@@ -311,7 +313,7 @@ async fn accept_agents(State(shared): State<Shared>) -> Answer<stages::sync_agen
     shared.operations.accept_agents().await.map(Json)
 }
 
-async fn held_reading(State(shared): State<Shared>) -> Answer<Option<stages::clients::catalog::HeldReading>> {
+async fn held_reading(State(shared): State<Shared>) -> Answer<Option<catalog::HeldReading>> {
     shared.operations.held_reading().await.map(Json)
 }
 

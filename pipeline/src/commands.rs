@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::HeldReading;
+use flow::StageError;
 use model::{Agent, DeadLetter};
 use reqwest::Method;
 use serde::Serialize;
 use stages::{
-    clients::catalog::HeldReading,
     completeness::ReportError,
-    flow::StageError,
     source::{ListError, roster::Roster},
     sync_agents::{SyncAgents, SyncError, SyncReport},
 };

@@ -6,20 +6,18 @@
 
 use std::sync::Arc;
 
+use flow::{FairShare, FlowContext, FlowExt};
+use queue::{Queue, QueueError};
+use recordings::RecordingStore;
 use stages::{
     Context,
     await_recording::AwaitRecording,
-    clients::{
-        queue::{Queue, QueueError},
-        recording_store::RecordingStore,
-        tenants::Tenants,
-    },
     dequeue::{SkipFinal, dequeue},
     download_recording::DownloadRecording,
     fetch_metadata::FetchMetadata,
-    flow::{FairShare, FlowContext, FlowExt},
     persist::Persist,
     readiness::Readiness,
+    tenants::Tenants,
     upload::Upload,
 };
 

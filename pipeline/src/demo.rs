@@ -8,19 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, ConversationRow};
 use jiff::SignedDuration;
 use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
 use progress::Progress;
+use recordings::DESCRIPTION;
 use runtime::{Clock, task};
 use sha2::{Digest, Sha256};
-use stages::{
-    clients::{
-        catalog::{Catalog, ConversationRow},
-        recording_store::DESCRIPTION,
-    },
-    metrics::Metrics,
-};
+use stages::metrics::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, EmbeddedCatalog};
+use flow::{Blame, FlowContext, Freshness, Outside, outside::Probe};
 use model::{System, TenantId};
+use queue::{EmbeddedQueue, Queue};
+use recordings::{FilesystemStore, RecordingStore};
 use runtime::Clock;
 use stages::{
     Context,
-    clients::{
-        catalog::{Catalog, EmbeddedCatalog},
-        queue::{EmbeddedQueue, Queue},
-        recording_store::{FilesystemStore, RecordingStore},
-    },
     erase::Eraser,
-    flow::{Blame, FlowContext, Freshness, Outside, outside::Probe},
     journal,
     metrics::Metrics,
     shelf::Shelf,

@@ -7,22 +7,24 @@
 use std::sync::Arc;
 
 use axum::Router;
+use catalog::Catalog;
+use nice::Network;
+use queue::Queue;
+use quota::Stores;
+use recordings::RecordingStore;
 use runtime::Clock;
-use stages::clients::catalog::Catalog;
-use stages::clients::nice::Network;
-use stages::clients::queue::Queue;
-use stages::clients::quota::Stores;
-use stages::clients::recording_store::RecordingStore;
-use stages::clients::tenants::SettingsSource;
+use stages::tenants::SettingsSource;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Config, Need};
+use crate::doors;
+use crate::doors::Doors;
+use crate::service;
+use crate::service::Front;
+
 pub use crate::lease::{LeaseServer, LentLease};
 pub use crate::service::Service;
-
-use crate::config::{Config, Need};
-use crate::doors::{self, Doors};
-use crate::service::{self, Front};
 
 /// Everything outside of a service.
 #[derive(Clone)]

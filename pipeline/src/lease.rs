@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use database::{Held as HeldLease, ProducerLease};
 use futures::future::BoxFuture;
 use model::TenantId;
-use stages::clients::postgres::{Held as HeldLease, ProducerLease};
 
 use crate::failure::Failure;
 

@@ -17,23 +17,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
+use catalog::Turn;
+use flow::FlowExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use model::TenantId;
+use queue::Queue;
 use runtime::task;
-use stages::Context;
-use stages::clients::catalog::Turn;
-use stages::clients::queue::Queue;
-use stages::clients::tenants::Tenants;
-use stages::dedupe::{Foreign, dedupe_after};
-use stages::enqueue::Enqueue;
-use stages::flow::FlowExt;
-use stages::source::agent_sessions::{self, AgentSessions};
-use stages::source::compare::Compare;
-use stages::source::poll::{self, Poll};
-use stages::source::replay::Replay;
-use stages::source::roster::Roster;
-use stages::source::{Found, webhook};
-use stages::sync_agents::SyncAgents;
+use stages::{
+    Context,
+    dedupe::{Foreign, dedupe_after},
+    enqueue::Enqueue,
+    source::{
+        Found, agent_sessions, agent_sessions::AgentSessions, compare::Compare, poll, poll::Poll, replay::Replay,
+        roster::Roster, webhook,
+    },
+    sync_agents::SyncAgents,
+    tenants::Tenants,
+};
 use state::{Inbox, ProcessedLog};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use jiff::civil::Time;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Span, Timestamp};
-use stages::clients::catalog::{ReplayRun, RunState};
+use catalog::{ReplayRun, RunState};
+use jiff::{SignedDuration, Span, Timestamp, civil::Time, tz::TimeZone};
 use stages::source::REACH;
 
 /// The schedule, from `[reconciliation]`.
@@ -116,7 +114,7 @@ fn earlier(time: Timestamp, by: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use stages::clients::catalog::RunKind;
+    use catalog::RunKind;
 
     use super::*;
 

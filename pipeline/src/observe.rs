@@ -4,18 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{AnalysisCounts, Catalog};
+use flow::{Blame, Freshness, Outside};
 use model::{ApiFamily, System, TenantId};
+use queue::{Backlog, Queue};
+use quota::Budgets;
+use recordings::RecordingStore;
 use runtime::{Clock, task};
-use stages::{
-    clients::{
-        catalog::{AnalysisCounts, Catalog},
-        queue::{Backlog, Queue},
-        quota::Budgets,
-        recording_store::RecordingStore,
-    },
-    flow::{Blame, Freshness, Outside},
-    metrics::Metrics,
-};
+use stages::metrics::Metrics;
 use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};

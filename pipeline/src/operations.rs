@@ -4,28 +4,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, ConversationRow, Counts, HeldReading, RunKind, RunState, Standing};
+use flow::{
+    Freshness, StageError,
+    metrics::{OUTCOMES, STAGES},
+};
 use jiff::Timestamp;
 use model::{Agent, ApiFamily, ContactId, ConversationKey, DeadLetter, Hop, System, TenantId};
+use queue::{Backlog, Queue, QueueError};
+use quota::{Budgets, StoreError, Usage};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::{
-    clients::{
-        catalog::{Catalog, CatalogError, ConversationRow, Counts, HeldReading, RunKind, RunState, Standing},
-        queue::{Backlog, Queue, QueueError},
-        quota::{Budgets, StoreError, Usage},
-        tenants::Tenants,
-    },
     completeness::ReportError,
     erase::Eraser,
-    flow::{
-        Freshness, StageError,
-        metrics::{OUTCOMES, STAGES},
-    },
     metrics::Metrics,
     shelf,
     shelf::{AskedBy, ReplayError},
     source::compare::Compare,
     sync_agents::{SyncAgents, SyncError, SyncReport},
+    tenants::Tenants,
     verify::Verifier,
 };
 use state::StateError;

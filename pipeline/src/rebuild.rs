@@ -9,10 +9,10 @@
 
 use std::path::{Path, PathBuf};
 
+use catalog::{Catalog, ConversationRow, EmbeddedCatalog};
 use jiff::Timestamp;
 use model::{ConversationKey, TenantId};
 use runtime::task;
-use stages::clients::catalog::{Catalog, ConversationRow, EmbeddedCatalog};
 use state::State;
 use tracing::{info, warn};
 
@@ -128,7 +128,7 @@ fn read(path: &Path) -> Option<ConversationRow> {
 
 #[cfg(test)]
 mod tests {
-    use stages::clients::catalog::{Catalog, EmbeddedCatalog};
+    use catalog::{Catalog, EmbeddedCatalog};
     use state::StateOptions;
 
     use super::*;

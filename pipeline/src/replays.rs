@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{CatalogError, ReplayRun, RunKind, RunState};
 use jiff::{SignedDuration, Timestamp};
 use model::TenantId;
 use runtime::task;
-use stages::clients::catalog::{CatalogError, ReplayRun, RunKind, RunState};
-use stages::recheck::Recheck;
-use stages::source::replay::Replay;
-use stages::watermark;
+use stages::{recheck::Recheck, source::replay::Replay, watermark};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};

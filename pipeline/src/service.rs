@@ -9,30 +9,31 @@ use std::time::Duration;
 
 use axum::Router;
 use runtime::task;
-use stages::Context;
-use stages::flow::serve;
-use stages::prune_analysis::prune_analysis;
-use stages::readiness;
-use stages::source::agent_sessions::{self, AgentSessions};
-use stages::source::poll::Poll;
-use stages::source::roster::Roster;
-use stages::source::webhook::Receiver;
-use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use stages::{
+    Context,
+    prune_analysis::prune_analysis,
+    readiness, serve,
+    source::{agent_sessions, agent_sessions::AgentSessions, poll::Poll, roster::Roster, webhook::Receiver},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Pages, Readiness, WAITS};
 use crate::config::{CatalogConfig, Config, Rate};
 use crate::conversation_consumer::ConversationConsumer;
-use crate::doors::{self, Doors, Wanted};
+use crate::doors;
+use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::{NiceProducer, ReplaySettings};
+use crate::observe;
 use crate::observe::Observed;
 use crate::systemd::Notifier;
-use crate::{observe, shutdown, telemetry};
+use crate::{shutdown, telemetry};
 
 /// Which of the two services a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,11 +10,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, CurrentTurn, Turn};
 use jiff::Timestamp;
 use model::TenantId;
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Catalog, CatalogError, CurrentTurn, Turn};
 use stages::watermark::{Watermark, is_beyond, worked_since};
 use state::{State, StateError};
 use tracing::info;
@@ -173,7 +173,7 @@ fn earlier(state: &State, name: &str) -> Result<Option<Timestamp>, StateError> {
 
 #[cfg(test)]
 mod tests {
-    use stages::clients::catalog::EmbeddedCatalog;
+    use catalog::EmbeddedCatalog;
     use state::StateOptions;
 
     use super::*;

@@ -6,9 +6,9 @@
 //! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth of it
 //! after a look in vain. A few are looked at early, for it may have become shorter.
 
+use flow::{Outcome, Stage, StageError};
 use model::ContactEvent;
 
-use crate::flow::{Outcome, Stage, StageError};
 use crate::readiness::Readiness;
 
 /// Holds back what comes too early.
@@ -38,14 +38,14 @@ impl Stage<ContactEvent> for AwaitRecording {
 mod tests {
     use std::time::Duration;
 
+    use flow::{
+        FlowExt,
+        testing::{Fate, Fates, event},
+    };
     use futures::stream;
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::flow::{
-        FlowExt,
-        testing::{Fate, Fates, event},
-    };
     use crate::readiness::Bounds;
     use crate::testing::TestFlow;
 

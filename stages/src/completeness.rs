@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use model::{ContactId, EventSource, QuotaClass, TenantId};
+use nice::NiceError;
 use serde::{Deserialize, Serialize};
 
-use crate::clients::{nice::NiceError, tenants::Tenants};
 use crate::source::{
     ListError, REACH,
     compare::{Compare, CompareError, Verdict},
@@ -23,6 +23,7 @@ use crate::source::{
     listing::{Listing, MOST_FAILURES},
     roster::Roster,
 };
+use crate::tenants::Tenants;
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;

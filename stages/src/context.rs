@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::Catalog;
+use flow::{FlowContext, Journal, JournalError, RetryPolicy};
 use model::{ConversationKey, DeadLetter, Hop};
 use runtime::Clock;
 
-use crate::clients::catalog::Catalog;
-use crate::flow::{FlowContext, Journal, JournalError, RetryPolicy};
 use crate::metrics::Metrics;
 
 /// The machinery of the flow, and what all share who work for a service.

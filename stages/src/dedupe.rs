@@ -30,16 +30,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backoff::backoff::Backoff;
+use flow::Delivery;
 use futures::{Stream, StreamExt};
 use hearsay::{Doubt, Hearsay};
 use jiff::Timestamp;
 use model::{ContactEvent, EventSource, Hop, Settle, SettleError};
+use runtime::crash;
 use state::{Claim, ClaimOutcome, ProcessedLog};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::Context;
-use crate::flow::{Delivery, crash};
 use crate::source::{Found, Receipt};
 
 mod foreign;

@@ -12,31 +12,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, Standing};
+use flow::{
+    Blame, Copies, Deferral, Delivery, FairShare, Outcome, RetryPolicy, Stage, StageError,
+    copies::Turn,
+    fair_share::{Place, Seat, SentBack},
+    stage::{RECHECK_GIVEN_UP, is_told},
+};
 use futures::{Stream, StreamExt};
 use model::{ContactEvent, DeadLetter, Hop, Settle, System};
-use runtime::Clock;
+use queue::{Queue, QueueDelivery, QueueError};
+use runtime::{Clock, crash};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::Context;
-use crate::clients::{
-    catalog::{Catalog, Standing},
-    queue::{Queue, QueueDelivery, QueueError},
-    tenants::Tenants,
-};
 use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
-use crate::flow::stage::RECHECK_GIVEN_UP;
-use crate::flow::{
-    Blame, Copies, Deferral, Delivery, FairShare, Outcome, RetryPolicy, Stage, StageError,
-    copies::Turn,
-    crash,
-    fair_share::{Place, Seat, SentBack},
-    stage::is_told,
-};
 use crate::persist::Persist;
 use crate::recheck::NOTHING_NEW;
+use crate::tenants::Tenants;
 use crate::upload::Upload;
 use crate::watermark::is_beyond;
 
@@ -275,11 +271,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
+    use flow::testing::event;
     use model::SettleError;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::flow::testing::event;
     use crate::testing::TestFlow;
 
     /// Counts acknowledgements.

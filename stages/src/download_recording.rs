@@ -19,21 +19,20 @@
 
 use std::sync::Arc;
 
+use catalog::{Catalog, ConversationRow, RecordingRow};
+use flow::{Outcome, RetryPolicy, Stage, StageError};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use model::{ContactId, Conversation, QuotaClass, System};
+use nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId};
+use runtime::crash;
 use tracing::warn;
 
-use crate::clients::{
-    catalog::{Catalog, ConversationRow, RecordingRow},
-    nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId},
-    tenants::{RecordingScope, Tenants},
-};
-use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PlacedMedia, RecordedConversation};
+use crate::tenants::{RecordingScope, Tenants};
 
 mod leg;
 

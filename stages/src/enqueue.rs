@@ -8,12 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow::{Outcome, Stage, StageError};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, Lane};
-use runtime::{Clock, chance};
-
-use crate::clients::queue::Queue;
-use crate::flow::{Outcome, Stage, StageError, crash};
+use queue::Queue;
+use runtime::{Clock, chance, crash};
 
 /// Publishes events.
 pub struct Enqueue {
@@ -55,9 +54,10 @@ fn new_traceparent() -> String {
 #[cfg(test)]
 mod tests {
     use model::{EventSource, QuotaClass};
+    use queue::EmbeddedQueue;
+    use state::testing::TestState;
 
     use super::*;
-    use crate::clients::{queue::EmbeddedQueue, test_state::TestState};
 
     #[tokio::test]
     async fn what_ended_long_ago_goes_behind_fresh_calls_whatever_found_it() {

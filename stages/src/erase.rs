@@ -16,19 +16,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
+use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ConversationKey, ObjectKey, Retention, System, TenantId};
-use runtime::{Clock, chance};
+use queue::Queue;
+use recordings::RecordingStore;
+use runtime::{Clock, chance, crash};
 use tracing::{error, info, warn};
 
-use crate::clients::{
-    catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone},
-    queue::Queue,
-    recording_store::RecordingStore,
-    tenants::Tenants,
-};
-use crate::flow::{StageError, crash};
 use crate::metrics::Metrics;
+use crate::tenants::Tenants;
 
 /// Time between two looks at what is pending.
 const LOOK: Duration = Duration::from_secs(300);

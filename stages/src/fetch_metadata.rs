@@ -17,17 +17,15 @@
 
 use std::sync::Arc;
 
+use catalog::{Catalog, SETTLED};
+use flow::{Outcome, RetryPolicy, Stage, StageError};
 use jiff::{SignedDuration, Timestamp};
 use model::{Agent, ContactEvent, Conversation, Direction, QuotaClass, System};
-use runtime::Clock;
+use nice::{Contact, NiceError};
+use runtime::{Clock, crash};
 
-use crate::clients::{
-    catalog::{Catalog, SETTLED},
-    nice::{Contact, NiceError},
-    tenants::Tenants,
-};
-use crate::flow::{Outcome, RetryPolicy, Stage, StageError, crash};
 use crate::recheck::NOTHING_NEW;
+use crate::tenants::Tenants;
 use crate::watermark::is_beyond;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens

@@ -45,12 +45,14 @@ pub mod prune_analysis;
 
 pub mod verify;
 
-pub mod clients;
 pub mod completeness;
 mod context;
-pub mod flow;
 pub mod metrics;
 pub mod readiness;
+pub mod serve;
+pub mod tenants;
+#[cfg(test)]
+mod test_kill;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -1,14 +1,13 @@
 //! Every metric of the project, on one page.
 
+use catalog::{RunKind, Tallied};
+use flow::FlowMetrics;
 use jiff::Timestamp;
-use runtime::metrics::{self, Page};
-
-use crate::clients::catalog::{RunKind, Tallied};
-use crate::clients::nice::NiceMetrics;
-use crate::clients::queue::QueueMetrics;
-use crate::clients::quota::QuotaMetrics;
-use crate::clients::recording_store::StoreMetrics;
-use crate::flow::FlowMetrics;
+use nice::NiceMetrics;
+use queue::QueueMetrics;
+use quota::QuotaMetrics;
+use recordings::StoreMetrics;
+use runtime::{metrics, metrics::Page};
 
 runtime::metrics! {
     /// Every metric of the project.

@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::clients::catalog::Catalog;
-use crate::flow::{Outcome, Stage, StageError, crash};
+use catalog::Catalog;
+use flow::{Outcome, Stage, StageError};
+use runtime::crash;
+
 use crate::recorded::{PersistedConversation, RecordedConversation};
 
 /// Writes rows.

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::Catalog;
 use runtime::chance;
 use tracing::{info, warn};
-
-use crate::clients::catalog::Catalog;
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(3600);

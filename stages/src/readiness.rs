@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId, TenantId};
+use queue;
 use runtime::Clock;
 use tracing::{debug, warn};
 
 use self::first_look::{FirstLook, Lesson};
-use crate::clients::catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
-use crate::clients::queue;
 use crate::metrics::Metrics;
 
 mod first_look;

@@ -15,14 +15,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, Lacking};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, EventSource, Hop, Lane, TenantId};
+use queue::{Queue, QueueError};
 use runtime::Clock;
-
-use crate::clients::{
-    catalog::{Catalog, CatalogError, Lacking},
-    queue::{Queue, QueueError},
-};
 
 /// Why a recheck ends without a change.
 pub const NOTHING_NEW: &str = "nothing_new";

@@ -1,9 +1,8 @@
 //! A conversation whose recordings are opened: what the later stages work on.
 
+use flow::Again;
 use model::Conversation;
-
-use crate::clients::nice::Media;
-use crate::flow::Again;
+use nice::Media;
 
 /// A conversation whose recordings are opened and checked, not yet read.
 #[derive(Debug)]

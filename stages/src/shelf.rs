@@ -10,16 +10,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError};
+use flow::{Blame, Outside};
 use jiff::Timestamp;
 use model::{ContactEvent, DeadLetter, Hop, Lane, MessageError, System, Troubles};
+use queue::{Queue, QueueError};
 use runtime::{Clock, chance};
 use tracing::{info, warn};
 
-use crate::clients::{
-    catalog::{Catalog, CatalogError},
-    queue::{Queue, QueueError},
-};
-use crate::flow::{Blame, Outside};
 use crate::metrics::Metrics;
 
 /// Time between two looks at the shelf.

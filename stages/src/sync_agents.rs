@@ -33,9 +33,12 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, GroupStanding, HeldReading};
+use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use judgement::{Judgement, Look};
 use model::{Agent, ImportSince, QuotaClass, TenantId};
+use nice::{GroupReading, NiceClient, NiceError, REFUSED_DELAY};
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -44,14 +47,9 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::clients::{
-    catalog::{Catalog, CatalogError, GroupStanding, HeldReading},
-    nice::{GroupReading, NiceClient, NiceError, REFUSED_DELAY},
-    tenants::Tenants,
-};
-use crate::flow::StageError;
 use crate::metrics::Metrics;
 use crate::source::roster::Roster;
+use crate::tenants::Tenants;
 use crate::watermark::{HeldBack, Watermark, is_beyond};
 
 mod changes;
@@ -217,7 +215,7 @@ impl SyncAgents {
     }
 
     /// Reads the group now and then every `interval`, until it is dropped. After a failure it tries again sooner.
-    pub async fn run(&self, interval: Duration, retry: crate::flow::RetryPolicy) {
+    pub async fn run(&self, interval: Duration, retry: flow::RetryPolicy) {
         let mut intervals = retry.intervals();
         loop {
             let pause = match self.run_once().await {

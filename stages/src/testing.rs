@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::{Catalog, EmbeddedCatalog};
+use flow::{
+    Delivery,
+    testing::{Fates, Shelf, clock, retry_policy},
+};
 use model::ContactEvent;
+use state::testing::TestState;
 
 use crate::Context;
-use crate::clients::catalog::{Catalog, EmbeddedCatalog};
-use crate::clients::test_state::TestState;
-use crate::flow::Delivery;
-use crate::flow::testing::{Fates, Shelf, clock, retry_policy};
 use crate::metrics::Metrics;
 
 /// A context, and the state under its catalog.

@@ -11,23 +11,21 @@
 //!
 //! # Two at once
 //! The broker may hand a call out again while it is worked on here. Only the latest attempt completes, and an object is
-//! written only in place of what lay there before the attempt began: see [`crate::clients::catalog::Attempt`].
+//! written only in place of what lay there before the attempt began: see [`catalog::Attempt`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
+use flow::{Outcome, Stage, StageError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System};
-use runtime::Clock;
+use nice::Media;
+use recordings::{BodyError, Found, RecordingStore, Stored};
+use runtime::{Clock, crash};
 use tracing::{info, warn};
 
-use crate::clients::{
-    catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow},
-    nice::Media,
-    recording_store::{BodyError, Found, RecordingStore, Stored},
-};
-use crate::flow::{Outcome, Stage, StageError, crash};
 use crate::metrics::Metrics;
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PersistedConversation, PlacedMedia};

@@ -11,19 +11,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, Recorded, RecordingRow};
+use flow::{StageError, error};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactId, ConversationKey, TenantId};
+use recordings::RecordingStore;
 use runtime::{Clock, chance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
-use crate::clients::{
-    catalog::{Catalog, Recorded, RecordingRow},
-    recording_store::RecordingStore,
-};
-use crate::flow::{StageError, error};
 use crate::metrics::Metrics;
 
 /// An object that is read and ends in an error is read so often.

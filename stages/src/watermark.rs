@@ -13,15 +13,16 @@
 //! # After a crash
 //! It stands where the last move that resolved put it, or further where one was under way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, ProducerMemory};
 use jiff::{SignedDuration, Timestamp};
 use model::TenantId;
 use tracing::warn;
-
-use crate::clients::catalog::{Catalog, CatalogError, ProducerMemory};
 
 /// Our clock and the catalog's may differ by so much.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use nice::wire::contact::{hierarchy, single};
 use serde_json::Value;
-use stages::clients::nice::wire::contact::{hierarchy, single};
 
 fn holds_nul(value: &Value) -> bool {
     match value {

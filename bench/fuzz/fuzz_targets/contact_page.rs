@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::wire::contact::completed;
+use nice::wire::contact::completed;
 
 fuzz_target!(|body: &[u8]| {
     let Ok(page) = completed(body) else { return };

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::wire::directory::{group_agents, groups, team_agents, teams};
+use nice::wire::directory::{group_agents, groups, team_agents, teams};
 
 fuzz_target!(|body: &[u8]| {
     for page in [groups(body), teams(body)].into_iter().flatten() {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::{MediaHost, check_link};
+use nice::{MediaHost, check_link};
 
 fuzz_target!(|text: &str| {
     let (entry, link) = text.split_once('\n').unwrap_or(("", text));

@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::SegmentId;
-use stages::clients::nice::wire::playback::playback;
+use nice::{SegmentId, wire::playback::playback};
 
 fn fits(id: &SegmentId) -> bool {
     let text = id.as_str();

@@ -2,8 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stages::clients::nice::wire::session::{events, joined};
-use stages::clients::nice::{AgentEvent, Feed, SessionId};
+use nice::{wire::session::{events, joined}, AgentEvent, Feed, SessionId};
 
 fn fits_into_a_path(session: &SessionId) -> bool {
     let text = session.as_str();

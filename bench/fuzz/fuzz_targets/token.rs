@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use nice::wire::identity::{Claims, claims, configuration, token, token_endpoint};
 use secrecy::ExposeSecret;
-use stages::clients::nice::wire::identity::{Claims, claims, configuration, token, token_endpoint};
 
 fn check(claims: &Claims) {
     for word in [&claims.tenant_id, &claims.area, &claims.cluster].into_iter().flatten() {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, ConversationRow, RunKind, RunState};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactId, ConversationKey, ConversationState, DeadLetter, Hop, TenantId};
 use nice_sim::TruthLeg;
-use stages::clients::catalog::{Catalog, CatalogError, ConversationRow, RunKind, RunState};
 
 use crate::standins::recording_store::StoredObject;
 

@@ -8,14 +8,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use axum::body::Body;
-use axum::http::{self, HeaderValue, header};
+use axum::{
+    body::Body,
+    http,
+    http::{HeaderValue, header},
+};
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
+use nice::{Exchange, WireError};
 use nice_sim::{Refused, Sim};
 use reqwest::{Request, Response};
-use stages::clients::nice::{Exchange, WireError};
 
 use crate::journal::Journal;
 use crate::standins::Link;

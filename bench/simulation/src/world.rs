@@ -9,18 +9,22 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use model::{Retention, TenantId};
+use nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
 use nice_knovvu::embed::{LeaseServer, LentLease, Service, World as Lent};
 use nice_sim::{Sim, SimConfig};
 use runtime::{Clock, ClockSkew, Machine};
 use secrecy::SecretString;
-use stages::clients::nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
-use stages::clients::tenants::RecordingScope;
+use stages::tenants::RecordingScope;
 
 use crate::host::{Doors, Host, Parts};
 use crate::journal::Journal;
-use crate::plan::{self, Plan, Telling};
-use crate::standins::lease::{Held, LeaseOf};
-use crate::standins::{self, Life, Link, LinkOptions, Patience, ServerRoom, Weather};
+use crate::plan;
+use crate::plan::{Plan, Telling};
+use crate::standins;
+use crate::standins::{
+    Life, Link, LinkOptions, Patience, ServerRoom, Weather,
+    lease::{Held, LeaseOf},
+};
 use crate::webhook;
 use crate::wire::{Services, Wire};
 

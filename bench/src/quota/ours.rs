@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use database::{Database, DatabaseOptions};
 use model::{ApiFamily, Permit, Quota, QuotaClass, TenantId};
+use nice::NiceError;
+use quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms, postgres::SharedStores};
 use secrecy::SecretString;
-use stages::{
-    clients::{
-        nice::NiceError,
-        postgres::{Database, DatabaseOptions, rate_budget::SharedStores},
-        quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
-    },
-    metrics::Metrics,
-};
+use stages::metrics::Metrics;
 use state::{State, StateOptions};
 
 /// All requests are of this family.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use model::{Permit, QuotaClass};
+use quota::Patience;
 use serde_json::json;
-use stages::clients::quota::Patience;
 use tokio::sync::watch;
 
 use super::asker::{Answer, Asker, now};

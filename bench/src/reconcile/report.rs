@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use stages::clients::nice::PAGE_SIZE as PAGE;
+use nice::PAGE_SIZE as PAGE;
 
 use super::Whole;
 use super::calls::Calls;

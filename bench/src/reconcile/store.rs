@@ -58,7 +58,7 @@ pub(super) async fn check(store: &mut Lines, order: &str, calls: &Calls) -> anyh
 /// The tables of the product with so many rows, the newest of the known ids; returns how long it took.
 pub(super) async fn fill(url: &str, rows: u64, calls: &Calls) -> anyhow::Result<f64> {
     let begun = Instant::now();
-    stages::clients::postgres::schema::migrate(&database(url)?).await?;
+    database::schema::migrate(&database(url)?).await?;
     let client = connect(url).await?;
     // Its counters are not part of a comparison.
     client.batch_execute("set synchronous_commit = off; alter table conversations disable trigger user").await?;

@@ -9,26 +9,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, PostgresCatalog, ReplayRun, RunKind, TombstoneKey};
 use clap::{Args, ValueEnum};
+use database::{Database, DatabaseOptions};
+use flow::{Context, FlowExt, RetryPolicy};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships, Unmetered};
+use nice::{Auth, GroupKind, GroupSelector, NiceSettings};
+use queue::{EmbeddedQueue, Queue};
 use runtime::{Clock, task};
 use secrecy::SecretString;
 use serde_json::json;
 use stages::{
-    clients::{
-        catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, ReplayRun, RunKind, TombstoneKey},
-        nice::{Auth, GroupKind, GroupSelector, NiceSettings},
-        postgres::{Database, DatabaseOptions, PostgresCatalog},
-        queue::{EmbeddedQueue, Queue},
-        tenants::{FixedSettings, RecordingScope, Tenants},
-    },
     dedupe::dedupe,
     enqueue::Enqueue,
-    flow::{Context, FlowExt, RetryPolicy},
     metrics::Metrics,
     source::{compare::Compare, replay::Replay, roster::Roster},
+    tenants::{FixedSettings, RecordingScope, Tenants},
 };
 use state::{State, StateOptions};
 use tokio::sync::{mpsc, watch};

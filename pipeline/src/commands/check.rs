@@ -3,22 +3,18 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use catalog::{Catalog, EmbeddedCatalog};
+use flow::StageError;
 use model::{ContactId, TenantId, Unmetered};
+use nice::{NiceClient, NiceError};
 use runtime::Clock;
-use stages::{
-    clients::{
-        catalog::{Catalog, EmbeddedCatalog},
-        nice::{NiceClient, NiceError},
-        tenants::Tenants,
-    },
-    flow::StageError,
-    metrics::Metrics,
-};
+use stages::{metrics::Metrics, tenants::Tenants};
 use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
 use crate::config::{CatalogConfig, Config, QueueKind};
-use crate::doors::{self, Wanted};
+use crate::doors;
+use crate::doors::Wanted;
 use crate::failure::Failure;
 use crate::service::Service;
 use crate::{output, telemetry};

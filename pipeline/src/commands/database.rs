@@ -4,15 +4,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use database::{Database, schema};
 use model::{TenantId, Unmetered};
-use stages::clients::{
-    nice::{NiceClient, NiceError, NiceMetrics, NiceSettings},
-    postgres::{
-        Database,
-        nice_settings::{SettingsTable, ShownSettings},
-        schema,
-    },
-};
+use nice::{NiceClient, NiceError, NiceMetrics, NiceSettings};
+use stages::tenants::{SettingsTable, ShownSettings};
 
 use super::check::ask_nice;
 use super::{Load, print};

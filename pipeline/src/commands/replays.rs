@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use catalog::{ReplayRun, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::Members;
 use reqwest::Method;
 use runtime::{Clock, task};
-use stages::clients::catalog::{ReplayRun, RunState};
-use stages::completeness::Completeness;
-use stages::source::listing::horizon;
+use stages::{completeness::Completeness, source::listing::horizon};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Access, Load, print, tables};
 use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions, ReportOptions};
@@ -19,9 +17,12 @@ use crate::config::{Config, Need};
 use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::NiceProducer;
-use crate::operations::replays::{Change, Progress, Range, Window};
-use crate::operations::{OperationError, Operations};
-use crate::service::{self, Sources};
+use crate::operations::{
+    OperationError, Operations,
+    replays::{Change, Progress, Range, Window},
+};
+use crate::service;
+use crate::service::Sources;
 
 /// A run's trouble lasts at most so long before the command gives up waiting for it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,12 +2,12 @@
 //!
 //! Like `erase` it does it itself where all is on servers, beside whatever runs.
 
+use catalog::Recorded;
 use jiff::Timestamp;
 use model::ContactId;
 use rand::Rng;
 use runtime::{Clock, chance};
 use serde::Serialize;
-use stages::clients::catalog::Recorded;
 use stages::verify::{Difference, Verified};
 
 use super::{Access, Load, print, tables};

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use catalog::Counts;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use stages::{clients::catalog::Counts, metrics::Metrics};
+use stages::metrics::Metrics;
 use tokio::time::Instant;
 
 /// The stages shown, in the order of the flow.

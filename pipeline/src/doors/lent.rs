@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use stages::{
-    flow::{Blame, Freshness, Outside},
-    metrics::Metrics,
-};
+use flow::{Blame, Freshness, Outside};
+use stages::metrics::Metrics;
 use state::StateOptions;
 
 use super::{Doors, Local, Nice, local};

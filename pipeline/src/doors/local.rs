@@ -1,8 +1,9 @@
 //! The local state, and what brings it back after it was lost.
 
+use catalog::EmbeddedCatalog;
 use jiff::{SignedDuration, Timestamp};
 use runtime::{Clock, task};
-use stages::{clients::catalog::EmbeddedCatalog, metrics::Metrics};
+use stages::metrics::Metrics;
 use state::{Opened, State, StateOptions};
 
 use crate::config::{Config, RecordingsConfig};

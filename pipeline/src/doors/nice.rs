@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{ApiFamily, Quota, TenantId};
+use nice::{Network, Timeouts};
+use quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
 use runtime::Clock;
 use stages::{
-    clients::{
-        nice::{Network, Timeouts},
-        quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms},
-        tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions},
-    },
     metrics::Metrics,
+    tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions},
 };
 
 use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};

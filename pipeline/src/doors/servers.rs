@@ -5,29 +5,23 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catalog::{Catalog, PostgresCatalog, TombstoneKey};
+use database::{DatabaseError, DatabaseOptions, ProducerLease, schema};
 use model::TenantId;
+use queue::{Queue, RabbitError, RabbitOptions, RabbitQueue};
+use quota::{SharedStores, Stores};
+use recordings::{Credentials, Encryption, RecordingStore, S3Options, S3Store};
 use stages::{
-    clients::{
-        catalog::{Catalog, TombstoneKey},
-        postgres::{
-            self, DatabaseError, DatabaseOptions, PostgresCatalog, ProducerLease, nice_settings::SettingsTable,
-            rate_budget::SharedStores, schema, seal::Seal,
-        },
-        queue::{Queue, RabbitError, RabbitOptions, RabbitQueue},
-        quota::Stores,
-        recording_store::{Credentials, Encryption, RecordingStore, S3Options, S3Store},
-        tenants::{SettingsError, SettingsSource},
-    },
     metrics::Metrics,
+    tenants::{Seal, SettingsError, SettingsSource, SettingsTable},
 };
 
-use crate::config::{
-    self, CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource,
-};
+use crate::config;
+use crate::config::{CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource};
 use crate::failure::Failure;
 use crate::lease::Lease;
 
-pub(crate) use stages::clients::postgres::Database;
+pub(crate) use database::Database;
 
 /// What the servers' operators see of us.
 const SERVICE: &str = "nice-knovvu";
@@ -179,7 +173,7 @@ pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
 
 /// Fails where the way to the database is no session of its own, and a lease would mean nothing.
 pub(crate) async fn check_session(database: &Database) -> Result<(), Failure> {
-    Ok(postgres::check_session(database).await?)
+    Ok(::database::check_session(database).await?)
 }
 
 /// The right to be the tenant's producer.

@@ -1,16 +1,12 @@
 //! Settings as the stages take them.
 
+use flow::RetryPolicy;
 use model::Retention;
-use stages::{
-    clients::{
-        nice::{Auth, GroupKind, GroupSelector, NiceSettings},
-        tenants::RecordingScope,
-    },
-    flow::RetryPolicy,
-    readiness::Bounds,
-};
+use nice::{Auth, GroupKind, GroupSelector, NiceSettings};
+use stages::{readiness::Bounds, tenants::RecordingScope};
 
-use crate::config::{self, Config, NiceConfig};
+use crate::config;
+use crate::config::{Config, NiceConfig};
 use crate::failure::Failure;
 
 /// The settings `[nice]` as the client takes them.

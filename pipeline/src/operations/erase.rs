@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use catalog::Standing;
+use flow::StageError;
 use model::{ContactId, ConversationKey, ConversationState};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::Standing;
 use stages::erase::ErasureReport;
-use stages::flow::StageError;
 
 use super::{OperationError, Operations};
 use crate::rebuild;

@@ -1,8 +1,8 @@
 //! Rechecks of calls that lack recordings, on an operator's word.
 
+use catalog::{Lacking, Standing};
 use model::{ContactId, ConversationKey, EventSource};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Lacking, Standing};
 use stages::recheck::{Recheck, RecheckError};
 
 use super::replays::Range;

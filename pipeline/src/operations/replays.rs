@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use catalog::{Counted, ReplayRun, RunKind, RunState};
 use jiff::{SignedDuration, Timestamp};
 use model::{ApiFamily, Members, QuotaClass};
+use queue::Backlog;
 use serde::{Deserialize, Serialize};
 use stages::{
-    clients::{
-        catalog::{Counted, ReplayRun, RunKind, RunState},
-        queue::Backlog,
-    },
-    completeness::{self, Completeness, Question},
+    completeness,
+    completeness::{Completeness, Question},
     source::{REACH, listing::horizon, roster::Roster},
     watermark::agreed_now,
 };

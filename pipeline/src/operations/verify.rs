@@ -1,9 +1,9 @@
 //! Reading recordings back, on an operator's word: a page at a time, so that no request lasts long.
 
+use catalog::Recorded;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey};
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::Recorded;
 use stages::verify::{Verified, Verifier};
 
 use super::{OperationError, Operations};

@@ -2,9 +2,12 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::{
+    stream,
+    stream::{BoxStream, StreamExt},
+};
 use model::Lane;
-use stages::clients::queue::{Backlog, Queue, QueueDelivery, QueueError};
+use queue::{Backlog, Queue, QueueDelivery, QueueError};
 
 use super::*;
 use crate::config::Need;
@@ -101,9 +104,10 @@ async fn a_flow_that_breaks_ends_the_producer() {
 
 #[tokio::test]
 async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
+    use catalog::PostgresCatalog;
+    use database::{DatabaseOptions, ProducerLease, schema};
     use model::{Agent, Memberships};
     use secrecy::SecretString;
-    use stages::clients::postgres::{DatabaseOptions, PostgresCatalog, ProducerLease, schema};
 
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use flow::metrics::STAGES;
 use nice_sim::{CallSpec, Faults};
 use rustix::process::Signal;
 use serde::Deserializer;
 use serde_json::Value;
-use stages::flow::metrics::STAGES;
 
 use crate::harness::{Bed, Daemon, PATIENCE, executable, hurried, post_event, tail};
 use crate::oracle;

@@ -4,10 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use nice_sim::CallSpec;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use runtime::crash::POINTS;
 use serde_json::json;
-use stages::flow::crash::POINTS;
 
 use crate::harness::{Bed, PATIENCE, hurried, post_event, tail};
 use crate::oracle;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nice_sim::{CallSpec, Faults};
+use runtime::crash::ERASURE_POINTS;
 use serde_json::Value;
-use stages::flow::crash::ERASURE_POINTS;
 
 use crate::harness::{Bed, Daemon, PATIENCE, hurried, post_event, tail};
 

@@ -2,6 +2,7 @@
 //!
 //! - [`clock`]: the wall clock, or one that a test sets.
 //! - [`chance`]: chance, so that a simulation can repeat it.
+//! - [`crash`]: named boundaries at which a test kills the process.
 //! - [`task`]: tasks that end with their owner.
 //! - [`metrics`]: counters and gauges, a struct for each part of the program.
 //! - [`machine`]: simulated machines, which stop at once with all that runs on them.
@@ -13,6 +14,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod crash;
 pub mod machine;
 pub mod metrics;
 pub mod task;

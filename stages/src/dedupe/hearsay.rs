@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use flow::retry::UNCONFIRMED;
 use jiff::Timestamp;
 use model::Key;
-
-use crate::flow::retry::UNCONFIRMED;
 
 /// Time between two questions what became of an id. The poll lists a call again and again for as long as it overlaps.
 const ASK_AGAIN: Duration = Duration::from_secs(60);

@@ -5,20 +5,18 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use flow::{Deferral, FlowExt, testing::event};
 use futures::{stream, stream::BoxStream};
 use model::{AgentId, Conversation, ConversationKey, DeadLetter, Hop, Unmetered};
+use queue::{EmbeddedQueue, Queue};
 use runtime::Clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::clients::{
-    queue::{EmbeddedQueue, Queue},
-    tenants::Tenants,
-};
 use crate::enqueue::Enqueue;
-use crate::flow::{Deferral, FlowExt, testing::event};
 use crate::source::{compare::Compare, test_nice::settings_of};
+use crate::tenants::Tenants;
 use crate::testing::TestFlow;
 
 /// The hot window of these tests.

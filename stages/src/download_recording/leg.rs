@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{Agent, Conversation};
-
-use crate::clients::nice::{Participant, Playback, Segment, SegmentId};
+use nice::{Participant, Playback, Segment, SegmentId};
 
 /// Whether the call may have more than one leg, so that its hierarchy must be asked for.
 pub(super) fn may_be_transferred(conversation: &Conversation, playback: &Playback) -> bool {
@@ -97,9 +96,10 @@ fn length(start: Option<Timestamp>, end: Option<Timestamp>) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clients::nice::Interaction;
     use model::{ContactEvent, EventSource};
+    use nice::Interaction;
+
+    use super::*;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_775_000_000 + seconds).unwrap()

@@ -11,15 +11,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use flow::testing::event;
 use jiff::SignedDuration;
 use model::{ContactEvent, Extension, ObjectKey, StoredRecording, Unmetered};
+use nice::MediaHost;
 use runtime::task;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clients::nice::MediaHost;
-use crate::flow::{serve, testing::event};
 use crate::readiness::Bounds;
+use crate::serve;
 use crate::source::test_nice::{agent, settings_of, tenant};
 use crate::testing::TestFlow;
 

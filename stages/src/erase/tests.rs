@@ -2,19 +2,17 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use catalog::{EmbeddedCatalog, Standing};
 use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
 use model::{AgentId, Conversation, DeadLetter, Extension, Lane, StoredRecording};
+use queue::EmbeddedQueue;
+use recordings::{Body, FilesystemStore, Found, RecordingStoreError, Stored};
+use state::testing::TestState;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clients::{
-    catalog::{EmbeddedCatalog, Standing},
-    queue::EmbeddedQueue,
-    recording_store::{Body, FilesystemStore, Found, RecordingStoreError, Stored},
-    tenants::{SettingsError, SettingsSource, TenantSettings},
-    test_state::TestState,
-};
+use crate::tenants::{SettingsError, SettingsSource, TenantSettings};
 
 /// Keeps the conversations of `acme` for so long.
 struct Kept(Retention);
@@ -40,7 +38,7 @@ impl Rig {
     async fn new(retention: Retention) -> Self {
         let (state, dir) = (TestState::new(), tempfile::tempdir().unwrap());
         let (clock, metrics) = (Clock::fixed(at("2026-04-02T12:00:00Z")), Metrics::new());
-        let quota: crate::clients::tenants::QuotaOf = Arc::new(|_| unreachable!("nobody asks NICE"));
+        let quota: crate::tenants::QuotaOf = Arc::new(|_| unreachable!("nobody asks NICE"));
         let eraser = Eraser {
             catalog: Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap()),
             recordings: Arc::new(FilesystemStore::open(dir.path()).await.unwrap()),
@@ -88,7 +86,7 @@ fn object(conversation: &Conversation) -> ObjectKey {
 /// One that ended at this time, a minute after it began.
 fn conversation(id: u64, ended_at: &str) -> Conversation {
     let ended_at = at(ended_at);
-    let mut event = crate::flow::testing::event(id);
+    let mut event = flow::testing::event(id);
     event.ended_at = Some(ended_at);
     Conversation {
         master: event.conversation,
@@ -394,7 +392,8 @@ async fn pending_erasures_do_not_wait_for_a_sweep_that_takes_long() {
 
 #[tokio::test]
 async fn retention_takes_nothing_while_the_clocks_disagree() {
-    use crate::clients::postgres::{PostgresCatalog, TestDatabase};
+    use catalog::PostgresCatalog;
+    use database::testing::TestDatabase;
 
     let mut rig = Rig::new(Retention::default()).await;
     let database = TestDatabase::on(test_servers::postgres().await).await;

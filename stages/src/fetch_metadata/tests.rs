@@ -5,6 +5,10 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use flow::{
+    FlowExt,
+    testing::{Fate, Fates, event},
+};
 use futures::stream;
 use jiff::SignedDuration;
 use model::{EventSource, Memberships, Unmetered};
@@ -12,11 +16,8 @@ use runtime::task;
 use serde_json::json;
 
 use super::*;
-use crate::flow::{
-    FlowExt, serve,
-    testing::{Fate, Fates, event},
-};
 use crate::metrics::Metrics;
+use crate::serve;
 use crate::source::test_nice::{agent, settings_of, tenant};
 use crate::testing::TestFlow;
 

@@ -20,10 +20,10 @@
 
 use std::time::Duration;
 
+use catalog::LearnedDelay;
 use jiff::{SignedDuration, Timestamp};
 
 use self::moments::Moments;
-use crate::clients::catalog::LearnedDelay;
 
 mod moments;
 

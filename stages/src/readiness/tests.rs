@@ -1,7 +1,8 @@
 //! When calls wait, and that what is learned is shared and outlives its process.
 
+use flow::testing::event;
+
 use super::*;
-use crate::flow::testing::event;
 use crate::testing::TestFlow;
 
 /// The share of the defaults, and no guess.

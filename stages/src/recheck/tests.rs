@@ -1,15 +1,15 @@
 //! What is put on the queue once more, what the consumer lets pass of it, and when the night does it by itself.
 
-use futures::{StreamExt, stream};
-use model::{AgentId, Conversation, ConversationState};
-
-use super::*;
-use crate::clients::queue::EmbeddedQueue;
-use crate::dequeue::SkipFinal;
-use crate::flow::{
+use flow::{
     FlowExt,
     testing::{Fate, Fates, event},
 };
+use futures::{StreamExt, stream};
+use model::{AgentId, Conversation, ConversationState};
+use queue::EmbeddedQueue;
+
+use super::*;
+use crate::dequeue::SkipFinal;
 use crate::metrics::Metrics;
 use crate::source::test_nice::{settings_of, tenant};
 use crate::testing::TestFlow;
@@ -123,14 +123,14 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
     rig.call(3, DAY, ConversationState::MetadataSaved).await;
     let settings = Arc::new(settings_of("http://127.0.0.1:1".parse().unwrap()));
     let quota = Arc::new(|_: &_| Arc::new(model::Unmetered) as _);
-    let tenants = Arc::new(crate::clients::tenants::Tenants::new(settings, quota, Metrics::new()));
+    let tenants = Arc::new(crate::tenants::Tenants::new(settings, quota, Metrics::new()));
     let (blame, retry, clock) = (context.flow.blame.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let skip = SkipFinal { tenants, catalog: context.catalog.clone(), blame, retry, clock };
     let outcome = async |id, recheck| {
-        let outcome = crate::flow::Stage::process(&skip, ContactEvent { recheck, ..event(id) }).await.unwrap();
+        let outcome = flow::Stage::process(&skip, ContactEvent { recheck, ..event(id) }).await.unwrap();
         match outcome {
-            crate::flow::Outcome::Next(_) => "passes",
-            crate::flow::Outcome::Done(word) => word,
+            flow::Outcome::Next(_) => "passes",
+            flow::Outcome::Done(word) => word,
         }
     };
     let words = [outcome(1, true).await, outcome(2, true).await, outcome(3, true).await, outcome(4, true).await];
@@ -142,12 +142,12 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
 /// A stage that fails for good.
 struct Broken;
 
-impl crate::flow::Stage<ContactEvent> for Broken {
+impl flow::Stage<ContactEvent> for Broken {
     const NAME: &'static str = "upload";
     type Out = ();
 
-    async fn process(&self, _: ContactEvent) -> Result<crate::flow::Outcome<()>, crate::flow::StageError> {
-        Err(crate::flow::StageError::permanent("the link leaves the allowed hosts"))
+    async fn process(&self, _: ContactEvent) -> Result<flow::Outcome<()>, flow::StageError> {
+        Err(flow::StageError::permanent("the link leaves the allowed hosts"))
     }
 }
 

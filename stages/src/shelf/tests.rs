@@ -1,8 +1,8 @@
+use flow::testing::event;
 use jiff::SignedDuration;
+use queue::EmbeddedQueue;
 
 use super::*;
-use crate::clients::queue::EmbeddedQueue;
-use crate::flow::testing::event;
 use crate::testing::TestFlow;
 
 struct Rig {

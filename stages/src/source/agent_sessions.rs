@@ -24,12 +24,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
+use flow::{StageError, retry::Intervals};
 use futures::{
     Stream,
     stream::{FuturesUnordered, StreamExt},
 };
 use jiff::Timestamp;
 use model::{AgentId, ContactEvent, ContactId, EventSource, QuotaClass, TenantId};
+use nice::{AgentEvent, CallEvent, Feed, Join, Phase, REFUSED_DELAY, SessionId};
 use prometheus::IntGauge;
 use runtime::{chance, task};
 use tokio::{
@@ -41,11 +43,7 @@ use tracing::{debug, warn};
 use super::roster::Roster;
 use super::{Found, Receipt};
 use crate::Context;
-use crate::clients::{
-    nice::{AgentEvent, CallEvent, Feed, Join, Phase, REFUSED_DELAY, SessionId},
-    tenants::{Tenant, Tenants},
-};
-use crate::flow::{StageError, retry::Intervals};
+use crate::tenants::{Tenant, Tenants};
 
 /// The most agents that are listened to: each has a connection of its own, and a process so many files.
 pub const MOST_LISTENERS: usize = 10_000;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::ContactId;
+use nice::{CompletedFilter, ContactPage, NiceClient, NiceError};
 use tracing::debug;
 
 use super::back;
 use super::pages::{Doubt, PageSize, Pages};
-use crate::clients::nice::{CompletedFilter, ContactPage, NiceClient, NiceError};
 
 /// Rows that are paged where nothing else leads on.
 const LONGEST_PAGED: u64 = 200_000;

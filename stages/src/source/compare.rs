@@ -6,17 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Catalog, CatalogError, Fate};
+use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ConversationKey, ConversationState, Hop};
+use queue::{Backlog, Queue, QueueError};
 use runtime::Clock;
 use state::ProcessedLog;
 
-use crate::clients::{
-    catalog::{Catalog, CatalogError, Fate},
-    queue::{Backlog, Queue, QueueError},
-    tenants::Tenants,
-};
-use crate::flow::StageError;
+use crate::tenants::Tenants;
 
 /// Calls that one question to the catalog names.
 const BATCH: usize = 1_000;

@@ -21,16 +21,14 @@ use std::sync::Arc;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use model::{AgentId, ContactId, QuotaClass, TenantId};
+use nice::{BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, Row};
 use runtime::Clock;
 use tracing::{debug, warn};
 
 use super::changes::Changes;
 use super::pages::{Doubt, PageSize, Pages};
 use super::{ListError, REACH};
-use crate::clients::{
-    nice::{BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, Row},
-    tenants::{Tenant, Tenants},
-};
+use crate::tenants::{Tenant, Tenants};
 
 /// A slice is planned to fill this part of a page, so that it seldom has to be cut.
 const FILL: f64 = 0.7;

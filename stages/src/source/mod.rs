@@ -29,18 +29,16 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use catalog::CatalogError;
+use flow::{RetryPolicy, StageError, retry::MAX_RETRY_AFTER};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, DeadLetter, EventSource, Members, TenantId};
+use nice::{BadRow, NiceError, REFUSED_DELAY};
 use tokio::sync::mpsc;
 use tracing::error;
 
 use self::{listing::Listed, roster::Roster};
 use crate::Context;
-use crate::clients::{
-    catalog::CatalogError,
-    nice::{BadRow, NiceError, REFUSED_DELAY},
-};
-use crate::flow::{RetryPolicy, StageError, retry::MAX_RETRY_AFTER};
 
 pub use self::pages::Doubt;
 

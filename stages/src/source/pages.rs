@@ -8,10 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use model::ContactId;
-
-use crate::clients::nice::{
-    BadRow, CompletedFilter, CompletedQuery, ContactPage, Excess, NextLink, NiceClient, NiceError, Row,
-};
+use nice::{BadRow, CompletedFilter, CompletedQuery, ContactPage, Excess, NextLink, NiceClient, NiceError, Row};
 
 /// So many pages in a row without a new row, and the pages repeat themselves. A single one may be made of rows that
 /// moved while they were paged.

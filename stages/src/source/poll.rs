@@ -24,7 +24,8 @@ use backoff::backoff::Backoff;
 use futures::Stream;
 use jiff::Timestamp;
 use model::{ContactEvent, ContactId, EventSource, ImportSince, QuotaClass, TenantId};
-use runtime::task;
+use nice::{BadRow, Contact, ContactPage, Excess, NiceError};
+use runtime::{crash, task};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -37,11 +38,7 @@ use super::pages::PageSize;
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
 use crate::Context;
-use crate::clients::{
-    nice::{BadRow, Contact, ContactPage, Excess, NiceError},
-    tenants::Tenants,
-};
-use crate::flow::crash;
+use crate::tenants::Tenants;
 use crate::watermark::{Position, Watermark};
 
 /// Events on their way to the dedupe.

@@ -23,9 +23,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
+use catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId, QuotaClass};
-use runtime::task;
+use nice::NiceError;
+use queue::{Queue, QueueError};
+use runtime::{crash, task};
 use state::ProcessedLog;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -35,13 +38,7 @@ use super::listing::{Listed, Listing, Slice, horizon};
 use super::roster::Roster;
 use super::{Doubt, Found, ListError, REACH, Tally, event_of_bad_row, event_of_members, set_aside};
 use crate::Context;
-use crate::clients::{
-    catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied},
-    nice::NiceError,
-    queue::{Queue, QueueError},
-    tenants::Tenants,
-};
-use crate::flow::crash;
+use crate::tenants::Tenants;
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
 /// find no room in it come and go on the queue, so there are few.

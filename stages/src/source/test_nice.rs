@@ -13,22 +13,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use catalog::EmbeddedCatalog;
+use flow::RetryPolicy;
 use jiff::{SignedDuration, Timestamp};
 use model::{Agent, AgentId, Memberships, TenantId, Unmetered};
+use nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use runtime::{Clock, task};
 use serde_json::json;
+use state::testing::TestState;
 use tokio::sync::watch;
 
 use super::roster::Roster;
-use crate::Context;
-use crate::clients::{
-    catalog::EmbeddedCatalog,
-    nice::{Auth, GroupKind, GroupSelector, NiceSettings},
-    tenants::{FixedSettings, RecordingScope, Tenants},
-    test_state::TestState,
-};
-use crate::flow::{RetryPolicy, serve};
 use crate::metrics::Metrics;
+use crate::tenants::{FixedSettings, RecordingScope, Tenants};
+use crate::{Context, serve};
 
 /// A call of agent 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use axum::{
 use futures::Stream;
 use jiff::Timestamp;
 use model::{AgentId, ContactEvent, ContactId, DeadLetter, EventSource, TenantId, text::bare_json};
-use runtime::task;
+use runtime::{crash, task};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -45,7 +45,6 @@ use tracing::{debug, error, warn};
 
 use super::{Found, Receipt};
 use crate::Context;
-use crate::flow::crash;
 use crate::metrics::Metrics;
 
 /// Studio's own limit of a script's data.
@@ -83,7 +82,7 @@ impl Receiver {
         Self { open: Arc::new(open), ..self }
     }
 
-    /// The routes, to be served by [`crate::flow::serve`].
+    /// The routes, to be served by [`crate::serve`].
     pub fn router(self) -> Router {
         Router::new().route("/nice/events/contact-ended", post(receive)).with_state(Arc::new(self))
     }

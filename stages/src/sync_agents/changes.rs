@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::{Agent, AgentId, Memberships};
+use nice::GroupAgent;
 
 use super::SyncReport;
-use crate::clients::nice::GroupAgent;
 
 /// The rows that must be written so that the agents follow the group as it was `now`, and what that changes. Who is new in
 /// it, or back, came at an unknown moment after `last`.

@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
+use catalog::{GroupStanding, HeldReading};
 use jiff::Timestamp;
 use model::Agent;
-
-use crate::clients::catalog::{GroupStanding, HeldReading};
-use crate::clients::nice::GroupReading;
+use nice::GroupReading;
 
 /// `[agents] hold_count`, `hold_share` and `hold_for`.
 #[derive(Debug, Clone, Copy, PartialEq)]

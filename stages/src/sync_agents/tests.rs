@@ -9,16 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use catalog::{CurrentTurn, EmbeddedCatalog, Turn};
 use model::Unmetered;
 use runtime::task;
 use serde_json::{Value, json};
+use state::testing::TestState;
 
 use super::*;
-use crate::clients::{
-    catalog::{CurrentTurn, EmbeddedCatalog, Turn},
-    test_state::TestState,
-};
-use crate::flow::serve;
+use crate::serve;
 use crate::source::test_nice::{at, settings_of, tenant};
 
 /// What the group answers (nothing: 204), once it may.

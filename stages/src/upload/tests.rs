@@ -1,7 +1,8 @@
 //! What a delivery stores and describes beside others of the same call.
 
+use recordings::FilesystemStore;
+
 use super::*;
-use crate::clients::recording_store::FilesystemStore;
 use crate::download_recording::tests::{HOUR, Rig, conversation, rig};
 
 struct Desk {

@@ -1,14 +1,14 @@
 //! Whatever becomes of an object is found, and nothing else.
 
 use bytes::Bytes;
+use catalog::EmbeddedCatalog;
 use futures::stream;
 use model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
+use recordings::{FilesystemStore, Stored};
+use state::testing::TestState;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clients::catalog::EmbeddedCatalog;
-use crate::clients::recording_store::{FilesystemStore, Stored};
-use crate::clients::test_state::TestState;
 
 struct Rig {
     verifier: Verifier,
@@ -70,7 +70,7 @@ fn object(conversation: &Conversation, position: u32) -> ObjectKey {
 
 fn conversation(id: u64) -> Conversation {
     let ended_at = at(i64::try_from(id).unwrap());
-    let mut event = crate::flow::testing::event(id);
+    let mut event = flow::testing::event(id);
     event.ended_at = Some(ended_at);
     Conversation {
         master: event.conversation,

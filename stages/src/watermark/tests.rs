@@ -1,8 +1,9 @@
 //! The watermark on the embedded catalog; what both catalogs promise of it is in their suite.
 
+use catalog::{CurrentTurn, EmbeddedCatalog, Turn};
+use state::testing::TestState;
+
 use super::*;
-use crate::clients::catalog::{CurrentTurn, EmbeddedCatalog, Turn};
-use crate::clients::test_state::TestState;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::new(second, 123_456_789).unwrap()

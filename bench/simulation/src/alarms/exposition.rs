@@ -55,8 +55,8 @@ mod tests {
     fn a_page_is_read_as_the_library_writes_it() {
         let awkward = "a \"quote\", a back\\slash,\nb=\"}\" {";
         let page = stages::metrics::Metrics::new();
-        page.nice_requests.with_label_values(&["token", awkward]).inc_by(3);
-        page.freshness_lag.set(f64::INFINITY);
+        page.nice.requests.with_label_values(&["token", awkward]).inc_by(3);
+        page.flow.freshness_lag.set(f64::INFINITY);
         let page = page.render();
         let of = |wanted: &str| {
             let mut samples = samples(&page).map(|sample| sample.expect("each line has a value"));

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{ConversationRow, RecordingRow};
 use jiff::SignedDuration;
 use nice_sim::{TruthLeg, TruthMedium};
-use stages::clients::catalog::{ConversationRow, RecordingRow};
 
 use super::{Due, Evidence, TenantTruth};
 use crate::standins::recording_store::StoredObject;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use catalog::ConversationRow;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactId, ConversationKey, ConversationState, TenantId};
 use nice_sim::TruthLeg;
 use serde_json::Value;
-use stages::clients::catalog::ConversationRow;
 
 use super::{Due, Evidence, Letters, TenantTruth, due, letters};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{ApiFamily, TenantId};
+use quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
 use runtime::Clock;
-use stages::clients::quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
 
 use super::{Kind, Link, Unanswered, lock};
 
@@ -105,7 +105,7 @@ fn failed(unanswered: Unanswered) -> StoreError {
 #[cfg(test)]
 mod tests {
     use model::QuotaClass;
-    use stages::clients::quota::Rate;
+    use quota::Rate;
 
     use super::*;
     use crate::standins::{Condition, LinkOptions, Weather};

@@ -10,6 +10,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use anyhow::Context;
 use async_trait::async_trait;
+use catalog::{
+    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
+    CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons,
+    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
+};
 use jiff::Timestamp;
 use model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Hop, Retention,
@@ -17,11 +22,6 @@ use model::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
-use stages::clients::catalog::{
-    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
-    CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons,
-    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
-};
 use state::{Erased, State, StateOptions};
 use tempfile::TempDir;
 

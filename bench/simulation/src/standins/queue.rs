@@ -18,9 +18,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::{
+    stream,
+    stream::{BoxStream, StreamExt},
+};
 use model::{ContactEvent, Lane, Settle, SettleError};
-use stages::clients::queue::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError, rounded_up};
+use queue::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError, rounded_up};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,

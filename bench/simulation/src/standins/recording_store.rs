@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, StreamExt};
+use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
 use model::{ConversationKey, ObjectKey};
+use recordings::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 use sha2::{Digest, Sha256};
-use stages::clients::recording_store::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 
 use super::{Kind, Link, Unanswered, lock};
 

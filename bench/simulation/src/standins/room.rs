@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::Catalog;
 use model::TenantId;
+use queue::Queue;
+use quota::Stores;
+use recordings::RecordingStore;
 use runtime::Clock;
-use stages::clients::catalog::Catalog;
-use stages::clients::queue::Queue;
-use stages::clients::quota::Stores;
-use stages::clients::recording_store::RecordingStore;
-use stages::clients::tenants::SettingsSource;
+use stages::tenants::SettingsSource;
 
 use super::budgets::SharedBudgets;
 use super::catalog::SharedCatalog;

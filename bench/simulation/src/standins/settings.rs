@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use model::{Retention, TenantId};
-use stages::clients::nice::NiceSettings;
-use stages::clients::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
+use nice::NiceSettings;
+use stages::tenants::{RecordingScope, SettingsError, SettingsSource, TenantSettings};
 
 use super::{Kind, Link, lock};
 
@@ -113,7 +113,7 @@ impl SettingsSource for LinkedSettings {
 mod tests {
     use std::time::Duration;
 
-    use stages::clients::nice::{Auth, GroupKind, GroupSelector};
+    use nice::{Auth, GroupKind, GroupSelector};
 
     use super::*;
     use crate::standins::{Condition, LinkOptions, Weather};

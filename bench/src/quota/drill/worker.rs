@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::Args;
 use model::QuotaClass;
+use quota::Patience;
 use serde_json::json;
-use stages::clients::quota::Patience;
 use tokio::task::JoinSet;
 
 use crate::quota::{

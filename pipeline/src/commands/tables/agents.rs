@@ -1,7 +1,7 @@
 //! The agents, and what is held of the group, for a person.
 
+use catalog::HeldReading;
 use model::Agent;
-use stages::clients::catalog::HeldReading;
 use stages::sync_agents::{REMEDY, SyncReport};
 
 use super::{table, time};

@@ -1,7 +1,7 @@
 //! Replays and the completeness report as tables for a person.
 
+use catalog::{ReplayRun, RunState};
 use model::Members;
-use stages::clients::catalog::{ReplayRun, RunState};
 use stages::completeness::{Completeness, Counted};
 
 use super::{numbers, table, time};

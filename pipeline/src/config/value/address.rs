@@ -33,7 +33,7 @@ impl fmt::Display for MediaHost {
 impl MediaHost {
     /// Whether every link that the other entry allows is one that this one allows, too; the client decides.
     pub(in crate::config) fn covers(&self, other: &Self) -> bool {
-        let read = |host: &Self| host.to_string().parse::<stages::clients::nice::MediaHost>();
+        let read = |host: &Self| host.to_string().parse::<nice::MediaHost>();
         matches!((read(self), read(other)), (Ok(listed), Ok(host)) if listed.covers(&host))
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
 /// Reads one entry of `media_hosts`: `host`, `*.suffix` or `host:port`, as the client understands it too.
 pub(super) fn media_host(text: &str) -> Result<MediaHost, String> {
     let host = entry(text)?;
-    match host.to_string().parse::<stages::clients::nice::MediaHost>() {
+    match host.to_string().parse::<nice::MediaHost>() {
         Ok(_) => Ok(host),
         Err(refused) => Err(refused.to_string()),
     }

@@ -3,8 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use runtime::crash::POINTS;
 use serde_json::json;
-use stages::flow::crash::POINTS;
 
 use super::bed::{Role, ServerBed, terminate};
 use super::calls::recorded;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use nice_sim::CallSpec;
+use runtime::crash::ERASURE_POINTS;
 use serde_json::Value;
-use stages::flow::crash::ERASURE_POINTS;
 
 use super::bed::{Role, ServerBed, terminate};
 use super::calls::recorded;

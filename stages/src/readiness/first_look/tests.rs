@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use jiff::SignedDuration;
+use queue;
 
 use super::*;
-use crate::clients::queue;
 use crate::readiness::{chance, hold};
 
 const BOUNDS: Bounds = Bounds { share: 0.99, guess: Duration::from_secs(300), longest: Duration::from_secs(24 * 3600) };

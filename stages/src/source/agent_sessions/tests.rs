@@ -9,11 +9,11 @@ use axum::{
     routing::{get, post},
 };
 use model::{Agent, ApiFamily, Memberships, Permit, Quota, QuotaClass, QuotaError, Unmetered};
+use nice::NiceError;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::clients::nice::NiceError;
 use crate::source::test_nice::settings_of;
 use crate::testing::TestFlow;
 

@@ -7,18 +7,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use catalog::{Catalog, EmbeddedCatalog};
+use flow::RetryPolicy;
 use jiff::SignedDuration;
 use model::Unmetered;
 use runtime::Clock;
 use serde_json::json;
+use state::testing::TestState;
 
 use super::*;
-use crate::clients::{
-    catalog::{Catalog, EmbeddedCatalog},
-    test_state::TestState,
-};
-use crate::flow::{RetryPolicy, serve};
 use crate::metrics::Metrics;
+use crate::serve;
 use crate::source::test_nice::{agent, settings_of};
 
 const NOW: &str = "2026-04-01T12:00:00Z";

@@ -1,20 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use catalog::Catalog;
+use flow::FlowExt;
 use futures::StreamExt;
 use model::{Conversation, DeadLetter, EventSource};
+use queue::{EmbeddedQueue, Queue};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::clients::{
-    catalog::Catalog,
-    queue::{EmbeddedQueue, Queue},
-};
 use crate::completeness::{Question, report};
 use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
-use crate::flow::FlowExt;
 use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
 
 /// A producer with replays and a webhook-like feed, on an embedded queue and catalog.
@@ -25,16 +23,16 @@ struct Rig {
     queue: Arc<EmbeddedQueue>,
     published: Arc<Mutex<BTreeMap<u64, u32>>>,
     _flow: tokio_util::task::AbortOnDropHandle<()>,
-    _state: crate::clients::test_state::TestState,
+    _state: state::testing::TestState,
 }
 
 impl Rig {
     async fn new(calls: Vec<Call>, now: &str) -> Self {
-        let state = crate::clients::test_state::TestState::new();
+        let state = state::testing::TestState::new();
         Self::on(FakeNice::start(calls).await, state, now)
     }
 
-    fn on(nice: FakeNice, state: crate::clients::test_state::TestState, now: &str) -> Self {
+    fn on(nice: FakeNice, state: state::testing::TestState, now: &str) -> Self {
         let context = context(&state, at(now));
         let queue = Arc::new(EmbeddedQueue::open(state.state.store(), context.flow.clock.clone()).unwrap());
         let (found, replayed) = mpsc::channel(64);

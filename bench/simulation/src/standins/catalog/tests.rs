@@ -3,10 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use catalog::{catalog_checks, conformance::Subject};
 use jiff::SignedDuration;
 use model::EventSource;
-use stages::catalog_checks;
-use stages::clients::catalog::conformance::Subject;
 use tokio::time::Instant;
 
 use super::*;
@@ -85,7 +84,7 @@ fn hop() -> Hop {
 async fn a_turn_fences_the_other_machine_also_through_its_link() {
     let Shared { server, weather, .. } = Shared::fresh().await;
     let [one, other] = [1, 2].map(|machine| server.through(link(&weather, machine)));
-    let turn = stages::clients::catalog::Turn::new(acme(), one.begin_turn(&acme()).await.unwrap());
+    let turn = catalog::Turn::new(acme(), one.begin_turn(&acme()).await.unwrap());
     let writing = one.in_turn(CurrentTurn::only(&turn));
     writing.note_agents_read(&acme(), Timestamp::UNIX_EPOCH).await.unwrap();
     let away = weather.begin_for(1, Condition::Away);

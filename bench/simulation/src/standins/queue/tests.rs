@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use model::{ContactId, EventSource};
-use stages::clients::queue::conformance::Subject;
-use stages::queue_checks;
+use queue::{conformance::Subject, queue_checks};
 use tokio::time::{sleep, timeout};
 
 use super::*;

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use stages::clients::recording_store::RecordingStoreError;
-use stages::clients::recording_store::conformance::{Subject, fed_body, key};
-use stages::recording_store_checks;
+use recordings::{
+    RecordingStoreError,
+    conformance::{Subject, fed_body, key},
+    recording_store_checks,
+};
 
 use super::*;
 use crate::standins::{Condition, LinkOptions, Weather};

@@ -1,0 +1,102 @@
+//! Conversations that lack recordings, and what comes to them late.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
+use runtime::task;
+use serde::Deserialize;
+
+use super::{Inner, keyed, kind, read, tenant_prefix};
+use crate::{Attempt, CatalogError, Lacking, RecordingRow};
+
+/// As much of a conversation's row as a look for what it lacks needs.
+#[derive(Deserialize)]
+struct Row {
+    external_id: ContactId,
+    master_external_id: ContactId,
+    agent_external_id: AgentId,
+    started_at: Timestamp,
+    ended_at: Timestamp,
+    state: ConversationState,
+    #[serde(default)]
+    recordings_missing: u32,
+}
+
+impl Row {
+    fn lacks_recordings(&self) -> bool {
+        self.state == ConversationState::NoRecording || self.recordings_missing > 0
+    }
+}
+
+impl Inner {
+    /// Adds recordings to a row that lacks some. Nobody claims an entry of this catalog, so one that is there waits.
+    pub(super) fn add_recordings(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        let mut counters = self.lock();
+        self.refuse_erased(key)?;
+        let Some(mut row) = self.row(key)? else {
+            return Err(CatalogError(format!("no row of conversation {}", key.external_id)));
+        };
+        if attempt.is_some() && counters.attempts.get(key) != attempt.as_ref() {
+            return Err(CatalogError::overtaken());
+        }
+        let is_free = |position: u32| row.recordings.iter().all(|stored| stored.position != position);
+        let new: Vec<_> =
+            recordings.iter().map(RecordingRow::from).filter(|recording| is_free(recording.position)).collect();
+        if !row.lacks_recordings() || new.is_empty() {
+            let is_done = attempt.is_none() || row.holds(recordings);
+            return if is_done { Ok(()) } else { Err(CatalogError::overtaken()) };
+        }
+        let before = row.state;
+        row.recordings.extend(new);
+        row.recordings.sort_by_key(|recording| recording.position);
+        row.recordings_missing = missing;
+        row.state = ConversationState::Ready;
+        row.enqueued_at.get_or_insert(at);
+        self.write_row(&row, Some(before), &mut counters)
+    }
+
+    /// The conversations that lack recordings, by id.
+    pub(super) async fn lacking(
+        self: Arc<Self>,
+        tenant: TenantId,
+        (from, to): (Timestamp, Timestamp),
+        after: Option<ContactId>,
+        limit: usize,
+    ) -> Result<Vec<Lacking>, CatalogError> {
+        // Reads every row of the tenant.
+        let found = task::blocking(move || {
+            let prefix = tenant_prefix(kind::CONVERSATION, &tenant);
+            let begin = match after {
+                Some(after) => keyed(kind::CONVERSATION, &tenant, after.get().saturating_add(1)),
+                None => prefix.clone(),
+            };
+            let mut found = Vec::new();
+            for entry in self.tree.range(begin..) {
+                let (key, value) = entry.map_err(|error| self.broken(error))?;
+                if found.len() == limit || !key.starts_with(&prefix) {
+                    break;
+                }
+                let row: Row = read(&value)?;
+                if row.lacks_recordings() && row.started_at >= from && row.started_at < to {
+                    found.push(Lacking {
+                        tenant: tenant.clone(),
+                        external_id: row.external_id,
+                        master: row.master_external_id,
+                        agent: row.agent_external_id,
+                        ended_at: row.ended_at,
+                    });
+                }
+            }
+            Ok(found)
+        });
+        found.await.map_err(|error| CatalogError(error.to_string()))?
+    }
+}

@@ -1,0 +1,246 @@
+//! The timeline: written in the background, for people.
+//!
+//! Hops gather for a second and go in one statement whose commit waits for no disk: a crash of the server may take
+//! the last ones along, and nothing else. Whoever reads the timeline here sees what was recorded here before.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+use database::Database;
+use model::{ConversationKey, Hop, INTEGRATION_TYPE};
+use runtime::{chance, task};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_postgres::Row;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::erasure::Tombstones;
+use super::{Keys, saturated, text};
+use crate::CatalogError;
+
+/// Hops that wait for the database; during an outage those beyond it are left out.
+const BUFFER: usize = 4096;
+
+/// The most hops in one statement.
+const MOST: usize = 512;
+
+/// How long a hop waits for others.
+const GATHERING: Duration = Duration::from_secs(1);
+
+/// How long one waits for hops to be written: nothing else depends on them, and a process has five seconds after its
+/// grace.
+const FLUSHING: Duration = Duration::from_secs(3);
+
+/// How often old hops are looked for.
+const PRUNING: Duration = Duration::from_secs(600);
+
+/// How many go at a time, so that no statement is long and no lock is held for long.
+const BITE: i64 = 2000;
+
+/// Between two bites.
+const CHEWING: Duration = Duration::from_millis(100);
+
+/// Nothing of a conversation that was erased. The setting lasts for this statement's commit only.
+const INSERT: &str = "
+    insert into timeline (tenant_id, integration_type, external_id, at, stage, outcome, attempt, took_millis, detail)
+    select h.tenant_id, $3, h.external_id, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
+    from unnest($1::text[], $2::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
+            $10::bytea[])
+        with ordinality as h (tenant_id, external_id, at, stage, outcome, attempt, took_millis, detail, tombstone, n)
+    where (select set_config('synchronous_commit', 'off', true)) = 'off'
+        and not exists (select from erasures e where e.tenant_id = h.tenant_id and e.digest = h.tombstone)
+    order by h.n";
+
+const SELECT: &str = "
+    select at, stage, outcome, attempt, took_millis, detail from timeline
+    where tenant_id = $1 and integration_type = $2 and external_id = $3
+    order by at, id";
+
+/// Ids ascend with time, near enough: the oldest are at the head of the table.
+const DELETE: &str = "
+    delete from timeline using (select id, at from timeline order by id limit $1) as oldest
+    where timeline.id = oldest.id and oldest.at < now() - interval '30 days'";
+
+enum Message {
+    Hop(Told),
+    Flush(oneshot::Sender<()>),
+}
+
+/// A hop, and the tombstone that would keep it out.
+struct Told {
+    key: ConversationKey,
+    tombstone: Vec<u8>,
+    hop: Hop,
+}
+
+/// The way to the task that writes.
+pub(super) struct Timeline {
+    database: Database,
+    sender: mpsc::Sender<Message>,
+    tombstones: Arc<Tombstones>,
+    left_out: AtomicU64,
+    _writer: AbortOnDropHandle<()>,
+    _pruner: AbortOnDropHandle<()>,
+}
+
+impl Timeline {
+    /// Starts to write and to prune.
+    pub(super) fn start(database: &Database, tombstones: Arc<Tombstones>) -> Self {
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        Self {
+            database: database.clone(),
+            sender,
+            tombstones,
+            left_out: AtomicU64::new(0),
+            _writer: task::spawn("timeline", write_all(database.clone(), receiver)),
+            _pruner: task::spawn("timeline pruning", prune(database.clone())),
+        }
+    }
+
+    /// Takes a hop, or leaves it out when too many wait.
+    pub(super) fn record(&self, key: &ConversationKey, hop: Hop) {
+        let told = Told { key: key.clone(), tombstone: self.tombstones.of(key), hop };
+        if self.sender.try_send(Message::Hop(told)).is_ok() {
+            return;
+        }
+        let left_out = self.left_out.fetch_add(1, Ordering::Relaxed) + 1;
+        if left_out.is_power_of_two() {
+            tracing::warn!(left_out, "timeline: the database does not keep up, hops are left out");
+        }
+    }
+
+    /// How many hops were left out so far.
+    #[cfg(test)]
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// Returns when all that was recorded before is written, or could not be in time.
+    pub(super) async fn flush(&self) {
+        let written = async {
+            let (done, flushed) = oneshot::channel();
+            if self.sender.send(Message::Flush(done)).await.is_ok() {
+                // An error means that the task has ended with all it had.
+                drop(flushed.await);
+            }
+        };
+        if tokio::time::timeout(FLUSHING, written).await.is_err() {
+            tracing::warn!("timeline: the last hops are not written yet");
+        }
+    }
+
+    /// The hops of a conversation, oldest first.
+    pub(super) async fn of(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
+        self.flush().await;
+        let (tenant, external_id) = (key.tenant.as_str(), key.external_id.to_string());
+        let rows = self.database.query("read timeline", SELECT, &[&tenant, &INTEGRATION_TYPE, &external_id]).await?;
+        rows.iter().map(|row| hop(row, 0)).collect::<Result<_, _>>().map_err(super::unreadable)
+    }
+}
+
+/// A hop whose columns begin at `first`.
+pub(super) fn hop(row: &Row, first: usize) -> Result<Hop, tokio_postgres::Error> {
+    Ok(Hop {
+        at: row.try_get(first)?,
+        stage: row.try_get(first + 1)?,
+        outcome: row.try_get(first + 2)?,
+        attempt: u32::try_from(row.try_get::<_, i64>(first + 3)?).unwrap_or(u32::MAX),
+        took_millis: u64::try_from(row.try_get::<_, i64>(first + 4)?).unwrap_or_default(),
+        detail: row.try_get(first + 5)?,
+    })
+}
+
+async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
+    let (mut inbox, mut hops, mut flushes) = (Vec::with_capacity(MOST), Vec::with_capacity(MOST), Vec::new());
+    let mut due = Instant::now();
+    loop {
+        let has_hops = !hops.is_empty();
+        let is_due = tokio::select! {
+            biased;
+            // First: under a load that never rests there is always something to take.
+            () = tokio::time::sleep_until(due), if has_hops => true,
+            taken = receiver.recv_many(&mut inbox, MOST - hops.len()) => {
+                if taken == 0 {
+                    return write(&database, &mut hops).await;
+                }
+                false
+            }
+        };
+        for message in inbox.drain(..) {
+            match message {
+                Message::Hop(told) => hops.push(told),
+                Message::Flush(done) => flushes.push(done),
+            }
+        }
+        if !has_hops {
+            due = Instant::now() + GATHERING;
+        }
+        if is_due || hops.len() >= MOST || !flushes.is_empty() {
+            write(&database, &mut hops).await;
+            for done in flushes.drain(..) {
+                done.send(()).ok();
+            }
+        }
+    }
+}
+
+/// Writes these hops; a failure is logged, and they are gone.
+async fn write(database: &Database, hops: &mut Vec<Told>) {
+    if hops.is_empty() {
+        return;
+    }
+    let keys = Keys::of(hops.iter().map(|told| &told.key));
+    let ats: Vec<_> = hops.iter().map(|told| told.hop.at).collect();
+    let stages: Vec<_> = hops.iter().map(|told| text::text(&told.hop.stage)).collect();
+    let outcomes: Vec<_> = hops.iter().map(|told| text::text(&told.hop.outcome)).collect();
+    let attempts: Vec<_> = hops.iter().map(|told| i64::from(told.hop.attempt)).collect();
+    let tooks: Vec<_> = hops.iter().map(|told| saturated(told.hop.took_millis)).collect();
+    let details: Vec<_> = hops.iter().map(|told| told.hop.detail.as_deref().map(text::text)).collect();
+    let tombstones: Vec<_> = hops.iter().map(|told| &told.tombstone).collect();
+    let written = database
+        .query(
+            "write timeline",
+            INSERT,
+            &[
+                &keys.tenants,
+                &keys.external_ids,
+                &INTEGRATION_TYPE,
+                &ats,
+                &stages,
+                &outcomes,
+                &attempts,
+                &tooks,
+                &details,
+                &tombstones,
+            ],
+        )
+        .await;
+    if let Err(error) = written {
+        tracing::warn!(%error, hops = hops.len(), "timeline not written");
+    }
+    hops.clear();
+}
+
+/// Removes old hops, for as long as the catalog is open.
+async fn prune(database: Database) {
+    loop {
+        // Not all processes at the same moment.
+        tokio::time::sleep(PRUNING.mul_f64(chance::range(0.5..1.5))).await;
+        if let Err(error) = prune_now(&database).await {
+            tracing::warn!(%error, "timeline not pruned");
+        }
+    }
+}
+
+/// Removes all old hops, bite by bite.
+pub(super) async fn prune_now(database: &Database) -> Result<(), CatalogError> {
+    while database.execute("prune timeline", DELETE, &[&BITE]).await? > 0 {
+        tokio::time::sleep(CHEWING).await;
+    }
+    Ok(())
+}

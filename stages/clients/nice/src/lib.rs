@@ -1,0 +1,251 @@
+//! The door to NICE CXone: a few methods, our types in and out.
+//!
+//! In: one tenant's settings and the rate budget that all its consumers share. Out: contacts, legs, the group's
+//! agents, what happens to an agent, and recordings as streams. Every call has a timeout and a cap on what it reads;
+//! a failed call leaves nothing behind on NICE's side, since all of them only read or listen. The client loops on
+//! nothing but a renewed token and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
+//!
+//! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
+//! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
+//! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`, `sessions`: what is asked there.
+//! - `extraction`: the calls of past days from the recording side, read from a file of any length.
+//! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
+//! - [`wire`]: NICE's JSON, read leniently by pure functions.
+
+#![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use futures::future::BoxFuture;
+use jiff::civil::Date;
+use model::{AgentId, ContactId, Quota, QuotaClass, TenantId};
+use reqwest::Url;
+
+mod alarm;
+mod answers;
+mod body;
+mod cached;
+mod calls;
+mod discovery;
+mod error;
+mod extraction;
+mod group;
+mod http;
+mod media;
+mod media_hosts;
+mod metrics;
+mod net;
+mod network;
+mod resolver;
+mod sessions;
+mod settings;
+mod token;
+#[doc(hidden)]
+pub mod wire;
+
+use alarm::Alarm;
+pub use answers::{
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
+    MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
+};
+use discovery::Discovery;
+pub use error::{Excess, NiceError, REFUSED_DELAY};
+use extraction::Turn;
+pub use extraction::{EXTRACTION_DAYS, Extraction};
+use http::{Answer, Api, Endpoint, Http};
+use media::MediaSource;
+pub use media::{ContentRange, Media};
+pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
+pub use metrics::NiceMetrics;
+pub use network::{Exchange, Network, WireError};
+pub use sessions::{AgentEvent, CallEvent, Feed, Join, Phase, SessionId, SessionIdError};
+pub use settings::{Auth, GroupKind, GroupSelector, NiceSettings, PAGE_SIZE, Timeouts};
+use token::Tokens;
+pub use wire::extraction::{ExtractedLeg, ExtractedRow};
+
+/// Asks NICE for a fresh link to the same recording.
+pub type LinkRefresher = Arc<dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync>;
+
+/// One tenant's NICE. Clones share token, discovery and connections.
+#[derive(Clone)]
+pub struct NiceClient {
+    inner: Arc<Inner>,
+    class: QuotaClass,
+}
+
+struct Inner {
+    settings: Arc<NiceSettings>,
+    api: Api,
+    discovery: Discovery,
+    media: Arc<MediaSource>,
+    extraction: Turn,
+    page_size: u32,
+    /// Whether NICE takes the choice of fields of completed contacts.
+    fields: AtomicU8,
+}
+
+impl NiceClient {
+    /// Makes a client; nothing is sent yet.
+    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: NiceMetrics) -> Result<Self, NiceError> {
+        Self::with_timeouts(settings, quota, metrics, Timeouts::default())
+    }
+
+    /// Makes a client that waits otherwise than in production.
+    pub fn with_timeouts(
+        settings: NiceSettings,
+        quota: Arc<dyn Quota>,
+        metrics: NiceMetrics,
+        timeouts: Timeouts,
+    ) -> Result<Self, NiceError> {
+        Self::with_network(settings, Network::Internet, quota, metrics, timeouts)
+    }
+
+    /// Makes a client whose requests may go to a NICE in this process.
+    pub fn with_network(
+        settings: NiceSettings,
+        network: Network,
+        quota: Arc<dyn Quota>,
+        metrics: NiceMetrics,
+        timeouts: Timeouts,
+    ) -> Result<Self, NiceError> {
+        settings.validate()?;
+        let settings = Arc::new(settings);
+        let http = Http::new(network.clone(), metrics.clone(), &timeouts)?;
+        let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
+        let discovery = Discovery::new(settings.clone(), &timeouts);
+        let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
+        let media = Arc::new(MediaSource::new(&settings, network, metrics, timeouts)?);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                api: Api {
+                    http,
+                    tokens,
+                    quota,
+                    never_taken: AtomicU32::new(0),
+                    refusals: AtomicU64::new(0),
+                    alarm: Alarm::default(),
+                    under_way: AtomicUsize::new(0),
+                },
+                discovery,
+                media,
+                extraction,
+                page_size,
+                fields: AtomicU8::new(calls::UNPROVEN),
+            }),
+            class: QuotaClass::Live,
+        })
+    }
+
+    /// The same client, whose requests are of this class; a new client's are live.
+    pub fn for_class(&self, class: QuotaClass) -> Self {
+        Self { inner: self.inner.clone(), class }
+    }
+
+    /// Sends an API request.
+    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+        self.inner.api.get(endpoint, url, self.class).await
+    }
+
+    /// Reads the whole group, or fails: a short list is never an answer.
+    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
+        group::read(self).await
+    }
+
+    /// The most rows that one page of completed contacts shall have.
+    pub fn page_size(&self) -> u32 {
+        self.inner.page_size
+    }
+
+    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
+    ///
+    /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
+    /// or compare the number of different contacts with `total`.
+    pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
+        calls::completed(self, query).await
+    }
+
+    /// Reads one contact; one that NICE does not know is not ready.
+    pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
+        calls::contact(self, id).await
+    }
+
+    /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
+    /// keeps no hierarchy of it.
+    pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
+        calls::legs(self, id).await
+    }
+
+    /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
+    pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
+        calls::contact_playback(self, master).await
+    }
+
+    /// Reads where the recording of one agent leg lies.
+    pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
+        calls::segment_playback(self, segment).await
+    }
+
+    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read.
+    pub async fn open_media(&self, link: &MediaLink) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, None).await
+    }
+
+    /// Opens a recording whose stream asks `refresher` for a fresh link when the present one expires.
+    pub async fn open_media_with_refresh(
+        &self,
+        link: &MediaLink,
+        refresher: LinkRefresher,
+    ) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, Some(refresher)).await
+    }
+
+    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
+    ///
+    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
+    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
+    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
+    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
+        extraction::extract(&self.inner, first_day, last_day).await
+    }
+
+    /// Joins the session of an agent who is logged in, to see its events. Nothing of the agent changes.
+    pub async fn join_session(&self, agent: AgentId) -> Result<Join, NiceError> {
+        sessions::join(self, agent).await
+    }
+
+    /// Waits for the next events of a session, for a minute at most. Costs nothing of the rate budget.
+    pub async fn session_events(&self, session: &SessionId) -> Result<Feed, NiceError> {
+        sessions::events(self, session).await
+    }
+
+    /// How often NICE has refused these settings since the client was made: others may stand in their place by now.
+    pub fn refusals(&self) -> u64 {
+        self.inner.api.refusals.load(Ordering::Relaxed)
+    }
+
+    /// The tenant that alarms name.
+    pub fn belongs_to(&self, tenant: &TenantId) {
+        self.inner.api.alarm.name(tenant);
+    }
+
+    /// Whether NICE answers nothing, and enough callers wait for it as it is.
+    pub fn is_stuck(&self) -> bool {
+        self.inner.api.is_stuck()
+    }
+
+    /// Asks for a token, for where NICE is, and for the group.
+    pub async fn check(&self) -> Result<(), NiceError> {
+        self.inner.discovery.facade(&self.inner.api).await?;
+        self.group_agents().await.map(|_| ())
+    }
+}
+
+impl std::fmt::Debug for NiceClient {
+    /// Without credentials and tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NiceClient").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! The one way in which a request is sent: a timeout, some attempts in place, fresh keys after a refusal.
+//!
+//! Each attempt is built and signed anew. A request that fails for longer fails the put, and the call's message
+//! waits in a delay step: nothing is held meanwhile.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
+use rusoto_core::RusotoError;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::S3Store;
+use super::error::{Failure, Kind};
+use crate::StoreMetrics;
+
+/// What is asked of the store; the name is the label in metrics and the subject of error texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Put,
+    CreateUpload,
+    UploadPart,
+    CompleteUpload,
+    AbortUpload,
+    Tag,
+    Get,
+    Head,
+    ListUploads,
+    ListParts,
+    ListVersions,
+    Delete,
+}
+
+impl Operation {
+    /// Each of them.
+    const ALL: [Self; 12] = [
+        Self::Put,
+        Self::CreateUpload,
+        Self::UploadPart,
+        Self::CompleteUpload,
+        Self::AbortUpload,
+        Self::Tag,
+        Self::Get,
+        Self::Head,
+        Self::ListUploads,
+        Self::ListParts,
+        Self::ListVersions,
+        Self::Delete,
+    ];
+
+    /// The label in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::CreateUpload => "create_upload",
+            Self::UploadPart => "upload_part",
+            Self::CompleteUpload => "complete_upload",
+            Self::AbortUpload => "abort_upload",
+            Self::Tag => "tag",
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::ListUploads => "list_uploads",
+            Self::ListParts => "list_parts",
+            Self::ListVersions => "list_versions",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A request is sent so often in place: enough for a server that restarts or sheds load.
+const ATTEMPTS: u32 = 6;
+
+/// No attempt begins later than this after the first one.
+const IN_PLACE: Duration = Duration::from_secs(30);
+
+/// A network slower than this is not one to upload over.
+const LEAST_BYTES_PER_SEC: u64 = 64 * 1024;
+
+/// S3 puts the parts together while the request waits: minutes for the largest.
+const SERVER_WORK: Duration = Duration::from_secs(300);
+
+/// Lets the series that count retries start at zero.
+pub(super) fn start_at_zero(metrics: &StoreMetrics) {
+    for operation in Operation::ALL {
+        metrics.retries.with_label_values(&[operation.name()]);
+    }
+}
+
+impl S3Store {
+    /// How long one attempt may take that carries `length` bytes.
+    fn limit(&self, operation: Operation, length: u64) -> Duration {
+        match operation {
+            Operation::CompleteUpload => self.options.request_timeout.max(SERVER_WORK),
+            _ => self.options.request_timeout + Duration::from_secs(length / LEAST_BYTES_PER_SEC),
+        }
+    }
+
+    /// Sends a request that carries `length` bytes until it succeeds, or is not worth another attempt.
+    pub(super) async fn call<T, E, Sending>(
+        &self,
+        operation: Operation,
+        length: u64,
+        send: impl Fn() -> Sending + Send + Sync,
+    ) -> Result<T, Failure>
+    where
+        Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
+    {
+        self.call_counted(operation, length, send).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, and how many attempts it took: each of those before may have had its effect.
+    pub(super) async fn call_counted<T, E, Sending>(
+        &self,
+        operation: Operation,
+        length: u64,
+        send: impl Fn() -> Sending + Send + Sync,
+    ) -> Result<(T, u32), Failure>
+    where
+        Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
+    {
+        let limit = self.limit(operation, length);
+        let begun = Instant::now();
+        let mut intervals = intervals();
+        let mut attempt = 1;
+        loop {
+            let generation = self.keyring.generation().await;
+            let failure = match timeout(limit, send()).await {
+                Ok(Ok(answer)) => return Ok((answer, attempt)),
+                Ok(Err(error)) => Failure::of(operation, error),
+                Err(_) => Failure::timeout(operation),
+            };
+            let wait = match failure.kind {
+                Kind::Busy => {
+                    let wait = intervals.next_backoff().unwrap_or_default();
+                    wait.max(failure.retry_after.unwrap_or_default())
+                }
+                Kind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
+                Kind::Refused
+                | Kind::Unable
+                | Kind::Missing
+                | Kind::NoUpload
+                | Kind::Conflict
+                | Kind::Rejected
+                | Kind::Unsaid => return Err(failure),
+            };
+            if attempt == ATTEMPTS || begun.elapsed() + wait > IN_PLACE {
+                return Err(failure);
+            }
+            attempt += 1;
+            self.metrics.retries.with_label_values(&[operation.name()]).inc();
+            tracing::debug!(attempt, %failure, "recording store failed, will retry in place");
+            sleep(wait).await;
+        }
+    }
+}
+
+fn intervals() -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(Duration::from_millis(250))
+        .with_max_interval(Duration::from_secs(8))
+        .with_multiplier(2.0)
+        .with_randomization_factor(0.25)
+        .with_max_elapsed_time(None)
+        .build()
+}

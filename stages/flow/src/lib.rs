@@ -1,0 +1,44 @@
+//! The machinery of the flow, written once: a stage neither spawns, sleeps, counts nor owns a channel.
+//!
+//! - [`stage`]: the [`Stage`] trait, and [`FlowExt::through`], which runs one.
+//! - [`delivery`]: an item and the duty to settle it once.
+//! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
+//! - [`blame`]: whether a failure counts against its call.
+//! - [`outside`]: whether the systems that every call needs answer.
+//! - [`fair_share`]: whose turn it is, among tenants.
+//! - [`copies`]: only one of several copies of a message goes on.
+//! - [`freshness`]: how far the consumer is behind.
+//! - [`error`]: what an error asks for.
+//! - [`journal`]: where it is written down what became of an item.
+//! - [`metrics`]: what is counted of every stage.
+//!
+//! It knows items and no door: which system failed, an error tells it in words of the model.
+
+#![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
+
+pub mod blame;
+pub mod copies;
+pub mod delivery;
+pub mod error;
+pub mod fair_share;
+pub mod freshness;
+pub mod journal;
+pub mod metrics;
+pub mod outside;
+pub mod retry;
+pub mod stage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use blame::Blame;
+pub use copies::Copies;
+pub use delivery::{Again, Deferral, Delivery};
+pub use error::{Outcome, StageError};
+pub use fair_share::FairShare;
+pub use freshness::Freshness;
+pub use journal::{Journal, JournalError};
+pub use metrics::FlowMetrics;
+pub use outside::Outside;
+pub use retry::RetryPolicy;
+pub use stage::{Flow, FlowContext, FlowExt, Stage};
