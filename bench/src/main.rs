@@ -68,6 +68,8 @@ enum Benchmark {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Every HTTP client asks for it.
+    drop(rustls::crypto::ring::default_provider().install_default());
     match Arguments::parse().benchmark {
         Benchmark::Flow(options) => runtime()?.block_on(flow::run(&options)),
         Benchmark::Latency(options) => runtime()?.block_on(latency::run(&options)),
