@@ -1,7 +1,7 @@
-//! Many callers at once, and the group commit that every peer gets.
+//! Many callers at once, and the group commit that the bare file gets.
 //!
-//! The bench is fair if all engines see the same batches: each caller waits for its own id, and whatever waits
-//! while a commit is under way goes into the next one.
+//! The bench is fair if both see the same batches: each caller waits for its own id, and whatever waits while a
+//! commit is under way goes into the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::peers::{Engine, Id};
+use crate::peers::{Id, Raw};
 use crate::stats::percentile;
 
 /// As many as a caller may find in line; as in the store itself.
@@ -93,17 +93,18 @@ pub(crate) async fn drive<T: Target>(
     })
 }
 
-/// An engine behind a group commit.
+/// A file behind a group commit.
 #[derive(Clone)]
 pub(crate) struct Grouped {
-    engine: Arc<dyn Engine>,
+    file: Arc<Raw>,
     line: mpsc::Sender<(Id, oneshot::Sender<()>)>,
 }
 
 impl Grouped {
-    pub(crate) fn new(engine: Arc<dyn Engine>) -> anyhow::Result<Self> {
+    pub(crate) fn new(file: Raw) -> anyhow::Result<Self> {
         let (line, mut waiting) = mpsc::channel::<(Id, oneshot::Sender<()>)>(4096);
-        let committing = Arc::clone(&engine);
+        let file = Arc::new(file);
+        let committing = Arc::clone(&file);
         std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || {
             let (mut ids, mut replies) = (Vec::new(), Vec::new());
             while let Some((id, reply)) = waiting.blocking_recv() {
@@ -125,13 +126,13 @@ impl Grouped {
                 }
             }
         })?;
-        Ok(Self { engine, line })
+        Ok(Self { file, line })
     }
 }
 
 impl Target for Grouped {
     async fn claim(&self, id: Id) -> anyhow::Result<bool> {
-        if self.engine.contains(&id)? {
+        if self.file.contains(&id) {
             return Ok(true);
         }
         let (reply, done) = oneshot::channel();
@@ -141,6 +142,6 @@ impl Target for Grouped {
     }
 
     fn syncs(&self) -> u64 {
-        self.engine.syncs()
+        self.file.syncs()
     }
 }

@@ -1,4 +1,4 @@
-//! B3, dedupe: durable claims a second against redb, fjall and a bare append + `fdatasync`.
+//! B3, dedupe: durable claims a second against a bare append + `fdatasync`.
 //!
 //! Each engine lives in a process of its own, so that its memory can be told from the others', and keeps its ids
 //! throughout. The runs are short and interleaved, each round in an order of its own, so that all of them meet the same weather; what is
@@ -41,8 +41,8 @@ pub(crate) struct Options {
     /// How many runs of each engine and number of callers.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// The engines: ours, raw, raw-recycled, redb, fjall, sled, log-then-sled. The raw ones are the denominators.
-    #[arg(long, value_delimiter = ',', default_value = "ours,raw,raw-recycled,redb,fjall")]
+    /// The engines: ours, raw, raw-recycled. The raw ones are the denominators.
+    #[arg(long, value_delimiter = ',', default_value = "ours,raw,raw-recycled")]
     engines: Vec<String>,
     /// Where the files go: a directory on the disk that is meant.
     #[arg(long, default_value = ".")]

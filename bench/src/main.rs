@@ -35,16 +35,14 @@ enum Benchmark {
     Flow(flow::Options),
     /// B2: how long one takes below saturation, and what waiting ones cost.
     Latency(latency::Options),
-    /// B3: durable claims, against redb, fjall and a bare append + fdatasync.
+    /// B3: durable claims, against a bare append + fdatasync.
     Dedupe(dedupe::Options),
     /// B4: recordings of a gibibyte, through the running daemon.
     Recording(recording::Options),
     /// B5: a million listed ids against a store of ten million, killed on the way.
     Reconcile(reconcile::Options),
-    /// B6: a quota that others share, against the rate limiters of other libraries.
+    /// B6: a quota that others share and whose shape is not told.
     Quota(quota::Options),
-    /// What a NICE that refuses requests for some seconds costs a handful of calls.
-    QuotaDrill(quota::DrillOptions),
     /// Days of a misbehaving world in simulated time.
     Simulate(simulation::seeds::Options),
     /// One engine of `dedupe`, driven over stdin; started by it, useful by hand under `strace -c -f`.
@@ -56,9 +54,6 @@ enum Benchmark {
     /// One program of `quota`; started by it.
     #[command(hide = true)]
     QuotaWorker(quota::WorkerOptions),
-    /// One process of `quota-drill`; started by it.
-    #[command(hide = true)]
-    QuotaDrillWorker(quota::DrillWorkerOptions),
     /// NICE for `flow` and `latency`; started by them.
     #[command(hide = true)]
     Source(source::Options),
@@ -68,6 +63,8 @@ enum Benchmark {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Every HTTP client asks for it.
+    drop(rustls::crypto::ring::default_provider().install_default());
     match Arguments::parse().benchmark {
         Benchmark::Flow(options) => runtime()?.block_on(flow::run(&options)),
         Benchmark::Latency(options) => runtime()?.block_on(latency::run(&options)),
@@ -75,11 +72,9 @@ fn main() -> anyhow::Result<()> {
         Benchmark::Recording(options) => recording::run(&options),
         Benchmark::Reconcile(options) => runtime()?.block_on(reconcile::run(&options)),
         Benchmark::Quota(options) => runtime()?.block_on(quota::run(&options)),
-        Benchmark::QuotaDrill(options) => runtime()?.block_on(quota::drill(&options)),
         Benchmark::Simulate(options) => simulation::seeds::simulate(&options),
         Benchmark::ReconcileWorker(options) => runtime()?.block_on(reconcile::worker(&options)),
         Benchmark::QuotaWorker(options) => runtime()?.block_on(quota::worker(&options)),
-        Benchmark::QuotaDrillWorker(options) => runtime()?.block_on(quota::drill_worker(&options)),
         Benchmark::DedupeEngine(options) => dedupe::engine(&options),
         Benchmark::Source(options) => runtime()?.block_on(source::serve(&options)),
         Benchmark::Naive => runtime()?.block_on(naive::run()),

@@ -2,11 +2,10 @@
 //!
 //! A server counts 150 requests in a window in one of three ways. Against each of them every program does the same
 //! work at the same time, in an arena of its own: a backfill that takes what it gets, live calls, the nightly
-//! comparison. Later ours tries calls once more as well, so that it wants all of the limit, as its peers do from the
-//! beginning. What is counted is what the server saw.
+//! comparison. Later it tries calls once more as well, so that it wants all of the limit. What is counted is what the
+//! server saw.
 
 mod asker;
-mod drill;
 mod limiter;
 mod ours;
 mod report;
@@ -23,7 +22,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use test_servers::Postgres;
 
-pub(crate) use drill::{DrillOptions, DrillWorkerOptions, run as drill, worker as drill_worker};
 pub(crate) use worker::{WorkerOptions, run as worker};
 
 use self::limiter::Shape;
@@ -32,7 +30,6 @@ use self::server::Server;
 use self::worker::RETRIES_ON;
 use crate::lines::Lines;
 use crate::machine;
-use crate::program::install;
 
 /// NICE's usual limit.
 const LIMIT: u32 = 150;
@@ -55,18 +52,15 @@ pub(crate) struct Options {
     /// Requests of the nightly comparison in a window
     #[arg(long, default_value_t = 3.0)]
     reconciliation: f64,
-    /// Workers of ours that try calls once more when all of the limit is wanted
+    /// Workers that try calls once more when all of the limit is wanted
     #[arg(long, default_value_t = WORKERS)]
     retries: usize,
-    /// The part that a backfill of ours may not take
+    /// The part that a backfill may not take
     #[arg(long, default_value_t = 0.5)]
     reserve: f64,
     /// The programs
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Program::ALL)]
     programs: Vec<Program>,
-    /// Where the peers' dependencies are installed, with pip and npm, if they are not there
-    #[arg(long, default_value = "target/bench-peers")]
-    peers_dir: PathBuf,
     /// Where states and logs go
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -75,36 +69,23 @@ pub(crate) struct Options {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
-    /// Our budget in the local state.
+    /// The budget in the local state.
     Local,
-    /// Our budget in PostgreSQL.
+    /// The budget in PostgreSQL.
     Shared,
     /// The same, with three processes that share it and the work.
     Shared3,
-    /// Python: airbyte-cdk's moving window.
-    Airbyte,
-    /// Node: bottleneck with a reservoir.
-    Bottleneck,
-    /// Exponential back-off alone.
-    Backoff,
-    /// A fixed sleep after each request.
-    Sleep,
 }
 
 impl Program {
-    const ALL: [Self; 7] =
-        [Self::Local, Self::Shared, Self::Shared3, Self::Airbyte, Self::Bottleneck, Self::Backoff, Self::Sleep];
+    const ALL: [Self; 3] = [Self::Local, Self::Shared, Self::Shared3];
 
     /// The name in tables.
     fn name(self) -> &'static str {
         match self {
-            Self::Local => "ours, local",
-            Self::Shared => "ours, PostgreSQL",
-            Self::Shared3 => "ours, PostgreSQL, 3 processes",
-            Self::Airbyte => "airbyte-cdk",
-            Self::Bottleneck => "bottleneck",
-            Self::Backoff => "exponential back-off",
-            Self::Sleep => "fixed sleep",
+            Self::Local => "local",
+            Self::Shared => "PostgreSQL",
+            Self::Shared3 => "PostgreSQL, 3 processes",
         }
     }
 
@@ -116,10 +97,6 @@ impl Program {
     fn is_shared(self) -> bool {
         matches!(self, Self::Shared | Self::Shared3)
     }
-
-    fn is_ours(self) -> bool {
-        self.is_shared() || self == Self::Local
-    }
 }
 
 impl std::fmt::Display for Program {
@@ -129,11 +106,10 @@ impl std::fmt::Display for Program {
 }
 
 /// What a process says when it works.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 struct Begun {
     /// Requests a second that a backfill is promised.
-    pace: Option<f64>,
+    pace: f64,
 }
 
 /// A program in its arena: one process, or several that share the work.
@@ -142,7 +118,7 @@ struct Running {
     shape: Shape,
     command: Command,
     processes: Vec<Lines>,
-    pace: Option<f64>,
+    pace: f64,
 }
 
 impl Running {
@@ -166,9 +142,9 @@ impl Running {
         self.processes.iter_mut().try_for_each(|process| process.process.kill())
     }
 
-    /// From now on it wants all of the limit; a peer always does.
+    /// From now on it wants all of the limit.
     async fn want_all(&mut self) -> anyhow::Result<()> {
-        for process in self.processes.iter_mut().filter(|_| self.program.is_ours()) {
+        for process in &mut self.processes {
             process.order(RETRIES_ON)?;
             process.answer::<IgnoredAny>().await.with_context(|| self.program.name())?;
         }
@@ -191,9 +167,9 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let server = Server::start(&shapes, LIMIT, window).await?;
     let mut all = Vec::new();
     for (number, (program, shape)) in places.into_iter().enumerate() {
-        let arena = Place { number, url: format!("{}{number}", server.url), dir, database: database.as_ref() };
-        let command = command(options, program, &arena)?;
-        all.push(Running { program, shape, command, processes: Vec::new(), pace: None });
+        let place = Place { number, url: format!("{}{number}", server.url), dir, database: database.as_ref() };
+        let command = command(options, program, &place)?;
+        all.push(Running { program, shape, command, processes: Vec::new(), pace: 0.0 });
     }
     let phases = measure(&server, &mut all, dir, window).await?;
     println!("load average {} at the end", machine::load_average()?);
@@ -229,7 +205,7 @@ async fn measure(server: &Server, all: &mut [Running], dir: &Path, window: Durat
     Ok(phases)
 }
 
-/// Starts all at once, for a Python needs its time.
+/// Starts all at once.
 async fn start(all: &mut [Running], dir: &Path) -> anyhow::Result<()> {
     all.iter_mut().try_for_each(|running| running.start(dir))?;
     for running in all {
@@ -281,53 +257,26 @@ struct Place<'a> {
     database: Option<&'a Database>,
 }
 
-impl Place<'_> {
-    /// Adds what a process with our budget is told of it.
-    fn tell(&self, command: &mut Command, is_shared: bool, reserve: f64) {
-        command.args(["--url", &self.url, "--reserve", &reserve.to_string()]);
-        command
-            .args(["--tenant", &format!("tenant-{}", self.number), "--dir"])
-            .arg(self.dir.join(self.number.to_string()));
-        if let Some(database) = self.database.filter(|_| is_shared) {
-            command.args(["--postgres", &database.url]);
-        }
-    }
-}
-
 /// How each process of a program is started.
 fn command(options: &Options, program: Program, place: &Place<'_>) -> anyhow::Result<Command> {
     let processes = program.processes();
     let part = |a_window: f64| (a_window / processes as f64).to_string();
     let settings = [
-        ("limit", LIMIT.to_string()),
-        ("window", options.window.to_string()),
-        ("workers", WORKERS.div_ceil(processes).to_string()),
-        ("live", part(options.live)),
-        ("reconciliation", part(options.reconciliation)),
+        ("--url", place.url.clone()),
+        ("--limit", LIMIT.to_string()),
+        ("--window", options.window.to_string()),
+        ("--reserve", options.reserve.to_string()),
+        ("--tenant", format!("tenant-{}", place.number)),
+        ("--workers", WORKERS.div_ceil(processes).to_string()),
+        ("--retries", options.retries.div_ceil(processes).to_string()),
+        ("--live", part(options.live)),
+        ("--reconciliation", part(options.reconciliation)),
     ];
-    let peer = |mut command: Command, script: PathBuf| {
-        command.arg(script).env("PEER_URL", &place.url);
-        command.envs(settings.iter().map(|(name, value)| (format!("PEER_{}", name.to_uppercase()), value)));
-        command
-    };
-    let means = match program {
-        Program::Airbyte => {
-            let python = install::python(&options.peers_dir, "quota-airbyte")?;
-            return Ok(peer(Command::new(python), Path::new(install::PEERS).join("quota-airbyte/peer.py")));
-        }
-        Program::Bottleneck => {
-            return Ok(peer(Command::new("node"), install::node(&options.peers_dir, "quota-bottleneck")?));
-        }
-        Program::Local | Program::Shared | Program::Shared3 => "ours",
-        Program::Backoff => "backoff",
-        Program::Sleep => "sleep",
-    };
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["quota-worker", "--means", means]);
-    command.args(["--retries", &options.retries.div_ceil(processes).to_string()]);
-    place.tell(&mut command, program.is_shared(), options.reserve);
-    for (name, value) in &settings {
-        command.args([&format!("--{name}"), value]);
+    command.arg("quota-worker").arg("--dir").arg(place.dir.join(place.number.to_string()));
+    command.args(settings.iter().flat_map(|(name, value)| [*name, value.as_str()]));
+    if let Some(database) = place.database.filter(|_| program.is_shared()) {
+        command.args(["--postgres", &database.url]);
     }
     Ok(command)
 }

@@ -2,7 +2,7 @@
 //!
 //! The comparison is the producer's own, in a process of its own: it lists, compares with the catalog and the dedupe's
 //! memory, and puts what is missing on the queue. NICE is served from memory by this process. Three things are measured:
-//! the bare look-ups next to peers that do nothing else; the whole; and the whole with SIGKILL at random pages.
+//! the bare look-ups; the whole; and the whole with SIGKILL at random pages.
 
 mod calls;
 mod nice;
@@ -60,11 +60,14 @@ pub(crate) struct Options {
     seed: u64,
     /// Leaves the look-ups out
     #[arg(long)]
-    no_peers: bool,
+    no_look_ups: bool,
     /// Where the stores go: a directory on the disk that is meant
     #[arg(long, default_value = ".")]
     dir: PathBuf,
 }
+
+/// What takes the ids out of the pages, and does nothing with them.
+const PARSE: &str = "denominator: JSON parse";
 
 /// What a worker says once its store is open.
 #[derive(Debug, Deserialize)]
@@ -117,7 +120,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let mut report = Report::new(calls);
     let mut bench =
         Bench { options, dir, full: &full, url: url.as_deref(), chance: StdRng::seed_from_u64(options.seed) };
-    if !options.no_peers {
+    if !options.no_look_ups {
         bench.look_ups(&mut report).await?;
     }
     bench.whole(&mut report).await?;
@@ -134,54 +137,37 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The bare look-ups, next to those of others.
+    /// The bare look-ups, next to what nobody can do without.
     async fn look_ups(&mut self, report: &mut Report) -> anyhow::Result<()> {
         let calls = &self.options.calls;
         let mut ours = store::worker("check", self.full, self.options.rows, calls)?;
         if let Some(url) = self.url {
             ours.args(["--postgres", url]);
         }
-        let log = self.dir.join("stores.log");
-        let mut stores = Vec::new();
-        for (name, command) in [
-            ("ours", ours),
-            ("sled", store::worker("sled", &self.dir.join("sled"), 0, calls)?),
-            ("Python", store::python(calls)),
-        ] {
-            let mut store = Lines::start(name, &command, &log)?;
-            let resident: serde_json::Value = store.answer().await?;
-            println!("{name}: {:.0} MiB resident", resident["resident"].as_f64().unwrap_or_default() / 1_048_576.0);
-            stores.push(store);
-        }
-        let mut client = match self.url {
-            Some(url) => Some(connect(url).await?),
-            None => None,
-        };
+        let mut store = Lines::start("check", &ours, &self.dir.join("check.log"))?;
+        let resident: serde_json::Value = store.answer().await?;
+        println!("the store: {:.0} MiB resident", resident["resident"].as_f64().unwrap_or_default() / 1_048_576.0);
         let pages = nice::pages(calls, !self.options.short_rows, PAGE as usize)?;
         let index = self.write_index()?;
         let mut orders = vec![
-            (0, "digest", "the digest of an id alone"),
-            (0, "memory", "ours: the dedupe's memory"),
-            (0, "memory+digest", "ours: the dedupe's memory, digest included"),
-            (0, "embedded", "ours: fates of the embedded catalog"),
-            (0, "postgres", "ours: fates of PostgreSQL"),
-            (1, "", "peer: sled, point look-ups"),
-            (2, "", "peer: Python, a set"),
-            (3, "", "peer: PostgreSQL, COPY and anti-join"),
-            (4, "", "denominator: JSON parse"),
-            (5, "", "denominator: one sequential read of the index"),
+            (Some("digest"), "the digest of an id alone"),
+            (Some("memory"), "the dedupe's memory"),
+            (Some("memory+digest"), "the dedupe's memory, digest included"),
+            (Some("embedded"), "fates of the embedded catalog"),
+            (Some("postgres"), "fates of PostgreSQL"),
+            (None, PARSE),
+            (None, "denominator: one sequential read of the index"),
         ];
-        orders.retain(|(store, order, _)| self.url.is_some() || (*store != 3 && *order != "postgres"));
-        let names: Vec<_> = orders.iter().map(|(.., name)| *name).collect();
+        orders.retain(|(order, _)| self.url.is_some() || *order != Some("postgres"));
+        let names: Vec<_> = orders.iter().map(|(_, name)| *name).collect();
         for _ in 0..self.options.rounds {
             report.weather(machine::load_average()?);
             orders.shuffle(&mut self.chance);
-            for (store, order, name) in &orders {
-                let seconds = match (stores.get_mut(*store), &mut client) {
-                    (Some(store), _) => store::check(store, order, calls).await?.seconds,
-                    (None, Some(client)) if *store == 3 => store::anti_join(client, calls).await?.seconds,
-                    _ if *store == 4 => parse(&pages)?,
-                    _ => read_index(&index)?,
+            for (order, name) in &orders {
+                let seconds = match order {
+                    Some(order) => store::check(&mut store, order, calls).await?.seconds,
+                    None if *name == PARSE => parse(&pages)?,
+                    None => read_index(&index)?,
                 };
                 report.looked_up(name, seconds);
             }

@@ -60,6 +60,8 @@ pub(crate) fn announce(
     receiver: WebhookConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    // Fails only where one is chosen already, and that is the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder().timeout(TIMEOUT).build().context("build the webhook's client")?;
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
     Ok(async move {

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::callers::{Grouped, Target, drive};
-use crate::{machine, peers};
+use crate::machine;
+use crate::peers::{Ours, Raw};
 
 /// What one engine is told.
 #[derive(Debug, Args)]
 pub(crate) struct EngineOptions {
-    /// ours, raw, raw-recycled, redb, fjall, sled or log-then-sled.
+    /// ours, raw or raw-recycled.
     #[arg(long)]
     engine: String,
     /// How many ids it loads first.
@@ -32,15 +33,19 @@ pub(crate) fn run(options: &EngineOptions) -> anyhow::Result<()> {
     let dir = options.dir.join(&options.engine);
     std::fs::create_dir_all(&dir)?;
     let (begin, resident) = (Instant::now(), machine::resident_bytes()?);
-    if options.engine == "ours" {
-        let ours = peers::Ours::open(&dir)?;
-        ours.load(options.loaded)?;
-        serve(ours, options, begin, resident)
-    } else {
-        let engine = peers::open(&options.engine, &dir)?;
-        engine.load(options.loaded)?;
-        serve(Grouped::new(engine)?, options, begin, resident)
-    }
+    let is_ring = match options.engine.as_str() {
+        "ours" => {
+            let ours = Ours::open(&dir)?;
+            ours.load(options.loaded)?;
+            return serve(ours, options, begin, resident);
+        }
+        "raw" => false,
+        "raw-recycled" => true,
+        other => bail!("no engine is called {other}"),
+    };
+    let raw = Raw::open(&dir, is_ring)?;
+    raw.load(options.loaded);
+    serve(Grouped::new(raw)?, options, begin, resident)
 }
 
 fn serve<T: Target>(target: T, options: &EngineOptions, begin: Instant, resident: u64) -> anyhow::Result<()> {

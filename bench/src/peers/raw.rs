@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use super::{Engine, Id, id};
+use super::{Id, id};
 use crate::callers::BATCH_LIMIT;
 
 /// The largest batch there is.
@@ -21,23 +21,18 @@ const MAX_BATCH_BYTES: u64 = (BATCH_LIMIT * size_of::<Id>()) as u64;
 /// What `raw-recycled` writes in turn; as much as its file ever takes.
 const RING_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A file of ids.
+/// A file that ids are appended to.
 pub(crate) struct Raw {
-    log: Log,
+    file: File,
+    at: AtomicU64,
+    ring: bool,
     loaded: RwLock<HashSet<Id>>,
     syncs: AtomicU64,
 }
 
-/// A file that ids are appended to.
-pub(super) struct Log {
-    file: File,
-    at: AtomicU64,
-    ring: bool,
-}
-
-impl Log {
-    /// A log that grows, or one that begins anew in the blocks it has.
-    pub(super) fn create(dir: &Path, ring: bool) -> anyhow::Result<Self> {
+impl Raw {
+    /// A file that grows, or one that begins anew in the blocks it has.
+    pub(crate) fn open(dir: &Path, ring: bool) -> anyhow::Result<Self> {
         let mut file = File::create(dir.join("ids"))?;
         if ring {
             let zeros = vec![0; 1024 * 1024];
@@ -46,45 +41,34 @@ impl Log {
             }
             file.sync_all()?;
         }
-        Ok(Self { file, at: AtomicU64::new(0), ring })
+        Ok(Self { file, at: AtomicU64::new(0), ring, loaded: RwLock::default(), syncs: AtomicU64::new(0) })
     }
 
-    /// Appends and syncs; called by one thread. True when a ring is full and the next append begins anew.
-    pub(super) fn append(&self, ids: &[Id]) -> anyhow::Result<bool> {
+    /// Whether the id was loaded; called by many threads.
+    pub(crate) fn contains(&self, id: &Id) -> bool {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    /// Makes the ids survive a power cut before it returns; called by one thread.
+    pub(crate) fn commit(&self, ids: &[Id]) -> anyhow::Result<()> {
         let bytes = ids.as_flattened();
         let at = self.at.load(Ordering::Relaxed);
         self.file.write_all_at(bytes, at)?;
         self.file.sync_data()?;
         let next = at + bytes.len() as u64;
-        let full = self.ring && next + MAX_BATCH_BYTES > RING_BYTES;
-        self.at.store(if full { 0 } else { next }, Ordering::Relaxed);
-        Ok(full)
-    }
-}
-
-impl Raw {
-    pub(crate) fn open(dir: &Path, ring: bool) -> anyhow::Result<Self> {
-        Ok(Self { log: Log::create(dir, ring)?, loaded: RwLock::default(), syncs: AtomicU64::new(0) })
-    }
-}
-
-impl Engine for Raw {
-    fn contains(&self, id: &Id) -> anyhow::Result<bool> {
-        Ok(self.loaded.read().unwrap_or_else(PoisonError::into_inner).contains(id))
-    }
-
-    fn commit(&self, ids: &[Id]) -> anyhow::Result<()> {
-        self.log.append(ids)?;
+        let is_full = self.ring && next + MAX_BATCH_BYTES > RING_BYTES;
+        self.at.store(if is_full { 0 } else { next }, Ordering::Relaxed);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn load(&self, loaded: u64) -> anyhow::Result<()> {
+    /// Takes in the ids of numbers below `loaded`.
+    pub(crate) fn load(&self, loaded: u64) {
         self.loaded.write().unwrap_or_else(PoisonError::into_inner).extend((0..loaded).map(id));
-        Ok(())
     }
 
-    fn syncs(&self) -> u64 {
+    /// How many commits synced so far.
+    pub(crate) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 }

@@ -1,4 +1,4 @@
-//! Our rate budget, as a process of the daemon opens it: in the local state, or in the database that several share.
+//! The rate budget, as a process of the daemon opens it: in the local state, or in the database that several share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,30 +43,22 @@ pub(super) struct OursOptions {
     tenant: String,
 }
 
-impl OursOptions {
-    /// Whether other processes draw on it as well.
-    pub(super) fn is_shared(&self) -> bool {
-        self.postgres.is_some()
-    }
-}
-
 /// An open budget.
 pub(super) struct Ours {
     budgets: Arc<Budgets>,
     quota: TenantQuota,
-    tenant: TenantId,
     account: String,
 }
 
 impl Ours {
-    /// Opens it for those who have so much patience.
-    pub(super) fn open(options: &OursOptions, patience: Patience) -> anyhow::Result<Self> {
+    /// Opens it for those who wait as long as it takes.
+    pub(super) fn open(options: &OursOptions) -> anyhow::Result<Self> {
         let rate = Rate { limit: options.limit, window: Duration::from_secs_f64(options.window) };
         let terms = Terms::new(rate, options.reserve);
         let budgets = Arc::new(Budgets::new(stores(options)?, terms, terms, Metrics::new()));
         let tenant: TenantId = options.tenant.parse().ok().context("the tenant's name")?;
-        let quota = TenantQuota::new(Arc::clone(&budgets), tenant.clone(), patience);
-        Ok(Self { budgets, quota, account: format!("bench/{tenant}"), tenant })
+        let quota = TenantQuota::new(Arc::clone(&budgets), tenant.clone(), Patience::Endless);
+        Ok(Self { budgets, quota, account: format!("bench/{tenant}") })
     }
 
     /// A permit for a request that leaves now.
@@ -82,11 +74,6 @@ impl Ours {
     /// Requests a second that a backfill is promised.
     pub(super) fn promised(&self) -> f64 {
         self.budgets.terms(FAMILY).pace(QuotaClass::Backfill)
-    }
-
-    /// The most requests in a window at this moment.
-    pub(super) async fn limit_now(&self) -> anyhow::Result<u32> {
-        Ok(self.budgets.usage(&self.tenant, FAMILY).await?.limit_now)
     }
 }
 

@@ -19,7 +19,7 @@ const MOMENTS: u32 = 20;
 pub(super) struct Phases {
     /// A window of the limit.
     pub(super) window: Duration,
-    /// All programs have worked for a while; those of ours want what a backfill may take, and some.
+    /// All programs have worked for a while; they want what a backfill may take, and some.
     pub(super) quiet_at: Duration,
     /// They want all of it.
     pub(super) full_at: Duration,
@@ -65,7 +65,7 @@ struct Quiet {
     /// How long live calls waited: half of them, and 99 of 100; in windows.
     live: [f64; 2],
     /// By how much the backfill was faster than promised.
-    promise: Option<f64>,
+    promise: f64,
 }
 
 /// While all of the limit is wanted.
@@ -88,7 +88,7 @@ impl Report {
     }
 
     /// Counts what one arena saw.
-    pub(super) fn add(&mut self, program: &'static str, shape: &'static str, pace: Option<f64>, events: &[Event]) {
+    pub(super) fn add(&mut self, program: &'static str, shape: &'static str, pace: f64, events: &[Event]) {
         let seen = Seen { limit: self.limit, phases: &self.phases, events };
         self.rows.push(Row { program, shape, quiet: seen.quiet(pace), full: seen.full() });
     }
@@ -122,7 +122,7 @@ impl Report {
         for Row { shape, program, quiet, .. } in &self.rows {
             let [p50, p99] = quiet.live.map(|windows| windows * NICES_WINDOW);
             let [half, most] = quiet.live.map(|windows| windows * self.limit);
-            let promise = quiet.promise.map_or("-".to_owned(), |off| format!("{:+.1} %", off * 100.0));
+            let promise = format!("{:+.1} %", quiet.promise * 100.0);
             let Quiet { used, refused, .. } = quiet;
             println!(
                 "| {shape} | {program} | {p50:.1} | {p99:.1} | {half:.2} | {most:.2} | {promise} | {:.1} % | {refused} |",
@@ -180,7 +180,7 @@ impl Seen<'_> {
         taken(false) / (self.limit * self.phases.windows(from, to) - taken(true))
     }
 
-    fn quiet(&self, pace: Option<f64>) -> Quiet {
+    fn quiet(&self, pace: f64) -> Quiet {
         let (from, to) = (self.phases.quiet_at, self.phases.full_at);
         let of_class = |class| self.within(from, to).filter(move |event| event.taken && event.class == class);
         let micros = |event: &Event| u32::try_from(event.waited.as_micros()).unwrap_or(u32::MAX);
@@ -191,7 +191,7 @@ impl Seen<'_> {
             used: self.used(from, to),
             refused: self.refused(from, to),
             live: [0.5, 0.99].map(|part| f64::from(percentile(&mut live, part)) / window),
-            promise: pace.map(|pace| backfill / pace / (to - from).as_secs_f64() - 1.0),
+            promise: backfill / pace / (to - from).as_secs_f64() - 1.0,
         }
     }
 
@@ -259,8 +259,8 @@ mod tests {
     fn live_waits_are_told_in_windows() {
         let phases = Phases { window: WINDOW, full_at: WINDOW, ..Phases::default() };
         let events = [event(0, Class::Live, true), event(5000, Class::Backfill, true)];
-        let quiet = Seen { limit: 10.0, phases: &phases, events: &events }.quiet(Some(0.2));
+        let quiet = Seen { limit: 10.0, phases: &phases, events: &events }.quiet(0.2);
         assert_eq!(quiet.live, [0.1, 0.1]);
-        assert_eq!(quiet.promise, Some(-0.5), "one in ten seconds, and not two");
+        assert_eq!(quiet.promise, -0.5, "one in ten seconds, and not two");
     }
 }

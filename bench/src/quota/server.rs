@@ -43,26 +43,9 @@ pub(super) struct Event {
     pub(super) waited: Duration,
 }
 
-/// A time in which requests are refused whatever the limit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Trouble {
-    /// Since the server began.
-    pub(super) from: Duration,
-    pub(super) to: Duration,
-    /// The part that is refused, from 0 to 1.
-    pub(super) refused: f64,
-}
-
-impl Trouble {
-    fn refuses(self, at: Duration) -> bool {
-        at >= self.from && at < self.to && rand::random_bool(self.refused)
-    }
-}
-
 /// One limiter and what it saw.
 pub(super) struct Arena {
     limiter: Mutex<Limiter>,
-    trouble: Mutex<Option<Trouble>>,
     events: Mutex<Vec<Event>>,
     begun: Instant,
 }
@@ -73,17 +56,10 @@ impl Arena {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Foretells trouble.
-    pub(super) fn expect(&self, trouble: Trouble) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
-    }
-
     fn asked(&self, class: Class, waited: Duration) -> bool {
         let now = Instant::now();
         let at = now - self.begun;
-        let trouble = *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = !trouble.is_some_and(|trouble| trouble.refuses(at))
-            && self.limiter.lock().unwrap_or_else(PoisonError::into_inner).takes(now);
+        let taken = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).takes(now);
         // A stranger's refusals are his own.
         if taken || class != Class::Stranger {
             let event = Event { at, class, taken, waited };
@@ -120,7 +96,7 @@ impl Server {
         let begun = Instant::now();
         let arena = |shape: &Shape| {
             let limiter = Mutex::new(Limiter::new(*shape, limit, window, begun));
-            Arc::new(Arena { limiter, trouble: Mutex::default(), events: Mutex::default(), begun })
+            Arc::new(Arena { limiter, events: Mutex::default(), begun })
         };
         let arenas: Arc<HashMap<_, _>> = Arc::new(shapes.iter().map(arena).enumerate().collect());
         let router = Router::new().route("/{arena}", get(asked)).with_state(Arc::clone(&arenas));

@@ -1,13 +1,11 @@
-//! The stores that are compared, each in a process of its own that answers one order at a time; and PostgreSQL.
+//! The store, in a process of its own that answers one order at a time; and PostgreSQL.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
-use futures::SinkExt;
+use anyhow::ensure;
 use serde::Deserialize;
-use tokio_postgres::Client;
 
 use super::calls::{Calls, EVERY, FIRST_ID};
 use super::worker::database;
@@ -32,14 +30,6 @@ pub(super) fn worker(task: &str, dir: &Path, rows: u64, calls: &Calls) -> anyhow
     command.args(["reconcile-worker", "--task", task, "--rows", &rows.to_string(), "--dir"]).arg(dir);
     command.args(calls.arguments());
     Ok(command)
-}
-
-/// The peer in Python.
-pub(super) fn python(calls: &Calls) -> Command {
-    let mut command = Command::new("python3");
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/reconcile/set.py"));
-    command.args([FIRST_ID, calls.known, calls.listed, EVERY].map(|number| number.to_string()));
-    command
 }
 
 /// Orders a comparison.
@@ -79,30 +69,4 @@ pub(super) async fn fill(url: &str, rows: u64, calls: &Calls) -> anyhow::Result<
     client.batch_execute("alter table conversations enable trigger user").await?;
     client.batch_execute("vacuum analyze conversations").await?;
     Ok(begun.elapsed().as_secs_f64())
-}
-
-/// The comparison as one would write it in SQL: the listed ids by COPY into a table, then an anti-join.
-pub(super) async fn anti_join(client: &mut Client, calls: &Calls) -> anyhow::Result<Checked> {
-    let begun = Instant::now();
-    let transaction = client.transaction().await?;
-    transaction.batch_execute("create temp table listed (id text collate \"C\") on commit drop").await?;
-    let mut copy = Box::pin(transaction.copy_in("copy listed from stdin").await?);
-    let ids: Vec<String> = calls.listed().map(|id| format!("{id}\n")).collect();
-    for part in ids.chunks(10_000) {
-        copy.send(bytes::Bytes::from(part.concat())).await?;
-    }
-    copy.close().await?;
-    transaction.batch_execute("analyze listed").await?;
-    let missing = transaction
-        .query(
-            "select id from listed where not exists (select from conversations where tenant_id = 'bench' \
-             and integration_type = 'nice-cxone' and external_id = listed.id)",
-            &[],
-        )
-        .await
-        .context("anti-join")?;
-    transaction.commit().await?;
-    let checked = Checked { seconds: begun.elapsed().as_secs_f64(), missing: missing.len() as u64 };
-    ensure!(checked.missing == calls.missing(), "the anti-join found {}", checked.missing);
-    Ok(checked)
 }

@@ -34,7 +34,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::calls::{Calls, key, tenant};
 use crate::machine;
-use crate::peers::{Engine, SledSynced};
 
 /// Keys that one question to the catalog names, as the comparison does it.
 const BATCH: usize = 1_000;
@@ -54,8 +53,6 @@ pub(super) enum Task {
     Check,
     /// Works on the run to its end.
     Run,
-    /// A tree of sled with all ids, asked one by one, at each order.
-    Sled,
 }
 
 /// What `bench reconcile-worker` is told.
@@ -85,7 +82,6 @@ pub(crate) async fn run(options: &WorkerOptions) -> anyhow::Result<()> {
         Task::Load => load(options).await,
         Task::Check => check(options).await,
         Task::Run => reconcile(options).await,
-        Task::Sled => sled(options),
     }
 }
 
@@ -181,30 +177,6 @@ async fn unknown(catalog: &dyn Catalog, keys: &[model::ConversationKey]) -> anyh
         unknown += catalog.fates(batch).await?.into_iter().filter(|fate| *fate == Fate::Unknown).count();
     }
     Ok(unknown)
-}
-
-fn sled(options: &WorkerOptions) -> anyhow::Result<()> {
-    let engine = SledSynced::open(&options.dir)?;
-    let tenant = tenant()?;
-    let digests = options.calls.stored().map_while(|id| key(&tenant, id).ok()).map(|key| *key.digest().as_bytes());
-    let mut digests: Vec<_> = digests.collect();
-    // In their order sled takes them many times faster.
-    digests.sort_unstable();
-    digests.chunks(100_000).try_for_each(|batch| engine.commit(batch))?;
-    drop(digests);
-    let listed = options.calls.listed().map(|id| Ok(*key(&tenant, id)?.digest().as_bytes()));
-    let listed = listed.collect::<anyhow::Result<Vec<_>>>()?;
-    println!("{}", json!({ "resident": machine::resident_bytes()? }));
-    for order in std::io::stdin().lock().lines() {
-        order?;
-        let begun = Instant::now();
-        let mut missing = 0;
-        for id in &listed {
-            missing += usize::from(!engine.contains(id)?);
-        }
-        println!("{}", json!({ "seconds": begun.elapsed().as_secs_f64(), "missing": missing }));
-    }
-    Ok(())
 }
 
 /// The nightly comparison as the producer runs it, to its end, from where it stands.

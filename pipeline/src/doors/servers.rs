@@ -29,7 +29,7 @@ const SERVICE: &str = "nice-knovvu";
 /// Chooses the one cryptography that every TLS connection uses.
 pub(crate) fn install_crypto() {
     // Fails only where one is chosen already, and that is the same.
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    drop(rustls::crypto::ring::default_provider().install_default());
 }
 
 /// The way to the Knovvu database, where it is on a server; connects to nothing yet.

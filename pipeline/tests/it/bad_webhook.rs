@@ -8,7 +8,7 @@ use nice_sim::{CallSpec, Faults};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Bed, Daemon, PATIENCE, WEBHOOK_SECRET, hurried, post_event, tail};
+use crate::harness::{Bed, Daemon, PATIENCE, WEBHOOK_SECRET, http_client, hurried, post_event, tail};
 use crate::oracle;
 
 const KIB: usize = 1024;
@@ -219,7 +219,7 @@ async fn slow_and_idle_senders_are_cut_off_and_stop_nobody() {
 async fn a_flood_of_bad_posts_costs_no_memory() {
     let (bed, receiver, mut daemon) = listening(103).await;
     let before = daemon.memory_kib("VmRSS");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     let floods = (0..32_u32).map(|flood| {
         let client = client.clone();
         let url = format!("http://{receiver}/nice/events/contact-ended");

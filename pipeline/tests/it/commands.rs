@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde::Deserializer;
 use serde_json::Value;
 
-use crate::harness::{Bed, Daemon, PATIENCE, executable, hurried, post_event, tail};
+use crate::harness::{Bed, Daemon, PATIENCE, executable, http_client, hurried, post_event, tail};
 use crate::oracle;
 
 /// A daemon that has brought in two calls, and set two aside.
@@ -389,7 +389,7 @@ async fn the_admin_address_answers_orchestrator_prometheus_and_nobody_else() {
     let root = format!("http://{}", file["address"].as_str().unwrap());
     let token = file["token"].as_str().unwrap().to_owned();
     assert!(token.len() >= 32);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = http_client().build().unwrap();
     for (method, path) in [
         ("GET", "/status"),
         ("GET", "/trace/1"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Bed, Daemon, Ended, PATIENCE, hurried, tail};
+use crate::harness::{Bed, Daemon, Ended, PATIENCE, http_client, hurried, tail};
 
 /// The directory of the dashboards.
 fn dashboards() -> PathBuf {
@@ -230,7 +230,7 @@ impl Prometheus {
 
     /// A question to its API; none while it does not answer.
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
+        let client = http_client().timeout(Duration::from_secs(10)).build().ok()?;
         let answer = client.get(format!("http://{}/api/v1/{path}", self.address)).query(query).send().await.ok()?;
         serde_json::from_slice(&answer.bytes().await.ok()?).ok()
     }

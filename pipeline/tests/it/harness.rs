@@ -344,7 +344,7 @@ impl Daemon {
     /// A path of the admin address; none while it does not answer.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
         let (address, token) = self.admin()?;
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
+        let client = http_client().timeout(Duration::from_secs(10)).build().ok()?;
         let answer = client.get(format!("http://{address}{path}")).bearer_auth(token).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
@@ -352,7 +352,7 @@ impl Daemon {
     /// Asks the API of the admin address for something; none while it does not answer.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Option<(u16, String)> {
         let (address, token) = self.admin()?;
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().ok()?;
+        let client = http_client().timeout(Duration::from_secs(10)).build().ok()?;
         let answer = client.post(format!("http://{address}{path}")).bearer_auth(token).json(body).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
@@ -433,9 +433,16 @@ impl Drop for Daemon {
     }
 }
 
+/// A plain HTTP client.
+pub(crate) fn http_client() -> reqwest::ClientBuilder {
+    // Fails only where one is chosen already, and that is the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy()
+}
+
 /// Posts to the webhook receiver; none while nobody listens.
 pub(crate) async fn post_event(receiver: SocketAddr, body: impl Into<reqwest::Body>) -> Option<u16> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+    let client = http_client().timeout(Duration::from_secs(30)).build().unwrap();
     let url = format!("http://{receiver}/nice/events/contact-ended");
     let answer = client.post(url).bearer_auth(WEBHOOK_SECRET).body(body).send().await.ok()?;
     Some(answer.status().as_u16())

@@ -10,6 +10,13 @@ use serde_json::{Value, json};
 /// The far past: everything has changed since then.
 pub(crate) const EVER: &str = "updatedSince=2020-01-01T00:00:00Z";
 
+/// A plain HTTP client.
+pub(crate) fn http_client() -> reqwest::ClientBuilder {
+    // Fails only where one is chosen already, and that is the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+}
+
 /// A simulation with a client that has a token.
 pub(crate) struct Client {
     pub(crate) sim: Sim,
@@ -20,10 +27,8 @@ pub(crate) struct Client {
 impl Client {
     /// Starts a simulation and asks for a token.
     pub(crate) async fn start(config: SimConfig) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(30))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http =
+            http_client().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none()).build()?;
         let mut client = Self { sim: Sim::start(config).await?, http, token: String::new() };
         client.token = client.new_token().await?;
         Ok(client)

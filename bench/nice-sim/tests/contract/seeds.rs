@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use nice_sim::{Sim, SimConfig, TruthLeg};
 
-use crate::client::busy;
+use crate::client::{busy, http_client};
 
 /// What does not depend on when the simulation began.
 fn timeless(truth: &[TruthLeg]) -> Vec<(i64, i64, i64, SignedDuration, String, Vec<String>)> {
@@ -49,7 +49,7 @@ async fn a_day_has_every_kind_of_call() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_stopped_simulation_answers_nobody() -> anyhow::Result<()> {
     let sim = Sim::start(SimConfig::default()).await?;
-    let http = reqwest::Client::new();
+    let http = http_client().build()?;
     let url = format!("{}/.well-known/openid-configuration", sim.base_url());
     assert_eq!(http.get(&url).send().await?.status(), 200);
     sim.shutdown().await;

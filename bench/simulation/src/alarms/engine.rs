@@ -123,6 +123,8 @@ struct Engine {
 
 impl Engine {
     async fn start(rules: &Path) -> anyhow::Result<Self> {
+        // Fails only where one is chosen already, and that is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self { prometheus: Prometheus::with_rules(rules.to_owned()).await, client })
     }

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::machines::{Proxies, Servers};
 use super::store::Store;
-use crate::harness::{Daemon, Ended, WEBHOOK_SECRET, executable, hurried_settings};
+use crate::harness::{Daemon, Ended, WEBHOOK_SECRET, executable, http_client, hurried_settings};
 
 /// The passwords of every bed, told from all other texts.
 pub(crate) const POSTGRES_PASSWORD: &str = "canary-postgres-password";
@@ -135,7 +135,7 @@ impl ServerBed {
     }
 
     async fn manage(&self, path: &str, body: Value) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         let url = format!("{}/api/{path}", self.servers.rabbitmq.management_url());
         let answer = client.put(url).basic_auth("guest", Some("guest")).json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());

@@ -7,6 +7,8 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
 use test_servers::S3;
 
+use crate::harness::http_client;
+
 /// Nobody but the test sees the signed links.
 const EXPIRY: Duration = Duration::from_secs(300);
 
@@ -31,7 +33,7 @@ impl Store {
     pub(crate) fn new(server: &S3, bucket: &str) -> Self {
         let endpoint = server.endpoint().parse().unwrap();
         let bucket = Bucket::new(endpoint, UrlStyle::Path, bucket.to_owned(), server.region().to_owned()).unwrap();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().build().unwrap();
         Self { bucket, credentials: Credentials::new(server.access_key(), server.secret_key()), client }
     }
 

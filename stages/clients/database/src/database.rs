@@ -646,7 +646,7 @@ fn tls_connector(extra_roots: Option<&str>) -> Result<MakeRustlsConnect, Databas
             roots.map_err(|error| unusable(format!("{path}: {error}")))?
         }
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider.clone())
         .map_err(|error| unusable(error.to_string()))?;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)

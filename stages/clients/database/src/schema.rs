@@ -4,17 +4,39 @@
 //! own, so that a crash leaves whole steps; of several that call it at once, one works and the others find it done.
 //! [`check`] is asked by the services at their start: they do not work on tables they do not know.
 
-use refinery::Migration;
-use refinery::error::Kind;
+use refinery_core::error::Kind;
+use refinery_core::{Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{Database, DatabaseError};
 
-#[allow(missing_docs, unreachable_pub, clippy::unwrap_used)] // written by the macro
-mod embedded {
-    refinery::embed_migrations!("../../../migrations");
+/// The named files of `migrations/`.
+macro_rules! embedded {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../../migrations/", $name, ".sql")))),+]
+    };
 }
+
+/// Every step: its name and what it does. A new file of `migrations/` is named here too; a test finds one that is not.
+const STEPS: &[(&str, &str)] = embedded![
+    "V0001__catalog",
+    "V0002__nice_settings",
+    "V0003__rate_leases",
+    "V0004__quota_classes",
+    "V0005__recording_readiness",
+    "V0006__replay_runs",
+    "V0007__erasure",
+    "V0008__quota_budgets",
+    "V0009__memberships",
+    "V0010__producer_turns",
+    "V0011__analysis_queue",
+    "V0012__recordings_missing",
+    "V0013__passing_dead_letters",
+    "V0014__recording_attempts",
+    "V0015__usual_readiness",
+    "V0016__private_media_hosts",
+];
 
 /// Taken while the tables are changed: "knovvu" in ASCII.
 const LOCK: i64 = 0x6b6e_6f76_7675;
@@ -38,7 +60,7 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>, DatabaseError> 
         Err(Difference::Older) => {}
         Err(other) => return Err(other.into()),
     }
-    let report = embedded::migrations::runner().run_async(&mut session.client).await;
+    let report = runner().run_async(&mut session.client).await;
     let report = report.map_err(|error| match error.kind() {
         Kind::Connection(_, source) => match source.downcast_ref::<tokio_postgres::Error>() {
             Some(error) => {
@@ -88,9 +110,14 @@ impl From<Difference> for DatabaseError {
     }
 }
 
+/// What applies the steps.
+fn runner() -> Runner {
+    let step = |(name, sql): &(&str, &str)| Migration::unapplied(name, sql).expect("a valid name");
+    Runner::new(&STEPS.iter().map(step).collect::<Vec<_>>())
+}
+
 fn compare(applied: &[Step]) -> Result<(), Difference> {
-    let runner = embedded::migrations::runner();
-    let known: Vec<Step> = runner.get_migrations().iter().map(step).collect();
+    let known: Vec<Step> = runner().get_migrations().iter().map(step).collect();
     let newest = known.iter().map(|(version, ..)| *version).max().unwrap_or_default();
     if let Some(step) = applied.iter().find(|step| !known.contains(step)) {
         return Err(if step.0 > newest { Difference::Newer(step.0) } else { Difference::Other(step.0) });

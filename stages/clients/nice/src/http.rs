@@ -135,6 +135,8 @@ pub(super) enum Posted {
 
 /// A transport for API calls: no redirects, no proxies of the environment, no cookies, HTTP/1.1.
 pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
+    // Fails only where one is chosen already, and that is the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
         .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -393,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_leads_inside_is_recognised_and_its_remedy_named() {
-        let client = Client::builder().no_proxy().dns_resolver(GuardedResolver::new(&[], &[])).build().unwrap();
+        let client = transport(&Timeouts::default()).dns_resolver(GuardedResolver::new(&[], &[])).build().unwrap();
         let error = client.get("http://localhost:1/").send().await.unwrap_err();
         assert_eq!(WireError::from(&error).refusal, Some(ResolveError::Forbidden));
         let text = unreachable("b.example", Some(ResolveError::Private), "connect");

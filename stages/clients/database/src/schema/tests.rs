@@ -14,6 +14,15 @@ async fn sql(database: &Database, sql: &str) {
     database.client().await.unwrap().batch_execute(sql).await.unwrap();
 }
 
+#[test]
+fn every_file_of_migrations_is_embedded() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../migrations");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with('V')).collect();
+    names.sort();
+    assert_eq!(STEPS.iter().map(|(name, _)| format!("{name}.sql")).collect::<Vec<_>>(), names);
+}
+
 #[tokio::test]
 async fn an_empty_database_is_refused_with_the_remedy_and_migrated_once() {
     let database = empty().await;
@@ -49,7 +58,7 @@ async fn tables_that_lack_a_step_are_refused_with_the_remedy() {
 async fn the_analysis_queue_of_before_is_taken_over_with_its_claims_and_old_programs_go_on() {
     let database = empty().await;
     let mut session = database.dedicated().await.unwrap();
-    let before = embedded::migrations::runner().set_target(refinery::Target::Version(10));
+    let before = runner().set_target(refinery_core::Target::Version(10));
     before.run_async(&mut session.client).await.unwrap();
     let client = &session.client;
     client

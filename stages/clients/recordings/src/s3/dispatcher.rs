@@ -87,6 +87,8 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Makes the transport; nothing is sent. `authorities` are trusted besides those of the system.
     pub(super) fn new(connect: Duration, authorities: Vec<Certificate>) -> reqwest::Result<Self> {
+        // Fails only where one is chosen already, and that is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder()
             .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
