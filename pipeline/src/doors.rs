@@ -26,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::config::{AgentsConfig, CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
+use crate::config::{AgentsConfig, CatalogKind, Config, QueueKind, ReconciliationConfig, RecordingsKind};
 use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
 use crate::nightly::Nightly;
@@ -50,7 +50,7 @@ pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, nice_settings, recording_scope, retention, retry_policy};
+pub(crate) use translate::{first_look, nice_settings, retention, retry_policy};
 
 /// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
 const UPLOAD_MARKS: &str = "uploads";
@@ -79,9 +79,7 @@ impl Wanted {
             Self::Listing | Self::Erasure => false,
             Self::AgentSync | Self::Replay => true,
         };
-        produces
-            || matches!(config.catalog, Some(CatalogConfig::Embedded))
-            || config.queue.as_ref().is_some_and(|queue| matches!(queue.kind, QueueKind::Embedded))
+        produces || config.catalog.kind == CatalogKind::Embedded || config.queue.kind == QueueKind::Embedded
     }
 
     /// Whether it works for so long that the way to the database is looked at first.
@@ -324,8 +322,7 @@ where
 
 /// The tenant of the settings.
 pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
-    let id = &config.tenant.as_ref().ok_or_else(|| Failure::usage("[tenant] id: missing"))?.id;
-    id.parse().map_err(|error| Failure::usage(format!("[tenant] id: {error}")))
+    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
 }
 
 /// Opens everything that is wanted.
@@ -364,8 +361,8 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
-    let queue_on_server = !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded));
-    let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
+    let queue_on_server = config.queue.kind != QueueKind::Embedded;
+    let store_on_server = config.recordings.kind == RecordingsKind::S3;
     Ok(Doors {
         local,
         leases: None,
@@ -393,12 +390,12 @@ pub(crate) async fn queue(
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Queue>, Failure> {
-    let Some(queue) = &config.queue else {
-        return Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""));
-    };
-    match (&queue.kind, state) {
+    match (config.queue.kind, state) {
         (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
-        _ => servers::queue(config, queue, metrics).await,
+        (QueueKind::Rabbitmq, _) if config.queue.url.is_none() => {
+            Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
+        }
+        _ => servers::queue(config, metrics).await,
     }
 }
 
@@ -409,22 +406,22 @@ pub(crate) async fn recordings(
     marks: Option<PathBuf>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn RecordingStore>, Failure> {
-    match &config.recordings {
-        Some(RecordingsConfig::Filesystem { dir }) => {
-            let store = FilesystemStore::open(dir).await.map_err(|error| {
+    match config.recordings.kind {
+        RecordingsKind::Filesystem => {
+            let dir = config.recordings.dir(&config.state);
+            let store = FilesystemStore::open(&dir).await.map_err(|error| {
                 let remedy = "make it, or let this user write to it";
                 Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
             })?;
             Ok(Arc::new(store))
         }
-        Some(RecordingsConfig::S3 { .. }) => servers::recordings(config, marks, metrics).await,
-        None => Err(Failure::usage("[recordings] endpoint, bucket: missing")),
+        RecordingsKind::S3 => servers::recordings(config, marks, metrics).await,
     }
 }
 
 /// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
 pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
-    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Fluvio { .. })) {
+    if config.queue.kind == QueueKind::Fluvio {
         return Err(Failure::usage(
             "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
         ));
@@ -448,10 +445,10 @@ fn shared(config: &Config, service: Service) -> Result<(), Failure> {
              nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
         )))
     };
-    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
+    if config.queue.kind == QueueKind::Embedded {
         return refuse("queue", "rabbitmq");
     }
-    if matches!(config.catalog, Some(CatalogConfig::Embedded)) {
+    if config.catalog.kind == CatalogKind::Embedded {
         return refuse("catalog", "postgres");
     }
     Ok(())
@@ -459,7 +456,7 @@ fn shared(config: &Config, service: Service) -> Result<(), Failure> {
 
 /// Refuses settings of the sources that cannot work together.
 fn sources(config: &Config) -> Result<(), Failure> {
-    if !config.events.poll && config.events.webhook.is_none() && !config.events.agent_sessions {
+    if !config.events.poll && !config.events.webhook && !config.events.agent_sessions {
         return Err(Failure::usage(
             "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
              to true",
@@ -471,12 +468,8 @@ fn sources(config: &Config) -> Result<(), Failure> {
              not found by agent_sessions; set poll = true"
         );
     }
-    if config
-        .events
-        .webhook
-        .as_ref()
-        .is_some_and(|webhook| webhook.listen == config.admin.listen && webhook.listen.port() != 0)
-    {
+    let listen = config.events.webhook_listen;
+    if config.events.webhook && listen == config.admin.listen && listen.port() != 0 {
         return Err(Failure::usage(
             "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
         ));

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use axum::Router;
 use runtime::task;
+use stages::clients::quota::Rate;
 use stages::flow::{self, FlowContext, serve};
 use stages::prune_analysis::prune_analysis;
 use stages::source::agent_sessions::{self, AgentSessions};
 use stages::source::poll::Poll;
 use stages::source::roster::Roster;
 use stages::source::webhook::Receiver;
+use stages::verify::Schedule;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -23,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Pages, Readiness, WAITS};
-use crate::config::{CatalogConfig, Config, Rate};
+use crate::config::{CatalogKind, Config};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
@@ -173,8 +175,9 @@ pub(crate) async fn serve_until(
         let catalog = doors.catalog.clone();
         task::spawn("sweep", observe::sweep(store, catalog, SWEEP_INTERVAL))
     });
-    let verifying = config.verify.filter(|_| service.consumes()).and_then(|schedule| {
+    let verifying = config.recordings.verify_every.filter(|_| service.consumes()).and_then(|every| {
         let verifier = doors.verifier(config)?;
+        let schedule = Schedule { every, sample: config.recordings.verify_sample };
         Some(task::spawn("verify", verifier.run(schedule)))
     });
     let asking = doors
@@ -184,12 +187,9 @@ pub(crate) async fn serve_until(
     let asking: Vec<_> = asking.collect();
     let shelving = service.consumes().then(|| task::spawn("shelf", doors.shelf(config).run()));
     let erasing = doors.eraser().map(|eraser| task::spawn("erase", eraser.run()));
-    let pruning = match &config.catalog {
-        Some(CatalogConfig::Postgres { analysis_retention, .. }) if service.consumes() => {
-            Some(task::spawn("prune analysis", prune_analysis(doors.catalog.clone(), *analysis_retention)))
-        }
-        _ => None,
-    };
+    let pruning = (service.consumes() && config.catalog.kind == CatalogKind::Postgres).then(|| {
+        task::spawn("prune analysis", prune_analysis(doors.catalog.clone(), config.catalog.analysis_retention))
+    });
     let mut consuming = part(
         "consumer",
         consumer(config, &doors, &context).map(|consumer| {
@@ -375,9 +375,9 @@ fn consumer(config: &Config, doors: &Doors, context: &FlowContext) -> Option<Con
 
 /// What answers the webhook, where it is switched on.
 fn webhook_receiver(config: &Config, doors: &Doors, producer: &NiceProducer) -> Result<Option<Router>, Failure> {
-    let Some(webhook) = &config.events.webhook else { return Ok(None) };
+    let Some(token) = config.events.webhook_token.as_ref().filter(|_| config.events.webhook) else { return Ok(None) };
     let (inbox, working) = (producer.inbox.clone(), producer.working.clone());
-    let receiver = Receiver::new(inbox, doors::tenant(config)?, &webhook.token, doors.metrics.clone());
+    let receiver = Receiver::new(inbox, doors::tenant(config)?, token, doors.metrics.clone());
     // A producer that waits for the lease would keep the event to itself until it takes over.
     Ok(Some(receiver.only_while(move || *working.borrow()).router()))
 }
@@ -387,8 +387,8 @@ async fn listen_for_events(
     receiver: Option<Router>,
     stopping: &CancellationToken,
 ) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
-    let (Some(webhook), Some(receiver)) = (&config.events.webhook, receiver) else { return Ok(None) };
-    let listener = bind("[events] webhook_listen", webhook.listen).await?;
+    let Some(receiver) = receiver else { return Ok(None) };
+    let listener = bind("[events] webhook_listen", config.events.webhook_listen).await?;
     info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
     Ok(Some(task::spawn("webhook", serve::serve(listener, receiver, stopping.clone()))))
 }

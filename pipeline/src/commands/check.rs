@@ -13,7 +13,7 @@ use stages::flow::{Metrics, StageError};
 use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
-use crate::config::{CatalogConfig, Config, QueueKind};
+use crate::config::{CatalogKind, Config, QueueKind};
 use crate::doors::{self, Wanted};
 use crate::failure::Failure;
 use crate::service::Service;
@@ -38,10 +38,10 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Fai
         None if Wanted::Service(Service::Run).local(&config) => local(&config, &mut broken_here).await,
         None => None,
     };
-    if state.is_some() || !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
+    if state.is_some() || config.queue.kind != QueueKind::Embedded {
         report("queue", queue(&config, state.as_ref()), &mut broken).await;
     }
-    if state.is_some() || !matches!(config.catalog, Some(CatalogConfig::Embedded)) {
+    if state.is_some() || config.catalog.kind != CatalogKind::Embedded {
         report("catalog", catalog(&config, state.as_ref()), &mut broken).await;
     }
     let mut caveat = None;

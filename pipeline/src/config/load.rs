@@ -1,4 +1,4 @@
-//! Walks the table: entries of file and environment → one accepted value per key, or every mistake.
+//! Reads the table: entries of file and environment → the settings, or every mistake.
 //!
 //! The environment wins over the file; what is overridden is not read. Nothing is touched but the secret files.
 
@@ -13,8 +13,9 @@ use super::{
     Need,
     error::{ConfigErrors, Rank},
     keys::{self, Form, Key, Needed, Preset, Section},
+    settings::Settings,
     source::{Entry, read_small},
-    value::{Raw, Value},
+    value::{AuthFlow, CatalogKind, Kind, QueueKind, Raw, RecordingsKind},
 };
 
 /// Longer than any key, token or password.
@@ -29,38 +30,25 @@ pub(super) enum Origin {
     SecretFile,
 }
 
-/// A value that was accepted, and where it stands.
+/// A value that was accepted, and where it was given.
 pub(super) struct Setting {
-    pub(super) value: Value,
+    /// The value as TOML; a secret as a mask.
+    pub(super) shown: String,
     pub(super) origin: Origin,
     /// The file that holds it, of a secret that was given so.
-    pub(super) file: Option<PathBuf>,
+    file: Option<PathBuf>,
     place: String,
     rank: Rank,
 }
 
 /// Every accepted value by section and key.
 #[derive(Default)]
-pub(super) struct Values(BTreeMap<(&'static str, &'static str), Setting>);
+pub(super) struct Accepted(BTreeMap<(&'static str, &'static str), Setting>);
 
-impl Values {
-    /// The setting, if it is given or has a default.
+impl Accepted {
+    /// The setting, if it is given or has a default, and has no mistake.
     pub(super) fn setting(&self, section: &'static str, key: &'static str) -> Option<&Setting> {
         self.0.get(&(section, key))
-    }
-
-    /// The word chosen for a key; none where what was given is no such word.
-    fn word(&self, section: &'static str, key: &'static str) -> Option<&'static str> {
-        match self.setting(section, key)?.value {
-            Value::Word(word) => Some(word),
-            _ => None,
-        }
-    }
-
-    /// Whether a path is given that may be left empty.
-    fn is_set(&self, section: &'static str, key: &'static str) -> bool {
-        self.setting(section, key)
-            .is_some_and(|setting| !matches!(&setting.value, Value::Path(path) if path.as_os_str().is_empty()))
     }
 
     /// Whether anything is given that tells of an installation. Where a process puts its files, listens and logs
@@ -68,11 +56,6 @@ impl Values {
     pub(super) fn is_any_given(&self) -> bool {
         let tells = |section, key| !matches!((section, key), ("state", "dir") | ("admin" | "log", _));
         self.0.iter().any(|((section, key), setting)| setting.origin != Origin::Default && tells(*section, *key))
-    }
-
-    /// Whether a switch is on.
-    fn is_on(&self, section: &'static str, key: &'static str) -> bool {
-        self.setting(section, key).is_some_and(|setting| matches!(setting.value, Value::Flag(true)))
     }
 }
 
@@ -92,7 +75,7 @@ impl Scope {
     }
 }
 
-/// Accepts every entry and fills in the defaults.
+/// Accepts every entry and fills in the defaults; in place of a value with a mistake stands its default.
 pub(super) fn accept(
     file: Vec<Entry>,
     environment: Vec<Entry>,
@@ -100,79 +83,122 @@ pub(super) fn accept(
     file_name: &str,
     scope: Scope,
     errors: &mut ConfigErrors,
-) -> Values {
-    let mut values = Values::default();
-    let mut given = Vec::new();
-    for (place, section, key) in keys::all() {
-        let of_key = |entries: &[Entry]| entries.iter().any(|entry| entry.key == place);
-        let (entries, origin) = match of_key(&environment) {
-            true => (&environment, Origin::Environment),
-            false => (&file, Origin::File),
-        };
-        let ways: Vec<&Entry> = entries.iter().filter(|entry| entry.key == place).collect();
-        if !ways.is_empty() {
-            given.push(place);
-        }
-        if let Some(setting) = accept_key(key, &ways, origin, errors) {
-            values.0.insert((section.name, key.name), setting);
-        }
-    }
-    contradictions(&values, errors);
+) -> (Settings, Accepted) {
+    let mut reader = Reader { file, environment, errors, accepted: Accepted::default() };
+    let settings = Settings::read(&mut reader);
+    reader.contradictions(&settings);
     let prefix = if file_name.is_empty() { String::new() } else { format!("{file_name}: ") };
-    for (at, section, key) in keys::all().filter(|(at, section, _)| !given.contains(at) && scope.holds(section)) {
-        if key.needed.by(need, &values) {
+    for (at, section, key) in keys::all().filter(|(_, section, _)| scope.holds(section)) {
+        if reader.ways(at).0.is_empty() && key.needed.by(need, &settings, &reader.accepted) {
             let place = format!("{prefix}[{}] {}", section.name, key.name);
-            errors.add(Rank::Missing(at), &place, missing(section, key, scope));
+            reader.errors.add(Rank::Missing(at), &place, missing(section, key, scope));
         }
     }
-    values
+    (settings, reader.accepted)
 }
 
-/// Accepts one key, given in these ways or by its default.
-fn accept_key(key: &'static Key, ways: &[&Entry], origin: Origin, errors: &mut ConfigErrors) -> Option<Setting> {
+/// Reads one key after the other.
+pub(super) struct Reader<'e> {
+    file: Vec<Entry>,
+    environment: Vec<Entry>,
+    errors: &'e mut ConfigErrors,
+    accepted: Accepted,
+}
+
+impl Reader<'_> {
+    /// Reads a key that has a default.
+    pub(super) fn default<T>(&mut self, section: &'static str, key: &'static str, kind: &Kind<T>) -> T {
+        self.example(section, key, kind).unwrap_or_else(|| default(find(section, key).1, kind))
+    }
+
+    /// Reads a key; none where it is not given and has no default, or has a mistake.
+    pub(super) fn example<T>(&mut self, section: &'static str, key: &'static str, kind: &Kind<T>) -> Option<T> {
+        let (at, key) = find(section, key);
+        let (ways, origin) = self.ways(at);
+        match accept_key(key, kind, &ways, origin) {
+            Ok(accepted) => {
+                let (value, setting) = accepted?;
+                self.accepted.0.insert((section, key.name), setting);
+                Some(value)
+            }
+            Err(mistake) => {
+                let Mistake { rank, place, fault } = mistake?;
+                self.errors.add(rank, &place, fault);
+                None
+            }
+        }
+    }
+
+    /// The ways in which a key is given, and where; those of the environment win.
+    fn ways(&self, key: usize) -> (Vec<&Entry>, Origin) {
+        let of_key = |entry: &&Entry| entry.key == key;
+        let environment: Vec<_> = self.environment.iter().filter(of_key).collect();
+        match environment.is_empty() {
+            true => (self.file.iter().filter(of_key).collect(), Origin::File),
+            false => (environment, Origin::Environment),
+        }
+    }
+}
+
+/// A key of the table, and its place there.
+fn find(section: &str, key: &str) -> (usize, &'static Key) {
+    let mut all = keys::all();
+    let found = all.find(|(_, of, known)| of.name == section && known.name == key);
+    found.map(|(place, _, key)| (place, key)).expect("a struct and the table come from the same entries")
+}
+
+/// The default of a key.
+fn default<T>(key: &Key, kind: &Kind<T>) -> T {
+    let (Preset::Default(text) | Preset::Example(text)) = key.preset;
+    kind.read(&Raw::from_toml(text)).expect("a test reads every default of the table")
+}
+
+/// What is wrong with a key.
+struct Mistake {
+    rank: Rank,
+    place: String,
+    fault: String,
+}
+
+/// Accepts one key, given in these ways or by its default; no mistake where it was reported already.
+fn accept_key<T>(
+    key: &'static Key,
+    kind: &Kind<T>,
+    ways: &[&Entry],
+    origin: Origin,
+) -> Result<Option<(T, Setting)>, Option<Mistake>> {
     let entry = match (ways, &key.preset) {
-        ([], Preset::Example(_)) => return None,
-        ([], Preset::Default(default)) => {
-            let raw = Raw::Typeless((*default).to_owned());
-            let value = key.kind.read(&raw).expect("a test reads every default of the table");
-            return Some(Setting {
-                value,
-                origin: Origin::Default,
-                file: None,
-                place: String::new(),
-                rank: Rank::Missing(0),
-            });
+        ([], Preset::Example(_)) => return Ok(None),
+        ([], Preset::Default(_)) => {
+            let (value, rank) = (default(key, kind), Rank::Missing(0));
+            let (shown, place) = (kind.show(&value), String::new());
+            return Ok(Some((value, Setting { shown, origin: Origin::Default, file: None, place, rank })));
         }
         ([entry], _) => *entry,
         ([entry, other, ..], _) => {
             let (value, file) = (key.written(Form::Value), key.written(Form::SecretFile));
-            let later = if entry.rank > other.rank { entry } else { other };
-            errors.add(later.rank, &later.place, format!("{value} and {file} are both given; remove one of them"));
-            return None;
+            let Entry { rank, place, .. } = if entry.rank > other.rank { entry } else { other };
+            let fault = format!("{value} and {file} are both given; remove one of them");
+            return Err(Some(Mistake { rank: *rank, place: place.clone(), fault }));
         }
     };
-    let accepted = match (entry.form, &entry.raw) {
-        (_, Raw::Unreadable) => return None, // reported where it was read
-        (Form::Value, raw) => key.kind.read(raw).map(|value| (value, origin)),
-        (Form::SecretFile, raw) => read_secret(key, raw).map(|value| (value, Origin::SecretFile)),
+    let (rank, place) = (entry.rank, entry.place.clone());
+    let read = match (entry.form, &entry.raw) {
+        (_, Raw::Unreadable) => return Err(None),
+        (Form::Value, raw) => kind.read(raw).map(|value| (value, origin, None)),
+        (Form::SecretFile, raw) => read_secret(kind, raw).map(|(value, file)| (value, Origin::SecretFile, Some(file))),
     };
-    match accepted {
-        Ok((value, origin)) => {
-            let file = match (origin, &entry.raw) {
-                (Origin::SecretFile, Raw::Text(path) | Raw::Typeless(path)) => Some(path.into()),
-                _ => None,
-            };
-            Some(Setting { value, origin, file, place: entry.place.clone(), rank: entry.rank })
+    match read {
+        Ok((value, origin, file)) => {
+            let shown = kind.show(&value);
+            Ok(Some((value, Setting { shown, origin, file, place, rank })))
         }
-        Err(fault) => {
-            errors.add(entry.rank, &entry.place, fault);
-            None
-        }
+        Err(fault) => Err(Some(Mistake { rank, place, fault })),
     }
 }
 
 /// Reads a secret from its file.
-fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
+fn read_secret<T>(kind: &Kind<T>, raw: &Raw) -> Result<(T, PathBuf), String> {
     let (Raw::Text(path) | Raw::Typeless(path)) = raw else {
         return Err(format!("found {}, expected the path of a file in quotes", raw.type_name()));
     };
@@ -188,8 +214,9 @@ fn read_secret(key: &Key, raw: &Raw) -> Result<Value, String> {
     if text.trim().is_empty() {
         return Err(format!("the secret file {file} is empty; {remedy}"));
     }
-    let read = key.kind.read(&Raw::Typeless(text.to_owned()));
-    read.map_err(|fault| format!("the secret file {file} cannot be used: {fault}; {remedy}"))
+    let read = kind.read(&Raw::Held { text: text.to_owned(), file: path.into() });
+    read.map(|value| (value, path.into()))
+        .map_err(|fault| format!("the secret file {file} cannot be used: {fault}; {remedy}"))
 }
 
 /// The file as it is named in a mistake. People put the secret itself there: what does not begin as a path, is no
@@ -204,43 +231,44 @@ fn named_file(path: &str) -> String {
     format!("(a name of {} characters, looked for in {})", path.chars().count(), here.display())
 }
 
-/// What no key alone can get wrong.
-fn contradictions(values: &Values, errors: &mut ConfigErrors) {
-    let schemes: [(&str, &str, &[&str]); 2] =
-        [("queue", "rabbitmq", &["amqp://", "amqps://"]), ("catalog", "postgres", &["postgres://", "postgresql://"])];
-    for (section, kind, schemes) in schemes {
-        if values.word(section, "kind") != Some(kind) {
-            continue;
+impl Reader<'_> {
+    /// What no key alone can get wrong.
+    fn contradictions(&mut self, settings: &Settings) {
+        let Settings { queue, catalog, nice, retry, .. } = settings;
+        let setting = |section, key| self.accepted.setting(section, key);
+        let rabbitmq = queue.url.as_ref().filter(|_| queue.kind == QueueKind::Rabbitmq);
+        let postgres = catalog.url.as_ref().filter(|_| catalog.kind == CatalogKind::Postgres);
+        for (section, kind, url, schemes) in [
+            ("queue", "rabbitmq", rabbitmq, ["amqp://", "amqps://"]),
+            ("catalog", "postgres", postgres, ["postgres://", "postgresql://"]),
+        ] {
+            if let (Some(url), Some(Setting { place, rank, file, .. })) = (url, setting(section, "url"))
+                && !schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
+            {
+                let schemes = schemes.join(" or ");
+                let what = match file.as_deref().and_then(Path::to_str) {
+                    Some(file) => format!("the text of the secret file {} ", named_file(file)),
+                    None => String::new(),
+                };
+                let fault = format!("{what}does not begin with {schemes}, as kind = \"{kind}\" expects");
+                self.errors.add(*rank, place, fault);
+            }
         }
-        if let Some(Setting { value: Value::Secret(url), place, rank, file, .. }) = values.setting(section, "url")
-            && !schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
+        if let (Some(_), Some(private)) = (setting("nice", "media_hosts"), setting("nice", "private_media_hosts"))
+            && let Some(host) =
+                nice.private_media_hosts.iter().find(|host| !nice.media_hosts.iter().any(|entry| entry.covers(host)))
         {
-            let schemes = schemes.join(" or ");
-            let what = match file.as_deref().and_then(Path::to_str) {
-                Some(file) => format!("the text of the secret file {} ", named_file(file)),
-                None => String::new(),
-            };
-            let fault = format!("{what}does not begin with {schemes}, as kind = \"{kind}\" expects");
-            errors.add(*rank, place, fault);
+            let fault = format!("\"{host}\" is not on media_hosts; list it there, too, or remove it here");
+            self.errors.add(private.rank, &private.place, fault);
         }
-    }
-    if let (Some(listed), Some(private)) =
-        (values.setting("nice", "media_hosts"), values.setting("nice", "private_media_hosts"))
-        && let (Value::MediaHosts(listed), Value::MediaHosts(hosts)) = (&listed.value, &private.value)
-        && let Some(host) = hosts.iter().find(|host| !listed.iter().any(|entry| entry.covers(host)))
-    {
-        let fault = format!("\"{host}\" is not on media_hosts; list it there, too, or remove it here");
-        errors.add(private.rank, &private.place, fault);
-    }
-    let delay = |key| values.setting("retry", key);
-    if let (Some(least), Some(most)) = (delay("error_delay_min"), delay("error_delay_max"))
-        && let (Value::Duration(shortest), Value::Duration(longest)) = (&least.value, &most.value)
-        && shortest > longest
-    {
-        let culprit = if least.origin == Origin::Default { most } else { least };
-        let (shortest, longest) = (least.value.literal(), most.value.literal());
-        let fault = format!("error_delay_min = {shortest} is longer than error_delay_max = {longest}; change one");
-        errors.add(culprit.rank, &culprit.place, fault);
+        if let (Some(least), Some(most)) = (setting("retry", "error_delay_min"), setting("retry", "error_delay_max"))
+            && retry.error_delay_min > retry.error_delay_max
+        {
+            let culprit = if least.origin == Origin::Default { most } else { least };
+            let (shortest, longest) = (&least.shown, &most.shown);
+            let fault = format!("error_delay_min = {shortest} is longer than error_delay_max = {longest}; change one");
+            self.errors.add(culprit.rank, &culprit.place, fault);
+        }
     }
 }
 
@@ -250,11 +278,8 @@ fn missing(section: &Section, key: &Key, scope: Scope) -> String {
     for form in key.forms() {
         let written = key.written(*form);
         ways.push(match (&key.preset, form) {
-            (Preset::Example(example), Form::Value) if !key.kind.is_secret() => {
-                format!("{written} = {} under [{}]", key.kind.literal(example), section.name)
-            }
-            (Preset::Example(example), Form::SecretFile) => {
-                format!("{written} = \"{example}\" under [{}]", section.name)
+            (Preset::Example(example), form) if key.is_secret == (*form == Form::SecretFile) => {
+                format!("{written} = {example} under [{}]", section.name)
             }
             _ => format!("{written} = \"…\""),
         });
@@ -262,31 +287,34 @@ fn missing(section: &Section, key: &Key, scope: Scope) -> String {
             ways.push(keys::environment_name(section.name, &written));
         }
     }
-    format!("missing, but {}: {} Set {}.", key.needed.why(), key.meaning, ways.join(", or "))
+    format!("missing, but {}: {} Set {}.", key.needed.why(), key.meaning(), ways.join(", or "))
 }
 
 impl Needed {
     /// Whether a command with this need cannot do without the key.
-    fn by(self, need: Need, values: &Values) -> bool {
-        let kind = |section| values.word(section, "kind");
+    fn by(self, need: Need, settings: &Settings, accepted: &Accepted) -> bool {
+        // A kind with a mistake asks for nothing.
+        let is = |section, key, chosen| chosen && accepted.setting(section, key).is_some();
+        let is_embedded = is("catalog", "kind", settings.catalog.kind == CatalogKind::Embedded);
+        let is_postgres = is("catalog", "kind", settings.catalog.kind == CatalogKind::Postgres);
+        let is_rabbitmq = is("queue", "kind", settings.queue.kind == QueueKind::Rabbitmq);
+        let is_s3 = is("recordings", "kind", settings.recordings.kind == RecordingsKind::S3);
         let service = matches!(need, Need::Service | Need::Producer | Need::Consumer);
         let calls_nice = service || need == Need::Nice;
-        let nice_here = calls_nice && kind("catalog") == Some("embedded");
+        let nice_here = calls_nice && is_embedded;
         match self {
             Self::Never => false,
             Self::Tenant => matches!(need, Need::Service | Need::Producer | Need::Nice | Need::Erasure) || nice_here,
             Self::Nice => nice_here,
-            Self::Oauth => nice_here && values.word("nice", "auth_flow") == Some("oauth"),
-            Self::Webhook => matches!(need, Need::Service | Need::Producer) && values.is_on("events", "webhook"),
-            Self::Rabbitmq => (service || need == Need::Erasure) && kind("queue") == Some("rabbitmq"),
-            Self::Postgres => need != Need::Local && kind("catalog") == Some("postgres"),
-            Self::Sealed => {
-                (calls_nice || need == Need::Settings || need == Need::Erasure) && kind("catalog") == Some("postgres")
+            Self::Oauth => nice_here && is("nice", "auth_flow", settings.nice.auth_flow == AuthFlow::Oauth),
+            Self::Webhook => {
+                matches!(need, Need::Service | Need::Producer) && is("events", "webhook", settings.events.webhook)
             }
-            Self::S3 => {
-                matches!(need, Need::Service | Need::Consumer | Need::Erasure) && kind("recordings") == Some("s3")
-            }
-            Self::S3Key => Self::S3.by(need, values) && !values.is_set("recordings", "credentials_file"),
+            Self::Rabbitmq => (service || need == Need::Erasure) && is_rabbitmq,
+            Self::Postgres => need != Need::Local && is_postgres,
+            Self::Sealed => (calls_nice || need == Need::Settings || need == Need::Erasure) && is_postgres,
+            Self::S3 => matches!(need, Need::Service | Need::Consumer | Need::Erasure) && is_s3,
+            Self::S3Key => Self::S3.by(need, settings, accepted) && settings.recordings.credentials_file.is_none(),
         }
     }
 

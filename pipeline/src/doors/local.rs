@@ -6,7 +6,7 @@ use stages::clients::catalog::EmbeddedCatalog;
 use stages::flow::Metrics;
 use state::{Opened, State, StateOptions};
 
-use crate::config::{Config, RecordingsConfig};
+use crate::config::{Config, RecordingsKind};
 use crate::failure::Failure;
 use crate::rebuild;
 
@@ -40,12 +40,10 @@ pub(super) async fn embedded(
     catalog: &EmbeddedCatalog,
     clock: &Clock,
 ) -> Result<Local, Failure> {
-    let recordings = match &config.recordings {
-        Some(RecordingsConfig::Filesystem { dir }) => Some(dir.as_path()),
-        _ => None,
-    };
+    let recordings =
+        (config.recordings.kind == RecordingsKind::Filesystem).then(|| config.recordings.dir(&config.state));
     let since = clock.now().checked_sub(super::hot_window(config)).unwrap_or(Timestamp::MIN);
     let tenant = super::tenant(config).ok();
-    rebuild::catalog(&opened.state, catalog, recordings, tenant.as_ref(), since).await?;
+    rebuild::catalog(&opened.state, catalog, recordings.as_deref(), tenant.as_ref(), since).await?;
     Ok(Local { state: opened.state })
 }

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use model::TenantId;
 use runtime::Clock;
 use stages::clients::nice::{ApiFamily, Network, Quota, Timeouts};
-use stages::clients::quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
+use stages::clients::quota::{Budgets, LocalStores, Patience, Stores, TenantQuota, Terms};
 use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
 };
 use stages::flow::Metrics;
 
-use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
-use crate::config::{CatalogConfig, Config, LimitsConfig};
+use super::{Database, Local, nice_settings, retention, servers, tenant};
+use crate::config::{Config, LimitsConfig};
 use crate::failure::Failure;
 
 /// Every tenant's client, once for each of the two services.
@@ -81,17 +81,14 @@ impl Nice {
 /// Where the settings of tenants stand.
 fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, Failure> {
     if let Some(database) = database {
-        return match &config.catalog {
-            Some(CatalogConfig::Postgres { seal_key: None, .. }) => {
-                Ok(Arc::new(Missing("[catalog] seal_key: missing")))
-            }
-            _ => Ok(servers::settings_source(config, database)),
+        return match config.catalog.seal_key {
+            None => Ok(Arc::new(Missing("[catalog] seal_key: missing"))),
+            Some(_) => Ok(servers::settings_source(config, database)),
         };
     }
-    let Some(nice) = config.nice.clone() else { return Ok(Arc::new(Missing("[nice]: missing"))) };
-    let scope = recording_scope(nice.recording_scope);
-    let retention = retention(&nice)?;
-    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice: nice_settings(nice)?, scope, retention }))
+    let Some(nice) = nice_settings(&config.nice) else { return Ok(Arc::new(Missing("[nice]: missing"))) };
+    let (scope, retention) = (config.nice.recording_scope, retention(&config.nice)?);
+    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice, scope, retention }))
 }
 
 /// Settings that a listing does without.
@@ -109,7 +106,7 @@ fn options(config: &Config) -> TenantsOptions {
     let timeouts = Timeouts {
         api: config.limits.timeout,
         page_size: config.limits.page_size,
-        media_min_rate: config.recording_min_rate,
+        media_min_rate: config.recordings.min_rate,
         ..Timeouts::default()
     };
     TenantsOptions { timeouts, ..TenantsOptions::default() }
@@ -121,5 +118,5 @@ fn terms(limits: &LimitsConfig, family: ApiFamily) -> Terms {
         ApiFamily::Acd => limits.acd,
         ApiFamily::MediaPlayback => limits.media_playback,
     };
-    Terms::new(Rate { limit: rate.limit, window: rate.window }, limits.live_reserve)
+    Terms::new(rate, limits.live_reserve)
 }

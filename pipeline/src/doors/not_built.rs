@@ -11,7 +11,7 @@ use stages::clients::recording_store::RecordingStore;
 use stages::clients::tenants::SettingsSource;
 use stages::flow::Metrics;
 
-use crate::config::{CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig};
+use crate::config::{CatalogKind, Config, QueueKind, RecordingsKind};
 use crate::failure::Failure;
 use crate::lease::Lease;
 
@@ -29,11 +29,7 @@ pub(crate) async fn catalog(_config: &Config, database: &Database) -> Result<Arc
     match *database {}
 }
 
-pub(super) async fn queue(
-    _config: &Config,
-    _queue: &QueueConfig,
-    _metrics: &Metrics,
-) -> Result<Arc<dyn Queue>, Failure> {
+pub(super) async fn queue(_config: &Config, _metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
     Err(not_built("queue", "rabbitmq", "embedded"))
 }
 
@@ -63,13 +59,13 @@ pub(super) fn lease(_database: Option<&Database>, _tenant: &TenantId) -> Lease {
 
 /// Refuses the kinds that are not there.
 pub(super) fn built(config: &Config) -> Result<(), Failure> {
-    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Rabbitmq { .. }) | None) {
+    if config.queue.kind == QueueKind::Rabbitmq {
         return Err(not_built("queue", "rabbitmq", "embedded"));
     }
-    if matches!(config.catalog, Some(CatalogConfig::Postgres { .. }) | None) {
+    if config.catalog.kind == CatalogKind::Postgres {
         return Err(not_built("catalog", "postgres", "embedded"));
     }
-    if matches!(config.recordings, Some(RecordingsConfig::S3 { .. }) | None) {
+    if config.recordings.kind == RecordingsKind::S3 {
         return Err(not_built("recordings", "s3", "filesystem"));
     }
     Ok(())

@@ -1,54 +1,36 @@
 //! Settings as the stages take them.
 
 use model::Retention;
-use stages::clients::nice::{Auth, GroupKind, GroupSelector, NiceSettings};
-use stages::clients::tenants::RecordingScope;
+use stages::clients::nice::{Auth, GroupSelector, NiceSettings};
 use stages::flow::RetryPolicy;
 use stages::flow::readiness::Bounds;
 
-use crate::config::{self, Config, NiceConfig};
+use crate::config::{AuthFlow, Config, NiceConfig};
 use crate::failure::Failure;
 
-/// The settings `[nice]` as the client takes them.
-pub(crate) fn nice_settings(nice: NiceConfig) -> Result<NiceSettings, Failure> {
+/// The settings `[nice]` as the client takes them; none where they are not complete for their flow.
+pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
+    let (access_key_id, access_key_secret) = (nice.access_key_id.clone()?, nice.access_key_secret.clone()?);
     let auth = match nice.auth_flow {
-        config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {
-            client_id,
-            client_secret,
-            access_key_id: nice.access_key_id,
-            access_key_secret: nice.access_key_secret,
+        AuthFlow::Oauth => Auth::OAuth {
+            client_id: nice.client_id.clone()?,
+            client_secret: nice.client_secret.clone()?,
+            access_key_id,
+            access_key_secret,
         },
-        config::AuthFlow::AccessKey => {
-            Auth::AccessKey { access_key_id: nice.access_key_id, access_key_secret: nice.access_key_secret }
-        }
+        AuthFlow::AccessKey => Auth::AccessKey { access_key_id, access_key_secret },
     };
-    let kind = match nice.group_kind {
-        config::GroupKind::AcdGroup => GroupKind::AcdGroup,
-        config::GroupKind::Team => GroupKind::Team,
-    };
-    let hosts = |key: &str, hosts: &[config::MediaHost]| {
-        let hosts = hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
-        hosts.map_err(|error| Failure::usage(format!("[nice] {key}: {error}")))
-    };
-    Ok(NiceSettings {
-        issuer: nice.issuer,
+    Some(NiceSettings {
+        issuer: nice.issuer.clone(),
         auth,
-        api_version: nice.api_version,
-        group: GroupSelector { kind, id_or_name: nice.group },
-        acd_url: nice.acd_url,
-        facade_url: nice.facade_url,
-        auth_url: nice.auth_url,
-        media_hosts: hosts("media_hosts", &nice.media_hosts)?,
-        private_media_hosts: hosts("private_media_hosts", &nice.private_media_hosts)?,
+        api_version: nice.api_version.clone(),
+        group: GroupSelector { kind: nice.group_kind, id_or_name: nice.group.clone()? },
+        acd_url: nice.acd_url.clone(),
+        facade_url: nice.facade_url.clone(),
+        auth_url: nice.auth_url.clone(),
+        media_hosts: nice.media_hosts.clone(),
+        private_media_hosts: nice.private_media_hosts.clone(),
     })
-}
-
-/// What of a transferred call is imported.
-pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
-    match scope {
-        config::RecordingScope::Master => RecordingScope::Master,
-        config::RecordingScope::Leg => RecordingScope::Leg,
-    }
 }
 
 /// When calls are looked at first. Half the time until the deadline is left for the steps after it. Who takes short

@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 
 use super::{ConfigErrors, Entry, FILE_VARIABLE, Rank, find, shown, written_keys};
 use crate::config::{
-    keys::{ENVIRONMENT_PREFIX, SECTIONS, environment_name},
+    keys::{ENVIRONMENT_PREFIX, environment_name},
     nearest::nearest,
+    settings::SECTIONS,
     value::Raw,
 };
 

@@ -5,8 +5,9 @@ use toml::de::{DeTable, DeValue};
 use super::{Entry, find, shown, written_keys};
 use crate::config::{
     error::{ConfigErrors, Rank},
-    keys::{self, SECTIONS, Section},
+    keys::{self, Section},
     nearest::nearest,
+    settings::SECTIONS,
     value::Raw,
 };
 
