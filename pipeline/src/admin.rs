@@ -15,21 +15,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, get, on};
 use axum::{Json, Router};
-use model::ContactId;
 use runtime::task;
 use serde::{Deserialize, Serialize};
-use stages::clients::catalog::{Recorded, ReplayRun};
-use stages::completeness::{Completeness, ReportError};
+use stages::completeness::ReportError;
 use stages::flow::outside::Standing;
 use stages::flow::{Blame, Metrics, Outside, StageError, serve};
 use stages::source::ListError;
-use stages::verify::Verified;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,9 +34,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
-use crate::operations::replays::{Change, Progress, Range, Window};
-use crate::operations::verify::Question;
-use crate::operations::{Older, OperationError, Operations};
+use crate::operations::agents::{AcceptNow, ListAgents, ShowHeldReading, SyncNow};
+use crate::operations::dead_letters::{
+    DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter,
+};
+use crate::operations::erase::{EraseConversation, ShowErasable};
+use crate::operations::recheck::{RecheckConversation, RecheckRange};
+use crate::operations::replays::{
+    Backfill, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation,
+};
+use crate::operations::report::Report;
+use crate::operations::status::ShowStatus;
+use crate::operations::trace::TraceConversation;
+use crate::operations::verify::{ListRecorded, Verify};
+use crate::operations::{OperationError, Operations, Request, Route};
 
 /// What `/livez` answers.
 pub(crate) const ALIVE: &str = "alive\n";
@@ -171,30 +179,7 @@ fn write_file(path: &Path, content: &AdminFile) -> std::io::Result<()> {
 }
 
 fn router(shared: Shared) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/trace/{id}", get(trace))
-        .route("/conversations/{id}", delete(erase))
-        .route("/conversations/{id}/erasure", get(erasable))
-        .route("/conversations/{id}/recheck", post(recheck))
-        .route("/rechecks", post(recheck_range))
-        .route("/recorded", post(recorded))
-        .route("/verifications", post(verify))
-        .route("/agents", get(agents))
-        .route("/agents/held", get(held_reading))
-        .route("/agents/sync", post(sync_agents))
-        .route("/agents/accept", post(accept_agents))
-        .route("/dead-letters", get(dead_letters))
-        .route("/dead-letters/drop", post(drop_dead_letters))
-        .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
-        .route("/dead-letters/{id}/replay", post(replay))
-        .route("/reconciliations", post(reconcile))
-        .route("/reconciliations/{id}", get(reconciliation))
-        .route("/backfills", get(backfills).post(backfill))
-        .route("/backfills/{id}", get(backfill_progress))
-        .route("/backfills/{id}/{change}", post(change_backfill))
-        .route("/report", post(report))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
+    let api = api().route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
     Router::new()
         .route("/livez", get(|| async { ALIVE }))
         .route("/readyz", get(readyz))
@@ -203,7 +188,7 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-async fn authorized(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn authorized(State(shared): State<Shared>, request: HttpRequest, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
     if bool::from(given.as_bytes().ct_eq(shared.token.as_bytes())) {
@@ -214,10 +199,10 @@ async fn authorized(State(shared): State<Shared>, request: Request, next: Next) 
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    if let Some(Err(error)) = shared.operations.local.as_ref().map(|local| local.state.store().check()) {
+    if let Err(error) = shared.operations.check_state() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    let now = shared.operations.clock.now();
+    let now = shared.operations.now();
     let standings = shared.outside.standings().into_iter().map(|(system, standing)| match standing {
         // It answers, and does not do what is asked: a full disk, a right that is missing.
         Standing::Here if shared.blame.fails_for_some(system, now) => (
@@ -247,120 +232,72 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
 }
 
-type Answer<T> = Result<Json<T>, OperationError>;
+/// A request that the daemon takes: it is in the list of routes.
+pub(crate) trait Served: Request {}
 
-async fn status(State(shared): State<Shared>) -> Answer<crate::operations::Status> {
-    shared.operations.status().await.map(Json)
+/// The list of routes below `/api/v1`: one line for each request.
+macro_rules! served {
+    ($($request:ty,)+) => {
+        $(impl Served for $request {})+
+
+        fn api() -> Router<Shared> {
+            Router::new()$(.merge(route::<$request>()))+
+        }
+    };
 }
 
-async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Trace> {
-    shared.operations.trace(&id).await.map(Json)
+served! {
+    ShowStatus,
+    TraceConversation,
+    EraseConversation,
+    ShowErasable,
+    RecheckConversation,
+    RecheckRange,
+    ListRecorded,
+    Verify,
+    ListAgents,
+    ShowHeldReading,
+    SyncNow,
+    AcceptNow,
+    ListDeadLetters,
+    DropDeadLetters,
+    ShowDeadLetter,
+    DropDeadLetter,
+    ReplayDeadLetter,
+    Reconcile,
+    ShowReconciliation,
+    Backfill,
+    ListBackfills,
+    ShowBackfill,
+    ChangeBackfill,
+    Report,
 }
 
-/// How a conversation is erased.
-#[derive(Deserialize)]
-struct Erasing {
-    /// Also where nothing is known of it.
-    #[serde(default)]
-    yes_unknown: bool,
+/// The route of a request.
+fn route<R: Request>() -> Router<Shared> {
+    let Route { method, path, .. } = R::ROUTE;
+    let filter = MethodFilter::try_from(method).expect("a route has a usual method");
+    Router::new().route(path, on(filter, answer::<R>))
 }
 
-async fn erase(
-    State(shared): State<Shared>,
-    UrlPath(id): UrlPath<String>,
-    Query(erasing): Query<Erasing>,
-) -> Answer<crate::operations::Erased> {
-    shared.operations.erase(&id, erasing.yes_unknown).await.map(Json)
+async fn answer<R: Request>(State(shared): State<Shared>, asked: HttpRequest) -> Result<Json<R::Answer>, Response> {
+    let request = read::<R>(asked).await?;
+    request.fulfil(&shared.operations).await.map(Json).map_err(IntoResponse::into_response)
 }
 
-async fn erasable(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erasable> {
-    shared.operations.erasable(&id).await.map(Json)
-}
-
-async fn recheck(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Rechecked> {
-    shared.operations.recheck(&id).await.map(Json)
-}
-
-async fn recheck_range(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<crate::operations::Rechecked> {
-    shared.operations.recheck_range(range).await.map(Json)
-}
-
-async fn recorded(State(shared): State<Shared>, Json(question): Json<Question>) -> Answer<Vec<Recorded>> {
-    shared.operations.recorded(question).await.map(Json)
-}
-
-async fn verify(State(shared): State<Shared>, Json(ids): Json<Vec<ContactId>>) -> Answer<Verified> {
-    shared.operations.verify(ids).await.map(Json)
-}
-
-async fn agents(State(shared): State<Shared>) -> Answer<Vec<model::Agent>> {
-    shared.operations.agents().await.map(Json)
-}
-
-async fn sync_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
-    shared.operations.sync_agents().await.map(Json)
-}
-
-async fn accept_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
-    shared.operations.accept_agents().await.map(Json)
-}
-
-async fn held_reading(State(shared): State<Shared>) -> Answer<Option<stages::clients::catalog::HeldReading>> {
-    shared.operations.held_reading().await.map(Json)
-}
-
-async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<stages::clients::catalog::DeadLetter>> {
-    shared.operations.dead_letters().await.map(Json)
-}
-
-async fn dead_letter(
-    State(shared): State<Shared>,
-    UrlPath(id): UrlPath<u64>,
-) -> Answer<stages::clients::catalog::DeadLetter> {
-    shared.operations.dead_letter(id).await.map(Json)
-}
-
-async fn replay(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
-    shared.operations.replay(id).await.map(Json)
-}
-
-async fn drop_dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
-    shared.operations.drop_dead_letter(id).await.map(Json)
-}
-
-async fn drop_dead_letters(State(shared): State<Shared>, Json(older): Json<Older>) -> Answer<u64> {
-    shared.operations.drop_dead_letters(older).await.map(Json)
-}
-
-async fn reconcile(State(shared): State<Shared>, Json(window): Json<Window>) -> Answer<ReplayRun> {
-    shared.operations.reconcile(window).await.map(Json)
-}
-
-async fn reconciliation(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<ReplayRun> {
-    shared.operations.reconciliation(id).await.map(Json)
-}
-
-async fn backfill(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<ReplayRun> {
-    shared.operations.backfill(range).await.map(Json)
-}
-
-async fn backfills(State(shared): State<Shared>) -> Answer<Vec<Progress>> {
-    shared.operations.backfills().await.map(Json)
-}
-
-async fn backfill_progress(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<Progress> {
-    shared.operations.backfill_progress(id).await.map(Json)
-}
-
-async fn change_backfill(
-    State(shared): State<Shared>,
-    UrlPath((id, change)): UrlPath<(u64, Change)>,
-) -> Answer<Progress> {
-    shared.operations.change_backfill(id, change).await.map(Json)
-}
-
-async fn report(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<Completeness> {
-    shared.operations.report(range).await.map(Json)
+/// The request, from the body, or from path and query.
+async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
+    if R::ROUTE.is_body {
+        let body = Json::from_request(asked, &()).await;
+        return body.map(|Json(request)| request).map_err(IntoResponse::into_response);
+    }
+    let (mut parts, _) = asked.into_parts();
+    let path = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(IntoResponse::into_response)?;
+    let mut fields = reqwest::Url::parse("http://admin/").expect("it is one");
+    fields.set_query(parts.uri.query());
+    fields.query_pairs_mut().extend_pairs(path.iter());
+    let fields = fields.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+    Query::try_from_uri(&fields).map(|Query(request)| request).map_err(IntoResponse::into_response)
 }
 
 /// An error as a command reads it.

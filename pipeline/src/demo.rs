@@ -20,12 +20,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
-use crate::commands::tables;
 use crate::config::{Config, Need};
 use crate::doors::{self, Wanted};
 use crate::failure::Failure;
 use crate::service::{self, Service};
-use crate::{shutdown, telemetry};
+use crate::{shutdown, tables, telemetry};
 
 mod progress;
 

@@ -30,7 +30,6 @@ use crate::config::{AgentsConfig, CatalogKind, Config, QueueKind, Reconciliation
 use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
 use crate::nightly::Nightly;
-use crate::operations::{Operations, Replaying};
 use crate::service::Service;
 use crate::turns::Turns;
 
@@ -270,33 +269,6 @@ impl Doors {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         })
-    }
-
-    /// What an operator may ask or do with these doors.
-    pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
-        Operations {
-            tenant: tenant(config).ok(),
-            catalog: self.catalog.clone(),
-            queue: self.queue.clone(),
-            local: self.local.clone(),
-            sync,
-            eraser: self.eraser(),
-            verifier: self.verifier(config),
-            producing: None,
-            budgets: self.nice.budgets.clone(),
-            freshness: self.freshness.clone(),
-            metrics: self.metrics.clone(),
-            clock: self.clock.clone(),
-            started_at: None,
-            replaying: Replaying {
-                window: config.reconciliation.window,
-                wake: self.wake.clone(),
-                counts: Arc::default(),
-            },
-            compare: self.compare(config),
-            tenants: self.nice.producer.clone(),
-            longest_call: config.reconciliation.longest_call,
-        }
     }
 
     /// Leaves everything in order.

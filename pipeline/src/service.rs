@@ -31,6 +31,7 @@ use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
 use crate::nice_producer::{NiceProducer, ReplaySettings};
 use crate::observe::Observed;
+use crate::operations::{Operations, Running};
 use crate::systemd::Notifier;
 use crate::{observe, shutdown, telemetry};
 
@@ -142,10 +143,13 @@ pub(crate) async fn serve_until(
         true => Some(producer(config, &doors, &context, Sources::All)?),
         false => None,
     };
-    let mut operations = doors.operations(config, producer.as_ref().map(|producer| producer.sync.clone()));
-    operations.started_at = Some(doors.clock.now());
-    operations.producing = producer.as_ref().map(|producer| producer.working.subscribe());
-    let readiness = Readiness::new(operations.producing.clone());
+    let running = Running {
+        sync: producer.as_ref().map(|producer| producer.sync.clone()),
+        producing: producer.as_ref().map(|producer| producer.working.subscribe()),
+        since: Some(doors.clock.now()),
+    };
+    let readiness = Readiness::new(running.producing.clone());
+    let operations = Operations::new(config, &doors, running);
     let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
     let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);

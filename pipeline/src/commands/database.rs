@@ -12,7 +12,7 @@ use stages::clients::quota::Unmetered;
 use stages::flow::Metrics;
 
 use super::check::ask_nice;
-use super::{Load, print};
+use crate::access::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::config::{Config, Need, NiceConfig};
 use crate::doors;

@@ -1,6 +1,6 @@
 //! The commands of the Knovvu database, in an executable without its client.
 
-use super::Load;
+use crate::access::Load;
 use crate::cli::SettingsCommand;
 use crate::failure::Failure;
 
