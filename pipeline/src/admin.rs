@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
-use crate::operations::agents::{AcceptNow, ListAgents, ShowHeldReading, SyncNow};
+use crate::operations::agents::{ListAgents, ReadGroup, ShowHeldReading};
 use crate::operations::dead_letters::{
     DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter,
 };
@@ -257,8 +257,7 @@ served! {
     Verify,
     ListAgents,
     ShowHeldReading,
-    SyncNow,
-    AcceptNow,
+    ReadGroup,
     ListDeadLetters,
     DropDeadLetters,
     ShowDeadLetter,

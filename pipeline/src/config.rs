@@ -25,7 +25,9 @@ mod error;
 mod keys;
 mod load;
 mod nearest;
+mod needs;
 mod page;
+mod reader;
 mod settings;
 mod source;
 mod value;
@@ -37,6 +39,7 @@ mod tests;
 pub(crate) use self::page::default_page;
 pub(crate) use self::{
     error::ConfigErrors,
+    needs::Need,
     settings::*,
     value::{AuthFlow, CatalogKind, Encryption, LogFormat, QueueKind, RecordingsKind, SecretSource},
 };
@@ -46,28 +49,6 @@ pub(crate) const DEFAULT_FILE: &str = "nice-knovvu.toml";
 
 /// Larger than any settings file.
 const LARGEST_FILE: u64 = 1 << 20;
-
-/// Which settings a command cannot do without. Whatever is given is validated in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Everything: `run`, `check`.
-    Service,
-    /// Everything but the recording store: `producer`.
-    Producer,
-    /// Everything but the webhook; the tenant only where the catalog is embedded: `consumer`.
-    Consumer,
-    /// Tenant, queue, catalog with its key, and the recording store: `erase`.
-    Erasure,
-    /// Tenant, NICE and catalog: `agents sync`.
-    Nice,
-    /// The catalog with its key: `settings`.
-    Settings,
-    /// The catalog: `migrate`.
-    #[cfg_attr(not(feature = "servers"), expect(dead_code, reason = "the command is refused"))]
-    Catalog,
-    /// Nothing but what has a default: listings.
-    Local,
-}
 
 /// The settings, and how they were given.
 #[derive(Debug, Clone)]
@@ -103,7 +84,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let name = file.map(|path| path.display().to_string()).unwrap_or_default();
         let text = match file {
-            Some(path) => source::read_small(path, LARGEST_FILE).map_err(|fault| {
+            Some(path) => reader::read_small(path, LARGEST_FILE).map_err(|fault| {
                 let remedy = format!("correct --config or {}", source::FILE_VARIABLE);
                 ConfigErrors::one(&name, format!("the settings file cannot be used: {fault}; {remedy}"))
             })?,
@@ -120,9 +101,9 @@ impl Config {
         need: Need,
     ) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::default();
-        let file = source::read_text(text, name, &mut errors);
+        let file = source::file::read_text(text, name, &mut errors);
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into()));
-        let environment = source::read_environment(env, &mut errors);
+        let environment = source::environment::read_environment(env, &mut errors);
         let Some(file) = file else { return Err(errors.sorted()) };
         let (settings, accepted) = load::accept(file, environment, need, name, load::Scope::Settings, &mut errors);
         errors.into_result()?;
@@ -145,10 +126,10 @@ impl NiceConfig {
     #[cfg_attr(not(feature = "servers"), expect(dead_code, reason = "the command is refused"))]
     pub(crate) fn from_toml(text: &str, name: &str) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::default();
-        let Some(entries) = source::read_text(text, name, &mut errors) else { return Err(errors.sorted()) };
+        let Some(entries) = source::file::read_text(text, name, &mut errors) else { return Err(errors.sorted()) };
         let scope = load::Scope::Nice;
         for entry in &entries {
-            let stranger = keys::all().find(|(place, section, _)| *place == entry.key && !scope.holds(section));
+            let stranger = settings::all().find(|(place, section, _)| *place == entry.key && !scope.holds(section));
             if stranger.is_some() {
                 errors.add(entry.rank, &entry.place, "only the table [nice] is read here; remove this key");
             }

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
 use crate::config::{Config, Need};
-use crate::doors::{self, Wanted};
+use crate::doors::{self, Service, Wanted};
 use crate::failure::Failure;
-use crate::service::{self, Service};
+use crate::service;
 use crate::{shutdown, tables, telemetry};
 
 mod progress;

@@ -1,12 +1,14 @@
 //! Opens what the settings chose behind each door, once, for every command.
 //!
+//! - `wanted`: which service runs, and what a command needs.
 //! - `local`: the local state, and what brings it back after it was lost.
 //! - `servers`: RabbitMQ, PostgreSQL and S3.
-//! - `translate`: settings as the stages take them.
+//! - `nice`: the way to NICE.
+//! - `lent`: doors of another program, in its own process.
+//! - `translate`: settings as the stages take them; `validate`: settings that are refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::{System, TenantId};
 use runtime::Clock;
@@ -24,16 +26,13 @@ use stages::verify::Verifier;
 use state::{Opened, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use crate::config::{AgentsConfig, CatalogKind, Config, QueueKind, ReconciliationConfig, RecordingsKind};
+use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
 use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
-use crate::nightly::Nightly;
-use crate::service::Service;
 use crate::turns::Turns;
 
-mod lent;
+pub(crate) mod lent;
 mod local;
 mod nice;
 #[cfg(feature = "servers")]
@@ -42,85 +41,39 @@ mod servers;
 #[path = "doors/not_built.rs"]
 mod servers;
 mod translate;
+mod validate;
+mod wanted;
 
-pub(crate) use lent::lent;
 pub(crate) use local::{Local, open_state};
 pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, nice_settings, retention, retry_policy};
+pub(crate) use translate::{first_look, hot_window, nice_settings, nightly, retention, retry_policy, tenant};
+pub(crate) use validate::validate;
+pub use wanted::Service;
+pub(crate) use wanted::Wanted;
 
-/// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
-const UPLOAD_MARKS: &str = "uploads";
-
-/// What a process needs of the doors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// Everything that the service works with.
-    Service(Service),
-    /// What listings read, and what a replay writes to.
-    Listing,
-    /// As [`Wanted::Listing`], and the recording store.
-    Erasure,
-    /// As [`Wanted::Listing`], and what the agent sync works with.
-    AgentSync,
-    /// What a producer works with; it takes its right itself.
-    Replay,
-}
-
-impl Wanted {
-    /// Whether the process keeps a state of its own. A consumer on servers does not, so that many of them can share
-    /// one settings file.
-    pub(crate) fn local(self, config: &Config) -> bool {
-        let produces = match self {
-            Self::Service(service) => service.produces(),
-            Self::Listing | Self::Erasure => false,
-            Self::AgentSync | Self::Replay => true,
-        };
-        produces || config.catalog.kind == CatalogKind::Embedded || config.queue.kind == QueueKind::Embedded
-    }
-
-    /// Whether it works for so long that the way to the database is looked at first.
-    fn works(self) -> bool {
-        match self {
-            Self::Service(_) | Self::AgentSync | Self::Replay | Self::Erasure => true,
-            Self::Listing => false,
-        }
-    }
-
-    fn recordings(self) -> bool {
-        match self {
-            Self::Service(service) => service.consumes(),
-            Self::Erasure => true,
-            Self::Listing | Self::AgentSync | Self::Replay => false,
-        }
-    }
-
-    /// Where the marks of uploads lie, for who uploads.
-    fn marks(self, config: &Config) -> Option<PathBuf> {
-        matches!(self, Self::Service(_)).then(|| config.state.dir.join(UPLOAD_MARKS))
-    }
+/// Who keeps the leases of tenants.
+pub(crate) enum Leases {
+    /// The Knovvu database; an embedded catalog is one process's alone.
+    Catalog(Option<Database>),
+    /// Another program.
+    Lent(Arc<dyn LeaseServer>),
 }
 
 /// The local state and the doors.
 pub(crate) struct Doors {
     /// The local state, where the process keeps one.
     pub(crate) local: Option<Local>,
-    /// The Knovvu database, where it is one on a server.
-    pub(crate) database: Option<Database>,
     /// The catalog.
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
-    /// The leases, where another program lends them.
-    pub(crate) leases: Option<Arc<dyn LeaseServer>>,
-    /// Whether the catalog is on a server.
-    pub(crate) catalog_on_server: bool,
-    /// Whether the queue is on a server.
-    pub(crate) queue_on_server: bool,
-    /// Whether the recording store is.
-    pub(crate) store_on_server: bool,
+    /// Who keeps the leases.
+    pub(crate) leases: Leases,
+    /// The systems of them that are on a server.
+    pub(crate) on_server: Vec<System>,
     /// The recording store, for a consumer.
     pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
     /// The way to NICE of every tenant.
@@ -178,8 +131,8 @@ impl Doors {
     /// The right to be the tenant's producer, to be waited for.
     pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
         match &self.leases {
-            Some(server) => Lease::Lent(server.clone(), tenant.clone()),
-            None => servers::lease(self.database.as_ref(), tenant),
+            Leases::Lent(server) => Lease::Lent(server.clone(), tenant.clone()),
+            Leases::Catalog(database) => servers::lease(database.as_ref(), tenant),
         }
     }
 
@@ -215,7 +168,7 @@ impl Doors {
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
         let mut probes: Vec<(System, Probe)> = Vec::new();
-        if self.catalog_on_server {
+        if self.on_server.contains(&System::Catalog) {
             let catalog = self.catalog.clone();
             probes.push((
                 System::Catalog,
@@ -225,7 +178,7 @@ impl Doors {
                 }),
             ));
         }
-        if self.queue_on_server {
+        if self.on_server.contains(&System::Queue) {
             let queue = self.queue.clone();
             probes.push((
                 System::Queue,
@@ -235,7 +188,7 @@ impl Doors {
                 }),
             ));
         }
-        if let Some(store) = self.recordings.clone().filter(|_| self.store_on_server) {
+        if let Some(store) = self.recordings.clone().filter(|_| self.on_server.contains(&System::RecordingStore)) {
             probes.push((
                 System::RecordingStore,
                 probe(move || {
@@ -292,11 +245,6 @@ where
     })
 }
 
-/// The tenant of the settings.
-pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
-    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
-}
-
 /// Opens everything that is wanted.
 pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
     let metrics = Metrics::new();
@@ -333,17 +281,17 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
-    let queue_on_server = config.queue.kind != QueueKind::Embedded;
-    let store_on_server = config.recordings.kind == RecordingsKind::S3;
+    let on_server = [
+        (System::Catalog, database.is_some()),
+        (System::Queue, config.queue.kind != QueueKind::Embedded),
+        (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
+    ];
     Ok(Doors {
         local,
-        leases: None,
-        catalog_on_server: database.is_some(),
-        database,
+        leases: Leases::Catalog(database),
+        on_server: on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect(),
         catalog,
         queue,
-        queue_on_server,
-        store_on_server,
         recordings,
         nice,
         metrics,
@@ -389,78 +337,6 @@ pub(crate) async fn recordings(
         }
         RecordingsKind::S3 => servers::recordings(config, marks, metrics).await,
     }
-}
-
-/// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
-pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
-    if config.queue.kind == QueueKind::Fluvio {
-        return Err(Failure::usage(
-            "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
-        ));
-    }
-    servers::built(config)?;
-    if service != Service::Run {
-        shared(config, service)?;
-    }
-    if service.produces() {
-        sources(config)?;
-    }
-    Ok(())
-}
-
-/// `producer` and `consumer` alone need doors that more than one process can open.
-fn shared(config: &Config, service: Service) -> Result<(), Failure> {
-    let refuse = |section: &str, server: &str| {
-        let service = service.name();
-        Err(Failure::usage(format!(
-            "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
-             nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
-        )))
-    };
-    if config.queue.kind == QueueKind::Embedded {
-        return refuse("queue", "rabbitmq");
-    }
-    if config.catalog.kind == CatalogKind::Embedded {
-        return refuse("catalog", "postgres");
-    }
-    Ok(())
-}
-
-/// Refuses settings of the sources that cannot work together.
-fn sources(config: &Config) -> Result<(), Failure> {
-    if !config.events.poll && !config.events.webhook && !config.events.agent_sessions {
-        return Err(Failure::usage(
-            "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
-             to true",
-        ));
-    }
-    if config.events.agent_sessions && !config.events.poll {
-        warn!(
-            "[events] poll is off: a call that ends while its agent's session is not joined, or while we are down, is \
-             not found by agent_sessions; set poll = true"
-        );
-    }
-    let listen = config.events.webhook_listen;
-    if config.events.webhook && listen == config.admin.listen && listen.port() != 0 {
-        return Err(Failure::usage(
-            "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
-        ));
-    }
-    Ok(())
-}
-
-/// When the nightly comparison is due.
-pub(crate) fn nightly(config: &Config) -> Nightly {
-    let ReconciliationConfig { at, timezone, window, lateness, longest_call, recheck, .. } =
-        config.reconciliation.clone();
-    let recheck = (!recheck.is_zero()).then_some(recheck);
-    Nightly { at, timezone, window, longest_call, lateness, recheck }
-}
-
-/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
-/// been awaited until the deadline.
-pub(crate) fn hot_window(config: &Config) -> Duration {
-    config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }
 
 /// Where a running daemon of this state tells its address and token.

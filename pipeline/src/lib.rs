@@ -49,10 +49,10 @@ use clap::Parser;
 
 use access::answer;
 use cli::{Asked, Cli, Command, EraseOptions, RecheckOptions};
+use doors::Service;
 use failure::Failure;
 use operations::erase::{EraseConversation, ShowErasable};
 use operations::recheck::{RecheckConversation, RecheckRange};
-use service::Service;
 
 /// The executable: parses the command line and does the one command.
 pub fn run() -> ExitCode {

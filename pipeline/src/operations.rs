@@ -5,7 +5,9 @@
 //! on them, their answers, and the tables that a person reads. A new request is a struct there and a line in the list of
 //! `admin.rs`; one that is a command of its own is a line in `cli.rs`, too.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, TenantId};
@@ -13,17 +15,20 @@ use reqwest::Method;
 use runtime::Clock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stages::clients::catalog::{Catalog, CatalogError};
+use stages::clients::catalog::{Catalog, CatalogError, Counted};
 use stages::clients::queue::{Queue, QueueError};
 use stages::clients::quota::{Budgets, StoreError};
+use stages::clients::tenants::Tenants;
 use stages::completeness::ReportError;
 use stages::erase::Eraser;
 use stages::flow::{Freshness, Metrics, StageError};
 use stages::source::ListError;
+use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError};
 use stages::verify::Verifier;
 use state::StateError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::config::{Config, Need};
 use crate::doors::{self, Doors, Local, Wanted};
@@ -157,8 +162,30 @@ pub(crate) struct Operations {
     freshness: Freshness,
     metrics: Metrics,
     clock: Clock,
-    replaying: replays::Replaying,
-    reporting: report::Reporting,
+    replaying: Replaying,
+    reporting: Reporting,
+}
+
+/// What asks for replays.
+#[derive(Clone)]
+struct Replaying {
+    /// How far the comparison looks back.
+    window: Duration,
+    /// Tells the producer of this process.
+    wake: Arc<Notify>,
+    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// When they were counted, and how many.
+type Counts = HashMap<u64, (Instant, Counted)>;
+
+/// What reports are made with.
+#[derive(Clone)]
+struct Reporting {
+    compare: Compare,
+    tenants: Arc<Tenants>,
+    longest_call: Duration,
 }
 
 /// What runs in the process besides.
@@ -187,12 +214,12 @@ impl Operations {
             freshness: doors.freshness.clone(),
             metrics: doors.metrics.clone(),
             clock: doors.clock.clone(),
-            replaying: replays::Replaying {
+            replaying: Replaying {
                 window: config.reconciliation.window,
                 wake: doors.wake.clone(),
                 counts: Arc::default(),
             },
-            reporting: report::Reporting {
+            reporting: Reporting {
                 compare: doors.compare(config),
                 tenants: doors.nice.producer.clone(),
                 longest_call: config.reconciliation.longest_call,

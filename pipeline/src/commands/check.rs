@@ -14,9 +14,8 @@ use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
 use crate::config::{CatalogKind, Config, QueueKind};
-use crate::doors::{self, Wanted};
+use crate::doors::{self, Service, Wanted};
 use crate::failure::Failure;
-use crate::service::Service;
 use crate::{output, telemetry};
 
 /// Exit code 3 when one of the outside systems does not answer as it must, 1 when it is our own state.

@@ -2,54 +2,48 @@
 
 use std::time::Duration;
 
-use crate::access::{Access, Load, answer, print};
+use crate::access::{Access, Load, print};
 use crate::cli::{Asked, DeadLettersCommand, Dropped, Selected};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::failure::Failure;
 use crate::operations::SingleCommand;
-use crate::operations::dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter};
+use crate::operations::dead_letters::{
+    DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter,
+};
 use crate::output;
 
 /// `dead-letters`.
 pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), Failure> {
-    let open = async || Access::of(&load(Need::Local)?, Wanted::Listing).await;
-    let access = match command {
-        DeadLettersCommand::List(Asked { request, json }) => return answer(request, json, load).await,
-        DeadLettersCommand::Show(Asked { request, json }) => return answer(request, json, load).await,
+    let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
+    match command {
+        DeadLettersCommand::List(Asked { request, json }) => {
+            print(json, &access.ask(request).await?, ListDeadLetters::table);
+        }
+        DeadLettersCommand::Show(Asked { request, json }) => {
+            print(json, &access.ask(request).await?, ShowDeadLetter::table);
+        }
         DeadLettersCommand::Replay(Selected { id: Some(id), .. }) => {
-            let access = open().await?;
             access.ask(ReplayDeadLetter { id }).await?;
             output::line(format!("dead letter {id} is back on the queue"));
-            access
         }
         DeadLettersCommand::Replay(Selected { id: None, dry_run: true, .. }) => {
-            let access = open().await?;
             let letters = access.ask(ListDeadLetters {}).await?;
             print(false, &letters, ListDeadLetters::table);
             output::line(format!("{} dead letters would go back to the queue", letters.len()));
-            access
         }
-        DeadLettersCommand::Replay(Selected { id: None, .. }) => {
-            let access = open().await?;
-            replay_all(&access).await?;
-            access
-        }
+        DeadLettersCommand::Replay(Selected { id: None, .. }) => replay_all(&access).await?,
         DeadLettersCommand::Drop(Dropped { id: Some(id), .. }) => {
-            let access = open().await?;
             access.ask(DropDeadLetter { id }).await?;
             output::line(format!("dead letter {id} is dropped"));
-            access
         }
         DeadLettersCommand::Drop(Dropped { older_than, dry_run, .. }) => {
-            let access = open().await?;
             let older_than_secs = older_than.unwrap_or(Duration::MAX).as_secs();
             let count = access.ask(DropDeadLetters { older_than_secs, dry_run }).await?;
             let verb = if dry_run { "would be dropped" } else { "are dropped" };
             output::line(format!("{count} dead letters {verb}"));
-            access
         }
-    };
+    }
     access.close().await
 }
 

@@ -16,14 +16,13 @@ use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions};
 use crate::config::{Config, Need};
 use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
-use crate::nice_producer::NiceProducer;
+use crate::nice_producer::{NiceProducer, Sources};
 use crate::operations::replays::{
     Backfill, Change, ChangeBackfill, ListBackfills, Progress, Reconcile, ShowBackfill, ShowReconciliation, backfills,
     check_range, eta, outcome, plan, reconciliation,
 };
 use crate::operations::{OperationError, Operations, Running};
 use crate::output;
-use crate::service::{self, Sources};
 
 /// A run's trouble lasts at most so long before the command gives up waiting for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +41,7 @@ impl Worker {
     async fn start(config: &Config, doors: &Doors) -> Result<(Self, Operations), Failure> {
         let stopping = CancellationToken::new();
         let context = doors.flow(config, stopping.clone());
-        let producer = service::producer(config, doors, &context, Sources::Replays)?;
+        let producer = NiceProducer::new(config, doors, &context, Sources::Replays)?;
         let running = Running { sync: Some(producer.sync.clone()), ..Running::default() };
         let operations = Operations::new(config, doors, running);
         // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the agents

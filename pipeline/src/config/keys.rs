@@ -110,7 +110,7 @@ macro_rules! settings {
             pub(super) fn read(reader: &mut Reader<'_>) -> Self {
                 Self {
                     $($section: $Section {
-                        $($key: reader.$preset(stringify!($section), stringify!($key), &$kind),)+
+                        $($key: reader.$preset(&$kind),)+
                     },)+
                 }
             }
@@ -179,15 +179,6 @@ impl Key {
     pub(super) fn forms(&self) -> &'static [Form] {
         if self.is_secret { &[Form::Value, Form::SecretFile] } else { &[Form::Value] }
     }
-}
-
-/// Every key with its section and its place on the page.
-pub(super) fn all() -> impl Iterator<Item = (usize, &'static Section, &'static Key)> {
-    super::settings::SECTIONS
-        .iter()
-        .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
-        .enumerate()
-        .map(|(place, (section, key))| (place, section, key))
 }
 
 /// The name of a key in the environment.

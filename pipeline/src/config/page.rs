@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     keys::{Form, Key, Needed, Preset},
-    load::{Accepted, Origin},
+    reader::{Accepted, Origin},
     settings::SECTIONS,
 };
 

@@ -19,7 +19,7 @@ use stages::clients::{
 
 use super::{
     keys::{Key, Needed, Preset, Section, settings},
-    load::Reader,
+    reader::{Place, Reader},
     value::*,
 };
 
@@ -327,4 +327,13 @@ settings! {
         filter: String = TEXT, default("info"),
             "Something has to be understood.";
     }
+}
+
+/// Every key with its section and its place on the page.
+pub(super) fn all() -> impl Iterator<Item = Place> {
+    SECTIONS
+        .iter()
+        .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+        .enumerate()
+        .map(|(place, (section, key))| (place, section, key))
 }

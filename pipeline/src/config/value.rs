@@ -18,14 +18,13 @@ use stages::clients::{
     tenants::RecordingScope,
 };
 
-use super::nearest::nearest;
-
 mod address;
 mod raw;
 mod text;
 mod time;
 
 pub(super) use self::raw::Raw;
+use self::raw::quoted;
 
 /// What a secret looks like wherever settings are shown.
 const MASK: &str = "\"********\"";
@@ -375,11 +374,6 @@ fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
         address::media_host(text).map_err(|fault| format!("{}: {fault}", Raw::Text(text.clone()).shown()))
     };
     texts.iter().map(host).collect()
-}
-
-/// The text in quotes, as TOML reads it.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(text.replace(|c: char| c.is_control(), "\u{fffd}")).to_string()
 }
 
 /// The texts as a TOML array.

@@ -2,15 +2,42 @@
 
 use std::sync::Arc;
 
+use model::System;
+use runtime::Clock;
+use stages::clients::catalog::Catalog;
+use stages::clients::nice::Network;
+use stages::clients::queue::Queue;
+use stages::clients::quota::Stores;
+use stages::clients::recording_store::RecordingStore;
+use stages::clients::tenants::SettingsSource;
 use stages::flow::{Blame, Freshness, Metrics, Outside};
-
 use state::StateOptions;
 
-use super::{Doors, Local, Nice, local};
+use super::{Doors, Leases, Local, Nice, Service, local};
 use crate::config::Config;
-use crate::embed::World;
 use crate::failure::Failure;
-use crate::service::Service;
+use crate::lease::LeaseServer;
+
+/// Everything outside of a service.
+#[derive(Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Clock,
+    /// The Knovvu database.
+    pub catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Where recordings are kept.
+    pub recordings: Arc<dyn RecordingStore>,
+    /// The NICE settings of all tenants.
+    pub settings: Arc<dyn SettingsSource>,
+    /// The rate budgets that all processes share.
+    pub budgets: Arc<dyn Stores>,
+    /// The right to be a tenant's producer.
+    pub leases: Arc<dyn LeaseServer>,
+    /// The way to NICE.
+    pub network: Network,
+}
 
 /// What the world lends, and the local state of a producer, which is the service's own.
 pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Result<Doors, Failure> {
@@ -25,14 +52,11 @@ pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Res
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
     Ok(Doors {
         local,
-        database: None,
-        leases: Some(leases),
+        leases: Leases::Lent(leases),
+        on_server: System::SHARED.to_vec(),
         catalog,
-        catalog_on_server: true,
         queue,
-        queue_on_server: true,
         recordings: service.consumes().then_some(recordings),
-        store_on_server: true,
         nice,
         metrics,
         clock,

@@ -6,6 +6,7 @@ use stages::clients::catalog::EmbeddedCatalog;
 use stages::flow::Metrics;
 use state::{Opened, State, StateOptions};
 
+use super::translate::{hot_window, tenant};
 use crate::config::{Config, RecordingsKind};
 use crate::failure::Failure;
 use crate::rebuild;
@@ -42,8 +43,8 @@ pub(super) async fn embedded(
 ) -> Result<Local, Failure> {
     let recordings =
         (config.recordings.kind == RecordingsKind::Filesystem).then(|| config.recordings.dir(&config.state));
-    let since = clock.now().checked_sub(super::hot_window(config)).unwrap_or(Timestamp::MIN);
-    let tenant = super::tenant(config).ok();
+    let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
+    let tenant = tenant(config).ok();
     rebuild::catalog(&opened.state, catalog, recordings.as_deref(), tenant.as_ref(), since).await?;
     Ok(Local { state: opened.state })
 }

@@ -12,7 +12,9 @@ use stages::clients::tenants::{
 };
 use stages::flow::Metrics;
 
-use super::{Database, Local, nice_settings, retention, servers, tenant};
+use super::local::Local;
+use super::servers::{self, Database};
+use super::translate::{nice_settings, retention, tenant};
 use crate::config::{Config, LimitsConfig};
 use crate::failure::Failure;
 

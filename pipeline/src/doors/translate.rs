@@ -1,12 +1,15 @@
 //! Settings as the stages take them.
 
-use model::Retention;
+use std::time::Duration;
+
+use model::{Retention, TenantId};
 use stages::clients::nice::{Auth, GroupSelector, NiceSettings};
 use stages::flow::RetryPolicy;
 use stages::flow::readiness::Bounds;
 
-use crate::config::{AuthFlow, Config, NiceConfig};
+use crate::config::{AuthFlow, Config, NiceConfig, ReconciliationConfig};
 use crate::failure::Failure;
+use crate::nightly::Nightly;
 
 /// The settings `[nice]` as the client takes them; none where they are not complete for their flow.
 pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
@@ -59,4 +62,23 @@ pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
         error_delay_min: config.retry.error_delay_min,
         error_delay_max: config.retry.error_delay_max,
     }
+}
+
+/// The tenant of the settings.
+pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
+    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
+}
+
+/// When the nightly comparison is due.
+pub(crate) fn nightly(config: &Config) -> Nightly {
+    let ReconciliationConfig { at, timezone, window, lateness, longest_call, recheck, .. } =
+        config.reconciliation.clone();
+    let recheck = (!recheck.is_zero()).then_some(recheck);
+    Nightly { at, timezone, window, longest_call, lateness, recheck }
+}
+
+/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
+/// been awaited until the deadline.
+pub(crate) fn hot_window(config: &Config) -> Duration {
+    config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }

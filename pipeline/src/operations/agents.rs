@@ -60,20 +60,35 @@ impl Request for ShowHeldReading {
 }
 
 /// The group is read now.
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct SyncNow {}
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadGroup {
+    pub(crate) doubt: Doubt,
+}
 
-impl Request for SyncNow {
+/// What becomes of a reading that is to be doubted: many agents gone at once, or hidden ones.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Doubt {
+    /// It is held.
+    Sync,
+    /// It is believed.
+    Accept,
+}
+
+impl Request for ReadGroup {
     type Answer = SyncReport;
-    const ROUTE: Route = Route::post("/agents/sync");
+    const ROUTE: Route = Route::post("/agents/{doubt}");
 
     async fn fulfil(self, operations: &Operations) -> Result<SyncReport, OperationError> {
         let sync = operations.agent_sync()?.clone();
-        to_its_end(async move { sync.run_once().await }).await
+        match self.doubt {
+            Doubt::Sync => to_its_end(async move { sync.run_once().await }).await,
+            Doubt::Accept => to_its_end(async move { sync.accept().await }).await,
+        }
     }
 }
 
-impl SingleCommand for SyncNow {
+impl SingleCommand for ReadGroup {
     const NEED: Need = Need::Nice;
     const WANTED: Wanted = Wanted::AgentSync;
 
@@ -89,33 +104,6 @@ impl SingleCommand for SyncNow {
 
     fn verdict(report: &SyncReport) -> Result<(), Failure> {
         report.held.as_ref().map_or(Ok(()), |reading| Err(Failure::partly(held(reading))))
-    }
-}
-
-/// The group is read now, and what is read is believed.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct AcceptNow {}
-
-impl Request for AcceptNow {
-    type Answer = SyncReport;
-    const ROUTE: Route = Route::post("/agents/accept");
-
-    async fn fulfil(self, operations: &Operations) -> Result<SyncReport, OperationError> {
-        let sync = operations.agent_sync()?.clone();
-        to_its_end(async move { sync.accept().await }).await
-    }
-}
-
-impl SingleCommand for AcceptNow {
-    const NEED: Need = SyncNow::NEED;
-    const WANTED: Wanted = SyncNow::WANTED;
-
-    fn table(report: &SyncReport) -> String {
-        SyncNow::table(report)
-    }
-
-    fn verdict(report: &SyncReport) -> Result<(), Failure> {
-        SyncNow::verdict(report)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `reconcile` and `backfill`: the comparison now, backfills, and how far each has come.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,26 +12,11 @@ use stages::clients::queue::Backlog;
 use stages::source::REACH;
 use stages::source::listing::horizon;
 use stages::watermark::agreed_now;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{OperationError, Operations, Request, Route};
+use super::{Counts, OperationError, Operations, Request, Route};
 use crate::replays::LOOKED_THROUGH;
 use crate::tables::{table, time};
-
-/// What asks for replays.
-#[derive(Clone)]
-pub(super) struct Replaying {
-    /// How far the comparison looks back.
-    pub(super) window: Duration,
-    /// Tells the producer of this process.
-    pub(super) wake: Arc<Notify>,
-    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
-    pub(super) counts: Arc<Mutex<Counts>>,
-}
-
-/// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, Counted)>;
 
 /// A count of the rows of a whole range is used for so long.
 const COUNT_AGE: Duration = Duration::from_secs(10);

@@ -1,19 +1,14 @@
 //! `report`: what became of every call that ended in a date range.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::clients::tenants::Tenants;
 use stages::completeness::{self, Completeness, Counted, Question};
-use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use tokio::sync::watch;
 
 use super::replays::{check_listed, check_range, doubt};
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{OperationError, Operations, Reporting, Request, Route, SingleCommand};
 use crate::arguments::moment;
 use crate::config::Need;
 use crate::failure::Failure;
@@ -21,14 +16,6 @@ use crate::tables::{numbers, table, time};
 
 /// Exceptions shown in a table; JSON has all of them.
 const SHOWN: usize = 50;
-
-/// What reports are made with.
-#[derive(Clone)]
-pub(super) struct Reporting {
-    pub(super) compare: Compare,
-    pub(super) tenants: Arc<Tenants>,
-    pub(super) longest_call: Duration,
-}
 
 /// What became of every call that ended in a range is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::*;
-use crate::config::keys;
+use crate::config::{keys, settings};
 
 /// A text, an environment, what the mistake contains.
 type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -136,7 +136,7 @@ fn debug_and_the_redacted_page_tell_no_secret() {
 /// Secrets of many alphabets, at every secret key, in texts that are whole, cut, doubled or mistyped.
 #[test]
 fn no_secret_ever_reaches_an_error() {
-    let secret_keys: Vec<_> = keys::all().filter(|(_, _, key)| key.is_secret).collect();
+    let secret_keys: Vec<_> = settings::all().filter(|(_, _, key)| key.is_secret).collect();
     for seed in 0..20_000 {
         let mut chance = StdRng::seed_from_u64(seed);
         let alphabet: Vec<char> = "0123456789abcdefXYZ+/=\"'\\#[]{}.,:@?%$ é\t".chars().collect();

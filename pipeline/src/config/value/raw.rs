@@ -4,8 +4,6 @@
 
 use std::path::PathBuf;
 
-use super::quoted;
-
 /// A value as it was written.
 pub(in crate::config) enum Raw {
     /// From the environment, where everything is text.
@@ -160,4 +158,9 @@ impl<T> OrDefault<T> for Option<T> {
     fn ok_or_default(self) -> Result<T, String> {
         self.ok_or_else(String::new)
     }
+}
+
+/// The text in quotes, as TOML reads it.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.replace(|c: char| c.is_control(), "\u{fffd}")).to_string()
 }

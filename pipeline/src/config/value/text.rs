@@ -1,6 +1,6 @@
 //! Texts with a grammar of their own.
 
-use super::nearest;
+use crate::config::nearest::nearest;
 
 /// Reads a text that is not empty and has no control characters: it ends in headers, paths and keys.
 pub(super) fn plain(text: &str) -> Result<String, String> {

@@ -69,7 +69,7 @@ pub(super) fn delays(texts: &[String]) -> Result<Vec<Duration>, String> {
     if texts.is_empty() || texts.len() > MOST_STEPS {
         return Err(format!("{} steps, where 1 to {MOST_STEPS} are possible", texts.len()));
     }
-    texts.iter().map(|text| interval(text).map_err(|fault| format!("{}: {fault}", super::quoted(text)))).collect()
+    texts.iter().map(|text| interval(text).map_err(|fault| format!("{}: {fault}", super::raw::quoted(text)))).collect()
 }
 
 /// Reads `150/5m` and `2/s`.
