@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use model::{System, TenantId};
 use runtime::Clock;
 use stages::clients::catalog::{Catalog, EmbeddedCatalog};
@@ -23,7 +24,7 @@ use stages::source::compare::Compare;
 use stages::source::roster::Roster;
 use stages::sync_agents::{HoldRules, SyncAgents};
 use stages::verify::Verifier;
-use state::{Opened, StateOptions};
+use state::{Opened, State, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ mod translate;
 mod validate;
 mod wanted;
 
-pub(crate) use local::{Local, open_state};
+pub(crate) use local::open_state;
 pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
@@ -65,7 +66,7 @@ pub(crate) enum Leases {
 /// The local state and the doors.
 pub(crate) struct Doors {
     /// The local state, where the process keeps one.
-    pub(crate) local: Option<Local>,
+    pub(crate) state: Option<State>,
     /// The catalog.
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
@@ -114,7 +115,7 @@ impl Doors {
         Compare {
             tenants: self.nice.producer.clone(),
             catalog: self.catalog.clone(),
-            processed: self.local.as_ref().map(|local| local.state.processed().clone()),
+            processed: self.state.as_ref().map(|state| state.processed().clone()),
             polls: config.events.poll,
             queue: self.queue.clone(),
             settle: config.reconciliation.settle,
@@ -124,8 +125,8 @@ impl Doors {
     }
 
     /// The local state of a process that keeps one.
-    pub(crate) fn local(&self) -> Result<&Local, Failure> {
-        self.local.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
+    pub(crate) fn state(&self) -> Result<&State, Failure> {
+        self.state.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
     }
 
     /// The right to be the tenant's producer, to be waited for.
@@ -148,7 +149,7 @@ impl Doors {
 
     /// The turns of the producer of the settings' tenant.
     pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
-        let (catalog, state) = (self.catalog.clone(), self.local()?.state.clone());
+        let (catalog, state) = (self.catalog.clone(), self.state()?.clone());
         let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
         Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
     }
@@ -167,37 +168,13 @@ impl Doors {
 
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
-        let mut probes: Vec<(System, Probe)> = Vec::new();
-        if self.on_server.contains(&System::Catalog) {
-            let catalog = self.catalog.clone();
-            probes.push((
-                System::Catalog,
-                probe(move || {
-                    let catalog = catalog.clone();
-                    async move { catalog.check().await }
-                }),
-            ));
-        }
-        if self.on_server.contains(&System::Queue) {
-            let queue = self.queue.clone();
-            probes.push((
-                System::Queue,
-                probe(move || {
-                    let queue = queue.clone();
-                    async move { queue.check().await }
-                }),
-            ));
-        }
-        if let Some(store) = self.recordings.clone().filter(|_| self.on_server.contains(&System::RecordingStore)) {
-            probes.push((
-                System::RecordingStore,
-                probe(move || {
-                    let store = store.clone();
-                    async move { store.answers().await }
-                }),
-            ));
-        }
-        probes
+        let store = self.recordings.as_ref();
+        let probes = [
+            Some((System::Catalog, probe(&self.catalog, |catalog| catalog.check()))),
+            Some((System::Queue, probe(&self.queue, |queue| queue.check()))),
+            store.map(|store| (System::RecordingStore, probe(store, |store| store.answers()))),
+        ];
+        probes.into_iter().flatten().filter(|(system, _)| self.on_server.contains(system)).collect()
     }
 
     /// Looks after the dead letters.
@@ -228,20 +205,22 @@ impl Doors {
     pub(crate) async fn close(&self) -> Result<(), Failure> {
         self.catalog.flush().await;
         self.queue.close().await;
-        match &self.local {
-            Some(local) => Ok(local.state.store().close().await?),
+        match &self.state {
+            Some(state) => Ok(state.store().close().await?),
             None => Ok(()),
         }
     }
 }
 
-fn probe<E: std::fmt::Display, Asking>(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Probe
+fn probe<Door, E>(door: &Arc<Door>, ask: for<'a> fn(&'a Door) -> BoxFuture<'a, Result<(), E>>) -> Probe
 where
-    Asking: Future<Output = Result<(), E>> + Send + 'static,
+    Door: ?Sized + Send + Sync + 'static,
+    E: std::fmt::Display + 'static,
 {
+    let door = door.clone();
     Arc::new(move || {
-        let asking = ask();
-        Box::pin(async move { asking.await.map_err(|error| error.to_string()) })
+        let door = door.clone();
+        Box::pin(async move { ask(&door).await.map_err(|error| error.to_string()) })
     })
 }
 
@@ -249,7 +228,7 @@ where
 pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
     let metrics = Metrics::new();
     let clock = Clock::system();
-    let state = match wanted.local(config) {
+    let opened = match wanted.local(config) {
         true => Some(local::open_state(config, StateOptions::default(), &metrics).await?),
         false => None,
     };
@@ -257,28 +236,21 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     if let (Some(database), true) = (&database, wanted.works()) {
         servers::check_session(database).await?;
     }
-    let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
+    let queue = queue(config, opened.as_ref(), &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
         true => Some(recordings(config, wanted.marks(config), &metrics).await?),
         false => None,
     };
-    let (catalog, local) = match (&database, state) {
-        (Some(database), state) => {
-            let catalog = servers::catalog(config, database).await?;
-            let local = match state {
-                Some(opened) => Some(Local { state: opened.state }),
-                None => None,
-            };
-            (catalog, local)
-        }
+    let (catalog, state) = match (&database, opened) {
+        (Some(database), opened) => (servers::catalog(config, database).await?, opened.map(|opened| opened.state)),
         (None, Some(opened)) => {
             let catalog = EmbeddedCatalog::open(opened.state.store())?;
-            let local = local::embedded(config, opened, &catalog, &clock).await?;
-            (Arc::new(catalog) as Arc<dyn Catalog>, Some(local))
+            let state = local::embedded(config, opened, &catalog, &clock).await?;
+            (Arc::new(catalog) as Arc<dyn Catalog>, Some(state))
         }
         (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
     };
-    let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
+    let nice = Nice::new(config, state.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
     let on_server = [
@@ -287,7 +259,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
     ];
     Ok(Doors {
-        local,
+        state,
         leases: Leases::Catalog(database),
         on_server: on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect(),
         catalog,

@@ -130,7 +130,7 @@ impl NiceProducer {
         context: &FlowContext,
         sources: Sources,
     ) -> Result<Self, Failure> {
-        let local = doors.local()?;
+        let state = doors.state()?;
         let tenant = doors::tenant(config)?;
         let turns = doors.turns(config)?;
         let (roster, roster_reader) = watch::channel(Roster::default());
@@ -175,9 +175,9 @@ impl NiceProducer {
             sync_interval: config.agents.sync_interval,
             poll,
             agent_sessions,
-            inbox: local.state.inbox().clone(),
+            inbox: state.inbox().clone(),
             replays,
-            processed: local.state.processed().clone(),
+            processed: state.processed().clone(),
             retention: config.state.retention,
             queue: doors.queue.clone(),
             fresh: config.events.fresh,

@@ -26,12 +26,12 @@ use stages::source::ListError;
 use stages::source::compare::Compare;
 use stages::sync_agents::{SyncAgents, SyncError};
 use stages::verify::Verifier;
-use state::StateError;
+use state::{State, StateError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::{Config, Need};
-use crate::doors::{self, Doors, Local, Wanted};
+use crate::doors::{self, Doors, Wanted};
 use crate::failure::Failure;
 
 pub(crate) mod agents;
@@ -152,7 +152,7 @@ pub(crate) struct Operations {
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn Queue>,
     /// None: the process keeps no state of its own.
-    local: Option<Local>,
+    state: Option<State>,
     running: Running,
     /// None: the process has no recording store.
     eraser: Option<Eraser>,
@@ -206,7 +206,7 @@ impl Operations {
             tenant: doors::tenant(config).ok(),
             catalog: doors.catalog.clone(),
             queue: doors.queue.clone(),
-            local: doors.local.clone(),
+            state: doors.state.clone(),
             running,
             eraser: doors.eraser(),
             verifier: doors.verifier(config),
@@ -229,7 +229,7 @@ impl Operations {
 
     /// Whether the local state works, where there is one.
     pub(crate) fn check_state(&self) -> Result<(), StateError> {
-        self.local.as_ref().map_or(Ok(()), |local| local.state.store().check())
+        self.state.as_ref().map_or(Ok(()), |state| state.store().check())
     }
 
     /// The time.
@@ -249,7 +249,7 @@ impl Operations {
 
     /// Whether the dedupe lets no further event of a conversation through.
     fn is_processed(&self, key: &ConversationKey) -> bool {
-        self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()))
+        self.state.as_ref().is_some_and(|state| state.processed().contains(&key.digest()))
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn serve_until(
 
     front.readiness.set_serving(true);
     let notifier = Notifier::from_environment();
-    let _told = watch::tell(notifier, &front.readiness, doors.local.clone());
+    let _told = watch::tell(notifier, &front.readiness, doors.state.clone());
     info!(admin = front.address().map(tracing::field::display), service = service.name(), "running");
     work.watch(&stopping).await;
     front.readiness.set_serving(false);

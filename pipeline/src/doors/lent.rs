@@ -13,7 +13,7 @@ use stages::clients::tenants::SettingsSource;
 use stages::flow::{Blame, Freshness, Metrics, Outside};
 use state::StateOptions;
 
-use super::{Doors, Leases, Local, Nice, Service, local};
+use super::{Doors, Leases, Nice, Service, local};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::lease::LeaseServer;
@@ -44,14 +44,14 @@ pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Res
     let World { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
     let metrics = Metrics::new();
     let options = StateOptions { inline_commits: true, clock: clock.clone(), ..StateOptions::default() };
-    let local = match service.produces() {
-        true => Some(Local { state: local::open_state(config, options, &metrics).await?.state }),
+    let state = match service.produces() {
+        true => Some(local::open_state(config, options, &metrics).await?.state),
         false => None,
     };
     let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.clone()));
     Ok(Doors {
-        local,
+        state,
         leases: Leases::Lent(leases),
         on_server: System::SHARED.to_vec(),
         catalog,

@@ -11,13 +11,6 @@ use crate::config::{Config, RecordingsKind};
 use crate::failure::Failure;
 use crate::rebuild;
 
-/// What a process keeps on its local disk.
-#[derive(Clone)]
-pub(crate) struct Local {
-    /// The stores.
-    pub(crate) state: State,
-}
-
 /// Opens the stores; what cannot be opened is set aside.
 pub(crate) async fn open_state(config: &Config, options: StateOptions, metrics: &Metrics) -> Result<Opened, Failure> {
     let dir = config.state.dir.clone();
@@ -40,11 +33,11 @@ pub(super) async fn embedded(
     opened: Opened,
     catalog: &EmbeddedCatalog,
     clock: &Clock,
-) -> Result<Local, Failure> {
+) -> Result<State, Failure> {
     let recordings =
         (config.recordings.kind == RecordingsKind::Filesystem).then(|| config.recordings.dir(&config.state));
     let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
     let tenant = tenant(config).ok();
     rebuild::catalog(&opened.state, catalog, recordings.as_deref(), tenant.as_ref(), since).await?;
-    Ok(Local { state: opened.state })
+    Ok(opened.state)
 }

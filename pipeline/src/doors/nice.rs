@@ -11,8 +11,8 @@ use stages::clients::tenants::{
     FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions,
 };
 use stages::flow::Metrics;
+use state::State;
 
-use super::local::Local;
 use super::servers::{self, Database};
 use super::translate::{nice_settings, retention, tenant};
 use crate::config::{Config, LimitsConfig};
@@ -33,13 +33,13 @@ impl Nice {
     /// Makes no client yet; each is made when its tenant is first asked for.
     pub(super) fn new(
         config: &Config,
-        local: Option<&Local>,
+        state: Option<&State>,
         database: Option<&Database>,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
-        let stores: Arc<dyn Stores> = match (database, local) {
+        let stores: Arc<dyn Stores> = match (database, state) {
             (Some(database), _) => servers::budgets(database),
-            (None, Some(local)) => Arc::new(LocalStores::new(local.state.clone())),
+            (None, Some(state)) => Arc::new(LocalStores::new(state.clone())),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
         let source = source(config, database)?;

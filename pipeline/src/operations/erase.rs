@@ -157,7 +157,7 @@ impl Request for EraseConversation {
         };
         let recordings_looked_for = objects.is_some();
         let objects = objects.unwrap_or_default();
-        let set_aside = operations.local.as_ref().map(|local| rebuild::set_aside(local.state.store().dir()));
+        let set_aside = operations.state.as_ref().map(|state| rebuild::set_aside(state.store().dir()));
         Ok(Erased {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),

@@ -117,7 +117,7 @@ impl Request for ShowStatus {
                 rate_budget.push(Budget::of(family, &usage, operations.clock.now()));
             }
         }
-        let state = operations.local.as_ref().map(|local| &local.state);
+        let state = operations.state.as_ref();
         let agents_active = agents.iter().filter(|agent| agent.is_active()).count();
         let outcome = |stage: &str, name: &str| operations.metrics.stage_items.with_label_values(&[stage, name]).get();
         let stages = STAGES.iter().map(|stage| StageStatus {

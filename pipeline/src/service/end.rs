@@ -22,7 +22,7 @@ pub(super) async fn end(config: &Config, doors: Doors, front: Answering, work: W
         Admin::stop(admin);
     }
     // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
-    let state_failed = doors.local.as_ref().is_some_and(|local| local.state.store().check().is_err());
+    let state_failed = doors.state.as_ref().is_some_and(|state| state.store().check().is_err());
     let closed = doors.close().await;
     if broken.is_cancelled() || state_failed {
         return Err(Failure::failed("the local state failed: check the disk, then start again; nothing is lost"));

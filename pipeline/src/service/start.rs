@@ -99,7 +99,7 @@ pub(super) async fn answer(
         since: Some(doors.clock.now()),
     };
     let readiness = Readiness::new(running.producing.clone());
-    let file = doors.local.as_ref().map(|_| doors::admin_file(&config.state.dir));
+    let file = doors.state.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let operations = Operations::new(config, doors, running);
     let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
     let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);

@@ -87,7 +87,7 @@ async fn the_first_listing_reaches_back_as_far_as_the_settings_say_though_an_ear
         assert_eq!((poll.watermark.get(), poll.import_since), (None, config.events.import_since));
         // As it is after the ids of the catalog were read back: the state is empty no longer.
         let digest = model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
-        doors.local().unwrap().state.processed().seed([digest]).unwrap();
+        doors.state().unwrap().processed().seed([digest]).unwrap();
         doors.close().await.unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use runtime::task;
 use stages::prune_analysis::prune_analysis;
 use stages::verify::Schedule;
+use state::State;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,7 +14,7 @@ use tracing::error;
 use crate::admin::{Readiness, WAITS};
 use crate::config::{CatalogKind, Config};
 use crate::conversation_consumer::ConversationConsumer;
-use crate::doors::{self, Doors, Local, Service};
+use crate::doors::{self, Doors, Service};
 use crate::nice_producer::NiceProducer;
 use crate::observe::{self, Observed};
 use crate::systemd::Notifier;
@@ -107,10 +108,10 @@ fn upkeep(config: &Config, service: Service, doors: &Doors) -> Vec<AbortOnDropHa
 }
 
 /// Tells systemd that the service is ready, whether the producer works, and that the process is alive.
-pub(super) fn tell(notifier: Notifier, readiness: &Readiness, local: Option<Local>) -> Vec<AbortOnDropHandle<()>> {
+pub(super) fn tell(notifier: Notifier, readiness: &Readiness, state: Option<State>) -> Vec<AbortOnDropHandle<()>> {
     notifier.ready();
     let announcing = readiness.producing().map(|producing| task::spawn("announce", announce(notifier, producing)));
-    let alive = move || local.as_ref().is_none_or(|local| local.state.store().check().is_ok());
+    let alive = move || state.as_ref().is_none_or(|state| state.store().check().is_ok());
     announcing.into_iter().chain(notifier.watchdog(alive)).collect()
 }
 
