@@ -37,11 +37,13 @@ mod tests;
 
 #[allow(unused_imports, reason = "the page is written by a test")]
 pub(crate) use self::page::default_page;
+#[cfg(any(test, feature = "servers"))]
+pub(crate) use self::value::{Encryption, SecretSource};
 pub(crate) use self::{
     error::ConfigErrors,
     needs::Need,
     settings::*,
-    value::{AuthFlow, CatalogKind, Encryption, LogFormat, QueueKind, RecordingsKind, SecretSource},
+    value::{AuthFlow, CatalogKind, LogFormat, QueueKind, RecordingsKind},
 };
 
 /// The settings file that is read where none is named.

@@ -50,7 +50,9 @@ pub(crate) use nice::Nice;
 #[cfg(feature = "servers")]
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, hot_window, nice_settings, nightly, retention, retry_policy, tenant};
+pub(crate) use translate::{first_look, hot_window, nightly, retry_policy, tenant};
+#[cfg(feature = "servers")]
+pub(crate) use translate::{nice_settings, retention};
 pub(crate) use validate::validate;
 pub use wanted::Service;
 pub(crate) use wanted::Wanted;
