@@ -17,9 +17,9 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ::nice::PAGE_SIZE as PAGE;
 use anyhow::{Context, ensure};
 use clap::Args;
-use nice::PAGE_SIZE as PAGE;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde::Deserialize;
 use test_servers::Postgres;

@@ -19,34 +19,33 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{Path as UrlPath, Query, Request, State},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State},
     http::{StatusCode, header},
     middleware,
     middleware::Next,
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{MethodFilter, get, on},
 };
-use catalog::{Recorded, ReplayRun};
 use flow::{Blame, Outside, StageError, outside::Standing};
-use model::ContactId;
 use runtime::task;
 use serde::{Deserialize, Serialize};
-use stages::{
-    completeness::{Completeness, ReportError},
-    metrics::Metrics,
-    serve,
-    source::ListError,
-    verify::Verified,
-};
+use stages::{completeness::ReportError, metrics::Metrics, serve, source::ListError};
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::failure::Failure;
 use crate::operations::{
-    Older, OperationError, Operations,
-    replays::{Change, Progress, Range, Window},
-    verify::Question,
+    OperationError, Operations, Request, Route,
+    agents::{ListAgents, ReadGroup, ShowHeldReading},
+    dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+    erase::{EraseConversation, ShowErasable},
+    recheck::{RecheckConversation, RecheckRange},
+    replays::{Backfill, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation},
+    report::Report,
+    status::ShowStatus,
+    trace::TraceConversation,
+    verify::{ListRecorded, Verify},
 };
 
 /// What `/livez` answers.
@@ -179,30 +178,7 @@ fn write_file(path: &Path, content: &AdminFile) -> std::io::Result<()> {
 }
 
 fn router(shared: Shared) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/trace/{id}", get(trace))
-        .route("/conversations/{id}", delete(erase))
-        .route("/conversations/{id}/erasure", get(erasable))
-        .route("/conversations/{id}/recheck", post(recheck))
-        .route("/rechecks", post(recheck_range))
-        .route("/recorded", post(recorded))
-        .route("/verifications", post(verify))
-        .route("/agents", get(agents))
-        .route("/agents/held", get(held_reading))
-        .route("/agents/sync", post(sync_agents))
-        .route("/agents/accept", post(accept_agents))
-        .route("/dead-letters", get(dead_letters))
-        .route("/dead-letters/drop", post(drop_dead_letters))
-        .route("/dead-letters/{id}", get(dead_letter).delete(drop_dead_letter))
-        .route("/dead-letters/{id}/replay", post(replay))
-        .route("/reconciliations", post(reconcile))
-        .route("/reconciliations/{id}", get(reconciliation))
-        .route("/backfills", get(backfills).post(backfill))
-        .route("/backfills/{id}", get(backfill_progress))
-        .route("/backfills/{id}/{change}", post(change_backfill))
-        .route("/report", post(report))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
+    let api = api().route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
     Router::new()
         .route("/livez", get(|| async { ALIVE }))
         .route("/readyz", get(readyz))
@@ -211,7 +187,7 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-async fn authorized(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn authorized(State(shared): State<Shared>, request: HttpRequest, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
     if bool::from(given.as_bytes().ct_eq(shared.token.as_bytes())) {
@@ -222,10 +198,10 @@ async fn authorized(State(shared): State<Shared>, request: Request, next: Next) 
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    if let Some(Err(error)) = shared.operations.local.as_ref().map(|local| local.state.store().check()) {
+    if let Err(error) = shared.operations.check_state() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    let now = shared.operations.clock.now();
+    let now = shared.operations.now();
     let standings = shared.outside.standings().into_iter().map(|(system, standing)| match standing {
         // It answers, and does not do what is asked: a full disk, a right that is missing.
         Standing::Here if shared.blame.fails_for_some(system, now) => (
@@ -255,117 +231,71 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
 }
 
-type Answer<T> = Result<Json<T>, OperationError>;
+/// A request that the daemon takes: it is in the list of routes.
+pub(crate) trait Served: Request {}
 
-async fn status(State(shared): State<Shared>) -> Answer<crate::operations::Status> {
-    shared.operations.status().await.map(Json)
+/// The list of routes below `/api/v1`: one line for each request.
+macro_rules! served {
+    ($($request:ty,)+) => {
+        $(impl Served for $request {})+
+
+        fn api() -> Router<Shared> {
+            Router::new()$(.merge(route::<$request>()))+
+        }
+    };
 }
 
-async fn trace(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Trace> {
-    shared.operations.trace(&id).await.map(Json)
+served! {
+    ShowStatus,
+    TraceConversation,
+    EraseConversation,
+    ShowErasable,
+    RecheckConversation,
+    RecheckRange,
+    ListRecorded,
+    Verify,
+    ListAgents,
+    ShowHeldReading,
+    ReadGroup,
+    ListDeadLetters,
+    DropDeadLetters,
+    ShowDeadLetter,
+    DropDeadLetter,
+    ReplayDeadLetter,
+    Reconcile,
+    ShowReconciliation,
+    Backfill,
+    ListBackfills,
+    ShowBackfill,
+    ChangeBackfill,
+    Report,
 }
 
-/// How a conversation is erased.
-#[derive(Deserialize)]
-struct Erasing {
-    /// Also where nothing is known of it.
-    #[serde(default)]
-    yes_unknown: bool,
+/// The route of a request.
+fn route<R: Request>() -> Router<Shared> {
+    let Route { method, path, .. } = R::ROUTE;
+    let filter = MethodFilter::try_from(method).expect("a route has a usual method");
+    Router::new().route(path, on(filter, answer::<R>))
 }
 
-async fn erase(
-    State(shared): State<Shared>,
-    UrlPath(id): UrlPath<String>,
-    Query(erasing): Query<Erasing>,
-) -> Answer<crate::operations::Erased> {
-    shared.operations.erase(&id, erasing.yes_unknown).await.map(Json)
+async fn answer<R: Request>(State(shared): State<Shared>, asked: HttpRequest) -> Result<Json<R::Answer>, Response> {
+    let request = read::<R>(asked).await?;
+    request.fulfil(&shared.operations).await.map(Json).map_err(IntoResponse::into_response)
 }
 
-async fn erasable(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Erasable> {
-    shared.operations.erasable(&id).await.map(Json)
-}
-
-async fn recheck(State(shared): State<Shared>, UrlPath(id): UrlPath<String>) -> Answer<crate::operations::Rechecked> {
-    shared.operations.recheck(&id).await.map(Json)
-}
-
-async fn recheck_range(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<crate::operations::Rechecked> {
-    shared.operations.recheck_range(range).await.map(Json)
-}
-
-async fn recorded(State(shared): State<Shared>, Json(question): Json<Question>) -> Answer<Vec<Recorded>> {
-    shared.operations.recorded(question).await.map(Json)
-}
-
-async fn verify(State(shared): State<Shared>, Json(ids): Json<Vec<ContactId>>) -> Answer<Verified> {
-    shared.operations.verify(ids).await.map(Json)
-}
-
-async fn agents(State(shared): State<Shared>) -> Answer<Vec<model::Agent>> {
-    shared.operations.agents().await.map(Json)
-}
-
-async fn sync_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
-    shared.operations.sync_agents().await.map(Json)
-}
-
-async fn accept_agents(State(shared): State<Shared>) -> Answer<stages::sync_agents::SyncReport> {
-    shared.operations.accept_agents().await.map(Json)
-}
-
-async fn held_reading(State(shared): State<Shared>) -> Answer<Option<catalog::HeldReading>> {
-    shared.operations.held_reading().await.map(Json)
-}
-
-async fn dead_letters(State(shared): State<Shared>) -> Answer<Vec<model::DeadLetter>> {
-    shared.operations.dead_letters().await.map(Json)
-}
-
-async fn dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<model::DeadLetter> {
-    shared.operations.dead_letter(id).await.map(Json)
-}
-
-async fn replay(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
-    shared.operations.replay(id).await.map(Json)
-}
-
-async fn drop_dead_letter(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<()> {
-    shared.operations.drop_dead_letter(id).await.map(Json)
-}
-
-async fn drop_dead_letters(State(shared): State<Shared>, Json(older): Json<Older>) -> Answer<u64> {
-    shared.operations.drop_dead_letters(older).await.map(Json)
-}
-
-async fn reconcile(State(shared): State<Shared>, Json(window): Json<Window>) -> Answer<ReplayRun> {
-    shared.operations.reconcile(window).await.map(Json)
-}
-
-async fn reconciliation(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<ReplayRun> {
-    shared.operations.reconciliation(id).await.map(Json)
-}
-
-async fn backfill(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<ReplayRun> {
-    shared.operations.backfill(range).await.map(Json)
-}
-
-async fn backfills(State(shared): State<Shared>) -> Answer<Vec<Progress>> {
-    shared.operations.backfills().await.map(Json)
-}
-
-async fn backfill_progress(State(shared): State<Shared>, UrlPath(id): UrlPath<u64>) -> Answer<Progress> {
-    shared.operations.backfill_progress(id).await.map(Json)
-}
-
-async fn change_backfill(
-    State(shared): State<Shared>,
-    UrlPath((id, change)): UrlPath<(u64, Change)>,
-) -> Answer<Progress> {
-    shared.operations.change_backfill(id, change).await.map(Json)
-}
-
-async fn report(State(shared): State<Shared>, Json(range): Json<Range>) -> Answer<Completeness> {
-    shared.operations.report(range).await.map(Json)
+/// The request, from the body, or from path and query.
+async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
+    if R::ROUTE.is_body {
+        let body = Json::from_request(asked, &()).await;
+        return body.map(|Json(request)| request).map_err(IntoResponse::into_response);
+    }
+    let (mut parts, _) = asked.into_parts();
+    let path = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(IntoResponse::into_response)?;
+    let mut fields = reqwest::Url::parse("http://admin/").expect("it is one");
+    fields.set_query(parts.uri.query());
+    fields.query_pairs_mut().extend_pairs(path.iter());
+    let fields = fields.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+    Query::try_from_uri(&fields).map(|Query(request)| request).map_err(IntoResponse::into_response)
 }
 
 /// An error as a command reads it.

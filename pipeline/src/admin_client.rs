@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, StatusCode};
-use serde::Serialize;
+use reqwest::{RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::admin::{ALIVE, AdminFile, Problem};
+use crate::admin::{ALIVE, AdminFile, Problem, Served};
 use crate::doors;
 use crate::failure::Failure;
+use crate::operations::Route;
 
 /// A sync reads a whole group; everything else answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -65,14 +65,22 @@ impl AdminClient {
         }
     }
 
-    /// Asks for `path` under `/api/v1`.
-    pub(crate) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
-        self.send(self.http.request(method, self.url(path))).await
-    }
-
-    /// Posts `body` to `path` under `/api/v1`, and waits for as long as it takes.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        self.send(self.http.post(self.url(path)).timeout(LONGEST).json(body)).await
+    /// Asks for one thing; what has a body may take as long as it takes.
+    pub(crate) async fn ask<R: Served>(&self, request: &R) -> Result<R::Answer, Failure> {
+        let Route { method, path, is_body } = R::ROUTE;
+        let fields = serde_json::to_value(request).map_err(Failure::failed)?;
+        if is_body {
+            return self.send(self.http.request(method, self.url(path)).timeout(LONGEST).json(&fields)).await;
+        }
+        let (mut path, mut query) = (path.to_owned(), Vec::new());
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            match format!("{{{name}}}") {
+                place if path.contains(&place) => path = path.replace(&place, &text),
+                _ => query.push((name, text)),
+            }
+        }
+        self.send(self.http.request(method, self.url(&path)).query(&query)).await
     }
 
     fn url(&self, path: &str) -> String {

@@ -3,6 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use jiff::Timestamp;
+use model::ContactId;
+
+use crate::arguments::{moment, number, span};
+use crate::operations::agents::ListAgents;
+use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
+use crate::operations::report::Report;
+use crate::operations::status::ShowStatus;
+use crate::operations::trace::TraceConversation;
 
 /// Brings the calls of a NICE CXone group into Knovvu Analytics as soon as they end.
 #[derive(Debug, Parser)]
@@ -41,19 +50,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Agents(AgentsCommand),
     /// Stages, backlog, lag and rate budget
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(Asked<ShowStatus>),
     /// Everything known of one conversation, hop by hop
-    Trace {
-        /// NICE's contact id of the leg
-        conversation_id: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Trace(Asked<TraceConversation>),
     /// Compare NICE's calls with the database now, and replay what is missing
     Reconcile(ReconcileOptions),
     /// Import the calls that began in a date range
@@ -61,21 +60,9 @@ pub(crate) enum Command {
     /// Ask NICE once more for the recordings that calls lack: of one call, or of those that began in a date range
     Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
-    Report(ReportOptions),
+    Report(Asked<Report>),
     /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
-    Erase {
-        /// NICE's contact id of the leg
-        conversation_id: String,
-        /// Erase nothing, only say what would be erased
-        #[arg(long)]
-        dry_run: bool,
-        /// Also where nothing is known of the id: should a call of that id come, it is dropped
-        #[arg(long)]
-        yes_unknown: bool,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Erase(EraseOptions),
     /// Read stored recordings back and compare length and SHA-256 with their rows; exit code 4 where one differs
     Verify(VerifyOptions),
     /// Conversations set aside with their reason
@@ -99,6 +86,16 @@ pub(crate) enum Command {
     },
 }
 
+/// A request, and how its answer is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Asked<R: Args> {
+    #[command(flatten)]
+    pub(crate) request: R,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
@@ -116,7 +113,7 @@ pub(crate) struct DemoOptions {
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileOptions {
     /// How far back a call may have ended [default: window of the settings' section reconciliation]
-    #[arg(long, value_name = "SPAN", value_parser = crate::config::span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(crate) window: Option<std::time::Duration>,
     /// As JSON
     #[arg(long)]
@@ -127,11 +124,11 @@ pub(crate) struct ReconcileOptions {
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BackfillOptions {
     /// The first moment: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", required = true)]
-    pub(crate) from: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
+    pub(crate) from: Option<Timestamp>,
     /// The moment after the last: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", required = true)]
-    pub(crate) to: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
+    pub(crate) to: Option<Timestamp>,
     /// Import the calls of those who were in the group when the call ended (the default)
     #[arg(long, conflicts_with = "members_now")]
     pub(crate) members_then: bool,
@@ -184,26 +181,28 @@ pub(crate) enum BackfillCommand {
 pub(crate) struct RecheckOptions {
     /// NICE's contact id of the leg
     #[arg(conflicts_with_all = ["from", "to"], required_unless_present_any = ["from", "to"])]
-    pub(crate) conversation_id: Option<String>,
+    pub(crate) conversation_id: Option<ContactId>,
     /// The first moment at which a call began: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", requires = "to")]
-    pub(crate) from: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "to")]
+    pub(crate) from: Option<Timestamp>,
     /// The moment after the last: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", requires = "from")]
-    pub(crate) to: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
+    pub(crate) to: Option<Timestamp>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ReportOptions {
-    /// The first moment: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME")]
-    pub(crate) from: When,
-    /// The moment after the last: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME")]
-    pub(crate) to: When,
+pub(crate) struct EraseOptions {
+    /// NICE's contact id of the leg
+    pub(crate) conversation_id: ContactId,
+    /// Erase nothing, only say what would be erased
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also where nothing is known of the id: should a call of that id come, it is dropped
+    #[arg(long)]
+    pub(crate) yes_unknown: bool,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -212,63 +211,17 @@ pub(crate) struct ReportOptions {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyOptions {
     /// The first moment at which a call may have ended: RFC 3339, or a date in UTC [default: the first of all]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) from: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) from: Option<Timestamp>,
     /// The moment after the last: RFC 3339, or a date in UTC [default: now]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) to: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) to: Option<Timestamp>,
     /// Only so many conversations, picked by chance [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: Option<u32>,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// The number of a dead letter or a backfill on the command line.
-fn number(text: &str) -> Result<u64, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
-        "not a number of a list: digits alone, such as 17, as the list shows it (`dead-letters list`, `backfill \
-         status`)"
-            .to_owned()
-    })
-}
-
-/// A moment on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct When(pub(crate) jiff::Timestamp);
-
-impl std::str::FromStr for When {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let remedy = "write a date such as 2026-04-01 (its first moment in UTC), or RFC 3339 such as \
-                      2026-04-01T08:00:00Z or 2026-04-01T10:00:00+02:00";
-        if text.len() == "2026-04-01".len() {
-            let date: jiff::civil::Date = text.parse().map_err(|_| format!("not a day of the calendar; {remedy}"))?;
-            let start = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| format!("out of range; {remedy}"))?;
-            return Ok(Self(start.timestamp()));
-        }
-        if text.contains('[') {
-            return Err(format!("an offset says where the clock stood, a zone's name does not; {remedy}"));
-        }
-        let parts =
-            text.split_once(['T', 't', ' ']).filter(|(day, _)| day.ends_with(|last: char| last.is_ascii_digit()));
-        let Some((day, time)) = parts else {
-            return Err(format!("neither a date nor a date with a time; {remedy}"));
-        };
-        if day.parse::<jiff::civil::Date>().is_err() {
-            return Err(format!("not a day of the calendar; {remedy}"));
-        }
-        if !time.contains(['Z', 'z', '+', '-']) {
-            return Err(match time.parse::<jiff::civil::Time>() {
-                Ok(_) => format!("without an offset nobody knows which moment it is; {remedy}"),
-                Err(_) => format!("not a time of day; {remedy}"),
-            });
-        }
-        text.parse().map(Self).map_err(|_| format!("not a time of day with an offset; {remedy}"))
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -283,30 +236,15 @@ pub(crate) enum AgentsCommand {
         json: bool,
     },
     /// List the agents, former ones too
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(Asked<ListAgents>),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
     /// List them, oldest first
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(Asked<ListDeadLetters>),
     /// Show one with its message
-    Show {
-        /// Its number in the list
-        #[arg(value_parser = number)]
-        id: u64,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(Asked<ShowDeadLetter>),
     /// Put one, or all, back on the queue, behind fresh calls
     Replay(Selected),
     /// Take one off the shelf for good, or all that stand for long
@@ -364,7 +302,7 @@ pub(crate) struct Dropped {
     #[arg(value_parser = number, required_unless_present = "older_than")]
     pub(crate) id: Option<u64>,
     /// Every one that was set aside longer ago, such as 30d
-    #[arg(long, value_name = "SPAN", value_parser = crate::config::span, conflicts_with = "id")]
+    #[arg(long, value_name = "SPAN", value_parser = span, conflicts_with = "id")]
     pub(crate) older_than: Option<std::time::Duration>,
     /// Only say how many
     #[arg(long, requires = "older_than")]
@@ -381,37 +319,6 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_moment_is_a_utc_date_or_has_an_offset() {
-        let when = |text: &str| text.parse::<When>().map(|when| when.0.to_string());
-        assert_eq!(when("2026-04-01"), Ok("2026-04-01T00:00:00Z".to_owned()));
-        assert_eq!(when("2026-04-01T10:00:00+02:00"), Ok("2026-04-01T08:00:00Z".to_owned()));
-        assert_eq!(when("2026-03-29T02:30:00+01:00"), Ok("2026-03-29T01:30:00Z".to_owned()), "an hour no clock showed");
-        assert_eq!(when("2026-04-01T10:00:00.5Z"), Ok("2026-04-01T10:00:00.5Z".to_owned()));
-        for text in ["2026-04-01T10:00+03:00", "2026-04-01 10:00+03", "2026-04-01T07:00Z", "2026-04-01t04:00-0300"] {
-            assert_eq!(when(text), Ok("2026-04-01T07:00:00Z".to_owned()), "{text}: seconds may be left out");
-        }
-        for (text, why) in [
-            ("2026-04-01T10:00:00", "without an offset"),
-            ("2026-04-01 10:00", "without an offset"),
-            ("2026-03-29T02:30:00[Europe/Berlin]", "a zone's name"),
-            ("2026-02-30", "not a day"),
-            ("2026-02-30T10:00:00Z", "not a day"),
-            ("2026-04-01T10:00:00+99:00", "not a time of day with an offset"),
-            ("2026-04-01T25:00Z", "not a time of day with an offset"),
-            ("2026-04-01T25:00", "not a time of day;"),
-            ("01.04.2026 10:00", "not a day"),
-            ("2026-04-01 10 o'clock", "not a time of day;"),
-            ("yesterday", "neither a date nor"),
-            ("2026-W10-1", "not a day"),
-            ("1775059200", "not a day"),
-            ("", "neither a date nor"),
-        ] {
-            let error = when(text).unwrap_err();
-            assert!(error.contains(why) && error.contains("2026-04-01T08:00:00Z"), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn a_number_that_is_none_is_shown_a_right_one() {

@@ -21,6 +21,10 @@ use stages::{
     upload::Upload,
 };
 
+use crate::config::Config;
+use crate::doors;
+use crate::doors::Doors;
+
 /// What the service needs.
 pub(crate) struct ConversationConsumer {
     /// The way to every tenant's NICE.
@@ -36,6 +40,18 @@ pub(crate) struct ConversationConsumer {
 }
 
 impl ConversationConsumer {
+    /// The consumer on opened doors; none where the process has no recording store.
+    pub(crate) fn new(config: &Config, doors: &Doors, context: &Context) -> Option<Self> {
+        let (catalog, clock) = (doors.catalog.clone(), doors.clock.clone());
+        Some(Self {
+            tenants: doors.nice.consumer.clone(),
+            queue: doors.queue.clone(),
+            recordings: doors.recordings.clone()?,
+            readiness: Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone()),
+            context: context.clone(),
+        })
+    }
+
     /// Runs until the service drains and everything under way is settled. `failed` learns of an error that ends
     /// the queue.
     pub(crate) async fn run(self, failed: impl Fn(QueueError) + Send + 'static) {

@@ -21,14 +21,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
-use crate::commands::tables;
 use crate::config::{Config, Need};
 use crate::doors;
-use crate::doors::Wanted;
+use crate::doors::{Service, Wanted};
 use crate::failure::Failure;
-use crate::service;
-use crate::service::Service;
-use crate::{shutdown, telemetry};
+use crate::{service, shutdown, tables, telemetry};
 
 mod progress;
 

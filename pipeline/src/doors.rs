@@ -1,15 +1,18 @@
 //! Opens what the settings chose behind each door, once, for every command.
 //!
+//! - `wanted`: which service runs, and what a command needs.
 //! - `local`: the local state, and what brings it back after it was lost.
 //! - `servers`: RabbitMQ, PostgreSQL and S3.
-//! - `translate`: settings as the stages take them.
+//! - `nice`: the way to NICE.
+//! - `lent`: doors of another program, in its own process.
+//! - `translate`: settings as the stages take them; `validate`: settings that are refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use catalog::{Catalog, EmbeddedCatalog};
 use flow::{Blame, FlowContext, Freshness, Outside, outside::Probe};
+use futures::future::BoxFuture;
 use model::{System, TenantId};
 use queue::{EmbeddedQueue, Queue};
 use recordings::{FilesystemStore, RecordingStore};
@@ -24,104 +27,53 @@ use stages::{
     sync_agents::{HoldRules, SyncAgents},
     verify::Verifier,
 };
-use state::{Opened, StateOptions};
+use state::{Opened, State, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use crate::config::{AgentsConfig, CatalogConfig, Config, QueueKind, ReconciliationConfig, RecordingsConfig};
+use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
 use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
-use crate::nightly::Nightly;
-use crate::operations::{Operations, Replaying};
-use crate::service::Service;
 use crate::turns::Turns;
 
-mod lent;
+pub(crate) mod lent;
 mod local;
 mod nice;
 mod servers;
 mod translate;
+mod validate;
+mod wanted;
 
-pub(crate) use lent::lent;
-pub(crate) use local::{Local, open_state};
+pub(crate) use local::open_state;
 pub(crate) use nice::Nice;
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, nice_settings, recording_scope, retention, retry_policy};
+pub(crate) use translate::{first_look, hot_window, nightly, retry_policy, tenant};
+pub(crate) use translate::{nice_settings, retention};
+pub(crate) use validate::validate;
+pub use wanted::Service;
+pub(crate) use wanted::Wanted;
 
-/// The folder in the state directory that tells of the uploads of this machine's processes; any number may share it.
-const UPLOAD_MARKS: &str = "uploads";
-
-/// What a process needs of the doors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// Everything that the service works with.
-    Service(Service),
-    /// What listings read, and what a replay writes to.
-    Listing,
-    /// As [`Wanted::Listing`], and the recording store.
-    Erasure,
-    /// As [`Wanted::Listing`], and what the agent sync works with.
-    AgentSync,
-    /// What a producer works with; it takes its right itself.
-    Replay,
-}
-
-impl Wanted {
-    /// Whether the process keeps a state of its own. A consumer on servers does not, so that many of them can share
-    /// one settings file.
-    pub(crate) fn local(self, config: &Config) -> bool {
-        let produces = match self {
-            Self::Service(service) => service.produces(),
-            Self::Listing | Self::Erasure => false,
-            Self::AgentSync | Self::Replay => true,
-        };
-        produces
-            || matches!(config.catalog, Some(CatalogConfig::Embedded))
-            || config.queue.as_ref().is_some_and(|queue| matches!(queue.kind, QueueKind::Embedded))
-    }
-
-    /// Whether it works for so long that the way to the database is looked at first.
-    fn works(self) -> bool {
-        match self {
-            Self::Service(_) | Self::AgentSync | Self::Replay | Self::Erasure => true,
-            Self::Listing => false,
-        }
-    }
-
-    fn recordings(self) -> bool {
-        match self {
-            Self::Service(service) => service.consumes(),
-            Self::Erasure => true,
-            Self::Listing | Self::AgentSync | Self::Replay => false,
-        }
-    }
-
-    /// Where the marks of uploads lie, for who uploads.
-    fn marks(self, config: &Config) -> Option<PathBuf> {
-        matches!(self, Self::Service(_)).then(|| config.state.dir.join(UPLOAD_MARKS))
-    }
+/// Who keeps the leases of tenants.
+pub(crate) enum Leases {
+    /// The Knovvu database; an embedded catalog is one process's alone.
+    Catalog(Option<Database>),
+    /// Another program.
+    Lent(Arc<dyn LeaseServer>),
 }
 
 /// The local state and the doors.
 pub(crate) struct Doors {
     /// The local state, where the process keeps one.
-    pub(crate) local: Option<Local>,
-    /// The Knovvu database, where it is one on a server.
-    pub(crate) database: Option<Database>,
+    pub(crate) state: Option<State>,
     /// The catalog.
     pub(crate) catalog: Arc<dyn Catalog>,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
-    /// The leases, where another program lends them.
-    pub(crate) leases: Option<Arc<dyn LeaseServer>>,
-    /// Whether the catalog is on a server.
-    pub(crate) catalog_on_server: bool,
-    /// Whether the queue is on a server.
-    pub(crate) queue_on_server: bool,
-    /// Whether the recording store is.
-    pub(crate) store_on_server: bool,
+    /// Who keeps the leases.
+    pub(crate) leases: Leases,
+    /// The systems of them that are on a server.
+    pub(crate) on_server: Vec<System>,
     /// The recording store, for a consumer.
     pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
     /// The way to NICE of every tenant.
@@ -163,7 +115,7 @@ impl Doors {
         Compare {
             tenants: self.nice.producer.clone(),
             catalog: self.catalog.clone(),
-            processed: self.local.as_ref().map(|local| local.state.processed().clone()),
+            processed: self.state.as_ref().map(|state| state.processed().clone()),
             polls: config.events.poll,
             queue: self.queue.clone(),
             settle: config.reconciliation.settle,
@@ -173,15 +125,15 @@ impl Doors {
     }
 
     /// The local state of a process that keeps one.
-    pub(crate) fn local(&self) -> Result<&Local, Failure> {
-        self.local.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
+    pub(crate) fn state(&self) -> Result<&State, Failure> {
+        self.state.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
     }
 
     /// The right to be the tenant's producer, to be waited for.
     pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
         match &self.leases {
-            Some(server) => Lease::Lent(server.clone(), tenant.clone()),
-            None => servers::lease(self.database.as_ref(), tenant),
+            Leases::Lent(server) => Lease::Lent(server.clone(), tenant.clone()),
+            Leases::Catalog(database) => servers::lease(database.as_ref(), tenant),
         }
     }
 
@@ -197,7 +149,7 @@ impl Doors {
 
     /// The turns of the producer of the settings' tenant.
     pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
-        let (catalog, state) = (self.catalog.clone(), self.local()?.state.clone());
+        let (catalog, state) = (self.catalog.clone(), self.state()?.clone());
         let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
         Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
     }
@@ -216,37 +168,13 @@ impl Doors {
 
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
-        let mut probes: Vec<(System, Probe)> = Vec::new();
-        if self.catalog_on_server {
-            let catalog = self.catalog.clone();
-            probes.push((
-                System::Catalog,
-                probe(move || {
-                    let catalog = catalog.clone();
-                    async move { catalog.check().await }
-                }),
-            ));
-        }
-        if self.queue_on_server {
-            let queue = self.queue.clone();
-            probes.push((
-                System::Queue,
-                probe(move || {
-                    let queue = queue.clone();
-                    async move { queue.check().await }
-                }),
-            ));
-        }
-        if let Some(store) = self.recordings.clone().filter(|_| self.store_on_server) {
-            probes.push((
-                System::RecordingStore,
-                probe(move || {
-                    let store = store.clone();
-                    async move { store.answers().await }
-                }),
-            ));
-        }
-        probes
+        let store = self.recordings.as_ref();
+        let probes = [
+            Some((System::Catalog, probe(&self.catalog, |catalog| catalog.check()))),
+            Some((System::Queue, probe(&self.queue, |queue| queue.check()))),
+            store.map(|store| (System::RecordingStore, probe(store, |store| store.answers()))),
+        ];
+        probes.into_iter().flatten().filter(|(system, _)| self.on_server.contains(system)).collect()
     }
 
     /// Looks after the dead letters.
@@ -273,65 +201,34 @@ impl Doors {
         })
     }
 
-    /// What an operator may ask or do with these doors.
-    pub(crate) fn operations(&self, config: &Config, sync: Option<Arc<SyncAgents>>) -> Operations {
-        Operations {
-            tenant: tenant(config).ok(),
-            catalog: self.catalog.clone(),
-            queue: self.queue.clone(),
-            local: self.local.clone(),
-            sync,
-            eraser: self.eraser(),
-            verifier: self.verifier(config),
-            producing: None,
-            budgets: self.nice.budgets.clone(),
-            freshness: self.freshness.clone(),
-            metrics: self.metrics.clone(),
-            clock: self.clock.clone(),
-            started_at: None,
-            replaying: Replaying {
-                window: config.reconciliation.window,
-                wake: self.wake.clone(),
-                counts: Arc::default(),
-            },
-            compare: self.compare(config),
-            tenants: self.nice.producer.clone(),
-            longest_call: config.reconciliation.longest_call,
-        }
-    }
-
     /// Leaves everything in order.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
         self.catalog.flush().await;
         self.queue.close().await;
-        match &self.local {
-            Some(local) => Ok(local.state.store().close().await?),
+        match &self.state {
+            Some(state) => Ok(state.store().close().await?),
             None => Ok(()),
         }
     }
 }
 
-fn probe<E: std::fmt::Display, Asking>(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Probe
+fn probe<Door, E>(door: &Arc<Door>, ask: for<'a> fn(&'a Door) -> BoxFuture<'a, Result<(), E>>) -> Probe
 where
-    Asking: Future<Output = Result<(), E>> + Send + 'static,
+    Door: ?Sized + Send + Sync + 'static,
+    E: std::fmt::Display + 'static,
 {
+    let door = door.clone();
     Arc::new(move || {
-        let asking = ask();
-        Box::pin(async move { asking.await.map_err(|error| error.to_string()) })
+        let door = door.clone();
+        Box::pin(async move { ask(&door).await.map_err(|error| error.to_string()) })
     })
-}
-
-/// The tenant of the settings.
-pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
-    let id = &config.tenant.as_ref().ok_or_else(|| Failure::usage("[tenant] id: missing"))?.id;
-    id.parse().map_err(|error| Failure::usage(format!("[tenant] id: {error}")))
 }
 
 /// Opens everything that is wanted.
 pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
     let metrics = Metrics::new();
     let clock = Clock::system();
-    let state = match wanted.local(config) {
+    let opened = match wanted.local(config) {
         true => Some(local::open_state(config, StateOptions::default(), &metrics).await?),
         false => None,
     };
@@ -339,41 +236,34 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
     if let (Some(database), true) = (&database, wanted.works()) {
         servers::check_session(database).await?;
     }
-    let queue = queue(config, state.as_ref(), &clock, &metrics).await?;
+    let queue = queue(config, opened.as_ref(), &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
         true => Some(recordings(config, wanted.marks(config), &metrics).await?),
         false => None,
     };
-    let (catalog, local) = match (&database, state) {
-        (Some(database), state) => {
-            let catalog = servers::catalog(config, database).await?;
-            let local = match state {
-                Some(opened) => Some(Local { state: opened.state }),
-                None => None,
-            };
-            (catalog, local)
-        }
+    let (catalog, state) = match (&database, opened) {
+        (Some(database), opened) => (servers::catalog(config, database).await?, opened.map(|opened| opened.state)),
         (None, Some(opened)) => {
             let catalog = EmbeddedCatalog::open(opened.state.store())?;
-            let local = local::embedded(config, opened, &catalog, &clock).await?;
-            (Arc::new(catalog) as Arc<dyn Catalog>, Some(local))
+            let state = local::embedded(config, opened, &catalog, &clock).await?;
+            (Arc::new(catalog) as Arc<dyn Catalog>, Some(state))
         }
         (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
     };
-    let nice = Nice::new(config, local.as_ref(), database.as_ref(), &metrics)?;
+    let nice = Nice::new(config, state.as_ref(), database.as_ref(), &metrics)?;
     let (freshness, wake) = (Freshness::default(), Arc::default());
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
-    let queue_on_server = !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded));
-    let store_on_server = matches!(config.recordings, Some(RecordingsConfig::S3 { .. }));
+    let on_server = [
+        (System::Catalog, database.is_some()),
+        (System::Queue, config.queue.kind != QueueKind::Embedded),
+        (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
+    ];
     Ok(Doors {
-        local,
-        leases: None,
-        catalog_on_server: database.is_some(),
-        database,
+        state,
+        leases: Leases::Catalog(database),
+        on_server: on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect(),
         catalog,
         queue,
-        queue_on_server,
-        store_on_server,
         recordings,
         nice,
         metrics,
@@ -392,12 +282,12 @@ pub(crate) async fn queue(
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Queue>, Failure> {
-    let Some(queue) = &config.queue else {
-        return Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""));
-    };
-    match (&queue.kind, state) {
+    match (config.queue.kind, state) {
         (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
-        _ => servers::queue(config, queue, metrics).await,
+        (QueueKind::Rabbitmq, _) if config.queue.url.is_none() => {
+            Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
+        }
+        _ => servers::queue(config, metrics).await,
     }
 }
 
@@ -408,93 +298,17 @@ pub(crate) async fn recordings(
     marks: Option<PathBuf>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn RecordingStore>, Failure> {
-    match &config.recordings {
-        Some(RecordingsConfig::Filesystem { dir }) => {
-            let store = FilesystemStore::open(dir).await.map_err(|error| {
+    match config.recordings.kind {
+        RecordingsKind::Filesystem => {
+            let dir = config.recordings.dir(&config.state);
+            let store = FilesystemStore::open(&dir).await.map_err(|error| {
                 let remedy = "make it, or let this user write to it";
                 Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
             })?;
             Ok(Arc::new(store))
         }
-        Some(RecordingsConfig::S3 { .. }) => servers::recordings(config, marks, metrics).await,
-        None => Err(Failure::usage("[recordings] endpoint, bucket: missing")),
+        RecordingsKind::S3 => servers::recordings(config, marks, metrics).await,
     }
-}
-
-/// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
-pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
-    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Fluvio { .. })) {
-        return Err(Failure::usage(
-            "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
-        ));
-    }
-    servers::validate(config)?;
-    if service != Service::Run {
-        shared(config, service)?;
-    }
-    if service.produces() {
-        sources(config)?;
-    }
-    Ok(())
-}
-
-/// `producer` and `consumer` alone need doors that more than one process can open.
-fn shared(config: &Config, service: Service) -> Result<(), Failure> {
-    let refuse = |section: &str, server: &str| {
-        let service = service.name();
-        Err(Failure::usage(format!(
-            "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
-             nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
-        )))
-    };
-    if matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
-        return refuse("queue", "rabbitmq");
-    }
-    if matches!(config.catalog, Some(CatalogConfig::Embedded)) {
-        return refuse("catalog", "postgres");
-    }
-    Ok(())
-}
-
-/// Refuses settings of the sources that cannot work together.
-fn sources(config: &Config) -> Result<(), Failure> {
-    if !config.events.poll && config.events.webhook.is_none() && !config.events.agent_sessions {
-        return Err(Failure::usage(
-            "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
-             to true",
-        ));
-    }
-    if config.events.agent_sessions && !config.events.poll {
-        warn!(
-            "[events] poll is off: a call that ends while its agent's session is not joined, or while we are down, is \
-             not found by agent_sessions; set poll = true"
-        );
-    }
-    if config
-        .events
-        .webhook
-        .as_ref()
-        .is_some_and(|webhook| webhook.listen == config.admin.listen && webhook.listen.port() != 0)
-    {
-        return Err(Failure::usage(
-            "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
-        ));
-    }
-    Ok(())
-}
-
-/// When the nightly comparison is due.
-pub(crate) fn nightly(config: &Config) -> Nightly {
-    let ReconciliationConfig { at, timezone, window, lateness, longest_call, recheck, .. } =
-        config.reconciliation.clone();
-    let recheck = (!recheck.is_zero()).then_some(recheck);
-    Nightly { at, timezone, window, longest_call, lateness, recheck }
-}
-
-/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
-/// been awaited until the deadline.
-pub(crate) fn hot_window(config: &Config) -> Duration {
-    config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }
 
 /// Where a running daemon of this state tells its address and token.

@@ -4,48 +4,18 @@
 //! settings file; what they say of the kinds and addresses of servers is not looked at. Only the local state of a
 //! producer is its own, in `[state] dir`. Nothing listens: the admin pages and the webhook are handed over.
 
-use std::sync::Arc;
-
 use axum::Router;
-use catalog::Catalog;
-use nice::Network;
-use queue::Queue;
-use quota::Stores;
-use recordings::RecordingStore;
-use runtime::Clock;
-use stages::tenants::SettingsSource;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Need};
-use crate::doors;
-use crate::doors::Doors;
-use crate::service;
-use crate::service::Front;
-
+pub use crate::doors::Service;
+pub use crate::doors::lent::World;
 pub use crate::lease::{LeaseServer, LentLease};
-pub use crate::service::Service;
 
-/// Everything outside of a service.
-#[derive(Clone)]
-pub struct World {
-    /// The time.
-    pub clock: Clock,
-    /// The Knovvu database.
-    pub catalog: Arc<dyn Catalog>,
-    /// The queue.
-    pub queue: Arc<dyn Queue>,
-    /// Where recordings are kept.
-    pub recordings: Arc<dyn RecordingStore>,
-    /// The NICE settings of all tenants.
-    pub settings: Arc<dyn SettingsSource>,
-    /// The rate budgets that all processes share.
-    pub budgets: Arc<dyn Stores>,
-    /// The right to be a tenant's producer.
-    pub leases: Arc<dyn LeaseServer>,
-    /// The way to NICE.
-    pub network: Network,
-}
+use crate::config::{Config, Need};
+use crate::doors::Doors;
+use crate::doors::lent::lent;
+use crate::service::{self, Front};
 
 /// The admin pages of a running service, as `[admin] listen` would serve them.
 pub struct AdminPages {
@@ -80,7 +50,7 @@ impl Embedded {
         };
         let none: [(&str, &str); 0] = [];
         let config = Config::from_text(settings, "settings", none, need).map_err(|error| error.to_string())?;
-        let doors = doors::lent(&config, service, world).await.map_err(|failure| failure.message().to_owned())?;
+        let doors = lent(&config, service, world).await.map_err(|failure| failure.message().to_owned())?;
         Ok(Self { config, service, doors })
     }
 

@@ -15,8 +15,10 @@
 //! The flow of each service stands in `nice_producer.rs` and `conversation_consumer.rs`. Here: parse, load all
 //! settings before any port, file or server is touched, then the one command that was asked for.
 
+mod access;
 mod admin;
 mod admin_client;
+mod arguments;
 mod cli;
 mod commands;
 mod config;
@@ -37,6 +39,7 @@ mod replays;
 mod service;
 mod shutdown;
 mod systemd;
+mod tables;
 mod telemetry;
 mod turns;
 
@@ -44,10 +47,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
-use commands::Erasing;
+use access::answer;
+use cli::{Asked, Cli, Command, EraseOptions, RecheckOptions};
+use doors::Service;
 use failure::Failure;
-use service::Service;
+use operations::erase::{EraseConversation, ShowErasable};
+use operations::recheck::{RecheckConversation, RecheckRange};
 
 /// The executable: parses the command line and does the one command.
 pub fn run() -> ExitCode {
@@ -67,7 +72,7 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let load = |need| commands::load(cli.config.as_deref(), need);
+    let load = |need| access::load(cli.config.as_deref(), need);
     match cli.command {
         Command::Run => service::run(load(config::Need::Service)?, Service::Run).await,
         Command::Producer => service::run(load(config::Need::Producer)?, Service::Producer).await,
@@ -75,18 +80,26 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::run(options).await,
         Command::Agents(command) => commands::agents(command, &load).await,
-        Command::Status { json } => commands::status(json, &load).await,
-        Command::Trace { conversation_id, json } => commands::trace(conversation_id, json, &load).await,
-        Command::Erase { conversation_id, dry_run, yes_unknown, json } => {
-            let erasing = Erasing { dry_run, yes_unknown };
-            commands::erase(conversation_id, erasing, json, &load).await
+        Command::Status(Asked { request, json }) => answer(request, json, &load).await,
+        Command::Trace(Asked { request, json }) => answer(request, json, &load).await,
+        Command::Erase(EraseOptions { conversation_id, dry_run: true, json, .. }) => {
+            answer(ShowErasable { conversation_id }, json, &load).await
+        }
+        Command::Erase(EraseOptions { conversation_id, yes_unknown, json, .. }) => {
+            answer(EraseConversation { conversation_id, yes_unknown }, json, &load).await
         }
         Command::Verify(options) => commands::verify(options, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,
-        Command::Recheck(options) => commands::recheck(options, &load).await,
-        Command::Report(options) => commands::report(options, &load).await,
+        Command::Recheck(RecheckOptions { conversation_id: Some(conversation_id), json, .. }) => {
+            answer(RecheckConversation { conversation_id }, json, &load).await
+        }
+        Command::Recheck(RecheckOptions { from: Some(from), to: Some(to), json, .. }) => {
+            answer(RecheckRange { from, to }, json, &load).await
+        }
+        Command::Recheck(_) => Err(Failure::usage("CONVERSATION_ID, or --from and --to: one of the two is needed")),
+        Command::Report(Asked { request, json }) => answer(request, json, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,
         Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,

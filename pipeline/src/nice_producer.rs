@@ -20,8 +20,9 @@ use backoff::backoff::Backoff;
 use catalog::Turn;
 use flow::FlowExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
-use model::TenantId;
+use model::{System, TenantId};
 use queue::Queue;
+use quota::Rate;
 use runtime::task;
 use stages::{
     Context,
@@ -40,6 +41,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::Config;
+use crate::doors;
+use crate::doors::Doors;
+use crate::failure::Failure;
 use crate::lease::{Held, Lease};
 use crate::nightly::Nightly;
 use crate::replays::Replays;
@@ -102,10 +107,83 @@ pub(crate) struct ReplaySettings {
     pub(crate) wake: Arc<Notify>,
 }
 
+/// The time between two joins of agents' sessions: half of the budget is the poll's and the agent sync's.
+fn join_interval(acd: Rate) -> Duration {
+    2 * acd.window / acd.limit.max(1)
+}
+
 /// Events of replays on their way to the dedupe.
 const REPLAY_BOUND: usize = 256;
 
+/// Which sources a producer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sources {
+    /// All that the settings name.
+    All,
+    /// Replays alone: of a command that does one piece of work where no daemon runs.
+    Replays,
+}
+
 impl NiceProducer {
+    /// The producer of the settings' tenant on opened doors.
+    pub(crate) fn new(config: &Config, doors: &Doors, context: &Context, sources: Sources) -> Result<Self, Failure> {
+        let state = doors.state()?;
+        let tenant = doors::tenant(config)?;
+        let turns = doors.turns(config)?;
+        let (roster, roster_reader) = watch::channel(Roster::default());
+        let has_poll = config.events.poll && sources == Sources::All;
+        let poll = has_poll.then(|| Poll {
+            tenants: doors.nice.producer.clone(),
+            tenant: tenant.clone(),
+            watermark: turns.poll().clone(),
+            roster: roster_reader.clone(),
+            interval: config.events.poll_interval,
+            overlap: config.events.poll_overlap,
+            import_since: config.events.import_since,
+            hot_window: doors::hot_window(config),
+            context: context.clone(),
+        });
+        let replays = ReplaySettings {
+            tenant: tenant.clone(),
+            tenants: doors.nice.producer.clone(),
+            roster: roster_reader.clone(),
+            compare: doors.compare(config),
+            longest_call: config.reconciliation.longest_call,
+            // A command on embedded doors is alone with them.
+            has_consumers: sources == Sources::All || doors.on_server.contains(&System::Catalog),
+            nightly: (sources == Sources::All).then(|| doors::nightly(config)),
+            hot_window: doors::hot_window(config),
+            wake: doors.wake.clone(),
+        };
+        let listens = config.events.agent_sessions && sources == Sources::All;
+        let agent_sessions = listens.then(|| AgentSessions {
+            tenants: doors.nice.producer.clone(),
+            tenant: tenant.clone(),
+            roster: roster_reader,
+            join_interval: join_interval(config.limits.acd),
+            most: agent_sessions::most_listeners(),
+            waits: agent_sessions::Waits::default(),
+            context: context.clone(),
+        });
+        Ok(Self {
+            lease: doors.lease(&tenant),
+            sync: Arc::new(doors.sync_agents(config, &turns, roster)),
+            turns,
+            sync_interval: config.agents.sync_interval,
+            poll,
+            agent_sessions,
+            inbox: state.inbox().clone(),
+            replays,
+            processed: state.processed().clone(),
+            retention: config.state.retention,
+            queue: doors.queue.clone(),
+            fresh: config.events.fresh,
+            grace: config.flow.grace,
+            working: watch::Sender::new(false),
+            context: context.clone(),
+        })
+    }
+
     /// Works in turns until the service drains and everything under way is settled. Ends earlier only if the agent
     /// sync or the flow does: the flow must not go on with old agents, nor the lease be held without a flow.
     pub(crate) async fn run(self) {

@@ -52,8 +52,8 @@ impl Observed {
     /// The parts of a running daemon.
     pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
         Self {
-            state: doors.local.as_ref().map(|local| local.state.clone()),
-            state_dir: doors.local.as_ref().map(|_| state_dir.to_owned()),
+            state: doors.state.clone(),
+            state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),
             catalog: doors.catalog.clone(),
             queue: doors.queue.clone(),
             budgets: doors.nice.budgets.clone(),

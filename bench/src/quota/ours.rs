@@ -7,11 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 use database::{Database, DatabaseOptions};
-use model::{ApiFamily, Permit, Quota, QuotaClass, TenantId};
-use nice::NiceError;
-use quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms, postgres::SharedStores};
+use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError, TenantId};
+use quota::{Budgets, LocalStores, Patience, QuotaMetrics, Rate, SharedStores, Stores, TenantQuota, Terms};
 use secrecy::SecretString;
-use stages::metrics::Metrics;
 use state::{State, StateOptions};
 
 /// All requests are of this family.
@@ -55,14 +53,14 @@ impl Ours {
     pub(super) fn open(options: &OursOptions) -> anyhow::Result<Self> {
         let rate = Rate { limit: options.limit, window: Duration::from_secs_f64(options.window) };
         let terms = Terms::new(rate, options.reserve);
-        let budgets = Arc::new(Budgets::new(stores(options)?, terms, terms, Metrics::new()));
+        let budgets = Arc::new(Budgets::new(stores(options)?, terms, terms, QuotaMetrics::default()));
         let tenant: TenantId = options.tenant.parse().ok().context("the tenant's name")?;
         let quota = TenantQuota::new(Arc::clone(&budgets), tenant.clone(), Patience::Endless);
         Ok(Self { budgets, quota, account: format!("bench/{tenant}") })
     }
 
     /// A permit for a request that leaves now.
-    pub(super) async fn permit(&self, class: QuotaClass) -> Result<Permit, NiceError> {
+    pub(super) async fn permit(&self, class: QuotaClass) -> Result<Box<dyn Permit>, QuotaError> {
         loop {
             let mut permit = self.quota.admit(Some(&self.account), FAMILY, class).await?;
             if permit.leave() {
@@ -89,9 +87,9 @@ fn stores(options: &OursOptions) -> anyhow::Result<Arc<dyn Stores>> {
 }
 
 /// How long to wait after this.
-pub(super) fn wait_of(error: &NiceError) -> Duration {
+pub(super) fn wait_of(error: &QuotaError) -> Duration {
     match error {
-        NiceError::Quota { retry_after: Some(wait), .. } => *wait,
+        QuotaError { retry_after: Some(wait), .. } => *wait,
         _ => AGAIN,
     }
 }

@@ -110,7 +110,7 @@ impl Work {
     }
 
     /// Waits for a turn, however long it takes.
-    async fn permit(&self, class: QuotaClass) -> Permit {
+    async fn permit(&self, class: QuotaClass) -> Box<dyn Permit> {
         loop {
             match self.budget.permit(class).await {
                 Ok(permit) => return permit,

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use catalog::{Catalog, ConversationRow, EmbeddedCatalog, Fate, PostgresCatalog, ReplayRun, RunKind, TombstoneKey};
 use clap::{Args, ValueEnum};
 use database::{Database, DatabaseOptions};
-use flow::{Context, FlowExt, RetryPolicy};
+use flow::{FlowExt, RetryPolicy};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use model::{Agent, AgentId, ContactEvent, Conversation, EventSource, Memberships, Unmetered};
@@ -185,7 +185,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     let (state, tenant) = (open(&options.dir)?, tenant()?);
     let catalog = catalog(options, &state)?;
     let clock = Clock::system();
-    let context = Context::new(
+    let context = stages::Context::new(
         clock.clone(),
         Metrics::new(),
         catalog.clone(),

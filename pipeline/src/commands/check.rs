@@ -12,11 +12,10 @@ use stages::{metrics::Metrics, tenants::Tenants};
 use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
-use crate::config::{CatalogConfig, Config, QueueKind};
+use crate::config::{CatalogKind, Config, QueueKind};
 use crate::doors;
-use crate::doors::Wanted;
+use crate::doors::{Service, Wanted};
 use crate::failure::Failure;
-use crate::service::Service;
 use crate::{output, telemetry};
 
 /// Exit code 3 when one of the outside systems does not answer as it must, 1 when it is our own state.
@@ -38,10 +37,10 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Fai
         None if Wanted::Service(Service::Run).local(&config) => local(&config, &mut broken_here).await,
         None => None,
     };
-    if state.is_some() || !matches!(config.queue.as_ref().map(|queue| &queue.kind), Some(QueueKind::Embedded)) {
+    if state.is_some() || config.queue.kind != QueueKind::Embedded {
         report("queue", queue(&config, state.as_ref()), &mut broken).await;
     }
-    if state.is_some() || !matches!(config.catalog, Some(CatalogConfig::Embedded)) {
+    if state.is_some() || config.catalog.kind != CatalogKind::Embedded {
         report("catalog", catalog(&config, state.as_ref()), &mut broken).await;
     }
     let mut caveat = None;

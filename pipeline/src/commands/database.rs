@@ -10,7 +10,7 @@ use nice::{NiceClient, NiceError, NiceMetrics, NiceSettings};
 use stages::tenants::{SettingsTable, ShownSettings};
 
 use super::check::ask_nice;
-use super::{Load, print};
+use crate::access::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::config::{Config, Need, NiceConfig};
 use crate::failure::Failure;
@@ -81,9 +81,8 @@ async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<()
     // Some editors put a byte order mark in front of every text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let nice = NiceConfig::from_toml(text, "stdin").map_err(Failure::usage)?;
-    let scope = doors::recording_scope(nice.recording_scope);
-    let retention = doors::retention(&nice)?;
-    let settings = doors::nice_settings(nice)?;
+    let (scope, retention) = (nice.recording_scope, doors::retention(&nice)?);
+    let settings = doors::nice_settings(&nice).ok_or_else(|| Failure::usage("stdin: [nice]: not complete"))?;
     if !force {
         try_out(&settings).await?;
     }

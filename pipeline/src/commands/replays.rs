@@ -1,28 +1,29 @@
-//! `reconcile`, `backfill` and `report`: asked of the running daemon, or done here where none runs.
+//! `reconcile` and `backfill`: asked of the running daemon, or done here where none runs.
 
 use std::time::Duration;
 
 use catalog::{ReplayRun, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::Members;
-use reqwest::Method;
 use runtime::{Clock, task};
-use stages::{completeness::Completeness, source::listing::horizon};
+use stages::source::listing::horizon;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Access, Load, print, tables};
-use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions, ReportOptions};
+use crate::access::{Access, Load, print};
+use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions};
 use crate::config::{Config, Need};
 use crate::doors::{Doors, Wanted};
 use crate::failure::Failure;
-use crate::nice_producer::NiceProducer;
+use crate::nice_producer::{NiceProducer, Sources};
 use crate::operations::{
-    OperationError, Operations,
-    replays::{Change, Progress, Range, Window},
+    OperationError, Operations, Running,
+    replays::{
+        Backfill, Change, ChangeBackfill, ListBackfills, Progress, Reconcile, ShowBackfill, ShowReconciliation,
+        backfills, check_range, eta, outcome, plan, reconciliation,
+    },
 };
-use crate::service;
-use crate::service::Sources;
+use crate::output;
 
 /// A run's trouble lasts at most so long before the command gives up waiting for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,8 +42,9 @@ impl Worker {
     async fn start(config: &Config, doors: &Doors) -> Result<(Self, Operations), Failure> {
         let stopping = CancellationToken::new();
         let context = doors.flow(config, stopping.clone());
-        let producer = service::producer(config, doors, &context, Sources::Replays)?;
-        let operations = doors.operations(config, Some(producer.sync.clone()));
+        let producer = NiceProducer::new(config, doors, &context, Sources::Replays)?;
+        let running = Running { sync: Some(producer.sync.clone()), ..Running::default() };
+        let operations = Operations::new(config, doors, running);
         // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the agents
         // are its business: who joins is announced to its poll.
         if let Some(_held) = producer.lease.try_hold().await? {
@@ -89,27 +91,20 @@ impl Replaying {
 /// `reconcile`.
 pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), Failure> {
     let config = load(Need::Nice)?;
-    let window = Window { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
-    window.begin(config.reconciliation.window, Clock::system().now())?;
+    let reconcile = Reconcile { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
+    reconcile.begin(config.reconciliation.window, Clock::system().now())?;
     let replaying = Replaying::of(&config).await?;
-    let mut run: ReplayRun = match &replaying.access {
-        Access::Daemon(daemon) => daemon.post("/reconciliations", &window).await?,
-        Access::Here(here) => here.0.reconcile(window).await?,
-    };
+    let mut run = replaying.access.ask(reconcile).await?;
     let bar = Bar::new();
     let mut trouble = Trouble::default();
     while run.state.is_open() {
         trouble.look(&run)?;
         tokio::time::sleep(LOOK).await;
-        let id = run.id;
-        run = match &replaying.access {
-            Access::Daemon(daemon) => daemon.call(Method::GET, &format!("/reconciliations/{id}")).await?,
-            Access::Here(here) => here.0.reconciliation(id).await?,
-        };
+        run = replaying.access.ask(ShowReconciliation { id: run.id }).await?;
         bar.listing(&run);
     }
     drop(bar);
-    print(options.json, &run, tables::replays::reconciliation);
+    print(options.json, &run, reconciliation);
     replaying.close().await
 }
 
@@ -122,26 +117,22 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
         return Err(Failure::usage("--from, --to: both are needed"));
     };
     let members = if options.members_now { Members::Now } else { Members::Then };
-    let range = Range { from: from.0, to: to.0, members, plan_only: options.dry_run };
     let now = Clock::system().now();
-    range.validate(now)?;
-    if range.from < horizon(now) {
+    check_range(from, to, now)?;
+    if from < horizon(now) {
         eprintln!(
             "--from lies beyond the 30 days that NICE lists: days before {} are read by data extraction, one in 30 s",
             horizon(now)
         );
     }
     let replaying = Replaying::of(&load(Need::Nice)?).await?;
-    let run: ReplayRun = match &replaying.access {
-        Access::Daemon(daemon) => daemon.post("/backfills", &range).await?,
-        Access::Here(here) => here.0.backfill(range).await?,
-    };
+    let run = replaying.access.ask(Backfill { from, to, members, plan_only: options.dry_run }).await?;
     let bar = Bar::new();
-    let (mut progress, mut planned) = (look(&replaying.access, run.id).await?, false);
+    let (mut progress, mut planned) = (replaying.access.ask(ShowBackfill { id: run.id }).await?, false);
     let mut trouble = Trouble::default();
     loop {
         if !planned && progress.run.plan.is_some() && !options.json {
-            bar.above(|| crate::output::line(tables::replays::plan(&progress)));
+            bar.above(|| output::line(plan(&progress)));
             planned = true;
         }
         if !progress.run.state.is_open() {
@@ -150,12 +141,12 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
         bar.backfill(&progress);
         trouble.look(&progress.run)?;
         tokio::time::sleep(LOOK).await;
-        progress = look(&replaying.access, run.id).await?;
+        progress = replaying.access.ask(ShowBackfill { id: run.id }).await?;
     }
     drop(bar);
     match options.json {
         true => print(true, &progress, |_| String::new()),
-        false => crate::output::line(tables::replays::outcome(&progress)),
+        false => output::line(outcome(&progress)),
     }
     replaying.close().await?;
     match progress.run.state {
@@ -168,56 +159,27 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     }
 }
 
-async fn look(access: &Access, id: u64) -> Result<Progress, Failure> {
-    match access {
-        Access::Daemon(daemon) => daemon.call(Method::GET, &format!("/backfills/{id}")).await,
-        Access::Here(here) => Ok(here.0.backfill_progress(id).await?),
-    }
-}
-
 async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure> {
     let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
-    let change = match command {
+    let (id, change) = match command {
         BackfillCommand::Status { id, json } => {
-            let all = match (&access, id) {
-                (access, Some(id)) => vec![look(access, id).await?],
-                (Access::Daemon(daemon), None) => daemon.call(Method::GET, "/backfills").await?,
-                (Access::Here(here), None) => here.0.backfills().await?,
+            let all = match id {
+                Some(id) => vec![access.ask(ShowBackfill { id }).await?],
+                None => access.ask(ListBackfills {}).await?,
             };
-            print(json, &all, |all| tables::replays::backfills(all));
+            print(json, &all, |all| backfills(all));
             return access.close().await;
         }
         BackfillCommand::Pause { id } => (id, Change::Pause),
         BackfillCommand::Resume { id } => (id, Change::Resume),
         BackfillCommand::Cancel { id } => (id, Change::Cancel),
     };
-    let (id, change) = change;
-    let progress: Progress = match &access {
-        Access::Daemon(daemon) => daemon.call(Method::POST, &format!("/backfills/{id}/{}", change.as_str())).await?,
-        Access::Here(here) => here.0.change_backfill(id, change).await?,
-    };
-    crate::output::line(tables::replays::outcome(&progress));
+    let progress = access.ask(ChangeBackfill { id, change }).await?;
+    output::line(outcome(&progress));
     if matches!(access, Access::Here(_)) && progress.run.state.is_open() {
-        crate::output::line("no daemon runs here: a producer goes on with it when it starts");
+        output::line("no daemon runs here: a producer goes on with it when it starts");
     }
     access.close().await
-}
-
-/// `report`.
-pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), Failure> {
-    let range = Range { from: options.from.0, to: options.to.0, members: Members::Then, plan_only: true };
-    range.validate_listed(Clock::system().now())?;
-    let access = Access::of(&load(Need::Nice)?, Wanted::Listing).await?;
-    let report: Completeness = match &access {
-        Access::Daemon(daemon) => daemon.post("/report", &range).await?,
-        Access::Here(here) => here.0.report(range).await?,
-    };
-    print(options.json, &report, tables::replays::completeness);
-    access.close().await?;
-    match report.total.missing {
-        0 => Ok(()),
-        missing => Err(Failure::partly(format!("{missing} calls are missing"))),
-    }
 }
 
 /// What stands in a run's way, and since when.
@@ -288,7 +250,7 @@ impl Bar {
             Some(plan) => {
                 self.0.set_length(plan.missing);
                 self.0.set_position(run.published().min(plan.missing));
-                self.0.set_message(format!("calls on the queue, {}{reason}", tables::replays::eta(progress)));
+                self.0.set_message(format!("calls on the queue, {}{reason}", eta(progress)));
             }
         }
     }

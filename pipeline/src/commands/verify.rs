@@ -10,32 +10,33 @@ use runtime::{Clock, chance};
 use serde::Serialize;
 use stages::verify::{Difference, Verified};
 
-use super::{Access, Load, print, tables};
+use crate::access::{Access, Load, print};
 use crate::cli::VerifyOptions;
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::failure::Failure;
-use crate::operations::verify::{LISTED, Question, VERIFIED_AT_ONCE};
+use crate::operations::verify::{LISTED, ListRecorded, VERIFIED_AT_ONCE, Verify};
+use crate::tables::table;
 
 /// The most differences that are named; the counts count all of them.
 const MOST_NAMED: usize = 10_000;
 
 /// What was found.
 #[derive(Debug, Serialize)]
-pub(crate) struct Verification {
-    pub(crate) from: Timestamp,
-    pub(crate) to: Timestamp,
+struct Verification {
+    from: Timestamp,
+    to: Timestamp,
     /// Conversations whose recordings were read.
-    pub(crate) conversations: u64,
+    conversations: u64,
     /// Recordings that were read, or looked for.
-    pub(crate) recordings: u64,
-    pub(crate) bytes: u64,
+    recordings: u64,
+    bytes: u64,
     /// Recordings whose row names another store than the settings: they were not looked at.
-    pub(crate) elsewhere: u64,
+    elsewhere: u64,
     /// How many differ.
-    pub(crate) differing: u64,
+    differing: u64,
     /// Those that differ, 10,000 at most.
-    pub(crate) differences: Vec<Difference>,
+    differences: Vec<Difference>,
 }
 
 impl Verification {
@@ -52,8 +53,8 @@ impl Verification {
 
 /// `verify`.
 pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), Failure> {
-    let from = options.from.map_or(Timestamp::UNIX_EPOCH, |when| when.0);
-    let to = options.to.map_or_else(|| Clock::system().now(), |when| when.0);
+    let from = options.from.unwrap_or(Timestamp::UNIX_EPOCH);
+    let to = options.to.unwrap_or_else(|| Clock::system().now());
     if from >= to {
         return Err(Failure::usage("--from, --to: the range is empty, --from must lie before --to"));
     }
@@ -71,7 +72,7 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     let mut sample = options.sample.map(|size| Sample { size: size as usize, seen: 0, picked: Vec::new() });
     let mut after = None;
     loop {
-        let page = listed(&access, Question { from, to, after }).await?;
+        let page = access.ask(ListRecorded { from, to, after }).await?;
         after = page.last().copied();
         let is_last = page.len() < LISTED;
         let ids = page.into_iter().map(|Recorded { external_id, .. }| external_id);
@@ -86,7 +87,7 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     if let Some(sample) = sample {
         read_back(&access, &sample.picked, &mut found).await?;
     }
-    print(options.json, &found, tables::verification);
+    print(options.json, &found, lines);
     access.close().await?;
     match found.differing {
         0 => Ok(()),
@@ -94,22 +95,37 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     }
 }
 
-async fn listed(access: &Access, question: Question) -> Result<Vec<Recorded>, Failure> {
-    Ok(match access {
-        Access::Daemon(daemon) => daemon.post("/recorded", &question).await?,
-        Access::Here(here) => here.0.recorded(question).await?,
-    })
-}
-
 async fn read_back(access: &Access, ids: &[ContactId], found: &mut Verification) -> Result<(), Failure> {
     for ids in ids.chunks(VERIFIED_AT_ONCE) {
-        let verified: Verified = match access {
-            Access::Daemon(daemon) => daemon.post("/verifications", &ids).await?,
-            Access::Here(here) => here.0.verify(ids.to_vec()).await?,
-        };
-        found.add(ids.len(), verified);
+        found.add(ids.len(), access.ask(Verify(ids.to_vec())).await?);
     }
     Ok(())
+}
+
+/// What was found, for a person.
+fn lines(found: &Verification) -> String {
+    let mut lines = vec![format!(
+        "{} conversations, {} recordings, {} bytes read back: {} differ",
+        found.conversations, found.recordings, found.bytes, found.differing
+    )];
+    if found.elsewhere > 0 {
+        lines.push(format!("{} lie in another store than the settings name, and were not looked at", found.elsewhere));
+    }
+    if !found.differences.is_empty() {
+        let mut table = table(&["conversation", "position", "problem", "bytes", "found", "object"]);
+        for difference in &found.differences {
+            table.add_row([
+                difference.conversation_id.to_string(),
+                difference.position.to_string(),
+                difference.problem.as_str().to_owned(),
+                difference.size_bytes.to_string(),
+                difference.found_size_bytes.map_or_else(|| "-".to_owned(), |size| size.to_string()),
+                difference.object_key.clone(),
+            ]);
+        }
+        lines.push(table.to_string());
+    }
+    lines.join("\n")
 }
 
 /// So many of however many are offered, each with the same chance.

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    keys::{Form, Key, Needed, Preset, SECTIONS},
-    load::{Origin, Values},
-    value::quoted,
+    keys::{Form, Key, Needed, Preset},
+    reader::{Accepted, Origin},
+    settings::SECTIONS,
 };
 
 const HEAD: &str = "\
@@ -21,9 +21,9 @@ const HEAD: &str = "\
 pub(crate) fn default_page() -> String {
     let mut page = HEAD.to_owned();
     for section in SECTIONS {
-        line(&mut page, format_args!("\n# {}\n[{}]", section.meaning, section.name));
+        line(&mut page, format_args!("\n# {}\n[{}]", section.about(), section.name));
         for key in section.keys {
-            line(&mut page, format_args!("\n# {}", key.meaning));
+            line(&mut page, format_args!("\n# {}", key.meaning()));
             match key.preset {
                 Preset::Default(_) => line(&mut page, format_args!("# Why change it: {}", key.change)),
                 Preset::Example(_) if key.change.is_empty() => {}
@@ -39,14 +39,12 @@ pub(crate) fn default_page() -> String {
 #[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
 fn example(key: &Key) -> String {
     match key.preset {
-        Preset::Default(default) => format!("{} = {}", key.name, key.kind.literal(default)),
-        Preset::Example(path) if key.kind.is_secret() => {
-            let both = format!("# {} = {}", key.written(Form::SecretFile), quoted(path));
+        Preset::Default(default) => format!("{} = {default}", key.name),
+        Preset::Example(path) if key.is_secret => {
+            let both = format!("# {} = {path}", key.written(Form::SecretFile));
             format!("{both}  # secret, {}; or {} = \"…\"", mandatory(key.needed), key.name)
         }
-        Preset::Example(example) => {
-            format!("# {} = {}  # {}", key.name, key.kind.literal(example), mandatory(key.needed))
-        }
+        Preset::Example(example) => format!("# {} = {example}  # {}", key.name, mandatory(key.needed)),
     }
 }
 
@@ -66,13 +64,13 @@ fn mandatory(needed: Needed) -> &'static str {
 }
 
 /// The effective settings with their origins; a secret is a mask.
-pub(super) fn redacted(values: &Values) -> String {
+pub(super) fn redacted(accepted: &Accepted) -> String {
     let mut page = String::new();
     for section in SECTIONS {
         let gap = if page.is_empty() { "" } else { "\n" };
         line(&mut page, format_args!("{gap}[{}]", section.name));
         for key in section.keys {
-            match values.setting(section.name, key.name) {
+            match accepted.setting(section.name, key.name) {
                 Some(setting) => {
                     let origin = match setting.origin {
                         Origin::Default => "default",
@@ -80,7 +78,7 @@ pub(super) fn redacted(values: &Values) -> String {
                         Origin::Environment => "environment",
                         Origin::SecretFile => "secret file",
                     };
-                    line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.value.literal()));
+                    line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.shown));
                 }
                 None => line(&mut page, format_args!("# {} is not set", key.name)),
             }

@@ -1,18 +1,26 @@
 //! The kinds of values: what a key accepts, how it is read, and how it is shown.
 //!
-//! In: a [`Raw`] value, typed by TOML or typeless from the environment. Out: a [`Value`], or a fault in words
-//! that says what was found, what is expected, and an example. A fault about a secret never shows the value.
+//! In: a [`Raw`] value, typed by TOML or typeless from the environment. Out: a value of the kind's type, or a fault in
+//! words that says what was found, what is expected, and an example. A fault about a secret never shows the value.
+//! A new kind is one constant.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{civil::Time, tz::TimeZone};
-use model::ImportSince;
+use model::{ImportSince, TenantId};
+use nice::{GroupKind, MediaHost};
+use quota::Rate;
 use reqwest::Url;
-#[cfg(any(test, feature = "servers"))]
-use secrecy::ExposeSecret;
 use secrecy::{SecretBox, SecretString};
+use stages::tenants::RecordingScope;
 
-use super::nearest::nearest;
+use self::raw::quoted;
+
+use secrecy::ExposeSecret;
 
 mod address;
 mod raw;
@@ -20,95 +28,255 @@ mod text;
 mod time;
 
 pub(super) use self::raw::Raw;
-pub(crate) use self::{address::MediaHost, time::Rate};
 
 /// What a secret looks like wherever settings are shown.
 const MASK: &str = "\"********\"";
 
-/// What a key accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Any text that is not empty.
-    Text,
-    /// A name that becomes part of others: letters, digits, `_`, `-` and `.`.
-    Name,
-    /// The id of a tenant.
-    TenantId,
-    /// A version of NICE's API, such as `v33.0`.
-    ApiVersion,
-    /// A bucket's name.
-    Bucket,
-    /// A path; empty only where `true`.
-    Path(bool),
-    /// true or false.
-    Flag,
-    /// A whole number within these bounds.
-    Count(u32, u32),
-    /// A number from 0 to 1.
-    Share,
-    /// A share below 1: 0 to 0.999.
-    Quantile,
-    /// A duration; zero is possible.
-    Duration,
-    /// A duration longer than zero.
-    Interval,
-    /// A duration of a day or more.
-    Retention,
-    /// A moment, or a duration before now.
-    Since,
-    /// A list of durations longer than zero.
-    Intervals,
-    /// So many in a window.
-    Rate,
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// The root of a service; empty only where `true`.
-    Url(bool),
-    /// A list of hosts; empty only where `true`.
-    MediaHosts(bool),
-    /// A time zone by its name.
-    Zone,
-    /// A time of day.
-    Time,
-    /// An IP address and port to listen on.
-    Listen,
-    /// A secret text.
-    Secret,
-    /// A secret key of 32 bytes in hex.
-    SealKey,
+/// How a setting of type `T` is written.
+pub(super) struct Kind<T> {
+    /// What it accepts, with an example.
+    expected: fn() -> Cow<'static, str>,
+    /// Reads a value; an empty fault means that its type or bounds are already the whole mistake.
+    read: fn(&Raw) -> Result<T, String>,
+    /// The value as TOML; of a secret it is not asked for.
+    show: fn(&T) -> String,
+    /// Whether the value is a secret: it may stand in a file of its own, and is never shown.
+    pub(super) is_secret: bool,
 }
 
-/// A value that its kind has accepted.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Text(String),
-    Path(PathBuf),
-    Flag(bool),
-    Count(u32),
-    Share(f64),
-    Duration(Duration),
-    Since(ImportSince),
-    Durations(Vec<Duration>),
-    Rate(Rate),
-    Word(&'static str),
-    Url(Option<Url>),
-    MediaHosts(Vec<MediaHost>),
-    Zone(TimeZone),
-    Time(Time),
-    Listen(SocketAddr),
-    Secret(SecretString),
-    SealKey(SealKey),
+type Expected = fn() -> Cow<'static, str>;
+type Read<T> = fn(&Raw) -> Result<T, String>;
+
+const fn open<T>(expected: Expected, read: Read<T>, show: fn(&T) -> String) -> Kind<T> {
+    Kind { expected, read, show, is_secret: false }
+}
+
+const fn secret<T>(expected: Expected, read: Read<T>) -> Kind<T> {
+    Kind { expected, read, show: |_| MASK.to_owned(), is_secret: true }
+}
+
+const fn texts(expected: Expected, read: Read<String>) -> Kind<String> {
+    open(expected, read, |text| quoted(text))
+}
+
+const fn spans(expected: Expected, read: Read<Duration>) -> Kind<Duration> {
+    open(expected, read, |span| quoted(&time::duration_text(*span)))
+}
+
+const fn shares(expected: Expected, read: Read<f64>) -> Kind<f64> {
+    open(expected, read, |share| format!("{share:?}"))
+}
+
+const fn hosts(read: Read<Vec<MediaHost>>) -> Kind<Vec<MediaHost>> {
+    open(
+        || "a list of host, *.suffix or host:port, such as [\"*.amazonaws.com\", \"127.0.0.1:8080\"]".into(),
+        read,
+        |hosts| list_text(hosts.iter().map(MediaHost::to_string)),
+    )
+}
+
+const A_TEXT: Expected = || "text in quotes that is not empty".into();
+const A_PATH: Expected = || "a path, such as \"./data\"".into();
+const A_URL: Expected = || "an address such as \"https://example.com\"".into();
+const A_SPAN: Expected = || "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".into();
+
+/// Any text that is not empty.
+pub(super) const TEXT: Kind<String> = texts(A_TEXT, |raw| text::plain(raw.text()?));
+
+/// A name that becomes part of others.
+pub(super) const NAME: Kind<String> =
+    texts(|| "1 to 64 letters, digits, _, - or ., such as \"knovvu.nice\"".into(), |raw| text::name(raw.text()?));
+
+/// The id of a tenant.
+pub(super) const TENANT_ID: Kind<TenantId> = open(
+    || "1 to 64 letters, digits, _ or -, such as \"acme\"".into(),
+    |raw| raw.text()?.parse().map_err(|_| String::new()),
+    |id| quoted(id.as_str()),
+);
+
+/// A version of NICE's API.
+pub(super) const API_VERSION: Kind<String> =
+    texts(|| "a version such as \"v33.0\"".into(), |raw| text::api_version(raw.text()?));
+
+/// A bucket's name.
+pub(super) const BUCKET: Kind<String> =
+    texts(|| "3 to 63 of a-z, 0-9, - and ., such as \"recordings\"".into(), |raw| text::bucket(raw.text()?));
+
+/// A path.
+pub(super) const PATH: Kind<PathBuf> =
+    open(A_PATH, |raw| Ok(text::plain(raw.text()?)?.into()), |path| quoted(&path.to_string_lossy()));
+
+/// A path; the empty text is none.
+pub(super) const PATH_OR_NONE: Kind<Option<PathBuf>> =
+    open(A_PATH, |raw| unless_empty(raw, PATH), |path| path.as_ref().map_or_else(|| quoted(""), PATH.show));
+
+/// true or false.
+pub(super) const FLAG: Kind<bool> = open(|| "true or false".into(), Raw::flag, bool::to_string);
+
+/// A whole number within these bounds.
+pub(super) const fn count<T: TryFrom<u32> + ToString, const LEAST: u32, const MOST: u32>() -> Kind<T> {
+    open(
+        || format!("a whole number from {LEAST} to {MOST}, such as 16").into(),
+        |raw| T::try_from(raw.count(LEAST, MOST)?).map_err(|_| String::new()),
+        T::to_string,
+    )
+}
+
+/// A number from 0 to 1.
+pub(super) const SHARE: Kind<f64> = shares(|| "a number from 0 to 1, such as 0.5".into(), Raw::share);
+
+/// A share below 1.
+pub(super) const QUANTILE: Kind<f64> = shares(|| "a number from 0 to 0.999, such as 0.99".into(), Raw::quantile);
+
+/// A duration; zero is possible.
+pub(super) const SPAN: Kind<Duration> = spans(A_SPAN, |raw| time::duration(&raw.with_unit()?));
+
+/// A duration longer than zero.
+pub(super) const INTERVAL: Kind<Duration> = spans(A_SPAN, |raw| time::interval(&raw.with_unit()?));
+
+/// A duration of a day or more.
+pub(super) const DAYS: Kind<Duration> =
+    spans(|| "a duration of at least \"1d\", such as \"365d\"".into(), |raw| time::retention(&raw.with_unit()?));
+
+/// A moment, or a duration before now.
+pub(super) const SINCE: Kind<ImportSince> = open(
+    || "a duration before now with its unit, or a moment, such as \"1h\" or \"2026-04-01T00:00:00Z\"".into(),
+    |raw| time::since(&raw.with_unit()?),
+    |since| match since {
+        ImportSince::At(moment) => quoted(&moment.to_string()),
+        ImportSince::Before(span) => quoted(&time::duration_text(*span)),
+    },
+);
+
+/// A list of durations longer than zero.
+pub(super) const INTERVALS: Kind<Vec<Duration>> = open(
+    || "a list of durations, such as [\"30s\", \"1m\"]".into(),
+    |raw| time::delays(&raw.list(Raw::with_unit)?),
+    |spans| list_text(spans.iter().map(|span| time::duration_text(*span))),
+);
+
+/// So many in a window.
+pub(super) const RATE: Kind<Rate> = open(
+    || "a rate such as \"150/5m\" or \"2/s\"".into(),
+    |raw| time::rate(&raw.with_unit()?),
+    |rate| quoted(&time::rate_text(*rate)),
+);
+
+/// The root of a service.
+pub(super) const URL: Kind<Url> = open(A_URL, |raw| address::url(raw.text()?), |url| quoted(url.as_str()));
+
+/// The root of a service; the empty text is none.
+pub(super) const URL_OR_NONE: Kind<Option<Url>> =
+    open(A_URL, |raw| unless_empty(raw, URL), |url| url.as_ref().map_or_else(|| quoted(""), URL.show));
+
+/// A list of hosts; an empty one would refuse every recording.
+pub(super) const MEDIA_HOSTS: Kind<Vec<MediaHost>> = hosts(|raw| match media_hosts(raw)? {
+    none if none.is_empty() => Err("an empty list refuses every recording".to_owned()),
+    hosts => Ok(hosts),
+});
+
+/// A list of hosts that may be empty.
+pub(super) const MEDIA_HOSTS_OR_NONE: Kind<Vec<MediaHost>> = hosts(media_hosts);
+
+/// A time zone by its name.
+pub(super) const ZONE: Kind<TimeZone> = open(
+    || "a time zone such as \"UTC\" or \"Europe/Berlin\"".into(),
+    |raw| time::zone(raw.text()?),
+    |zone| quoted(zone.iana_name().unwrap_or("UTC")),
+);
+
+/// A time of day.
+pub(super) const TIME: Kind<Time> = open(
+    || "a time of day such as \"02:00\"".into(),
+    |raw| time::time_of_day(raw.text()?),
+    |time| quoted(&time.strftime("%H:%M").to_string()),
+);
+
+/// An IP address and port to listen on.
+pub(super) const LISTEN: Kind<SocketAddr> = open(
+    || "an IP address with a port, such as \"127.0.0.1:9464\"".into(),
+    |raw| address::listen(raw.text()?),
+    |address| quoted(&address.to_string()),
+);
+
+/// A secret text.
+pub(super) const SECRET: Kind<SecretString> = secret(A_TEXT, |raw| Ok(text::plain(raw.text()?)?.into()));
+
+/// A secret text that may change while the process runs, where a file holds it.
+pub(super) const SECRET_SOURCE: Kind<SecretSource> = secret(A_TEXT, |raw| {
+    let text = text::plain(raw.text()?)?;
+    Ok(match raw {
+        Raw::Held { file, .. } => SecretSource::File(file.clone()),
+        _ => SecretSource::Here(text.into()),
+    })
+});
+
+/// A secret key of 32 bytes in hex.
+pub(super) const SEAL_KEY: Kind<SealKey> = secret(
+    || "32 bytes as 64 hex digits, such as `openssl rand -hex 32` prints".into(),
+    |raw| Ok(SealKey(Arc::new(SecretBox::new(Box::new(text::hex_key(raw.text()?)?))))),
+);
+
+/// One of the words of an enumeration.
+pub(super) const fn word<T: Words>() -> Kind<T> {
+    open(
+        || T::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ").into(),
+        |raw| text::word(raw.text()?, T::WORDS),
+        |value| quoted(T::WORDS.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)),
+    )
+}
+
+/// An enumeration whose variants are the words of a key.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    /// Each word with its variant.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+/// Declares an enumeration with its words, or the words of one that is declared elsewhere.
+macro_rules! words {
+    ($(#[$doc:meta])* enum $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($(#[$about])* $variant,)+
+        }
+
+        words!(impl $name { $($variant = $word,)+ });
+    };
+    (impl $name:ident { $($variant:ident = $word:literal,)+ }) => {
+        impl Words for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+    };
+}
+
+impl<T> Kind<T> {
+    /// Reads a value, or says what is wrong with it. A fault of a secret never shows it.
+    pub(super) fn read(&self, raw: &Raw) -> Result<T, String> {
+        let fault = match (self.read)(raw) {
+            Ok(value) => return Ok(value),
+            Err(fault) => fault,
+        };
+        let found = if self.is_secret { raw.type_name().to_owned() } else { raw.shown() };
+        let because = if fault.is_empty() { String::new() } else { format!(" ({fault})") };
+        Err(format!("found {found}{because}, expected {}", (self.expected)()))
+    }
+
+    /// The value as TOML; a secret as a mask.
+    pub(super) fn show(&self, value: &T) -> String {
+        (self.show)(value)
+    }
+}
+
+/// Reads a text that may be empty, for none.
+fn unless_empty<T>(raw: &Raw, kind: Kind<T>) -> Result<Option<T>, String> {
+    if raw.text()?.is_empty() { Ok(None) } else { (kind.read)(raw).map(Some) }
 }
 
 /// The key that seals secrets in the database: 32 bytes.
 #[derive(Debug, Clone)]
-#[cfg_attr(
-    not(any(test, feature = "servers")),
-    expect(dead_code, reason = "validated with the rest; used by the catalog client")
-)]
 pub(crate) struct SealKey(Arc<SecretBox<[u8; 32]>>);
 
-#[cfg(any(test, feature = "servers"))]
 impl SealKey {
     /// The bytes, for the cipher only.
     pub(crate) fn expose(&self) -> &[u8; 32] {
@@ -116,144 +284,90 @@ impl SealKey {
     }
 }
 
-impl Kind {
-    /// Reads a value, or says what is wrong with it.
-    pub(super) fn read(self, raw: &Raw) -> Result<Value, String> {
-        let fault = match self.read_typed(raw) {
-            Ok(value) => return Ok(value),
-            Err(fault) => fault,
-        };
-        let found = match self {
-            Self::Secret | Self::SealKey => raw.type_name().to_owned(),
-            _ => raw.shown(),
-        };
-        let because = if fault.is_empty() { String::new() } else { format!(" ({fault})") };
-        Err(format!("found {found}{because}, expected {}", self.expected()))
-    }
-
-    /// Reads a value; an empty fault means that its type is already the whole mistake.
-    fn read_typed(self, raw: &Raw) -> Result<Value, String> {
-        Ok(match self {
-            Self::Text => Value::Text(text::plain(raw.text()?)?),
-            Self::Name => Value::Text(text::name(raw.text()?)?),
-            Self::TenantId => Value::Text(text::tenant_id(raw.text()?)?),
-            Self::ApiVersion => Value::Text(text::api_version(raw.text()?)?),
-            Self::Bucket => Value::Text(text::bucket(raw.text()?)?),
-            Self::Path(true) if raw.text()?.is_empty() => Value::Path(PathBuf::new()),
-            Self::Path(_) => Value::Path(text::plain(raw.text()?)?.into()),
-            Self::Flag => Value::Flag(raw.flag()?),
-            Self::Count(least, most) => Value::Count(raw.count(least, most)?),
-            Self::Share => Value::Share(raw.share()?),
-            Self::Quantile => Value::Share(raw.quantile()?),
-            Self::Duration => Value::Duration(time::duration(&raw.with_unit()?)?),
-            Self::Interval => Value::Duration(time::interval(&raw.with_unit()?)?),
-            Self::Retention => Value::Duration(time::retention(&raw.with_unit()?)?),
-            Self::Since => Value::Since(time::since(&raw.with_unit()?)?),
-            Self::Intervals => Value::Durations(time::delays(&raw.list(Raw::with_unit)?)?),
-            Self::Rate => Value::Rate(time::rate(&raw.with_unit()?)?),
-            Self::Word(words) => Value::Word(text::word(raw.text()?, words)?),
-            Self::Url(true) if raw.text()?.is_empty() => Value::Url(None),
-            Self::Url(_) => Value::Url(Some(address::url(raw.text()?)?)),
-            Self::MediaHosts(may_be_empty) => Value::MediaHosts(media_hosts(raw, may_be_empty)?),
-            Self::Zone => Value::Zone(time::zone(raw.text()?)?),
-            Self::Time => Value::Time(time::time_of_day(raw.text()?)?),
-            Self::Listen => Value::Listen(address::listen(raw.text()?)?),
-            Self::Secret => Value::Secret(text::plain(raw.text()?)?.into()),
-            Self::SealKey => Value::SealKey(SealKey(Arc::new(SecretBox::new(Box::new(text::hex_key(raw.text()?)?))))),
-        })
-    }
-
-    /// What the key accepts, with an example.
-    pub(super) fn expected(self) -> String {
-        match self {
-            Self::Text | Self::Secret => "text in quotes that is not empty".to_owned(),
-            Self::Name => "1 to 64 letters, digits, _, - or ., such as \"knovvu.nice\"".to_owned(),
-            Self::TenantId => "1 to 64 letters, digits, _ or -, such as \"acme\"".to_owned(),
-            Self::ApiVersion => "a version such as \"v33.0\"".to_owned(),
-            Self::Bucket => "3 to 63 of a-z, 0-9, - and ., such as \"recordings\"".to_owned(),
-            Self::Path(_) => "a path, such as \"./data\"".to_owned(),
-            Self::Flag => "true or false".to_owned(),
-            Self::Count(least, most) => format!("a whole number from {least} to {most}, such as 16"),
-            Self::Share => "a number from 0 to 1, such as 0.5".to_owned(),
-            Self::Quantile => "a number from 0 to 0.999, such as 0.99".to_owned(),
-            Self::Duration | Self::Interval => {
-                "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".to_owned()
-            }
-            Self::Retention => "a duration of at least \"1d\", such as \"365d\"".to_owned(),
-            Self::Since => {
-                "a duration before now with its unit, or a moment, such as \"1h\" or \"2026-04-01T00:00:00Z\""
-                    .to_owned()
-            }
-            Self::Intervals => "a list of durations, such as [\"30s\", \"1m\"]".to_owned(),
-            Self::Rate => "a rate such as \"150/5m\" or \"2/s\"".to_owned(),
-            Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
-            Self::Url(_) => "an address such as \"https://example.com\"".to_owned(),
-            Self::MediaHosts(_) => {
-                "a list of host, *.suffix or host:port, such as [\"*.amazonaws.com\", \"127.0.0.1:8080\"]".to_owned()
-            }
-            Self::Zone => "a time zone such as \"UTC\" or \"Europe/Berlin\"".to_owned(),
-            Self::Time => "a time of day such as \"02:00\"".to_owned(),
-            Self::Listen => "an IP address with a port, such as \"127.0.0.1:9464\"".to_owned(),
-            Self::SealKey => "32 bytes as 64 hex digits, such as `openssl rand -hex 32` prints".to_owned(),
-        }
-    }
-
-    /// Whether the value is a secret: it may stand in a file of its own, and is never shown.
-    pub(super) fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::SealKey)
-    }
-
-    /// A value given as bare text (a default, an example) as TOML.
-    pub(super) fn literal(self, bare: &str) -> String {
-        match self {
-            Self::Flag | Self::Count(..) | Self::Share | Self::Quantile | Self::Intervals | Self::MediaHosts(_) => {
-                bare.to_owned()
-            }
-            _ => quoted(bare),
-        }
-    }
+/// A secret that may change while the process runs.
+#[derive(Debug, Clone)]
+pub(crate) enum SecretSource {
+    /// The settings hold it: it cannot change.
+    Here(SecretString),
+    /// This file holds it, and is read again when it changes.
+    File(PathBuf),
 }
 
-impl Value {
-    /// The value as TOML; a secret as a mask.
-    pub(super) fn literal(&self) -> String {
-        match self {
-            Self::Text(text) => quoted(text),
-            Self::Path(path) => quoted(&path.to_string_lossy()),
-            Self::Flag(flag) => flag.to_string(),
-            Self::Count(count) => count.to_string(),
-            Self::Share(share) => format!("{share:?}"),
-            Self::Duration(duration) => quoted(&time::duration_text(*duration)),
-            Self::Since(ImportSince::At(moment)) => quoted(&moment.to_string()),
-            Self::Since(ImportSince::Before(span)) => quoted(&time::duration_text(*span)),
-            Self::Durations(durations) => list_text(durations.iter().map(|duration| time::duration_text(*duration))),
-            Self::Rate(rate) => quoted(&rate.to_string()),
-            Self::Word(word) => quoted(word),
-            Self::Url(url) => quoted(url.as_ref().map_or("", Url::as_str)),
-            Self::MediaHosts(hosts) => list_text(hosts.iter().map(MediaHost::to_string)),
-            Self::Zone(zone) => quoted(zone.iana_name().unwrap_or("UTC")),
-            Self::Time(time) => quoted(&time.strftime("%H:%M").to_string()),
-            Self::Listen(address) => quoted(&address.to_string()),
-            Self::Secret(_) | Self::SealKey(_) => MASK.to_owned(),
-        }
+words!(
+    /// How a token is obtained.
+    enum AuthFlow {
+        /// OAuth's password grant, by a registered client.
+        Oauth = "oauth",
+        /// UserHub's access key alone.
+        AccessKey = "access_key",
     }
-}
+);
 
-/// Reads the list of hosts; an empty one would refuse every recording, where it says whence recordings come.
-fn media_hosts(raw: &Raw, may_be_empty: bool) -> Result<Vec<MediaHost>, String> {
+words!(impl GroupKind { AcdGroup = "acd_group", Team = "team", });
+
+words!(impl RecordingScope { Leg = "leg", Master = "master", });
+
+words!(
+    /// Which queue.
+    enum QueueKind {
+        /// On the local disk.
+        Embedded = "embedded",
+        /// RabbitMQ.
+        Rabbitmq = "rabbitmq",
+        /// Fluvio.
+        Fluvio = "fluvio",
+    }
+);
+
+words!(
+    /// Which catalog.
+    enum CatalogKind {
+        /// On the local disk.
+        Embedded = "embedded",
+        /// The Knovvu database.
+        Postgres = "postgres",
+    }
+);
+
+words!(
+    /// Which recording store.
+    enum RecordingsKind {
+        /// Below a directory.
+        Filesystem = "filesystem",
+        /// MinIO, AWS.
+        S3 = "s3",
+    }
+);
+
+words!(
+    /// Which encryption at rest the store is asked for.
+    enum Encryption {
+        /// As the bucket says.
+        None = "none",
+        /// With keys of the store.
+        SseS3 = "sse-s3",
+        /// With a key of the key management service.
+        SseKms = "sse-kms",
+    }
+);
+
+words!(
+    /// How log lines look.
+    enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// For machines.
+        Json = "json",
+    }
+);
+
+/// Reads a list of hosts.
+fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
     let texts = raw.list(|element| element.text().map(str::to_owned))?;
-    if texts.is_empty() && !may_be_empty {
-        return Err("an empty list refuses every recording".to_owned());
-    }
     let host = |text: &String| {
         address::media_host(text).map_err(|fault| format!("{}: {fault}", Raw::Text(text.clone()).shown()))
     };
     texts.iter().map(host).collect()
-}
-
-/// The text in quotes, as TOML reads it.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(text.replace(|c: char| c.is_control(), "\u{fffd}")).to_string()
 }
 
 /// The texts as a TOML array.

@@ -2,37 +2,61 @@
 
 use std::sync::Arc;
 
+use catalog::Catalog;
 use flow::{Blame, Freshness, Outside};
-use stages::metrics::Metrics;
+use model::System;
+use nice::Network;
+use queue::Queue;
+use quota::Stores;
+use recordings::RecordingStore;
+use runtime::Clock;
+use stages::{metrics::Metrics, tenants::SettingsSource};
 use state::StateOptions;
 
-use super::{Doors, Local, Nice, local};
+use super::{Doors, Leases, Nice, Service, local};
 use crate::config::Config;
-use crate::embed::World;
 use crate::failure::Failure;
-use crate::service::Service;
+use crate::lease::LeaseServer;
+
+/// Everything outside of a service.
+#[derive(Clone)]
+pub struct World {
+    /// The time.
+    pub clock: Clock,
+    /// The Knovvu database.
+    pub catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Where recordings are kept.
+    pub recordings: Arc<dyn RecordingStore>,
+    /// The NICE settings of all tenants.
+    pub settings: Arc<dyn SettingsSource>,
+    /// The rate budgets that all processes share.
+    pub budgets: Arc<dyn Stores>,
+    /// The right to be a tenant's producer.
+    pub leases: Arc<dyn LeaseServer>,
+    /// The way to NICE.
+    pub network: Network,
+}
 
 /// What the world lends, and the local state of a producer, which is the service's own.
 pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Result<Doors, Failure> {
     let World { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
     let metrics = Metrics::new();
     let options = StateOptions { inline_commits: true, clock: clock.clone(), ..StateOptions::default() };
-    let local = match service.produces() {
-        true => Some(Local { state: local::open_state(config, options, &metrics).await?.state }),
+    let state = match service.produces() {
+        true => Some(local::open_state(config, options, &metrics).await?.state),
         false => None,
     };
     let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
     let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
     Ok(Doors {
-        local,
-        database: None,
-        leases: Some(leases),
+        state,
+        leases: Leases::Lent(leases),
+        on_server: System::SHARED.to_vec(),
         catalog,
-        catalog_on_server: true,
         queue,
-        queue_on_server: true,
         recordings: service.consumes().then_some(recordings),
-        store_on_server: true,
         nice,
         metrics,
         clock,

@@ -6,16 +6,10 @@ use runtime::{Clock, task};
 use stages::metrics::Metrics;
 use state::{Opened, State, StateOptions};
 
-use crate::config::{Config, RecordingsConfig};
+use super::translate::{hot_window, tenant};
+use crate::config::{Config, RecordingsKind};
 use crate::failure::Failure;
 use crate::rebuild;
-
-/// What a process keeps on its local disk.
-#[derive(Clone)]
-pub(crate) struct Local {
-    /// The stores.
-    pub(crate) state: State,
-}
 
 /// Opens the stores; what cannot be opened is set aside.
 pub(crate) async fn open_state(config: &Config, options: StateOptions, metrics: &Metrics) -> Result<Opened, Failure> {
@@ -39,13 +33,11 @@ pub(super) async fn embedded(
     opened: Opened,
     catalog: &EmbeddedCatalog,
     clock: &Clock,
-) -> Result<Local, Failure> {
-    let recordings = match &config.recordings {
-        Some(RecordingsConfig::Filesystem { dir }) => Some(dir.as_path()),
-        _ => None,
-    };
-    let since = clock.now().checked_sub(super::hot_window(config)).unwrap_or(Timestamp::MIN);
-    let tenant = super::tenant(config).ok();
-    rebuild::catalog(&opened.state, catalog, recordings, tenant.as_ref(), since).await?;
-    Ok(Local { state: opened.state })
+) -> Result<State, Failure> {
+    let recordings =
+        (config.recordings.kind == RecordingsKind::Filesystem).then(|| config.recordings.dir(&config.state));
+    let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
+    let tenant = tenant(config).ok();
+    rebuild::catalog(&opened.state, catalog, recordings.as_deref(), tenant.as_ref(), since).await?;
+    Ok(opened.state)
 }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use model::{ApiFamily, Quota, TenantId};
 use nice::{Network, Timeouts};
-use quota::{Budgets, LocalStores, Patience, Rate, Stores, TenantQuota, Terms};
+use quota::{Budgets, LocalStores, Patience, Stores, TenantQuota, Terms};
 use runtime::Clock;
 use stages::{
     metrics::Metrics,
     tenants::{FixedSettings, QuotaOf, SettingsError, SettingsSource, TenantSettings, Tenants, TenantsOptions},
 };
+use state::State;
 
-use super::{Database, Local, nice_settings, recording_scope, retention, servers, tenant};
-use crate::config::{CatalogConfig, Config, LimitsConfig};
+use super::servers;
+use super::servers::Database;
+use super::translate::{nice_settings, retention, tenant};
+use crate::config::{Config, LimitsConfig};
 use crate::failure::Failure;
 
 /// Every tenant's client, once for each of the two services.
@@ -31,13 +34,13 @@ impl Nice {
     /// Makes no client yet; each is made when its tenant is first asked for.
     pub(super) fn new(
         config: &Config,
-        local: Option<&Local>,
+        state: Option<&State>,
         database: Option<&Database>,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
-        let stores: Arc<dyn Stores> = match (database, local) {
+        let stores: Arc<dyn Stores> = match (database, state) {
             (Some(database), _) => servers::budgets(database),
-            (None, Some(local)) => Arc::new(LocalStores::new(local.state.clone())),
+            (None, Some(state)) => Arc::new(LocalStores::new(state.clone())),
             (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
         };
         let source = source(config, database)?;
@@ -81,17 +84,14 @@ impl Nice {
 /// Where the settings of tenants stand.
 fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, Failure> {
     if let Some(database) = database {
-        return match &config.catalog {
-            Some(CatalogConfig::Postgres { seal_key: None, .. }) => {
-                Ok(Arc::new(Missing("[catalog] seal_key: missing")))
-            }
-            _ => Ok(servers::settings_source(config, database)),
+        return match config.catalog.seal_key {
+            None => Ok(Arc::new(Missing("[catalog] seal_key: missing"))),
+            Some(_) => Ok(servers::settings_source(config, database)),
         };
     }
-    let Some(nice) = config.nice.clone() else { return Ok(Arc::new(Missing("[nice]: missing"))) };
-    let scope = recording_scope(nice.recording_scope);
-    let retention = retention(&nice)?;
-    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice: nice_settings(nice)?, scope, retention }))
+    let Some(nice) = nice_settings(&config.nice) else { return Ok(Arc::new(Missing("[nice]: missing"))) };
+    let (scope, retention) = (config.nice.recording_scope, retention(&config.nice)?);
+    Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice, scope, retention }))
 }
 
 /// Settings that a listing does without.
@@ -109,7 +109,7 @@ fn options(config: &Config) -> TenantsOptions {
     let timeouts = Timeouts {
         api: config.limits.timeout,
         page_size: config.limits.page_size,
-        media_min_rate: config.recording_min_rate,
+        media_min_rate: config.recordings.min_rate,
         ..Timeouts::default()
     };
     TenantsOptions { timeouts, ..TenantsOptions::default() }
@@ -121,5 +121,5 @@ fn terms(limits: &LimitsConfig, family: ApiFamily) -> Terms {
         ApiFamily::Acd => limits.acd,
         ApiFamily::MediaPlayback => limits.media_playback,
     };
-    Terms::new(Rate { limit: rate.limit, window: rate.window }, limits.live_reserve)
+    Terms::new(rate, limits.live_reserve)
 }

@@ -17,7 +17,7 @@ use stages::{
 };
 
 use crate::config;
-use crate::config::{CatalogConfig, Config, QueueConfig, QueueKind, RecordingsConfig, S3Credentials, SecretSource};
+use crate::config::{CatalogKind, Config, QueueKind, RecordingsConfig, RecordingsKind, SecretSource};
 use crate::failure::Failure;
 use crate::lease::Lease;
 
@@ -34,41 +34,41 @@ pub(crate) fn install_crypto() {
 
 /// The way to the Knovvu database, where it is on a server; connects to nothing yet.
 pub(crate) fn database(config: &Config) -> Result<Option<Database>, Failure> {
-    match &config.catalog {
-        Some(CatalogConfig::Postgres { url, connections, .. }) => {
-            let options = DatabaseOptions { url: url.clone(), connections: *connections, service: SERVICE };
-            Ok(Some(Database::new(options)?))
+    match (config.catalog.kind, &config.catalog.url) {
+        (CatalogKind::Postgres, Some(url)) => {
+            let connections = config.catalog.connections;
+            Ok(Some(Database::new(DatabaseOptions { url: url.clone(), connections, service: SERVICE })?))
         }
-        Some(CatalogConfig::Embedded) => Ok(None),
-        None => Err(Failure::usage("[catalog] url: missing, but needed for [catalog] kind = \"postgres\"")),
+        (CatalogKind::Postgres, None) => {
+            Err(Failure::usage("[catalog] url: missing, but needed for [catalog] kind = \"postgres\""))
+        }
+        (CatalogKind::Embedded, _) => Ok(None),
     }
 }
 
 /// The catalog in that database, whose tables must be the ones we know, and whose tombstones must be of our key.
 pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
     schema::check(database).await?;
-    let key = match &config.catalog {
-        Some(CatalogConfig::Postgres { seal_key, erasure_key, .. }) => erasure_key.as_ref().or(seal_key.as_ref()),
-        _ => None,
-    };
+    let key = config.catalog.erasure_key.as_ref().or(config.catalog.seal_key.as_ref());
     let catalog = PostgresCatalog::new(database.clone(), key.map(|key| TombstoneKey::derived(key.expose())));
     catalog.check_key().await?;
     Ok(Arc::new(catalog))
 }
 
 /// The queue on a broker.
-pub(super) async fn queue(config: &Config, queue: &QueueConfig, metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
-    match rabbit(config, queue)? {
+pub(super) async fn queue(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
+    match rabbit(config)? {
         Some(options) => Ok(Arc::new(RabbitQueue::connect(options, &metrics.queue).await?)),
         None => Err(Failure::usage("[queue] kind: not part of this executable")),
     }
 }
 
-/// The settings of RabbitMQ, where it is the queue.
-fn rabbit(config: &Config, queue: &QueueConfig) -> Result<Option<RabbitOptions>, Failure> {
-    let QueueKind::Rabbitmq { url } = &queue.kind else { return Ok(None) };
+/// The settings of RabbitMQ, where it is the queue and its address is given.
+fn rabbit(config: &Config) -> Result<Option<RabbitOptions>, Failure> {
+    let queue = &config.queue;
+    let Some(url) = queue.url.clone().filter(|_| queue.kind == QueueKind::Rabbitmq) else { return Ok(None) };
     Ok(Some(RabbitOptions {
-        url: url.clone(),
+        url,
         prefix: queue.prefix.clone(),
         delays: config.retry.not_ready_delays.clone(),
         ca: queue.ca_file.as_deref().map(|path| readable("[queue] ca_file", path)).transpose()?,
@@ -83,27 +83,35 @@ pub(super) async fn recordings(
     marks: Option<PathBuf>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn RecordingStore>, Failure> {
-    let Some(RecordingsConfig::S3 { endpoint, bucket, region, credentials, encryption, kms_key_id, memory, ca_file }) =
-        &config.recordings
-    else {
-        return Err(Failure::usage("[recordings] kind: not part of this executable"));
+    let Some(options) = s3(&config.recordings)? else {
+        return Err(Failure::usage("[recordings] endpoint, bucket: missing"));
     };
-    let credentials = match credentials {
-        S3Credentials::Key { access_key_id, secret_access_key, session_token } => {
-            key(access_key_id, secret_access_key, session_token.as_ref())?
-        }
-        S3Credentials::File { path, profile } => Credentials::Profile { file: path.clone(), profile: profile.clone() },
-    };
-    let encryption = match encryption {
-        config::Encryption::None => Encryption::Bucket,
-        config::Encryption::SseS3 => Encryption::SseS3,
-        config::Encryption::SseKms => Encryption::SseKms { key_id: kms_key_id.clone() },
-    };
-    let options = S3Options::new(endpoint.clone(), bucket.clone(), region.clone(), credentials)
-        .for_rate(config.recording_min_rate);
-    let options = S3Options { encryption, ca_file: ca_file.clone(), memory: *memory, marks, ..options };
+    let options = S3Options { marks, ..options };
     Ok(Arc::new(S3Store::open(options, metrics.recordings.clone()).await.map_err(Failure::usage)?))
 }
+
+/// The settings of S3, where it is the store and its bucket and key are given.
+fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, Failure> {
+    let credentials = match (&store.credentials_file, &store.access_key_id, &store.secret_access_key) {
+        (Some(file), ..) => Credentials::Profile { file: file.clone(), profile: store.credentials_profile.clone() },
+        (None, Some(id), Some(secret)) => key(id, secret, store.session_token.as_ref())?,
+        _ => return Ok(None),
+    };
+    let (RecordingsKind::S3, Some(endpoint), Some(bucket)) = (store.kind, &store.endpoint, &store.bucket) else {
+        return Ok(None);
+    };
+    let encryption = match store.encryption {
+        config::Encryption::None => Encryption::Bucket,
+        config::Encryption::SseS3 => Encryption::SseS3,
+        config::Encryption::SseKms => Encryption::SseKms { key_id: store.kms_key_id.clone() },
+    };
+    let options =
+        S3Options::new(endpoint.clone(), bucket.clone(), store.region.clone(), credentials).for_rate(store.min_rate);
+    Ok(Some(S3Options { encryption, ca_file: store.ca_file.clone(), memory: store.memory_mib * MIB, ..options }))
+}
+
+/// Bytes in a MiB.
+const MIB: usize = 1 << 20;
 
 /// A key that is read again from its files when they change, if it stands in files.
 fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<Credentials, Failure> {
@@ -154,10 +162,7 @@ fn readable(key: &str, path: &Path) -> Result<String, Failure> {
 
 /// The NICE settings of all tenants; without the seal key they can be shown only.
 pub(crate) fn settings_table(config: &Config, database: &Database) -> SettingsTable {
-    let seal = match &config.catalog {
-        Some(CatalogConfig::Postgres { seal_key: Some(key), .. }) => Some(Seal::new(key.expose())),
-        _ => None,
-    };
+    let seal = config.catalog.seal_key.as_ref().map(|key| Seal::new(key.expose()));
     SettingsTable::new(database.clone(), seal)
 }
 
@@ -186,25 +191,18 @@ pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
 
 /// What only the clients can tell of their settings is asked before anything is touched.
 pub(super) fn validate(config: &Config) -> Result<(), Failure> {
-    if config.catalog.is_some() {
+    if config.catalog.url.is_some() {
         database(config)?;
     }
-    if let Some(queue) = &config.queue
-        && let Some(options) = rabbit(config, queue)?
-    {
+    if let Some(options) = rabbit(config)? {
         options.validate()?;
     }
-    if let Some(RecordingsConfig::S3 { credentials, ca_file, .. }) = &config.recordings {
-        match credentials {
-            S3Credentials::Key { access_key_id, secret_access_key, session_token } => {
-                key(access_key_id, secret_access_key, session_token.as_ref())?;
+    let store = &config.recordings;
+    if s3(store)?.is_some() {
+        for (key, file) in [("credentials_file", &store.credentials_file), ("ca_file", &store.ca_file)] {
+            if let Some(file) = file {
+                readable(&format!("[recordings] {key}"), file)?;
             }
-            S3Credentials::File { path, .. } => {
-                readable("[recordings] credentials_file", path)?;
-            }
-        }
-        if let Some(path) = ca_file {
-            readable("[recordings] ca_file", path)?;
         }
     }
     Ok(())

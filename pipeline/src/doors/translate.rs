@@ -1,54 +1,39 @@
 //! Settings as the stages take them.
 
+use std::time::Duration;
+
 use flow::RetryPolicy;
-use model::Retention;
-use nice::{Auth, GroupKind, GroupSelector, NiceSettings};
-use stages::{readiness::Bounds, tenants::RecordingScope};
+use model::{Retention, TenantId};
+use nice::{Auth, GroupSelector, NiceSettings};
+use stages::readiness::Bounds;
 
-use crate::config;
-use crate::config::{Config, NiceConfig};
+use crate::config::{AuthFlow, Config, NiceConfig, ReconciliationConfig};
 use crate::failure::Failure;
+use crate::nightly::Nightly;
 
-/// The settings `[nice]` as the client takes them.
-pub(crate) fn nice_settings(nice: NiceConfig) -> Result<NiceSettings, Failure> {
+/// The settings `[nice]` as the client takes them; none where they are not complete for their flow.
+pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
+    let (access_key_id, access_key_secret) = (nice.access_key_id.clone()?, nice.access_key_secret.clone()?);
     let auth = match nice.auth_flow {
-        config::AuthFlow::Oauth { client_id, client_secret } => Auth::OAuth {
-            client_id,
-            client_secret,
-            access_key_id: nice.access_key_id,
-            access_key_secret: nice.access_key_secret,
+        AuthFlow::Oauth => Auth::OAuth {
+            client_id: nice.client_id.clone()?,
+            client_secret: nice.client_secret.clone()?,
+            access_key_id,
+            access_key_secret,
         },
-        config::AuthFlow::AccessKey => {
-            Auth::AccessKey { access_key_id: nice.access_key_id, access_key_secret: nice.access_key_secret }
-        }
+        AuthFlow::AccessKey => Auth::AccessKey { access_key_id, access_key_secret },
     };
-    let kind = match nice.group_kind {
-        config::GroupKind::AcdGroup => GroupKind::AcdGroup,
-        config::GroupKind::Team => GroupKind::Team,
-    };
-    let hosts = |key: &str, hosts: &[config::MediaHost]| {
-        let hosts = hosts.iter().map(|host| host.to_string().parse()).collect::<Result<_, _>>();
-        hosts.map_err(|error| Failure::usage(format!("[nice] {key}: {error}")))
-    };
-    Ok(NiceSettings {
-        issuer: nice.issuer,
+    Some(NiceSettings {
+        issuer: nice.issuer.clone(),
         auth,
-        api_version: nice.api_version,
-        group: GroupSelector { kind, id_or_name: nice.group },
-        acd_url: nice.acd_url,
-        facade_url: nice.facade_url,
-        auth_url: nice.auth_url,
-        media_hosts: hosts("media_hosts", &nice.media_hosts)?,
-        private_media_hosts: hosts("private_media_hosts", &nice.private_media_hosts)?,
+        api_version: nice.api_version.clone(),
+        group: GroupSelector { kind: nice.group_kind, id_or_name: nice.group.clone()? },
+        acd_url: nice.acd_url.clone(),
+        facade_url: nice.facade_url.clone(),
+        auth_url: nice.auth_url.clone(),
+        media_hosts: nice.media_hosts.clone(),
+        private_media_hosts: nice.private_media_hosts.clone(),
     })
-}
-
-/// What of a transferred call is imported.
-pub(crate) fn recording_scope(scope: config::RecordingScope) -> RecordingScope {
-    match scope {
-        config::RecordingScope::Master => RecordingScope::Master,
-        config::RecordingScope::Leg => RecordingScope::Leg,
-    }
 }
 
 /// When calls are looked at first. Half the time until the deadline is left for the steps after it. Who takes short
@@ -77,4 +62,23 @@ pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
         error_delay_min: config.retry.error_delay_min,
         error_delay_max: config.retry.error_delay_max,
     }
+}
+
+/// The tenant of the settings.
+pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
+    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
+}
+
+/// When the nightly comparison is due.
+pub(crate) fn nightly(config: &Config) -> Nightly {
+    let ReconciliationConfig { at, timezone, window, lateness, longest_call, recheck, .. } =
+        config.reconciliation.clone();
+    let recheck = (!recheck.is_zero()).then_some(recheck);
+    Nightly { at, timezone, window, longest_call, lateness, recheck }
+}
+
+/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
+/// been awaited until the deadline.
+pub(crate) fn hot_window(config: &Config) -> Duration {
+    config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }

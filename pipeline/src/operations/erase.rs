@@ -1,4 +1,7 @@
-//! Erasure of one conversation, on an operator's word.
+//! `erase`: one conversation is erased for good, on an operator's word.
+//!
+//! Where all is on servers the command does it itself, beside whatever runs: it needs no state of this machine, and
+//! the producer, whose daemon would be found here, has no recording store.
 
 use std::path::PathBuf;
 
@@ -8,7 +11,9 @@ use model::{ContactId, ConversationKey, ConversationState};
 use serde::{Deserialize, Serialize};
 use stages::erase::ErasureReport;
 
-use super::{OperationError, Operations};
+use super::{OperationError, Operations, Request, Route, SingleCommand};
+use crate::config::Need;
+use crate::doors::Wanted;
 use crate::rebuild;
 
 /// What was erased, and what is left to others.
@@ -51,15 +56,24 @@ pub(crate) struct Erasable {
     pub(crate) processed: bool,
 }
 
-impl Operations {
-    /// What an erasure would remove. Nothing is changed.
-    pub(crate) async fn erasable(&self, id: &str) -> Result<Erasable, OperationError> {
-        let key = self.key_of(id)?;
-        let erased = self.catalog.standing(&key).await? == Standing::Erased;
-        let row = self.catalog.conversation(&key).await?;
-        let (hops, messages) = (self.catalog.hops(&key).await?.len() as u64, self.queue.messages_of(&key).await?);
-        let dead_letters = u64::from(self.catalog.dead_letter_of(&key).await?.is_some());
-        let processed = self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()));
+/// What an erasure would remove is asked for. Nothing is changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowErasable {
+    pub(crate) conversation_id: ContactId,
+}
+
+impl Request for ShowErasable {
+    type Answer = Erasable;
+    const ROUTE: Route = Route::get("/conversations/{conversation_id}/erasure");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Erasable, OperationError> {
+        let key = operations.key(self.conversation_id)?;
+        let erased = operations.catalog.standing(&key).await? == Standing::Erased;
+        let row = operations.catalog.conversation(&key).await?;
+        let (hops, messages) =
+            (operations.catalog.hops(&key).await?.len() as u64, operations.queue.messages_of(&key).await?);
+        let dead_letters = u64::from(operations.catalog.dead_letter_of(&key).await?.is_some());
+        let processed = operations.is_processed(&key);
         let known = erased || row.is_some() || processed || hops + dead_letters + messages.unwrap_or_default() > 0;
         Ok(Erasable {
             conversation_id: key.external_id,
@@ -73,35 +87,62 @@ impl Operations {
             processed,
         })
     }
+}
 
-    fn key_of(&self, id: &str) -> Result<ConversationKey, OperationError> {
-        let external_id = id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
-        Ok(ConversationKey { tenant: self.tenant()?.clone(), external_id })
+impl SingleCommand for ShowErasable {
+    const NEED: Need = EraseConversation::NEED;
+    const WANTED: Wanted = EraseConversation::WANTED;
+
+    fn table(erasable: &Erasable) -> String {
+        let Erasable { conversation_id, known, recordings, dead_letters, hops, messages, .. } = erasable;
+        if !known {
+            return format!("nothing is known of conversation {conversation_id}: `erase` would ask for --yes-unknown");
+        }
+        let mut lines = vec![format!("nothing is erased; of conversation {conversation_id} there is")];
+        if erasable.erased {
+            lines.push("  tombstone    it was erased before, and stays away".to_owned());
+        }
+        lines.push(match erasable.state {
+            Some(state) => format!("  catalog      its row ({})", state.as_str()),
+            None => "  catalog      no row".to_owned(),
+        });
+        lines.push(format!("               {dead_letters} dead letters, {hops} lines of its timeline"));
+        lines.push(format!("  recordings   {} as its row says", recordings.len()));
+        lines.extend(recordings.iter().map(|key| format!("               {key}")));
+        lines.push(match messages {
+            Some(messages) => format!("  queue        {messages} messages"),
+            None => "  queue        the broker does not tell".to_owned(),
+        });
+        lines.join("\n")
     }
+}
 
-    /// Whether anything tells that the conversation exists, or existed.
-    async fn is_known(&self, key: &ConversationKey) -> Result<bool, OperationError> {
-        // A row, a dead letter, or a tombstone.
-        Ok(self.catalog.known(std::slice::from_ref(key)).await?.contains(&true)
-            || self.local.as_ref().is_some_and(|local| local.state.processed().contains(&key.digest()))
-            || !self.catalog.hops(key).await?.is_empty()
-            || self.queue.messages_of(key).await?.is_some_and(|messages| messages > 0))
-    }
+/// A conversation is erased, so that no replay brings it back. One that is not known leaves a tombstone too, for it
+/// might come later; but only on an operator's word: of a slip of the finger nobody would know why a call is never
+/// imported.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EraseConversation {
+    pub(crate) conversation_id: ContactId,
+    /// Also where nothing is known of it.
+    #[serde(default)]
+    pub(crate) yes_unknown: bool,
+}
 
-    /// Erases a conversation, and sees to it that no replay brings it back. One that is not known leaves a tombstone
-    /// too, for it might come later; but only on an operator's word: of a slip of the finger nobody would know why a
-    /// call is never imported.
-    pub(crate) async fn erase(&self, id: &str, yes_unknown: bool) -> Result<Erased, OperationError> {
-        let key = self.key_of(id)?;
+impl Request for EraseConversation {
+    type Answer = Erased;
+    const ROUTE: Route = Route::delete("/conversations/{conversation_id}");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Erased, OperationError> {
+        let key = operations.key(self.conversation_id)?;
         let external_id = key.external_id;
-        let Some(eraser) = &self.eraser else {
+        let Some(eraser) = &operations.eraser else {
             return Err(OperationError::Refused(
                 "this process has no recording store, so recordings would be left; run `erase` with the settings of a \
                  consumer"
                     .to_owned(),
             ));
         };
-        if !yes_unknown && !self.is_known(&key).await? {
+        if !self.yes_unknown && !operations.is_known(&key).await? {
             return Err(OperationError::Invalid(format!(
                 "CONVERSATION_ID: nothing is known of {external_id}, and a call of that id would never be imported; \
                  correct the id, or say so with --yes-unknown"
@@ -116,7 +157,7 @@ impl Operations {
         };
         let recordings_looked_for = objects.is_some();
         let objects = objects.unwrap_or_default();
-        let set_aside = self.local.as_ref().map(|local| rebuild::set_aside(local.state.store().dir()));
+        let set_aside = operations.state.as_ref().map(|state| rebuild::set_aside(state.store().dir()));
         Ok(Erased {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),
@@ -128,5 +169,56 @@ impl Operations {
             messages,
             set_aside: set_aside.unwrap_or_default(),
         })
+    }
+}
+
+impl SingleCommand for EraseConversation {
+    const NEED: Need = Need::Erasure;
+    const WANTED: Wanted = Wanted::Erasure;
+
+    fn table(erased: &Erased) -> String {
+        let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, .. } = erased;
+        let mut lines = vec![match found {
+            _ if !erased.recordings_looked_for => format!(
+                "conversation {conversation_id} stays away, but its recordings were not looked for (tombstone {tombstone})"
+            ),
+            true => format!("conversation {conversation_id} is erased (tombstone {tombstone})"),
+            false => format!(
+                "nothing was found of conversation {conversation_id}; should it turn up, it is dropped (tombstone {tombstone})"
+            ),
+        }];
+        lines.push(match erased.recordings_looked_for {
+            true => format!("  recordings   {objects} files or versions of objects deleted"),
+            false => format!(
+                "  recordings   none were looked for, since no row says where they would lie; delete what is in the bucket \
+                 under TENANT/YEAR/MONTH/DAY/{conversation_id}/"
+            ),
+        });
+        lines
+            .push(format!("  catalog      its row, {dead_letters} dead letters, {hops} lines of its timeline deleted"));
+        lines.push(match messages {
+            Some(messages) => format!("  queue        {messages} messages deleted"),
+            None => {
+                "  queue        a message that is still on the broker holds the id, and is dropped when it comes up"
+                    .to_owned()
+            }
+        });
+        lines.push("  pending      consumers look again for 6 hours, and keep its id until then".to_owned());
+        for store in set_aside {
+            lines.push(format!("  set aside    {} may still hold it: delete it", store.display()));
+        }
+        lines.push("  yours        backups, and what the analysis has copied".to_owned());
+        lines.join("\n")
+    }
+}
+
+impl Operations {
+    /// Whether anything tells that the conversation exists, or existed.
+    async fn is_known(&self, key: &ConversationKey) -> Result<bool, OperationError> {
+        // A row, a dead letter, or a tombstone.
+        Ok(self.catalog.known(std::slice::from_ref(key)).await?.contains(&true)
+            || self.is_processed(key)
+            || !self.catalog.hops(key).await?.is_empty()
+            || self.queue.messages_of(key).await?.is_some_and(|messages| messages > 0))
     }
 }

@@ -1,12 +1,13 @@
-//! Rechecks of calls that lack recordings, on an operator's word.
+//! `recheck`: NICE is asked once more for the recordings that calls lack.
 
 use catalog::{Lacking, Standing};
-use model::{ContactId, ConversationKey, EventSource};
+use jiff::Timestamp;
+use model::{ContactId, EventSource};
 use serde::{Deserialize, Serialize};
 use stages::recheck::{Recheck, RecheckError};
 
-use super::replays::Range;
-use super::{OperationError, Operations};
+use super::replays::check_range;
+use super::{OperationError, Operations, Request, Route, SingleCommand};
 
 /// What was put on the queue.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,16 +25,23 @@ impl From<RecheckError> for OperationError {
     }
 }
 
-impl Operations {
-    /// Asks for the recordings that one call lacks.
-    pub(crate) async fn recheck(&self, id: &str) -> Result<Rechecked, OperationError> {
-        let external_id: ContactId =
-            id.parse().map_err(|error| OperationError::Refused(format!("CONVERSATION_ID: {error}")))?;
-        let key = ConversationKey { tenant: self.tenant()?.clone(), external_id };
-        if self.catalog.standing(&key).await? == Standing::Erased {
+/// The recordings that one call lacks are asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RecheckConversation {
+    pub(crate) conversation_id: ContactId,
+}
+
+impl Request for RecheckConversation {
+    type Answer = Rechecked;
+    const ROUTE: Route = Route::post("/conversations/{conversation_id}/recheck");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Rechecked, OperationError> {
+        let key = operations.key(self.conversation_id)?;
+        let external_id = key.external_id;
+        if operations.catalog.standing(&key).await? == Standing::Erased {
             return Err(OperationError::Refused(format!("conversation {external_id} was erased, and stays away")));
         }
-        let row = self.catalog.conversation(&key).await?.filter(|row| row.state.is_final());
+        let row = operations.catalog.conversation(&key).await?.filter(|row| row.state.is_final());
         let Some(row) = row else {
             return Err(OperationError::NotFound(format!(
                 "conversation {external_id} is neither ready nor without a recording: `trace` tells how it stands, and \
@@ -45,20 +53,52 @@ impl Operations {
         }
         let (master, agent, ended_at) = (row.master_external_id, row.agent_external_id, row.ended_at);
         let call = Lacking { tenant: key.tenant, external_id, master, agent, ended_at };
-        self.rechecks().one(&call, EventSource::Backfill).await?;
+        operations.rechecks().one(&call, EventSource::Backfill).await?;
         Ok(Rechecked { enqueued: 1 })
     }
+}
 
-    /// Asks for the recordings that the calls of a range lack, by their start.
-    pub(crate) async fn recheck_range(&self, range: Range) -> Result<Rechecked, OperationError> {
-        let (tenant, now) = (self.tenant()?, self.clock.now());
-        range.validate(now)?;
-        let to = range.to.min(now);
-        let enqueued = self.rechecks().range(tenant, range.from, to, EventSource::Backfill).await?;
-        tracing::info!(from = %range.from, %to, enqueued, "calls that lack recordings are looked at once more");
+impl SingleCommand for RecheckConversation {
+    fn table(rechecked: &Rechecked) -> String {
+        match rechecked.enqueued {
+            0 => "nothing lacks recordings: there is nothing to ask NICE for".to_owned(),
+            calls => format!("{calls} calls are on the queue; a consumer asks NICE for what they lack"),
+        }
+    }
+}
+
+/// The recordings that the calls of a range lack are asked for, by their start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RecheckRange {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
+
+impl Request for RecheckRange {
+    type Answer = Rechecked;
+    const ROUTE: Route = Route::post_body("/rechecks");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Rechecked, OperationError> {
+        let (tenant, now) = (operations.tenant()?, operations.clock.now());
+        self.check(now)?;
+        let (from, to) = (self.from, self.to.min(now));
+        let enqueued = operations.rechecks().range(tenant, from, to, EventSource::Backfill).await?;
+        tracing::info!(%from, %to, enqueued, "calls that lack recordings are looked at once more");
         Ok(Rechecked { enqueued })
     }
+}
 
+impl SingleCommand for RecheckRange {
+    fn check(&self, now: Timestamp) -> Result<(), OperationError> {
+        check_range(self.from, self.to, now)
+    }
+
+    fn table(rechecked: &Rechecked) -> String {
+        RecheckConversation::table(rechecked)
+    }
+}
+
+impl Operations {
     fn rechecks(&self) -> Recheck {
         Recheck { catalog: self.catalog.clone(), queue: self.queue.clone(), clock: self.clock.clone() }
     }

@@ -1,7 +1,6 @@
-//! What an operator may ask of replays: the comparison now, backfills, and how far each has come.
+//! `reconcile` and `backfill`: the comparison now, backfills, and how far each has come.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use catalog::{Counted, ReplayRun, RunKind, RunState};
@@ -10,98 +9,17 @@ use model::{ApiFamily, Members, QuotaClass};
 use queue::Backlog;
 use serde::{Deserialize, Serialize};
 use stages::{
-    completeness,
-    completeness::{Completeness, Question},
-    source::{REACH, listing::horizon, roster::Roster},
+    source::{REACH, listing::horizon},
     watermark::agreed_now,
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use super::{OperationError, Operations};
+use super::{Counts, OperationError, Operations, Request, Route};
 use crate::replays::LOOKED_THROUGH;
-
-/// What asks for replays.
-#[derive(Clone)]
-pub(crate) struct Replaying {
-    /// How far the comparison looks back.
-    pub(crate) window: Duration,
-    /// Tells the producer of this process.
-    pub(crate) wake: Arc<Notify>,
-    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
-    pub(crate) counts: Arc<Mutex<Counts>>,
-}
-
-/// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, Counted)>;
+use crate::tables::{table, time};
 
 /// A count of the rows of a whole range is used for so long.
 const COUNT_AGE: Duration = Duration::from_secs(10);
-
-/// The range of a backfill, by the start of calls.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Range {
-    pub(crate) from: Timestamp,
-    pub(crate) to: Timestamp,
-    /// By which membership agents count.
-    #[serde(default)]
-    pub(crate) members: Members,
-    /// Only the plan.
-    #[serde(default)]
-    pub(crate) plan_only: bool,
-}
-
-impl Range {
-    /// Refuses a range in which nothing can have happened.
-    pub(crate) fn validate(&self, now: Timestamp) -> Result<(), OperationError> {
-        if self.from >= self.to {
-            let Self { from, to, .. } = self;
-            let remedy = "--to is the moment after the last, so of one day it is the next day";
-            return Err(OperationError::Invalid(format!("--to: {to} is not after --from {from}; {remedy}")));
-        }
-        if self.from >= now {
-            let remedy = "give a moment that has passed";
-            return Err(OperationError::Invalid(format!("--from: {} lies in the future; {remedy}", self.from)));
-        }
-        Ok(())
-    }
-
-    /// And one that NICE's list of completed calls does not reach any more.
-    pub(crate) fn validate_listed(&self, now: Timestamp) -> Result<(), OperationError> {
-        self.validate(now)?;
-        listable(self.from, now, "--from")
-    }
-}
-
-/// Refuses what NICE does not list any more.
-fn listable(from: Timestamp, now: Timestamp, key: &str) -> Result<(), OperationError> {
-    if from < now.checked_sub(REACH).unwrap_or(Timestamp::MIN) {
-        let begin = horizon(now);
-        return Err(OperationError::Invalid(format!(
-            "{key}: {from} lies beyond the 30 days that NICE lists; begin at {begin} or later"
-        )));
-    }
-    Ok(())
-}
-
-/// The window of a comparison.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Window {
-    /// Seconds back from now; that of the settings if absent.
-    pub(crate) window_seconds: Option<u64>,
-}
-
-impl Window {
-    /// Its first moment, or why there is none.
-    pub(crate) fn begin(&self, preset: Duration, now: Timestamp) -> Result<Timestamp, OperationError> {
-        let window = self.window_seconds.map_or(preset, Duration::from_secs);
-        let from = now.checked_sub(window).unwrap_or(Timestamp::MIN);
-        listable(from, now, "--window")?;
-        Ok(from)
-    }
-}
 
 /// A run, and when it will be through.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,24 +50,28 @@ pub(crate) struct Requests {
     pub(crate) media_playback: u64,
 }
 
-/// An operator's wish about a backfill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Change {
-    Pause,
-    Resume,
-    Cancel,
+/// Refuses a range in which nothing can have happened.
+pub(crate) fn check_range(from: Timestamp, to: Timestamp, now: Timestamp) -> Result<(), OperationError> {
+    if from >= to {
+        let remedy = "--to is the moment after the last, so of one day it is the next day";
+        return Err(OperationError::Invalid(format!("--to: {to} is not after --from {from}; {remedy}")));
+    }
+    if from >= now {
+        let remedy = "give a moment that has passed";
+        return Err(OperationError::Invalid(format!("--from: {from} lies in the future; {remedy}")));
+    }
+    Ok(())
 }
 
-impl Change {
-    /// The word in a path.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Cancel => "cancel",
-        }
+/// Refuses what NICE does not list any more.
+pub(super) fn check_listed(from: Timestamp, now: Timestamp, key: &str) -> Result<(), OperationError> {
+    if from < now.checked_sub(REACH).unwrap_or(Timestamp::MIN) {
+        let begin = horizon(now);
+        return Err(OperationError::Invalid(format!(
+            "{key}: {from} lies beyond the 30 days that NICE lists; begin at {begin} or later"
+        )));
     }
+    Ok(())
 }
 
 /// Backfills in one listing; of each the final rows of its range are counted.
@@ -158,53 +80,141 @@ const MOST_LISTED: usize = 50;
 /// Calls that must be final before their rate says more than the quota does.
 const ENOUGH: u64 = 100;
 
-impl Operations {
-    /// Asks for a comparison of the last hours; one that is under way is taken for it.
-    pub(crate) async fn reconcile(&self, window: Window) -> Result<ReplayRun, OperationError> {
-        let (tenant, now) = (self.tenant()?.clone(), agreed_now(&*self.catalog, self.clock.now()).await?);
-        let runs = self.catalog.runs(&tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
-        let from = window.begin(self.replaying.window, now)?;
+/// A comparison of the last hours; one that is under way is taken for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reconcile {
+    /// Seconds back from now; that of the settings if absent.
+    pub(crate) window_seconds: Option<u64>,
+}
+
+impl Reconcile {
+    /// Its first moment, or why there is none.
+    pub(crate) fn begin(&self, preset: Duration, now: Timestamp) -> Result<Timestamp, OperationError> {
+        let window = self.window_seconds.map_or(preset, Duration::from_secs);
+        let from = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        check_listed(from, now, "--window")?;
+        Ok(from)
+    }
+}
+
+impl Request for Reconcile {
+    type Answer = ReplayRun;
+    const ROUTE: Route = Route::post_body("/reconciliations");
+
+    async fn fulfil(self, operations: &Operations) -> Result<ReplayRun, OperationError> {
+        let (tenant, now) =
+            (operations.tenant()?.clone(), agreed_now(&*operations.catalog, operations.clock.now()).await?);
+        let runs = operations.catalog.runs(&tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
+        let from = self.begin(operations.replaying.window, now)?;
         // A narrower one does not do; this one begins when that is through.
         if let Some(open) = runs.into_iter().find(|run| run.state.is_open() && run.from <= from) {
-            self.replaying.wake.notify_one();
+            operations.replaying.wake.notify_one();
             return Ok(open);
         }
-        self.begin(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
+        operations.begin_run(ReplayRun::new(tenant, RunKind::Reconciliation, from, now, now)).await
     }
+}
 
-    /// Asks for a backfill: its plan first.
-    pub(crate) async fn backfill(&self, range: Range) -> Result<ReplayRun, OperationError> {
-        let (tenant, now) = (self.tenant()?.clone(), agreed_now(&*self.catalog, self.clock.now()).await?);
-        range.validate(now)?;
-        let mut run = ReplayRun::new(tenant, RunKind::Backfill, range.from, range.to.min(now), now);
-        (run.members, run.plan_only) = (range.members, range.plan_only);
-        self.begin(run).await
-    }
+/// A comparison, as it stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowReconciliation {
+    pub(crate) id: u64,
+}
 
-    /// A comparison.
-    pub(crate) async fn reconciliation(&self, id: u64) -> Result<ReplayRun, OperationError> {
-        let run = self.catalog.run(self.tenant()?, RunKind::Reconciliation, id).await?;
+impl Request for ShowReconciliation {
+    type Answer = ReplayRun;
+    const ROUTE: Route = Route::get("/reconciliations/{id}");
+
+    async fn fulfil(self, operations: &Operations) -> Result<ReplayRun, OperationError> {
+        let Self { id } = self;
+        let run = operations.catalog.run(operations.tenant()?, RunKind::Reconciliation, id).await?;
         run.ok_or_else(|| OperationError::NotFound(format!("there is no reconciliation {id}")))
     }
+}
 
-    /// The latest backfills, newest first.
-    pub(crate) async fn backfills(&self) -> Result<Vec<Progress>, OperationError> {
+/// A backfill of the calls that began in a range: its plan first.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Backfill {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    /// By which membership agents count.
+    #[serde(default)]
+    pub(crate) members: Members,
+    /// Only the plan.
+    #[serde(default)]
+    pub(crate) plan_only: bool,
+}
+
+impl Request for Backfill {
+    type Answer = ReplayRun;
+    const ROUTE: Route = Route::post_body("/backfills");
+
+    async fn fulfil(self, operations: &Operations) -> Result<ReplayRun, OperationError> {
+        let tenant = operations.tenant()?.clone();
+        let now = agreed_now(&*operations.catalog, operations.clock.now()).await?;
+        let Self { from, to, members, plan_only } = self;
+        check_range(from, to, now)?;
+        let run = ReplayRun::new(tenant, RunKind::Backfill, from, to.min(now), now);
+        operations.begin_run(ReplayRun { members, plan_only, ..run }).await
+    }
+}
+
+/// The latest backfills, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListBackfills {}
+
+impl Request for ListBackfills {
+    type Answer = Vec<Progress>;
+    const ROUTE: Route = Route::get("/backfills");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Vec<Progress>, OperationError> {
         let mut all = Vec::new();
-        for run in self.catalog.runs(self.tenant()?, RunKind::Backfill, MOST_LISTED).await? {
-            all.push(self.progress(run).await?);
+        for run in operations.catalog.runs(operations.tenant()?, RunKind::Backfill, MOST_LISTED).await? {
+            all.push(operations.progress(run).await?);
         }
         Ok(all)
     }
+}
 
-    /// One backfill.
-    pub(crate) async fn backfill_progress(&self, id: u64) -> Result<Progress, OperationError> {
-        let run = self.backfill_run(id).await?;
-        self.progress(run).await
+/// A backfill, as it stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowBackfill {
+    pub(crate) id: u64,
+}
+
+impl Request for ShowBackfill {
+    type Answer = Progress;
+    const ROUTE: Route = Route::get("/backfills/{id}");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Progress, OperationError> {
+        let run = operations.backfill_run(self.id).await?;
+        operations.progress(run).await
     }
+}
 
-    /// Pauses, resumes or cancels a backfill.
-    pub(crate) async fn change_backfill(&self, id: u64, change: Change) -> Result<Progress, OperationError> {
-        let mut run = self.backfill_run(id).await?;
+/// A backfill is paused, resumed or cancelled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChangeBackfill {
+    pub(crate) id: u64,
+    pub(crate) change: Change,
+}
+
+/// An operator's wish about a backfill.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl Request for ChangeBackfill {
+    type Answer = Progress;
+    const ROUTE: Route = Route::post("/backfills/{id}/{change}");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Progress, OperationError> {
+        let Self { id, change } = self;
+        let mut run = operations.backfill_run(id).await?;
         let to = match (change, run.state) {
             (Change::Pause, RunState::Planning | RunState::Running) => RunState::Paused,
             (Change::Resume, RunState::Paused | RunState::Planned | RunState::Failed) if run.plan.is_none() => {
@@ -214,43 +224,23 @@ impl Operations {
             (Change::Cancel, state) if !state.is_final() => RunState::Cancelled,
             (Change::Pause, RunState::Paused)
             | (Change::Resume, RunState::Planning | RunState::Running)
-            | (Change::Cancel, RunState::Cancelled) => return self.progress(run).await,
+            | (Change::Cancel, RunState::Cancelled) => return operations.progress(run).await,
             (_, state) => {
                 return Err(OperationError::Refused(format!("backfill {id} is {}", state.as_str())));
             }
         };
-        if !self.catalog.change_run(&run, to, self.clock.now()).await? {
+        if !operations.catalog.change_run(&run, to, operations.clock.now()).await? {
             return Err(OperationError::Refused(format!("backfill {id} has just changed; look at it again")));
         }
         tracing::info!(id, state = to.as_str(), "backfill changed by an operator");
-        self.replaying.wake.notify_one();
+        operations.replaying.wake.notify_one();
         run.state = to;
-        self.progress(run).await
+        operations.progress(run).await
     }
+}
 
-    /// What became of every call that ended in a range.
-    pub(crate) async fn report(&self, range: Range) -> Result<Completeness, OperationError> {
-        let (tenant, now) = (self.tenant()?.clone(), self.clock.now());
-        range.validate_listed(now)?;
-        if self.catalog.agents_read_at(&tenant).await?.is_none() {
-            let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
-            return Err(OperationError::Refused(reason.to_owned()));
-        }
-        let (roster, reader) = watch::channel(Roster::default());
-        Roster::replace(&roster, &self.catalog.agents(&tenant).await?);
-        let question = Question {
-            tenants: self.tenants.clone(),
-            tenant,
-            roster: reader.borrow().clone(),
-            compare: self.compare.clone(),
-            from: range.from,
-            to: range.to.min(now),
-            longest_call: self.longest_call,
-        };
-        Ok(completeness::report(question).await?)
-    }
-
-    async fn begin(&self, mut run: ReplayRun) -> Result<ReplayRun, OperationError> {
+impl Operations {
+    async fn begin_run(&self, mut run: ReplayRun) -> Result<ReplayRun, OperationError> {
         run.id = self.catalog.begin_run(&run).await?;
         self.replaying.wake.notify_one();
         Ok(run)
@@ -300,9 +290,7 @@ impl Operations {
         let done_at = left.and_then(|left| now.checked_add(left).ok());
         Ok(Progress { run, requests, planned_seconds, imported, imported_is_about, remaining, per_second, done_at })
     }
-}
 
-impl Operations {
     /// How many conversations of the run's range are final; counted anew at most every ten seconds.
     async fn standing(&self, run: &ReplayRun) -> Result<Counted, OperationError> {
         let counted =
@@ -331,4 +319,142 @@ fn rate(imported: u64, missing: u64, elapsed: SignedDuration, planned_seconds: f
         return imported as f64 / elapsed;
     }
     missing as f64 / planned_seconds.max(1e-3)
+}
+
+pub(crate) fn reconciliation(run: &ReplayRun) -> String {
+    let found = &run.found;
+    let mut lines = vec![format!(
+        "{} calls of the group ended from {} to {}: {} ready, {} without a recording, {} dead, {} excluded, {} in flight, \
+         {} missing",
+        found.listed,
+        time(Some(run.from)),
+        time(Some(run.to)),
+        found.ready,
+        found.no_recording,
+        found.dead,
+        found.excluded,
+        found.in_flight,
+        found.missing
+    )];
+    lines.extend(doubt(run.doubtful, run.doubt.as_deref()));
+    lines.push(match (run.state, found.missing) {
+        (RunState::Done, 0) if run.doubtful > 0 => "nothing of what NICE listed was missing".to_owned(),
+        (RunState::Done, 0) => "nothing was missing".to_owned(),
+        (RunState::Done, _) => format!("{} are on the queue now", found.replayed),
+        (state, _) => format!("reconciliation {} is {}", run.id, state.as_str()),
+    });
+    lines.join("\n")
+}
+
+pub(crate) fn plan(progress: &Progress) -> String {
+    let run = &progress.run;
+    let plan = run.plan.unwrap_or_default();
+    let mut lines = vec![format!("plan of backfill {}: calls that began from {} to {}", run.id, run.from, run.to)];
+    lines.push(format!("members         {}", members(run.members)));
+    lines.push(format!("calls           {}", plan.listed));
+    lines.push(format!(
+        "already there   {} ({} ready, {} without a recording, {} dead, {} excluded, {} in flight)",
+        plan.there(),
+        plan.ready,
+        plan.no_recording,
+        plan.dead,
+        plan.excluded,
+        plan.in_flight
+    ));
+    lines.push(format!("missing         {}", plan.missing));
+    if let (Some(requests), Some(seconds)) = (progress.requests, progress.planned_seconds) {
+        lines.push(format!("API requests    {} for recordings, {} to the ACD", requests.media_playback, requests.acd));
+        lines.push(format!("time            {} at the present quota", span(seconds)));
+    }
+    lines.join("\n")
+}
+
+pub(crate) fn outcome(progress: &Progress) -> String {
+    let (run, state) = (&progress.run, progress.run.state);
+    let id = run.id;
+    match state {
+        RunState::Planned => {
+            format!("nothing is published; `nice-knovvu backfill resume {id}` imports what is missing")
+        }
+        RunState::Done if run.found.missing == 0 && run.doubtful > 0 => {
+            let doubt = doubt(run.doubtful, run.doubt.as_deref()).unwrap_or_default();
+            format!("backfill {id} is done: nothing of what NICE listed was missing\n{doubt}")
+        }
+        RunState::Done if run.found.missing == 0 => format!("backfill {id} is done: nothing was missing"),
+        RunState::Done => {
+            format!("backfill {id}: {} calls are on the queue; {}", run.found.replayed, eta(progress))
+        }
+        _ => format!("backfill {id} is {}: {} of {} calls on the queue", state.as_str(), run.published(), missing(run)),
+    }
+}
+
+pub(crate) fn backfills(all: &[Progress]) -> String {
+    let mut table =
+        table(&["id", "from", "to", "state", "calls", "missing", "on the queue", "imported", "per second", "done at"]);
+    for progress in all {
+        let run = &progress.run;
+        table.add_row([
+            run.id.to_string(),
+            time(Some(run.from)),
+            time(Some(run.to)),
+            match &run.reason {
+                Some(reason) => format!("{}, waits: {reason}", run.state.as_str()),
+                None => run.state.as_str().to_owned(),
+            },
+            run.plan.map_or(run.found.listed, |plan| plan.listed).to_string(),
+            missing(run).to_string(),
+            run.published().to_string(),
+            imported(progress),
+            progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
+            time(progress.done_at),
+        ]);
+    }
+    table.to_string()
+}
+
+/// That NICE's list does not add up, if it does not.
+pub(super) fn doubt(slices: u64, first: Option<&str>) -> Option<String> {
+    let first = first.unwrap_or("it does not add up");
+    let remedy = "calls may be missing from it; compare the number of calls with NICE's own reports";
+    (slices > 0).then(|| format!("NICE's list is doubtful, in {slices} of its slices ({first}): {remedy}"))
+}
+
+/// How fast it goes, and when it ends.
+pub(crate) fn eta(progress: &Progress) -> String {
+    match (progress.per_second, progress.done_at) {
+        (Some(rate), Some(at)) => format!(
+            "{} of {} imported, {rate:.2} a second, the last one about {}",
+            imported(progress),
+            progress.imported + progress.remaining,
+            time(Some(at))
+        ),
+        _ => format!("{} of {} imported", imported(progress), progress.imported + progress.remaining),
+    }
+}
+
+/// How many are imported, or about how many.
+fn imported(progress: &Progress) -> String {
+    let about = if progress.imported_is_about { "about " } else { "" };
+    format!("{about}{}", progress.imported)
+}
+
+fn members(members: Members) -> &'static str {
+    match members {
+        Members::Then => "those who were in the group when the call ended (--members-then)",
+        Members::Now => "those who are in the group today (--members-now)",
+    }
+}
+
+fn missing(run: &ReplayRun) -> u64 {
+    run.plan.map_or(run.found.missing, |plan| plan.missing)
+}
+
+fn span(seconds: f64) -> String {
+    let seconds = seconds.ceil().min(1e9) as i64;
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} days {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }

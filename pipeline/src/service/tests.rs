@@ -1,4 +1,6 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,6 +10,8 @@ use futures::{
 };
 use model::Lane;
 use queue::{Backlog, Queue, QueueDelivery, QueueError};
+use runtime::task;
+use stages::{Context, source::roster::Roster};
 
 use super::*;
 use crate::config::Need;
@@ -32,7 +36,7 @@ fn config(dir: &Path) -> Config {
 
 /// As patient as a service: what was open a moment ago may still let go of the state.
 async fn open(config: &Config) -> Doors {
-    super::open_patiently(config, Service::Run).await.unwrap()
+    start::open_patiently(config, Service::Run).await.unwrap()
 }
 
 fn context(config: &Config, doors: &Doors) -> Context {
@@ -81,11 +85,11 @@ async fn the_first_listing_reaches_back_as_far_as_the_settings_say_though_an_ear
     let config = config(dir.path());
     for _ in 0..2 {
         let doors = open(&config).await;
-        let poll = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap().poll.unwrap();
+        let poll = NiceProducer::new(&config, &doors, &context(&config, &doors), Sources::All).unwrap().poll.unwrap();
         assert_eq!((poll.watermark.get(), poll.import_since), (None, config.events.import_since));
         // As it is after the ids of the catalog were read back: the state is empty no longer.
         let digest = model::ConversationKey { tenant: poll.tenant, external_id: "1".parse().unwrap() }.digest();
-        doors.local().unwrap().state.processed().seed([digest]).unwrap();
+        doors.state().unwrap().processed().seed([digest]).unwrap();
         doors.close().await.unwrap();
     }
 }
@@ -98,7 +102,7 @@ async fn a_flow_that_breaks_ends_the_producer() {
     // No stage can work on nothing at a time: it panics.
     let mut context = context(&config, &doors);
     context.flow.concurrency = 0;
-    let producer = producer(&config, &doors, &context, Sources::All).unwrap();
+    let producer = NiceProducer::new(&config, &doors, &context, Sources::All).unwrap();
     tokio::time::timeout(Duration::from_secs(30), producer.run()).await.expect("it goes on without its flow");
 }
 
@@ -127,7 +131,7 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     };
     doors.catalog.save_agents(&tenant, &[agent]).await.unwrap();
 
-    let mut producer = producer(&config, &doors, &context(&config, &doors), Sources::All).unwrap();
+    let mut producer = NiceProducer::new(&config, &doors, &context(&config, &doors), Sources::All).unwrap();
     producer.lease = crate::lease::Lease::Contended(ProducerLease::new(database.clone(), tenant));
     let mut working = producer.working.subscribe();
     let mut roster = producer.poll.as_ref().unwrap().roster.clone();

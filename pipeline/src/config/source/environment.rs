@@ -2,10 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{ConfigErrors, Entry, FILE_VARIABLE, Rank, find, shown, written_keys};
+use super::{FILE_VARIABLE, find, shown, written_keys};
 use crate::config::{
-    keys::{ENVIRONMENT_PREFIX, SECTIONS, environment_name},
+    error::{ConfigErrors, Rank},
+    keys::{ENVIRONMENT_PREFIX, Form, environment_name},
     nearest::nearest,
+    reader::Entry,
+    settings::SECTIONS,
     value::Raw,
 };
 
@@ -54,7 +57,7 @@ fn read_variable(variable: &OsStr, value: OsString, errors: &mut ConfigErrors) -
 }
 
 /// The key and form that a variable names; names are upper-case.
-fn known(name: &str) -> Option<(usize, crate::config::keys::Form)> {
+fn known(name: &str) -> Option<(usize, Form)> {
     let (section, written) = name.strip_prefix(ENVIRONMENT_PREFIX)?.split_once("__")?;
     if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
         return None;

@@ -2,11 +2,13 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Entry, find, shown, written_keys};
+use super::{find, shown, written_keys};
 use crate::config::{
     error::{ConfigErrors, Rank},
-    keys::{self, SECTIONS, Section},
+    keys::Section,
     nearest::nearest,
+    reader::Entry,
+    settings::{self, SECTIONS},
     value::Raw,
 };
 
@@ -18,7 +20,7 @@ pub(in crate::config) fn read_text(text: &str, name: &str, errors: &mut ConfigEr
         Err(error) => {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
             // The parser's message only: its Display repeats the line, which may hold a secret.
-            let fault = format!("not TOML: {}", super::shown(error.message()));
+            let fault = format!("not TOML: {}", shown(error.message()));
             errors.add(Rank::File(0), &format!("{name}:{line}:{column}"), fault);
             return None;
         }
@@ -66,7 +68,7 @@ fn unknown_key(section: &Section, written: &str) -> String {
     if let Some(key) = nearest(written, known.iter().map(String::as_str)) {
         return format!("unknown key; did you mean {key}?");
     }
-    if let Some((_, other, key)) = keys::all().find(|(_, _, key)| key.name == written) {
+    if let Some((_, other, key)) = settings::all().find(|(_, _, key)| key.name == written) {
         return format!("unknown key; {} belongs to [{}]", key.name, other.name);
     }
     format!("unknown key; remove it, the keys of [{}] are {}", section.name, known.join(", "))
@@ -85,9 +87,10 @@ fn unknown_section(written: &str) -> String {
 
 /// The remedy for a key that stands before the first section.
 fn outside(written: &str) -> String {
-    match nearest(written, keys::all().map(|(_, _, key)| key.name)) {
+    match nearest(written, settings::all().map(|(_, _, key)| key.name)) {
         Some(name) => {
-            let section = keys::all().find(|(_, _, key)| key.name == name).map_or("", |(_, section, _)| section.name);
+            let section =
+                settings::all().find(|(_, _, key)| key.name == name).map_or("", |(_, section, _)| section.name);
             format!("unknown key outside of a section; did you mean {name} in [{section}]?")
         }
         None => "unknown key outside of a section; remove it, or write it under its [section]".to_owned(),

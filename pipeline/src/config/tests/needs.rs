@@ -52,11 +52,9 @@ fn the_commands_of_the_database_need_no_broker_no_tenant_and_no_store() {
 fn a_file_of_credentials_stands_for_the_key() {
     let text = format!("{BUCKET}credentials_file = \"/run/secrets/aws\"\ncredentials_profile = \"calls\"\n");
     let config = load(&text, SERVERS, Need::Consumer).unwrap_or_else(|errors| panic!("{errors}"));
-    let Some(RecordingsConfig::S3 { credentials: S3Credentials::File { path, profile }, .. }) = config.recordings
-    else {
-        panic!("the file is not taken: {:?}", config.recordings)
-    };
-    assert_eq!((path.as_path(), profile.as_str()), (Path::new("/run/secrets/aws"), "calls"));
+    let store = &config.recordings;
+    assert_eq!(store.credentials_file.as_deref(), Some(Path::new("/run/secrets/aws")));
+    assert_eq!(store.credentials_profile, "calls");
 }
 
 #[test]
@@ -67,24 +65,16 @@ fn a_secret_that_can_be_read_again_is_known_by_its_file() {
     let id = "access_key_id = \"minio\"\n";
     let in_file = format!("{BUCKET}{id}secret_access_key_file = {:?}\n", file.to_str().expect("it is UTF-8"));
     let here = format!("{BUCKET}{id}secret_access_key = \"s3cr3t\"\nsession_token = \"s3cr3t-token\"\n");
-    let key = |text: &str| {
+    let secrets = |text: &str| {
         let config = load(text, SERVERS, Need::Consumer).unwrap_or_else(|errors| panic!("{errors}"));
         assert!(!format!("{config:?}").contains("s3cr3t"), "{config:?}");
-        match config.recordings {
-            Some(RecordingsConfig::S3 { credentials, .. }) => credentials,
-            other => panic!("s3 is chosen: {other:?}"),
-        }
+        (config.recordings.secret_access_key.clone(), config.recordings.session_token.clone())
     };
-    assert!(
-        matches!(key(&in_file), S3Credentials::Key { secret_access_key: SecretSource::File(path), session_token: None, .. } if path == file)
-    );
-    let S3Credentials::Key { secret_access_key: SecretSource::Here(secret), session_token: Some(token), .. } =
-        key(&here)
-    else {
-        panic!("the secrets stand in the settings")
+    assert!(matches!(secrets(&in_file), (Some(SecretSource::File(path)), None) if path == file));
+    let (Some(SecretSource::Here(secret)), Some(SecretSource::Here(token))) = secrets(&here) else {
+        panic!("the secrets are in the settings")
     };
-    assert_eq!(secret.expose_secret(), "s3cr3t");
-    assert!(matches!(token, SecretSource::Here(token) if token.expose_secret() == "s3cr3t-token"));
+    assert_eq!((secret.expose_secret(), token.expose_secret()), ("s3cr3t", "s3cr3t-token"));
 }
 
 #[test]
@@ -94,21 +84,19 @@ fn authorities_of_our_own_and_the_encryption_arrive_in_their_fields() {
          secret_access_key = \"s\"\nencryption = \"sse-kms\"\nkms_key_id = \"calls\"\nca_file = \"/etc/s3.pem\"\n"
     );
     let config = load(&text, SERVERS, Need::Consumer).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(config.queue.and_then(|queue| queue.ca_file).as_deref(), Some(Path::new("/etc/broker.pem")));
-    assert!(matches!(config.catalog, Some(CatalogConfig::Postgres { connections: 3, .. })));
-    let Some(RecordingsConfig::S3 { encryption, kms_key_id, ca_file, .. }) = config.recordings else {
-        panic!("s3 is chosen")
-    };
-    assert_eq!((encryption, kms_key_id.as_deref()), (Encryption::SseKms, Some("calls")));
-    assert_eq!(ca_file.as_deref(), Some(Path::new("/etc/s3.pem")));
+    assert_eq!(config.queue.ca_file.as_deref(), Some(Path::new("/etc/broker.pem")));
+    assert_eq!(config.catalog.connections, 3);
+    let store = &config.recordings;
+    assert_eq!((store.encryption, store.kms_key_id.as_deref()), (Encryption::SseKms, Some("calls")));
+    assert_eq!(store.ca_file.as_deref(), Some(Path::new("/etc/s3.pem")));
 }
 
 #[test]
 fn a_table_of_nice_settings_alone_is_read_with_its_defaults() {
     let text = "[nice]\nauth_flow = \"access_key\"\naccess_key_id = \"k\"\naccess_key_secret = \"s3cr3t\"\ngroup = \"Knovvu\"\n";
     let nice = NiceConfig::from_toml(text, "stdin").unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((nice.group.as_str(), nice.api_version.as_str()), ("Knovvu", "v33.0"));
-    assert_eq!(nice.access_key_secret.expose_secret(), "s3cr3t");
+    assert_eq!((nice.group.as_deref(), nice.api_version.as_str()), (Some("Knovvu"), "v33.0"));
+    assert_eq!(nice.access_key_secret.as_ref().map(|secret| secret.expose_secret()), Some("s3cr3t"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::*;
-use crate::config::keys;
+use crate::config::{keys, settings};
 
 /// A text, an environment, what the mistake contains.
 type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -22,7 +22,10 @@ fn from_file(bytes: &[u8]) -> Result<String, String> {
     let mut env: Vec<_> = LEAST.iter().copied().filter(|(name, _)| !name.ends_with("KEY_SECRET")).collect();
     env.push(("NICE_KNOVVU_NICE__ACCESS_KEY_SECRET_FILE", &path));
     match load("", &env, Need::Service) {
-        Ok(config) => Ok(config.nice.expect("[nice] is complete").access_key_secret.expose_secret().to_owned()),
+        Ok(config) => {
+            let secret = config.nice.access_key_secret.as_ref().expect("[nice] is complete");
+            Ok(secret.expose_secret().to_owned())
+        }
         Err(errors) => Err(errors.to_string()),
     }
 }
@@ -133,7 +136,7 @@ fn debug_and_the_redacted_page_tell_no_secret() {
 /// Secrets of many alphabets, at every secret key, in texts that are whole, cut, doubled or mistyped.
 #[test]
 fn no_secret_ever_reaches_an_error() {
-    let secret_keys: Vec<_> = keys::all().filter(|(_, _, key)| key.kind.is_secret()).collect();
+    let secret_keys: Vec<_> = settings::all().filter(|(_, _, key)| key.is_secret).collect();
     for seed in 0..20_000 {
         let mut chance = StdRng::seed_from_u64(seed);
         let alphabet: Vec<char> = "0123456789abcdefXYZ+/=\"'\\#[]{}.,:@?%$ é\t".chars().collect();

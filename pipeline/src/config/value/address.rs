@@ -2,41 +2,10 @@
 //!
 //! Plain `http` carries tokens and calls in the clear, so it is accepted only where it does not leave the machine.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
+use nice::MediaHost;
 use reqwest::Url;
-
-/// One entry of `media_hosts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum MediaHost {
-    /// Exactly this host, by https, at its usual port.
-    Host(String),
-    /// Every host below this suffix; the text begins after `*.`.
-    Suffix(String),
-    /// Exactly this host and port; the only way to name a loopback address.
-    HostPort(String, u16),
-}
-
-impl fmt::Display for MediaHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(host) => f.write_str(host),
-            Self::Suffix(suffix) => write!(f, "*.{suffix}"),
-            Self::HostPort(host, port) => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-impl MediaHost {
-    /// Whether every link that the other entry allows is one that this one allows, too; the client decides.
-    pub(in crate::config) fn covers(&self, other: &Self) -> bool {
-        let read = |host: &Self| host.to_string().parse::<nice::MediaHost>();
-        matches!((read(self), read(other)), (Ok(listed), Ok(host)) if listed.covers(&host))
-    }
-}
 
 /// Reads the root of a service. The faults never repeat the text: an address may carry a password.
 pub(super) fn url(text: &str) -> Result<Url, String> {
@@ -60,14 +29,11 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
 
 /// Reads one entry of `media_hosts`: `host`, `*.suffix` or `host:port`, as the client understands it too.
 pub(super) fn media_host(text: &str) -> Result<MediaHost, String> {
-    let host = entry(text)?;
-    match host.to_string().parse::<nice::MediaHost>() {
-        Ok(_) => Ok(host),
-        Err(refused) => Err(refused.to_string()),
-    }
+    entry(text)?.parse().map_err(|refused: nice::MediaHostError| refused.to_string())
 }
 
-fn entry(text: &str) -> Result<MediaHost, String> {
+/// The entry in its one spelling.
+fn entry(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err("an entry is a host, not a URL; leave out scheme and path".to_owned());
     }
@@ -80,7 +46,7 @@ fn entry(text: &str) -> Result<MediaHost, String> {
         if !suffix.contains('.') || reaches_loopback(&suffix) {
             return Err("the suffix is too wide; it names at least two labels, such as *.example.com".to_owned());
         }
-        return Ok(MediaHost::Suffix(suffix));
+        return Ok(format!("*.{suffix}"));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -89,13 +55,13 @@ fn entry(text: &str) -> Result<MediaHost, String> {
     let host = canonical(host).ok_or_else(|| "neither host, *.suffix nor host:port".to_owned())?;
     match port {
         Some(port) => match port.parse::<u16>() {
-            Ok(port @ 1..) => Ok(MediaHost::HostPort(host, port)),
+            Ok(port @ 1..) => Ok(format!("{host}:{port}")),
             _ => Err("the port is a number from 1 to 65535".to_owned()),
         },
         None if reaches_loopback(&host) => {
             Err("a loopback address is named with its port, such as 127.0.0.1:8080".to_owned())
         }
-        None => Ok(MediaHost::Host(host)),
+        None => Ok(host),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A fault that is empty means: the type or the bounds are already the whole mistake.
 
-use super::quoted;
+use std::path::PathBuf;
 
 /// A value as it was written.
 pub(in crate::config) enum Raw {
-    /// From the environment or a secret file, where everything is text.
+    /// From the environment, where everything is text.
     Typeless(String),
+    /// The text of a secret file.
+    Held { text: String, file: PathBuf },
     /// A TOML string.
     Text(String),
     /// A TOML integer; none where it does not fit 64 bits.
@@ -28,7 +30,7 @@ impl Raw {
     /// The text, where it is one.
     pub(super) fn text(&self) -> Result<&str, String> {
         match self {
-            Self::Typeless(text) | Self::Text(text) => Ok(text),
+            Self::Typeless(text) | Self::Text(text) | Self::Held { text, .. } => Ok(text),
             _ => Err(String::new()),
         }
     }
@@ -94,11 +96,18 @@ impl Raw {
         }
     }
 
+    /// The value that is written so in TOML.
+    pub(in crate::config) fn from_toml(text: &str) -> Self {
+        toml::de::DeValue::parse(text).map_or(Self::Unreadable, |value| value.get_ref().into())
+    }
+
     /// The type in words.
     pub(in crate::config) fn type_name(&self) -> &'static str {
         match self {
-            Self::Typeless(text) | Self::Text(text) if text.trim().is_empty() => "an empty text",
-            Self::Typeless(_) | Self::Text(_) => "a text that does not fit",
+            Self::Typeless(text) | Self::Text(text) | Self::Held { text, .. } if text.trim().is_empty() => {
+                "an empty text"
+            }
+            Self::Typeless(_) | Self::Text(_) | Self::Held { .. } => "a text that does not fit",
             Self::Integer(_) | Self::Float(_) => "a number",
             Self::Flag(_) => "a boolean",
             Self::List(_) => "a list",
@@ -120,7 +129,7 @@ impl Raw {
             Self::Integer(None) => "a huge number".to_owned(),
             Self::Float(number) => format!("the number {number:?}"),
             Self::Flag(flag) => format!("the boolean {flag}"),
-            Self::List(_) | Self::Other(_) | Self::Unreadable => self.type_name().to_owned(),
+            Self::List(_) | Self::Other(_) | Self::Held { .. } | Self::Unreadable => self.type_name().to_owned(),
         }
     }
 }
@@ -149,4 +158,9 @@ impl<T> OrDefault<T> for Option<T> {
     fn ok_or_default(self) -> Result<T, String> {
         self.ok_or_else(String::new)
     }
+}
+
+/// The text in quotes, as TOML reads it.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.replace(|c: char| c.is_control(), "\u{fffd}")).to_string()
 }

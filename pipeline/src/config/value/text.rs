@@ -1,6 +1,6 @@
 //! Texts with a grammar of their own.
 
-use super::nearest;
+use crate::config::nearest::nearest;
 
 /// Reads a text that is not empty and has no control characters: it ends in headers, paths and keys.
 pub(super) fn plain(text: &str) -> Result<String, String> {
@@ -16,11 +16,6 @@ pub(super) fn plain(text: &str) -> Result<String, String> {
 /// Reads a name that becomes part of others.
 pub(super) fn name(text: &str) -> Result<String, String> {
     alphabet(text, 1..=64, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-/// Reads the id of a tenant; it becomes part of object keys.
-pub(super) fn tenant_id(text: &str) -> Result<String, String> {
-    alphabet(text, 1..=64, |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
 /// Reads the name of a bucket.
@@ -39,11 +34,13 @@ pub(super) fn api_version(text: &str) -> Result<String, String> {
 }
 
 /// Reads one of the words; else names the one that was probably meant.
-pub(super) fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, String> {
-    if let Some(word) = words.iter().find(|word| **word == text) {
-        return Ok(word);
+pub(super) fn word<T: Copy>(text: &str, words: &'static [(&'static str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
     }
-    Err(nearest(text, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?")).unwrap_or_default())
+    Err(nearest(text, words.iter().map(|(word, _)| *word))
+        .map(|word| format!("did you mean \"{word}\"?"))
+        .unwrap_or_default())
 }
 
 /// Reads 32 bytes in hex; the fault tells nothing of the digits.

@@ -1,9 +1,10 @@
 //! Durations, rates, times of day and time zones as they are written in the settings.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use jiff::{civil::Time, tz::TimeZone};
 use model::ImportSince;
+use quota::Rate;
 
 /// Ten years: longer than anything here lasts, and far from where the arithmetic of clocks overflows.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
@@ -16,23 +17,6 @@ const MOST_REQUESTS: u32 = 1_000_000;
 
 /// The units with their milliseconds, the largest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-
-/// At most `limit` requests in any `window`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
-    /// How many requests.
-    pub limit: u32,
-    /// In which span of time.
-    pub window: Duration,
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let window = duration_text(self.window);
-        let one_unit = window.strip_prefix('1').filter(|unit| unit.starts_with(|first: char| first.is_alphabetic()));
-        write!(f, "{}/{}", self.limit, one_unit.unwrap_or(&window))
-    }
-}
 
 /// Reads `15s`, `10m`, `48h`, `3d`, `200ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -85,7 +69,7 @@ pub(super) fn delays(texts: &[String]) -> Result<Vec<Duration>, String> {
     if texts.is_empty() || texts.len() > MOST_STEPS {
         return Err(format!("{} steps, where 1 to {MOST_STEPS} are possible", texts.len()));
     }
-    texts.iter().map(|text| interval(text).map_err(|fault| format!("{}: {fault}", super::quoted(text)))).collect()
+    texts.iter().map(|text| interval(text).map_err(|fault| format!("{}: {fault}", super::raw::quoted(text)))).collect()
 }
 
 /// Reads `150/5m` and `2/s`.
@@ -103,6 +87,13 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
         interval(&format!("1{window}"))
     };
     Ok(Rate { limit, window: window.map_err(|fault| format!("the window: {fault}"))? })
+}
+
+/// A rate as one would write it.
+pub(super) fn rate_text(rate: Rate) -> String {
+    let window = duration_text(rate.window);
+    let one_unit = window.strip_prefix('1').filter(|unit| unit.starts_with(|first: char| first.is_alphabetic()));
+    format!("{}/{}", rate.limit, one_unit.unwrap_or(&window))
 }
 
 /// Reads `02:00`.

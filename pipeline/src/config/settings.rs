@@ -1,0 +1,337 @@
+//! Every setting, on one page: name, type, kind, default or example, meaning, and why one would change it.
+//!
+//! The structs, the loader, the names in the environment, `config.default.toml`, the mistakes and `check` are all made
+//! from this table; a key that is not here does not exist. [`super::keys::settings`] says how an entry is written.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "a meaning names sections as the file does: [nice]")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{civil::Time, tz::TimeZone};
+use model::{ImportSince, TenantId};
+use nice::{GroupKind, MediaHost};
+use quota::Rate;
+use reqwest::Url;
+use secrecy::SecretString;
+use stages::tenants::RecordingScope;
+
+use super::keys::{Key, Needed, Preset, Section, settings};
+use super::reader::{Place, Reader};
+use super::value::*;
+
+settings! {
+    /// Whose calls this process brings in.
+    tenant: TenantConfig {
+        /// The producer's tenant; the consumer serves all.
+        id: TenantId = TENANT_ID, example("acme", Tenant),
+            "It must not change afterwards: it is part of every key.";
+    }
+
+    /// The tenant's NICE settings. With [catalog] kind = "postgres" they stand in the database instead.
+    nice: NiceConfig {
+        /// Where discovery begins.
+        issuer: Url = URL, default("https://cxone.niceincontact.com"),
+            "Your tenant lives in a sovereign cloud, such as https://cxone-gov.niceincontact.com.";
+        /// How a token is obtained: oauth needs client_id and client_secret too, access_key (UserHub) only the key.
+        auth_flow: AuthFlow = word(), default("oauth"),
+            "NICE has issued an access key but no client to you.";
+        /// The client that NICE registered for you; oauth only.
+        client_id: String = TEXT, example("knovvu@example.com", Oauth), "";
+        /// The secret of that client; oauth only.
+        client_secret: SecretString = SECRET, example("/run/secrets/nice_client_secret", Oauth),
+            "It changes when NICE issues a new one.";
+        /// The id of the access key of the NICE user that reads the calls.
+        access_key_id: String = TEXT, example("ABCDEF0123456789", Nice), "";
+        /// The secret of that access key.
+        access_key_secret: SecretString = SECRET, example("/run/secrets/nice_access_key_secret", Nice),
+            "It changes when the key is renewed.";
+        /// What the group is in NICE.
+        group_kind: GroupKind = word(), default("acd_group"),
+            "Your agents are kept together by a team.";
+        /// The id or name of the group whose users' calls are brought in.
+        group: String = TEXT, example("Knovvu", Nice), "";
+        /// The version in the paths of NICE's ACD API.
+        api_version: String = API_VERSION, default("v33.0"),
+            "NICE announces the end of this one.";
+        /// Root of the ACD API; empty: as discovery says.
+        acd_url: Option<Url> = URL_OR_NONE, default(""),
+            "Discovery is wrong or unreachable, or a proxy stands in between.";
+        /// Root of media playback and data extraction; empty: as discovery says.
+        facade_url: Option<Url> = URL_OR_NONE, default(""),
+            "As acd_url.";
+        /// Root of the token service; empty: as discovery says.
+        auth_url: Option<Url> = URL_OR_NONE, default(""),
+            "As acd_url.";
+        /// Recordings are fetched from these only: host, *.suffix or host:port (a loopback address needs its port).
+        media_hosts: Vec<MediaHost> = MEDIA_HOSTS, default(["*.amazonaws.com"]),
+            "NICE hands out links to another store; a link off this list is a dead letter.";
+        /// Those of media_hosts that may lead to a private address, written in the same way.
+        private_media_hosts: Vec<MediaHost> = MEDIA_HOSTS_OR_NONE, default([]),
+            "The store is reached by an interface endpoint in your own network. Never this machine, never metadata.";
+        /// Which audio belongs to a conversation: this agent's leg, or the whole call.
+        recording_scope: RecordingScope = word(), default("leg"),
+            "The analysis shall hear what was said before and after a transfer.";
+        /// How long conversations are kept after their end, 1d or more; none: for ever.
+        retention: Duration = DAYS, example("365d"),
+            "Your rules say when call audio is to be gone: what ended before is erased, and not imported any more.";
+    }
+
+    /// The group's users become Knovvu agents.
+    agents: AgentsConfig {
+        /// How often the group's users are read.
+        sync_interval: Duration = INTERVAL, default("10m"),
+            "New agents shall appear sooner, or NICE complains of too many calls.";
+        /// A reading that loses more agents than this at once, and more than hold_share, is held and not believed.
+        hold_count: u32 = count::<_, 0, 10_000>(), default(5),
+            "Many agents leave at once and often, or a small group shall be guarded too.";
+        /// The share of the agents, 0 to 1, that a reading may lose at once; see hold_count.
+        hold_share: f64 = SHARE, default(0.2),
+            "As hold_count.";
+        /// How long such a reading is held before it is taken after all; `agents sync --accept` takes it at once.
+        hold_for: Duration = SPAN, default("24h"),
+            "Nobody looks at alarms for longer than that, over a long weekend say.";
+    }
+
+    /// How the end of a call becomes known. The poll is the truth, the others only make it faster.
+    events: EventsConfig {
+        /// Ask NICE for completed contacts.
+        poll: bool = FLAG, default(true),
+            "Another producer polls already. Without it a lost webhook is found by the nightly reconciliation only.";
+        /// How often the poll asks.
+        poll_interval: Duration = INTERVAL, default("15s"),
+            "A longer one saves calls of the [limits] acd budget, a shorter one saves waiting.";
+        /// How far each poll looks back behind the last one: NICE may list a contact so late.
+        poll_overlap: Duration = SPAN, default("30m"),
+            "NICE lists contacts later than that: nights find calls missing (replay_last_missing).";
+        /// How far back the very first start reaches: a duration before it, or a moment. Older calls come by backfill.
+        import_since: ImportSince = SINCE, default("1h"),
+            "The calls of the last days shall come by themselves. Once the group was read it changes nothing.";
+        /// A call that ended longer ago than this goes behind fresh calls: to the backfill queue.
+        fresh: Duration = INTERVAL, default("1h"),
+            "Calls become known late as a rule, and shall not wait behind a backfill.";
+        /// Accept POST /nice/events/contact-ended.
+        webhook: bool = FLAG, default(false),
+            "A Studio script can announce the end of each call.";
+        /// Address and port of the webhook.
+        webhook_listen: SocketAddr = LISTEN, default("127.0.0.1:8085"),
+            "The proxy in front of it, which ends TLS, is on another machine.";
+        /// The bearer token that the caller of the webhook presents.
+        webhook_token: SecretString = SECRET, example("/run/secrets/webhook_token", Webhook),
+            "`openssl rand -hex 32` makes one.";
+        /// Listen to the session events of every agent who is logged in, by long poll: one connection for each.
+        agent_sessions: bool = FLAG, default(false),
+            "Calls shall be known within a second, and your service user may join sessions. Leave the poll on.";
+    }
+
+    /// The nightly comparison of NICE's list with the catalog.
+    reconciliation: ReconciliationConfig {
+        /// Time of day at which it begins.
+        at: Time = TIME, default("02:00"),
+            "Your calm hours are others.";
+        /// The time zone of that time, by its IANA name.
+        timezone: TimeZone = ZONE, default("UTC"),
+            "The night is your local one, such as Europe/Berlin.";
+        /// How far it looks back.
+        window: Duration = INTERVAL, default("24h"),
+            "More than a day, so that a night without a run is covered.";
+        /// NICE may list a call so long after its end: each night looks so far back behind what earlier ones covered.
+        lateness: Duration = SPAN, default("24h"),
+            "Your NICE lists calls later than that. Listing is cheap: a request for some thousand calls.";
+        /// How long calls last at most as a rule: NICE lists by start, so the list begins this much before the window.
+        longest_call: Duration = SPAN, default("4h"),
+            "Many calls last longer. The few that do are found by their last change, which takes more requests.";
+        /// Longer than the flow leaves a call without a word: what was found before and is missing is replayed after it.
+        settle: Duration = SPAN, default("1h"),
+            "A large backlog is usual; a replay too early is harmless, but costs calls.";
+        /// At this age a call without a recording, or without all that NICE names, is looked at once more. "0s": never.
+        recheck: Duration = SPAN, default("7d"),
+            "Your NICE is later still with its recordings, or never late.";
+    }
+
+    /// NICE's limits for one tenant of NICE's, shared by all processes and Knovvu tenants. Never more than this in ANY such span.
+    limits: LimitsConfig {
+        /// Requests for recordings.
+        media_playback: Rate = RATE, default("150/5m"),
+            "NICE has granted another quota, or other software uses part of it.";
+        /// Requests to the ACD API.
+        acd: Rate = RATE, default("2/s"),
+            "As media_playback.";
+        /// The share of the budget, 0 to 1, that backfill and reconciliation may never take beyond the 15 % that are their floor.
+        live_reserve: f64 = SHARE, default(0.5),
+            "A backfill shall go faster, at the cost of fresh calls.";
+        /// Rows that a request for completed calls asks for. Where NICE cannot give so many, fewer are asked for.
+        page_size: u32 = count::<_, 50, 10_000>(), default(4000),
+            "The network or NICE is too slow for so large an answer: some 1.5 MB.";
+        /// How long NICE may take for an answer, recordings excepted.
+        timeout: Duration = INTERVAL, default("30s"),
+            "Lists of calls take longer (nice_requests_total{outcome=\"timeout\"}).";
+    }
+
+    /// What waits, and for how long.
+    retry: RetryConfig {
+        /// The steps in which a call waits whose recording is not ready; the last one repeats.
+        not_ready_delays: Vec<Duration> = INTERVALS, default(["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]),
+            "Your NICE is ready sooner or later; the broker keeps one queue per step.";
+        /// The share of recordings, 0 to 0.999, that shall be there when a call is looked at first; 0: look at once.
+        first_look: f64 = QUANTILE, default(0.99),
+            "Calls shall be ready sooner at the cost of the [limits] media_playback budget: 0.5, say. When they are there is learned.";
+        /// How long after its end a call is looked at first, before anything is learned; at most the longest of not_ready_delays. 0: at once.
+        first_guess: Duration = SPAN, default("5m"),
+            "A new tenant's recordings are known to take longer, and its first hundred calls use up the budget.";
+        /// After so long a wait for its recording a call is final: no_recording. An outage or a backlog takes nothing of it.
+        recording_deadline: Duration = INTERVAL, default("48h"),
+            "NICE delivers later than that, or your retention rules forbid to wait.";
+        /// The first delay after a failed call to an outside system.
+        error_delay_min: Duration = INTERVAL, default("1s"),
+            "An outside system recovers more slowly, or asks for fewer calls.";
+        /// The longest such delay; they double up to it, with jitter. What concerns one call alone slows down to an hour.
+        error_delay_max: Duration = INTERVAL, default("5m"),
+            "Recovery after an outage shall be noticed sooner.";
+        /// A dead letter that is older is dropped, and counted (dead_letters_dropped_total).
+        dead_letter_age: Duration = INTERVAL, default("365d"),
+            "Your rules say that nothing of a call is kept for longer.";
+    }
+
+    /// How a process ends.
+    flow: FlowConfig {
+        /// After SIGTERM, how long the stages may finish what they hold.
+        grace: Duration = SPAN, default("30s"),
+            "Long recordings shall not be fetched twice, or your orchestrator kills sooner.";
+    }
+
+    /// The conversation consumer.
+    consumer: ConsumerConfig {
+        /// How many conversations of one tenant are worked on at a time; of several tenants together twice as many. Bounds memory.
+        concurrency: usize = count::<_, 1, 1024>(), default(16),
+            "The backlog grows although the rate budget is not used up.";
+    }
+
+    /// The queue between producer and consumer.
+    queue: QueueConfig {
+        /// embedded: on the local disk, both services in one process; rabbitmq and fluvio: any number of processes.
+        kind: QueueKind = word(), default("embedded"),
+            "Production.";
+        /// Where the broker is, with its password: amqps://user:password@host:5671/vhost; fluvio: host:port.
+        url: SecretString = SECRET, example("/run/secrets/queue_url", Rabbitmq),
+            "A secret, since it contains the password. Plain amqp:// is accepted only to a loopback address.";
+        /// A file of certificates in PEM that are trusted besides the system's; amqps only.
+        ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "The broker's certificate is of your own authority.";
+        /// The names of all queues begin with it.
+        prefix: String = NAME, default("knovvu.nice"),
+            "Several installations share a broker.";
+    }
+
+    /// The Knovvu database.
+    catalog: CatalogConfig {
+        /// embedded: on the local disk, with the [nice] settings of this file; postgres: the Knovvu database.
+        kind: CatalogKind = word(), default("embedded"),
+            "Production.";
+        /// Where the database is, with its password: postgres://user:password@host/database?sslmode=verify-full.
+        url: SecretString = SECRET, example("/run/secrets/catalog_url", Postgres),
+            "A secret, since it contains the password. sslrootcert=FILE adds an authority of your own.";
+        /// The most connections that a process has open; the producer's lease takes one more.
+        connections: usize = count::<_, 2, 64>(), default(8),
+            "The database admits fewer, or conversations wait for a connection.";
+        /// The key that seals NICE's secrets in the database: 32 bytes in hex. The same for all processes.
+        seal_key: SealKey = SEAL_KEY, example("/run/secrets/seal_key", Sealed),
+            "`openssl rand -hex 32` makes one. Without it the sealed secrets are lost.";
+        /// postgres only: the key by which erased conversations are known; none: one that is derived from seal_key.
+        erasure_key: SealKey = SEAL_KEY, example("/run/secrets/erasure_key"),
+            "The seal key was replaced after something was erased: set this to the one before, or it comes back.";
+        /// postgres only: how long finished entries of the analysis queue are kept; at least a day.
+        analysis_retention: Duration = DAYS, default("30d"),
+            "Somebody evaluates them later, or the table is to stay smaller.";
+    }
+
+    /// Where the recordings are stored.
+    recordings: RecordingsConfig {
+        /// filesystem: below dir; s3: MinIO, AWS.
+        kind: RecordingsKind = word(), default("filesystem"),
+            "Production.";
+        /// The directory; empty: recordings in [state] dir. filesystem only.
+        dir: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "The recordings lie on a disk of their own.";
+        /// Root of the S3 service; s3 only.
+        endpoint: Url = URL, example("https://s3.us-east-1.amazonaws.com", S3), "";
+        /// The bucket; it exists. s3 only.
+        bucket: String = BUCKET, example("recordings", S3), "";
+        /// The region that requests are signed for; s3 only.
+        region: String = TEXT, default("us-east-1"),
+            "Your bucket is in another one; MinIO takes the default.";
+        /// The id of the key to the bucket; s3 only.
+        access_key_id: String = TEXT, example("knovvu", S3Key),
+            "Not with credentials_file.";
+        /// The secret of that key; s3 only.
+        secret_access_key: SecretSource = SECRET_SOURCE, example("/run/secrets/s3_secret_access_key", S3Key),
+            "Not with credentials_file. A file that holds it is read again when it changes.";
+        /// The session token of a temporary key; s3 only.
+        session_token: SecretSource = SECRET_SOURCE, example("/run/secrets/s3_session_token"),
+            "Not with credentials_file.";
+        /// A file in the format of AWS's shared credentials that holds the key instead; s3 only.
+        credentials_file: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "The key is rotated: the file is read again when it changes, without a restart.";
+        /// The profile in that file.
+        credentials_profile: String = TEXT, default("default"),
+            "The file holds several.";
+        /// Which encryption at rest the store is asked for; s3 only.
+        encryption: Encryption = word(), default("none"),
+            "Your rules demand it and the bucket does not encrypt by itself.";
+        /// The key of sse-kms; none: the store's default key.
+        kms_key_id: String = TEXT, example("arn:aws:kms:eu-central-1:111122223333:key/recordings"),
+            "The recordings have a key of their own.";
+        /// What all uploads of a process hold of their recordings at a time, in MiB; s3 only.
+        memory_mib: usize = count::<_, 12, 4096>(), default(32),
+            "Many recordings above 5 MiB arrive slowly at a time: each takes up to 10 MiB, and the others wait.";
+        /// The slowest that a recording may arrive from its host, in bytes per second over a minute of waiting for it.
+        min_rate: u64 = count::<_, 1, 100_000_000>(), default(1024),
+            "Slower ones hold a place of [consumer] concurrency for too long, or a poor line is all that you have.";
+        /// A file of certificates in PEM that are trusted besides the system's; s3 only.
+        ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "The store's certificate is of your own authority.";
+        /// Consumers read recordings of the last so many days back, spread over as many days, 1d or more; none: never.
+        verify_every: Duration = DAYS, example("30d"),
+            "You want to know that what is stored stays what it was; `recordings_verified_total` and an alert tell.";
+        /// How many conversations of each tenant each consumer reads back within verify_every.
+        verify_sample: u32 = count::<_, 1, 1_000_000>(), default(1000),
+            "More certainty, for more requests and traffic of the store.";
+    }
+
+    /// What a process remembers on its local disk.
+    state: StateConfig {
+        /// The directory; one process at a time.
+        dir: PathBuf = PATH, default("./data"),
+            "It shall lie on a disk that survives the process.";
+        /// How long processed ids are remembered; beyond it the catalog decides.
+        retention: Duration = INTERVAL, default("3d"),
+            "Less disk, or fewer questions to the catalog.";
+    }
+
+    /// Health, metrics and the commands that ask the daemon.
+    admin: AdminConfig {
+        /// Address and port; it has no authentication.
+        listen: SocketAddr = LISTEN, default("127.0.0.1:9464"),
+            "Prometheus is on another machine; then only inside a trusted network.";
+    }
+
+    /// The log, on stderr.
+    log: LogConfig {
+        /// text for people, json for machines.
+        format: LogFormat = word(), default("text"),
+            "A log collector reads it.";
+        /// Level, or levels by module, such as info,stages=debug.
+        filter: String = TEXT, default("info"),
+            "Something has to be understood.";
+    }
+}
+
+/// Every key with its section and its place on the page.
+pub(super) fn all() -> impl Iterator<Item = Place> {
+    SECTIONS
+        .iter()
+        .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+        .enumerate()
+        .map(|(place, (section, key))| (place, section, key))
+}

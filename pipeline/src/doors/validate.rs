@@ -1,0 +1,66 @@
+//! Settings that cannot work together, and kinds that are not built in, are refused before anything is touched.
+
+use tracing::warn;
+
+use super::servers;
+use super::wanted::Service;
+use crate::config::{CatalogKind, Config, QueueKind};
+use crate::failure::Failure;
+
+/// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
+pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
+    if config.queue.kind == QueueKind::Fluvio {
+        return Err(Failure::usage(
+            "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
+        ));
+    }
+    servers::validate(config)?;
+    if service != Service::Run {
+        shared(config, service)?;
+    }
+    if service.produces() {
+        sources(config)?;
+    }
+    Ok(())
+}
+
+/// `producer` and `consumer` alone need doors that more than one process can open.
+fn shared(config: &Config, service: Service) -> Result<(), Failure> {
+    let refuse = |section: &str, server: &str| {
+        let service = service.name();
+        Err(Failure::usage(format!(
+            "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
+             nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
+        )))
+    };
+    if config.queue.kind == QueueKind::Embedded {
+        return refuse("queue", "rabbitmq");
+    }
+    if config.catalog.kind == CatalogKind::Embedded {
+        return refuse("catalog", "postgres");
+    }
+    Ok(())
+}
+
+/// Refuses settings of the sources that cannot work together.
+fn sources(config: &Config) -> Result<(), Failure> {
+    if !config.events.poll && !config.events.webhook && !config.events.agent_sessions {
+        return Err(Failure::usage(
+            "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
+             to true",
+        ));
+    }
+    if config.events.agent_sessions && !config.events.poll {
+        warn!(
+            "[events] poll is off: a call that ends while its agent's session is not joined, or while we are down, is \
+             not found by agent_sessions; set poll = true"
+        );
+    }
+    let listen = config.events.webhook_listen;
+    if config.events.webhook && listen == config.admin.listen && listen.port() != 0 {
+        return Err(Failure::usage(
+            "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! `agents`: the agents of the group, and its reading now.
+
+use std::sync::Arc;
+
+use catalog::HeldReading;
+use clap::Args;
+use flow::StageError;
+use model::{Agent, System};
+use runtime::task;
+use serde::{Deserialize, Serialize};
+use stages::sync_agents::{REMEDY, SyncAgents, SyncError, SyncReport};
+
+use super::{OperationError, Operations, Request, Route, SingleCommand};
+use crate::config::Need;
+use crate::doors::Wanted;
+use crate::failure::Failure;
+use crate::tables::{table, time};
+
+/// Every agent is asked for, former ones too.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct ListAgents {}
+
+impl Request for ListAgents {
+    type Answer = Vec<Agent>;
+    const ROUTE: Route = Route::get("/agents");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Vec<Agent>, OperationError> {
+        Ok(operations.catalog.agents(operations.tenant()?).await?)
+    }
+}
+
+impl SingleCommand for ListAgents {
+    fn table(agents: &Vec<Agent>) -> String {
+        let mut table = table(&["agent", "login", "name", "active", "member since", "member until"]);
+        for agent in agents {
+            table.add_row([
+                agent.external_id.to_string(),
+                agent.user_name.clone(),
+                format!("{} {}", agent.first_name, agent.last_name),
+                if agent.is_active() { "yes" } else { "no" }.to_owned(),
+                time(agent.memberships.last_since()),
+                time(agent.memberships.until()),
+            ]);
+        }
+        table.to_string()
+    }
+}
+
+/// The reading of the group that is held is asked for, if one is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowHeldReading {}
+
+impl Request for ShowHeldReading {
+    type Answer = Option<HeldReading>;
+    const ROUTE: Route = Route::get("/agents/held");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Option<HeldReading>, OperationError> {
+        Ok(operations.catalog.group_standing(operations.tenant()?).await?.held)
+    }
+}
+
+/// The group is read now.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadGroup {
+    pub(crate) doubt: Doubt,
+}
+
+/// What becomes of a reading that is to be doubted: many agents gone at once, or hidden ones.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Doubt {
+    /// It is held.
+    Sync,
+    /// It is believed.
+    Accept,
+}
+
+impl Request for ReadGroup {
+    type Answer = SyncReport;
+    const ROUTE: Route = Route::post("/agents/{doubt}");
+
+    async fn fulfil(self, operations: &Operations) -> Result<SyncReport, OperationError> {
+        let sync = operations.agent_sync()?.clone();
+        match self.doubt {
+            Doubt::Sync => to_its_end(async move { sync.run_once().await }).await,
+            Doubt::Accept => to_its_end(async move { sync.accept().await }).await,
+        }
+    }
+}
+
+impl SingleCommand for ReadGroup {
+    const NEED: Need = Need::Nice;
+    const WANTED: Wanted = Wanted::AgentSync;
+
+    fn table(report: &SyncReport) -> String {
+        let SyncReport { members, joined, left, deactivated, renamed, .. } = report;
+        match report.held {
+            Some(_) => format!("{members} agents in the group as before: the reading is held, nothing was changed"),
+            None => format!(
+                "{members} agents in the group: {joined} joined, {left} left, {deactivated} deactivated, {renamed} renamed"
+            ),
+        }
+    }
+
+    fn verdict(report: &SyncReport) -> Result<(), Failure> {
+        report.held.as_ref().map_or(Ok(()), |reading| Err(Failure::partly(held(reading))))
+    }
+}
+
+/// Why a reading is held, since when, and what to do.
+pub(crate) fn held(held: &HeldReading) -> String {
+    let HeldReading { since, lost, active, hidden, .. } = held;
+    let mut doubts = Vec::new();
+    if *lost > 0 {
+        doubts.push(format!("{lost} of {active} agents would leave"));
+    }
+    if *hidden > 0 {
+        doubts.push(format!("NICE hides {hidden} agents"));
+    }
+    format!(
+        "the group's reading is held since {}: {}; the agents stay as they are; {REMEDY}",
+        time(Some(*since)),
+        doubts.join(", ")
+    )
+}
+
+impl Operations {
+    fn agent_sync(&self) -> Result<&Arc<SyncAgents>, OperationError> {
+        if self.running.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
+            let reason = "this producer waits for the lease; ask the one that has it";
+            return Err(OperationError::Refused(reason.to_owned()));
+        }
+        let nobody = || OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned());
+        self.running.sync.as_ref().ok_or_else(nobody)
+    }
+}
+
+/// A sync goes on when who asked for it goes away.
+async fn to_its_end(
+    sync: impl Future<Output = Result<SyncReport, SyncError>> + Send + 'static,
+) -> Result<SyncReport, OperationError> {
+    let synced = task::spawn("asked_sync", sync).detach().await;
+    let ended_early =
+        |_| SyncError::Settings(StageError::transient(System::Nice, "the sync ended early, the log says why"));
+    Ok(synced.map_err(ended_early)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sync_goes_on_when_who_asked_for_it_goes_away() {
+        let ((read, has_read), (ended, has_ended)) = (oneshot::channel::<()>(), oneshot::channel());
+        let sync = async move {
+            has_read.await.unwrap();
+            ended.send(()).unwrap();
+            Ok(SyncReport::default())
+        };
+        let mut asked = Box::pin(to_its_end(sync));
+        assert!(futures::poll!(&mut asked).is_pending());
+        drop(asked);
+        read.send(()).unwrap();
+        has_ended.await.expect("it came to its end");
+        assert_eq!(to_its_end(async { Ok(SyncReport::default()) }).await.unwrap(), SyncReport::default());
+    }
+}

@@ -1,0 +1,127 @@
+//! `report`: what became of every call that ended in a date range.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use stages::completeness::{self, Completeness, Counted, Question};
+use stages::source::roster::Roster;
+use tokio::sync::watch;
+
+use super::replays::{check_listed, check_range, doubt};
+use super::{OperationError, Operations, Reporting, Request, Route, SingleCommand};
+use crate::arguments::moment;
+use crate::config::Need;
+use crate::failure::Failure;
+use crate::tables::{numbers, table, time};
+
+/// Exceptions shown in a table; JSON has all of them.
+const SHOWN: usize = 50;
+
+/// What became of every call that ended in a range is asked for.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// The first moment: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Timestamp,
+    /// The moment after the last: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Timestamp,
+}
+
+impl Request for Report {
+    type Answer = Completeness;
+    const ROUTE: Route = Route::post_body("/report");
+
+    async fn fulfil(self, operations: &Operations) -> Result<Completeness, OperationError> {
+        let (tenant, now) = (operations.tenant()?.clone(), operations.clock.now());
+        self.check(now)?;
+        if operations.catalog.agents_read_at(&tenant).await?.is_none() {
+            let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
+            return Err(OperationError::Refused(reason.to_owned()));
+        }
+        let (roster, reader) = watch::channel(Roster::default());
+        Roster::replace(&roster, &operations.catalog.agents(&tenant).await?);
+        let Reporting { compare, tenants, longest_call } = operations.reporting.clone();
+        let (from, to) = (self.from, self.to.min(now));
+        let roster = reader.borrow().clone();
+        Ok(completeness::report(Question { tenants, tenant, roster, compare, from, to, longest_call }).await?)
+    }
+}
+
+impl SingleCommand for Report {
+    const NEED: Need = Need::Nice;
+
+    fn check(&self, now: Timestamp) -> Result<(), OperationError> {
+        check_range(self.from, self.to, now)?;
+        check_listed(self.from, now, "--from")
+    }
+
+    fn table(report: &Completeness) -> String {
+        let mut table = table(&[
+            "day (UTC)",
+            "ended",
+            "ready",
+            "no recording",
+            "dead",
+            "in flight",
+            "excluded",
+            "not looked for",
+            "missing",
+        ]);
+        let row = |name: String, counted: &Counted| {
+            let Counted { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing, .. } =
+                counted;
+            let counts = [ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing];
+            [name].into_iter().chain(counts.map(u64::to_string)).collect::<Vec<_>>()
+        };
+        for day in &report.days {
+            table.add_row(row(day.day.to_string(), &day.counted));
+        }
+        table.add_row(row("total".to_owned(), &report.total));
+        numbers(&mut table, 1);
+        let mut lines = vec![
+            format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to),
+            table.to_string(),
+        ];
+        if report.total.incomplete > 0 {
+            lines.push(format!(
+                "{} of the ready calls lack recordings that NICE names; `nice-knovvu recheck` asks for them again",
+                report.total.incomplete
+            ));
+        }
+        if report.unreadable > 0 {
+            lines.push(format!(
+                "{} listed rows cannot be read as calls; those without an id are not counted",
+                report.unreadable
+            ));
+        }
+        for exception in report.exceptions.iter().take(SHOWN) {
+            lines.push(format!(
+                "{:<20} {:<18} ended {}  {}",
+                exception.conversation_id,
+                exception.what,
+                time(exception.ended_at),
+                exception.reason
+            ));
+        }
+        let left_out = report.exceptions.len().saturating_sub(SHOWN) as u64 + report.exceptions_left_out;
+        if left_out > 0 {
+            lines.push(format!("… and {left_out} more; --json names them"));
+        }
+        lines.extend(doubt(report.doubtful, report.doubt.as_deref()));
+        lines.push(match report.total.missing {
+            0 if report.doubtful > 0 || report.unreadable > 0 => "nothing of what can be read is missing".to_owned(),
+            0 if report.total.not_looked_for_yet > 0 => "nothing is missing of what was looked for".to_owned(),
+            0 => "nothing is missing".to_owned(),
+            missing => format!("{missing} missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"),
+        });
+        lines.join("\n")
+    }
+
+    fn verdict(report: &Completeness) -> Result<(), Failure> {
+        match report.total.missing {
+            0 => Ok(()),
+            missing => Err(Failure::partly(format!("{missing} calls are missing"))),
+        }
+    }
+}
