@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a step that fails ends the test, and its tasks")]
 
 mod harness;
+mod history;
 mod oracle;
+mod watch;
 
 mod agent_sessions;
 mod agents;
@@ -11,7 +13,6 @@ mod bad_nice;
 mod bad_settings;
 mod bad_webhook;
 mod commands;
-mod crash;
 mod dashboards;
 mod deployment;
 mod erase;
