@@ -22,3 +22,4 @@ mod replays;
 mod secrets;
 mod servers;
 mod systemd;
+mod webhook_sender;
