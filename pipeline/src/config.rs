@@ -45,6 +45,8 @@ pub(crate) use self::{
     sections::{Encryption, GroupKind, LogFormat, RecordingScope},
     value::{MediaHost, Rate, SealKey},
 };
+#[cfg(test)]
+pub(crate) use self::{keys::written, page::settings_page};
 
 /// The settings file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "nice-knovvu.toml";

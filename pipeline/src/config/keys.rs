@@ -414,6 +414,12 @@ pub(super) fn all() -> impl Iterator<Item = (usize, &'static Section, &'static K
         .map(|(place, (section, key))| (place, section, key))
 }
 
+/// Every key as it may be written, with the name of its section.
+#[cfg(test)]
+pub(crate) fn written() -> impl Iterator<Item = (&'static str, String)> {
+    all().flat_map(|(_, section, key)| key.forms().iter().map(|form| (section.name, key.written(*form))))
+}
+
 /// The name of a key in the environment.
 pub(super) fn environment_name(section: &str, written: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}__{}", section.to_ascii_uppercase(), written.to_ascii_uppercase())

@@ -17,6 +17,7 @@ mod dashboards;
 mod deployment;
 mod erase;
 mod flow;
+mod metrics_page;
 mod recheck;
 mod replays;
 mod secrets;
