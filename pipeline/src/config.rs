@@ -37,6 +37,8 @@ mod tests;
 
 #[allow(unused_imports, reason = "the page is written by a test")]
 pub(crate) use self::page::default_page;
+#[cfg(test)]
+pub(crate) use self::page::{settings_page, written};
 pub(crate) use self::value::{Encryption, SecretSource};
 pub(crate) use self::{
     error::ConfigErrors,

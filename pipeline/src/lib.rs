@@ -1,19 +1,8 @@
 //! NICE → Knovvu: the calls of a NICE CXone group, in Knovvu Analytics as soon as they end.
 //!
-//! ```text
-//!  nice-producer          events ──┐   poll of completed contacts · webhook
-//!                                  ├──► dedupe ──► enqueue ──► queue
-//!                         replay ──┘
-//!                         agents ────► the group's users become Knovvu agents
-//!
-//!  conversation-consumer  queue ──► dequeue ──► await recording ──► fetch metadata ──► download recording
-//!                                           ──► persist ──► upload ──► ready, ack
-//!
-//!  run                    both, in one process
-//! ```
-//!
-//! The flow of each service stands in `nice_producer.rs` and `conversation_consumer.rs`. Here: parse, load all
-//! settings before any port, file or server is touched, then the one command that was asked for.
+//! `README.md` has the picture of the whole, `docs/ARCHITECTURE.md` the map. The flow of each service is in
+//! `nice_producer.rs` and `conversation_consumer.rs`. Here: parse, load all settings before any port, file or server is
+//! touched, then the one command that was asked for.
 
 mod access;
 mod admin;
@@ -25,6 +14,8 @@ mod config;
 mod conversation_consumer;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(test)]
+mod docs;
 mod doors;
 pub mod embed;
 mod failure;

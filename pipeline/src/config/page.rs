@@ -35,6 +35,49 @@ pub(crate) fn default_page() -> String {
     page
 }
 
+#[cfg(test)]
+const SETTINGS_HEAD: &str = "\
+# Settings
+
+This page is written from the table of the settings: `WRITE_DOCS=1 cargo test -p nice-knovvu --lib docs`.
+[`config.default.toml`](../pipeline/config.default.toml) is the same as a file to start from.
+
+Settings come from one TOML file and from the environment, which wins. A key is named there `NICE_KNOVVU_SECTION__KEY`,
+such as `NICE_KNOVVU_EVENTS__POLL_INTERVAL=30s`. Instead of a secret itself its key with `_file` behind it names a file
+that holds it. A duration is a number with its unit: `ms`, `s`, `m`, `h`, `d`. A rate is a number and its window, such as
+`150/5m`. `http` without TLS is accepted only to a loopback address.
+
+A mistake ends the program with exit code 2 before any port, file or server is touched. It names the key as it is
+written, and the remedy. `nice-knovvu check --settings` prints what is in force, and masks secrets.
+";
+
+/// The text of `docs/SETTINGS.md`.
+#[cfg(test)]
+pub(crate) fn settings_page() -> String {
+    let mut page = SETTINGS_HEAD.to_owned();
+    for section in SECTIONS {
+        line(&mut page, format_args!("\n## `[{}]`\n\n{}\n", section.name, section.about()));
+        line(&mut page, format_args!("| key | default | meaning | why change it |\n|---|---|---|---|"));
+        for key in section.keys {
+            let default = match key.preset {
+                Preset::Default(default) => format!("`{default}`"),
+                Preset::Example(_) => format!("none, {}", mandatory(key.needed)),
+            };
+            let names: Vec<_> = key.forms().iter().map(|form| format!("`{}`", key.written(*form))).collect();
+            let cells = [names.join(" or "), default, key.meaning().to_owned(), key.change.to_owned()];
+            line(&mut page, format_args!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
+        }
+    }
+    page
+}
+
+/// Every key as it may be written, with the name of its section.
+#[cfg(test)]
+pub(crate) fn written() -> impl Iterator<Item = (&'static str, String)> {
+    let keys = SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section.name, key)));
+    keys.flat_map(|(section, key)| key.forms().iter().map(move |form| (section, key.written(*form))))
+}
+
 /// The line of a key: its default, or how it would look.
 #[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
 fn example(key: &Key) -> String {

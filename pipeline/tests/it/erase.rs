@@ -1,65 +1,13 @@
 //! An erased conversation is gone, and nothing brings it back: no event, no replay, no restart, no rebuilt store.
 
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nice_sim::{CallSpec, Faults};
-use runtime::crash::ERASURE_POINTS;
 use serde_json::Value;
 
-use crate::harness::{Bed, Daemon, PATIENCE, hurried, post_event, tail};
-
-const SIGKILL: i32 = 9;
-
-/// Adds calls, and waits until they are ready.
-async fn bring_in(bed: &Bed, daemon: &mut Daemon, count: usize) -> Vec<i64> {
-    let agents = bed.sim.group(1001);
-    let ids: Vec<i64> = (0..count).map(|n| bed.sim.add_call(CallSpec::new(agents[n])).contact_ids[0]).collect();
-    bed.ready(daemon, &ids).await;
-    ids
-}
-
-/// Every file of a conversation in the recording store.
-fn files(bed: &Bed, id: i64) -> Vec<PathBuf> {
-    fn walk(folder: &Path, id: &str, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(&path, id, found);
-            } else if path.parent().and_then(Path::file_name).is_some_and(|name| name == id) {
-                found.push(path);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(&bed.data().join("recordings"), &id.to_string(), &mut found);
-    found
-}
-
-fn state(bed: &Bed, id: i64) -> Value {
-    bed.json(&["trace", &id.to_string(), "--json"])["state"].clone()
-}
-
-/// Waits until the dedupe has dropped so many found calls since the start, for they are known: erased, or there.
-pub(crate) async fn dropped(daemon: &mut Daemon, times: u64) {
-    let begun = Instant::now();
-    loop {
-        let (_, page) = daemon.get("/metrics").await.unwrap_or_default();
-        let line =
-            page.lines().find_map(|line| line.strip_prefix("stage_items_total{outcome=\"done\",stage=\"dedupe\"} "));
-        if line.is_some_and(|count| count.parse::<u64>().unwrap() >= times) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not come up again\n{}", daemon.logged());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The store does not open at the next start, as after a page was found unreadable.
-fn damage(bed: &Bed) {
-    std::fs::write(bed.data().join("sled/damaged"), "by a test").unwrap();
-}
+use crate::harness::{Bed, PATIENCE, hurried, post_event};
+use crate::watch::{bring_in, damage, dropped, files, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_conversation_stays_away_whatever_happens() {
@@ -138,38 +86,5 @@ async fn an_erased_conversation_stays_away_whatever_happens() {
     assert_eq!(bed.ended(&["dead-letters", "replay", &letter]).code, Some(1));
     assert_eq!(state(&bed, dead), "erased");
     assert!(daemon.terminate().success());
-    assert_eq!(bed.json(&["status", "--json"])["conversations"]["ready"], 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_that_is_killed_between_its_steps_is_finished() {
-    let bed = Bed::new(hurried(802, 0)).await;
-    let mut daemon = bed.start();
-    daemon.ready().await;
-    let ids = bring_in(&bed, &mut daemon, 2 * ERASURE_POINTS.len() + 1).await;
-    assert!(daemon.terminate().success());
-    let (kept, mut ids) = (ids[0], ids[1..].iter());
-    for point in ERASURE_POINTS {
-        // By the next daemon; and by the rebuild, where the store was lost as well.
-        for lost in [false, true] {
-            let id = *ids.next().unwrap();
-            let mut erase = bed.command(&["erase", &id.to_string()]);
-            let status = erase.env("NICE_KNOVVU_CRASH_AT", point).status().unwrap();
-            assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
-            if lost {
-                damage(&bed);
-            }
-            let mut daemon = bed.start();
-            daemon.ready().await;
-            let begun = Instant::now();
-            while !files(&bed, id).is_empty() {
-                assert!(begun.elapsed() < PATIENCE, "{point}: its recordings stay\n{}", tail(&bed.log()));
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            assert_eq!(state(&bed, id), "erased", "{point}, lost: {lost}");
-            assert_eq!(state(&bed, kept), "ready", "{point}, lost: {lost}");
-            assert!(daemon.terminate().success());
-        }
-    }
     assert_eq!(bed.json(&["status", "--json"])["conversations"]["ready"], 1);
 }

@@ -16,6 +16,11 @@ pub(crate) const WEBHOOK_SECRET: &str = "canary-webhook-secret";
 /// Long enough for the slowest machine; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The size of a test: `short`, or `long` where `SOAK` is set.
+pub(crate) fn sized(short: usize, long: usize) -> usize {
+    if std::env::var_os("SOAK").is_some() { long } else { short }
+}
+
 /// A simulated NICE, a state directory, and the settings that join them.
 pub(crate) struct Bed {
     pub(crate) sim: Sim,

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a step that fails ends the test, and its tasks")]
 
 mod harness;
+mod history;
 mod oracle;
+mod watch;
 
 mod agent_sessions;
 mod agents;
@@ -11,13 +13,14 @@ mod bad_nice;
 mod bad_settings;
 mod bad_webhook;
 mod commands;
-mod crash;
 mod dashboards;
 mod deployment;
 mod erase;
 mod flow;
+mod metrics_page;
 mod recheck;
 mod replays;
 mod secrets;
 mod servers;
 mod systemd;
+mod webhook_sender;

@@ -1,53 +1,17 @@
 //! The nightly comparison, backfills and the report: what NICE lists and nobody told of is found, exactly once.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use nice_sim::{CallSpec, Faults, LegSpec, RecordingSize, SimConfig, TruthLeg};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use nice_sim::{CallSpec, Faults, LegSpec};
 use serde_json::Value;
 use state::{State, StateOptions};
 
-use crate::harness::{Bed, Daemon, Ended, PATIENCE, hurried, post_event, tail};
-use crate::oracle;
-
-/// Calls of the last twenty hours.
-fn history(seed: u64, calls: usize) -> SimConfig {
-    let mut config = hurried(seed, calls);
-    config.day.history = Duration::from_secs(20 * 3600);
-    config.day.over = Duration::ZERO;
-    config.day.recording_size = RecordingSize::Fixed(700);
-    config
-}
-
-/// A bed whose daemon learns of calls by the webhook only, and nobody calls that.
-async fn untold(config: SimConfig) -> Bed {
-    let mut bed = Bed::new(config).await;
-    bed.with_webhook();
-    bed.set("EVENTS__POLL", "false");
-    // The agents count as members of the group in all of that history.
-    bed.set("EVENTS__IMPORT_SINCE", "90d");
-    bed
-}
-
-/// The conversations that an importer must end with.
-fn legs(bed: &Bed) -> Vec<TruthLeg> {
-    bed.sim.truth().into_iter().filter(|leg| leg.in_group).collect()
-}
-
-/// A number deep in an answer.
-fn number(value: &Value, path: &str) -> u64 {
-    value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path}: {value:#}"))
-}
-
-/// What a run has found: listed, missing, replayed.
-fn found(run: &Value) -> (u64, u64, u64) {
-    (number(run, "/found/listed"), number(run, "/found/missing"), number(run, "/found/replayed"))
-}
+use crate::harness::{Bed, Daemon, Ended, hurried, post_event, tail};
+use crate::history::{backfill, balances, found, history, legs, number, until, untold};
 
 /// Messages that a daemon has published since its start.
 async fn published(daemon: &mut Daemon) -> u64 {
@@ -56,40 +20,10 @@ async fn published(daemon: &mut Daemon) -> u64 {
     number(stages.iter().find(|stage| stage["stage"] == "enqueue").unwrap(), "/outcomes/ok")
 }
 
-/// Asks until the answer is as it shall be.
-async fn until<T>(bed: &Bed, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let begun = Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(why) => assert!(begun.elapsed() < PATIENCE, "{why}\n{}", tail(&bed.log())),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A backfill as `backfill status` tells of it, once it is as it shall be.
-async fn backfill(bed: &Bed, id: u64, is_so: impl Fn(&Value) -> bool) -> Value {
-    until(bed, async || {
-        let status = bed.json(&["backfill", "status", &id.to_string(), "--json"])[0].take();
-        if is_so(&status) { Ok(status) } else { Err(format!("{status:#}")) }
-    })
-    .await
-}
-
 /// Runs a command meanwhile.
 fn meanwhile(bed: &Bed, arguments: &[&str]) -> tokio::task::JoinHandle<Ended> {
     let command = bed.command(arguments);
     tokio::task::spawn_blocking(move || Ended::of(command))
-}
-
-/// Ends the daemon and compares what is stored with what NICE knows.
-async fn balances(bed: &Bed, mut daemon: Daemon) -> oracle::Verdict {
-    bed.settled(&mut daemon).await;
-    assert!(daemon.terminate().success());
-    let verdict = oracle::verify(bed).await;
-    assert_eq!(verdict.dead, 0, "{}", tail(&bed.log()));
-    verdict
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,51 +288,6 @@ async fn backfills_over_overlapping_ranges_at_once_import_each_call_once() {
     bed.settled(&mut daemon).await;
     assert_eq!(published(&mut daemon).await, all);
     balances(&bed, daemon).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_is_killed_anywhere_goes_on_and_loses_and_doubles_nothing() {
-    let seed = 607;
-    println!("seed {seed}");
-    let mut chance = StdRng::seed_from_u64(seed);
-    let mut config = history(seed, 2_000);
-    // Some fifty slices.
-    config.acd.contacts_page_max = 60;
-    let bed = untold(config).await;
-    let (from, to) = ((Timestamp::now() - SignedDuration::from_hours(22)).to_string(), Timestamp::now().to_string());
-    let missing = legs(&bed).iter().filter(|leg| leg.started_at.to_string() < to).count() as u64;
-    let mut daemon = bed.start_with(&[("NICE_KNOVVU_CRASH_AT", "replay_advanced:3")]);
-    daemon.ready().await;
-    let asked = bed.ended(&["backfill", "--from", &from, "--to", &to]);
-    assert_ne!(asked.code, Some(0), "its daemon was killed: {asked:?}");
-    daemon.wait();
-    let (mut kills, mut plans) = (1, BTreeSet::new());
-    // The plan begins anew each time, the import goes on where it was.
-    for passage in [200, 5, 12, 1, 9] {
-        let at = format!("replay_advanced:{passage}");
-        let mut daemon = bed.start_with(&[("NICE_KNOVVU_CRASH_AT", &at)]);
-        let begun = Instant::now();
-        let deadline = Duration::from_millis(chance.random_range(2_500..5_000));
-        while daemon.child.try_wait().unwrap().is_none() && begun.elapsed() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        daemon.kill();
-        kills += 1;
-        let standing = bed.json(&["backfill", "status", "1", "--json"])[0].take();
-        println!("{at}: {} at {}, {:?}", standing["state"], standing["reached"], found(&standing));
-        plans.extend(standing["plan"]["missing"].as_u64());
-    }
-    // An orderly end in the middle of it is one, and hands over too.
-    let mut daemon = bed.start();
-    daemon.ready().await;
-    assert!(daemon.terminate().success(), "{}", tail(&bed.log()));
-    let daemon = bed.start();
-    let done = backfill(&bed, 1, |run| run["state"] == "done" && run["remaining"] == 0).await;
-    plans.extend(done["plan"]["missing"].as_u64());
-    assert_eq!(plans, BTreeSet::from([missing]), "{done:#}");
-    assert_eq!(number(&done, "/found/listed"), missing, "each is counted once: {done:#}");
-    let verdict = balances(&bed, daemon).await;
-    println!("{kills} kills: {verdict:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,7 @@ use std::process::Command;
 use test_servers::PgBouncer;
 
 use super::bed::{Role, ServerBed, terminate};
-use super::calls::place;
-use super::flow::small;
+use super::calls::{place, small};
 use super::oracle;
 use crate::harness::Ended;
 

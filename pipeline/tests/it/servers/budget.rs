@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nice_sim::{CallSpec, Faults};
 
 use super::bed::{ServerBed, terminate};
-use super::flow::small;
+use super::calls::small;
 use super::oracle;
 use crate::harness::PATIENCE;
 

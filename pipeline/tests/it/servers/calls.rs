@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-use nice_sim::{CallSpec, Sim};
+use nice_sim::{CallSpec, RecordingSize, Sim, SimConfig};
+
+use crate::harness::hurried;
 
 /// Larger than two parts of a multipart upload.
 pub(crate) const LARGE: u64 = (11 << 20) + 17;
+
+/// A simulated world whose recordings are small: many fit into a store in memory.
+pub(crate) fn small(seed: u64, calls: usize) -> SimConfig {
+    let mut config = hurried(seed, calls);
+    config.day.recording_size = RecordingSize::Between(2 << 10, 60 << 10);
+    config
+}
 
 /// A call that is recorded: of each kind in turn, by each agent in turn.
 pub(crate) fn recorded(sim: &Sim, number: usize) -> CallSpec {

@@ -9,8 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::bed::{ServerBed, terminate};
-use super::calls::place;
-use super::flow::small;
+use super::calls::{place, small};
 use super::machines::Servers;
 use super::{oracle, sized};
 use crate::harness::{Daemon, PATIENCE};

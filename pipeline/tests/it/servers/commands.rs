@@ -6,7 +6,7 @@ use nice_sim::CallSpec;
 use serde_json::Value;
 
 use super::bed::{POSTGRES_PASSWORD, RABBITMQ_PASSWORD, Role, ServerBed, terminate};
-use super::flow::small;
+use super::calls::small;
 use super::machines::Servers;
 use crate::harness::{Ended, PATIENCE};
 

@@ -2,20 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use nice_sim::{CallSpec, RecordingSize, SimConfig};
+use nice_sim::CallSpec;
 use rustix::process::Signal;
 
 use super::bed::{Role, ServerBed, terminate};
-use super::calls::place;
+use super::calls::{place, small};
 use super::{oracle, sized};
-use crate::harness::{Daemon, PATIENCE, hurried};
-
-/// A simulated world whose recordings are small: many fit into a store in memory.
-pub(super) fn small(seed: u64, calls: usize) -> SimConfig {
-    let mut config = hurried(seed, calls);
-    config.day.recording_size = RecordingSize::Between(2 << 10, 60 << 10);
-    config
-}
+use crate::harness::{Daemon, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_producer_and_three_consumers_lose_and_double_nothing() {

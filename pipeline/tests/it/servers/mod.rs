@@ -13,7 +13,6 @@ mod analysis;
 mod budget;
 mod chaos;
 mod commands;
-mod crash;
 mod erase;
 mod flow;
 mod lease;
@@ -23,7 +22,4 @@ mod replays;
 mod secrets;
 mod tenants;
 
-/// The size of a test: `short`, or `long` where `SOAK` is set.
-fn sized(short: usize, long: usize) -> usize {
-    if std::env::var_os("SOAK").is_some() { long } else { short }
-}
+use crate::harness::sized;

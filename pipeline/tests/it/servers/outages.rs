@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use nice_sim::Faults;
 
 use super::bed::{ServerBed, terminate};
-use super::calls::place;
-use super::flow::small;
+use super::calls::{place, small};
 use super::machines::Servers;
 use super::oracle;
 use crate::harness::{Daemon, PATIENCE};

@@ -5,8 +5,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
 use super::bed::{Role, ServerBed, terminate};
-use super::calls::place;
-use super::flow::small;
+use super::calls::{place, small};
 use super::oracle;
 use crate::harness::{Ended, PATIENCE};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stages::source::replay::LEAD;
 
 use super::bed::{Role, ServerBed, terminate};
-use super::flow::small;
+use super::calls::small;
 use super::{oracle, sized};
 use crate::harness::{Daemon, Ended, PATIENCE};
 

@@ -4,7 +4,7 @@
 use nice_sim::{CallSpec, Faults};
 
 use super::bed::{POSTGRES_PASSWORD, RABBITMQ_PASSWORD, Role, SEAL_KEY, ServerBed, terminate};
-use super::flow::small;
+use super::calls::small;
 use super::poison::publish;
 use crate::secrets::leaks;
 

@@ -3,8 +3,7 @@
 use nice_sim::{CallSpec, Faults};
 
 use super::bed::{Role, ServerBed, terminate};
-use super::calls::place;
-use super::flow::small;
+use super::calls::{place, small};
 use super::oracle;
 use super::poison::{message, publish};
 use crate::harness::Daemon;

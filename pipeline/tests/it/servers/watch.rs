@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::bed::ServerBed;
 use crate::harness::{PATIENCE, tail};
 
@@ -70,6 +72,31 @@ impl ServerBed {
             assert!(final_since.elapsed() < PATIENCE, "all is final, but {queues:?}\n{}", self.tails());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Every version of every object, as the store lists them.
+    pub(crate) async fn versions(&self) -> String {
+        let listing = self.servers.s3.request("GET", &format!("/{}?versions", self.bucket), Vec::new()).await;
+        String::from_utf8(listing).unwrap()
+    }
+
+    /// Every table in which a conversation stands. Other legs of its call may name it as their master.
+    pub(crate) async fn rows(&self, id: &str) -> String {
+        let mut found = String::new();
+        for (table, of_it) in [
+            ("conversations", format!("t.external_id = '{id}'")),
+            ("recordings", format!("t.object_key like '%/{id}/%'")),
+            ("dead_letters", format!("t::text like '%{id}%'")),
+            ("timeline", format!("t::text like '%{id}%'")),
+        ] {
+            found.push_str(self.psql(&format!("select '{table} ' from {table} t where {of_it} limit 1")).await.trim());
+        }
+        found
+    }
+
+    /// How a conversation stands, as `trace` tells of it.
+    pub(crate) fn state_of(&self, id: &str) -> Value {
+        self.json(&["trace", id, "--json"])["state"].clone()
     }
 
     /// The last lines of every log.

@@ -7,12 +7,10 @@ use runtime::crash::POINTS;
 use serde_json::json;
 
 use super::bed::{Role, ServerBed, terminate};
-use super::calls::recorded;
-use super::flow::small;
+use super::calls::{recorded, small};
 use super::{oracle, sized};
+use crate::SIGKILL;
 use crate::harness::{PATIENCE, post_event};
-
-const SIGKILL: i32 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_each_named_boundary_loses_and_doubles_nothing_on_servers() {

@@ -8,10 +8,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::crash::POINTS;
 use serde_json::json;
 
+use crate::SIGKILL;
 use crate::harness::{Bed, PATIENCE, hurried, post_event, tail};
 use crate::oracle;
-
-const SIGKILL: i32 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_each_named_boundary_loses_and_doubles_nothing() {
