@@ -16,7 +16,6 @@ use std::time::Duration;
 use catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId, TenantId};
-use queue;
 use runtime::Clock;
 use tracing::{debug, warn};
 

@@ -1,5 +1,7 @@
 //! A local state for the tests of the embedded doors, and what a crash leaves of it.
 
+#![allow(clippy::unwrap_used, clippy::new_without_default, reason = "a test fails loudly")]
+
 use std::path::Path;
 
 use crate::{State, StateOptions};

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use catalog::{Catalog, ConversationRow, EmbeddedCatalog};
-use model;
 use model::{ConversationKey, ConversationState, DeadLetter};
 use nice_sim::{Direction, TruthLeg};
 use sha2::{Digest, Sha256};

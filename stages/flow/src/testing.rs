@@ -1,5 +1,7 @@
 //! What tests of the flow share: a context with a journal in memory, and deliveries that tell their fate.
 
+#![allow(clippy::unwrap_used, clippy::new_without_default, reason = "a test fails loudly")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

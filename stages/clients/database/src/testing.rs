@@ -1,5 +1,7 @@
 //! Databases of their own for tests, and users with the rights of the services.
 
+#![allow(clippy::unwrap_used, clippy::new_without_default, reason = "a test fails loudly")]
+
 use secrecy::SecretString;
 use test_servers::Postgres;
 use tokio::sync::Mutex;

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use jiff::SignedDuration;
-use queue;
 
 use super::*;
 use crate::readiness::{chance, hold};
