@@ -4,7 +4,7 @@
 //! - [`chance`]: chance, so that a simulation can repeat it.
 //! - [`crash`]: named boundaries at which a test kills the process.
 //! - [`task`]: tasks that end with their owner.
-//! - [`metrics`]: counters and gauges, a struct for each part of the program.
+//! - [`mod@metrics`]: counters and gauges, a struct for each part of the program.
 //! - [`machine`]: simulated machines, which stop at once with all that runs on them.
 //!
 //! It knows nothing of calls, and everything else may know it.
