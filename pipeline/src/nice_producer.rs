@@ -227,24 +227,10 @@ impl NiceProducer {
 
     /// Begins a turn in the catalog, as long as it takes; none if the lease is lost or the service drains before.
     async fn begin(&self, held: &Held) -> Option<Begun> {
-        let mut intervals = self.context.flow.retry.intervals();
-        let begun = async {
-            loop {
-                match self.turns.begin().await {
-                    Ok(begun) => return begun,
-                    Err(error) => {
-                        let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
-                        warn!(%error, delay_secs = delay.as_secs_f64(), "the turn does not begin, will retry");
-                        tokio::time::sleep(delay).await;
-                    }
-                }
-            }
-        };
         let begun = tokio::select! {
             biased;
-            () = self.context.flow.stopping.cancelled() => return None,
             () = held.lost() => return None,
-            begun = begun => begun,
+            begun = self.context.flow.insist("the turn does not begin", || self.turns.begin()) => begun?,
         };
         if let Some(at) = self.turns.poll().get() {
             self.context.metrics.poll_watermark.set(at.as_millisecond() as f64 / 1e3);

@@ -85,7 +85,20 @@ pub(crate) fn dropped_lines() -> u64 {
 }
 
 /// The modules of this program; of a library's, the level stands behind it: `hyper=debug`.
-const MODULES: [&str; 3] = ["nice_knovvu", "stages", "state"];
+const MODULES: [&str; 12] = [
+    "nice_knovvu",
+    "stages",
+    "flow",
+    "nice",
+    "queue",
+    "catalog",
+    "recordings",
+    "quota",
+    "database",
+    "model",
+    "runtime",
+    "state",
+];
 
 /// Whether a word of a filter is taken for a module that there is not: a level that is misspelled would log nothing.
 fn is_mistaken(word: &str) -> bool {

@@ -56,8 +56,7 @@ impl Journal for CatalogJournal {
         self.0.record_hop(key, hop).await;
     }
 
-    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<(), JournalError> {
-        let added = self.0.add_dead_letter(letter).await;
-        added.map(drop).map_err(|error| JournalError(error.to_string()))
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, JournalError> {
+        self.0.add_dead_letter(letter).await.map_err(|error| JournalError(error.to_string()))
     }
 }

@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backoff::backoff::Backoff;
 use flow::Delivery;
 use futures::{Stream, StreamExt};
 use hearsay::{Doubt, Hearsay};
@@ -168,17 +167,9 @@ impl Dedupe {
 
     /// Asks the catalog until it answers; none when the service drains first.
     async fn catalog_knows(&self, event: &ContactEvent) -> Option<bool> {
-        let mut intervals = self.context.flow.retry.intervals();
-        loop {
-            match self.context.catalog.known(&[event.key()]).await {
-                Ok(known) => return Some(known.first().copied().unwrap_or(false)),
-                Err(error) => {
-                    let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
-                    warn!(%error, delay_secs = delay.as_secs_f64(), "catalog does not answer, will retry");
-                    self.context.flow.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
-                }
-            }
-        }
+        let key = [event.key()];
+        let known = self.context.flow.insist("catalog does not answer", || self.context.catalog.known(&key)).await?;
+        Some(known.first().copied().unwrap_or(false))
     }
 }
 

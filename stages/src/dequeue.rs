@@ -14,18 +14,18 @@ use std::time::Duration;
 
 use catalog::{Catalog, Standing};
 use flow::{
-    Blame, Copies, Deferral, Delivery, FairShare, Outcome, RetryPolicy, Stage, StageError,
+    Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
     copies::Turn,
     fair_share::{Place, Seat, SentBack},
-    stage::{RECHECK_GIVEN_UP, is_told},
+    record::acknowledge,
 };
 use futures::{Stream, StreamExt};
-use model::{ContactEvent, DeadLetter, Hop, Settle, System};
+use model::{ContactEvent, DeadLetter, Settle, System};
 use queue::{Queue, QueueDelivery, QueueError};
 use runtime::{Clock, crash};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use crate::Context;
 use crate::download_recording::DownloadRecording;
@@ -74,93 +74,59 @@ async fn decode(
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
     crash::point("message_dequeued");
-    let event = match ContactEvent::decode(&delivery.body) {
-        Ok(mut event) if !delivery.over_limit => {
+    let flow = &context.flow;
+    let QueueDelivery { body, over_limit, lost, settle } = delivery;
+    let now = flow.clock.now();
+    let letter = match ContactEvent::decode(&body) {
+        Ok(mut event) if !over_limit => {
             // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a clock
             // that ran ahead, and what counts from then would wait until that time has come.
-            let now = context.flow.clock.now();
             event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
-            let admitted = admit(event, delivery.settle, delivery.lost.clone(), share, copies, context);
-            let Some(admitted) = delivery.lost.run_until_cancelled(admitted).await else {
+            let admitted = lost.run_until_cancelled(admit(event, settle, lost.clone(), share, copies, flow)).await;
+            if admitted.is_none() {
                 warn!("the queue has taken the message back while it waited");
-                context.metrics.flow.stage_finished("dequeue", "handed_back", since.elapsed());
-                return None;
-            };
-            return admitted;
+                flow.metrics.stage_finished(STAGE, "handed_back", since.elapsed());
+            }
+            return admitted.flatten();
         }
         Ok(event) if event.recheck => {
-            end_recheck(&event, delivery.settle, since, context).await;
+            flow.give_recheck_up(&event, STAGE, TOO_OFTEN, since.elapsed()).await;
+            acknowledge(settle).await;
             return None;
         }
-        Ok(event) => Ok(event),
-        Err(error) => Err(error.to_string()),
+        Ok(event) => DeadLetter::of_event(&event, STAGE, TOO_OFTEN, now),
+        Err(error) => DeadLetter::of_body(&body, None, STAGE, &error.to_string(), now),
     };
-    let now = context.flow.clock.now();
-    let letter = match &event {
-        Ok(event) => DeadLetter::of_event(event, "dequeue", TOO_OFTEN, now),
-        Err(reason) => DeadLetter::of_body(&delivery.body, None, "dequeue", reason, now),
-    };
-    error!(reason = letter.reason, stage = "dequeue", "dead letter");
-    if let Err(error) = context.catalog.add_dead_letter(letter).await {
+    if let Err(error) = flow.shelve(STAGE, letter).await {
         // The delivery is dropped, and the message comes again; not at once, lest it spin.
         warn!(%error, "dead letter not written, the message will come again");
-        tokio::time::sleep(context.flow.retry.error_delay_min).await;
-        context.metrics.flow.stage_finished("dequeue", "handed_back", since.elapsed());
+        tokio::time::sleep(flow.retry.error_delay_min).await;
+        flow.metrics.stage_finished(STAGE, "handed_back", since.elapsed());
         return None;
     }
-    context.metrics.flow.stage_finished("dequeue", "dead_letter", since.elapsed());
-    context.metrics.flow.dead_letters.with_label_values(&["dequeue"]).inc();
-    if let Err(error) = delivery.settle.ack().await {
-        warn!(%error, "acknowledgement failed, the message will come again");
-    }
+    flow.metrics.stage_finished(STAGE, "dead_letter", since.elapsed());
+    acknowledge(settle).await;
     None
 }
 
-const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
+const STAGE: &str = SkipFinal::NAME;
 
-/// Ends a recheck that was delivered too often: its row is final and stays as it is, so nothing is set aside.
-async fn end_recheck(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &Context) {
-    warn!(reason = TOO_OFTEN, stage = "dequeue", "recheck given up, the call stays as it is");
-    let hop = Hop {
-        at: context.flow.clock.now(),
-        stage: "dequeue".to_owned(),
-        outcome: "done".to_owned(),
-        attempt: event.attempt,
-        took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        detail: Some(format!("{RECHECK_GIVEN_UP}: {TOO_OFTEN}")),
-    };
-    context.catalog.record_hop(&event.key(), hop).await;
-    context.metrics.flow.stage_finished("dequeue", "done", since.elapsed());
-    context.metrics.flow.conversations_done.with_label_values(&[RECHECK_GIVEN_UP]).inc();
-    if let Err(error) = settle.ack().await {
-        warn!(%error, "acknowledgement failed, the message will come again");
-    }
-}
+const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
 
 /// A place of the tenant's once every system is here, or why the message goes back and for how long; none where the
 /// service drains.
 async fn place(
     event: &ContactEvent,
     share: &FairShare,
-    context: &Context,
+    flow: &FlowContext,
 ) -> Option<Result<Place, (&'static str, Duration)>> {
-    Some(match context.flow.stopping.run_until_cancelled(context.flow.outside.all_here(HELD)).await? {
-        false => Err(("a system is away that every call needs", context.flow.retry.held_back())),
+    Some(match flow.stopping.run_until_cancelled(flow.outside.all_here(HELD)).await? {
+        false => Err(("a system is away that every call needs", flow.retry.held_back())),
         true => {
-            let place = context.flow.stopping.run_until_cancelled(share.admit(event)).await?;
+            let place = flow.stopping.run_until_cancelled(share.admit(event)).await?;
             place.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
         }
     })
-}
-
-/// Forgets a copy of a message whose successor is on the queue.
-async fn skip_copy(event: &ContactEvent, settle: Box<dyn Settle>, since: Instant, context: &Context) {
-    debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
-    context.metrics.flow.stage_finished("dequeue", "done", since.elapsed());
-    context.metrics.flow.conversations_done.with_label_values(&["copy"]).inc();
-    if let Err(error) = settle.ack().await {
-        warn!(%error, "acknowledgement failed, the message will come again");
-    }
 }
 
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
@@ -175,12 +141,15 @@ async fn admit(
     lost: CancellationToken,
     share: &FairShare,
     copies: &Copies,
-    context: &Context,
+    flow: &FlowContext,
 ) -> Option<Delivery<ContactEvent>> {
     let since = Instant::now();
-    let (is_first, line) = match context.flow.stopping.run_until_cancelled(copies.admit(&event)).await? {
+    let (is_first, line) = match flow.stopping.run_until_cancelled(copies.admit(&event)).await? {
         Turn::Copy => {
-            skip_copy(&event, settle, since, context).await;
+            debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
+            flow.metrics.stage_finished(STAGE, "done", since.elapsed());
+            flow.metrics.conversations_done.with_label_values(&["copy"]).inc();
+            acknowledge(settle).await;
             return None;
         }
         Turn::First(line) => (true, line),
@@ -188,10 +157,10 @@ async fn admit(
     };
     let seat = Seat::default();
     // From here on it counts as in flight, also while it waits.
-    let delivery = context.flow.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
+    let delivery = flow.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
     let found = match is_first {
-        true => place(&delivery.event, share, context).await?,
-        false => Err(("another message of the same call is worked on", context.flow.retry.held_back())),
+        true => place(&delivery.event, share, flow).await?,
+        false => Err(("another message of the same call is worked on", flow.retry.held_back())),
     };
     let (reason, away) = match found {
         Ok(place) => {
@@ -200,20 +169,9 @@ async fn admit(
         }
         Err(sent_back) => sent_back,
     };
-    if is_told(delivery.event.busy_secs, away) {
-        let hop = Hop {
-            at: context.flow.clock.now(),
-            stage: "dequeue".to_owned(),
-            outcome: "busy".to_owned(),
-            attempt: delivery.event.attempt,
-            took_millis: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            detail: Some(reason.to_owned()),
-        };
-        context.catalog.record_hop(&delivery.event.key(), hop).await;
-    }
-    context.metrics.flow.stage_finished("dequeue", "busy", since.elapsed());
+    flow.tell_of_waiting(&delivery.event, STAGE, reason, away, since.elapsed()).await;
     debug!(reason, delay_secs = away.as_secs_f64(), "waits for its turn");
-    if let Err(error) = delivery.defer(Deferral::Busy, away, context.flow.clock.now()).await {
+    if let Err(error) = delivery.defer(Deferral::Busy, away, flow.clock.now()).await {
         warn!(%error, "deferral failed, the message will come again");
     }
     None

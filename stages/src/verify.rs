@@ -150,7 +150,7 @@ impl Verifier {
             self.count(&mut verified, found.as_ref(), problem.as_str());
             let (found_size_bytes, found_sha256) = found.unzip();
             error!(
-                tenant = %key.tenant, conversation = %key.external_id, position = recording.position,
+                tenant = %key.tenant, conversation.id = %key.external_id, position = recording.position,
                 problem = problem.as_str(), "a stored recording is not what its row says, a person must look"
             );
             verified.differences.push(Difference {

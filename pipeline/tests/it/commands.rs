@@ -531,7 +531,7 @@ impl<'de> serde::de::Visitor<'de> for NoKeyTwice {
 /// The conversation that a line is about, from the span around it.
 fn conversation_of(line: &Value) -> Option<String> {
     let span = line["spans"].as_array()?.iter().find(|span| span["name"] == "conversation")?;
-    Some(span["id"].as_str()?.to_owned())
+    Some(span["conversation.id"].as_str()?.to_owned())
 }
 
 fn stage_of(line: &Value) -> String {

@@ -54,7 +54,7 @@ pub(crate) fn hurried_settings() -> Vec<(String, String)> {
         ("LIMITS__ACD", "10000/s"),
         ("FLOW__GRACE", "5s"),
         ("ADMIN__LISTEN", "127.0.0.1:0"),
-        ("LOG__FILTER", "info,stages=debug,nice_knovvu=debug"),
+        ("LOG__FILTER", "info,stages=debug,flow=debug,nice=debug,queue=debug,catalog=debug,nice_knovvu=debug"),
     ];
     settings.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value.to_owned())).into()
 }

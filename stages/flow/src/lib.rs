@@ -10,6 +10,7 @@
 //! - [`freshness`]: how far the consumer is behind.
 //! - [`error`]: what an error asks for.
 //! - [`journal`]: where it is written down what became of an item.
+//! - [`record`]: what is written down of an item, wherever it ends.
 //! - [`metrics`]: what is counted of every stage.
 //!
 //! It knows items and no door: which system failed, an error tells it in words of the model.
@@ -26,6 +27,7 @@ pub mod freshness;
 pub mod journal;
 pub mod metrics;
 pub mod outside;
+pub mod record;
 pub mod retry;
 pub mod stage;
 #[cfg(any(test, feature = "testing"))]
@@ -40,5 +42,6 @@ pub use freshness::Freshness;
 pub use journal::{Journal, JournalError};
 pub use metrics::FlowMetrics;
 pub use outside::Outside;
+pub use record::Ending;
 pub use retry::RetryPolicy;
 pub use stage::{Flow, FlowContext, FlowExt, Stage};

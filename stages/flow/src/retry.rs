@@ -89,6 +89,11 @@ impl RetryPolicy {
         self.error_delay_max.min(LONGEST_HELD_BACK).mul_f64(chance::range(0.3..1.0))
     }
 
+    /// The next of such delays.
+    pub fn next(&self, intervals: &mut Intervals) -> Duration {
+        intervals.next_backoff().unwrap_or(self.error_delay_max)
+    }
+
     /// Delays for work that is repeated in place, for as long as it takes.
     pub fn intervals(&self) -> Intervals {
         Intervals::doubling(self.error_delay_min, self.error_delay_max)

@@ -12,14 +12,15 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use model::{DeadLetter, Hop, System, Trouble};
+use model::{DeadLetter, System, Trouble};
 use prometheus::IntGauge;
 use runtime::{Clock, crash, task};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::blame::Verdict;
+use super::record::{Ending, RECHECK_GIVEN_UP};
 use super::retry::Intervals;
 use super::{
     Again, Blame, Deferral, Delivery, FlowMetrics, Freshness, Journal, Outcome, Outside, RetryPolicy, StageError,
@@ -147,7 +148,8 @@ where
     task::stream(name, concurrency, move |sender| async move {
         let waited = context.metrics.stage_wait.with_label_values(&[name]);
         let work_on = |delivery: Delivery<In>| {
-            let span = tracing::info_span!("conversation", id = %delivery.event.conversation, stage = name);
+            let span =
+                tracing::info_span!("conversation", conversation.id = %delivery.event.conversation, stage = name);
             // A task for each item, so that the work spreads over the cores.
             let (lost, metrics, since) = (delivery.lost(), context.metrics.clone(), Instant::now());
             let working = work(delivery, context.clone());
@@ -297,104 +299,72 @@ async fn finish<In, S: Stage<In>>(
     context: &FlowContext,
 ) -> Option<Delivery<S::Out>> {
     let now = context.clock.now();
-    let hop = |outcome: &str, detail: Option<&str>| Hop {
-        at: now,
-        stage: S::NAME.to_owned(),
-        outcome: outcome.to_owned(),
-        attempt: delivery.event.attempt,
-        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        detail: detail.map(str::to_owned),
-    };
-    let key = delivery.event.key();
+    let (key, stage) = (delivery.event.key(), S::NAME);
+    let ending = |outcome, detail| Ending { stage, outcome, detail, took };
     match result {
         Ok(Outcome::Next(item)) => {
-            context.blame.passed(S::NAME, &key, now);
-            context.journal.record_hop(&key, hop("ok", None)).await;
-            context.metrics.stage_finished(S::NAME, "ok", took);
+            context.blame.passed(stage, &key, now);
+            context.tell(&delivery.event, ending("ok", None)).await;
             debug!("stage done");
-            Some(delivery.with(item))
+            return Some(delivery.with(item));
         }
         Ok(Outcome::Done(reason)) => {
-            context.blame.answered(S::NAME, &key.tenant);
-            context.journal.record_hop(&key, hop("done", Some(reason))).await;
-            context.metrics.stage_finished(S::NAME, "done", took);
+            context.blame.answered(stage, &key.tenant);
+            context.tell(&delivery.event, ending("done", Some(reason))).await;
             context.metrics.conversations_done.with_label_values(&[reason]).inc();
             debug!(reason, "nothing remains to be done");
             settle_done(delivery, reason, &context.metrics).await;
-            None
         }
         Err(error @ (StageError::NotReady { reason } | StageError::Unknown { reason })) => {
-            context.blame.answered(S::NAME, &key.tenant);
+            context.blame.answered(stage, &key.tenant);
             let deferral = match error {
                 StageError::Unknown { .. } => Deferral::Unknown,
                 _ => Deferral::NotReady,
             };
             let delay = context.retry.not_ready_delay(&delivery.event);
-            context.journal.record_hop(&key, hop("not_ready", Some(reason))).await;
-            context.metrics.stage_finished(S::NAME, "not_ready", took);
+            context.tell(&delivery.event, ending("not_ready", Some(reason))).await;
             debug!(reason, delay_secs = delay.as_secs_f64(), "not ready yet");
             defer(delivery, deferral, delay, now).await;
-            None
         }
         Err(StageError::Early { reason, retry_after }) => {
-            context.journal.record_hop(&key, hop("not_ready", Some(reason))).await;
-            context.metrics.stage_finished(S::NAME, "not_ready", took);
+            context.tell(&delivery.event, ending("not_ready", Some(reason))).await;
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "too early");
             defer(delivery, Deferral::Early, retry_after, now).await;
-            None
         }
         Err(StageError::Busy { reason, retry_after }) => {
-            if is_told(delivery.event.busy_secs, retry_after) {
-                context.journal.record_hop(&key, hop("busy", Some(&reason))).await;
-            }
-            context.metrics.stage_finished(S::NAME, "busy", took);
+            context.tell_of_waiting(&delivery.event, stage, &reason, retry_after, took).await;
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
             defer(delivery, Deferral::Busy, retry_after, now).await;
-            None
         }
         Err(StageError::Transient { system, reason, retry_after }) => {
-            let before = delivery.event.troubles.of(S::NAME, system, now);
+            let before = delivery.event.troubles.of(stage, system, now);
             let verdict = match context.outside.is_away(system) {
                 true => Verdict::System,
-                false => context.blame.failed(S::NAME, &key, system, before.map(|trouble| trouble.at), now),
+                false => context.blame.failed(stage, &key, system, before.map(|trouble| trouble.at), now),
             };
             let trouble = match before {
                 Some(before) => before.again(verdict == Verdict::Call, now),
-                None => Trouble::first(S::NAME, system, now),
+                None => Trouble::first(stage, system, now),
             };
             if context.retry.errors_given_up(&trouble, verdict, now) {
                 let reason = format!("gave up after {} attempts: {reason}", trouble.times);
                 // What is wrong with the call itself waits for a person.
                 let cause = Some(system).filter(|system| *system != System::Call);
-                dead_letter(delivery, S::NAME, reason, cause, took, context).await;
+                dead_letter(delivery, stage, reason, cause, took, context).await;
                 return None;
             }
             let delay = context.retry.error_delay(&trouble, verdict, retry_after);
-            context.journal.record_hop(&key, hop("retry", Some(&reason))).await;
-            context.metrics.stage_finished(S::NAME, "retry", took);
+            context.tell(&delivery.event, ending("retry", Some(&reason))).await;
             let attempt = delivery.event.attempt;
             warn!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
             defer(delivery, Deferral::Error(trouble), delay, now).await;
-            None
         }
-        Err(StageError::Permanent { reason }) => {
-            dead_letter(delivery, S::NAME, reason, None, took, context).await;
-            None
-        }
+        Err(StageError::Permanent { reason }) => dead_letter(delivery, stage, reason, None, took, context).await,
         Err(StageError::SetAside { system, reason }) => {
-            dead_letter(delivery, S::NAME, reason, Some(system), took, context).await;
-            None
+            dead_letter(delivery, stage, reason, Some(system), took, context).await;
         }
     }
-}
-
-/// How often the timeline tells of a call that waits for its turn, which may be for hours and in many short waits.
-const TOLD_EVERY_SECS: u64 = 600;
-
-/// Whether a wait is told of: the first one, and then one in ten minutes.
-pub fn is_told(waited_secs: u64, wait: Duration) -> bool {
-    let after = waited_secs.saturating_add(wait.as_secs().max(1));
-    waited_secs == 0 || waited_secs / TOLD_EVERY_SECS != after / TOLD_EVERY_SECS
+    None
 }
 
 async fn settle_done(delivery: Delivery<()>, why: &str, metrics: &FlowMetrics) {
@@ -413,8 +383,7 @@ async fn defer(delivery: Delivery<()>, reason: Deferral, delay: Duration, now: T
     }
 }
 
-/// Sets an item aside with its reason, and the system whose failures were too many, if that is why. Written before the acknowledgement: a crash in between writes it again,
-/// under the same key.
+/// Sets an item aside with its reason, and the system whose failures were too many, if that is why.
 async fn dead_letter(
     delivery: Delivery<()>,
     stage: &'static str,
@@ -424,57 +393,19 @@ async fn dead_letter(
     context: &FlowContext,
 ) {
     if delivery.event.recheck {
-        return give_recheck_up(delivery, stage, reason, took, context).await;
+        context.give_recheck_up(&delivery.event, stage, &reason, took).await;
+        return settle_done(delivery, RECHECK_GIVEN_UP, &context.metrics).await;
     }
-    error!(reason, stage, "dead letter");
-    let key = delivery.event.key();
     let mut letter = DeadLetter::of_event(&delivery.event, stage, &reason, context.clock.now());
     if let Some(system) = cause {
         letter = letter.caused_by(system, &delivery.event);
     }
-    let hop = Hop {
-        at: context.clock.now(),
-        stage: stage.to_owned(),
-        outcome: "dead_letter".to_owned(),
-        attempt: delivery.event.attempt,
-        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        detail: Some(reason.clone()),
-    };
-    context.journal.record_hop(&key, hop).await;
-    if let Err(error) = context.journal.add_dead_letter(letter).await {
-        warn!(%error, "dead letter not written, the item will come again");
-        defer(delivery, Deferral::AsItIs, context.retry.error_delay_max, context.clock.now()).await;
-        return;
+    if let Err(error) = context.shelve(stage, letter).await {
+        warn!(%error, reason, "dead letter not written, the item will come again");
+        return defer(delivery, Deferral::AsItIs, context.retry.error_delay_max, context.clock.now()).await;
     }
-    context.metrics.stage_finished(stage, "dead_letter", took);
-    context.metrics.dead_letters.with_label_values(&[stage]).inc();
+    context.tell(&delivery.event, Ending { stage, outcome: "dead_letter", detail: Some(&reason), took }).await;
     settle_done(delivery, "dead letter", &context.metrics).await;
-}
-
-/// What the word `done` says of a recheck that failed for good.
-pub const RECHECK_GIVEN_UP: &str = "recheck_given_up";
-
-/// Ends a recheck that failed for good: its row is final and stays as it is, so nothing is set aside.
-async fn give_recheck_up(
-    delivery: Delivery<()>,
-    stage: &'static str,
-    reason: String,
-    took: Duration,
-    context: &FlowContext,
-) {
-    warn!(reason, stage, "recheck given up, the call stays as it is");
-    let hop = Hop {
-        at: context.clock.now(),
-        stage: stage.to_owned(),
-        outcome: "done".to_owned(),
-        attempt: delivery.event.attempt,
-        took_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        detail: Some(format!("{RECHECK_GIVEN_UP}: {reason}")),
-    };
-    context.journal.record_hop(&delivery.event.key(), hop).await;
-    context.metrics.stage_finished(stage, "done", took);
-    context.metrics.conversations_done.with_label_values(&[RECHECK_GIVEN_UP]).inc();
-    settle_done(delivery, RECHECK_GIVEN_UP, &context.metrics).await;
 }
 
 #[cfg(test)]

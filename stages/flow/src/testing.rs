@@ -77,14 +77,14 @@ impl Journal for MemoryJournal {
         self.hops.lock().unwrap().push((key.clone(), hop));
     }
 
-    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<(), JournalError> {
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, JournalError> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(JournalError("as the test wished".to_owned()));
         }
         let mut letters = self.letters.lock().unwrap();
         letters.retain(|other| other.digest() != letter.digest());
         letters.push(letter);
-        Ok(())
+        Ok(true)
     }
 }
 

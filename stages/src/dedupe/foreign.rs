@@ -10,12 +10,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use backoff::backoff::Backoff;
 use futures::{Stream, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId};
 use state::ProcessedLog;
-use tracing::warn;
 
 use crate::Context;
 use crate::source::Found;
@@ -72,21 +70,10 @@ impl Foreign {
 
     /// Those of these events whose calls need no message any more.
     async fn known(&self, events: &[ContactEvent], context: &Context) -> Option<HashSet<ContactId>> {
-        let mut intervals = context.flow.retry.intervals();
-        loop {
-            match self.compare.compare(events).await {
-                Ok(verdicts) => {
-                    let known = events.iter().zip(verdicts);
-                    let known = known.filter(|(_, verdict)| !verdict.needs_a_message());
-                    return Some(known.map(|(event, _)| event.conversation).collect());
-                }
-                Err(error) => {
-                    let delay = intervals.next_backoff().unwrap_or(context.flow.retry.error_delay_max);
-                    warn!(%error, delay_secs = delay.as_secs_f64(), "what another producer found is not known, will retry");
-                    context.flow.stopping.run_until_cancelled(tokio::time::sleep(delay)).await?;
-                }
-            }
-        }
+        let failed = "what another producer found is not known";
+        let verdicts = context.flow.insist(failed, || self.compare.compare(events)).await?;
+        let known = events.iter().zip(verdicts).filter(|(_, verdict)| !verdict.needs_a_message());
+        Some(known.map(|(event, _)| event.conversation).collect())
     }
 }
 

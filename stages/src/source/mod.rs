@@ -29,13 +29,11 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use catalog::CatalogError;
-use flow::{RetryPolicy, StageError, retry::MAX_RETRY_AFTER};
+use flow::{JournalError, RetryPolicy, StageError, retry::MAX_RETRY_AFTER};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, DeadLetter, EventSource, Members, TenantId};
 use nice::{BadRow, NiceError, REFUSED_DELAY};
 use tokio::sync::mpsc;
-use tracing::error;
 
 use self::{listing::Listed, roster::Roster};
 use crate::Context;
@@ -155,12 +153,9 @@ pub(crate) fn event_of_bad_row(row: &BadRow, tenant: &TenantId, source: EventSou
 }
 
 /// A row whose id breaks the grammar can never be imported: a dead letter, once.
-async fn set_aside(context: &Context, tenant: &TenantId, reason: &str) -> Result<(), CatalogError> {
+async fn set_aside(context: &Context, tenant: &TenantId, reason: &str) -> Result<(), JournalError> {
     let letter = DeadLetter::of_body(reason.as_bytes(), Some(tenant), "source", reason, context.flow.clock.now());
-    if context.catalog.add_dead_letter(letter).await? {
-        error!(reason, stage = "source", "dead letter");
-        context.metrics.flow.dead_letters.with_label_values(&["source"]).inc();
-    }
+    context.flow.shelve("source", letter).await?;
     context.metrics.flow.stage_items.with_label_values(&["source", "dead_letter"]).inc();
     Ok(())
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use catalog::{CatalogError, ReplayRun, RunKind, RunState, Tallied};
+use flow::JournalError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId, QuotaClass};
 use nice::NiceError;
@@ -126,6 +127,12 @@ enum Stop {
 
 impl From<CatalogError> for Stop {
     fn from(error: CatalogError) -> Self {
+        Self::Troubled { why: error.to_string(), delay: Duration::ZERO }
+    }
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
         Self::Troubled { why: error.to_string(), delay: Duration::ZERO }
     }
 }

@@ -253,8 +253,8 @@ async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>)
                 Err(error) => {
                     let reason = error.to_string();
                     let letter = DeadLetter::of_body(&body, None, "source", &reason, context.flow.clock.now());
-                    match context.catalog.add_dead_letter(letter).await {
-                        Ok(_) => remove(&inbox, id),
+                    match context.flow.shelve("source", letter).await {
+                        Ok(()) => remove(&inbox, id),
                         Err(error) => {
                             warn!(%error, "dead letter not written, the event stays in the inbox");
                             handed_back.store(true, Ordering::SeqCst);
