@@ -10,7 +10,7 @@ use runtime::Clock;
 
 use crate::metrics::Metrics;
 
-/// The machinery of the flow, and what all share who work for a service.
+/// The machinery of the flow, and what all parts of a service share.
 #[derive(Clone)]
 pub struct Context {
     /// Runs stages.
@@ -58,5 +58,26 @@ impl Journal for CatalogJournal {
 
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, JournalError> {
         self.0.add_dead_letter(letter).await.map_err(|error| JournalError(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::EmbeddedCatalog;
+    use flow::testing::event;
+    use state::testing::TestState;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_letter_that_was_taken_is_there_after_a_crash() {
+        let state = TestState::new();
+        let catalog: Arc<dyn Catalog> = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
+        let letter = DeadLetter::of_event(&event(1), "upload", "off the list", "2026-04-01T17:00:00Z".parse().unwrap());
+        assert!(journal(&catalog).add_dead_letter(letter).await.unwrap());
+        let crashed = state.crashed();
+        let catalog = EmbeddedCatalog::open(crashed.state.store()).unwrap();
+        let letters = catalog.dead_letters(0, 9).await.unwrap();
+        assert_eq!(letters.iter().map(|letter| letter.reason.as_str()).collect::<Vec<_>>(), ["off the list"]);
     }
 }

@@ -1,9 +1,9 @@
 //! Stage 9, upload: the recordings into the store, then the conversation is ready.
 //!
 //! # Contract
-//! Each recording streams from NICE into the store which hashes it on the way; its length is compared
-//! with what NICE announced by the media stream itself, and with what lies there by the store. Only when every object is
-//! whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
+//! Each recording streams from NICE into the store. The media stream compares its length with what NICE announced. The
+//! store hashes it on the way, and compares its length with what lies there afterwards. Only when every object is whole
+//! does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
 //! to a row that is final, and replaces nothing that is stored.
 //!
 //! # After a crash

@@ -4,7 +4,10 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use nice::{ExtractedRow, wire::extraction::{Table, TableError, job_id, job_status}};
+use nice::{
+    ExtractedRow,
+    wire::extraction::{Table, TableError, job_id, job_status},
+};
 
 fn read(file: &[u8], piece: usize) -> Result<Vec<ExtractedRow>, TableError> {
     let mut table = Table::new();

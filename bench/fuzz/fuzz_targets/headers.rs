@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use model::retry_after::{MOST, retry_after};
-use nice::{ContentRange, wire::lenient::{seconds, time}};
+use nice::{
+    ContentRange,
+    wire::lenient::{seconds, time},
+};
 
 fuzz_target!(|header: &[u8]| {
     for now in [Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {

@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nice::{wire::session::{events, joined}, AgentEvent, Feed, SessionId};
+use nice::{
+    AgentEvent, Feed, SessionId,
+    wire::session::{events, joined},
+};
 
 fn fits_into_a_path(session: &SessionId) -> bool {
     let text = session.as_str();

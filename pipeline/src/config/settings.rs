@@ -166,7 +166,7 @@ settings! {
             "The network or NICE is too slow for so large an answer: some 1.5 MB.";
         /// How long NICE may take for an answer, recordings excepted.
         timeout: Duration = INTERVAL, default("30s"),
-            "Lists of calls take longer (nice_requests_total{outcome=\"timeout\"}).";
+            "Lists of calls take longer (nice_requests_total{status=\"timeout\"}).";
     }
 
     /// What waits, and for how long.

@@ -92,12 +92,15 @@ pub(super) async fn recordings(
 
 /// The settings of S3, where it is the store and its bucket and key are given.
 fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, Failure> {
+    if store.kind != RecordingsKind::S3 {
+        return Ok(None);
+    }
     let credentials = match (&store.credentials_file, &store.access_key_id, &store.secret_access_key) {
         (Some(file), ..) => Credentials::Profile { file: file.clone(), profile: store.credentials_profile.clone() },
         (None, Some(id), Some(secret)) => key(id, secret, store.session_token.as_ref())?,
         _ => return Ok(None),
     };
-    let (RecordingsKind::S3, Some(endpoint), Some(bucket)) = (store.kind, &store.endpoint, &store.bucket) else {
+    let (Some(endpoint), Some(bucket)) = (&store.endpoint, &store.bucket) else {
         return Ok(None);
     };
     let encryption = match store.encryption {

@@ -1,4 +1,4 @@
-//! Settings that cannot work together, and kinds that are not built in, are refused before anything is touched.
+//! Settings that cannot work together, and a kind that is not there yet, are refused before anything is touched.
 
 use tracing::warn;
 
@@ -7,7 +7,7 @@ use super::wanted::Service;
 use crate::config::{CatalogKind, Config, QueueKind};
 use crate::failure::Failure;
 
-/// Refuses what this executable was built without, and settings that cannot work together. Touches nothing.
+/// Refuses the kind `fluvio`, which is not there yet, and settings that cannot work together. Touches nothing.
 pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
     if config.queue.kind == QueueKind::Fluvio {
         return Err(Failure::usage(

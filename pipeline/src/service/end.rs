@@ -14,10 +14,10 @@ use crate::failure::Failure;
 
 /// Drains and closes; fails where the service ended for a fault.
 pub(super) async fn end(config: &Config, doors: Doors, front: Answering, work: Work) -> Result<(), Failure> {
-    let Work { producing, consuming, looking, upkeep, broken, queue_broken, ended_alone, .. } = work;
+    let Work { producing, consuming, observing, looking, upkeep, broken, queue_broken, ended_alone } = work;
     drop(upkeep);
     drain(config.flow.grace, [producing, consuming]).await;
-    drop((front.webhook, looking));
+    drop((front.webhook, observing, looking));
     if let Some(admin) = front.admin {
         Admin::stop(admin);
     }

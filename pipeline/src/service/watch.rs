@@ -36,7 +36,7 @@ pub(super) struct Work {
     pub(super) queue_broken: CancellationToken,
     /// What ended though nobody asked it to.
     pub(super) ended_alone: Option<&'static str>,
-    observing: AbortOnDropHandle<()>,
+    pub(super) observing: AbortOnDropHandle<()>,
 }
 
 impl Work {

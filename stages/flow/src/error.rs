@@ -89,7 +89,7 @@ impl StageError {
 /// How long a delivery waits, about, whose attempt another delivery's has overtaken.
 const OVERTAKEN_DELAY: Duration = Duration::from_secs(10);
 
-/// What a door's error asks for is what the stage asks for that met it.
+/// A stage that meets a door's error asks for what the error asks for.
 impl<E: DoorError> From<E> for StageError {
     fn from(error: E) -> Self {
         of(&error)
@@ -105,5 +105,48 @@ pub fn of(error: &dyn DoorError) -> StageError {
         Asks::Overtaken => StageError::Busy { reason, retry_after: OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5)) },
         Asks::Wait { what } => StageError::NotReady { reason: what },
         Asks::Never => StageError::Permanent { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("what failed")]
+    struct Failed(Asks);
+
+    impl DoorError for Failed {
+        fn asks(&self) -> Asks {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_stage_asks_for_what_the_error_asks_for() {
+        let wait = Duration::from_secs(7);
+        let again = StageError::from(Failed(Asks::Again { system: System::MediaHost, retry_after: Some(wait) }));
+        let StageError::Transient { system, reason, retry_after } = again else { panic!("{again:?}") };
+        assert_eq!((system, reason.as_str(), retry_after), (System::MediaHost, "what failed", Some(wait)));
+        let turn = StageError::from(Failed(Asks::Turn { retry_after: wait }));
+        assert!(
+            matches!(&turn, StageError::Busy { reason, retry_after } if reason == "what failed" && *retry_after == wait)
+        );
+        let late = StageError::from(Failed(Asks::Wait { what: "the recording" }));
+        assert!(matches!(late, StageError::NotReady { reason: "the recording" }));
+        let never = StageError::from(Failed(Asks::Never));
+        assert!(matches!(never, StageError::Permanent { reason } if reason == "what failed"));
+    }
+
+    #[test]
+    fn who_was_overtaken_comes_again_in_some_seconds_and_not_together() {
+        let delay = || match StageError::from(Failed(Asks::Overtaken)) {
+            StageError::Busy { retry_after, .. } => retry_after,
+            other => panic!("{other:?}"),
+        };
+        let delays: Vec<_> = (0..100).map(|_| delay()).collect();
+        let (least, most) = (OVERTAKEN_DELAY / 2, OVERTAKEN_DELAY * 3 / 2);
+        assert!(delays.iter().all(|delay| (least..=most).contains(delay)), "{delays:?}");
+        assert!(delays.iter().any(|delay| *delay != delays[0]));
     }
 }

@@ -14,7 +14,7 @@ pub trait Journal: Send + Sync + 'static {
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, JournalError>;
 }
 
-/// The letter may not be written.
+/// The letter was perhaps not written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct JournalError(pub String);

@@ -13,7 +13,7 @@
 //! - [`record`]: what is written down of an item, wherever it ends.
 //! - [`metrics`]: what is counted of every stage.
 //!
-//! It knows items and no door: which system failed, an error tells it in words of the model.
+//! It knows items and no door: an error names the system that failed by [`model::System`].
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]

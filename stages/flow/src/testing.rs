@@ -55,7 +55,7 @@ pub fn retry_policy() -> RetryPolicy {
 pub struct MemoryJournal {
     hops: Mutex<Vec<(ConversationKey, Hop)>>,
     letters: Mutex<Vec<DeadLetter>>,
-    /// Takes no dead letter.
+    /// While set, no dead letter can be written.
     pub fails: AtomicBool,
 }
 

@@ -46,7 +46,7 @@ macro_rules! metrics {
 
 /// The types of metrics, by the names that [`metrics!`] knows them by.
 #[doc(hidden)]
-#[expect(non_camel_case_types, reason = "the macro says the kind of a metric as the page's method is called")]
+#[expect(non_camel_case_types, reason = "each type has the name of the method of `Page` that makes it")]
 pub mod types {
     pub type counter = prometheus::IntCounter;
     pub type counters = prometheus::IntCounterVec;
@@ -66,7 +66,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// The same page, for a struct of metrics that renders it.
+    /// Returns the same page, so that a struct of metrics can hold it and render it.
     pub fn register(page: &Self) -> Self {
         page.clone()
     }

@@ -5,7 +5,7 @@ use model::Retention;
 use super::*;
 use crate::{ErasedRows, Standing};
 
-/// Erases as [`stages::erase`] does, without the recordings.
+/// Erases as the stages do, without the recordings.
 async fn erase(catalog: &Arc<dyn Catalog>, key: &ConversationKey) -> ErasedRows {
     catalog.begin_erasure(key, at(9_000)).await.unwrap();
     catalog.erase_rows(key).await.unwrap()
