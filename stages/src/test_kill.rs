@@ -82,7 +82,7 @@ fn promised(what: &str) {
 /// Lets a child work until it has made so many promises, and kills it. Returns them.
 fn kill_after(dir: &Path, promises: usize) -> BTreeSet<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "clients::test_kill::work_until_killed", "--nocapture"])
+        .args(["--exact", "test_kill::work_until_killed", "--nocapture"])
         .env(DIR, dir)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

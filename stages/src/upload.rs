@@ -2,9 +2,9 @@
 //!
 //! # Contract
 //! Each recording streams from NICE into the store. The media stream compares its length with what NICE announced. The
-//! store hashes it on the way, and compares its length with what lies there afterwards. Only when every object is whole
-//! does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
-//! to a row that is final, and replaces nothing that is stored.
+//! store hashes it on the way, and what lies there afterwards has that length, or it is stored again. Only when every
+//! object is whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A
+//! recheck adds to a row that is final, and replaces nothing that is stored.
 //!
 //! # After a crash
 //! An object is whole or absent, and its key is always the same: the next delivery writes it again.
@@ -206,6 +206,9 @@ impl Upload {
         let last = stream::once(async move { standing.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;
+        if self.store.size(&key).await? != Some(size_bytes) {
+            return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
+        }
         self.metrics.recording_bytes.inc_by(size_bytes);
         Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type, source })
     }

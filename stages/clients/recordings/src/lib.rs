@@ -53,8 +53,8 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// The bucket or folder that holds the objects, as it stands in the recording's row.
     fn bucket(&self) -> &str;
 
-    /// Stores `body` under `key`, whatever lies there. Once it returns, the object is whole and durable, and its length
-    /// was compared with what was sent. An error of the body is passed on as it is; one of the store is transient.
+    /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole and
+    /// durable. An error of the body is passed on as it is; one of the store is transient.
     async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<Stored, RecordingStoreError> {
         self.put_over(key, content_type, None, body).await
     }

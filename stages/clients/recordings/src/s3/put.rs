@@ -68,7 +68,7 @@ impl S3Store {
             let sha256 = source.sha256();
             let condition = self.before_put(key, found).await?;
             self.put_whole(key, content_type, &first, &sha256, condition).await?;
-            return self.verified(key, source.length, sha256).await;
+            return Ok(Stored { size_bytes: source.length, sha256 });
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;

@@ -424,7 +424,7 @@ async fn a_recording_that_trickles_does_not_hold_its_memory_for_ever() {
 
 #[tokio::test]
 async fn a_proxy_of_the_environment_is_not_used() {
-    let test = "clients::recording_store::s3::tests::traps::a_put_says_what_it_stores";
+    let test = "s3::tests::traps::a_put_says_what_it_stores";
     let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
     again.args([test, "--exact"]).kill_on_drop(true);
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
