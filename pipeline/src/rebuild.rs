@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use catalog::{Catalog, ConversationRow, EmbeddedCatalog};
+use catalog::{Catalog, ConversationRow, EmbeddedCatalog, ProducerTurns};
 use jiff::Timestamp;
 use model::{ConversationKey, TenantId};
 use runtime::task;
@@ -128,7 +128,8 @@ fn read(path: &Path) -> Option<ConversationRow> {
 
 #[cfg(test)]
 mod tests {
-    use catalog::{Catalog, EmbeddedCatalog};
+    use catalog::EmbeddedCatalog;
+    use catalog::roles::*;
     use state::StateOptions;
 
     use super::*;

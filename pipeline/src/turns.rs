@@ -174,6 +174,7 @@ fn earlier(state: &State, name: &str) -> Result<Option<Timestamp>, StateError> {
 #[cfg(test)]
 mod tests {
     use catalog::EmbeddedCatalog;
+    use catalog::roles::*;
     use state::StateOptions;
 
     use super::*;

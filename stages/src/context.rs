@@ -64,6 +64,7 @@ impl Journal for CatalogJournal {
 #[cfg(test)]
 mod tests {
     use catalog::EmbeddedCatalog;
+    use catalog::roles::*;
     use flow::testing::event;
     use state::testing::TestState;
 

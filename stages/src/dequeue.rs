@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, Standing};
+use catalog::{Conversations, Standing};
 use flow::{
     Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
     copies::Turn,
@@ -185,7 +185,7 @@ pub struct SkipFinal {
     /// The tenants whose NICE is known.
     pub tenants: Arc<Tenants>,
     /// Knows what is final, and what was erased.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<dyn Conversations>,
     /// Knows what fails for many.
     pub blame: Blame,
     /// How long who is held back waits.

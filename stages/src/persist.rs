@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use catalog::Catalog;
+use catalog::Conversations;
 use flow::{Outcome, Stage, StageError};
 use runtime::crash;
 
@@ -15,7 +15,7 @@ use crate::recorded::{PersistedConversation, RecordedConversation};
 /// Writes rows.
 pub struct Persist {
     /// The catalog.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<dyn Conversations>,
 }
 
 impl Stage<RecordedConversation> for Persist {

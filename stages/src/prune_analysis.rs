@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::Catalog;
+use catalog::AnalysisQueue;
 use runtime::chance;
 use tracing::{info, warn};
 
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 const ROUND: Duration = Duration::from_secs(3600);
 
 /// Removes finished entries older than `keep`, now and then, until it is dropped.
-pub async fn prune_analysis(catalog: Arc<dyn Catalog>, keep: Duration) {
+pub async fn prune_analysis(catalog: Arc<dyn AnalysisQueue>, keep: Duration) {
     loop {
         match catalog.prune_analysis(keep).await {
             Ok(0) => {}

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, LearnedDelay, Lessons};
+use catalog::{CatalogError, FirstLooks, LearnedDelay, Lessons};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ContactId, TenantId};
 use runtime::Clock;
@@ -61,7 +61,7 @@ pub struct Readiness {
 
 struct Inner {
     bounds: Bounds,
-    catalog: Arc<dyn Catalog>,
+    catalog: Arc<dyn FirstLooks>,
     clock: Clock,
     metrics: Metrics,
     tenants: Mutex<BTreeMap<TenantId, Learned>>,
@@ -84,7 +84,7 @@ struct Learned {
 
 impl Readiness {
     /// Nothing known yet.
-    pub fn new(bounds: Bounds, catalog: Arc<dyn Catalog>, clock: Clock, metrics: Metrics) -> Self {
+    pub fn new(bounds: Bounds, catalog: Arc<dyn FirstLooks>, clock: Clock, metrics: Metrics) -> Self {
         let tenants = Mutex::default();
         Self { inner: Arc::new(Inner { bounds, catalog, clock, metrics, tenants }) }
     }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::{Catalog, EmbeddedCatalog};
+use catalog::{Catalog, EmbeddedCatalog, roles::*};
 use futures::{StreamExt, stream};
 use model::{
     AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, EventSource, Lane,

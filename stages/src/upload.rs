@@ -16,7 +16,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::{Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, RecordingRow};
+use catalog::{Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, RecordingRow};
 use flow::{Outcome, Stage, StageError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ pub struct Upload {
     /// The recording store.
     pub store: Arc<dyn RecordingStore>,
     /// The catalog.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<dyn Conversations>,
     /// The time.
     pub clock: Clock,
     /// Counts bytes and the time to ready.
@@ -102,7 +102,7 @@ impl Stage<PersistedConversation> for Upload {
 /// An attempt that is asked whether it goes on.
 #[derive(Clone)]
 struct Standing {
-    catalog: Arc<dyn Catalog>,
+    catalog: Arc<dyn Conversations>,
     key: ConversationKey,
     attempt: Attempt,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use catalog::{Catalog, ConversationRow, EmbeddedCatalog};
+use catalog::{ConversationRow, EmbeddedCatalog, roles::*};
 use model::{ConversationKey, ConversationState, DeadLetter};
 use nice_sim::{Direction, TruthLeg};
 use sha2::{Digest, Sha256};

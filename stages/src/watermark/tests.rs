@@ -1,6 +1,6 @@
 //! The watermark on the embedded catalog; what both catalogs promise of it is in their suite.
 
-use catalog::{CurrentTurn, EmbeddedCatalog, Turn};
+use catalog::{CurrentTurn, EmbeddedCatalog, Turn, roles::*};
 use state::testing::TestState;
 
 use super::*;

@@ -14,6 +14,7 @@ use catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
     CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons,
     ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
+    roles::{Agents, AnalysisQueue, Conversations, DeadLetters, Erasures, FirstLooks, ProducerTurns, Runs, Timelines},
 };
 use jiff::Timestamp;
 use model::{
@@ -25,8 +26,7 @@ use runtime::Clock;
 use state::{Erased, State, StateOptions};
 use tempfile::TempDir;
 
-use super::settings::SharedSettings;
-use super::{Kind, Link, lock};
+use super::{Kind, Link, lock, settings::SharedSettings};
 
 /// Where memory is a directory.
 const MEMORY: &str = "/dev/shm";
@@ -136,7 +136,7 @@ impl LinkedCatalog {
 }
 
 #[async_trait]
-impl Catalog for LinkedCatalog {
+impl Agents for LinkedCatalog {
     async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
         self.read(|| self.catalog.agents(tenant)).await
     }
@@ -164,7 +164,10 @@ impl Catalog for LinkedCatalog {
     async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
         self.write(|| self.catalog.save_group_standing(tenant, standing)).await
     }
+}
 
+#[async_trait]
+impl Conversations for LinkedCatalog {
     async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
         self.read(|| self.catalog.state_of(key)).await
     }
@@ -230,10 +233,36 @@ impl Catalog for LinkedCatalog {
         self.read(|| self.catalog.conversation(key)).await
     }
 
-    async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
-        self.read(|| self.catalog.analysis_queue(skip, limit)).await
+    async fn counts(&self) -> Result<Counts, CatalogError> {
+        self.read(|| self.catalog.counts()).await
     }
 
+    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
+        self.read(|| self.catalog.fates(keys)).await
+    }
+
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+        self.read(|| self.catalog.final_between(tenant, from, to)).await
+    }
+
+    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+        self.read(|| self.catalog.standing(key)).await
+    }
+
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        self.read(|| self.catalog.recorded(tenant, from, to, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for LinkedCatalog {
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
         self.write(|| self.catalog.add_dead_letter(letter.clone())).await
     }
@@ -270,7 +299,10 @@ impl Catalog for LinkedCatalog {
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
         self.write(|| self.catalog.remove_dead_letter(letter)).await
     }
+}
 
+#[async_trait]
+impl Timelines for LinkedCatalog {
     async fn record_hop(&self, key: &ConversationKey, hop: Hop) {
         let sky = self.link.sky();
         let is_lost = !sky.carries() || sky.is_full || self.link.draw(sky.refuses) || self.link.is_killed();
@@ -283,6 +315,17 @@ impl Catalog for LinkedCatalog {
         self.read(|| self.catalog.hops(key)).await
     }
 
+    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
+        self.read(|| self.catalog.last_hops(keys)).await
+    }
+}
+
+#[async_trait]
+impl AnalysisQueue for LinkedCatalog {
+    async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
+        self.read(|| self.catalog.analysis_queue(skip, limit)).await
+    }
+
     async fn analysis_counts(&self) -> Result<Option<AnalysisCounts>, CatalogError> {
         self.read(|| self.catalog.analysis_counts()).await
     }
@@ -290,23 +333,10 @@ impl Catalog for LinkedCatalog {
     async fn prune_analysis(&self, older_than: std::time::Duration) -> Result<u64, CatalogError> {
         self.write(|| self.catalog.prune_analysis(older_than)).await
     }
+}
 
-    async fn counts(&self) -> Result<Counts, CatalogError> {
-        self.read(|| self.catalog.counts()).await
-    }
-
-    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
-        self.read(|| self.catalog.fates(keys)).await
-    }
-
-    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
-        self.read(|| self.catalog.last_hops(keys)).await
-    }
-
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
-        self.read(|| self.catalog.final_between(tenant, from, to)).await
-    }
-
+#[async_trait]
+impl Runs for LinkedCatalog {
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
         self.write(|| self.catalog.begin_run(run)).await
     }
@@ -330,15 +360,10 @@ impl Catalog for LinkedCatalog {
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         self.read(|| self.catalog.runs(tenant, kind, limit)).await
     }
+}
 
-    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
-        self.with(self.catalog.in_turn(turn))
-    }
-
-    fn pinned(&self) -> Arc<dyn Catalog> {
-        self.with(self.catalog.pinned())
-    }
-
+#[async_trait]
+impl ProducerTurns for LinkedCatalog {
     async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
         self.write(|| self.catalog.begin_turn(tenant)).await
     }
@@ -367,7 +392,10 @@ impl Catalog for LinkedCatalog {
     async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
         self.write(|| self.catalog.advance_rechecks(tenant, self.server.no_later(to))).await
     }
+}
 
+#[async_trait]
+impl FirstLooks for LinkedCatalog {
     async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
         self.write(|| self.catalog.note_readiness(tenant, lessons)).await
     }
@@ -375,11 +403,10 @@ impl Catalog for LinkedCatalog {
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
         self.read(|| self.catalog.readiness(tenant)).await
     }
+}
 
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
-        self.read(|| self.catalog.standing(key)).await
-    }
-
+#[async_trait]
+impl Erasures for LinkedCatalog {
     async fn begin_erasure(&self, key: &ConversationKey, _now: Timestamp) -> Result<Erasure, CatalogError> {
         self.write(|| self.catalog.begin_erasure(key, self.server.clock.now())).await
     }
@@ -394,25 +421,6 @@ impl Catalog for LinkedCatalog {
 
     async fn finish_erasure(&self, erasure: &Erasure, _now: Timestamp) -> Result<bool, CatalogError> {
         self.write(|| self.catalog.finish_erasure(erasure, self.server.clock.now())).await
-    }
-
-    async fn clock(&self, _now: Timestamp) -> Result<Timestamp, CatalogError> {
-        self.read(|| async { Ok(self.server.clock.now()) }).await
-    }
-
-    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
-        self.read(|| async { Ok(self.server.settings.tenants()) }).await
-    }
-
-    async fn recorded(
-        &self,
-        tenant: &TenantId,
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<Recorded>,
-        limit: usize,
-    ) -> Result<Vec<Recorded>, CatalogError> {
-        self.read(|| self.catalog.recorded(tenant, from, to, after, limit)).await
     }
 
     async fn expired(
@@ -440,6 +448,25 @@ impl Catalog for LinkedCatalog {
 
     async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
         self.ask(Kind::Change, || async { Ok(self.server.retention_turn(tenant)) }).await
+    }
+}
+
+#[async_trait]
+impl Catalog for LinkedCatalog {
+    fn in_turn(&self, turn: CurrentTurn) -> Arc<dyn Catalog> {
+        self.with(self.catalog.in_turn(turn))
+    }
+
+    fn pinned(&self) -> Arc<dyn Catalog> {
+        self.with(self.catalog.pinned())
+    }
+
+    async fn clock(&self, _now: Timestamp) -> Result<Timestamp, CatalogError> {
+        self.read(|| async { Ok(self.server.clock.now()) }).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        self.read(|| async { Ok(self.server.settings.tenants()) }).await
     }
 
     async fn check(&self) -> Result<(), CatalogError> {

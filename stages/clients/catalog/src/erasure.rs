@@ -5,13 +5,61 @@
 
 use std::fmt;
 
+use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactId, ConversationKey, ConversationState, INTEGRATION_TYPE, TenantId};
+use model::{ContactId, ConversationKey, ConversationState, INTEGRATION_TYPE, Retention, TenantId};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
-use super::RecordingRow;
+use crate::{CatalogError, RecordingRow};
+
+/// Erasures by an operator, and what the retention ends.
+#[async_trait]
+pub trait Erasures: Send + Sync + 'static {
+    /// Leaves a tombstone, and notes that everything of the conversation is to be erased. Durable once it returns; from
+    /// then on nothing of it is written any more. What others began to write a moment before may still appear: the
+    /// erasure is pending until it is finished.
+    async fn begin_erasure(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError>;
+
+    /// Deletes every row of a conversation whose erasure is pending, in one commit, durable once it returns.
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError>;
+
+    /// Pending erasures, at most `limit` in the order of their tombstones after `after`.
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError>;
+
+    /// Forgets all but the tombstone of an erasure that is pending as it was read, and for so long that nothing of the
+    /// conversation can be under way any more; false if it is not. A catalog with a clock of its own goes by that.
+    async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError>;
+
+    /// The tenant's conversations whose retention is over, in a fixed order that is oldest first or near it: at most
+    /// `limit` after `after`. A catalog that holds the tenant's settings goes by those, and one with a clock of its own
+    /// by the earlier of both times.
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        after: Option<&Expired>,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError>;
+
+    /// Deletes every row of those of these conversations whose retention is over, and counts them. Leaves no tombstone:
+    /// what lies beyond the retention is not imported in any case.
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError>;
+
+    /// The right to erase what is beyond the tenant's retention, for as long as it lives; none while another process has
+    /// it. It ends with the process. A catalog that one process has alone always gives it.
+    async fn retention_turn(&self, _tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
+        Ok(Some(RetentionTurn::default()))
+    }
+}
 
 /// What the key of tombstones is derived with: the same secret makes other keys for other purposes.
 const LABEL: &[u8] = b"nice-knovvu tombstones v1";

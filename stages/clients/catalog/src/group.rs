@@ -1,7 +1,36 @@
 //! What is known of a tenant's group beside its agents: a reading that is held, and what was accepted.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+use model::{Agent, AgentId, TenantId};
 use serde::{Deserialize, Serialize};
+
+use crate::CatalogError;
+
+/// The agents of a tenant, and how its group stands beside them.
+#[async_trait]
+pub trait Agents: Send + Sync + 'static {
+    /// Every agent of the tenant, former ones too, by external id.
+    async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError>;
+
+    /// One agent.
+    async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError>;
+
+    /// Creates or replaces these agents; all others stay as they are.
+    async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError>;
+
+    /// Notes that the agents are in step with the group as it was at `at`. Durable once it returns.
+    async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError>;
+
+    /// When the group was read last; none before the first time. Who is not among the agents then was not in it.
+    async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError>;
+
+    /// How the group stands beside its agents: the default before the first time.
+    async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError>;
+
+    /// Replaces that. Durable once it returns.
+    async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError>;
+}
 
 /// How the tenant's group stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

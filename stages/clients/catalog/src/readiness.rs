@@ -2,6 +2,22 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use model::TenantId;
+
+use crate::CatalogError;
+
+/// What was learned of the first look for a recording.
+#[async_trait]
+pub trait FirstLooks: Send + Sync + 'static {
+    /// Adds what a consumer learned of the tenant's first looks since it wrote last ([`Lessons`]), and gives what is
+    /// known then. A hint, not durable at once: a call that is repeated counts twice.
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError>;
+
+    /// The learned delay of the tenant's first looks; none before the first time.
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError>;
+}
+
 /// What the consumers know together of a tenant's recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LearnedDelay {

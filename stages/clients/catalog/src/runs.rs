@@ -1,8 +1,36 @@
 //! Replay runs, and what the catalog knows of the conversations that they list.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationState, EventSource, Members, TenantId};
 use serde::{Deserialize, Serialize};
+
+use crate::CatalogError;
+
+/// Runs of reconciliation and backfill.
+#[async_trait]
+pub trait Runs: Send + Sync + 'static {
+    /// Writes a new run and returns its id. Durable once it returns; the same run again (kind, tenant, time of its
+    /// start) is one.
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError>;
+
+    /// Writes how far a run has come, and returns the state in which it stands: that of `run`, unless an operator
+    /// has changed it since `before`. Durable once it returns.
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError>;
+
+    /// Changes the state in which a run stands, if it is still that of `run`; false if it is not. Durable once it
+    /// returns.
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError>;
+
+    /// One run of the tenant.
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError>;
+
+    /// The tenant's runs of a kind that a producer works on, oldest first, at most `limit`.
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
+
+    /// The tenant's runs of a kind, newest first, at most `limit`.
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError>;
+}
 
 /// A number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

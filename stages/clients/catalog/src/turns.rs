@@ -7,11 +7,45 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use model::TenantId;
 use tokio_util::sync::CancellationToken;
 
-use super::CatalogError;
+use crate::CatalogError;
+
+/// The turns of a tenant's producers, and what they know together.
+#[async_trait]
+pub trait ProducerTurns: Send + Sync + 'static {
+    /// Begins a turn of the tenant's producer, and returns its number: higher than that of every turn before. Durable
+    /// once it returns; what a turn before still writes is refused from then on.
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError>;
+
+    /// What the tenant's producers know together. Reading it needs no turn.
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError>;
+
+    /// Moves the poll's watermark forward, if it was held back `held_back` times so far, or whatever was with none;
+    /// and returns what is known then. An earlier time than it has moves nothing. A catalog with a clock of its own
+    /// never moves it beyond that. Durable once it returns.
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError>;
+
+    /// Holds the poll's watermark back: moves it to `to` if it stands behind that, and counts. One that was never moved
+    /// is only counted. Durable once it returns.
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError>;
+
+    /// Notes since when the tenant is worked for. The earliest time counts; one beyond the catalog's own clock is
+    /// never noted. Durable once it returns.
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError>;
+
+    /// Notes up to which start of a call the nightly run has looked once more at those that lack recordings. An earlier
+    /// time than it is noted changes nothing. Durable once it returns.
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError>;
+}
 
 /// A producer's turn; clones share whether it was refused.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use catalog::{Catalog, EmbeddedCatalog};
+use catalog::{Catalog, EmbeddedCatalog, roles::*};
 use flow::RetryPolicy;
 use jiff::SignedDuration;
 use model::Unmetered;
@@ -16,9 +16,11 @@ use serde_json::json;
 use state::testing::TestState;
 
 use super::*;
-use crate::metrics::Metrics;
-use crate::serve;
-use crate::source::test_nice::{agent, settings_of};
+use crate::{
+    metrics::Metrics,
+    serve,
+    source::test_nice::{agent, settings_of},
+};
 
 const NOW: &str = "2026-04-01T12:00:00Z";
 

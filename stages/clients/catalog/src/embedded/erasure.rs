@@ -6,16 +6,57 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
 use runtime::{chance, task};
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Inner, keyed, kind, read, tenant_prefix, write};
+use super::{Counters, EmbeddedCatalog, Inner, keyed, kind, read, tenant_prefix, write};
 use crate::{
-    CatalogError, ConversationRow, ErasedRows, Erasure, Expired, Place, Recorded, SETTLED, Standing, Tombstone,
-    TombstoneKey,
+    CatalogError, ConversationRow, ErasedRows, Erasure, Erasures, Expired, Place, Recorded, SETTLED, Standing,
+    Tombstone, TombstoneKey,
 };
+
+#[async_trait]
+impl Erasures for EmbeddedCatalog {
+    async fn begin_erasure(&self, key: &ConversationKey, now: Timestamp) -> Result<Erasure, CatalogError> {
+        Inner::begin_erasure(&self.inner, key, now).await
+    }
+
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
+        self.inner.erase_rows(key).await
+    }
+
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
+        self.inner.pending_erasures(after, limit)
+    }
+
+    async fn finish_erasure(&self, erasure: &Erasure, now: Timestamp) -> Result<bool, CatalogError> {
+        self.inner.finish_erasure(erasure, now).await
+    }
+
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        after: Option<&Expired>,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError> {
+        Inner::expired(&self.inner, tenant, retention, now, after, limit).await
+    }
+
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        retention: Retention,
+        now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError> {
+        self.inner.expire_rows(tenant, retention, now, ids).await
+    }
+}
 
 /// An erasure as it stands in the tree.
 #[derive(Serialize, Deserialize)]

@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use model::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogError, Inner, kind, tenant_prefix, write};
-use crate::{LearnedDelay, Lessons};
+use super::{EmbeddedCatalog, Inner, kind, tenant_prefix, write};
+use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
+
+#[async_trait]
+impl FirstLooks for EmbeddedCatalog {
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
+        note(&self.inner, tenant, lessons)
+    }
+
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
+        read(&self.inner, tenant)
+    }
+}
 
 /// As it lies on the disk. Before more than the delay was learned, that was the one number.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

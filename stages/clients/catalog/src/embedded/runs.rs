@@ -3,14 +3,48 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationKey, ConversationState, DeadLetter, Hop, TenantId};
 use runtime::task;
 use serde::Deserialize;
 use state::StateError;
 
-use super::{Inner, keyed, kind, read, tail_number, tenant_prefix, write};
-use crate::{CatalogError, Fate, ReplayRun, RunKind, RunState, Turn};
+use super::{EmbeddedCatalog, Inner, keyed, kind, read, tail_number, tenant_prefix, write};
+use crate::{CatalogError, Fate, ReplayRun, RunKind, RunState, Runs, Turn};
+
+#[async_trait]
+impl Runs for EmbeddedCatalog {
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
+        let id = self.inner.begin_run(run, self.turn.get())?;
+        self.inner.commit().await?;
+        Ok(id)
+    }
+
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+        let state = self.inner.save_run(run, before, self.turn.get())?;
+        self.inner.commit().await?;
+        Ok(state)
+    }
+
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+        let changed = self.inner.change_run(run, to, at)?;
+        self.inner.commit().await?;
+        Ok(changed)
+    }
+
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+        self.inner.run(tenant, kind, id)
+    }
+
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        self.inner.open_runs(tenant, kind, limit)
+    }
+
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        self.inner.runs(tenant, kind, limit)
+    }
+}
 
 /// As much of a conversation's row as its fate needs.
 #[derive(Deserialize)]

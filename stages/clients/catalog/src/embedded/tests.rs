@@ -1,9 +1,14 @@
 //! The embedded catalog passes the door's suite.
 
+use jiff::Timestamp;
 use state::testing::TestState;
 
 use super::*;
-use crate::conformance::{Subject, catalog_checks};
+use crate::{
+    ReplayRun, RunKind, RunState,
+    conformance::{Subject, catalog_checks},
+    roles::*,
+};
 
 struct Embedded {
     state: TestState,

@@ -3,11 +3,66 @@
 
 use std::sync::MutexGuard;
 
+use async_trait::async_trait;
+use jiff::Timestamp;
 use model::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogError, Counters, Inner, kind, tenant_prefix, write};
-use crate::{ProducerMemory, Turn};
+use super::{Counters, EmbeddedCatalog, Inner, kind, tenant_prefix, write};
+use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
+
+#[async_trait]
+impl ProducerTurns for EmbeddedCatalog {
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
+        let begun = self.inner.remember(tenant, None, |memory| memory.turn += 1)?;
+        self.inner.commit().await?;
+        Ok(begun.turn)
+    }
+
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
+        self.inner.memory(tenant)
+    }
+
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            if held_back.is_none_or(|times| times == memory.held_back) {
+                memory.poll_watermark = memory.poll_watermark.max(Some(to));
+            }
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.poll_watermark = memory.poll_watermark.map(|at| at.min(to));
+            memory.held_back += 1;
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.worked_since = Some(memory.worked_since.map_or(at, |since| since.min(at)));
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        let memory = self.inner.remember(tenant, self.turn.get(), |memory| {
+            memory.rechecked_to = memory.rechecked_to.max(Some(to));
+        })?;
+        self.inner.commit().await?;
+        Ok(memory)
+    }
+}
 
 /// A memory on disk.
 #[derive(Default, Serialize, Deserialize)]

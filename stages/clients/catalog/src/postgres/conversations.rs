@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use jiff::Timestamp;
 use model::{
@@ -12,10 +13,119 @@ use model::{
     TenantId,
 };
 
-use super::batch::Work;
-use super::erasure::{Tombstones, standing};
-use super::{Keys, parsed, saturated, text, unreadable};
-use crate::{Attempt, AttemptKind, CatalogError, ConversationRow, Lacking, Recorded, RecordingRow, Standing};
+use super::{
+    COUNTS, Keys, PostgresCatalog,
+    batch::Work,
+    erasure::{Tombstones, standing},
+    parsed, runs, saturated, text, unreadable,
+};
+use crate::{
+    Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, Counted, Counts, Fate, Lacking, Recorded,
+    RecordingRow, Standing,
+};
+
+#[async_trait]
+impl Conversations for PostgresCatalog {
+    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
+        Ok(self.standing(key).await?.state())
+    }
+
+    async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
+        known(&self.inner.database, &self.inner.tombstones, keys).await
+    }
+
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+        let tombstone = self.tombstone(&conversation.key());
+        self.inner.metadata.ask(writable(conversation, tombstone)).await
+    }
+
+    async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError> {
+        self.inner.attempts.ask((key.clone(), self.tombstone(key), kind)).await
+    }
+
+    async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
+        is_current(&self.inner.database, key, attempt).await
+    }
+
+    async fn complete_in_part(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        self.inner.completions.ask(Completion::ready(key, self.tombstone(key), recordings, missing, at, attempt)).await
+    }
+
+    async fn add_recordings(
+        &self,
+        key: &ConversationKey,
+        recordings: &[StoredRecording],
+        missing: u32,
+        at: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        let added = Completion::ready(key, self.tombstone(key), recordings, missing, at, attempt).added();
+        self.inner.completions.ask(added).await
+    }
+
+    async fn lacking(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<&Lacking>,
+        limit: usize,
+    ) -> Result<Vec<Lacking>, CatalogError> {
+        lacking(&self.inner.database, tenant, (from, to), after, limit).await
+    }
+
+    async fn complete_without_recording(
+        &self,
+        key: &ConversationKey,
+        attempt: Option<Attempt>,
+    ) -> Result<(), CatalogError> {
+        self.inner.completions.ask(Completion::no_recording(key, self.tombstone(key), attempt)).await
+    }
+
+    async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
+        read(&self.inner.database, key).await
+    }
+
+    async fn counts(&self) -> Result<Counts, CatalogError> {
+        let rows = self.inner.database.query("count", COUNTS, &[]).await?;
+        let count = |column: usize| -> Result<u64, CatalogError> {
+            let count: Option<i64> =
+                rows.first().map(|row| row.try_get(column)).transpose().map_err(unreadable)?.flatten();
+            Ok(u64::try_from(count.unwrap_or_default()).unwrap_or_default())
+        };
+        Ok(Counts { metadata_saved: count(0)?, ready: count(1)?, no_recording: count(2)?, dead_letters: count(3)? })
+    }
+
+    async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
+        runs::fates(&self.inner.database, &self.inner.tombstones, keys).await
+    }
+
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+        runs::final_between(&self.inner.database, tenant, from, to, runs::COUNTING).await
+    }
+
+    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+        self.inner.standings.ask((key.clone(), self.tombstone(key))).await
+    }
+
+    async fn recorded(
+        &self,
+        tenant: &TenantId,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, CatalogError> {
+        recorded(&self.inner.database, tenant, (from, to), after, limit).await
+    }
+}
 
 const STANDINGS: &str = "
     select a.n, c.state, e.digest is not null as is_erased

@@ -4,16 +4,65 @@
 //! for it in its own snapshot, so whatever begins after the tombstone's commit writes nothing. Rows go by functions
 //! that delete nothing else: see `migrations/V0007__erasure.sql`.
 
+use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use deadpool_postgres::Object;
 use jiff::Timestamp;
-use model::{ContactId, ConversationKey, INTEGRATION_TYPE, TenantId};
+use model::{ContactId, ConversationKey, INTEGRATION_TYPE, Retention, TenantId};
 use tokio_postgres::Row;
 
-use super::{parsed, saturated, unreadable};
+use super::{PostgresCatalog, parsed, saturated, unreadable};
 use crate::{
-    CatalogError, ErasedRows, Erasure, Expired, Place, RetentionTurn, SETTLED, Standing, Tombstone, TombstoneKey,
+    CatalogError, ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Standing, Timelines,
+    Tombstone, TombstoneKey,
 };
+
+#[async_trait]
+impl Erasures for PostgresCatalog {
+    async fn begin_erasure(&self, key: &ConversationKey, _now: Timestamp) -> Result<Erasure, CatalogError> {
+        begin(&self.inner.database, &self.inner.tombstones, key).await
+    }
+
+    async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
+        // What was recorded here before is written, and then deleted with the rest.
+        self.flush().await;
+        erase_rows(&self.inner.database, &self.inner.tombstones, key).await
+    }
+
+    async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
+        pending(&self.inner.database, after, limit).await
+    }
+
+    async fn finish_erasure(&self, erasure: &Erasure, _now: Timestamp) -> Result<bool, CatalogError> {
+        finish(&self.inner.database, erasure).await
+    }
+
+    async fn expired(
+        &self,
+        tenant: &TenantId,
+        _retention: Retention,
+        now: Timestamp,
+        after: Option<&Expired>,
+        limit: usize,
+    ) -> Result<Vec<Expired>, CatalogError> {
+        expired(&self.inner.database, tenant, now, after, limit).await
+    }
+
+    async fn expire_rows(
+        &self,
+        tenant: &TenantId,
+        _retention: Retention,
+        now: Timestamp,
+        ids: &[ContactId],
+    ) -> Result<u64, CatalogError> {
+        self.flush().await;
+        expire_rows(&self.inner.database, tenant, now, ids).await
+    }
+
+    async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
+        retention_turn(&self.inner.database, tenant).await
+    }
+}
 
 /// The first erasure of all says which key is used.
 const NOTE_KEY: &str = "insert into erasure_key (fingerprint) values ($1) on conflict do nothing";

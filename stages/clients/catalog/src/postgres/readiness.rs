@@ -2,11 +2,24 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use database::Database;
 use model::TenantId;
 use tokio_postgres::Row;
 
-use super::{CatalogError, Database, unreadable};
-use crate::{LearnedDelay, Lessons};
+use super::{PostgresCatalog, unreadable};
+use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
+
+#[async_trait]
+impl FirstLooks for PostgresCatalog {
+    async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
+        note(&self.inner.database, tenant, lessons).await
+    }
+
+    async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
+        read(&self.inner.database, tenant).await
+    }
+}
 
 /// Locks the row, so that what several consumers learned adds up.
 const NOTE: &str = "

@@ -2,15 +2,42 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use model::{ConversationKey, ConversationState, Hop, INTEGRATION_TYPE, TenantId};
 use tokio_postgres::{Row, error::SqlState, types::Json};
 
-use super::erasure::Tombstones;
-use super::{Keys, conversations, saturated, turns, unreadable};
-use crate::{CatalogError, Counted, Fate, ReplayRun, RunKind, RunState, Turn};
+use super::{Keys, PostgresCatalog, conversations, erasure::Tombstones, saturated, turns, unreadable};
+use crate::{CatalogError, Counted, Fate, ReplayRun, RunKind, RunState, Runs, Turn};
+
+#[async_trait]
+impl Runs for PostgresCatalog {
+    async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
+        begin(&self.inner.database, self.turn.get().as_ref(), run).await
+    }
+
+    async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
+        save(&self.inner.database, self.turn.get().as_ref(), run, before).await
+    }
+
+    async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+        change(&self.inner.database, run, to, at).await
+    }
+
+    async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+        read(&self.inner.database, tenant, kind, id).await
+    }
+
+    async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        list_open(&self.inner.database, tenant, kind, limit).await
+    }
+
+    async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+        list(&self.inner.database, tenant, kind, limit).await
+    }
+}
 
 const FATES: &str = "
     select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased

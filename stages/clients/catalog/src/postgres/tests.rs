@@ -1,9 +1,15 @@
 //! The catalog passes the door's suite on a real server, as the roles of the services.
 
+use std::time::Duration;
+
 use database::testing::TestDatabase;
 
 use super::*;
-use crate::conformance::{Subject, catalog_checks};
+use crate::{
+    Counted,
+    conformance::{Subject, catalog_checks},
+    roles::*,
+};
 
 mod analysis;
 mod faults;

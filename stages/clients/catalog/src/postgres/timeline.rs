@@ -9,6 +9,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use async_trait::async_trait;
 use database::Database;
 use model::{ConversationKey, Hop, INTEGRATION_TYPE};
 use runtime::{chance, task};
@@ -19,9 +20,28 @@ use tokio::{
 use tokio_postgres::Row;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::erasure::Tombstones;
-use super::{Keys, saturated, text};
-use crate::CatalogError;
+use super::{Keys, PostgresCatalog, erasure::Tombstones, runs, saturated, text};
+use crate::{CatalogError, Timelines};
+
+#[async_trait]
+impl Timelines for PostgresCatalog {
+    async fn record_hop(&self, key: &ConversationKey, hop: Hop) {
+        self.inner.timeline.record(key, hop);
+    }
+
+    async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
+        self.inner.timeline.of(key).await
+    }
+
+    async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
+        self.inner.timeline.flush().await;
+        runs::last_hops(&self.inner.database, keys).await
+    }
+
+    async fn flush(&self) {
+        self.inner.timeline.flush().await;
+    }
+}
 
 /// Hops that wait for the database; during an outage those beyond it are left out.
 const BUFFER: usize = 4096;

@@ -3,12 +3,46 @@
 //! A statement that writes in a turn asks `fence_turn` (see `migrations/V0010__producer_turns.sql`), or, where it writes
 //! to that row itself, writes only while the row has the turn's number. No time is stored beyond the server's clock.
 
+use async_trait::async_trait;
+use database::{Database, DatabaseError};
 use jiff::Timestamp;
 use model::TenantId;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{CatalogError, Database, DatabaseError, saturated, unreadable};
-use crate::{ProducerMemory, Turn};
+use super::{PostgresCatalog, saturated, unreadable};
+use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
+
+#[async_trait]
+impl ProducerTurns for PostgresCatalog {
+    async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
+        begin(&self.inner.database, tenant).await
+    }
+
+    async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
+        read(&self.inner.database, tenant).await
+    }
+
+    async fn advance_poll(
+        &self,
+        tenant: &TenantId,
+        to: Timestamp,
+        held_back: Option<u64>,
+    ) -> Result<ProducerMemory, CatalogError> {
+        advance(&self.inner.database, tenant, self.turn.get().as_ref(), to, held_back).await
+    }
+
+    async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        hold_back(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+    }
+
+    async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        worked_since(&self.inner.database, tenant, self.turn.get().as_ref(), at).await
+    }
+
+    async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
+        rechecked(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+    }
+}
 
 const BEGIN: &str = "
     insert into producer_turns as t (tenant_id, turn, begun_at) values ($1, 1, clock_timestamp())

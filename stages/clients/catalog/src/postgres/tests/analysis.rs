@@ -1,13 +1,18 @@
 //! The analysis queue as its workers see it.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
+use deadpool_postgres::Object;
 use jiff::{SignedDuration, Unit};
-use model::EventSource;
+use model::{ConversationState, EventSource, StoredRecording};
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use super::sample::{at, conversation, key, recording};
-use super::*;
+use super::{
+    sample::{at, conversation, key, recording},
+    *,
+};
+use crate::AnalysisCounts;
 
 /// A database with so many conversations in the analysis queue, the first one oldest.
 async fn queued(count: u64) -> TestDatabase<'static> {

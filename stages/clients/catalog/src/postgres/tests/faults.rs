@@ -3,12 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::{
     Mutex,
-    atomic::{AtomicU64, AtomicUsize},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use std::time::Duration;
 
-use database::DatabaseOptions;
-use database::testing::{open, test_database};
+use database::{
+    DatabaseOptions,
+    testing::{open, test_database},
+};
 use futures::future::join_all;
+use model::{ConversationState, Hop};
 use runtime::task;
 use test_servers::{Postgres, Proxy};
 use tokio::{
@@ -18,9 +22,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::roles::hop;
-use super::sample::{at, conversation, key, recording};
-use super::*;
+use super::{
+    roles::hop,
+    sample::{at, conversation, key, recording},
+    *,
+};
 
 /// Workers that complete one conversation after the other, and begin anew what failed.
 struct Load {

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use database::schema;
 use jiff::SignedDuration;
-use model::{ContactEvent, Memberships};
+use model::{AgentId, ContactEvent, ConversationState, Hop, Memberships, Retention};
 use runtime::Clock;
 use tokio_postgres::error::SqlState;
 
-use super::sample::{at, conversation, key, recording};
-use super::*;
-use crate::{Counted, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState};
+use super::{
+    sample::{at, conversation, key, recording},
+    *,
+};
+use crate::{Counted, Counts, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState, Standing};
 
 /// A turn of a rate budget.
 const TAKE_OF_A_BUDGET: &str = "

@@ -3,8 +3,10 @@
 use database::testing::ROLES;
 use tokio_postgres::error::SqlState;
 
-use super::sample::{conversation, key};
-use super::*;
+use super::{
+    sample::{conversation, key},
+    *,
+};
 
 /// Our functions with the rights of their owner; not those of extensions.
 const DEFINERS: &str = "

@@ -1,0 +1,63 @@
+//! The agents of a tenant, and how its group stands beside them.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use model::{Agent, AgentId, TenantId};
+
+use super::{EmbeddedCatalog, keyed, kind, read, tenant_prefix, write};
+use crate::{Agents, CatalogError, GroupStanding};
+
+#[async_trait]
+impl Agents for EmbeddedCatalog {
+    async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
+        let prefix = tenant_prefix(kind::AGENT, tenant);
+        self.inner
+            .tree
+            .scan_prefix(prefix)
+            .values()
+            .map(|value| read(&value.map_err(|error| self.inner.broken(error))?))
+            .collect()
+    }
+
+    async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
+        self.inner.get(&keyed(kind::AGENT, tenant, id.get()))
+    }
+
+    async fn save_agents(&self, tenant: &TenantId, agents: &[Agent]) -> Result<(), CatalogError> {
+        let mut batch = sled::Batch::default();
+        for agent in agents {
+            batch.insert(keyed(kind::AGENT, tenant, agent.external_id.get()), write(agent)?);
+        }
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
+        }
+        self.inner.commit().await
+    }
+
+    async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            let key = tenant_prefix(kind::AGENTS_READ, tenant);
+            self.inner.tree.insert(key, write(&at)?).map_err(|error| self.inner.broken(error))?;
+        }
+        self.inner.commit().await
+    }
+
+    async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
+        self.inner.get(&tenant_prefix(kind::AGENTS_READ, tenant))
+    }
+
+    async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError> {
+        Ok(self.inner.get(&tenant_prefix(kind::GROUP, tenant))?.unwrap_or_default())
+    }
+
+    async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
+        {
+            let _writing = self.inner.fenced(self.turn.get())?;
+            let key = tenant_prefix(kind::GROUP, tenant);
+            self.inner.tree.insert(key, write(standing)?).map_err(|error| self.inner.broken(error))?;
+        }
+        self.inner.commit().await
+    }
+}

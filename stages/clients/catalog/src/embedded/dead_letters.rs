@@ -1,0 +1,84 @@
+//! The shelf of what was set aside.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use model::{ConversationKey, DeadLetter};
+
+use super::{EmbeddedCatalog, kind, numbered, read};
+use crate::{CatalogError, DeadLetters};
+
+#[async_trait]
+impl DeadLetters for EmbeddedCatalog {
+    async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
+        let written = self.inner.shelve(letter, self.turn.get())?;
+        // Also of a letter that stood: another caller may have written it a moment ago.
+        self.inner.commit().await?;
+        Ok(written)
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
+        let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
+        let range = self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values().take(limit);
+        range.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
+    }
+
+    async fn due_dead_letters(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, u64)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
+        let mut due = Vec::new();
+        for letter in self.inner.letters() {
+            let letter = letter?;
+            let is_after = |at| after.is_none_or(|after| (at, letter.id) > after);
+            if letter.replay_at.is_some_and(|at| at <= now && is_after(at)) {
+                due.push(letter);
+            }
+            // The earliest of those that fit: the others come when these are gone.
+            if due.len() >= limit.saturating_mul(2) {
+                due.sort_by_key(|letter| (letter.replay_at, letter.id));
+                due.truncate(limit);
+            }
+        }
+        due.sort_by_key(|letter| (letter.replay_at, letter.id));
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let mut dropped = 0;
+        for letter in self.inner.letters() {
+            let letter = letter?;
+            if letter.at < before && self.inner.unshelve(&letter)? {
+                dropped += 1;
+            }
+        }
+        self.inner.commit().await?;
+        Ok(dropped)
+    }
+
+    async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        let mut count = 0;
+        for letter in self.inner.letters() {
+            count += u64::from(letter?.at < before);
+        }
+        Ok(count)
+    }
+
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
+        self.inner.get(&numbered(kind::DEAD_LETTER, id))
+    }
+
+    async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
+        self.inner.letter_of(key)
+    }
+
+    async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError> {
+        if !self.inner.unshelve(letter)? {
+            return Ok(false);
+        }
+        self.inner.commit().await?;
+        Ok(true)
+    }
+}
