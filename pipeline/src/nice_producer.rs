@@ -229,6 +229,8 @@ impl NiceProducer {
     async fn begin(&self, held: &Held) -> Option<Begun> {
         let begun = tokio::select! {
             biased;
+            // Also while the catalog is asked and does not answer.
+            () = self.context.flow.stopping.cancelled() => return None,
             () = held.lost() => return None,
             begun = self.context.flow.insist("the turn does not begin", || self.turns.begin()) => begun?,
         };

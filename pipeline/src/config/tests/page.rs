@@ -13,7 +13,7 @@ fn the_default_file_equals_the_table() {
     let file = std::fs::read_to_string(FILE).expect("the page exists");
     assert!(
         file == page,
-        "config.default.toml differs from config/settings.rs; write it anew: WRITE_CONFIG_PAGE=1 cargo test -p nice-knovvu page"
+        "config.default.toml differs from config/settings.rs; write it anew: WRITE_CONFIG_PAGE=1 cargo test -p nice-knovvu --lib page"
     );
 }
 
