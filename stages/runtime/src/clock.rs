@@ -9,11 +9,11 @@ use tokio::time::Instant;
 /// The wall clock, or one that a test sets.
 #[derive(Clone, Default)]
 pub struct Clock {
-    kind: Kind,
+    kind: ClockKind,
 }
 
 #[derive(Clone, Default)]
-enum Kind {
+enum ClockKind {
     #[default]
     System,
     Fixed(Arc<AtomicI64>),
@@ -44,23 +44,23 @@ impl Clock {
 
     /// A clock that stands still until it is advanced.
     pub fn fixed(at: Timestamp) -> Self {
-        Self { kind: Kind::Fixed(Arc::new(AtomicI64::new(at.as_millisecond()))) }
+        Self { kind: ClockKind::Fixed(Arc::new(AtomicI64::new(at.as_millisecond()))) }
     }
 
     /// A clock that shows what `now` says.
     pub fn asking(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { kind: Kind::Asked(Arc::new(now)) }
+        Self { kind: ClockKind::Asked(Arc::new(now)) }
     }
 
     /// A clock that shows `start` now and goes on as tokio's time does, which a test may pause; it is wrong by `skew`.
     pub fn simulated(start: Timestamp, skew: ClockSkew) -> Self {
-        Self { kind: Kind::Simulated { start, since: Instant::now(), skew } }
+        Self { kind: ClockKind::Simulated { start, since: Instant::now(), skew } }
     }
 
     /// The clock of another machine: the same true time, wrong in its own way. Only a simulated clock can be wrong.
     pub fn with_skew(&self, skew: ClockSkew) -> Self {
         match self.kind {
-            Kind::Simulated { start, since, .. } => Self { kind: Kind::Simulated { start, since, skew } },
+            ClockKind::Simulated { start, since, .. } => Self { kind: ClockKind::Simulated { start, since, skew } },
             _ => self.clone(),
         }
     }
@@ -69,12 +69,12 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.kind {
             #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
-            Kind::System => Timestamp::now(),
-            Kind::Fixed(millis) => {
+            ClockKind::System => Timestamp::now(),
+            ClockKind::Fixed(millis) => {
                 Timestamp::from_millisecond(millis.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
             }
-            Kind::Asked(now) => now(),
-            Kind::Simulated { start, since, skew } => {
+            ClockKind::Asked(now) => now(),
+            ClockKind::Simulated { start, since, skew } => {
                 let shown = elapsed(*since).checked_add(skew.now()).and_then(|by| start.checked_add(by).ok());
                 shown.unwrap_or(Timestamp::MAX)
             }
@@ -83,7 +83,7 @@ impl Clock {
 
     /// Moves a fixed clock; the others do not move.
     pub fn advance(&self, by: SignedDuration) {
-        if let Kind::Fixed(millis) = &self.kind {
+        if let ClockKind::Fixed(millis) = &self.kind {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             millis.fetch_add(by, Ordering::Relaxed);
         }

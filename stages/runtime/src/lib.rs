@@ -5,6 +5,7 @@
 //! - [`crash`]: named boundaries at which a test kills the process.
 //! - [`task`]: tasks that end with their owner.
 //! - [`mod@metrics`]: counters and gauges, a struct for each part of the program.
+//! - [`single_flight`]: one caller fetches what many wait for.
 //! - [`machine`]: simulated machines, which stop at once with all that runs on them.
 //!
 //! It knows nothing of calls, and everything else may know it.
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod crash;
 pub mod machine;
 pub mod metrics;
+pub mod single_flight;
 pub mod task;
 
 pub use clock::{Clock, ClockSkew};

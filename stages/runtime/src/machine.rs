@@ -27,22 +27,22 @@ pub struct Machine {
 }
 
 struct Inner {
-    /// A [`Standing`]; every poll asks for it, and it changes under the lock of the state.
-    standing: AtomicU8,
-    state: Mutex<State>,
+    /// A [`MachineStatus`]; every poll asks for it, and it changes under the lock of the state.
+    status: AtomicU8,
+    state: Mutex<MachineState>,
     chance: Mutex<StdRng>,
 }
 
-struct State {
+struct MachineState {
     /// By number, so that they are woken and ended in the order in which they began.
-    gates: BTreeMap<u64, Held>,
+    gates: BTreeMap<u64, MachineTask>,
     begun: u64,
 }
 
 /// Whether its tasks are polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Standing {
+enum MachineStatus {
     Running,
     Paused,
     Killed,
@@ -50,7 +50,7 @@ enum Standing {
 
 /// What the machine knows of a future that runs on it.
 #[derive(Default)]
-struct Held {
+struct MachineTask {
     /// Wakes it when the machine goes on or is killed.
     waker: Option<Waker>,
     /// Ends the task; the future of [`Machine::run`] has none and ends by itself.
@@ -60,10 +60,10 @@ struct Held {
 impl Machine {
     /// A machine that runs; its chance is the seed's.
     pub fn new(seed: u64) -> Self {
-        let standing = AtomicU8::new(Standing::Running as u8);
-        let state = Mutex::new(State { gates: BTreeMap::new(), begun: 0 });
+        let status = AtomicU8::new(MachineStatus::Running as u8);
+        let state = Mutex::new(MachineState { gates: BTreeMap::new(), begun: 0 });
         let chance = Mutex::new(StdRng::seed_from_u64(seed));
-        Self { inner: Arc::new(Inner { standing, state, chance }) }
+        Self { inner: Arc::new(Inner { status, state, chance }) }
     }
 
     /// The machine of the running task.
@@ -79,8 +79,8 @@ impl Machine {
     /// Polls none of its tasks until it goes on. The time goes on without it: timers that are due meanwhile fire then.
     pub fn pause(&self) {
         let _state = self.state();
-        if self.standing() == Standing::Running {
-            self.set(Standing::Paused);
+        if self.status() == MachineStatus::Running {
+            self.set(MachineStatus::Paused);
         }
     }
 
@@ -88,8 +88,8 @@ impl Machine {
     pub fn resume(&self) {
         let woken: Vec<_> = {
             let state = self.state();
-            if self.standing() == Standing::Paused {
-                self.set(Standing::Running);
+            if self.status() == MachineStatus::Paused {
+                self.set(MachineStatus::Running);
             }
             // They stay: a gate gives its waker once, as long as that is the same.
             state.gates.values().filter_map(|held| held.waker.clone()).collect()
@@ -102,7 +102,7 @@ impl Machine {
     pub fn kill(&self) {
         let (aborted, woken): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
-            self.set(Standing::Killed);
+            self.set(MachineStatus::Killed);
             state.gates.values_mut().map(|held| (held.abort.take(), held.waker.take())).unzip()
         };
         aborted.iter().flatten().for_each(AbortHandle::abort);
@@ -111,19 +111,19 @@ impl Machine {
 
     /// Whether it was killed.
     pub fn is_killed(&self) -> bool {
-        self.standing() == Standing::Killed
+        self.status() == MachineStatus::Killed
     }
 
-    fn standing(&self) -> Standing {
-        match self.inner.standing.load(Ordering::Acquire) {
-            standing if standing == Standing::Running as u8 => Standing::Running,
-            standing if standing == Standing::Paused as u8 => Standing::Paused,
-            _ => Standing::Killed,
+    fn status(&self) -> MachineStatus {
+        match self.inner.status.load(Ordering::Acquire) {
+            status if status == MachineStatus::Running as u8 => MachineStatus::Running,
+            status if status == MachineStatus::Paused as u8 => MachineStatus::Paused,
+            _ => MachineStatus::Killed,
         }
     }
 
-    fn set(&self, standing: Standing) {
-        self.inner.standing.store(standing as u8, Ordering::Release);
+    fn set(&self, status: MachineStatus) {
+        self.inner.status.store(status as u8, Ordering::Release);
     }
 
     /// Its own source of chance.
@@ -132,12 +132,12 @@ impl Machine {
     }
 
     /// A future that runs on this machine as far as the machine does.
-    pub(super) fn gate<F: Future>(&self, future: F) -> Gate<F> {
+    pub(super) fn gate<F: Future>(&self, future: F) -> MachineGate<F> {
         let mut state = self.state();
         let number = state.begun;
         state.begun += 1;
-        state.gates.insert(number, Held::default());
-        Gate { machine: self.clone(), number, known: None, future: Some(Box::pin(future)) }
+        state.gates.insert(number, MachineTask::default());
+        MachineGate { machine: self.clone(), number, known: None, future: Some(Box::pin(future)) }
     }
 
     /// Ends the task of a gate when the machine is killed.
@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MachineState> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,7 +171,7 @@ impl std::fmt::Debug for Machine {
 }
 
 /// A future on a machine: ready with `None` once the machine is killed.
-pub(super) struct Gate<F> {
+pub(super) struct MachineGate<F> {
     machine: Machine,
     number: u64,
     /// The waker that the machine has.
@@ -180,7 +180,7 @@ pub(super) struct Gate<F> {
     future: Option<Pin<Box<F>>>,
 }
 
-impl<F> Gate<F> {
+impl<F> MachineGate<F> {
     /// Its number on the machine.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -194,7 +194,7 @@ impl<F> Gate<F> {
     }
 }
 
-impl<F: Future> Future for Gate<F> {
+impl<F: Future> Future for MachineGate<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -204,13 +204,13 @@ impl<F: Future> Future for Gate<F> {
             gate.known = Some(context.waker().clone());
         }
         // After it is known whom to wake: whoever pauses or kills the machine in between wakes this one.
-        match gate.machine.standing() {
-            Standing::Paused => return Poll::Pending,
-            Standing::Killed => {
+        match gate.machine.status() {
+            MachineStatus::Paused => return Poll::Pending,
+            MachineStatus::Killed => {
                 gate.drop_future();
                 return Poll::Ready(None);
             }
-            Standing::Running => {}
+            MachineStatus::Running => {}
         }
         let Some(future) = &mut gate.future else { return Poll::Ready(None) };
         let polled = MACHINE.sync_scope(gate.machine.clone(), || future.as_mut().poll(context));
@@ -227,7 +227,7 @@ impl<F: Future> Future for Gate<F> {
     }
 }
 
-impl<F> Drop for Gate<F> {
+impl<F> Drop for MachineGate<F> {
     fn drop(&mut self) {
         self.drop_future();
         self.machine.state().gates.remove(&self.number);

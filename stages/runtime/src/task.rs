@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +20,11 @@ pub fn spawn<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
+    spawn_boxed(name, Box::pin(future))
+}
+
+/// Boxed: the machinery of a task is large, and would be compiled anew for every future.
+fn spawn_boxed<T: Send + 'static>(name: &'static str, future: BoxFuture<'static, T>) -> AbortOnDropHandle<T> {
     // Not `name`: a log in JSON gives every span a `name` of its own.
     let future = future.instrument(tracing::trace_span!("task", task = name));
     match Machine::current() {

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use runtime::single_flight::{Lookup, SingleFlight};
 use tokio::time::Instant;
 
 use super::NiceError;
@@ -48,7 +49,7 @@ struct State<T> {
 /// The cell around it.
 pub(super) struct Cached<T> {
     state: Mutex<State<T>>,
-    turn: tokio::sync::Mutex<()>,
+    flight: SingleFlight,
     delay: Duration,
 }
 
@@ -65,7 +66,7 @@ impl<T> Cached<T> {
     /// An empty cell; `delay` is the wait after a first failure.
     pub(super) fn new(delay: Duration) -> Self {
         let state = State { held: None, failure: None, generation: 0, settled_until: None };
-        Self { state: Mutex::new(state), turn: tokio::sync::Mutex::new(()), delay }
+        Self { state: Mutex::new(state), flight: SingleFlight::default(), delay }
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -82,23 +83,14 @@ impl<T> Cached<T> {
     where
         F: Future<Output = Result<Fetched<T>, NiceError>>,
     {
-        let _turn = match self.look()? {
-            Look::Use(held) => return Ok(held),
-            Look::Renew(held) => match self.turn.try_lock() {
-                Ok(turn) => turn,
-                Err(_) => return Ok(held),
-            },
-            Look::Fetch => self.turn.lock().await,
+        let fetch = |_| async {
+            let asked_at = Instant::now();
+            match fetch().await {
+                Ok(fetched) => Ok(self.keep(fetched, asked_at)),
+                Err(error) => self.note(error),
+            }
         };
-        // Another may have fetched it, or failed to, while this one waited for its turn.
-        if let Look::Use(held) = self.look()? {
-            return Ok(held);
-        }
-        let asked_at = Instant::now();
-        match fetch().await {
-            Ok(fetched) => Ok(self.keep(fetched, asked_at)),
-            Err(error) => self.note(error),
-        }
+        self.flight.get(|| self.lookup(), fetch).await
     }
 
     /// Drops the value if it is still this one, so that the next caller fetches another; false while it is known
@@ -120,16 +112,16 @@ impl<T> Cached<T> {
         self.state().settled_until = Some(Instant::now() + SETTLED);
     }
 
-    fn look(&self) -> Result<Look<T>, NiceError> {
+    fn lookup(&self) -> Lookup<Result<Arc<Held<T>>, NiceError>> {
         let state = self.state();
         let now = Instant::now();
         let failed = state.failure.as_ref().filter(|failure| now < failure.until);
         match (&state.held, failed) {
-            (Some(held), _) if now < held.fresh_until => Ok(Look::Use(held.clone())),
-            (Some(held), Some(_)) if now < held.valid_until => Ok(Look::Use(held.clone())),
-            (Some(held), None) if now < held.valid_until => Ok(Look::Renew(held.clone())),
-            (_, Some(failure)) => Err(failure.again(now)),
-            (_, None) => Ok(Look::Fetch),
+            (Some(held), _) if now < held.fresh_until => Lookup::Use(Ok(held.clone())),
+            (Some(held), Some(_)) if now < held.valid_until => Lookup::Use(Ok(held.clone())),
+            (Some(held), None) if now < held.valid_until => Lookup::Renew(Ok(held.clone())),
+            (_, Some(failure)) => Lookup::Use(Err(failure.again(now))),
+            (_, None) => Lookup::Fetch,
         }
     }
 
@@ -170,12 +162,6 @@ impl<T> Cached<T> {
             _ => Err(error),
         }
     }
-}
-
-enum Look<T> {
-    Use(Arc<Held<T>>),
-    Renew(Arc<Held<T>>),
-    Fetch,
 }
 
 impl Failure {
