@@ -26,7 +26,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on},
 };
-use flow::{Blame, Outside, StageError, outside::Standing};
+use flow::{Blame, Outside, StageError, outside::SystemHealth};
 use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::{completeness::ReportError, metrics::Metrics, serve, source::ListError};
@@ -202,25 +202,25 @@ async fn readyz(State(shared): State<Shared>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
     let now = shared.operations.now();
-    let standings = shared.outside.standings().into_iter().map(|(system, standing)| match standing {
+    let health = shared.outside.health().into_iter().map(|(system, health)| match health {
         // It answers, and does not do what is asked: a full disk, a right that is missing.
-        Standing::Here if shared.blame.fails_for_some(system, now) => (
+        SystemHealth::Up if shared.blame.fails_for_some(system, now) => (
             system,
-            Standing::Away { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },
+            SystemHealth::Down { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },
         ),
-        standing => (system, standing),
+        health => (system, health),
     });
-    let standings: Vec<_> = standings.collect();
-    let away = standings.iter().any(|(_, standing)| *standing != Standing::Here);
+    let health: Vec<_> = health.collect();
+    let away = health.iter().any(|(_, health)| *health != SystemHealth::Up);
     let (status, mut page) = match shared.readiness.hindrance() {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         None if away => (StatusCode::SERVICE_UNAVAILABLE, "an outside system is away\n".to_owned()),
         None => (StatusCode::OK, "ready\n".to_owned()),
     };
-    for (system, standing) in standings {
-        let line = match standing {
-            Standing::Here => format!("{system}: answers\n"),
-            Standing::Away { since, why } => format!("{system}: away since {since:.0}: {why}\n"),
+    for (system, health) in health {
+        let line = match health {
+            SystemHealth::Up => format!("{system}: answers\n"),
+            SystemHealth::Down { since, why } => format!("{system}: away since {since:.0}: {why}\n"),
         };
         page.push_str(&line);
     }

@@ -60,21 +60,15 @@ impl ConversationConsumer {
         let (retry, clock) = (context.flow.retry.clone(), context.flow.clock.clone());
 
         let skip_final = SkipFinal {
-            tenants: tenants.clone(),
+            tenants,
             catalog: catalog.clone(),
             blame: context.flow.blame.clone(),
             retry: retry.clone(),
             clock: clock.clone(),
         };
         let await_recording = AwaitRecording { readiness: readiness.clone() };
-        let fetch_metadata = FetchMetadata {
-            tenants: tenants.clone(),
-            catalog: catalog.clone(),
-            retry: retry.clone(),
-            clock: clock.clone(),
-        };
+        let fetch_metadata = FetchMetadata { catalog: catalog.clone(), retry: retry.clone(), clock: clock.clone() };
         let download_recording = DownloadRecording {
-            tenants,
             catalog: catalog.clone(),
             retry,
             readiness: readiness.clone(),

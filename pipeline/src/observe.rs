@@ -117,7 +117,7 @@ impl Observed {
     fn show_systems(&self) {
         let now = self.clock.now();
         for system in System::SHARED {
-            let is_up = !self.outside.is_away(system) && !self.blame.fails_for_some(system, now);
+            let is_up = !self.outside.is_down(system) && !self.blame.fails_for_some(system, now);
             self.metrics.flow.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
         }
         self.blame.show(self.tenant.as_ref(), now);

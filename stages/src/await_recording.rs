@@ -6,10 +6,13 @@
 //! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth of it
 //! after a look in vain. A few are looked at early, for it may have become shorter.
 
+use std::sync::Arc;
+
 use flow::{Outcome, Stage, StageError};
 use model::ContactEvent;
 
 use crate::readiness::Readiness;
+use crate::tenants::Tenant;
 
 /// Holds back what comes too early.
 pub struct AwaitRecording {
@@ -17,16 +20,16 @@ pub struct AwaitRecording {
     pub readiness: Readiness,
 }
 
-impl Stage<ContactEvent> for AwaitRecording {
+impl Stage<Arc<Tenant>> for AwaitRecording {
     const NAME: &'static str = "await_recording";
-    type Out = ContactEvent;
+    type Out = Arc<Tenant>;
 
-    async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
+    async fn process(&self, event: &ContactEvent, tenant: Arc<Tenant>) -> Result<Outcome<Arc<Tenant>>, StageError> {
         if event.recheck {
-            return Ok(Outcome::Next(event));
+            return Ok(Outcome::Next(tenant));
         }
-        match self.readiness.wait(&event).await {
-            None => Ok(Outcome::Next(event)),
+        match self.readiness.wait(event).await {
+            None => Ok(Outcome::Next(tenant)),
             Some(retry_after) => {
                 Err(StageError::Early { reason: "the recording is not likely there yet", retry_after })
             }
@@ -47,6 +50,8 @@ mod tests {
 
     use super::*;
     use crate::readiness::Bounds;
+    use crate::source::test_nice::settings_of;
+    use crate::tenants::Tenants;
     use crate::testing::TestFlow;
 
     #[tokio::test]
@@ -62,7 +67,10 @@ mod tests {
         (early.ended_at, early.queued_at) = (Some(now - SignedDuration::from_secs(60)), Some(now));
         (due.ended_at, due.queued_at) = (Some(now - SignedDuration::from_secs(1800)), Some(now));
         let fates = Fates::default();
-        let deliveries = [&early, &due].map(|event| flow.delivery(&fates, event.clone()));
+        let settings = Arc::new(settings_of("http://127.0.0.1:1".parse().unwrap()));
+        let tenants = Tenants::new(settings, Arc::new(|_| Arc::new(model::Unmetered)), context.metrics.clone());
+        let tenant = tenants.get(&early.tenant).await.unwrap();
+        let deliveries = [&early, &due].map(|event| flow.delivery(&fates, event.clone()).with(tenant.clone()));
         let stage = AwaitRecording { readiness };
         stream::iter(deliveries).through(stage, &context.flow).settle(&context.flow).await;
         let mut fates = fates.all();

@@ -31,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flow::Delivery;
 use futures::{Stream, StreamExt};
-use hearsay::{Doubt, Hearsay};
+use hearsay::{Hearsay, Suspicion};
 use jiff::Timestamp;
 use model::{ContactEvent, EventSource, Hop, Settle, SettleError};
 use runtime::crash;
@@ -56,7 +56,7 @@ pub fn dedupe(
     processed: ProcessedLog,
     retention: Duration,
     context: &Context,
-) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+) -> impl Stream<Item = Delivery> + Send + 'static {
     dedupe_after(None, found, processed, retention, context)
 }
 
@@ -67,7 +67,7 @@ pub fn dedupe_after(
     processed: ProcessedLog,
     retention: Duration,
     context: &Context,
-) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+) -> impl Stream<Item = Delivery> + Send + 'static {
     let hearsay = Arc::new(Hearsay::default());
     let told = match foreign {
         None => found.map(|found| (found, false)).left_stream(),
@@ -91,7 +91,7 @@ struct Dedupe {
 
 impl Dedupe {
     /// `is_foreign`: another producer found it, and it needs nothing more.
-    async fn admit(&self, found: Found, is_foreign: bool) -> Option<Delivery<ContactEvent>> {
+    async fn admit(&self, found: Found, is_foreign: bool) -> Option<Delivery> {
         let since = Instant::now();
         let Found { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
@@ -131,12 +131,12 @@ impl Dedupe {
             return self.drop_known(receipt, since);
         }
         self.context.metrics.flow.stage_finished("dedupe", "ok", since.elapsed());
-        let told = Told { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
+        let told = HearsayNote { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
         let settle = ClaimSettle { claim, receipt, told };
-        Some(Delivery::new(event.clone(), event, Box::new(settle)))
+        Some(Delivery::new(event, Box::new(settle)))
     }
 
-    fn drop_known(&self, receipt: Receipt, since: Instant) -> Option<Delivery<ContactEvent>> {
+    fn drop_known(&self, receipt: Receipt, since: Instant) -> Option<Delivery> {
         self.context.metrics.flow.stage_finished("dedupe", "done", since.elapsed());
         receipt.settled();
         None
@@ -145,9 +145,9 @@ impl Dedupe {
     /// Whether the consumer has dropped what a webhook told, now that another source lists it as the group's.
     async fn was_dropped(&self, event: &ContactEvent, digest: &model::Key, now: Timestamp) -> bool {
         match self.hearsay.doubt(digest, now) {
-            Doubt::None => return false,
-            Doubt::Dropped => return true,
-            Doubt::Ask => {}
+            Suspicion::None => return false,
+            Suspicion::Dropped => return true,
+            Suspicion::Ask => {}
         }
         // A catalog that does not answer is asked again: the call is listed again.
         let Ok(hops) = self.context.catalog.last_hops(&[event.key()]).await else { return false };
@@ -182,11 +182,11 @@ fn is_replay(event: &ContactEvent) -> bool {
 struct ClaimSettle {
     claim: Claim,
     receipt: Receipt,
-    told: Told,
+    told: HearsayNote,
 }
 
 /// Whether only a webhook has told of an event so far.
-struct Told {
+struct HearsayNote {
     hearsay: Arc<Hearsay>,
     key: model::Key,
     by_webhook_at: Option<Timestamp>,
@@ -197,7 +197,7 @@ impl Settle for ClaimSettle {
     async fn ack(self: Box<Self>) -> Result<(), SettleError> {
         self.claim.commit().await.map_err(|error| SettleError(error.to_string()))?;
         crash::point("claim_committed");
-        let Told { hearsay, key, by_webhook_at } = self.told;
+        let HearsayNote { hearsay, key, by_webhook_at } = self.told;
         match by_webhook_at {
             Some(now) => hearsay.tell(key, now),
             None => hearsay.forget(&key),

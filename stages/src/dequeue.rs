@@ -15,8 +15,8 @@ use std::time::Duration;
 use catalog::{Conversations, Standing};
 use flow::{
     Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
-    copies::Turn,
-    fair_share::{Place, Seat, SentBack},
+    copies::CopyCheck,
+    fair_share::{SentBack, Slot},
     record::acknowledge,
 };
 use futures::{Stream, StreamExt};
@@ -32,18 +32,18 @@ use crate::download_recording::DownloadRecording;
 use crate::fetch_metadata::FetchMetadata;
 use crate::persist::Persist;
 use crate::recheck::NOTHING_NEW;
-use crate::tenants::Tenants;
+use crate::tenants::{Tenant, Tenants};
 use crate::upload::Upload;
 use crate::watermark::is_beyond;
 
-/// Takes messages off the queue until the service drains, each for a place of its tenant. `failed` learns of an error
+/// Takes messages off the queue until the service drains, each for a slot of its tenant. `failed` learns of an error
 /// that ends the queue.
 pub fn dequeue(
     queue: &dyn Queue,
     share: &FairShare,
     context: &Context,
     failed: impl Fn(QueueError) + Send + 'static,
-) -> impl Stream<Item = Delivery<ContactEvent>> + Send + 'static {
+) -> impl Stream<Item = Delivery> + Send + 'static {
     let context = Arc::new(context.clone());
     let stopping = context.flow.stopping.clone();
     let (share, copies) = (share.clone(), Copies::default());
@@ -66,12 +66,7 @@ pub fn dequeue(
         .filter_map(std::future::ready)
 }
 
-async fn decode(
-    delivery: QueueDelivery,
-    share: &FairShare,
-    copies: &Copies,
-    context: &Context,
-) -> Option<Delivery<ContactEvent>> {
+async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, context: &Context) -> Option<Delivery> {
     let since = Instant::now();
     crash::point("message_dequeued");
     let flow = &context.flow;
@@ -113,18 +108,18 @@ const STAGE: &str = SkipFinal::NAME;
 
 const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
 
-/// A place of the tenant's once every system is here, or why the message goes back and for how long; none where the
+/// A slot of the tenant's once every system is here, or why the message goes back and for how long; none where the
 /// service drains.
-async fn place(
+async fn slot(
     event: &ContactEvent,
     share: &FairShare,
     flow: &FlowContext,
-) -> Option<Result<Place, (&'static str, Duration)>> {
-    Some(match flow.stopping.run_until_cancelled(flow.outside.all_here(HELD)).await? {
+) -> Option<Result<Slot, (&'static str, Duration)>> {
+    Some(match flow.stopping.run_until_cancelled(flow.outside.wait_until_up(HELD)).await? {
         false => Err(("a system is away that every call needs", flow.retry.held_back())),
         true => {
-            let place = flow.stopping.run_until_cancelled(share.admit(event)).await?;
-            place.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
+            let slot = flow.stopping.run_until_cancelled(share.admit(event)).await?;
+            slot.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
         }
     })
 }
@@ -132,7 +127,7 @@ async fn place(
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
 const HELD: Duration = Duration::from_secs(600);
 
-/// Waits until the systems are here that every call needs, then for a place of the delivery's tenant. What has waited for
+/// Waits until the systems are here that every call needs, then for a slot of the delivery's tenant. What has waited for
 /// long goes back to the queue for a while: nothing can be done with it, or the tenant's work is slow and holds its
 /// share. Where the service drains, it goes back at once.
 async fn admit(
@@ -142,29 +137,31 @@ async fn admit(
     share: &FairShare,
     copies: &Copies,
     flow: &FlowContext,
-) -> Option<Delivery<ContactEvent>> {
+) -> Option<Delivery> {
     let since = Instant::now();
-    let (is_first, line) = match flow.stopping.run_until_cancelled(copies.admit(&event)).await? {
-        Turn::Copy => {
+    let (is_first, in_hand) = match flow.stopping.run_until_cancelled(copies.admit(&event)).await? {
+        CopyCheck::Copy => {
             debug!(conversation.id = %event.conversation, "a copy of a message that was put back with a delay");
             flow.metrics.stage_finished(STAGE, "done", since.elapsed());
             flow.metrics.conversations_done.with_label_values(&["copy"]).inc();
             acknowledge(settle).await;
             return None;
         }
-        Turn::First(line) => (true, line),
-        Turn::Waits(line) => (false, line),
+        CopyCheck::First(in_hand) => (true, in_hand),
+        CopyCheck::Waits(in_hand) => (false, in_hand),
     };
-    let seat = Seat::default();
-    // From here on it counts as in flight, also while it waits.
-    let delivery = flow.freshness.track(event, seat.of(line.of(settle))).lost_with(lost);
+    let in_flight = flow.freshness.count(&event);
+    let mut delivery = Delivery::new(event, settle).lost_with(lost);
+    delivery.hold(in_hand);
+    // From here on, also while it waits.
+    delivery.hold(in_flight);
     let found = match is_first {
-        true => place(&delivery.event, share, flow).await?,
+        true => slot(&delivery.event, share, flow).await?,
         false => Err(("another message of the same call is worked on", flow.retry.held_back())),
     };
     let (reason, away) = match found {
-        Ok(place) => {
-            seat.take(place);
+        Ok(slot) => {
+            delivery.hold(slot);
             return Some(delivery);
         }
         Err(sent_back) => sent_back,
@@ -202,11 +199,11 @@ fn until_it_is_known(error: StageError) -> StageError {
     }
 }
 
-impl Stage<ContactEvent> for SkipFinal {
+impl Stage<()> for SkipFinal {
     const NAME: &'static str = "dequeue";
-    type Out = ContactEvent;
+    type Out = Arc<Tenant>;
 
-    async fn process(&self, event: ContactEvent) -> Result<Outcome<ContactEvent>, StageError> {
+    async fn process(&self, event: &ContactEvent, (): ()) -> Result<Outcome<Arc<Tenant>>, StageError> {
         match self.catalog.standing(&event.key()).await? {
             Standing::Erased => return Ok(Outcome::Done("erased")),
             _ if event.recheck => {
@@ -218,9 +215,9 @@ impl Stage<ContactEvent> for SkipFinal {
             Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
             Standing::Stands(_) | Standing::Unknown => {}
         }
-        self.tenants.get(&event.tenant).await.map_err(until_it_is_known)?;
+        let tenant = self.tenants.get(&event.tenant).await.map_err(until_it_is_known)?;
         self.blame.admit(&event.tenant, &AHEAD, &self.retry, self.clock.now())?;
-        Ok(Outcome::Next(event))
+        Ok(Outcome::Next(tenant))
     }
 }
 

@@ -23,16 +23,16 @@ use catalog::{Catalog, ConversationRow, RecordingRow};
 use flow::{Outcome, RetryPolicy, Stage, StageError};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use model::{ContactId, Conversation, QuotaClass, System};
+use model::{ContactEvent, ContactId, Conversation, QuotaClass, System};
 use nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId};
 use runtime::crash;
 use tracing::warn;
 
+use crate::items::{FetchedConversation, PlacedMedia, RecordedConversation};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::recheck::NOTHING_NEW;
-use crate::recorded::{PlacedMedia, RecordedConversation};
-use crate::tenants::{RecordingScope, Tenants};
+use crate::tenants::RecordingScope;
 
 mod leg;
 
@@ -56,8 +56,6 @@ const MOST_SEGMENTS: usize = 100;
 
 /// Opens recordings.
 pub struct DownloadRecording {
-    /// The doors to NICE.
-    pub tenants: Arc<Tenants>,
     /// Knows the agents' UserHub ids.
     pub catalog: Arc<dyn Catalog>,
     /// The deadline.
@@ -68,14 +66,21 @@ pub struct DownloadRecording {
     pub metrics: Metrics,
 }
 
+/// A conversation, and the door at which its recordings are asked for.
+struct LegAtNice<'a> {
+    nice: NiceClient,
+    scope: RecordingScope,
+    conversation: &'a Conversation,
+}
+
 /// A recording that NICE names.
-struct Named {
+struct NamedRecording {
     /// By start time among all of the conversation.
     position: u32,
     /// The answer that names it.
     of: PlaybackOf,
     /// By which it is told from the others of that answer.
-    mark: Mark,
+    mark: StartMark,
     /// Its place in that answer, by start time.
     rank: usize,
     /// What it is known by later, where it can be told from the others of its call.
@@ -86,23 +91,23 @@ struct Named {
 
 /// A recording within an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct StartMark {
     started_at: Option<Timestamp>,
     /// Among those that began at the same time.
     nth: usize,
 }
 
 /// What NICE gives of a conversation.
-struct Found {
+struct OpenedMedia {
     /// Opened and checked.
     media: Vec<PlacedMedia>,
-    /// Named, and not given.
+    /// NamedRecording, and not given.
     missing: u32,
     /// Why one of them was not, although it had a link.
     gone: Option<NiceError>,
 }
 
-impl Found {
+impl OpenedMedia {
     /// The same, or why nothing could be opened.
     fn something(mut self) -> Result<Self, StageError> {
         match self.gone.take_if(|_| self.media.is_empty()) {
@@ -139,19 +144,26 @@ impl PlaybackOf {
     }
 }
 
-impl Stage<Conversation> for DownloadRecording {
+impl Stage<FetchedConversation> for DownloadRecording {
     const NAME: &'static str = "download_recording";
     type Out = RecordedConversation;
 
-    async fn process(&self, conversation: Conversation) -> Result<Outcome<RecordedConversation>, StageError> {
-        let found = match conversation.event.recheck {
-            true => match self.look_again(&conversation).await? {
+    async fn process(
+        &self,
+        event: &ContactEvent,
+        fetched: FetchedConversation,
+    ) -> Result<Outcome<RecordedConversation>, StageError> {
+        let FetchedConversation { tenant, conversation } = fetched;
+        let nice = tenant.responsive()?.for_class(QuotaClass::of(event));
+        let call = LegAtNice { nice, scope: tenant.scope, conversation: &conversation };
+        let found = match event.recheck {
+            true => match self.look_again(&call).await? {
                 Ok(found) => found,
                 Err(word) => return Ok(Outcome::Done(word)),
             },
-            false => self.look(&conversation).await?,
+            false => self.look(event, &call).await?,
         };
-        let Found { media, missing, .. } = found;
+        let OpenedMedia { media, missing, .. } = found;
         crash::point("recording_opened");
         Ok(Outcome::Next(RecordedConversation { conversation, media, missing }))
     }
@@ -159,27 +171,29 @@ impl Stage<Conversation> for DownloadRecording {
 
 impl DownloadRecording {
     /// What a call becomes: all its recordings, or those that there are once the rest is long overdue, or none.
-    async fn look(&self, conversation: &Conversation) -> Result<Found, StageError> {
+    async fn look(&self, event: &ContactEvent, call: &LegAtNice<'_>) -> Result<OpenedMedia, StageError> {
         let looked = |found| self.metrics.recording_looks.with_label_values(&[found]).inc();
-        let event = &conversation.event;
+        let ended_at = call.conversation.ended_at;
+        // NICE's word on the end counts: an event may be wrong.
+        let event = &ContactEvent { ended_at: Some(ended_at), ..event.clone() };
         let given_up = self.retry.recording_given_up(event);
         // One bad moment of NICE's is not enough, and neither is an outage.
         let takes_parts = self.retry.recording_overdue(event);
-        match self.open_all(conversation, takes_parts).await.and_then(Found::something) {
+        match self.open_all(call, takes_parts).await.and_then(OpenedMedia::something) {
             Err(StageError::NotReady { reason }) if given_up => {
                 looked("given_up");
                 at_the_deadline(reason)
             }
             Err(StageError::NotReady { reason }) => {
                 looked("not_ready");
-                self.readiness.missed(&event.tenant, conversation.ended_at, event.looked_at);
+                self.readiness.missed(&event.tenant, ended_at, event.looked_at);
                 Err(StageError::NotReady { reason })
             }
             opened => {
                 let found = opened?;
                 looked("there");
                 if found.missing == 0 {
-                    self.readiness.found(&event.tenant, conversation.ended_at, event.looked_at).await;
+                    self.readiness.found(&event.tenant, ended_at, event.looked_at).await;
                 }
                 Ok(found)
             }
@@ -188,19 +202,20 @@ impl DownloadRecording {
 
     /// What a final call lacked and NICE has by now, or why it ends without. One look is enough: the next recheck asks
     /// again. Readiness learns nothing from it.
-    async fn look_again(&self, conversation: &Conversation) -> Result<Result<Found, &'static str>, StageError> {
-        let Some(row) = self.catalog.conversation(&conversation.key()).await? else { return Ok(Err(NOTHING_NEW)) };
-        let (nice, named) = match self.all_named(conversation).await {
+    async fn look_again(&self, call: &LegAtNice<'_>) -> Result<Result<OpenedMedia, &'static str>, StageError> {
+        let key = call.conversation.key();
+        let Some(row) = self.catalog.conversation(&key).await? else { return Ok(Err(NOTHING_NEW)) };
+        let named = match self.named(call).await {
             Err(StageError::NotReady { .. }) => return Ok(Err(NOTHING_NEW)),
             named => named?,
         };
         let Some(lacking) = lacking(named, &row) else {
-            let (id, stored) = (conversation.event.conversation, row.recordings.len());
+            let (id, stored) = (key.external_id, row.recordings.len());
             let remedy = "compare what is stored of the call with what NICE plays of it; nothing was changed";
             warn!(conversation.id = %id, stored, remedy, "NICE does not name again what is stored of a call that lacks recordings");
             return Ok(Err(NOT_LINED_UP));
         };
-        match open_named(&nice, lacking, true).await {
+        match open_named(&call.nice, lacking, true).await {
             Err(StageError::NotReady { .. }) => Ok(Err(NOTHING_NEW)),
             Ok(found) if found.media.is_empty() => Ok(Err(NOTHING_NEW)),
             opened => opened.map(Ok),
@@ -208,34 +223,21 @@ impl DownloadRecording {
     }
 
     /// Opens every recording that NICE names; without `takes_parts` all or none.
-    async fn open_all(&self, conversation: &Conversation, takes_parts: bool) -> Result<Found, StageError> {
-        let (nice, named) = self.all_named(conversation).await?;
-        open_named(&nice, named, takes_parts).await
-    }
-
-    /// Every recording that NICE names, and the door to ask for it.
-    async fn all_named(&self, conversation: &Conversation) -> Result<(NiceClient, Vec<Named>), StageError> {
-        let tenant = self.tenants.get(&conversation.event.tenant).await?;
-        let nice = tenant.nice.for_class(QuotaClass::of(&conversation.event));
-        let named = self.named(&nice, tenant.scope, conversation).await?;
-        Ok((nice, named))
+    async fn open_all(&self, call: &LegAtNice<'_>, takes_parts: bool) -> Result<OpenedMedia, StageError> {
+        open_named(&call.nice, self.named(call).await?, takes_parts).await
     }
 
     /// Every recording of the conversation that NICE names, by start time.
-    async fn named(
-        &self,
-        nice: &NiceClient,
-        scope: RecordingScope,
-        conversation: &Conversation,
-    ) -> Result<Vec<Named>, StageError> {
-        let contact = PlaybackOf::Contact(conversation.master);
+    async fn named(&self, call: &LegAtNice<'_>) -> Result<Vec<NamedRecording>, StageError> {
+        let nice = &call.nice;
+        let contact = PlaybackOf::Contact(call.conversation.master);
         let playback = match contact.fetch(nice).await {
             Err(NiceError::NotReady { .. }) => return Err(StageError::NotReady { reason: NOTHING_NAMED }),
             playback => playback?,
         };
-        let wanted = match scope {
+        let wanted = match call.scope {
             RecordingScope::Master => None,
-            RecordingScope::Leg => self.segments(nice, conversation, &playback).await?,
+            RecordingScope::Leg => self.segments(call, &playback).await?,
         };
         let mut named = Vec::new();
         let Some(segments) = wanted else {
@@ -248,10 +250,10 @@ impl DownloadRecording {
         for segment in segments {
             let segment = PlaybackOf::Segment(segment);
             match segment.fetch(nice).await {
-                // Named by the contact's answer, with one recording as a rule.
+                // NamedRecording by the contact's answer, with one recording as a rule.
                 Err(NiceError::NotReady { .. }) => {
-                    let (position, mark) = (next_position(&named), Mark { started_at: None, nth: 0 });
-                    named.push(Named { position, of: segment, mark, rank: 0, source: None, link: None });
+                    let (position, mark) = (next_position(&named), StartMark { started_at: None, nth: 0 });
+                    named.push(NamedRecording { position, of: segment, mark, rank: 0, source: None, link: None });
                 }
                 playback => name(&mut named, &segment, playback?),
             }
@@ -260,21 +262,17 @@ impl DownloadRecording {
     }
 
     /// The leg's segments, or none where the contact's one file is the leg's.
-    async fn segments(
-        &self,
-        nice: &NiceClient,
-        conversation: &Conversation,
-        playback: &Playback,
-    ) -> Result<Option<Vec<SegmentId>>, StageError> {
+    async fn segments(&self, call: &LegAtNice<'_>, playback: &Playback) -> Result<Option<Vec<SegmentId>>, StageError> {
+        let conversation = call.conversation;
         if !leg::may_be_transferred(conversation, playback) {
             return Ok(None);
         }
-        let legs = nice.legs(conversation.event.conversation).await?;
+        let legs = call.nice.legs(conversation.external_id).await?;
         // Another master means another leg, listed or not: the contact's file would hold other agents' voices.
-        if legs.len() <= 1 && conversation.master == conversation.event.conversation {
+        if legs.len() <= 1 && conversation.master == conversation.external_id {
             return Ok(None);
         }
-        let agent = self.catalog.agent(&conversation.event.tenant, conversation.agent).await?;
+        let agent = self.catalog.agent(&conversation.tenant, conversation.agent).await?;
         let segments = leg::segments_of(conversation, agent.as_ref(), playback);
         if segments.is_empty() {
             return Err(StageError::NotReady { reason: NOT_TOLD_APART });
@@ -287,9 +285,9 @@ impl DownloadRecording {
 }
 
 /// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names none.
-fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
+fn at_the_deadline(reason: &'static str) -> Result<OpenedMedia, StageError> {
     match reason {
-        NOTHING_NAMED => Ok(Found { media: Vec::new(), missing: 0, gone: None }),
+        NOTHING_NAMED => Ok(OpenedMedia { media: Vec::new(), missing: 0, gone: None }),
         NOT_TOLD_APART => Err(StageError::permanent("the call has recordings, and none can be told to be of this leg")),
         reason => {
             let reason =
@@ -300,17 +298,17 @@ fn at_the_deadline(reason: &'static str) -> Result<Found, StageError> {
 }
 
 /// Puts the recordings of an answer behind those that are named already, by start time.
-fn name(named: &mut Vec<Named>, of: &PlaybackOf, playback: Playback) {
+fn name(named: &mut Vec<NamedRecording>, of: &PlaybackOf, playback: Playback) {
     for (rank, (mark, interaction)) in by_start(playback).enumerate() {
         let (position, source) = (next_position(named), of.source(mark.started_at));
-        named.push(Named { position, of: of.clone(), mark, rank, source, link: interaction.link });
+        named.push(NamedRecording { position, of: of.clone(), mark, rank, source, link: interaction.link });
     }
 }
 
 /// Those that are not stored, at the positions that are free; none where what is stored cannot be told from others. Where
 /// nothing that is stored is found again by its source, NICE does not tell sources apart for good: then the rank counts,
 /// provided that as many are named as before.
-fn lacking(mut named: Vec<Named>, row: &ConversationRow) -> Option<Vec<Named>> {
+fn lacking(mut named: Vec<NamedRecording>, row: &ConversationRow) -> Option<Vec<NamedRecording>> {
     let stored = &row.recordings;
     let is_named_again = |recording: &&RecordingRow| {
         let Some(source) = recording.source.as_ref() else { return false };
@@ -337,12 +335,16 @@ fn lacking(mut named: Vec<Named>, row: &ConversationRow) -> Option<Vec<Named>> {
 }
 
 /// A recording that is not there has its position all the same, so that it can come later.
-fn next_position(named: &[Named]) -> u32 {
+fn next_position(named: &[NamedRecording]) -> u32 {
     u32::try_from(named.len()).unwrap_or(u32::MAX)
 }
 
 /// Opens what is named; without `takes_parts` all or none.
-async fn open_named(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
+async fn open_named(
+    nice: &NiceClient,
+    named: Vec<NamedRecording>,
+    takes_parts: bool,
+) -> Result<OpenedMedia, StageError> {
     let with_link = named.iter().filter(|recording| recording.link.is_some()).count();
     if with_link == 0 && !named.is_empty() {
         return Err(StageError::NotReady { reason: NO_LINK });
@@ -355,9 +357,9 @@ async fn open_named(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> 
 }
 
 /// Opens what has a link. With `takes_parts` what cannot be had counts as missing.
-async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result<Found, StageError> {
-    let mut found = Found { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
-    for Named { position, of, mark, rank, source, link } in named {
+async fn open(nice: &NiceClient, named: Vec<NamedRecording>, takes_parts: bool) -> Result<OpenedMedia, StageError> {
+    let mut found = OpenedMedia { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
+    for NamedRecording { position, of, mark, rank, source, link } in named {
         let Some(link) = link else {
             found.missing += 1;
             continue;
@@ -376,7 +378,7 @@ async fn open(nice: &NiceClient, named: Vec<Named>, takes_parts: bool) -> Result
 }
 
 /// Asks for a fresh link when the one in use has expired.
-fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: Mark, rank: usize) -> Arc<Refresher> {
+fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: StartMark, rank: usize) -> Arc<Refresher> {
     let (nice, of) = (nice.clone(), of.clone());
     Arc::new(move || {
         let (nice, of) = (nice.clone(), of.clone());
@@ -394,14 +396,14 @@ fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: Mark, rank: usize) -> Arc
 type Refresher = dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync;
 
 /// In the order of their positions.
-fn by_start(playback: Playback) -> impl Iterator<Item = (Mark, Interaction)> {
+fn by_start(playback: Playback) -> impl Iterator<Item = (StartMark, Interaction)> {
     let mut interactions = playback.interactions;
     interactions.sort_by_key(|interaction| interaction.started_at);
-    let mut before: Option<Mark> = None;
+    let mut before: Option<StartMark> = None;
     interactions.into_iter().map(move |interaction| {
         let started_at = interaction.started_at;
         let nth = before.filter(|before| before.started_at == started_at).map_or(0, |before| before.nth + 1);
-        let mark = Mark { started_at, nth };
+        let mark = StartMark { started_at, nth };
         before = Some(mark);
         (mark, interaction)
     })

@@ -24,12 +24,12 @@ pub struct Enqueue {
     pub clock: Clock,
 }
 
-impl Stage<ContactEvent> for Enqueue {
+impl Stage<()> for Enqueue {
     const NAME: &'static str = "enqueue";
     type Out = ();
 
-    async fn process(&self, mut event: ContactEvent) -> Result<Outcome<()>, StageError> {
-        let now = self.clock.now();
+    async fn process(&self, event: &ContactEvent, (): ()) -> Result<Outcome<()>, StageError> {
+        let (mut event, now) = (event.clone(), self.clock.now());
         event.late |= event.ended_at.is_some_and(|ended_at| self.is_late(ended_at, now));
         event.queued_at.get_or_insert(now);
         event.traceparent.get_or_insert_with(new_traceparent);
@@ -70,7 +70,7 @@ mod tests {
             let id = model::ContactId::from_number(id).unwrap();
             let mut event = ContactEvent::new("acme".parse().unwrap(), id, EventSource::Poll);
             event.ended_at = Some(now - SignedDuration::from_mins(minutes));
-            enqueue.process(event).await.unwrap();
+            enqueue.process(&event, ()).await.unwrap();
         }
         let backlog = queue.backlog().await.unwrap();
         assert_eq!((backlog.live, backlog.backfill), (2, 2));

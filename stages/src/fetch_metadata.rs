@@ -20,12 +20,13 @@ use std::sync::Arc;
 use catalog::{Catalog, SETTLED};
 use flow::{Outcome, RetryPolicy, Stage, StageError};
 use jiff::{SignedDuration, Timestamp};
-use model::{Agent, ContactEvent, Conversation, Direction, QuotaClass, System};
+use model::{Agent, ContactEvent, Conversation, Direction, Lane, QuotaClass, System};
 use nice::{Contact, NiceError};
 use runtime::{Clock, crash};
 
+use crate::items::FetchedConversation;
 use crate::recheck::NOTHING_NEW;
-use crate::tenants::Tenants;
+use crate::tenants::Tenant;
 use crate::watermark::is_beyond;
 
 /// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
@@ -43,9 +44,7 @@ const NOT_READ: &str = "the group was not read since the call ended";
 
 /// Asks NICE for a contact.
 pub struct FetchMetadata {
-    /// The doors to NICE.
-    pub tenants: Arc<Tenants>,
-    /// Knows the group's agents.
+    /// Knows the group's agents, and the rows of calls that are looked at again.
     pub catalog: Arc<dyn Catalog>,
     /// The deadline.
     pub retry: RetryPolicy,
@@ -53,22 +52,24 @@ pub struct FetchMetadata {
     pub clock: Clock,
 }
 
-impl Stage<ContactEvent> for FetchMetadata {
+impl Stage<Arc<Tenant>> for FetchMetadata {
     const NAME: &'static str = "fetch_metadata";
-    type Out = Conversation;
+    type Out = FetchedConversation;
 
-    async fn process(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
+    async fn process(
+        &self,
+        event: &ContactEvent,
+        tenant: Arc<Tenant>,
+    ) -> Result<Outcome<FetchedConversation>, StageError> {
         if event.recheck {
-            return self.as_its_row_says(event).await;
+            return self.as_its_row_says(event, tenant).await;
         }
-        let given_up = self.retry.recording_given_up(&event);
-        let tenant = self.tenants.get(&event.tenant).await?;
-        let contact = match tenant.nice.for_class(QuotaClass::of_look_up(&event)).contact(event.conversation).await {
-            Err(NiceError::NotReady { .. }) if given_up => {
-                return Err(unknown_at_the_deadline(&event));
-            }
+        let given_up = self.retry.recording_given_up(event);
+        let nice = tenant.responsive()?.for_class(QuotaClass::of_look_up(event));
+        let contact = match nice.contact(event.conversation).await {
+            Err(NiceError::NotReady { .. }) if given_up => return Err(unknown_at_the_deadline(event)),
             // Decided by this very answer: what NICE knows by now is a call, however late it was looked for.
-            Err(NiceError::NotReady { .. }) if self.retry.unconfirmed_given_up(&event, self.clock.now()) => {
+            Err(NiceError::NotReady { .. }) if self.retry.unconfirmed_given_up(event, self.clock.now()) => {
                 return Ok(Outcome::Done("unconfirmed"));
             }
             Err(NiceError::NotReady { what }) => return Err(StageError::Unknown { reason: what }),
@@ -93,7 +94,7 @@ impl Stage<ContactEvent> for FetchMetadata {
             return Ok(Outcome::Done("beyond_retention"));
         }
         let known = self.catalog.agent(&event.tenant, agent).await?;
-        if !known.is_some_and(|agent| is_of_group(&agent, &event, ended_at)) {
+        if !known.is_some_and(|agent| is_of_group(&agent, event, ended_at)) {
             // An agent may have joined since the group was read: only a later reading tells. One that a clock wrote which
             // ran ahead tells nothing.
             let read_at = self.catalog.agents_read_at(&event.tenant).await?;
@@ -105,7 +106,11 @@ impl Stage<ContactEvent> for FetchMetadata {
             };
         }
         let (direction, customer_number) = direction(&contact);
-        Ok(Outcome::Next(Conversation {
+        let conversation = Conversation {
+            tenant: event.tenant.clone(),
+            external_id: event.conversation,
+            source: event.source,
+            lane: Lane::of(event),
             master: contact.master_contact_id,
             agent,
             started_at,
@@ -113,24 +118,30 @@ impl Stage<ContactEvent> for FetchMetadata {
             direction,
             customer_number,
             metadata: contact.raw,
-            // NICE's word on the end counts from here on: an event may be wrong.
-            event: ContactEvent { ended_at: Some(ended_at), ..event },
-        }))
+        };
+        Ok(Outcome::Next(FetchedConversation { tenant, conversation }))
     }
 }
 
 impl FetchMetadata {
     /// The start, too, is that of the row: it names the folder in which the other recordings lie.
-    async fn as_its_row_says(&self, event: ContactEvent) -> Result<Outcome<Conversation>, StageError> {
-        let retention = self.tenants.get(&event.tenant).await?.retention;
+    async fn as_its_row_says(
+        &self,
+        event: &ContactEvent,
+        tenant: Arc<Tenant>,
+    ) -> Result<Outcome<FetchedConversation>, StageError> {
         // Erased since.
         let Some(row) = self.catalog.conversation(&event.key()).await? else { return Ok(Outcome::Done(NOTHING_NEW)) };
         // What is stored while the rest of the call is erased would stay for ever.
         let soon = self.clock.now().checked_add(SETTLED).unwrap_or(Timestamp::MAX);
-        if !retention.reaches(row.ended_at, soon) {
+        if !tenant.retention.reaches(row.ended_at, soon) {
             return Ok(Outcome::Done("beyond_retention"));
         }
-        Ok(Outcome::Next(Conversation {
+        let conversation = Conversation {
+            tenant: event.tenant.clone(),
+            external_id: event.conversation,
+            source: event.source,
+            lane: Lane::of(event),
             master: row.master_external_id,
             agent: row.agent_external_id,
             started_at: row.started_at,
@@ -138,8 +149,8 @@ impl FetchMetadata {
             direction: row.direction,
             customer_number: row.customer_number,
             metadata: row.metadata,
-            event: ContactEvent { ended_at: Some(row.ended_at), ..event },
-        }))
+        };
+        Ok(Outcome::Next(FetchedConversation { tenant, conversation }))
     }
 
     /// Most such calls are nobody's of the group: they do not ask NICE again at every step.
@@ -169,7 +180,7 @@ fn is_final(contact: &Contact, now: Timestamp) -> bool {
 }
 
 /// A verdict by which the call leaves no row; on half a record there is none.
-fn dropped(verdict: &'static str, is_final: bool) -> Result<Outcome<Conversation>, StageError> {
+fn dropped(verdict: &'static str, is_final: bool) -> Result<Outcome<FetchedConversation>, StageError> {
     match is_final {
         true => Ok(Outcome::Done(verdict)),
         false => Err(StageError::NotReady { reason: "NICE's record of the contact is not final yet" }),

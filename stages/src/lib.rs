@@ -13,7 +13,7 @@
 //!   [`download_recording`], [`persist`], [`upload`].
 //! - Beside it: [`sync_agents`] keeps the agents in step, [`recheck`] brings in what comes late, [`shelf`] sends letters
 //!   of passing causes back, [`erase`] and [`prune_analysis`] remove, [`verify`] reads back what is stored.
-//! - What they share: [`Context`], [`tenants`], [`readiness`], [`watermark`], [`completeness`], [`metrics`].
+//! - What they share: [`Context`], [`items`], [`tenants`], [`readiness`], [`watermark`], [`completeness`], [`metrics`].
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
@@ -49,9 +49,9 @@ pub mod verify;
 
 pub mod completeness;
 mod context;
+pub mod items;
 pub mod metrics;
 pub mod readiness;
-pub mod recorded;
 pub mod serve;
 pub mod tenants;
 pub mod watermark;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use catalog::Conversations;
 use flow::{Outcome, Stage, StageError};
+use model::ContactEvent;
 use runtime::crash;
 
-use crate::recorded::{PersistedConversation, RecordedConversation};
+use crate::items::RecordedConversation;
 
 /// Writes rows.
 pub struct Persist {
@@ -20,14 +21,17 @@ pub struct Persist {
 
 impl Stage<RecordedConversation> for Persist {
     const NAME: &'static str = "persist";
-    type Out = PersistedConversation;
+    type Out = RecordedConversation;
 
-    async fn process(&self, recorded: RecordedConversation) -> Result<Outcome<PersistedConversation>, StageError> {
-        let RecordedConversation { conversation, media, missing } = recorded;
-        if !conversation.event.recheck {
-            self.catalog.save_metadata(&conversation).await?;
+    async fn process(
+        &self,
+        event: &ContactEvent,
+        recorded: RecordedConversation,
+    ) -> Result<Outcome<RecordedConversation>, StageError> {
+        if !event.recheck {
+            self.catalog.save_metadata(&recorded.conversation).await?;
         }
         crash::point("row_saved");
-        Ok(Outcome::Next(PersistedConversation { conversation, media, missing }))
+        Ok(Outcome::Next(recorded))
     }
 }

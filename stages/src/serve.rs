@@ -65,7 +65,7 @@ async fn serve_readers(listener: TcpListener, router: Router, stopping: Cancella
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
                     .max_headers(MAX_HEADERS)
-                    .serve_connection(TokioIo::new(Reader::new(stream, reader_timeout)), service)
+                    .serve_connection(TokioIo::new(TimedReader::new(stream, reader_timeout)), service)
             );
             let ended = tokio::select! {
                 biased;
@@ -88,7 +88,7 @@ async fn serve_readers(listener: TcpListener, router: Router, stopping: Cancella
 }
 
 /// A connection whose client has to go on reading what is written to it.
-struct Reader<S> {
+struct TimedReader<S> {
     stream: S,
     patience: Duration,
     /// Runs while the stream takes nothing more.
@@ -96,7 +96,7 @@ struct Reader<S> {
     is_counting: bool,
 }
 
-impl<S> Reader<S> {
+impl<S> TimedReader<S> {
     fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, stands_still: Box::pin(tokio::time::sleep(patience)), is_counting: false }
     }
@@ -116,13 +116,13 @@ impl<S> Reader<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedReader<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedReader<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(cx, wrote)

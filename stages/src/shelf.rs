@@ -152,7 +152,7 @@ impl Shelf {
 
     fn fails_still(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         match letter.cause {
-            Some(system) if system.is_shared() => self.outside.is_away(system),
+            Some(system) if system.is_shared() => self.outside.is_down(system),
             Some(System::Nice | System::MediaHost | System::Call) => {
                 letter.key().is_some_and(|key| self.blame.fails(&letter.stage, &key.tenant, now))
             }

@@ -17,7 +17,10 @@ use async_trait::async_trait;
 use flow::StageError;
 use model::{Quota, Retention, System, TenantId};
 use nice::{Network, NiceClient, NiceSettings, Timeouts};
-use runtime::chance;
+use runtime::{
+    chance,
+    single_flight::{Lookup, SingleFlight},
+};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -126,6 +129,19 @@ pub struct Tenant {
     pub retention: Retention,
 }
 
+impl Tenant {
+    /// The door to its NICE, unless it is silent and enough others are trying it.
+    pub fn responsive(&self) -> Result<&NiceClient, StageError> {
+        match self.nice.is_stuck() {
+            true => Err(StageError::Busy {
+                reason: "the tenant's NICE does not answer, and others are trying it".to_owned(),
+                retry_after: SILENT_DELAY.mul_f64(chance::range(1.0..3.0)),
+            }),
+            false => Ok(&self.nice),
+        }
+    }
+}
+
 /// Gives each tenant its rate budget; asked once for each tenant that is kept.
 pub type QuotaOf = Arc<dyn Fn(&TenantId) -> Arc<dyn Quota> + Send + Sync>;
 
@@ -177,35 +193,35 @@ pub struct Tenants {
     quota: QuotaOf,
     metrics: Metrics,
     options: TenantsOptions,
-    kept: Mutex<Kept>,
+    kept: Mutex<TenantCache>,
 }
 
 /// The tenants, and how often they were asked for.
 #[derive(Default)]
-struct Kept {
-    entries: BTreeMap<TenantId, (Arc<Entry>, u64)>,
+struct TenantCache {
+    entries: BTreeMap<TenantId, (Arc<TenantEntry>, u64)>,
     uses: u64,
 }
 
 /// One tenant, known or not.
-struct Entry {
+struct TenantEntry {
     id: TenantId,
     /// Outlives the clients: what it has granted counts, whatever the settings.
     quota: OnceLock<Arc<dyn Quota>>,
-    state: Mutex<State>,
-    /// Whoever reads the settings holds it.
-    turn: tokio::sync::Mutex<()>,
+    state: Mutex<TenantState>,
+    /// Reads the settings.
+    flight: SingleFlight,
 }
 
-struct State {
-    standing: Standing,
+struct TenantState {
+    status: TenantStatus,
     read_again_at: Instant,
     alarmed_at: Option<Instant>,
 }
 
 /// How it stands with a tenant.
 #[derive(Clone)]
-enum Standing {
+enum TenantStatus {
     /// Its settings were not read yet.
     Unread,
     /// They were, and are in use.
@@ -216,13 +232,6 @@ enum Standing {
     Unreachable(String),
     /// They are of no use.
     Unusable(String),
-}
-
-/// What is to be done for a tenant.
-enum Look {
-    Use(Result<Arc<Tenant>, StageError>),
-    Renew(Arc<Tenant>),
-    Read,
 }
 
 impl Tenants {
@@ -244,13 +253,8 @@ impl Tenants {
     /// The tenant's client. An unknown tenant is a permanent error; settings that cannot be read or used are not.
     pub async fn get(&self, id: &TenantId) -> Result<Arc<Tenant>, StageError> {
         let tenant = self.find(id).await?;
-        match tenant.nice.is_stuck() {
-            true => Err(StageError::Busy {
-                reason: "the tenant's NICE does not answer, and others are trying it".to_owned(),
-                retry_after: SILENT_DELAY.mul_f64(chance::range(1.0..3.0)),
-            }),
-            false => Ok(tenant),
-        }
+        tenant.responsive()?;
+        Ok(tenant)
     }
 
     /// The tenants whose conversations are not kept for ever.
@@ -261,25 +265,17 @@ impl Tenants {
 
     async fn find(&self, id: &TenantId) -> Result<Arc<Tenant>, StageError> {
         let entry = self.entry(id);
-        let (_turn, timeout) = match entry.look() {
-            Look::Use(answer) => return answer,
-            Look::Renew(tenant) => match entry.turn.try_lock() {
-                Ok(turn) => (turn, RENEW_TIMEOUT),
-                Err(_) => return Ok(tenant),
-            },
-            Look::Read => (entry.turn.lock().await, READ_TIMEOUT),
+        let read = async |is_renewal: bool| {
+            let timeout = if is_renewal { RENEW_TIMEOUT } else { READ_TIMEOUT };
+            let read = tokio::time::timeout(timeout, self.source.nice_settings(id)).await;
+            let read = read.unwrap_or_else(|_| Err(SettingsError::Unreachable("no answer in time".to_owned())));
+            self.note(&entry, read)
         };
-        // Another may have read them while this one waited for its turn.
-        if let Look::Use(answer) = entry.look() {
-            return answer;
-        }
-        let read = tokio::time::timeout(timeout, self.source.nice_settings(id)).await;
-        let read = read.unwrap_or_else(|_| Err(SettingsError::Unreachable("no answer in time".to_owned())));
-        self.note(&entry, read)
+        entry.flight.get(|| entry.lookup(), read).await
     }
 
     /// The tenant's entry, made if need be; the one that is worth least gives way to it.
-    fn entry(&self, id: &TenantId) -> Arc<Entry> {
+    fn entry(&self, id: &TenantId) -> Arc<TenantEntry> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let now = kept.uses;
@@ -289,12 +285,12 @@ impl Tenants {
         }
         if kept.entries.len() >= self.options.kept.max(1) {
             // Names that stand for no tenant go first, or a flood of them would cost every real one its token.
-            let worth = |(_, (entry, used)): &(&TenantId, &(Arc<Entry>, u64))| (entry.has_client(), *used);
+            let worth = |(_, (entry, used)): &(&TenantId, &(Arc<TenantEntry>, u64))| (entry.has_client(), *used);
             if let Some(id) = kept.entries.iter().min_by_key(worth).map(|(id, _)| id.clone()) {
                 kept.entries.remove(&id);
             }
         }
-        let entry = Arc::new(Entry::new(id.clone()));
+        let entry = Arc::new(TenantEntry::new(id.clone()));
         kept.entries.insert(id.clone(), (entry.clone(), now));
         entry
     }
@@ -302,36 +298,36 @@ impl Tenants {
     /// Draws the conclusions of what was read.
     fn note(
         &self,
-        entry: &Entry,
+        entry: &TenantEntry,
         read: Result<Option<TenantSettings>, SettingsError>,
     ) -> Result<Arc<Tenant>, StageError> {
-        let before = entry.state().standing.clone();
-        let (standing, good_for) = match (read, before) {
-            (Ok(Some(settings)), Standing::Client { tenant, revision, .. }) if settings.revision == revision => {
+        let before = entry.state().status.clone();
+        let (status, good_for) = match (read, before) {
+            (Ok(Some(settings)), TenantStatus::Client { tenant, revision, .. }) if settings.revision == revision => {
                 let refusals = tenant.nice.refusals();
-                (Standing::Client { tenant, revision, refusals }, self.options.reread)
+                (TenantStatus::Client { tenant, revision, refusals }, self.options.reread)
             }
             (Ok(Some(settings)), before) => {
-                if !matches!(before, Standing::Unread) {
+                if !matches!(before, TenantStatus::Unread) {
                     info!(tenant = %entry.id, "NICE settings changed");
                 }
                 (self.client(entry, settings), self.options.reread)
             }
-            (Ok(None), _) => (Standing::Unknown, UNKNOWN_FOR.min(self.options.reread)),
-            (Err(SettingsError::Unusable(reason)), _) => (Standing::Unusable(reason), self.options.reread),
-            (Err(error @ SettingsError::Unreachable(_)), client @ Standing::Client { .. }) => {
+            (Ok(None), _) => (TenantStatus::Unknown, UNKNOWN_FOR.min(self.options.reread)),
+            (Err(SettingsError::Unusable(reason)), _) => (TenantStatus::Unusable(reason), self.options.reread),
+            (Err(error @ SettingsError::Unreachable(_)), client @ TenantStatus::Client { .. }) => {
                 warn!(tenant = %entry.id, %error, "the client made before goes on being used");
                 (client, self.options.reread)
             }
             (Err(error @ SettingsError::Unreachable(_)), _) => {
-                (Standing::Unreachable(error.to_string()), SOON.min(self.options.reread))
+                (TenantStatus::Unreachable(error.to_string()), SOON.min(self.options.reread))
             }
         };
-        entry.keep(standing, good_for)
+        entry.keep(status, good_for)
     }
 
     /// Makes a client; settings that allow none are for a person to mend.
-    fn client(&self, entry: &Entry, settings: TenantSettings) -> Standing {
+    fn client(&self, entry: &TenantEntry, settings: TenantSettings) -> TenantStatus {
         let TenantSettings { nice, scope, retention, revision } = settings;
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
@@ -340,9 +336,9 @@ impl Tenants {
             Ok(nice) => {
                 nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });
-                Standing::Client { tenant, revision, refusals: 0 }
+                TenantStatus::Client { tenant, revision, refusals: 0 }
             }
-            Err(error) => Standing::Unusable(error.to_string()),
+            Err(error) => TenantStatus::Unusable(error.to_string()),
         }
     }
 }
@@ -353,24 +349,24 @@ impl fmt::Debug for Tenants {
     }
 }
 
-impl Entry {
+impl TenantEntry {
     fn new(id: TenantId) -> Self {
-        let state = State { standing: Standing::Unread, read_again_at: Instant::now(), alarmed_at: None };
-        Self { id, quota: OnceLock::new(), state: Mutex::new(state), turn: tokio::sync::Mutex::default() }
+        let state = TenantState { status: TenantStatus::Unread, read_again_at: Instant::now(), alarmed_at: None };
+        Self { id, quota: OnceLock::new(), state: Mutex::new(state), flight: SingleFlight::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TenantState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_client(&self) -> bool {
-        matches!(self.state().standing, Standing::Client { .. })
+        matches!(self.state().status, TenantStatus::Client { .. })
     }
 
-    fn look(&self) -> Look {
+    fn lookup(&self) -> Lookup<Result<Arc<Tenant>, StageError>> {
         let mut state = self.state();
         let now = Instant::now();
-        if let Standing::Client { tenant, refusals, .. } = &mut state.standing {
+        if let TenantStatus::Client { tenant, refusals, .. } = &mut state.status {
             let tenant = tenant.clone();
             // Somebody may have renewed the key already; each refusal is a reason to look once, and not at once.
             if tenant.nice.refusals() > *refusals {
@@ -378,32 +374,32 @@ impl Entry {
                 state.read_again_at = state.read_again_at.min(now + SOON);
             }
             return match now < state.read_again_at {
-                true => Look::Use(Ok(tenant)),
-                false => Look::Renew(tenant),
+                true => Lookup::Use(Ok(tenant)),
+                false => Lookup::Renew(Ok(tenant)),
             };
         }
         match now < state.read_again_at {
-            true => Look::Use(state.standing.answer()),
-            false => Look::Read,
+            true => Lookup::Use(state.status.answer()),
+            false => Lookup::Fetch,
         }
     }
 
-    fn keep(&self, standing: Standing, good_for: Duration) -> Result<Arc<Tenant>, StageError> {
+    fn keep(&self, status: TenantStatus, good_for: Duration) -> Result<Arc<Tenant>, StageError> {
         let mut state = self.state();
         let now = Instant::now();
-        if let Standing::Unusable(reason) = &standing
+        if let TenantStatus::Unusable(reason) = &status
             && state.alarmed_at.is_none_or(|at| now.saturating_duration_since(at) >= ALARM_INTERVAL)
         {
             error!(tenant = %self.id, reason, "the NICE settings cannot be used, a person must mend them");
             state.alarmed_at = Some(now);
         }
-        state.standing = standing;
+        state.status = status;
         state.read_again_at = now + good_for;
-        state.standing.answer()
+        state.status.answer()
     }
 }
 
-impl Standing {
+impl TenantStatus {
     fn answer(&self) -> Result<Arc<Tenant>, StageError> {
         match self {
             Self::Client { tenant, .. } => Ok(tenant.clone()),

@@ -37,7 +37,10 @@ fn key(id: u64) -> ConversationKey {
 fn conversation(id: u64) -> Conversation {
     let ended_at = "2026-04-01T12:00:00Z".parse().unwrap();
     Conversation {
-        event: event(id),
+        tenant: key(id).tenant,
+        external_id: key(id).external_id,
+        source: EventSource::Poll,
+        lane: Lane::Live,
         master: ContactId::from_number(id).unwrap(),
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at,

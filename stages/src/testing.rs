@@ -35,7 +35,7 @@ impl TestFlow {
     }
 
     /// A delivery that tells its fate. At its acknowledgement it notes how many dead letters stand by then.
-    pub(crate) fn delivery(&self, fates: &Fates, event: ContactEvent) -> Delivery<ContactEvent> {
+    pub(crate) fn delivery(&self, fates: &Fates, event: ContactEvent) -> Delivery {
         fates.delivery(event, &Arc::new(CatalogShelf(self.context.catalog.clone())))
     }
 }

@@ -20,15 +20,17 @@ use catalog::{Attempt, AttemptKind, CatalogError, ConversationRow, Conversations
 use flow::{Outcome, Stage, StageError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System};
+use model::{
+    ContactEvent, Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System,
+};
 use nice::Media;
 use recordings::{BodyError, Found, RecordingStore, Stored};
 use runtime::{Clock, crash};
 use tracing::{info, warn};
 
+use crate::items::{PlacedMedia, RecordedConversation};
 use crate::metrics::Metrics;
 use crate::recheck::NOTHING_NEW;
-use crate::recorded::{PersistedConversation, PlacedMedia};
 
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
@@ -49,65 +51,65 @@ pub struct Upload {
     pub metrics: Metrics,
 }
 
-impl Stage<PersistedConversation> for Upload {
+impl Stage<RecordedConversation> for Upload {
     const NAME: &'static str = "upload";
     type Out = ();
 
-    async fn process(&self, persisted: PersistedConversation) -> Result<Outcome<()>, StageError> {
-        let PersistedConversation { conversation, media, missing } = persisted;
+    async fn process(&self, event: &ContactEvent, recorded: RecordedConversation) -> Result<Outcome<()>, StageError> {
+        let RecordedConversation { conversation, media, missing } = recorded;
         let key = conversation.key();
-        if media.is_empty() {
-            return self.end_without_recording(&conversation).await;
-        }
-        let (kind, no_attempt) = match conversation.event.recheck {
+        let (kind, no_attempt) = match event.recheck {
             false => (AttemptKind::Complete, "already_final"),
             true => (AttemptKind::Add, NOTHING_NEW),
         };
-        let mut places = Vec::with_capacity(media.len());
+        if media.is_empty() {
+            return self.end_without_recording(&conversation, kind).await;
+        }
+        let mut targets = Vec::with_capacity(media.len());
         for media in media {
-            places.push(self.look(&conversation, media).await?);
+            targets.push(self.look(&conversation, media).await?);
         }
         // Only after every look: what the looks have seen, the attempts before this one have written.
         let Some(attempt) = self.catalog.begin_attempt(&key, kind).await? else {
             return Ok(Outcome::Done(no_attempt));
         };
         // Only after the attempt has begun: from then on nobody else adds to the row.
-        if kind == AttemptKind::Add && self.is_stored(&conversation, &places).await? {
+        if kind == AttemptKind::Add && self.is_stored(&conversation, &targets).await? {
             return Ok(Outcome::Done(NOTHING_NEW));
         }
-        let mut stored = Vec::with_capacity(places.len());
-        for place in places {
-            stored.push(self.store_one(&conversation, attempt, place).await?);
+        let mut stored = Vec::with_capacity(targets.len());
+        for target in targets {
+            stored.push(self.store_one(&conversation, attempt, target).await?);
         }
         crash::point("upload_stored");
         // The description is for people, and for the case that the catalog is lost: nobody who was overtaken writes it.
         if !self.catalog.is_current(&key, attempt).await? {
             return Err(CatalogError::overtaken().into());
         }
-        let row = self.row_to_be(&conversation, &stored, missing).await?;
+        let row = self.row_to_be(&conversation, kind, &stored, missing).await?;
         self.describe(&conversation, &row).await?;
         crash::point("description_written");
         let now = self.clock.now();
         let attempt = Some(attempt);
-        match conversation.event.recheck {
-            false => self.catalog.complete_in_part(&key, &stored, missing, now, attempt).await?,
-            true => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
+        match kind {
+            AttemptKind::Complete => self.catalog.complete_in_part(&key, &stored, missing, now, attempt).await?,
+            AttemptKind::Add => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
-        self.count(&conversation, stored.len(), missing, now);
+        self.count(&conversation, kind, stored.len(), missing, now);
         Ok(Outcome::Next(()))
     }
 }
 
 /// An attempt that is asked whether it goes on.
 #[derive(Clone)]
-struct Standing {
+struct AttemptCheck {
     catalog: Arc<dyn Conversations>,
     key: ConversationKey,
     attempt: Attempt,
 }
 
-impl Standing {
+impl AttemptCheck {
     /// An error once another one has begun.
     async fn check(&self) -> Result<(), CatalogError> {
         match self.catalog.is_current(&self.key, self.attempt).await? {
@@ -118,7 +120,7 @@ impl Standing {
 }
 
 /// Where a recording is to lie.
-struct Place {
+struct UploadTarget {
     key: ObjectKey,
     content_type: String,
     source: Option<String>,
@@ -129,8 +131,12 @@ struct Place {
 
 impl Upload {
     /// Of a call that has no recording.
-    async fn end_without_recording(&self, conversation: &Conversation) -> Result<Outcome<()>, StageError> {
-        if conversation.event.recheck {
+    async fn end_without_recording(
+        &self,
+        conversation: &Conversation,
+        kind: AttemptKind,
+    ) -> Result<Outcome<()>, StageError> {
+        if kind == AttemptKind::Add {
             return Ok(Outcome::Done(NOTHING_NEW));
         }
         let key = conversation.key();
@@ -148,62 +154,62 @@ impl Upload {
 
     /// Whether others have added all of it since it was opened. Where they have added some, or others in its places, it
     /// is looked up anew what lacks.
-    async fn is_stored(&self, conversation: &Conversation, places: &[Place]) -> Result<bool, StageError> {
+    async fn is_stored(&self, conversation: &Conversation, targets: &[UploadTarget]) -> Result<bool, StageError> {
         let Some(row) = self.catalog.conversation(&conversation.key()).await? else {
             return Err(StageError::transient(System::Catalog, "the row is gone meanwhile"));
         };
-        let position = |place: &Place| place.key.position();
-        let at = |place: &Place| row.recordings.iter().find(|stored| stored.position == position(place));
-        if places.iter().all(|place| at(place).is_none()) {
+        let position = |target: &UploadTarget| target.key.position();
+        let at = |target: &UploadTarget| row.recordings.iter().find(|stored| stored.position == position(target));
+        if targets.iter().all(|target| at(target).is_none()) {
             return Ok(false);
         }
-        match places.iter().all(|place| at(place).is_some_and(|stored| stored.source == place.source)) {
+        match targets.iter().all(|target| at(target).is_some_and(|stored| stored.source == target.source)) {
             true => Ok(true),
             false => Err(CatalogError::overtaken().into()),
         }
     }
 
     /// Where a recording is to lie, and what lies there.
-    async fn look(&self, conversation: &Conversation, media: PlacedMedia) -> Result<Place, StageError> {
+    async fn look(&self, conversation: &Conversation, media: PlacedMedia) -> Result<UploadTarget, StageError> {
         let PlacedMedia { position, source, media } = media;
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
         let extension = Extension::for_content_type(Some(&content_type));
         let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
         let found = self.store.find(&key).await?;
-        Ok(Place { key, content_type, source, found, media })
+        Ok(UploadTarget { key, content_type, source, found, media })
     }
 
     async fn store_one(
         &self,
         conversation: &Conversation,
         attempt: Attempt,
-        place: Place,
+        target: UploadTarget,
     ) -> Result<StoredRecording, StageError> {
-        let Place { key, content_type, source, found, media } = place;
+        let UploadTarget { key, content_type, source, found, media } = target;
         let halfway = media.content_length().unwrap_or_default() / 2;
         crash::point("upload_begun");
-        let standing = Standing { catalog: self.catalog.clone(), key: conversation.key(), attempt };
+        let check = AttemptCheck { catalog: self.catalog.clone(), key: conversation.key(), attempt };
         let mut read = 0;
         let body = media.into_stream().then({
-            let standing = standing.clone();
+            let check = check.clone();
             move |bytes| {
                 let before = read;
                 read += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-                let (after, standing) = (read, standing.clone());
+                let (after, check) = (read, check.clone());
                 async move {
                     let bytes: Bytes = bytes?;
                     if before <= halfway && after > halfway {
                         crash::point("upload_halfway");
                     }
                     if before / LOOK_EVERY < after / LOOK_EVERY {
-                        standing.check().await?;
+                        check.check().await?;
                     }
                     Ok::<_, BodyError>(bytes)
                 }
             }
         });
         // Before the object appears: whoever was overtaken while it was read fails here already.
-        let last = stream::once(async move { standing.check().await.err().map(|error| Err(error.into())) });
+        let last = stream::once(async move { check.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;
         if self.store.size(&key).await? != Some(size_bytes) {
@@ -217,13 +223,14 @@ impl Upload {
     async fn row_to_be(
         &self,
         conversation: &Conversation,
+        kind: AttemptKind,
         stored: &[StoredRecording],
         missing: u32,
     ) -> Result<ConversationRow, StageError> {
         let mut row = ConversationRow::metadata_saved(conversation);
-        if conversation.event.recheck {
-            let standing = self.catalog.conversation(&conversation.key()).await?;
-            row = standing.ok_or_else(|| StageError::transient(System::Catalog, "the row is gone meanwhile"))?;
+        if kind == AttemptKind::Add {
+            let known = self.catalog.conversation(&conversation.key()).await?;
+            row = known.ok_or_else(|| StageError::transient(System::Catalog, "the row is gone meanwhile"))?;
             row.recordings.retain(|known| stored.iter().all(|new| new.key.position() != known.position));
         }
         row.recordings.extend(stored.iter().map(RecordingRow::from));
@@ -234,9 +241,9 @@ impl Upload {
         Ok(row)
     }
 
-    fn count(&self, conversation: &Conversation, stored: usize, missing: u32, now: Timestamp) {
-        let id = conversation.event.conversation;
-        if conversation.event.recheck {
+    fn count(&self, conversation: &Conversation, kind: AttemptKind, stored: usize, missing: u32, now: Timestamp) {
+        let id = conversation.external_id;
+        if kind == AttemptKind::Add {
             self.metrics.recordings_late.inc_by(stored as u64);
             info!(conversation.id = %id, stored, missing, "recordings came late, and are added");
             return;

@@ -131,17 +131,18 @@ async fn load(options: &WorkerOptions) -> anyhow::Result<()> {
 /// A row that is ready for analysis.
 fn row(id: u64, calls: &Calls) -> anyhow::Result<ConversationRow> {
     let key = key(&tenant()?, id)?;
-    let mut event = ContactEvent::new(key.tenant, key.external_id, EventSource::Poll);
-    event.agent = Some(AgentId::from_number(7)?);
     let conversation = Conversation {
-        master: event.conversation,
+        tenant: key.tenant,
+        external_id: key.external_id,
+        source: EventSource::Poll,
+        lane: model::Lane::Live,
+        master: key.external_id,
         agent: AgentId::from_number(7)?,
         started_at: calls.from(),
         ended_at: calls.from(),
         direction: None,
         customer_number: None,
         metadata: json!({}),
-        event,
     };
     let row = ConversationRow::metadata_saved(&conversation);
     let at = Some(calls.to);

@@ -33,7 +33,7 @@ const LONG_AGO: SignedDuration = SignedDuration::from_mins(15);
 
 /// What a failure says of its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Fault {
     /// It counts against the call.
     Call,
     /// The system fails for many calls.
@@ -132,7 +132,7 @@ impl Blame {
         system: System,
         before: Option<Timestamp>,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> Fault {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
         (lately.system, lately.failed_at) = (system, now);
@@ -144,12 +144,12 @@ impl Blame {
             }
         }
         if lately.fails_for_many() {
-            Verdict::System
+            Fault::System
         } else if system == System::Call || before.is_some_and(|before| lately.passed_another(key.external_id, before))
         {
-            Verdict::Call
+            Fault::Call
         } else {
-            Verdict::Unclear
+            Fault::Unclear
         }
     }
 
@@ -263,16 +263,16 @@ mod tests {
     fn a_failure_counts_only_where_another_call_passed_since_the_last_one() {
         let blame = blame();
         let failed = |before, now| blame.failed(STAGE, &key(1), System::MediaHost, before, at(now));
-        assert_eq!(failed(None, 0), Verdict::Unclear, "the first one tells nothing");
-        assert_eq!(failed(Some(at(0)), 10), Verdict::Unclear, "nobody else came by");
+        assert_eq!(failed(None, 0), Fault::Unclear, "the first one tells nothing");
+        assert_eq!(failed(Some(at(0)), 10), Fault::Unclear, "nobody else came by");
         blame.passed(STAGE, &key(1), at(15));
-        assert_eq!(failed(Some(at(10)), 20), Verdict::Unclear, "it passed itself, which says nothing of others");
+        assert_eq!(failed(Some(at(10)), 20), Fault::Unclear, "it passed itself, which says nothing of others");
         blame.passed(STAGE, &key(2), at(25));
         blame.passed(STAGE, &key(1), at(26));
-        assert_eq!(failed(Some(at(20)), 30), Verdict::Call);
-        assert_eq!(failed(Some(at(30)), 40), Verdict::Unclear, "no news since");
+        assert_eq!(failed(Some(at(20)), 30), Fault::Call);
+        assert_eq!(failed(Some(at(30)), 40), Fault::Unclear, "no news since");
         blame.passed("persist", &key(2), at(45));
-        assert_eq!(failed(Some(at(40)), 50), Verdict::Unclear, "another stage tells nothing of this one");
+        assert_eq!(failed(Some(at(40)), 50), Fault::Unclear, "another stage tells nothing of this one");
     }
 
     #[test]
@@ -280,14 +280,14 @@ mod tests {
         let blame = blame();
         let failed = |id, now| blame.failed(STAGE, &key(id), System::Call, None, at(now));
         for now in 0..100 {
-            assert_eq!(failed(1, now), Verdict::Call);
+            assert_eq!(failed(1, now), Fault::Call);
         }
         let verdicts: Vec<_> = (2..=4).map(|id| failed(id, 100)).collect();
-        assert_eq!(verdicts, [Verdict::Call, Verdict::Call, Verdict::System]);
-        assert_eq!(failed(1, 101), Verdict::System, "the first one too, from now on");
+        assert_eq!(verdicts, [Fault::Call, Fault::Call, Fault::System]);
+        assert_eq!(failed(1, 101), Fault::System, "the first one too, from now on");
         assert!(blame.admit(&key(9).tenant, &[STAGE], &retry(), at(101)).is_ok(), "and nobody is held back for it");
         blame.passed(STAGE, &key(9), at(102));
-        assert_eq!(failed(1, 103), Verdict::Call);
+        assert_eq!(failed(1, 103), Fault::Call);
     }
 
     #[test]

@@ -17,12 +17,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use model::{ContactEvent, Key, Settle, SettleError};
+use model::{ContactEvent, Key};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+
+use super::delivery::Hold;
 
 /// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more waiting
 /// calls than this only means that a copy may be worked on.
@@ -35,14 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The lines of messages that this process has in hand or has deferred; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Copies {
-    inner: Arc<Mutex<State>>,
+    inner: Arc<Mutex<LineTable>>,
 }
 
 /// All messages that one event became, at its enqueueing or at the replay of its dead letter.
 type Line = Key;
 
 #[derive(Debug, Default)]
-struct State {
+struct LineTable {
     /// A permit each, for the one message that is worked on.
     in_hand: HashMap<Line, Arc<Semaphore>>,
     /// How often the last message that was confirmed has been deferred.
@@ -53,27 +54,27 @@ struct State {
 
 /// What becomes of a message that came off the queue.
 #[derive(Debug)]
-pub enum Turn {
+pub enum CopyCheck {
     /// It is worked on, and no other of its line until this is dropped.
-    First(InHand),
+    First(LineInHand),
     /// Another one of its line is worked on.
-    Waits(InHand),
+    Waits(LineInHand),
     /// Its successor is on the queue: the queue may forget it.
     Copy,
 }
 
 impl Copies {
     /// Waits for a moment until no other message of its line is in hand.
-    pub async fn admit(&self, event: &ContactEvent) -> Turn {
+    pub async fn admit(&self, event: &ContactEvent) -> CopyCheck {
         let line = line(event);
         let turn = self.lock().in_hand.entry(line).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-        let mut in_hand = InHand { copies: self.clone(), line, turn: Some(turn.clone()), permit: None };
+        let mut in_hand = LineInHand { copies: self.clone(), line, turn: Some(turn.clone()), permit: None };
         in_hand.permit = timeout(PATIENCE, turn.acquire_owned()).await.ok().and_then(Result::ok);
         let is_copy = self.lock().confirmed.get(&line).is_some_and(|confirmed| event.deferrals < *confirmed);
         match (is_copy, in_hand.permit.is_some()) {
-            (true, _) => Turn::Copy,
-            (false, true) => Turn::First(in_hand),
-            (false, false) => Turn::Waits(in_hand),
+            (true, _) => CopyCheck::Copy,
+            (false, true) => CopyCheck::First(in_hand),
+            (false, false) => CopyCheck::Waits(in_hand),
         }
     }
 
@@ -96,7 +97,7 @@ impl Copies {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LineTable> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +113,7 @@ fn line(event: &ContactEvent) -> Line {
 
 /// A message that is no copy as far as this process knows.
 #[derive(Debug)]
-pub struct InHand {
+pub struct LineInHand {
     copies: Copies,
     line: Line,
     /// None while the last one is dropped.
@@ -121,14 +122,13 @@ pub struct InHand {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl InHand {
-    /// The duty to settle the message; a deferral that the queue has confirmed is remembered.
-    pub fn of(self, settle: Box<dyn Settle>) -> Box<dyn Settle> {
-        Box::new(Remembered { settle, in_hand: self })
+impl Hold for LineInHand {
+    fn deferred(&self, event: &ContactEvent) {
+        self.copies.confirm(self.line, event.deferrals);
     }
 }
 
-impl Drop for InHand {
+impl Drop for LineInHand {
     fn drop(&mut self) {
         let mut state = self.copies.lock();
         (self.permit, self.turn) = (None, None);
@@ -136,25 +136,6 @@ impl Drop for InHand {
         if state.in_hand.get(&self.line).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             state.in_hand.remove(&self.line);
         }
-    }
-}
-
-struct Remembered {
-    settle: Box<dyn Settle>,
-    in_hand: InHand,
-}
-
-#[async_trait]
-impl Settle for Remembered {
-    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.settle.ack().await
-    }
-
-    async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        let Self { settle, in_hand } = *self;
-        settle.defer(event, delay).await?;
-        in_hand.copies.confirm(in_hand.line, event.deferrals);
-        Ok(())
     }
 }
 

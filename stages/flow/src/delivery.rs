@@ -4,10 +4,11 @@
 //! queue delivers it again, the source finds it again. So a task that is aborted, a panic, or a process that is
 //! killed repeats an item and never loses it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{ContactEvent, Conversation, Settle, SettleError, Trouble};
+use model::{ContactEvent, Settle, SettleError, Trouble};
 use tokio_util::sync::CancellationToken;
 
 /// Why an item is to be delivered again later.
@@ -27,26 +28,41 @@ pub enum Deferral {
     Early,
 }
 
+/// What a delivery holds until it is settled or dropped, and then gives back: a place, a count.
+pub trait Hold: Send + Sync {
+    /// The queue has confirmed that the item comes again as `event`.
+    fn deferred(&self, _event: &ContactEvent) {}
+}
+
 /// An item on its way through the flow.
 #[must_use = "a delivery that is dropped comes again"]
-pub struct Delivery<T> {
-    /// What the next stage works on.
+pub struct Delivery<T = ()> {
+    /// What the stages have made of the event so far.
     pub item: T,
     /// The event that the item began as: what is deferred, and what logs and dead letters name.
     pub event: ContactEvent,
     settle: Box<dyn Settle>,
     lost: CancellationToken,
+    /// Given back after the item is settled.
+    holds: Vec<Box<dyn Hold>>,
+}
+
+impl Delivery {
+    /// An event that `settle` answers for.
+    pub fn new(event: ContactEvent, settle: Box<dyn Settle>) -> Self {
+        Self { item: (), event, settle, lost: CancellationToken::new(), holds: Vec::new() }
+    }
 }
 
 impl<T> Delivery<T> {
-    /// An item that `settle` answers for.
-    pub fn new(item: T, event: ContactEvent, settle: Box<dyn Settle>) -> Self {
-        Self { item, event, settle, lost: CancellationToken::new() }
-    }
-
     /// Ends with `lost`: its origin has taken it back, and another may be working on it.
     pub fn lost_with(self, lost: CancellationToken) -> Self {
         Self { lost, ..self }
+    }
+
+    /// Holds this from now on, until it is settled or dropped.
+    pub fn hold(&mut self, hold: impl Hold + 'static) {
+        self.holds.push(Box::new(hold));
     }
 
     /// Ends when the origin has taken the item back, as far as that is noticed. Never by itself.
@@ -56,12 +72,14 @@ impl<T> Delivery<T> {
 
     /// Splits off the item, so that a stage can consume it.
     pub fn take(self) -> (T, Delivery<()>) {
-        (self.item, Delivery { item: (), event: self.event, settle: self.settle, lost: self.lost })
+        let Self { item, event, settle, lost, holds } = self;
+        (item, Delivery { item: (), event, settle, lost, holds })
     }
 
     /// The same duty with the next stage's item.
     pub fn with<U>(self, item: U) -> Delivery<U> {
-        Delivery { item, event: self.event, settle: self.settle, lost: self.lost }
+        let Self { item: _, event, settle, lost, holds } = self;
+        Delivery { item, event, settle, lost, holds }
     }
 
     /// Never deliver it again.
@@ -99,7 +117,9 @@ impl<T> Delivery<T> {
                 event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1))
             }
         }
-        self.settle.defer(&event, delay).await
+        self.settle.defer(&event, delay).await?;
+        self.holds.iter().for_each(|hold| hold.deferred(&event));
+        Ok(())
     }
 }
 
@@ -115,13 +135,7 @@ impl Again for () {
     }
 }
 
-impl Again for ContactEvent {
-    fn again(&self) -> Option<Self> {
-        Some(self.clone())
-    }
-}
-
-impl Again for Conversation {
+impl<T> Again for Arc<T> {
     fn again(&self) -> Option<Self> {
         Some(self.clone())
     }

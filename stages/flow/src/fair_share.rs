@@ -1,15 +1,15 @@
-//! The consumer's places, shared fairly among tenants: slow work of one does not hold up the others.
+//! The consumer's slots, shared fairly among tenants: slow work of one does not hold up the others.
 //!
-//! In: the tenant of each message that comes off the queue. Out: a place, which is free again when it is dropped, or
+//! In: the tenant of each message that comes off the queue. Out: a slot, which is free again when it is dropped, or
 //! the advice to send the message back for a while.
 //!
 //! # Contract
-//! A tenant holds as many places as are worked on at a time (`[consumer] concurrency`); all together hold twice as many,
+//! A tenant holds as many slots as are worked on at a time (`[consumer] concurrency`); all together hold twice as many,
 //! so that one cannot take the last. Tenants whose work has lasted long of late are slow, and slow ones together hold no
-//! more than one tenant may, in equal parts; a part is never less than one place. What is under way keeps its place.
+//! more than one tenant may, in equal parts; a part is never less than one slot. What is under way keeps its slot.
 //!
-//! Whoever finds no place waits here, live before backfill, then in the order of arrival. Of a slow tenant only a few wait,
-//! so that its places do not stand empty: more would hold what others come through. They go back to the queue for some
+//! Whoever finds no slot waits here, live before backfill, then in the order of arrival. Of a slow tenant only a few wait,
+//! so that its slots do not stand empty: more would hold what others come through. They go back to the queue for some
 //! seconds, the longer the more often they did.
 //!
 //! # After a crash
@@ -19,10 +19,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use model::{ContactEvent, Lane, Settle, SettleError, TenantId};
+use model::{ContactEvent, Lane, TenantId};
 use runtime::chance;
 use tokio::{sync::Notify, time::Instant};
+
+use super::delivery::Hold;
 
 /// Work that lasts longer than this makes its tenant slow.
 const SLOW: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// And so long after its end it still is.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// How long a slow tenant's message waits for a place before it goes back, if it is not among the next ones.
+/// How long a slow tenant's message waits for a slot before it goes back, if it is not among the next ones.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The same while no other tenant turns up: each message that goes back makes the time a little longer, up to this. So
@@ -47,7 +48,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const AWAY_MIN: Duration = Duration::from_secs(5);
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
-/// The places of a consumer.
+/// The slots of a consumer.
 #[derive(Debug, Clone)]
 pub struct FairShare {
     inner: Arc<Inner>,
@@ -55,16 +56,16 @@ pub struct FairShare {
 
 #[derive(Debug)]
 struct Inner {
-    /// Places that one tenant may hold.
-    places: usize,
-    state: Mutex<State>,
+    /// Slots that one tenant may hold.
+    slots: usize,
+    state: Mutex<SlotTable>,
 }
 
 #[derive(Debug)]
-struct State {
+struct SlotTable {
     held: usize,
-    tenants: BTreeMap<TenantId, Standing>,
-    /// Numbers places and waiters.
+    tenants: BTreeMap<TenantId, TenantSlots>,
+    /// Numbers slots and waiters.
     next: u64,
     patience: Duration,
     /// Whose message went back last.
@@ -73,52 +74,52 @@ struct State {
 
 /// How it stands with a tenant; forgotten once it holds nothing, waits for nothing and is quick.
 #[derive(Debug, Default)]
-struct Standing {
-    /// The places it holds, by number, and since when. The first one is the oldest.
+struct TenantSlots {
+    /// The slots it holds, by number, and since when. The first one is the oldest.
     held: BTreeMap<u64, Instant>,
     /// Its messages that wait, in the order of their turns.
     waiting: BTreeMap<(Lane, u64), Arc<Notify>>,
     slow_until: Option<Instant>,
 }
 
-/// A message of a slow tenant found no place: it goes back to the queue for so long.
+/// A message of a slow tenant found no slot: it goes back to the queue for so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentBack(pub Duration);
 
 impl FairShare {
     /// All are free; one tenant may hold so many.
-    pub fn new(places: usize) -> Self {
-        let places = places.max(1);
-        let state = State { held: 0, tenants: BTreeMap::new(), next: 0, patience: PATIENCE, sent_back: None };
-        Self { inner: Arc::new(Inner { places, state: Mutex::new(state) }) }
+    pub fn new(slots: usize) -> Self {
+        let slots = slots.max(1);
+        let state = SlotTable { held: 0, tenants: BTreeMap::new(), next: 0, patience: PATIENCE, sent_back: None };
+        Self { inner: Arc::new(Inner { slots, state: Mutex::new(state) }) }
     }
 
-    /// How many places there are, of one tenant's number.
-    pub fn all(places: usize) -> usize {
-        places.max(1).saturating_mul(2)
+    /// How many slots there are, of one tenant's number.
+    pub fn all(slots: usize) -> usize {
+        slots.max(1).saturating_mul(2)
     }
 
-    /// How many messages are taken off the queue at a time: those that hold places, and some that wait or are sent back.
-    pub fn prefetch(places: usize) -> usize {
-        places.max(1).saturating_mul(3)
+    /// How many messages are taken off the queue at a time: those that hold slots, and some that wait or are sent back.
+    pub fn prefetch(slots: usize) -> usize {
+        slots.max(1).saturating_mul(3)
     }
 
-    /// Waits for a place.
-    pub async fn admit(&self, event: &ContactEvent) -> Result<Place, SentBack> {
+    /// Waits for a slot.
+    pub async fn admit(&self, event: &ContactEvent) -> Result<Slot, SentBack> {
         let since = Instant::now();
         let turn_comes = Arc::new(Notify::new());
         let turn = self.inner.lock().line_up(event, turn_comes.clone());
-        let _waiter = Waiter { inner: &self.inner, tenant: &event.tenant, turn };
+        let _waiter = QueuedMessage { inner: &self.inner, tenant: &event.tenant, turn };
         loop {
             let look_again_at = {
                 let mut state = self.inner.lock();
                 match state.try_admit(&self.inner, &event.tenant, turn, since, Instant::now()) {
-                    Look::Admitted(number) => {
+                    Admission::Admitted(number) => {
                         let tenant = event.tenant.clone();
-                        return Ok(Place { inner: self.inner.clone(), tenant, number });
+                        return Ok(Slot { inner: self.inner.clone(), tenant, number });
                     }
-                    Look::SentBack => return Err(SentBack(away(event))),
-                    Look::Again(at) => at,
+                    Admission::SentBack => return Err(SentBack(away(event))),
+                    Admission::Again(at) => at,
                 }
             };
             tokio::select! {
@@ -131,20 +132,20 @@ impl FairShare {
     }
 }
 
-/// What a look for a place came to.
-enum Look {
+/// What a look for a slot came to.
+enum Admission {
     Admitted(u64),
     SentBack,
     Again(Instant),
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlotTable {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -159,67 +160,75 @@ impl State {
         turn
     }
 
-    fn try_admit(&mut self, inner: &Inner, tenant: &TenantId, turn: (Lane, u64), since: Instant, now: Instant) -> Look {
-        let slow = self.tenants.values().filter(|standing| standing.is_slow(now)).count();
+    fn try_admit(
+        &mut self,
+        inner: &Inner,
+        tenant: &TenantId,
+        turn: (Lane, u64),
+        since: Instant,
+        now: Instant,
+    ) -> Admission {
+        let slow = self.tenants.values().filter(|tenant_slots| tenant_slots.is_slow(now)).count();
         let number = self.number();
         let is_room = self.held < Self::all(inner);
         let patience = self.patience;
-        let standing = self.tenants.entry(tenant.clone()).or_default();
-        let is_slow = standing.is_slow(now);
-        let share = if is_slow { (inner.places / slow.max(1)).max(1) } else { inner.places };
-        let is_next = standing.waiting.keys().next() == Some(&turn);
-        if is_next && is_room && standing.held.len() < share {
-            standing.held.insert(number, now);
+        let tenant_slots = self.tenants.entry(tenant.clone()).or_default();
+        let is_slow = tenant_slots.is_slow(now);
+        let share = if is_slow { (inner.slots / slow.max(1)).max(1) } else { inner.slots };
+        let is_next = tenant_slots.waiting.keys().next() == Some(&turn);
+        if is_next && is_room && tenant_slots.held.len() < share {
+            tenant_slots.held.insert(number, now);
             self.held += 1;
-            return Look::Admitted(number);
+            return Admission::Admitted(number);
         }
         let until = since + LONGEST_WAIT;
         if now >= until {
-            return Look::SentBack;
+            return Admission::SentBack;
         }
         if !is_slow {
-            return Look::Again(standing.slow_from().unwrap_or(now + SLOW).min(until));
+            return Admission::Again(tenant_slots.slow_from().unwrap_or(now + SLOW).min(until));
         }
         if self.is_among_next(inner, tenant, turn, slow, now) {
-            return Look::Again((now + AGAIN).min(until));
+            return Admission::Again((now + AGAIN).min(until));
         }
         if now.saturating_duration_since(since) >= patience {
             let again = self.sent_back.replace(tenant.clone()).is_some_and(|before| before == *tenant);
             if again && self.tenants.len() == 1 {
                 self.patience = (self.patience + self.patience / 32).min(LONGEST_PATIENCE);
             }
-            return Look::SentBack;
+            return Admission::SentBack;
         }
-        Look::Again(since + patience)
+        Admission::Again(since + patience)
     }
 
     /// Whether a message of a slow tenant waits here: one of its next few, at least one, and of all slow tenants together
     /// not more than half of what one may hold.
     fn is_among_next(&self, inner: &Inner, tenant: &TenantId, turn: (Lane, u64), slow: usize, now: Instant) -> bool {
-        let all = (inner.places / 2).max(1);
+        let all = (inner.slots / 2).max(1);
         let keeps = (all / slow.max(1)).max(1);
-        let next_of = |standing: &Standing| standing.waiting.keys().take(keeps).copied().collect::<Vec<_>>();
-        let is_of_its_own = self.tenants.get(tenant).is_some_and(|standing| next_of(standing).contains(&turn));
-        let slow_ones = self.tenants.values().filter(|standing| standing.is_slow(now));
+        let next_of = |tenant_slots: &TenantSlots| tenant_slots.waiting.keys().take(keeps).copied().collect::<Vec<_>>();
+        let is_of_its_own = self.tenants.get(tenant).is_some_and(|tenant_slots| next_of(tenant_slots).contains(&turn));
+        let slow_ones = self.tenants.values().filter(|tenant_slots| tenant_slots.is_slow(now));
         is_of_its_own && slow_ones.flat_map(next_of).filter(|other| *other < turn).count() < all
     }
 
     fn all(inner: &Inner) -> usize {
-        FairShare::all(inner.places)
+        FairShare::all(inner.slots)
     }
 
     /// Tells whoever is next in a line that there may be room, and forgets a tenant of which there is nothing to be
     /// remembered.
     fn go_on(&mut self, now: Instant) {
-        for next in self.tenants.values().filter_map(|standing| standing.waiting.values().next()) {
+        for next in self.tenants.values().filter_map(|tenant_slots| tenant_slots.waiting.values().next()) {
             next.notify_one();
         }
-        self.tenants
-            .retain(|_, standing| !standing.held.is_empty() || !standing.waiting.is_empty() || standing.is_slow(now));
+        self.tenants.retain(|_, tenant_slots| {
+            !tenant_slots.held.is_empty() || !tenant_slots.waiting.is_empty() || tenant_slots.is_slow(now)
+        });
     }
 }
 
-impl Standing {
+impl TenantSlots {
     /// When it becomes slow by what it holds.
     fn slow_from(&self) -> Option<Instant> {
         self.held.values().next().map(|since| *since + SLOW)
@@ -237,77 +246,45 @@ fn away(event: &ContactEvent) -> Duration {
 }
 
 /// Takes its turn back when it is dropped.
-struct Waiter<'a> {
+struct QueuedMessage<'a> {
     inner: &'a Inner,
     tenant: &'a TenantId,
     turn: (Lane, u64),
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for QueuedMessage<'_> {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
-        if let Some(standing) = state.tenants.get_mut(self.tenant) {
-            standing.waiting.remove(&self.turn);
+        if let Some(tenant_slots) = state.tenants.get_mut(self.tenant) {
+            tenant_slots.waiting.remove(&self.turn);
         }
         state.go_on(Instant::now());
     }
 }
 
-/// A place; free again when it is dropped.
+/// A slot; free again when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     inner: Arc<Inner>,
     tenant: TenantId,
     number: u64,
 }
 
-impl Drop for Place {
+impl Hold for Slot {}
+
+impl Drop for Slot {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut state = self.inner.lock();
-        if let Some(standing) = state.tenants.get_mut(&self.tenant)
-            && let Some(since) = standing.held.remove(&self.number)
+        if let Some(tenant_slots) = state.tenants.get_mut(&self.tenant)
+            && let Some(since) = tenant_slots.held.remove(&self.number)
         {
             if now.saturating_duration_since(since) >= SLOW {
-                standing.slow_until = Some(now + REMEMBERED);
+                tenant_slots.slow_until = Some(now + REMEMBERED);
             }
             state.held -= 1;
         }
         state.go_on(now);
-    }
-}
-
-/// Where the place of a message is kept until it is settled or dropped.
-#[derive(Debug, Default)]
-pub struct Seat {
-    place: Arc<Mutex<Option<Place>>>,
-}
-
-impl Seat {
-    /// The duty to settle the message, whose end gives the place back.
-    pub fn of(&self, settle: Box<dyn Settle>) -> Box<dyn Settle> {
-        Box::new(Seated { settle, _place: self.place.clone() })
-    }
-
-    /// Keeps the place from now on.
-    pub fn take(self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-    }
-}
-
-struct Seated {
-    settle: Box<dyn Settle>,
-    _place: Arc<Mutex<Option<Place>>>,
-}
-
-#[async_trait]
-impl Settle for Seated {
-    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.settle.ack().await
-    }
-
-    async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        self.settle.defer(event, delay).await
     }
 }
 

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{ContactEvent, Settle, SettleError};
+use model::ContactEvent;
 
-use super::Delivery;
+use super::delivery::Hold;
 
 /// The calls in flight by the time from which on they could have been worked on.
 #[derive(Debug, Clone, Default)]
@@ -20,15 +19,14 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Counts a delivery as in flight until it is settled or dropped.
-    pub fn track(&self, event: ContactEvent, settle: Box<dyn Settle>) -> Delivery<ContactEvent> {
+    /// Counts a call as in flight until the answer is dropped.
+    pub fn count(&self, event: &ContactEvent) -> CallInFlight {
         // A webhook may not say when its call ended: then the time of its message counts.
         let since = event.due_at.max(event.ended_at.or(event.queued_at));
         if let Some(since) = since {
             *self.lock().entry(since).or_default() += 1;
         }
-        let tracked = Tracked { settle, _in_flight: InFlight { freshness: self.clone(), since } };
-        Delivery::new(event.clone(), event, Box::new(tracked))
+        CallInFlight { freshness: self.clone(), since }
     }
 
     /// The age of the oldest call in flight; zero when there is none.
@@ -42,28 +40,16 @@ impl Freshness {
     }
 }
 
-struct Tracked {
-    settle: Box<dyn Settle>,
-    _in_flight: InFlight,
-}
-
-#[async_trait]
-impl Settle for Tracked {
-    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.settle.ack().await
-    }
-
-    async fn defer(self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        self.settle.defer(event, delay).await
-    }
-}
-
-struct InFlight {
+/// A call in flight; not any more when it is dropped.
+#[derive(Debug)]
+pub struct CallInFlight {
     freshness: Freshness,
     since: Option<Timestamp>,
 }
 
-impl Drop for InFlight {
+impl Hold for CallInFlight {}
+
+impl Drop for CallInFlight {
     fn drop(&mut self) {
         let Some(since) = self.since else { return };
         let mut calls = self.freshness.lock();
@@ -81,30 +67,17 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    struct Unsettled;
-
-    #[async_trait]
-    impl Settle for Unsettled {
-        async fn ack(self: Box<Self>) -> Result<(), SettleError> {
-            Ok(())
-        }
-
-        async fn defer(self: Box<Self>, _: &ContactEvent, _: Duration) -> Result<(), SettleError> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn the_time_that_a_call_waited_for_nice_is_not_our_delay() {
         let freshness = Freshness::default();
         let mut event = testing::event(1);
         let now = "2026-04-01T17:00:00Z".parse().unwrap();
-        let fresh = freshness.track(event.clone(), Box::new(Unsettled));
+        let fresh = freshness.count(&event);
         assert_eq!(freshness.lag(now), Duration::from_secs(25 * 60 + 35));
         drop(fresh);
         assert_eq!(freshness.lag(now), Duration::ZERO);
         event.due_at = Some("2026-04-01T16:59:50Z".parse().unwrap());
-        let _waited = freshness.track(event, Box::new(Unsettled));
+        let _waited = freshness.count(&event);
         assert_eq!(freshness.lag(now), Duration::from_secs(10));
     }
 }

@@ -1,6 +1,9 @@
 //! The machinery of the flow, written once: a stage neither spawns, sleeps, counts nor owns a channel.
 //!
-//! - [`stage`]: the [`Stage`] trait, and [`FlowExt::through`], which runs one.
+//! - [`stage`]: the [`Stage`] trait.
+//! - [`run`]: [`FlowExt::through`] runs a stage over a stream of deliveries.
+//! - `settle`: what becomes of an item that a stage has worked on.
+//! - [`context`]: what the machinery needs besides the stage.
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
 //! - [`blame`]: whether a failure counts against its call.
@@ -19,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
 
 pub mod blame;
+pub mod context;
 pub mod copies;
 pub mod delivery;
 pub mod error;
@@ -29,13 +33,16 @@ pub mod metrics;
 pub mod outside;
 pub mod record;
 pub mod retry;
+pub mod run;
+mod settle;
 pub mod stage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use blame::Blame;
+pub use context::FlowContext;
 pub use copies::Copies;
-pub use delivery::{Again, Deferral, Delivery};
+pub use delivery::{Again, Deferral, Delivery, Hold};
 pub use error::{Outcome, StageError};
 pub use fair_share::FairShare;
 pub use freshness::Freshness;
@@ -44,4 +51,5 @@ pub use metrics::FlowMetrics;
 pub use outside::Outside;
 pub use record::Ending;
 pub use retry::RetryPolicy;
-pub use stage::{Flow, FlowContext, FlowExt, Stage};
+pub use run::{Flow, FlowExt};
+pub use stage::Stage;

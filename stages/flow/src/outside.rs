@@ -31,11 +31,11 @@ pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send +
 
 /// How a system stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum SystemHealth {
     /// It answered when it was last asked, or nobody asks it.
-    Here,
+    Up,
     /// It does not answer.
-    Away {
+    Down {
         /// Since when.
         since: Timestamp,
         /// What happened instead.
@@ -50,15 +50,15 @@ pub struct Outside {
 }
 
 struct Inner {
-    watched: [Watched; 3],
+    watched: [WatchedSystem; 3],
     clock: Clock,
 }
 
-struct Watched {
+struct WatchedSystem {
     system: System,
     /// Whether anybody asks it: one on the local disk needs no asking.
     is_asked: AtomicBool,
-    standing: Mutex<Standing>,
+    health: Mutex<SystemHealth>,
     /// Wakes those who wait for it, in the order in which they came.
     changed: Notify,
     suspected: Notify,
@@ -67,10 +67,10 @@ struct Watched {
 impl Outside {
     /// All of them count as here until somebody has asked.
     pub fn new(clock: Clock) -> Self {
-        let watched = System::SHARED.map(|system| Watched {
+        let watched = System::SHARED.map(|system| WatchedSystem {
             system,
             is_asked: AtomicBool::new(false),
-            standing: Mutex::new(Standing::Here),
+            health: Mutex::new(SystemHealth::Up),
             changed: Notify::new(),
             suspected: Notify::new(),
         });
@@ -98,23 +98,23 @@ impl Outside {
         }
     }
 
-    fn note(&self, watched: &Watched, silent: u32, why: Option<String>) {
+    fn note(&self, watched: &WatchedSystem, silent: u32, why: Option<String>) {
         let (system, now) = (watched.system, self.inner.clock.now());
-        let mut standing = watched.standing();
-        match (&mut *standing, why) {
-            (Standing::Away { since, .. }, None) => {
+        let mut health = watched.health();
+        match (&mut *health, why) {
+            (SystemHealth::Down { since, .. }, None) => {
                 let secs = now.duration_since(*since).as_secs_f64();
                 info!(%system, away_secs = secs, "answers again");
-                *standing = Standing::Here;
-                drop(standing);
+                *health = SystemHealth::Up;
+                drop(health);
                 watched.changed.notify_waiters();
             }
-            (Standing::Here, Some(reason)) if silent >= 2 => {
+            (SystemHealth::Up, Some(reason)) if silent >= 2 => {
                 error!(%system, reason, "does not answer; calls wait for it, and none is given up");
-                *standing = Standing::Away { since: now, why: reason };
+                *health = SystemHealth::Down { since: now, why: reason };
             }
-            (Standing::Away { why, .. }, Some(reason)) => *why = reason,
-            (Standing::Here, _) => {}
+            (SystemHealth::Down { why, .. }, Some(reason)) => *why = reason,
+            (SystemHealth::Up, _) => {}
         }
     }
 
@@ -126,19 +126,19 @@ impl Outside {
     }
 
     /// How each system stands that is asked.
-    pub fn standings(&self) -> Vec<(System, Standing)> {
+    pub fn health(&self) -> Vec<(System, SystemHealth)> {
         let asked = self.inner.watched.iter().filter(|watched| watched.is_asked.load(Ordering::Relaxed));
-        asked.map(|watched| (watched.system, watched.standing().clone())).collect()
+        asked.map(|watched| (watched.system, watched.health().clone())).collect()
     }
 
     /// Whether a system is away.
-    pub fn is_away(&self, system: System) -> bool {
-        self.of(system).is_some_and(|watched| *watched.standing() != Standing::Here)
+    pub fn is_down(&self, system: System) -> bool {
+        self.of(system).is_some_and(|watched| *watched.health() != SystemHealth::Up)
     }
 
     /// Waits until every system is here, and not longer than `patience`; false if one is away still.
-    pub async fn all_here(&self, patience: Duration) -> bool {
-        let all = futures::future::join_all(self.inner.watched.iter().map(here));
+    pub async fn wait_until_up(&self, patience: Duration) -> bool {
+        let all = futures::future::join_all(self.inner.watched.iter().map(until_up));
         timeout(patience, all).await.is_ok()
     }
 
@@ -153,27 +153,27 @@ impl Outside {
         sleep(delay.max(least).min(patience)).await;
         if let Some(watched) = watched {
             // Over in time, or it is asked once more all the same.
-            drop(timeout(patience.saturating_sub(begun.elapsed()), here(watched)).await);
+            drop(timeout(patience.saturating_sub(begun.elapsed()), until_up(watched)).await);
         }
     }
 
-    fn of(&self, system: System) -> Option<&Watched> {
+    fn of(&self, system: System) -> Option<&WatchedSystem> {
         self.inner.watched.iter().find(|watched| watched.system == system)
     }
 }
 
-impl Watched {
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+impl WatchedSystem {
+    fn health(&self) -> MutexGuard<'_, SystemHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn here(watched: &Watched) {
+async fn until_up(watched: &WatchedSystem) {
     loop {
         let mut changed = std::pin::pin!(watched.changed.notified());
         // Before the look, so that a change after it is not missed.
         changed.as_mut().enable();
-        if *watched.standing() == Standing::Here {
+        if *watched.health() == SystemHealth::Up {
             return;
         }
         changed.await;
@@ -213,11 +213,11 @@ mod tests {
     async fn a_system_is_away_after_two_questions_and_who_waits_is_woken_when_it_is_back() {
         let rig = rig();
         sleep(Duration::from_secs(60)).await;
-        assert!(rig.outside.all_here(Duration::ZERO).await);
+        assert!(rig.outside.wait_until_up(Duration::ZERO).await);
         rig.answers.store(false, Ordering::SeqCst);
         sleep(Duration::from_secs(8)).await;
-        assert!(rig.outside.is_away(System::Catalog) && !rig.outside.is_away(System::Queue));
-        assert!(!rig.outside.all_here(Duration::from_secs(3)).await);
+        assert!(rig.outside.is_down(System::Catalog) && !rig.outside.is_down(System::Queue));
+        assert!(!rig.outside.wait_until_up(Duration::from_secs(3)).await);
         let waits = rig.outside.clone();
         let waiting = task::spawn("wait", async move {
             let begun = Instant::now();
@@ -228,7 +228,7 @@ mod tests {
         rig.answers.store(true, Ordering::SeqCst);
         let waited = waiting.await.unwrap();
         assert!(waited >= Duration::from_secs(600) && waited < Duration::from_secs(602), "{waited:?}");
-        assert!(!rig.outside.is_away(System::Catalog));
+        assert!(!rig.outside.is_down(System::Catalog));
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,10 +240,10 @@ mod tests {
         rig.outside.suspect(System::Catalog);
         sleep(Duration::from_millis(100)).await;
         assert_eq!(rig.asked.load(Ordering::SeqCst), before + 1, "it is asked at once");
-        assert!(!rig.outside.is_away(System::Catalog));
+        assert!(!rig.outside.is_down(System::Catalog));
         rig.answers.store(true, Ordering::SeqCst);
         sleep(Duration::from_secs(60)).await;
-        assert!(!rig.outside.is_away(System::Catalog));
+        assert!(!rig.outside.is_down(System::Catalog));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, System, Trouble};
 use runtime::chance;
 
-use super::blame::Verdict;
+use super::blame::Fault;
 
 /// The longest delay that another side may ask of us.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -65,15 +65,15 @@ impl RetryPolicy {
     /// and not shorter than the other side asked for. What concerns one call slows down further, as a recording that is
     /// not ready. While a system fails for many calls, each comes back soon: one of them finds out, and nobody asks for
     /// the others.
-    pub fn error_delay(&self, trouble: &Trouble, verdict: Verdict, retry_after: Option<Duration>) -> Duration {
+    pub fn error_delay(&self, trouble: &Trouble, fault: Fault, retry_after: Option<Duration>) -> Duration {
         let slow = self.not_ready_delays.last().copied().unwrap_or_default().max(self.error_delay_max);
-        let longest = match verdict {
+        let longest = match fault {
             // Of refused links each one is its own call's, be they ever so many.
             _ if trouble.system == System::Call => slow,
-            Verdict::System => return self.held_back().max(asked(retry_after)),
-            Verdict::Call => slow,
-            Verdict::Unclear if trouble.times > OFTEN => slow,
-            Verdict::Unclear => self.error_delay_max,
+            Fault::System => return self.held_back().max(asked(retry_after)),
+            Fault::Call => slow,
+            Fault::Unclear if trouble.times > OFTEN => slow,
+            Fault::Unclear => self.error_delay_max,
         };
         let mut intervals = Intervals::doubling(self.error_delay_min, longest);
         let mut delay = self.error_delay_min;
@@ -130,9 +130,9 @@ impl RetryPolicy {
 
     /// Whether a call is given up for its failures: those that count against it have cost it as much time as a recording
     /// may take. What lasts for a month, and not for a system that fails for many, is a matter for people.
-    pub fn errors_given_up(&self, trouble: &Trouble, verdict: Verdict, now: Timestamp) -> bool {
+    pub fn errors_given_up(&self, trouble: &Trouble, fault: Fault, now: Timestamp) -> bool {
         let is_charged = trouble.times >= MIN_ATTEMPTS && trouble.charged() >= self.recording_deadline;
-        is_charged || (verdict != Verdict::System && now.duration_since(trouble.since) >= LONGEST_TROUBLE)
+        is_charged || (fault != Fault::System && now.duration_since(trouble.since) >= LONGEST_TROUBLE)
     }
 }
 
@@ -259,14 +259,14 @@ mod tests {
         let late = "2026-04-21T12:00:00Z".parse().unwrap();
         let hour = Duration::from_secs(3600);
         assert!(
-            !policy().errors_given_up(&trouble(4_000_000_000, Duration::ZERO), Verdict::Unclear, late),
+            !policy().errors_given_up(&trouble(4_000_000_000, Duration::ZERO), Fault::Unclear, late),
             "an outage of three weeks"
         );
-        assert!(policy().errors_given_up(&trouble(MIN_ATTEMPTS, hour), Verdict::Call, late));
-        assert!(!policy().errors_given_up(&trouble(MIN_ATTEMPTS - 1, hour), Verdict::Call, late));
+        assert!(policy().errors_given_up(&trouble(MIN_ATTEMPTS, hour), Fault::Call, late));
+        assert!(!policy().errors_given_up(&trouble(MIN_ATTEMPTS - 1, hour), Fault::Call, late));
         let much_later = "2026-05-02T12:00:00Z".parse().unwrap();
-        assert!(policy().errors_given_up(&trouble(9, Duration::ZERO), Verdict::Unclear, much_later));
-        assert!(!policy().errors_given_up(&trouble(9, Duration::ZERO), Verdict::System, much_later));
+        assert!(policy().errors_given_up(&trouble(9, Duration::ZERO), Fault::Unclear, much_later));
+        assert!(!policy().errors_given_up(&trouble(9, Duration::ZERO), Fault::System, much_later));
     }
 
     #[test]
@@ -280,22 +280,22 @@ mod tests {
 
     #[test]
     fn error_delays_grow_to_the_longest_and_honour_retry_after_within_reason() {
-        let delay = |times, verdict, asked| policy().error_delay(&trouble(times, Duration::ZERO), verdict, asked);
-        assert!(delay(1, Verdict::Unclear, None) <= Duration::from_millis(1250));
-        let longest = delay(4_000_000_000, Verdict::Unclear, None);
+        let delay = |times, fault, asked| policy().error_delay(&trouble(times, Duration::ZERO), fault, asked);
+        assert!(delay(1, Fault::Unclear, None) <= Duration::from_millis(1250));
+        let longest = delay(4_000_000_000, Fault::Unclear, None);
         assert!((225..=375).contains(&longest.as_secs()), "{longest:?}");
         let asked = Some(Duration::from_secs(60));
-        assert_eq!(delay(1, Verdict::Unclear, asked), Duration::from_secs(60));
-        assert_eq!(delay(1, Verdict::Unclear, Some(Duration::MAX)), MAX_RETRY_AFTER);
-        assert_eq!(delay(1, Verdict::System, Some(Duration::MAX)), MAX_RETRY_AFTER);
+        assert_eq!(delay(1, Fault::Unclear, asked), Duration::from_secs(60));
+        assert_eq!(delay(1, Fault::Unclear, Some(Duration::MAX)), MAX_RETRY_AFTER);
+        assert_eq!(delay(1, Fault::System, Some(Duration::MAX)), MAX_RETRY_AFTER);
     }
 
     #[test]
     fn what_concerns_one_call_is_tried_less_and_less_and_what_concerns_many_soon_again() {
         let hourly = RetryPolicy { not_ready_delays: vec![Duration::from_secs(3600)], ..policy() };
-        let delay = |verdict| hourly.error_delay(&trouble(40, Duration::ZERO), verdict, None);
-        assert!((2700..=4500).contains(&delay(Verdict::Call).as_secs()));
-        assert!(delay(Verdict::System) <= LONGEST_HELD_BACK);
+        let delay = |fault| hourly.error_delay(&trouble(40, Duration::ZERO), fault, None);
+        assert!((2700..=4500).contains(&delay(Fault::Call).as_secs()));
+        assert!(delay(Fault::System) <= LONGEST_HELD_BACK);
     }
 
     #[tokio::test]
@@ -304,11 +304,7 @@ mod tests {
             let draw = async {
                 let mut intervals = policy().intervals();
                 let delays: Vec<_> = (0..500).map(|_| intervals.next_backoff().unwrap()).collect();
-                (
-                    delays,
-                    policy().held_back(),
-                    policy().error_delay(&trouble(9, Duration::ZERO), Verdict::Unclear, None),
-                )
+                (delays, policy().held_back(), policy().error_delay(&trouble(9, Duration::ZERO), Fault::Unclear, None))
             };
             Machine::new(seed).run(draw).await.unwrap()
         };

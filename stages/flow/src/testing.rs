@@ -140,20 +140,15 @@ pub struct Fates {
 
 impl Fates {
     /// A delivery that tells its fate. At its acknowledgement it notes how many dead letters stand by then.
-    pub fn delivery(&self, event: ContactEvent, shelf: &Arc<impl Shelf>) -> Delivery<ContactEvent> {
+    pub fn delivery(&self, event: ContactEvent, shelf: &Arc<impl Shelf>) -> Delivery {
         self.delivery_with(event, shelf, false)
     }
 
     /// As [`Fates::delivery`], but its acknowledgement may fail.
-    pub fn delivery_with(
-        &self,
-        event: ContactEvent,
-        shelf: &Arc<impl Shelf>,
-        ack_fails: bool,
-    ) -> Delivery<ContactEvent> {
+    pub fn delivery_with(&self, event: ContactEvent, shelf: &Arc<impl Shelf>, ack_fails: bool) -> Delivery {
         let id = event.conversation.get();
         let settle = TellingSettle { fates: self.clone(), id, shelf: shelf.clone(), ack_fails, settled: false };
-        Delivery::new(event.clone(), event, Box::new(settle))
+        Delivery::new(event, Box::new(settle))
     }
 
     /// All fates so far.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, ContactEvent, ContactId, ConversationKey, EventSource, Memberships, ObjectKey};
+use super::{AgentId, ContactId, ConversationKey, EventSource, Lane, Memberships, ObjectKey, TenantId};
 
 /// Who called whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,8 +143,14 @@ impl std::fmt::Debug for Agent {
 /// A conversation with its metadata.
 #[derive(Clone, PartialEq)]
 pub struct Conversation {
-    /// The event that led here.
-    pub event: ContactEvent,
+    /// The customer it belongs to.
+    pub tenant: TenantId,
+    /// NICE's contact id of the leg.
+    pub external_id: ContactId,
+    /// Who found out that it ended.
+    pub source: EventSource,
+    /// Whether its analysis goes before or behind.
+    pub lane: Lane,
     /// The call the leg belongs to.
     pub master: ContactId,
     /// The leg's agent.
@@ -164,12 +170,7 @@ pub struct Conversation {
 impl Conversation {
     /// The key under which this conversation is known everywhere.
     pub fn key(&self) -> ConversationKey {
-        self.event.key()
-    }
-
-    /// Who found out that the conversation ended.
-    pub fn source(&self) -> EventSource {
-        self.event.source
+        ConversationKey { tenant: self.tenant.clone(), external_id: self.external_id }
     }
 }
 

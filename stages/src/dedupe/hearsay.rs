@@ -24,7 +24,7 @@ const MOST: usize = 100_000;
 
 /// What is to be done with an event that another source found and that is on the queue already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub(super) enum Suspicion {
     /// It is known.
     None,
     /// It may have been dropped: the catalog knows.
@@ -34,7 +34,7 @@ pub(super) enum Doubt {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct HearsayEntry {
     at: Timestamp,
     /// Another source has found it since: when the catalog was last asked, and how often.
     asked: Option<(Timestamp, u8)>,
@@ -43,7 +43,7 @@ struct Told {
 /// When each id was told.
 #[derive(Debug, Default)]
 pub(super) struct Hearsay {
-    told: Mutex<HashMap<Key, Told>>,
+    told: Mutex<HashMap<Key, HearsayEntry>>,
 }
 
 impl Hearsay {
@@ -53,25 +53,25 @@ impl Hearsay {
         if told.len() >= MOST {
             told.clear();
         }
-        told.insert(key, Told { at: now, asked: None });
+        told.insert(key, HearsayEntry { at: now, asked: None });
     }
 
     /// Whether it may have been dropped, now that another source has found the call.
-    pub(super) fn doubt(&self, key: &Key, now: Timestamp) -> Doubt {
+    pub(super) fn doubt(&self, key: &Key, now: Timestamp) -> Suspicion {
         let mut all = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(told) = all.get_mut(key) else { return Doubt::None };
+        let Some(told) = all.get_mut(key) else { return Suspicion::None };
         let is_past =
             |since: Timestamp, by: Duration| Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= by);
         match told.asked {
-            None if is_past(told.at, UNCONFIRMED) => Doubt::Dropped,
+            None if is_past(told.at, UNCONFIRMED) => Suspicion::Dropped,
             Some((_, MOST_QUESTIONS)) => {
                 all.remove(key);
-                Doubt::None
+                Suspicion::None
             }
-            Some((last, _)) if !is_past(last, ASK_AGAIN) => Doubt::None,
+            Some((last, _)) if !is_past(last, ASK_AGAIN) => Suspicion::None,
             asked => {
                 told.asked = Some((now, asked.map_or(1, |(_, times)| times + 1)));
-                Doubt::Ask
+                Suspicion::Ask
             }
         }
     }

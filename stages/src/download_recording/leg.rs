@@ -12,7 +12,7 @@ use nice::{Participant, Playback, Segment, SegmentId};
 /// Whether the call may have more than one leg, so that its hierarchy must be asked for.
 pub(super) fn may_be_transferred(conversation: &Conversation, playback: &Playback) -> bool {
     let segments = playback.interactions.iter().map(|interaction| interaction.segments.len()).sum::<usize>();
-    segments > 1 || conversation.master != conversation.event.conversation || says_transferred(conversation)
+    segments > 1 || conversation.master != conversation.external_id || says_transferred(conversation)
 }
 
 /// The contact's own word: `transferIndicatorName` is `None` for a call that was never transferred.
@@ -108,7 +108,10 @@ mod tests {
     fn conversation(start: i64, end: i64) -> Conversation {
         let event = ContactEvent::new("acme".parse().unwrap(), "2".parse().unwrap(), EventSource::Poll);
         Conversation {
-            event,
+            tenant: event.tenant.clone(),
+            external_id: event.conversation,
+            source: event.source,
+            lane: model::Lane::of(&event),
             master: "1".parse().unwrap(),
             agent: "7".parse().unwrap(),
             started_at: at(start),
@@ -187,7 +190,7 @@ mod tests {
         whole.interactions[0].segments.truncate(1);
         let mut leg = conversation(0, 60);
         assert!(may_be_transferred(&leg, &whole), "a leg of another master");
-        leg.master = leg.event.conversation;
+        leg.master = leg.external_id;
         assert!(!may_be_transferred(&leg, &whole));
         assert!(may_be_transferred(&leg, &transferred()), "several segments");
         leg.metadata = serde_json::json!({ "transferIndicatorName": "ReSkill" });

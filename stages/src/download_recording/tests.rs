@@ -22,6 +22,7 @@ use super::*;
 use crate::readiness::Bounds;
 use crate::serve;
 use crate::source::test_nice::{agent, settings_of, tenant};
+use crate::tenants::Tenants;
 use crate::testing::TestFlow;
 
 /// A NICE that names recordings as a test says, by the path under `/media-playback/v1`.
@@ -81,7 +82,8 @@ async fn hierarchy(State(nice): State<Nice>, Path(id): Path<u64>) -> Json<Value>
 
 /// The stage, the world that it asks, and the machinery under it.
 pub(crate) struct Rig {
-    pub(crate) stage: DownloadRecording,
+    stage: DownloadRecording,
+    tenants: Arc<Tenants>,
     nice: Nice,
     pub(crate) flow: TestFlow,
     _server: tokio_util::task::AbortOnDropHandle<()>,
@@ -109,14 +111,9 @@ pub(crate) async fn rig() -> Rig {
     let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
     let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
     let readiness = Readiness::new(bounds, catalog.clone(), clock, context.metrics.clone());
-    let stage = DownloadRecording {
-        tenants,
-        catalog,
-        retry: context.flow.retry.clone(),
-        readiness,
-        metrics: context.metrics.clone(),
-    };
-    Rig { stage, nice, flow, _server: server }
+    let stage =
+        DownloadRecording { catalog, retry: context.flow.retry.clone(), readiness, metrics: context.metrics.clone() };
+    Rig { stage, tenants, nice, flow, _server: server }
 }
 
 fn started_at() -> Timestamp {
@@ -124,19 +121,45 @@ fn started_at() -> Timestamp {
 }
 
 impl Rig {
+    /// What the stage makes of a call.
+    pub(crate) async fn open(&self, call: &TestCall) -> Result<Outcome<RecordedConversation>, StageError> {
+        let tenant = self.tenants.get(&tenant()).await.unwrap();
+        let fetched = FetchedConversation { tenant, conversation: call.conversation.clone() };
+        self.stage.process(&call.event, fetched).await
+    }
+
     /// NICE names these recordings of the call.
     pub(crate) fn names(&self, recordings: &[(i64, Option<&str>)]) {
         self.nice.names("contacts", recordings);
     }
 }
 
+/// An event, and what NICE knows of its call.
+#[derive(Clone)]
+pub(crate) struct TestCall {
+    pub(crate) event: ContactEvent,
+    pub(crate) conversation: Conversation,
+}
+
+impl std::ops::Deref for TestCall {
+    type Target = Conversation;
+
+    fn deref(&self) -> &Conversation {
+        &self.conversation
+    }
+}
+
 /// A call of one leg that ended, and was waited for, `age` before the clock of the tests, and was looked for so often in vain.
-pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> Conversation {
+pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> TestCall {
     let ended_at = "2026-04-01T17:00:00Z".parse::<Timestamp>().unwrap() - age;
     let awaited_millis = u64::try_from(age.as_millis()).unwrap();
     let event =
         ContactEvent { ended_at: Some(ended_at), queued_at: Some(ended_at), not_ready, awaited_millis, ..event(1) };
-    Conversation {
+    let conversation = Conversation {
+        tenant: event.tenant.clone(),
+        external_id: event.conversation,
+        source: event.source,
+        lane: model::Lane::of(&event),
         master: event.conversation,
         agent: agent().external_id,
         started_at: started_at(),
@@ -144,13 +167,13 @@ pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> Conversation 
         direction: None,
         customer_number: None,
         metadata: json!({}),
-        event,
-    }
+    };
+    TestCall { event, conversation }
 }
 
 /// What the stage makes of it: positions with media, how many are missing; or the word or reason.
-async fn outcome(rig: &Rig, conversation: Conversation) -> Result<(Vec<(u32, String)>, u32), String> {
-    match rig.stage.process(conversation).await {
+async fn outcome(rig: &Rig, call: TestCall) -> Result<(Vec<(u32, String)>, u32), String> {
+    match rig.open(&call).await {
         Ok(Outcome::Next(RecordedConversation { media, missing, .. })) => {
             let mut read = Vec::new();
             for PlacedMedia { position, media, .. } in media {
@@ -219,16 +242,20 @@ async fn the_same_holds_for_the_segments_of_a_leg() {
     rig.nice.names("segments/s-1", &[(0, Some("one"))]);
     rig.nice.names("segments/s-3", &[(120, Some("three"))]);
     // The second is not known yet.
-    let leg = |age, looks| Conversation { started_at: started_at(), ..conversation(age, looks) };
+    let leg = |age, looks| {
+        let mut leg = conversation(age, looks);
+        leg.conversation.started_at = started_at();
+        leg
+    };
     assert_eq!(outcome(&rig, leg(SignedDuration::from_mins(30), 0)).await, Err(SOME_WITHOUT_LINK.to_owned()));
     let mut old = leg(HOUR * 49, 5);
-    old.ended_at = started_at() + SignedDuration::from_mins(30);
+    old.conversation.ended_at = started_at() + SignedDuration::from_mins(30);
     let parts = vec![(0, "one".to_owned()), (2, "three".to_owned())];
     assert_eq!(outcome(&rig, old).await, Ok((parts, 1)));
 }
 
 /// Makes the call ready with its second recording, a minute after its start; two are missing.
-async fn store_second(rig: &Rig, call: &Conversation) {
+async fn store_second(rig: &Rig, call: &TestCall) {
     let catalog = &rig.flow.context.catalog;
     catalog.save_metadata(call).await.unwrap();
     let wav = Extension::for_content_type(Some("audio/wav"));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use catalog::{EmbeddedCatalog, Standing};
 use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
-use model::{AgentId, Conversation, DeadLetter, Extension, Lane, StoredRecording};
+use model::{AgentId, ContactEvent, Conversation, DeadLetter, Extension, Lane, StoredRecording};
 use queue::EmbeddedQueue;
 use recordings::{Body, FilesystemStore, Found, RecordingStoreError, Stored};
 use state::testing::TestState;
@@ -89,8 +89,11 @@ fn conversation(id: u64, ended_at: &str) -> Conversation {
     let mut event = flow::testing::event(id);
     event.ended_at = Some(ended_at);
     Conversation {
+        tenant: event.tenant.clone(),
+        external_id: event.conversation,
+        source: event.source,
+        lane: Lane::of(&event),
         master: event.conversation,
-        event,
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at - SignedDuration::from_mins(1),
         ended_at,
@@ -98,6 +101,11 @@ fn conversation(id: u64, ended_at: &str) -> Conversation {
         customer_number: None,
         metadata: serde_json::json!({}),
     }
+}
+
+/// The event that it began as.
+fn event_of(conversation: &Conversation) -> ContactEvent {
+    ContactEvent::new(conversation.tenant.clone(), conversation.external_id, conversation.source)
 }
 
 const YESTERDAY: &str = "2026-04-01T16:34:25Z";
@@ -108,11 +116,11 @@ async fn everything_of_the_conversation_goes_and_its_neighbours_stay() {
     let (gone, kept) = (conversation(1, YESTERDAY), conversation(11, YESTERDAY));
     for conversation in [&gone, &kept] {
         rig.bring_in(conversation).await;
-        let letter = DeadLetter::of_event(&conversation.event, "upload", "why", conversation.ended_at);
+        let letter = DeadLetter::of_event(&event_of(conversation), "upload", "why", conversation.ended_at);
         rig.eraser.catalog.add_dead_letter(letter).await.unwrap();
-        rig.eraser.queue.publish(Lane::Live, conversation.event.encode().into()).await.unwrap();
+        rig.eraser.queue.publish(Lane::Live, event_of(conversation).encode().into()).await.unwrap();
         let delay = Duration::from_secs(60);
-        rig.eraser.queue.publish_delayed(Lane::Backfill, conversation.event.encode().into(), delay).await.unwrap();
+        rig.eraser.queue.publish_delayed(Lane::Backfill, event_of(conversation).encode().into(), delay).await.unwrap();
     }
     let report = rig.eraser.erase(&gone.key()).await.unwrap();
     assert_eq!((report.objects, report.messages, report.rows.conversation), (Some(1), Some(2), true));
@@ -369,7 +377,7 @@ async fn pending_erasures_do_not_wait_for_a_sweep_that_takes_long() {
     let mut rig = Rig::new(Retention::new(Duration::from_secs(86_400)).unwrap()).await;
     let (old, erased) = (conversation(1, "2026-03-01T12:00:00Z"), conversation(2, YESTERDAY));
     rig.eraser.catalog.save_metadata(&old).await.unwrap();
-    let letter = DeadLetter::of_event(&erased.event, "upload", "why", erased.ended_at);
+    let letter = DeadLetter::of_event(&event_of(&erased), "upload", "why", erased.ended_at);
     rig.eraser.catalog.add_dead_letter(letter).await.unwrap();
     rig.eraser.recordings = Arc::new(Large);
     let looks = async {

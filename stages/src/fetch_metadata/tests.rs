@@ -19,6 +19,7 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::serve;
 use crate::source::test_nice::{agent, settings_of, tenant};
+use crate::tenants::Tenants;
 use crate::testing::TestFlow;
 
 /// A NICE that answers so when it is asked for a contact.
@@ -53,8 +54,9 @@ async fn fate_of(mut event: ContactEvent, age: SignedDuration) -> (Fate, TestFlo
     let fates = Fates::default();
     let delivery = flow.delivery(&fates, event);
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
-    let stage = FetchMetadata { tenants, catalog, retry, clock };
-    stream::iter([delivery]).through(stage, &context.flow).settle(&context.flow).await;
+    let stage = FetchMetadata { catalog, retry, clock };
+    let tenant = tenants.get(&tenant()).await.unwrap();
+    stream::iter([delivery.with(tenant)]).through(stage, &context.flow).settle(&context.flow).await;
     (fates.all().remove(0).1, flow)
 }
 
@@ -68,7 +70,8 @@ async fn fate_by(record: serde_json::Value, event: ContactEvent) -> (Result<&'st
     context.catalog.note_agents_read(&tenant(), read_at).await.unwrap();
     let (tenants, _server) = knowing(record).await;
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
-    let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(event).await;
+    let tenant = tenants.get(&tenant()).await.unwrap();
+    let outcome = FetchMetadata { catalog, retry, clock }.process(&event, tenant).await;
     let told = outcome.map(|outcome| match outcome {
         Outcome::Next(_) => "taken",
         Outcome::Done(reason) => reason,
@@ -261,8 +264,9 @@ async fn while_the_group_is_not_read_a_call_of_nobody_is_looked_at_rarely() {
 async fn is_taken(record: serde_json::Value, event: ContactEvent, flow: &TestFlow) -> Result<bool, StageError> {
     let (tenants, _server) = knowing(record).await;
     let (catalog, retry) = (flow.context.catalog.clone(), flow.context.flow.retry.clone());
-    let stage = FetchMetadata { tenants, catalog, retry, clock: flow.context.flow.clock.clone() };
-    stage.process(event).await.map(|outcome| matches!(outcome, Outcome::Next(_)))
+    let stage = FetchMetadata { catalog, retry, clock: flow.context.flow.clock.clone() };
+    let tenant = tenants.get(&tenant()).await.unwrap();
+    stage.process(&event, tenant).await.map(|outcome| matches!(outcome, Outcome::Next(_)))
 }
 
 #[tokio::test]
@@ -273,6 +277,7 @@ async fn a_reading_of_the_group_in_the_time_to_come_proves_nothing() {
     context.catalog.note_agents_read(&tenant(), ahead).await.unwrap();
     let (tenants, _server) = knowing(record(7, "16:58:00", true)).await;
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
-    let outcome = FetchMetadata { tenants, catalog, retry, clock }.process(webhook_event()).await;
+    let tenant = tenants.get(&tenant()).await.unwrap();
+    let outcome = FetchMetadata { catalog, retry, clock }.process(&webhook_event(), tenant).await;
     assert!(matches!(outcome, Err(StageError::NotReady { .. })), "a joiner is not known yet");
 }

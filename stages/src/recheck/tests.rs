@@ -37,6 +37,10 @@ impl Rig {
         let ended_at = self.flow.context.flow.clock.now() - age;
         let event = ContactEvent { ended_at: Some(ended_at), ..event(id) };
         let call = Conversation {
+            tenant: event.tenant.clone(),
+            external_id: event.conversation,
+            source: event.source,
+            lane: Lane::of(&event),
             master: event.conversation,
             agent: AgentId::from_number(7).unwrap(),
             started_at: ended_at,
@@ -44,7 +48,6 @@ impl Rig {
             direction: None,
             customer_number: None,
             metadata: serde_json::json!({}),
-            event,
         };
         let catalog = &self.flow.context.catalog;
         catalog.save_metadata(&call).await.unwrap();
@@ -127,7 +130,7 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
     let (blame, retry, clock) = (context.flow.blame.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let skip = SkipFinal { tenants, catalog: context.catalog.clone(), blame, retry, clock };
     let outcome = async |id, recheck| {
-        let outcome = flow::Stage::process(&skip, ContactEvent { recheck, ..event(id) }).await.unwrap();
+        let outcome = flow::Stage::process(&skip, &ContactEvent { recheck, ..event(id) }, ()).await.unwrap();
         match outcome {
             flow::Outcome::Next(_) => "passes",
             flow::Outcome::Done(word) => word,
@@ -142,11 +145,11 @@ async fn a_recheck_passes_where_the_final_row_lacks_recordings_and_nowhere_else(
 /// A stage that fails for good.
 struct Broken;
 
-impl flow::Stage<ContactEvent> for Broken {
+impl flow::Stage<()> for Broken {
     const NAME: &'static str = "upload";
     type Out = ();
 
-    async fn process(&self, _: ContactEvent) -> Result<flow::Outcome<()>, flow::StageError> {
+    async fn process(&self, _: &ContactEvent, (): ()) -> Result<flow::Outcome<()>, flow::StageError> {
         Err(flow::StageError::permanent("the link leaves the allowed hosts"))
     }
 }

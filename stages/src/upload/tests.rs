@@ -3,7 +3,7 @@
 use recordings::FilesystemStore;
 
 use super::*;
-use crate::download_recording::tests::{HOUR, Rig, conversation, rig};
+use crate::download_recording::tests::{HOUR, Rig, TestCall, conversation, rig};
 
 struct Desk {
     upload: Upload,
@@ -22,25 +22,23 @@ impl Desk {
     }
 
     /// A call whose metadata is saved, long ago.
-    async fn call(&self) -> Conversation {
+    async fn call(&self) -> TestCall {
         let call = conversation(HOUR * 49, 5);
         self.upload.catalog.save_metadata(&call).await.unwrap();
         call
     }
 
     /// What is opened of the call.
-    async fn opened(&self, call: &Conversation) -> PersistedConversation {
-        match self.rig.stage.process(call.clone()).await.unwrap() {
-            Outcome::Next(opened) => {
-                PersistedConversation { conversation: call.clone(), media: opened.media, missing: opened.missing }
-            }
+    async fn opened(&self, call: &TestCall) -> RecordedConversation {
+        match self.rig.open(call).await.unwrap() {
+            Outcome::Next(opened) => opened,
             Outcome::Done(word) => panic!("{word}"),
         }
     }
 
     /// The word with which it ends, or `ok`.
-    async fn upload(&self, opened: PersistedConversation) -> &'static str {
-        match self.upload.process(opened).await.unwrap() {
+    async fn upload(&self, call: &TestCall, opened: RecordedConversation) -> &'static str {
+        match self.upload.process(&call.event, opened).await.unwrap() {
             Outcome::Next(()) => "ok",
             Outcome::Done(word) => word,
         }
@@ -67,14 +65,14 @@ async fn a_delivery_replaces_nothing_of_a_call_that_is_ready_in_part() {
     let desk = Desk::new().await;
     let call = desk.call().await;
     desk.rig.names(&[(0, Some("first")), (60, None)]);
-    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    assert_eq!(desk.upload(&call, desk.opened(&call).await).await, "ok");
     let (files, row) = (desk.files(&call), desk.row(&call).await);
     assert_eq!(row.recordings_missing, 1);
     // It comes once more, and NICE gives other bytes; or nothing, to one that looked before.
     desk.rig.names(&[(0, Some("other")), (60, None)]);
-    assert_eq!(desk.upload(desk.opened(&call).await).await, "already_final");
-    let stale = PersistedConversation { conversation: call.clone(), media: Vec::new(), missing: 0 };
-    assert_eq!(desk.upload(stale).await, "already_final");
+    assert_eq!(desk.upload(&call, desk.opened(&call).await).await, "already_final");
+    let stale = RecordedConversation { conversation: call.conversation.clone(), media: Vec::new(), missing: 0 };
+    assert_eq!(desk.upload(&call, stale).await, "already_final");
     assert_eq!(desk.files(&call), files);
     assert!(desk.row(&call).await == row);
 }
@@ -84,21 +82,21 @@ async fn a_recheck_that_finds_its_work_done_ends() {
     let desk = Desk::new().await;
     let mut call = desk.call().await;
     desk.rig.names(&[(0, Some("first")), (60, None), (90, None)]);
-    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    assert_eq!(desk.upload(&call, desk.opened(&call).await).await, "ok");
     call.event.recheck = true;
     desk.rig.names(&[(0, Some("first")), (60, Some("second")), (90, None)]);
     let (one, two) = (desk.opened(&call).await, desk.opened(&call).await);
     desk.rig.names(&[(0, Some("first")), (60, Some("second")), (90, Some("third"))]);
     let more = desk.opened(&call).await;
-    assert_eq!(desk.upload(one).await, "ok");
+    assert_eq!(desk.upload(&call, one).await, "ok");
     let files = desk.files(&call);
-    assert_eq!(desk.upload(two).await, NOTHING_NEW, "another one stored it");
+    assert_eq!(desk.upload(&call, two).await, NOTHING_NEW, "another one stored it");
     // One that would store this one again, and another: it looks once more.
-    let error = desk.upload.process(more).await.unwrap_err();
+    let error = desk.upload.process(&call.event, more).await.unwrap_err();
     assert!(matches!(error, StageError::Busy { .. }), "{error:?}");
     assert_eq!(desk.files(&call), files);
     let row = desk.row(&call).await;
     assert_eq!((row.recordings.len(), row.recordings_missing), (2, 1));
-    assert_eq!(desk.upload(desk.opened(&call).await).await, "ok");
+    assert_eq!(desk.upload(&call, desk.opened(&call).await).await, "ok");
     assert_eq!(desk.row(&call).await.recordings.len(), 3);
 }

@@ -73,8 +73,11 @@ fn conversation(id: u64) -> Conversation {
     let mut event = flow::testing::event(id);
     event.ended_at = Some(ended_at);
     Conversation {
+        tenant: event.tenant.clone(),
+        external_id: event.conversation,
+        source: event.source,
+        lane: model::Lane::of(&event),
         master: event.conversation,
-        event,
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at - SignedDuration::from_mins(1),
         ended_at,

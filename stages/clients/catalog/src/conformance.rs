@@ -164,10 +164,11 @@ fn key(tenant: &TenantId, id: u64) -> ConversationKey {
 /// Ended `id` seconds after the epoch of these checks.
 fn conversation(tenant: &TenantId, id: u64) -> Conversation {
     let ended_at = at(i64::try_from(id).unwrap());
-    let mut event = ContactEvent::new(tenant.clone(), ContactId::from_number(id).unwrap(), EventSource::Webhook);
-    event.ended_at = Some(ended_at);
     Conversation {
-        event,
+        tenant: tenant.clone(),
+        external_id: ContactId::from_number(id).unwrap(),
+        source: EventSource::Webhook,
+        lane: Lane::Live,
         master: ContactId::from_number(id + 1).unwrap(),
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at - SignedDuration::from_secs(90),
@@ -196,7 +197,8 @@ fn recordings(conversation: &Conversation, count: u32) -> Vec<StoredRecording> {
 }
 
 fn letter(tenant: &TenantId, id: u64, reason: &str) -> DeadLetter {
-    let mut letter = DeadLetter::of_event(&conversation(tenant, id).event, "upload", reason, at(0));
+    let event = ContactEvent::new(tenant.clone(), ContactId::from_number(id).unwrap(), EventSource::Webhook);
+    let mut letter = DeadLetter::of_event(&event, "upload", reason, at(0));
     letter.message["later"] = json!("kept");
     letter
 }
@@ -567,8 +569,8 @@ pub async fn counts_equal_the_rows<S: Subject>() {
             }
             4 => drop(catalog.complete_without_recording(&conversation.key(), None).await.ok()),
             5 => {
-                let id = conversation.event.conversation.get();
-                catalog.add_dead_letter(letter(&conversation.event.tenant, id, "no")).await.unwrap();
+                let id = conversation.external_id.get();
+                catalog.add_dead_letter(letter(&conversation.tenant, id, "no")).await.unwrap();
             }
             _ => {
                 // All but one, so that some remain in the end.

@@ -172,7 +172,7 @@ impl ConversationRow {
             customer_number: conversation.customer_number.clone(),
             metadata: conversation.metadata.clone(),
             state: ConversationState::MetadataSaved,
-            source: conversation.source(),
+            source: conversation.source,
             recordings: Vec::new(),
             recordings_missing: 0,
             enqueued_at: None,

@@ -1,5 +1,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use async_trait::async_trait;
+use model::{Settle, SettleError};
+
 use super::*;
 use crate::testing::event;
 use crate::{Deferral, Delivery};
@@ -52,11 +55,12 @@ impl Broker {
     async fn hand_out(&self, copies: &Copies, confirms: bool) -> bool {
         let message = self.messages.lock().unwrap().pop_front().unwrap();
         let settle = Box::new(Unsettled { broker: self.clone(), message: Some(message.clone()), confirms });
-        let (Turn::First(in_hand) | Turn::Waits(in_hand)) = copies.admit(&message).await else {
+        let (CopyCheck::First(in_hand) | CopyCheck::Waits(in_hand)) = copies.admit(&message).await else {
             settle.ack().await.unwrap();
             return false;
         };
-        let delivery = Delivery::new((), message, in_hand.of(settle));
+        let mut delivery = Delivery::new(message, settle);
+        delivery.hold(in_hand);
         let now = "2026-04-01T17:00:00Z".parse().unwrap();
         drop(delivery.defer(Deferral::NotReady, Duration::from_secs(60), now).await);
         true
@@ -96,14 +100,12 @@ async fn a_broker_that_loses_confirms_does_not_multiply_a_message() {
 async fn a_message_is_never_taken_for_a_copy_of_another() {
     let copies = Copies::default();
     let first = queued(1);
-    let settle = |event: &ContactEvent| {
-        Box::new(Unsettled { broker: Broker::default(), message: Some(event.clone()), confirms: true })
-    };
     let deferred = ContactEvent { deferrals: 3, ..first.clone() };
-    let Turn::First(in_hand) = copies.admit(&first).await else { panic!("nothing is known yet") };
-    in_hand.of(settle(&first)).defer(&deferred, Duration::ZERO).await.unwrap();
-    assert!(matches!(copies.admit(&first).await, Turn::Copy));
-    assert!(matches!(copies.admit(&ContactEvent { deferrals: 2, ..first.clone() }).await, Turn::Copy));
+    let CopyCheck::First(in_hand) = copies.admit(&first).await else { panic!("nothing is known yet") };
+    in_hand.deferred(&deferred);
+    drop(in_hand);
+    assert!(matches!(copies.admit(&first).await, CopyCheck::Copy));
+    assert!(matches!(copies.admit(&ContactEvent { deferrals: 2, ..first.clone() }).await, CopyCheck::Copy));
     let replayed_at = Some("2026-04-01T16:50:00Z".parse().unwrap());
     for other in [
         deferred,
@@ -112,7 +114,7 @@ async fn a_message_is_never_taken_for_a_copy_of_another() {
         ContactEvent { recheck: true, ..first.clone() },
         queued(2),
     ] {
-        assert!(matches!(copies.admit(&other).await, Turn::First(_)), "{other:?}");
+        assert!(matches!(copies.admit(&other).await, CopyCheck::First(_)), "{other:?}");
     }
     assert!(copies.lock().in_hand.is_empty(), "nothing is left of what ended");
 }
@@ -121,20 +123,20 @@ async fn a_message_is_never_taken_for_a_copy_of_another() {
 async fn one_of_a_line_is_in_hand_at_a_time_and_nobody_waits_for_long() {
     let copies = Copies::default();
     let event = queued(1);
-    let Turn::First(first) = copies.admit(&event).await else { panic!("nothing is known yet") };
+    let CopyCheck::First(first) = copies.admit(&event).await else { panic!("nothing is known yet") };
     let began = tokio::time::Instant::now();
-    let Turn::Waits(second) = copies.admit(&event).await else { panic!("one is in hand") };
+    let CopyCheck::Waits(second) = copies.admit(&event).await else { panic!("one is in hand") };
     assert_eq!(began.elapsed(), PATIENCE);
     // A deferral of the one that waits is remembered, too.
-    let settle = Box::new(Unsettled { broker: Broker::default(), message: None, confirms: true });
-    second.of(settle).defer(&ContactEvent { deferrals: 1, ..event.clone() }, Duration::ZERO).await.unwrap();
-    assert!(matches!(copies.admit(&event).await, Turn::Copy));
+    second.deferred(&ContactEvent { deferrals: 1, ..event.clone() });
+    drop(second);
+    assert!(matches!(copies.admit(&event).await, CopyCheck::Copy));
     let third = ContactEvent { deferrals: 1, ..event };
     let (turn, ()) = tokio::join!(copies.admit(&third), async {
         tokio::time::sleep(PATIENCE / 2).await;
         drop(first);
     });
-    assert!(matches!(turn, Turn::First(_)), "its turn has come");
+    assert!(matches!(turn, CopyCheck::First(_)), "its turn has come");
     drop(turn);
     assert!(copies.lock().in_hand.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Who gets a place, who waits and who is sent back, in virtual time.
+//! Who gets a slot, who waits and who is sent back, in virtual time.
 
 use model::EventSource;
 use runtime::task;
@@ -6,7 +6,7 @@ use runtime::task;
 use super::*;
 use crate::testing;
 
-/// Places for one tenant.
+/// Slots for one tenant.
 const PLACES: usize = 16;
 
 fn event_of(tenant: &str) -> ContactEvent {
@@ -15,21 +15,21 @@ fn event_of(tenant: &str) -> ContactEvent {
     event
 }
 
-/// A place, within so many milliseconds.
-async fn soon(share: &FairShare, tenant: &str, millis: u64) -> Option<Result<Place, SentBack>> {
+/// A slot, within so many milliseconds.
+async fn soon(share: &FairShare, tenant: &str, millis: u64) -> Option<Result<Slot, SentBack>> {
     tokio::time::timeout(Duration::from_millis(millis), share.admit(&event_of(tenant))).await.ok()
 }
 
-/// As many places as one tenant gets at once.
-async fn fill(share: &FairShare, tenant: &str) -> Vec<Place> {
+/// As many slots as one tenant gets at once.
+async fn fill(share: &FairShare, tenant: &str) -> Vec<Slot> {
     let mut held = Vec::new();
-    while let Some(Ok(place)) = soon(share, tenant, 1).await {
-        held.push(place);
+    while let Some(Ok(slot)) = soon(share, tenant, 1).await {
+        held.push(slot);
     }
     held
 }
 
-/// As many messages as may wait for places of one slow tenant.
+/// As many messages as may wait for slots of one slow tenant.
 fn waiting(share: &FairShare, tenant: &'static str) -> Vec<tokio_util::task::AbortOnDropHandle<bool>> {
     let waits = |_| {
         let share = share.clone();
@@ -44,7 +44,7 @@ async fn a_tenant_alone_holds_all_that_is_worked_on_at_a_time_and_the_rest_waits
     let mut held = fill(&share, "acme").await;
     assert_eq!(held.len(), PLACES);
     let waiting = waiting(&share, "acme");
-    // Even where its work is slow, a few wait and take each place as it becomes free.
+    // Even where its work is slow, a few wait and take each slot as it becomes free.
     tokio::time::sleep(100 * SLOW).await;
     assert!(waiting.iter().all(|waits| !waits.is_finished()));
     held.truncate(PLACES / 2);
@@ -67,7 +67,7 @@ async fn a_tenant_whose_work_stands_still_leaves_the_places_and_the_way_to_the_o
     for _ in 0..100 {
         let Some(Err(SentBack(away))) = soon(&share, "acme", 60_000).await else { panic!("acme holds its share") };
         assert!((AWAY_MIN..AWAY_MIN * 2).contains(&away), "{away:?}");
-        drop(soon(&share, "beta", 1).await.expect("a place at once").unwrap());
+        drop(soon(&share, "beta", 1).await.expect("a slot at once").unwrap());
     }
     assert!(waits.elapsed() <= SLOW + PATIENCE * 102, "{:?}", waits.elapsed());
     let beta = fill(&share, "beta").await;
@@ -114,7 +114,7 @@ async fn a_slow_tenant_that_is_alone_hardly_sends_messages_around() {
     let alone = since.elapsed();
     assert!(alone >= Duration::from_secs(60), "{alone:?}");
     // Another one turns up: now messages pass quickly.
-    drop(soon(&share, "beta", 1).await.expect("a place").unwrap());
+    drop(soon(&share, "beta", 1).await.expect("a slot").unwrap());
     let since = Instant::now();
     assert!(matches!(soon(&share, "acme", 60_000).await, Some(Err(_))));
     assert_eq!(since.elapsed(), PATIENCE);
@@ -123,7 +123,7 @@ async fn a_slow_tenant_that_is_alone_hardly_sends_messages_around() {
 #[tokio::test(start_paused = true)]
 async fn live_calls_take_their_turn_before_the_backfill() {
     let share = FairShare::new(1);
-    let place = share.admit(&event_of("acme")).await.unwrap();
+    let slot = share.admit(&event_of("acme")).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let waiting: Vec<_> = [EventSource::Backfill, EventSource::Backfill, EventSource::Poll]
         .into_iter()
@@ -137,7 +137,7 @@ async fn live_calls_take_their_turn_before_the_backfill() {
         })
         .collect();
     tokio::time::sleep(SLOW / 2).await;
-    drop(place);
+    drop(slot);
     for waits in waiting {
         waits.await.unwrap();
     }
@@ -164,7 +164,7 @@ async fn nobody_waits_until_the_broker_loses_patience() {
     let _stalled = fill(&share, "acme").await;
     let next = waiting(&share, "acme");
     let beta = fill(&share, "beta").await;
-    // All places are held now: nobody knows of gamma that it is slow, and it waits all the same.
+    // All slots are held now: nobody knows of gamma that it is slow, and it waits all the same.
     let gamma = task::spawn("waits", {
         let share = share.clone();
         async move { share.admit(&event_of("gamma")).await.is_ok() }
@@ -181,8 +181,8 @@ async fn nobody_waits_until_the_broker_loses_patience() {
 
 #[tokio::test(start_paused = true)]
 async fn one_message_waits_for_the_only_place_of_a_slow_tenant() {
-    for (places, tenants) in [(1, &["acme"][..]), (4, &["acme", "beta", "delta"])] {
-        let share = FairShare::new(places);
+    for (slots, tenants) in [(1, &["acme"][..]), (4, &["acme", "beta", "delta"])] {
+        let share = FairShare::new(slots);
         let mut held = Vec::new();
         for tenant in tenants {
             held.push(soon(&share, tenant, 1).await.unwrap().unwrap());
@@ -191,7 +191,7 @@ async fn one_message_waits_for_the_only_place_of_a_slow_tenant() {
         let waits = share.clone();
         let waits = task::spawn("waits", async move { waits.admit(&event_of("acme")).await.is_ok() });
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!waits.is_finished(), "{places}: it is sent back, and the place stands empty");
+        assert!(!waits.is_finished(), "{slots}: it is sent back, and the slot stands empty");
         held.clear();
         assert!(waits.await.unwrap());
     }

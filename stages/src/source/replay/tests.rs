@@ -113,6 +113,10 @@ impl Rig {
     async fn import(&self, event: ContactEvent) {
         let call = self.nice.call(event.conversation.get());
         let conversation = Conversation {
+            tenant: event.tenant.clone(),
+            external_id: event.conversation,
+            source: event.source,
+            lane: model::Lane::of(&event),
             master: event.conversation,
             agent: event.agent.unwrap(),
             started_at: call.start,
@@ -120,7 +124,6 @@ impl Rig {
             direction: None,
             customer_number: None,
             metadata: serde_json::json!({}),
-            event,
         };
         let key = conversation.key();
         self.catalog().save_metadata(&conversation).await.unwrap();

@@ -58,7 +58,10 @@ fn conversation(id: u64) -> Conversation {
     let ended_at = "2026-04-01T16:34:25Z".parse().unwrap();
     let contact = ContactId::from_number(id).unwrap();
     Conversation {
-        event: model::ContactEvent::new(acme(), contact, EventSource::Poll),
+        tenant: acme(),
+        external_id: contact,
+        source: EventSource::Poll,
+        lane: model::Lane::Live,
         master: contact,
         agent: AgentId::from_number(7).unwrap(),
         started_at: ended_at,

@@ -68,7 +68,7 @@ pub async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     for conversation in [&never_seen, &under_way] {
         assert!(catalog.save_metadata(conversation).await.is_err());
         assert!(catalog.complete(&conversation.key(), &recordings(conversation, 1), at(1), None).await.is_err());
-        let letter = DeadLetter::of_event(&conversation.event, "upload", "why", at(0));
+        let letter = letter(&conversation.tenant, conversation.external_id.get(), "why");
         assert!(!catalog.add_dead_letter(letter).await.unwrap());
         catalog.record_hop(&conversation.key(), hop("dequeue", 0)).await;
         assert_gone(&catalog, &conversation.key()).await;

@@ -116,7 +116,7 @@ pub async fn what_lacks_recordings_is_listed_by_start_half_open_and_page_by_page
     let (from, to) = (calls[0].started_at, calls[8].started_at);
     let lacking = |call: &Conversation| Lacking {
         tenant: acme(),
-        external_id: call.event.conversation,
+        external_id: call.external_id,
         master: call.master,
         agent: call.agent,
         ended_at: call.ended_at,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use jiff::Timestamp;
 use model::{
-    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, Lane, StoredRecording,
+    Conversation, ConversationKey, ConversationState, Direction, EventSource, INTEGRATION_TYPE, StoredRecording,
     TenantId,
 };
 
@@ -392,8 +392,8 @@ impl Work for Metadata {
         let directions: Vec<_> = rows.iter().map(|row| row.direction.map(direction_name)).collect();
         let numbers: Vec<_> = rows.iter().map(|row| row.customer_number.as_deref()).collect();
         let metadata: Vec<_> = rows.iter().map(|row| &row.metadata).collect();
-        let sources: Vec<_> = rows.iter().map(|row| row.source().as_str()).collect();
-        let lanes: Vec<_> = rows.iter().map(|row| Lane::of(&row.event).as_str()).collect();
+        let sources: Vec<_> = rows.iter().map(|row| row.source.as_str()).collect();
+        let lanes: Vec<_> = rows.iter().map(|row| row.lane.as_str()).collect();
         let refused = self
             .0
             .query(

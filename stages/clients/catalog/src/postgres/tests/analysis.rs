@@ -287,7 +287,8 @@ async fn calls_that_have_just_ended_go_before_a_backfill_of_older_ones() {
     let catalog = catalog_of(database.member("test_consumer"));
     let complete = async |id: u64, source: EventSource, late: bool| {
         let mut conversation = conversation(id);
-        (conversation.event.source, conversation.event.late) = (source, late);
+        conversation.source = source;
+        conversation.lane = if late { Lane::Backfill } else { Lane::Live };
         catalog.save_metadata(&conversation).await.unwrap();
         catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
     };

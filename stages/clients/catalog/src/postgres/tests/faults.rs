@@ -238,7 +238,12 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
     assert_eq!(witness.conversation(&key(1)).await.unwrap().unwrap().enqueued_at, Some(at(1)));
 
     thief.steal(b"INSERT 0 1");
-    let letter = DeadLetter::of_event(&there.event, "upload", "why", at(0));
+    let letter = DeadLetter::of_event(
+        &ContactEvent::new(there.tenant.clone(), there.external_id, there.source),
+        "upload",
+        "why",
+        at(0),
+    );
     assert!(catalog.add_dead_letter(letter).await.unwrap());
     assert_eq!(thief.stolen.load(Ordering::Relaxed), 3);
     let letters = witness.dead_letters(0, 10).await.unwrap();

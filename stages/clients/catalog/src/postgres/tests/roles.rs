@@ -39,9 +39,7 @@ pub(super) fn hop() -> Hop {
 /// What the producer does for a replay. The row of conversation 3 stands, and is not final.
 async fn assert_replays(catalog: &PostgresCatalog) {
     let tenant = key(3).tenant;
-    assert!(
-        catalog.add_dead_letter(DeadLetter::of_event(&conversation(4).event, "upload", "why", at(0))).await.unwrap()
-    );
+    assert!(catalog.add_dead_letter(DeadLetter::of_event(&event(4), "upload", "why", at(0))).await.unwrap());
     let fates = [Fate::Row(ConversationState::MetadataSaved), Fate::DeadLetter("why".to_owned()), Fate::Unknown];
     assert_eq!(catalog.fates(&[key(3), key(4), key(5)]).await.unwrap(), fates);
     assert_eq!(catalog.last_hops(&[key(3)]).await.unwrap(), [None]);
@@ -60,7 +58,7 @@ async fn assert_replays(catalog: &PostgresCatalog) {
 
 /// What both services do with dead letters and the timeline.
 async fn assert_keeps_its_books(catalog: &PostgresCatalog) {
-    let event: ContactEvent = conversation(77).event;
+    let event = event(77);
     assert!(catalog.add_dead_letter(DeadLetter::of_event(&event, "upload", "why", at(0))).await.unwrap());
     let letter = catalog.dead_letters(0, 10).await.unwrap().remove(0);
     assert_eq!(catalog.dead_letter(letter.id).await.unwrap().as_ref(), Some(&letter));
@@ -269,7 +267,7 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         catalog.record_hop(&key(id), hop()).await;
     }
-    catalog.add_dead_letter(DeadLetter::of_event(&conversation(1).event, "upload", "why", at(0))).await.unwrap();
+    catalog.add_dead_letter(DeadLetter::of_event(&event(1), "upload", "why", at(0))).await.unwrap();
     for id in [1, 2, 5, 6] {
         catalog.complete(&key(id), &[recording(id)], at(1), None).await.unwrap();
     }

@@ -16,10 +16,11 @@ pub(super) fn key(id: u64) -> ConversationKey {
 
 pub(super) fn conversation(id: u64) -> Conversation {
     let key = key(id);
-    let mut event = ContactEvent::new(key.tenant, key.external_id, EventSource::Poll);
-    event.ended_at = Some(at(0));
     Conversation {
-        event,
+        tenant: key.tenant,
+        external_id: key.external_id,
+        source: EventSource::Poll,
+        lane: Lane::Live,
         master: ContactId::from_number(id).unwrap(),
         agent: AgentId::from_number(7).unwrap(),
         started_at: at(0) - SignedDuration::from_secs(60),

@@ -5,28 +5,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::{future::BoxFuture, stream};
 use model::{ContactEvent, System, Trouble};
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::testing::{Fate, Fates, TestFlow, event};
 
-type Answer = Result<Outcome<ContactEvent>, StageError>;
+type Answer = Result<Outcome<()>, StageError>;
 
 /// A stage that does what a test wishes, under a name that the metrics know.
 struct Does<F>(F);
 
-impl<F: Fn(ContactEvent) -> BoxFuture<'static, Answer> + Send + Sync + 'static> Stage<ContactEvent> for Does<F> {
+impl<F: Fn(ContactEvent) -> BoxFuture<'static, Answer> + Send + Sync + 'static> Stage<()> for Does<F> {
     const NAME: &'static str = "upload";
-    type Out = ContactEvent;
+    type Out = ();
 
-    fn process(&self, item: ContactEvent) -> impl Future<Output = Answer> + Send {
-        (self.0)(item)
+    fn process(&self, event: &ContactEvent, (): ()) -> impl Future<Output = Answer> + Send {
+        (self.0)(event.clone())
     }
 }
 
 /// A stage that answers at once.
-fn answers(
-    answer: impl Fn(ContactEvent) -> Answer + Send + Sync + 'static,
-) -> impl Stage<ContactEvent, Out = ContactEvent> {
+fn answers(answer: impl Fn(ContactEvent) -> Answer + Send + Sync + 'static) -> impl Stage<(), Out = ()> {
     let answer = Arc::new(answer);
     Does(move |event| {
         let answer = answer.clone();
@@ -34,12 +33,12 @@ fn answers(
     })
 }
 
-fn passes(event: ContactEvent) -> Answer {
-    Ok(Outcome::Next(event))
+fn passes(_: ContactEvent) -> Answer {
+    Ok(Outcome::Next(()))
 }
 
 /// Runs events through a stage and to the end of the flow.
-async fn run_all(flow: &TestFlow, events: Vec<ContactEvent>, stage: impl Stage<ContactEvent>) -> Vec<(u64, Fate)> {
+async fn run_all(flow: &TestFlow, events: Vec<ContactEvent>, stage: impl Stage<()>) -> Vec<(u64, Fate)> {
     let fates = Fates::default();
     let deliveries: Vec<_> = events.into_iter().map(|event| fates.delivery(event, &flow.journal)).collect();
     stream::iter(deliveries).through(stage, &flow.context).settle(&flow.context).await;
@@ -53,7 +52,7 @@ async fn what_passes_is_acknowledged_at_the_end_of_the_flow() {
     let delivery = fates.delivery(event(1), &flow.journal);
     let mut passed = stream::iter([delivery]).through(answers(passes), &flow.context);
     let delivery = passed.next().await.unwrap();
-    assert_eq!(delivery.item, event(1));
+    assert_eq!(delivery.event, event(1));
     assert!(fates.all().is_empty(), "not before the end");
     stream::iter([delivery]).settle(&flow.context).await;
     assert_eq!(fates.all(), [(1, Fate::Acked { shelved: 0 })]);

@@ -1,8 +1,22 @@
-//! A conversation whose recordings are opened: what the later stages work on.
+//! What the consumer's stages hand to each other, beside the event: the tenant, then its conversation, then the
+//! conversation with its recordings.
+
+use std::sync::Arc;
 
 use flow::Again;
 use model::Conversation;
 use nice::Media;
+
+use crate::tenants::Tenant;
+
+/// A conversation as NICE knows it.
+#[derive(Debug)]
+pub struct FetchedConversation {
+    /// Whose NICE knows it.
+    pub tenant: Arc<Tenant>,
+    /// The metadata.
+    pub conversation: Conversation,
+}
 
 /// A conversation whose recordings are opened and checked, not yet read.
 #[derive(Debug)]
@@ -26,25 +40,13 @@ pub struct PlacedMedia {
     pub media: Media,
 }
 
-/// A conversation whose row stands in the catalog.
-#[derive(Debug)]
-pub struct PersistedConversation {
-    /// The metadata.
-    pub conversation: Conversation,
-    /// The recordings by start time.
-    pub media: Vec<PlacedMedia>,
-    /// Recordings that NICE names besides, and did not give.
-    pub missing: u32,
-}
-
-impl Again for RecordedConversation {
+impl Again for FetchedConversation {
     fn again(&self) -> Option<Self> {
-        let media = self.media.iter().map(PlacedMedia::again).collect();
-        Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
+        Some(Self { tenant: self.tenant.clone(), conversation: self.conversation.clone() })
     }
 }
 
-impl Again for PersistedConversation {
+impl Again for RecordedConversation {
     fn again(&self) -> Option<Self> {
         let media = self.media.iter().map(PlacedMedia::again).collect();
         Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
