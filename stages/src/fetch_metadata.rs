@@ -29,14 +29,14 @@ use crate::recheck::NOTHING_NEW;
 use crate::tenants::Tenant;
 use crate::watermark::is_beyond;
 
-/// A record that NICE does not say is warehoused does not change its agent any more so long after the end: that happens
-/// within a minute or so, and after-call work is done by then.
+/// When a record counts as final that is not warehoused: this long after the end its agent does not change any more. That
+/// happens within about a minute, and after-call work is done by then.
 const FINAL_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// And one that is whole does not so long after the end: who has taken the call is known.
+/// The same for a record that is whole: it is known who took the call.
 const WHOLE_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// A group that was not read for so long is held, or cannot be read, and may be so for a day.
+/// A group that was not read for this time is held or cannot be read, and that may last for a day.
 const STANDS_STILL: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why a call waits of whom the group's last reading says nothing.
@@ -160,7 +160,7 @@ impl FetchMetadata {
     }
 }
 
-/// Whether the group is not read at present, or nobody can tell when it was: whoever read it had another time than we have.
+/// Whether the group is not read at present, or the time of its last reading is unknown because another clock wrote it.
 fn stands_still(read_at: Option<Timestamp>, now: Timestamp) -> bool {
     read_at.is_none_or(|read_at| now.duration_since(read_at) >= STANDS_STILL || is_beyond(read_at, now))
 }

@@ -21,7 +21,7 @@ const MAX_CONNECTIONS: usize = 512;
 /// A sender gets this long for its request line and headers, and may idle this long between requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that reads nothing of its answer for so long is not coming back; its place is another's.
+/// A client that reads nothing of its answer for this time is cut off; its place is free for another.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When the service ends, a client gets this long for the rest of its request and answer.

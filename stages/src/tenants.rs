@@ -174,7 +174,7 @@ const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// What could not be read is asked for again after this time, and so are settings that NICE refuses.
 const SOON: Duration = Duration::from_secs(2);
 
-/// An unknown tenant is unknown for so long: an operator who adds it and replays its calls does not wait.
+/// How long an unknown tenant stays unknown: short, so that an operator who adds it can replay its calls at once.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3);
 
 /// How long a call waits whose tenant's settings cannot be used: only a person can mend them.
@@ -219,7 +219,7 @@ struct TenantState {
     alarmed_at: Option<Instant>,
 }
 
-/// How it stands with a tenant.
+/// What is known of a tenant's settings.
 #[derive(Clone)]
 enum TenantStatus {
     /// Its settings were not read yet.
@@ -228,7 +228,7 @@ enum TenantStatus {
     Client { tenant: Arc<Tenant>, revision: String, refusals: u64 },
     /// It has none.
     Unknown,
-    /// They could not be read, and there are none of before.
+    /// They could not be read, and there are no earlier ones.
     Unreachable(String),
     /// They are of no use.
     Unusable(String),

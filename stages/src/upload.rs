@@ -101,7 +101,7 @@ impl Stage<RecordedConversation> for Upload {
     }
 }
 
-/// An attempt that is asked whether it goes on.
+/// Asks whether an attempt is still the latest one.
 #[derive(Clone)]
 struct AttemptCheck {
     catalog: Arc<dyn Conversations>,
@@ -110,7 +110,7 @@ struct AttemptCheck {
 }
 
 impl AttemptCheck {
-    /// An error once another one has begun.
+    /// An error once another attempt has begun.
     async fn check(&self) -> Result<(), CatalogError> {
         match self.catalog.is_current(&self.key, self.attempt).await? {
             true => Ok(()),
@@ -119,7 +119,7 @@ impl AttemptCheck {
     }
 }
 
-/// Where a recording is to lie.
+/// Where a recording will lie.
 struct UploadTarget {
     key: ObjectKey,
     content_type: String,
@@ -208,7 +208,7 @@ impl Upload {
                 }
             }
         });
-        // Before the object appears: whoever was overtaken while it was read fails here already.
+        // Before the object appears: an attempt that was overtaken meanwhile fails here.
         let last = stream::once(async move { check.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;

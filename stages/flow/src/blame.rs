@@ -25,7 +25,7 @@ const MANY: usize = 4;
 /// Stages of tenants that are remembered. A tenant that is forgotten blames no call for a while.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// While many fail, one call finds out so often whether the system works again.
+/// While many calls fail, one call tries the system after each such interval.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Failures that are older say nothing of the present.

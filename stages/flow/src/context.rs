@@ -1,4 +1,4 @@
-//! What the machinery needs besides the stage.
+//! What every stage runs with.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Blame, FlowMetrics, Freshness, Journal, Outside, RetryPolicy};
 
-/// What the machinery needs besides the stage.
+/// What every stage runs with.
 #[derive(Clone)]
 pub struct FlowContext {
     /// The time.
     pub clock: Clock,
-    /// Every metric.
+    /// Counts what the stages do.
     pub metrics: FlowMetrics,
     /// Takes dead letters and the timeline.
     pub journal: Arc<dyn Journal>,
     /// Delays and deadlines.
     pub retry: RetryPolicy,
-    /// How the systems stand that every call needs.
+    /// The health of the systems that every call needs.
     pub outside: Outside,
-    /// What became of other calls lately.
+    /// What became of other calls lately: whether a failure counts against its call.
     pub blame: Blame,
     /// The calls that the consumer is working on.
     pub freshness: Freshness,
@@ -31,7 +31,7 @@ pub struct FlowContext {
 }
 
 impl FlowContext {
-    /// A machinery of its own, that knows nothing yet and runs until it is told to stop.
+    /// A new context that knows nothing yet; its stages run until they are told to stop.
     pub fn new(
         clock: Clock,
         metrics: FlowMetrics,

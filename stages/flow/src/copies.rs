@@ -1,14 +1,14 @@
 //! Copies of one message: only one of them goes on.
 //!
-//! A deferral is a publish and an acknowledgement. Where the broker does the publish and its confirm is lost, the
-//! message that was to be replaced comes again, and both go on their way; each of them may be doubled again at its next
-//! deferral. Each message counts its deferrals, so a copy is known: a later one of the same line has been confirmed.
+//! A deferral publishes the message again and then acknowledges the old one. If the broker has published it and its confirm
+//! is lost, the old message comes again, and there are two. Each of them may be doubled again at its next deferral. Each
+//! message counts its deferrals, so a copy can be recognised: a later message of the same line was confirmed.
 //!
 //! # Contract
-//! Of one line of messages this process works on one at a time; another waits for some seconds, and goes back to the queue
-//! for a while. One whose successor the broker has confirmed is a copy and needs no work: its successor lies on the queue.
-//! So however many copies of a message there are, each process lets one of them go on at each deferral. Nothing is ever
-//! dropped on suspicion: a copy of which nothing is remembered is worked on, and a finished call needs no work twice.
+//! This process works on one message of a line at a time. A second one waits for some seconds, then goes back to the queue
+//! for a while. A message whose successor was confirmed is a copy: it is acknowledged without work, for its successor is
+//! on the queue. So each process lets one copy go on at each deferral, however many there are. Nothing is dropped on
+//! suspicion: a copy that this process does not remember is worked on, and a finished call needs no work twice.
 //!
 //! # After a crash
 //! Nothing is kept, and the next deferral of each line is the first that is remembered.
@@ -29,8 +29,8 @@ use super::delivery::Hold;
 /// calls than this only means that a copy may be worked on.
 const REMEMBERED: usize = 30_000;
 
-/// So long a message waits for another of its line: most calls are through by then. It holds up others that came off the
-/// queue with it, so it waits no longer.
+/// How long a message waits for another one of its line: most calls are done by then. It holds up others that came off
+/// the queue with it, so it does not wait longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The lines of messages that this process has in hand or has deferred; clones share it.
@@ -39,7 +39,7 @@ pub struct Copies {
     inner: Arc<Mutex<LineTable>>,
 }
 
-/// All messages that one event became, at its enqueueing or at the replay of its dead letter.
+/// All messages that one event became, at its enqueueing or at the replay of its dead letter, share a line.
 type Line = Key;
 
 #[derive(Debug, Default)]

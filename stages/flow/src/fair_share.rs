@@ -13,7 +13,7 @@
 //! seconds, the longer the more often they did.
 //!
 //! # After a crash
-//! Nothing is kept: the queue delivers again, and whoever is slow is found out in seconds.
+//! Nothing is kept: the queue delivers again, and a slow tenant is noticed within seconds.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ use super::delivery::Hold;
 /// Work that lasts longer than this makes its tenant slow.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// And so long after its end it still is.
+/// How long a tenant stays slow after such work has ended.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How long a slow tenant's message waits for a slot before it goes back, if it is not among the next ones.
@@ -72,7 +72,7 @@ struct SlotTable {
     sent_back: Option<TenantId>,
 }
 
-/// How it stands with a tenant; forgotten once it holds nothing, waits for nothing and is quick.
+/// The slots of one tenant; forgotten once it holds none, waits for none and is quick.
 #[derive(Debug, Default)]
 struct TenantSlots {
     /// The slots it holds, by number, and since when. The first one is the oldest.
@@ -82,7 +82,7 @@ struct TenantSlots {
     slow_until: Option<Instant>,
 }
 
-/// A message of a slow tenant found no slot: it goes back to the queue for so long.
+/// A message of a slow tenant found no slot: it goes back to the queue for this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentBack(pub Duration);
 
@@ -132,7 +132,7 @@ impl FairShare {
     }
 }
 
-/// What a look for a slot came to.
+/// Whether a message gets a slot now.
 enum Admission {
     Admitted(u64),
     SentBack,

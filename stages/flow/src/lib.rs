@@ -1,9 +1,9 @@
-//! The machinery of the flow, written once: a stage neither spawns, sleeps, counts nor owns a channel.
+//! The machinery of the flow, written once. A stage does not spawn tasks, sleep, count or own a channel.
 //!
 //! - [`stage`]: the [`Stage`] trait.
 //! - [`run`]: [`FlowExt::through`] runs a stage over a stream of deliveries.
 //! - `settle`: what becomes of an item that a stage has worked on.
-//! - [`context`]: what the machinery needs besides the stage.
+//! - [`context`]: what every stage runs with.
 //! - [`delivery`]: an item and the duty to settle it once.
 //! - [`retry`]: intervals with jitter, and the steps of a recording that is not ready.
 //! - [`blame`]: whether a failure counts against its call.

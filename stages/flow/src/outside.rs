@@ -1,9 +1,9 @@
-//! The outside systems that every call needs: whether each answers, and who waits for one is woken when it is back.
+//! The health of the outside systems that every call needs.
 //!
-//! In: a question to each system every few seconds, and at once when somebody's request to it failed. Out: how it stands.
-//! One question without an answer says nothing; after the second one it counts as away, and after one answer as back.
-//! While one is away, no call begins its way, and those that are under way wait in place: nothing is asked of NICE that
-//! could not be kept.
+//! Each system is asked every few seconds, and at once after a request to it failed. One question without an answer says
+//! nothing; after the second one the system counts as down, and after one answer as up. While one is down, no new call
+//! begins, and calls under way wait in place: NICE is not asked for what could not be stored. Those who wait are woken
+//! when the system is up again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// A question to a system; the error says why it did not answer, without a secret.
 pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// How a system stands.
+/// Whether a system answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SystemHealth {
     /// It answered when it was last asked, or nobody asks it.
@@ -38,12 +38,12 @@ pub enum SystemHealth {
     Down {
         /// Since when.
         since: Timestamp,
-        /// What happened instead.
+        /// Why.
         why: String,
     },
 }
 
-/// How every system stands; clones share it.
+/// The health of every system; clones share it.
 #[derive(Clone)]
 pub struct Outside {
     inner: Arc<Inner>,
@@ -65,7 +65,7 @@ struct WatchedSystem {
 }
 
 impl Outside {
-    /// All of them count as here until somebody has asked.
+    /// All systems count as up until somebody has asked them.
     pub fn new(clock: Clock) -> Self {
         let watched = System::SHARED.map(|system| WatchedSystem {
             system,
@@ -77,7 +77,7 @@ impl Outside {
         Self { inner: Arc::new(Inner { watched, clock }) }
     }
 
-    /// Asks a system again and again how it stands, until it is dropped.
+    /// Asks a system again and again, until it is dropped.
     pub async fn watch(self, system: System, probe: Probe) {
         let Some(watched) = self.of(system) else { return };
         watched.is_asked.store(true, Ordering::Relaxed);
@@ -125,18 +125,18 @@ impl Outside {
         }
     }
 
-    /// How each system stands that is asked.
+    /// The health of each system that is asked.
     pub fn health(&self) -> Vec<(System, SystemHealth)> {
         let asked = self.inner.watched.iter().filter(|watched| watched.is_asked.load(Ordering::Relaxed));
         asked.map(|watched| (watched.system, watched.health().clone())).collect()
     }
 
-    /// Whether a system is away.
+    /// Whether a system is down.
     pub fn is_down(&self, system: System) -> bool {
         self.of(system).is_some_and(|watched| *watched.health() != SystemHealth::Up)
     }
 
-    /// Waits until every system is here, and not longer than `patience`; false if one is away still.
+    /// Waits until every system is up, but not longer than `patience`; false if one is still down.
     pub async fn wait_until_up(&self, patience: Duration) -> bool {
         let all = futures::future::join_all(self.inner.watched.iter().map(until_up));
         timeout(patience, all).await.is_ok()

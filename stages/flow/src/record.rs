@@ -1,4 +1,4 @@
-//! What is written down of an item, the same way wherever it ends: its timeline, the shelf, the log, the counters.
+//! Writes down what became of an item: in its timeline, on the shelf, in the log and in the counters.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl FlowContext {
         self.metrics.stage_finished(stage, outcome, took);
     }
 
-    /// The same of an item that waits for its turn: its timeline tells of that now and then.
+    /// The same for an item that waits for its turn: only some of its waits are added to the timeline.
     pub async fn tell_of_waiting(
         &self,
         event: &ContactEvent,
@@ -54,8 +54,8 @@ impl FlowContext {
         }
     }
 
-    /// Puts a letter on the shelf, and says so. Once it returns without an error, what it was made of may be acknowledged:
-    /// a crash in between writes it again, as the same letter.
+    /// Puts a letter on the shelf and logs it. Once this returns without an error, the message may be acknowledged: after a
+    /// crash in between the same letter is written again.
     pub async fn shelve(&self, stage: &'static str, letter: DeadLetter) -> Result<(), JournalError> {
         let reason = letter.reason.clone();
         if self.journal.add_dead_letter(letter).await? {
@@ -65,7 +65,7 @@ impl FlowContext {
         Ok(())
     }
 
-    /// Tells of a recheck that failed for good. Nothing is set aside, for its row stands.
+    /// Notes that a recheck failed for good. It leaves no dead letter, because the row stays.
     pub async fn give_recheck_up(&self, event: &ContactEvent, stage: &'static str, reason: &str, took: Duration) {
         warn!(reason, stage, "recheck given up, the call stays as it is");
         let detail = format!("{RECHECK_GIVEN_UP}: {reason}");

@@ -19,16 +19,16 @@ const JITTER: f64 = 0.25;
 /// Fewer failures never make a dead letter.
 const MIN_ATTEMPTS: u32 = 5;
 
-/// A call that meets the same trouble for so long is set aside; its letter goes back by itself.
+/// A call that meets the same trouble for this time is set aside; its letter goes back by itself.
 const LONGEST_TROUBLE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What has failed so often, and nobody knows why, is tried less and less.
+/// After this many failures without a known reason the delays grow further.
 const OFTEN: u32 = 20;
 
-/// While a system fails for many calls, each waits for so long at most.
+/// The longest wait of a call while a system fails for many calls.
 const LONGEST_HELD_BACK: Duration = Duration::from_secs(60);
 
-/// Past its deadline a recording is looked for so often before it counts as none: one empty answer says little.
+/// After its deadline a recording is looked for this many times before it counts as none: one empty answer says little.
 const LAST_LOOKS: usize = 3;
 
 /// A contact that nobody but a webhook has named is looked for during this time at least.

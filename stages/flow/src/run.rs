@@ -145,11 +145,11 @@ async fn attempt<In, S: Stage<In>>(
     (result, since.elapsed())
 }
 
-/// How long an item waits in place for a system that is away. A broker ends the delivery of who holds a message for half
-/// an hour.
+/// How long an item waits in place for a system that is down. A broker takes back a message that is held for half an
+/// hour.
 const HELD_IN_PLACE: Duration = Duration::from_secs(600);
 
-/// Where the system answers others, an item is repeated in place so often: it may be the item, after all.
+/// How many times an item is repeated in place while the system answers others: the item itself may be the reason.
 const REPEATED_IN_PLACE: u32 = 2;
 
 /// Between two attempts in place there are never more than so many seconds, where the system answers others.

@@ -1,26 +1,26 @@
-//! What an error of a door asks of who meets it.
+//! What a caller should do after a door's error.
 
 use std::time::Duration;
 
 use crate::System;
 
-/// What now? Each door says it of its own errors; what a stage does about it is the flow's business.
+/// What a caller should do now. Each door says it of its own errors; the flow decides what a stage does then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
-    /// The outside is troubled: again later.
+    /// An outside system has trouble: try again later.
     Again {
         /// Where it failed.
         system: System,
         /// The least delay that the other side asked for.
         retry_after: Option<Duration>,
     },
-    /// Not an error: it was not its turn.
+    /// Not an error: the rate budget has no room, or others go first.
     Turn {
         /// When there may be room.
         retry_after: Duration,
     },
-    /// Not an error: another delivery of the same call goes on in its place, and brings it to its end, or the message
-    /// comes again.
+    /// Not an error: a later delivery of the same call has taken the work over. It brings the call to its end, or the
+    /// message comes again.
     Overtaken,
     /// Not an error: NICE has not processed the call yet.
     Wait {

@@ -64,7 +64,7 @@ pub struct Agent {
     pub memberships: Memberships,
 }
 
-/// Of a call whose end is not known, it lay at most so long after its start.
+/// Longer than any call: when the end of a call is not known, it is at most this long after its start.
 const LONGEST_CALL: SignedDuration = SignedDuration::from_hours(4);
 
 impl Agent {
@@ -85,7 +85,7 @@ impl Agent {
     }
 }
 
-/// An agent as it is stored and listed. Rows of before have no memberships.
+/// An agent as it is stored and listed. Rows of earlier versions have no memberships.
 #[derive(Serialize, Deserialize)]
 struct AgentRow {
     external_id: AgentId,
@@ -149,7 +149,7 @@ pub struct Conversation {
     pub external_id: ContactId,
     /// Who found out that it ended.
     pub source: EventSource,
-    /// Whether its analysis goes before or behind.
+    /// Whether its analysis comes before or after that of other calls.
     pub lane: Lane,
     /// The call the leg belongs to.
     pub master: ContactId,
@@ -194,7 +194,7 @@ pub struct StoredRecording {
     pub sha256: String,
     /// Its media type.
     pub content_type: String,
-    /// What NICE names it by, where it can be told from the others of its call.
+    /// NICE's name for it; none where NICE does not tell it from the others of its call.
     pub source: Option<String>,
 }
 

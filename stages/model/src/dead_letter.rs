@@ -23,7 +23,7 @@ pub struct DeadLetter {
     pub message: serde_json::Value,
     /// When it was set aside.
     pub at: Timestamp,
-    /// The system that failed, where it was no fault of the call's for certain: the letter goes back by itself.
+    /// The system that failed, where the call itself may be sound: then the letter goes back by itself.
     #[serde(default)]
     pub cause: Option<System>,
     /// When it goes back, at the earliest.
@@ -31,7 +31,7 @@ pub struct DeadLetter {
     pub replay_at: Option<Timestamp>,
 }
 
-/// A letter goes back by itself so often.
+/// How many times a letter goes back by itself.
 const MOST_REPLAYS: u32 = 10;
 
 /// Hours until a letter of a passing cause goes back by itself, at most.
@@ -57,8 +57,8 @@ impl DeadLetter {
         }
     }
 
-    /// The same, of an event that a system's failures set aside: it goes back after an hour, and each time later, after a
-    /// day at most. After a week or so it is a person's.
+    /// The same for an event that was set aside because a system failed. It goes back after an hour, then after longer
+    /// times, a day at most. After about a week a person must decide.
     #[must_use]
     pub fn caused_by(self, system: System, event: &ContactEvent) -> Self {
         let hours = 1_i64.checked_shl(event.replays).unwrap_or(LONGEST_ON_THE_SHELF).clamp(1, LONGEST_ON_THE_SHELF);
@@ -86,7 +86,7 @@ impl DeadLetter {
         }
     }
 
-    /// The conversation that it is of, where that could be read.
+    /// The conversation it belongs to, where that could be read.
     pub fn key(&self) -> Option<ConversationKey> {
         let tenant = self.tenant_id.as_deref()?.parse().ok()?;
         Some(ConversationKey { tenant, external_id: self.conversation_id.as_deref()?.parse().ok()? })

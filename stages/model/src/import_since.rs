@@ -9,7 +9,7 @@ use jiff::Timestamp;
 pub enum ImportSince {
     /// Since this moment.
     At(Timestamp),
-    /// So long before the installation.
+    /// This long before the installation.
     Before(Duration),
 }
 

@@ -1,8 +1,8 @@
-//! The item at every hop of the flow, in order.
+//! What passes through the flow, in order.
 //!
 //! ```text
-//!  ContactEvent ─► ContactEvent ─► Conversation ─► (recordings opened) ─► (row written) ─► StoredRecording
-//!    (source)       (the queue)     (metadata)
+//!  ContactEvent ─► Conversation ─► StoredRecording
+//!  (source, queue)  (metadata)      (what lies in the recording store)
 //! ```
 //!
 //! Everything that comes from outside is checked here, once: an id is digits, a tenant is a short word, an
@@ -197,14 +197,14 @@ impl EventSource {
     }
 }
 
-/// Whose calls a range's replay brings in.
+/// Whose calls the replay of a range brings in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Members {
-    /// Of those who were in the group when the call ended.
+    /// Calls of agents who were in the group when the call ended.
     #[default]
     Then,
-    /// Of those who are in the group today, whenever the call ended.
+    /// Calls of agents who are in the group today, whenever the call ended.
     Now,
 }
 
@@ -223,25 +223,25 @@ pub struct ContactEvent {
     pub ended_at: Option<Timestamp>,
     /// Who found out.
     pub source: EventSource,
-    /// It had ended long before it was put on the queue: it goes behind fresh calls.
+    /// It ended long before it was put on the queue, so it goes after fresh calls.
     pub late: bool,
-    /// The agent counts as the group's by its membership now, and not at the end of the call.
+    /// What counts is whether the agent is in the group now, not whether it was at the end of the call.
     pub members_now: bool,
-    /// Its row is final, and NICE is asked once more for recordings that it lacks.
+    /// Its row is final; NICE is asked once more for the recordings that are missing.
     pub recheck: bool,
-    /// How often the message was put back with a delay for what it met.
+    /// How often the message was put back with a delay because of an error or a missing recording.
     pub attempt: u32,
-    /// How often it was put back at all, for whatever reason: so copies of one message are known.
+    /// How often it was put back for any reason. By this number copies of one message are found.
     pub deferrals: u32,
-    /// What it meets again and again at present.
+    /// The failures that it meets again and again at present.
     pub troubles: Troubles,
-    /// How long it was to wait for NICE's processing so far, in milliseconds: what the deadline counts.
+    /// How long it has waited for NICE's processing so far, in milliseconds. The deadline counts this.
     pub awaited_millis: u64,
     /// How often its dead letter went back to the queue by itself.
     pub replays: u32,
     /// How many of those attempts found the recording not ready yet.
     pub not_ready: u32,
-    /// How many of those NICE did not even know the contact.
+    /// In how many of those NICE did not know the contact.
     pub unknown: u32,
     /// How long the message has waited for its turn while its tenant's NICE takes no more, in seconds.
     pub busy_secs: u64,
@@ -249,9 +249,9 @@ pub struct ContactEvent {
     pub queued_at: Option<Timestamp>,
     /// When the message of a replayed dead letter was first put on the queue.
     pub first_queued_at: Option<Timestamp>,
-    /// When NICE was last found not ready.
+    /// When NICE last had no recording yet.
     pub looked_at: Option<Timestamp>,
-    /// Until when the message was to wait for NICE: before that it is nobody's delay.
+    /// Until when the message waits for NICE. Time before that is not our delay.
     pub due_at: Option<Timestamp>,
     /// W3C trace context.
     pub traceparent: Option<String>,

@@ -1,17 +1,17 @@
-//! When an agent was in the group: stretches of time, of which only the last may be open.
+//! When an agent was in the group: periods of time, of which only the last may be open.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The newest stretches that are kept; who comes and goes more often loses the oldest.
+/// How many periods are kept; an agent who comes and goes more often loses the oldest.
 const MOST: usize = 100;
 
-/// One stretch: from `since` on, up to `until` and not at it.
+/// One period: `since` belongs to it, `until` does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The first moment.
     pub since: Timestamp,
-    /// The moment after the last; none while it lasts.
+    /// The moment after its end; none while it lasts.
     pub until: Option<Timestamp>,
 }
 
@@ -25,18 +25,18 @@ impl Membership {
     }
 }
 
-/// An agent's stretches in the group, in the order of time and apart from each other.
+/// An agent's periods in the group, in the order of time. They do not touch each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Membership>", into = "Vec<Membership>")]
 pub struct Memberships(Vec<Membership>);
 
 impl Memberships {
-    /// One stretch that lasts.
+    /// One period that still lasts.
     pub fn since(since: Timestamp) -> Self {
         Self(vec![Membership { since, until: None }])
     }
 
-    /// Of an agent of whom it is only known whether it is in the group, and until when it was: since ever.
+    /// For an agent of whom only the end of the membership is known, or that there is none: it began long ago.
     pub fn unknown_since(is_active: bool, until: Option<Timestamp>) -> Self {
         match (is_active, until) {
             (true, _) => Self::since(Timestamp::UNIX_EPOCH),
@@ -45,8 +45,8 @@ impl Memberships {
         }
     }
 
-    /// As a program wrote it that knows no stretches: it has changed the two others and left these as they were, or wrote
-    /// none.
+    /// Brought in line with a row of an earlier version, which changes `is_active` and `member_until` and does not know
+    /// periods.
     pub fn agreeing_with(self, is_active: bool, until: Option<Timestamp>) -> Self {
         let mut agreeing = self;
         match (is_active, until) {
@@ -60,7 +60,7 @@ impl Memberships {
         agreeing
     }
 
-    /// The agent is in the group, and was not before `since`.
+    /// Notes that the agent is in the group, from `since` on.
     pub fn join(&mut self, since: Timestamp) {
         match self.0.last_mut() {
             Some(last) if last.ends_after(since) || last.until == Some(since) => last.until = None,
@@ -69,7 +69,7 @@ impl Memberships {
         self.forget_the_oldest();
     }
 
-    /// The agent is in the group no more.
+    /// Notes that the agent left the group.
     pub fn leave(&mut self, at: Timestamp) {
         if let Some(last) = self.0.last_mut().filter(|last| last.until.is_none()) {
             last.until = Some(at);
@@ -77,8 +77,8 @@ impl Memberships {
         self.0.retain(|stretch| !stretch.is_empty());
     }
 
-    /// Takes back what a clock wrote that ran ahead: what begins after `now` began at `unknown`, what ends after it ended
-    /// now.
+    /// Repairs what a clock wrote that ran ahead: a period that begins after `now` begins at `unknown`, one that ends
+    /// after `now` ends now.
     pub fn not_beyond(self, now: Timestamp, unknown: Timestamp) -> Self {
         let believed = |Membership { since, until }| Membership {
             since: if since > now { unknown.min(now) } else { since },
@@ -107,12 +107,12 @@ impl Memberships {
         self.0.last().is_some_and(|last| last.until.is_none())
     }
 
-    /// When the last stretch began.
+    /// When the last period began.
     pub fn last_since(&self) -> Option<Timestamp> {
         self.0.last().map(|last| last.since)
     }
 
-    /// When the last stretch ended; none while it lasts.
+    /// When the last period ended; none while it lasts.
     pub fn until(&self) -> Option<Timestamp> {
         self.0.last().and_then(|last| last.until)
     }
@@ -123,7 +123,7 @@ impl Memberships {
 }
 
 impl From<Vec<Membership>> for Memberships {
-    /// Puts them in order; those that meet become one, and empty ones none.
+    /// Puts them in order, joins those that touch, and removes empty ones.
     fn from(mut stretches: Vec<Membership>) -> Self {
         stretches.retain(|stretch| !stretch.is_empty());
         stretches.sort_by_key(|stretch| stretch.since);

@@ -83,12 +83,12 @@ struct Wire {
     further: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Most messages never wait for the budget, NICE knows their contact, and the agent was a member: they say nothing of it.
+/// Most messages do not carry the fields that are zero or false here.
 fn is_zero(count: &(impl Default + PartialEq)) -> bool {
     *count == Default::default()
 }
 
-/// Read first, so that a later schema is named as such and not as a missing field.
+/// Read first, so that the error of a later schema names the schema, not a missing field.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {

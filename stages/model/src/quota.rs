@@ -1,4 +1,4 @@
-//! The rate budget of NICE's API, as those see it who ask before a request.
+//! The rate budget of NICE's API, as the client sees it before each request.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ impl ApiFamily {
     }
 }
 
-/// What a request is sent for, in the order in which they go.
+/// What a request is sent for. The first of them go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuotaClass {
     /// A call that has just ended, and the poll that finds it.
     Live,
-    /// Such a call once more.
+    /// Such a call, looked at again.
     Retry,
     /// The group's agents.
     Agents,
@@ -63,7 +63,7 @@ impl QuotaClass {
         }
     }
 
-    /// Whether it has time: it takes of the budget only what the reserve for the others leaves.
+    /// Whether it can wait: it only gets what the reserve for the other classes leaves.
     pub fn is_bulk(self) -> bool {
         matches!(self, Self::Reconciliation | Self::Backfill)
     }
@@ -96,13 +96,13 @@ pub trait Quota: Send + Sync + 'static {
     ) -> Result<Box<dyn Permit>, QuotaError>;
 }
 
-/// The right to send one request. Dropped, it tells the budget that the request is over, or that it never left.
+/// The right to send one request. When it is dropped, the budget learns that the request is over or was never sent.
 #[must_use = "a permit that is dropped gives its place back"]
 pub trait Permit: std::fmt::Debug + Send {
     /// The request leaves now. False when the permit has been held for too long to be used.
     fn leave(&mut self) -> bool;
 
-    /// NICE refused the request for its rate (429): somebody else takes of the quota, or it is smaller than ours.
+    /// NICE refused the request because of its rate (429): others use the same quota, or it is smaller than ours.
     fn refused(self: Box<Self>, retry_after: Option<Duration>);
 }
 
@@ -116,7 +116,7 @@ pub struct QuotaError {
     pub retry_after: Option<Duration>,
 }
 
-/// For who must not wait for a budget: a handful of requests, or a test.
+/// For callers that must not wait for a budget: a few requests, or a test.
 #[derive(Debug, Clone, Copy)]
 pub struct Unmetered;
 

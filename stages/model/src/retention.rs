@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The shortest retention: a call may be on its way for so long.
+/// The shortest retention: as long as a call may be on its way.
 const SHORTEST: Duration = Duration::from_secs(86_400);
 
-/// How much longer what is not final is kept: whoever works on it then has begun before its time was over, and has
-/// ended since. More than the longest call takes to arrive that arrives no faster than it was spoken.
+/// How much longer a row is kept that is not final: any work on it that began in time is over by then. More than the longest call takes to arrive that arrives no faster than it was spoken.
 const UNFINISHED: SignedDuration = SignedDuration::from_hours(6);
 
 /// How long the conversations of a tenant are kept after their end; by default for ever.
@@ -16,7 +15,7 @@ const UNFINISHED: SignedDuration = SignedDuration::from_hours(6);
 pub struct Retention(Option<Duration>);
 
 impl Retention {
-    /// Conversations are kept for so long; none where that is less than a day.
+    /// Conversations are kept for this time; none where it is less than a day.
     pub fn new(kept_for: Duration) -> Option<Self> {
         (kept_for >= SHORTEST).then_some(Self(Some(kept_for)))
     }
@@ -32,7 +31,7 @@ impl Retention {
         self.horizon(now).is_none_or(|horizon| ended_at >= horizon)
     }
 
-    /// Whether a conversation that stands is to be erased.
+    /// Whether a stored conversation is to be erased.
     pub fn is_over(self, ended_at: Timestamp, is_final: bool, now: Timestamp) -> bool {
         let since = if is_final { now } else { now.checked_sub(UNFINISHED).unwrap_or(Timestamp::MIN) };
         !self.reaches(ended_at, since)

@@ -22,7 +22,7 @@ pub enum System {
 }
 
 impl System {
-    /// Those that every call needs, whoever its tenant is.
+    /// The systems that every call needs, of all tenants.
     pub const SHARED: [Self; 3] = [Self::RecordingStore, Self::Catalog, Self::Queue];
 
     /// The one name of it.

@@ -1,4 +1,4 @@
-//! What an event has met at one stage again and again: it travels with the message.
+//! Repeated failures of an event at one stage. They travel with the message.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::System;
 
-/// Troubles that a message carries; the one that is longest ago gives way.
+/// How many troubles a message carries; the oldest one gives way.
 const MOST_CARRIED: usize = 4;
 
-/// A failure so long after the one before, and after the wait that was meant, is no more of the same.
+/// A failure this long after the last one, and after the wait that was meant, begins a new trouble.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a call meets again and again, by stage and system: a hiccup of one does not wipe out what another has cost.
+/// The repeated failures of a call, by stage and system: a short failure of one system does not hide those of another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Troubles(Vec<Trouble>);
@@ -89,8 +89,8 @@ impl Trouble {
         self.stage == stage && self.system == system
     }
 
-    /// One more failure. Where it counts against the call, so does the wait before it: as long as was meant, however long
-    /// the message lay there.
+    /// One more failure. Where it counts against the call, the wait before it counts too: the time that was meant, even if
+    /// the message waited longer.
     #[must_use]
     pub fn again(&self, is_charged: bool, now: Timestamp) -> Self {
         let charged = if is_charged { self.delay_millis } else { 0 };
