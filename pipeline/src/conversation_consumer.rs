@@ -67,9 +67,15 @@ impl ConversationConsumer {
             clock: clock.clone(),
         };
         let await_recording = AwaitRecording { readiness: readiness.clone() };
-        let fetch_metadata = FetchMetadata { catalog: catalog.clone(), retry: retry.clone(), clock: clock.clone() };
+        let fetch_metadata = FetchMetadata {
+            agents: catalog.clone(),
+            conversations: catalog.clone(),
+            retry: retry.clone(),
+            clock: clock.clone(),
+        };
         let download_recording = DownloadRecording {
-            catalog: catalog.clone(),
+            agents: catalog.clone(),
+            conversations: catalog.clone(),
             retry,
             readiness: readiness.clone(),
             metrics: context.metrics.clone(),

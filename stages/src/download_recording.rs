@@ -19,34 +19,31 @@
 
 use std::sync::Arc;
 
-use catalog::{Catalog, ConversationRow, RecordingRow};
+use catalog::{Agents, Conversations};
 use flow::{Outcome, RetryPolicy, Stage, StageError};
-use futures::future::BoxFuture;
-use jiff::Timestamp;
-use model::{ContactEvent, ContactId, Conversation, QuotaClass, System};
-use nice::{Interaction, MediaLink, NiceClient, NiceError, Playback, SegmentId};
+use model::{ContactEvent, Conversation, QuotaClass, System};
+use nice::{NiceClient, NiceError, Playback, SegmentId};
 use runtime::crash;
 use tracing::warn;
 
-use crate::items::{FetchedConversation, PlacedMedia, RecordedConversation};
+use crate::items::{FetchedConversation, RecordedConversation};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::recheck::NOTHING_NEW;
 use crate::tenants::RecordingScope;
 
 mod leg;
+mod named;
+mod open;
+
+use self::named::{NamedRecording, PlaybackOf, StartMark, lacking, name, next_position};
+use self::open::{OpenedMedia, open_named};
 
 /// NICE names no recording of the call, or does not know it.
 const NOTHING_NAMED: &str = "the recording is not processed yet";
 
 /// Not "no recording": other legs have theirs, and this one's may be among them under another name.
 const NOT_TOLD_APART: &str = "no segment of this leg is listed yet";
-
-/// Not "no recording" either: NICE names some, and has processed none of them.
-const NO_LINK: &str = "the recording has no link yet";
-
-/// Some are there, and are worth waiting with.
-const SOME_WITHOUT_LINK: &str = "some of the recordings have no link yet";
 
 /// Why a recheck ends that cannot tell what is stored from what lacks.
 const NOT_LINED_UP: &str = "not_lined_up";
@@ -56,8 +53,10 @@ const MOST_SEGMENTS: usize = 100;
 
 /// Opens recordings.
 pub struct DownloadRecording {
-    /// Knows the agents' UserHub ids.
-    pub catalog: Arc<dyn Catalog>,
+    /// The agents' UserHub ids.
+    pub agents: Arc<dyn Agents>,
+    /// The rows of calls that are looked at again.
+    pub conversations: Arc<dyn Conversations>,
     /// The deadline.
     pub retry: RetryPolicy,
     /// Learns when recordings are there.
@@ -71,77 +70,6 @@ struct LegAtNice<'a> {
     nice: NiceClient,
     scope: RecordingScope,
     conversation: &'a Conversation,
-}
-
-/// A recording that NICE names.
-struct NamedRecording {
-    /// By start time among all of the conversation.
-    position: u32,
-    /// The answer that names it.
-    of: PlaybackOf,
-    /// By which it is told from the others of that answer.
-    mark: StartMark,
-    /// Its place in that answer, by start time.
-    rank: usize,
-    /// What it is known by later, where it can be told from the others of its call.
-    source: Option<String>,
-    /// Absent until it is processed.
-    link: Option<MediaLink>,
-}
-
-/// A recording within an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct StartMark {
-    started_at: Option<Timestamp>,
-    /// Among those that began at the same time.
-    nth: usize,
-}
-
-/// What NICE gives of a conversation.
-struct OpenedMedia {
-    /// Opened and checked.
-    media: Vec<PlacedMedia>,
-    /// NamedRecording, and not given.
-    missing: u32,
-    /// Why one of them was not, although it had a link.
-    gone: Option<NiceError>,
-}
-
-impl OpenedMedia {
-    /// The same, or why nothing could be opened.
-    fn something(mut self) -> Result<Self, StageError> {
-        match self.gone.take_if(|_| self.media.is_empty()) {
-            Some(NiceError::NotReady { .. }) => Err(StageError::NotReady { reason: NO_LINK }),
-            Some(error) => Err(error.into()),
-            None => Ok(self),
-        }
-    }
-}
-
-/// Where a playback answer comes from, so that a link can be asked for again.
-#[derive(Clone)]
-enum PlaybackOf {
-    Contact(ContactId),
-    Segment(SegmentId),
-}
-
-impl PlaybackOf {
-    async fn fetch(&self, nice: &NiceClient) -> Result<Playback, NiceError> {
-        match self {
-            Self::Contact(master) => nice.contact_playback(*master).await,
-            Self::Segment(segment) => nice.segment_playback(segment).await,
-        }
-    }
-
-    /// What a recording of this answer is known by. A link without more may lead to any recording of a contact.
-    fn source(&self, started_at: Option<Timestamp>) -> Option<String> {
-        match (self, started_at) {
-            (Self::Contact(_), None) => None,
-            (Self::Contact(_), Some(start)) => Some(format!("contact {start}")),
-            (Self::Segment(id), None) => Some(format!("segment {}", id.as_str())),
-            (Self::Segment(id), Some(start)) => Some(format!("segment {} {start}", id.as_str())),
-        }
-    }
 }
 
 impl Stage<FetchedConversation> for DownloadRecording {
@@ -204,7 +132,7 @@ impl DownloadRecording {
     /// again. Readiness learns nothing from it.
     async fn look_again(&self, call: &LegAtNice<'_>) -> Result<Result<OpenedMedia, &'static str>, StageError> {
         let key = call.conversation.key();
-        let Some(row) = self.catalog.conversation(&key).await? else { return Ok(Err(NOTHING_NEW)) };
+        let Some(row) = self.conversations.conversation(&key).await? else { return Ok(Err(NOTHING_NEW)) };
         let named = match self.named(call).await {
             Err(StageError::NotReady { .. }) => return Ok(Err(NOTHING_NEW)),
             named => named?,
@@ -272,7 +200,7 @@ impl DownloadRecording {
         if legs.len() <= 1 && conversation.master == conversation.external_id {
             return Ok(None);
         }
-        let agent = self.catalog.agent(&conversation.tenant, conversation.agent).await?;
+        let agent = self.agents.agent(&conversation.tenant, conversation.agent).await?;
         let segments = leg::segments_of(conversation, agent.as_ref(), playback);
         if segments.is_empty() {
             return Err(StageError::NotReady { reason: NOT_TOLD_APART });
@@ -295,118 +223,6 @@ fn at_the_deadline(reason: &'static str) -> Result<OpenedMedia, StageError> {
             Err(StageError::SetAside { system: System::Nice, reason })
         }
     }
-}
-
-/// Puts the recordings of an answer behind those that are named already, by start time.
-fn name(named: &mut Vec<NamedRecording>, of: &PlaybackOf, playback: Playback) {
-    for (rank, (mark, interaction)) in by_start(playback).enumerate() {
-        let (position, source) = (next_position(named), of.source(mark.started_at));
-        named.push(NamedRecording { position, of: of.clone(), mark, rank, source, link: interaction.link });
-    }
-}
-
-/// Those that are not stored, at the positions that are free; none where what is stored cannot be told from others. Where
-/// nothing that is stored is found again by its source, NICE does not tell sources apart for good: then the rank counts,
-/// provided that as many are named as before.
-fn lacking(mut named: Vec<NamedRecording>, row: &ConversationRow) -> Option<Vec<NamedRecording>> {
-    let stored = &row.recordings;
-    let is_named_again = |recording: &&RecordingRow| {
-        let Some(source) = recording.source.as_ref() else { return false };
-        let are_it = stored.iter().filter(|other| other.source.as_ref() == Some(source)).count();
-        named.iter().filter(|named| named.source.as_ref() == Some(source)).count() == are_it
-    };
-    match stored.iter().filter(is_named_again).count() {
-        all if all == stored.len() => {}
-        0 if named.len() == stored.len() + row.recordings_missing as usize
-            && named.iter().all(|named| named.source.is_some())
-            && !named.iter().any(|named| stored.iter().any(|stored| stored.source == named.source)) =>
-        {
-            named.retain(|named| stored.iter().all(|stored| stored.position != named.position));
-            return Some(named);
-        }
-        _ => return None,
-    }
-    named.retain(|named| named.source.is_none() || stored.iter().all(|stored| stored.source != named.source));
-    let is_free = |position: &u32| stored.iter().all(|stored| stored.position != *position);
-    for (recording, position) in named.iter_mut().zip((0..).filter(is_free)) {
-        recording.position = position;
-    }
-    Some(named)
-}
-
-/// A recording that is not there has its position all the same, so that it can come later.
-fn next_position(named: &[NamedRecording]) -> u32 {
-    u32::try_from(named.len()).unwrap_or(u32::MAX)
-}
-
-/// Opens what is named; without `takes_parts` all or none.
-async fn open_named(
-    nice: &NiceClient,
-    named: Vec<NamedRecording>,
-    takes_parts: bool,
-) -> Result<OpenedMedia, StageError> {
-    let with_link = named.iter().filter(|recording| recording.link.is_some()).count();
-    if with_link == 0 && !named.is_empty() {
-        return Err(StageError::NotReady { reason: NO_LINK });
-    }
-    // Before anything is opened: most who wait for the rest would open and drop the others at every look.
-    if with_link < named.len() && !takes_parts {
-        return Err(StageError::NotReady { reason: SOME_WITHOUT_LINK });
-    }
-    open(nice, named, takes_parts).await
-}
-
-/// Opens what has a link. With `takes_parts` what cannot be had counts as missing.
-async fn open(nice: &NiceClient, named: Vec<NamedRecording>, takes_parts: bool) -> Result<OpenedMedia, StageError> {
-    let mut found = OpenedMedia { media: Vec::with_capacity(named.len()), missing: 0, gone: None };
-    for NamedRecording { position, of, mark, rank, source, link } in named {
-        let Some(link) = link else {
-            found.missing += 1;
-            continue;
-        };
-        match nice.open_media_with_refresh(&link, refresher(nice, &of, mark, rank)).await {
-            Ok(media) => found.media.push(PlacedMedia { position, source, media }),
-            Err(NiceError::NotReady { .. }) if !takes_parts => return Err(StageError::NotReady { reason: NO_LINK }),
-            Err(error @ (NiceError::NotReady { .. } | NiceError::LinkExpired)) if takes_parts => {
-                found.missing += 1;
-                found.gone = Some(error);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(found)
-}
-
-/// Asks for a fresh link when the one in use has expired.
-fn refresher(nice: &NiceClient, of: &PlaybackOf, mark: StartMark, rank: usize) -> Arc<Refresher> {
-    let (nice, of) = (nice.clone(), of.clone());
-    Arc::new(move || {
-        let (nice, of) = (nice.clone(), of.clone());
-        Box::pin(async move {
-            let playback = of.fetch(&nice).await?;
-            // By its start: others may have come before it since. By its rank where no start is as it was.
-            let mut named: Vec<_> = by_start(playback).collect();
-            let same = named.iter().position(|(other, _)| *other == mark).unwrap_or(rank);
-            let link = (same < named.len()).then(|| named.swap_remove(same).1.link).flatten();
-            link.ok_or(NiceError::NotReady { what: "the recording has no link any more" })
-        })
-    })
-}
-
-type Refresher = dyn Fn() -> BoxFuture<'static, Result<MediaLink, NiceError>> + Send + Sync;
-
-/// In the order of their positions.
-fn by_start(playback: Playback) -> impl Iterator<Item = (StartMark, Interaction)> {
-    let mut interactions = playback.interactions;
-    interactions.sort_by_key(|interaction| interaction.started_at);
-    let mut before: Option<StartMark> = None;
-    interactions.into_iter().map(move |interaction| {
-        let started_at = interaction.started_at;
-        let nth = before.filter(|before| before.started_at == started_at).map_or(0, |before| before.nth + 1);
-        let mark = StartMark { started_at, nth };
-        before = Some(mark);
-        (mark, interaction)
-    })
 }
 
 #[cfg(test)]

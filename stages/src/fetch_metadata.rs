@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use catalog::{Catalog, SETTLED};
+use catalog::{Agents, Conversations, SETTLED};
 use flow::{Outcome, RetryPolicy, Stage, StageError};
 use jiff::{SignedDuration, Timestamp};
 use model::{Agent, ContactEvent, Conversation, Direction, Lane, QuotaClass, System};
@@ -44,8 +44,10 @@ const NOT_READ: &str = "the group was not read since the call ended";
 
 /// Asks NICE for a contact.
 pub struct FetchMetadata {
-    /// Knows the group's agents, and the rows of calls that are looked at again.
-    pub catalog: Arc<dyn Catalog>,
+    /// The group's agents.
+    pub agents: Arc<dyn Agents>,
+    /// The rows of calls that are looked at again.
+    pub conversations: Arc<dyn Conversations>,
     /// The deadline.
     pub retry: RetryPolicy,
     /// The time.
@@ -93,11 +95,11 @@ impl Stage<Arc<Tenant>> for FetchMetadata {
         if !tenant.retention.reaches(ended_at, now) {
             return Ok(Outcome::Done("beyond_retention"));
         }
-        let known = self.catalog.agent(&event.tenant, agent).await?;
+        let known = self.agents.agent(&event.tenant, agent).await?;
         if !known.is_some_and(|agent| is_of_group(&agent, event, ended_at)) {
             // An agent may have joined since the group was read: only a later reading tells. One that a clock wrote which
             // ran ahead tells nothing.
-            let read_at = self.catalog.agents_read_at(&event.tenant).await?;
+            let read_at = self.agents.agents_read_at(&event.tenant).await?;
             return match read_at.is_some_and(|read_at| read_at >= ended_at && read_at <= now) {
                 true => dropped("not_in_group", is_final || is_whole(&contact, now)),
                 // One look is counted, for the deadline.
@@ -131,7 +133,9 @@ impl FetchMetadata {
         tenant: Arc<Tenant>,
     ) -> Result<Outcome<FetchedConversation>, StageError> {
         // Erased since.
-        let Some(row) = self.catalog.conversation(&event.key()).await? else { return Ok(Outcome::Done(NOTHING_NEW)) };
+        let Some(row) = self.conversations.conversation(&event.key()).await? else {
+            return Ok(Outcome::Done(NOTHING_NEW));
+        };
         // What is stored while the rest of the call is erased would stay for ever.
         let soon = self.clock.now().checked_add(SETTLED).unwrap_or(Timestamp::MAX);
         if !tenant.retention.reaches(row.ended_at, soon) {

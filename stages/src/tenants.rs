@@ -10,137 +10,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use flow::StageError;
-use model::{Quota, Retention, System, TenantId};
-use nice::{Network, NiceClient, NiceSettings, Timeouts};
-use runtime::{
-    chance,
-    single_flight::{Lookup, SingleFlight},
-};
-use tokio::time::Instant;
-use tracing::{error, info, warn};
+use model::{Quota, Retention, TenantId};
+use nice::{Network, NiceClient, Timeouts};
+use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 
+mod entry;
 mod seal;
+mod settings;
 mod settings_table;
+mod tenant;
 
 pub use seal::{Seal, SealError};
+pub use settings::{FixedSettings, RecordingScope, SettingsError, SettingsSource, TenantSettings};
 pub use settings_table::{SettingsTable, ShownSettings};
+pub use tenant::Tenant;
 
-/// What is imported of a call with several legs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordingScope {
-    /// The leg's own segments.
-    Leg,
-    /// The whole call.
-    Master,
-}
-
-impl RecordingScope {
-    /// The word in settings and rows.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Leg => "leg",
-            Self::Master => "master",
-        }
-    }
-}
-
-/// What is known of a tenant.
-#[derive(Debug, Clone)]
-pub struct TenantSettings {
-    /// How to reach its NICE.
-    pub nice: NiceSettings,
-    /// What is imported of a call with several legs.
-    pub scope: RecordingScope,
-    /// How long its conversations are kept.
-    pub retention: Retention,
-    /// Another text whenever anything of the settings has changed.
-    pub revision: String,
-}
-
-/// Where the settings of tenants stand.
-#[async_trait]
-pub trait SettingsSource: Send + Sync + 'static {
-    /// The tenant's settings, or none if it has none.
-    async fn nice_settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError>;
-
-    /// The tenants whose conversations are not kept for ever.
-    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
-        Ok(Vec::new())
-    }
-}
-
-/// Why there are no settings. The texts hold no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// They cannot be read at the moment.
-    #[error("the tenant's settings cannot be read: {0}")]
-    Unreachable(String),
-    /// They stand there and are of no use: a person must mend them.
-    #[error("the tenant's settings cannot be used: {0}")]
-    Unusable(String),
-}
-
-/// One tenant's settings that never change: those of the settings file.
-#[derive(Debug)]
-pub struct FixedSettings {
-    /// The one tenant there is.
-    pub tenant: TenantId,
-    /// How to reach its NICE.
-    pub nice: NiceSettings,
-    /// What is imported of a call with several legs.
-    pub scope: RecordingScope,
-    /// How long its conversations are kept.
-    pub retention: Retention,
-}
-
-#[async_trait]
-impl SettingsSource for FixedSettings {
-    async fn nice_settings(&self, tenant: &TenantId) -> Result<Option<TenantSettings>, SettingsError> {
-        Ok((*tenant == self.tenant).then(|| TenantSettings {
-            nice: self.nice.clone(),
-            scope: self.scope,
-            retention: self.retention,
-            revision: "fixed".to_owned(),
-        }))
-    }
-
-    async fn retentions(&self) -> Result<Vec<(TenantId, Retention)>, SettingsError> {
-        Ok(vec![(self.tenant.clone(), self.retention)])
-    }
-}
-
-/// A tenant whose NICE can be asked.
-#[derive(Debug)]
-pub struct Tenant {
-    /// Who it is.
-    pub id: TenantId,
-    /// The door to its NICE.
-    pub nice: NiceClient,
-    /// What is imported of a call with several legs.
-    pub scope: RecordingScope,
-    /// How long its conversations are kept.
-    pub retention: Retention,
-}
-
-impl Tenant {
-    /// The door to its NICE, unless it is silent and enough others are trying it.
-    pub fn responsive(&self) -> Result<&NiceClient, StageError> {
-        match self.nice.is_stuck() {
-            true => Err(StageError::Busy {
-                reason: "the tenant's NICE does not answer, and others are trying it".to_owned(),
-                retry_after: SILENT_DELAY.mul_f64(chance::range(1.0..3.0)),
-            }),
-            false => Ok(&self.nice),
-        }
-    }
-}
+use self::entry::{SOON, TenantEntry, TenantStatus};
 
 /// Gives each tenant its rate budget; asked once for each tenant that is kept.
 pub type QuotaOf = Arc<dyn Fn(&TenantId) -> Arc<dyn Quota> + Send + Sync>;
@@ -171,21 +62,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// As much, where a client is there that can be used meanwhile.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What could not be read is asked for again after this time, and so are settings that NICE refuses.
-const SOON: Duration = Duration::from_secs(2);
-
 /// How long an unknown tenant stays unknown: short, so that an operator who adds it can replay its calls at once.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3);
-
-/// How long a call waits whose tenant's settings cannot be used: only a person can mend them.
-const UNUSABLE_DELAY: Duration = Duration::from_secs(60);
-
-/// How long a call waits, at least, whose tenant's NICE is silent while others try it; at most three times as long, so
-/// that they do not come back together.
-const SILENT_DELAY: Duration = Duration::from_secs(5);
-
-/// The shortest time between two alarms about one tenant.
-const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Every tenant's client, made at first use and replaced when its settings change.
 pub struct Tenants {
@@ -201,37 +79,6 @@ pub struct Tenants {
 struct TenantCache {
     entries: BTreeMap<TenantId, (Arc<TenantEntry>, u64)>,
     uses: u64,
-}
-
-/// One tenant, known or not.
-struct TenantEntry {
-    id: TenantId,
-    /// Outlives the clients: what it has granted counts, whatever the settings.
-    quota: OnceLock<Arc<dyn Quota>>,
-    state: Mutex<TenantState>,
-    /// Reads the settings.
-    flight: SingleFlight,
-}
-
-struct TenantState {
-    status: TenantStatus,
-    read_again_at: Instant,
-    alarmed_at: Option<Instant>,
-}
-
-/// What is known of a tenant's settings.
-#[derive(Clone)]
-enum TenantStatus {
-    /// Its settings were not read yet.
-    Unread,
-    /// They were, and are in use.
-    Client { tenant: Arc<Tenant>, revision: String, refusals: u64 },
-    /// It has none.
-    Unknown,
-    /// They could not be read, and there are no earlier ones.
-    Unreachable(String),
-    /// They are of no use.
-    Unusable(String),
 }
 
 impl Tenants {
@@ -346,73 +193,6 @@ impl Tenants {
 impl fmt::Debug for Tenants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenants").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl TenantEntry {
-    fn new(id: TenantId) -> Self {
-        let state = TenantState { status: TenantStatus::Unread, read_again_at: Instant::now(), alarmed_at: None };
-        Self { id, quota: OnceLock::new(), state: Mutex::new(state), flight: SingleFlight::default() }
-    }
-
-    fn state(&self) -> MutexGuard<'_, TenantState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_client(&self) -> bool {
-        matches!(self.state().status, TenantStatus::Client { .. })
-    }
-
-    fn lookup(&self) -> Lookup<Result<Arc<Tenant>, StageError>> {
-        let mut state = self.state();
-        let now = Instant::now();
-        if let TenantStatus::Client { tenant, refusals, .. } = &mut state.status {
-            let tenant = tenant.clone();
-            // Somebody may have renewed the key already; each refusal is a reason to look once, and not at once.
-            if tenant.nice.refusals() > *refusals {
-                *refusals = tenant.nice.refusals();
-                state.read_again_at = state.read_again_at.min(now + SOON);
-            }
-            return match now < state.read_again_at {
-                true => Lookup::Use(Ok(tenant)),
-                false => Lookup::Renew(Ok(tenant)),
-            };
-        }
-        match now < state.read_again_at {
-            true => Lookup::Use(state.status.answer()),
-            false => Lookup::Fetch,
-        }
-    }
-
-    fn keep(&self, status: TenantStatus, good_for: Duration) -> Result<Arc<Tenant>, StageError> {
-        let mut state = self.state();
-        let now = Instant::now();
-        if let TenantStatus::Unusable(reason) = &status
-            && state.alarmed_at.is_none_or(|at| now.saturating_duration_since(at) >= ALARM_INTERVAL)
-        {
-            error!(tenant = %self.id, reason, "the NICE settings cannot be used, a person must mend them");
-            state.alarmed_at = Some(now);
-        }
-        state.status = status;
-        state.read_again_at = now + good_for;
-        state.status.answer()
-    }
-}
-
-impl TenantStatus {
-    fn answer(&self) -> Result<Arc<Tenant>, StageError> {
-        match self {
-            Self::Client { tenant, .. } => Ok(tenant.clone()),
-            Self::Unread => Err(StageError::transient(System::Catalog, "the tenant's settings were not read yet")),
-            Self::Unknown => Err(StageError::permanent("unknown tenant: no NICE settings are known for it")),
-            Self::Unreachable(reason) => Err(StageError::transient(System::Catalog, reason.clone())),
-            // One tenant's own: no other waits for it.
-            Self::Unusable(reason) => Err(StageError::Transient {
-                system: System::Nice,
-                reason: SettingsError::Unusable(reason.clone()).to_string(),
-                retry_after: Some(UNUSABLE_DELAY),
-            }),
-        }
     }
 }
 

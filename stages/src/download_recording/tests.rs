@@ -12,13 +12,15 @@ use axum::{
     routing::{get, post},
 };
 use flow::testing::event;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, Extension, ObjectKey, StoredRecording, Unmetered};
 use nice::MediaHost;
 use runtime::task;
 use serde_json::{Value, json};
 
+use super::open::{NO_LINK, SOME_WITHOUT_LINK};
 use super::*;
+use crate::items::PlacedMedia;
 use crate::readiness::Bounds;
 use crate::serve;
 use crate::source::test_nice::{agent, settings_of, tenant};
@@ -111,8 +113,13 @@ pub(crate) async fn rig() -> Rig {
     let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
     let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
     let readiness = Readiness::new(bounds, catalog.clone(), clock, context.metrics.clone());
-    let stage =
-        DownloadRecording { catalog, retry: context.flow.retry.clone(), readiness, metrics: context.metrics.clone() };
+    let stage = DownloadRecording {
+        agents: catalog.clone(),
+        conversations: catalog,
+        retry: context.flow.retry.clone(),
+        readiness,
+        metrics: context.metrics.clone(),
+    };
     Rig { stage, tenants, nice, flow, _server: server }
 }
 

@@ -54,7 +54,7 @@ async fn fate_of(mut event: ContactEvent, age: SignedDuration) -> (Fate, TestFlo
     let fates = Fates::default();
     let delivery = flow.delivery(&fates, event);
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
-    let stage = FetchMetadata { catalog, retry, clock };
+    let stage = FetchMetadata { agents: catalog.clone(), conversations: catalog, retry, clock };
     let tenant = tenants.get(&tenant()).await.unwrap();
     stream::iter([delivery.with(tenant)]).through(stage, &context.flow).settle(&context.flow).await;
     (fates.all().remove(0).1, flow)
@@ -71,7 +71,8 @@ async fn fate_by(record: serde_json::Value, event: ContactEvent) -> (Result<&'st
     let (tenants, _server) = knowing(record).await;
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let tenant = tenants.get(&tenant()).await.unwrap();
-    let outcome = FetchMetadata { catalog, retry, clock }.process(&event, tenant).await;
+    let outcome =
+        FetchMetadata { agents: catalog.clone(), conversations: catalog, retry, clock }.process(&event, tenant).await;
     let told = outcome.map(|outcome| match outcome {
         Outcome::Next(_) => "taken",
         Outcome::Done(reason) => reason,
@@ -264,7 +265,12 @@ async fn while_the_group_is_not_read_a_call_of_nobody_is_looked_at_rarely() {
 async fn is_taken(record: serde_json::Value, event: ContactEvent, flow: &TestFlow) -> Result<bool, StageError> {
     let (tenants, _server) = knowing(record).await;
     let (catalog, retry) = (flow.context.catalog.clone(), flow.context.flow.retry.clone());
-    let stage = FetchMetadata { catalog, retry, clock: flow.context.flow.clock.clone() };
+    let stage = FetchMetadata {
+        agents: catalog.clone(),
+        conversations: catalog,
+        retry,
+        clock: flow.context.flow.clock.clone(),
+    };
     let tenant = tenants.get(&tenant()).await.unwrap();
     stage.process(&event, tenant).await.map(|outcome| matches!(outcome, Outcome::Next(_)))
 }
@@ -278,6 +284,8 @@ async fn a_reading_of_the_group_in_the_time_to_come_proves_nothing() {
     let (tenants, _server) = knowing(record(7, "16:58:00", true)).await;
     let (catalog, retry, clock) = (context.catalog.clone(), context.flow.retry.clone(), context.flow.clock.clone());
     let tenant = tenants.get(&tenant()).await.unwrap();
-    let outcome = FetchMetadata { catalog, retry, clock }.process(&webhook_event(), tenant).await;
+    let outcome = FetchMetadata { agents: catalog.clone(), conversations: catalog, retry, clock }
+        .process(&webhook_event(), tenant)
+        .await;
     assert!(matches!(outcome, Err(StageError::NotReady { .. })), "a joiner is not known yet");
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use model::Unmetered;
-use nice::{Auth, GroupKind, GroupSelector};
+use nice::{Auth, GroupKind, GroupSelector, NiceSettings};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
+use super::entry::UNUSABLE_DELAY;
 use super::*;
 
 /// Settings that a test writes.
