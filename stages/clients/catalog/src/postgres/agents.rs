@@ -4,14 +4,46 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{Agent, AgentId, TenantId};
-use tokio_postgres::types::{Json, ToSql};
+use model::{Agent, AgentId, Memberships, TenantId};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
 
 use super::{
-    AGENTS, AGENTS_READ_AT, GROUP_STANDING, NOTE_AGENTS_READ, PostgresCatalog, SAVE_AGENTS, SAVE_GROUP_STANDING, agent,
-    text, turns, unreadable,
+    PostgresCatalog,
+    rows::{parsed, unreadable},
+    text, turns,
 };
 use crate::{Agents, CatalogError, GroupStanding};
+
+const AGENTS: &str = "
+    select external_id, user_id, user_name, first_name, last_name, is_active, member_until, memberships from agents
+    where tenant_id = $1 and ($2::text is null or external_id = $2)
+    order by length(external_id), external_id";
+
+const SAVE_AGENTS: &str = "
+    insert into agents (tenant_id, external_id, user_id, user_name, first_name, last_name, is_active, member_until,
+        memberships)
+    select $1, a.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[],
+        $8::timestamptz[], $9::jsonb[]) a
+    where fence_turn($1, $10)
+    on conflict (tenant_id, external_id) do update set
+        user_id = excluded.user_id, user_name = excluded.user_name, first_name = excluded.first_name,
+        last_name = excluded.last_name, is_active = excluded.is_active, member_until = excluded.member_until,
+        memberships = excluded.memberships";
+
+const NOTE_AGENTS_READ: &str = "
+    insert into agents_read (tenant_id, read_at) select $1::text, $2::timestamptz where fence_turn($1, $3)
+    on conflict (tenant_id) do update set read_at = excluded.read_at";
+
+const AGENTS_READ_AT: &str = "select read_at from agents_read where tenant_id = $1 and read_at is not null";
+
+const GROUP_STANDING: &str = "select standing from agents_read where tenant_id = $1 and standing is not null";
+
+const SAVE_GROUP_STANDING: &str = "
+    insert into agents_read (tenant_id, standing) select $1::text, $2::jsonb where fence_turn($1, $3)
+    on conflict (tenant_id) do update set standing = excluded.standing";
 
 #[async_trait]
 impl Agents for PostgresCatalog {
@@ -91,4 +123,19 @@ impl Agents for PostgresCatalog {
         saved.map_err(|error| turns::failed(turn.as_ref(), error))?;
         Ok(())
     }
+}
+
+fn agent(row: &Row) -> Result<Agent, CatalogError> {
+    // None: written by a program of before.
+    let memberships: Option<Json<Memberships>> = row.try_get("memberships").map_err(unreadable)?;
+    let is_active = row.try_get("is_active").map_err(unreadable)?;
+    let until = row.try_get("member_until").map_err(unreadable)?;
+    Ok(Agent {
+        external_id: parsed(row, "external_id")?,
+        user_id: row.try_get("user_id").map_err(unreadable)?,
+        user_name: row.try_get("user_name").map_err(unreadable)?,
+        first_name: row.try_get("first_name").map_err(unreadable)?,
+        last_name: row.try_get("last_name").map_err(unreadable)?,
+        memberships: memberships.map(|Json(all)| all).unwrap_or_default().agreeing_with(is_active, until),
+    })
 }

@@ -5,8 +5,36 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::INTEGRATION_TYPE;
 
-use super::{ANALYSIS_COUNTS, ANALYSIS_QUEUE, PRUNE_ANALYSIS, PRUNED, PostgresCatalog, key, saturated, unreadable};
+use super::{
+    PostgresCatalog,
+    rows::{key, saturated, unreadable},
+};
 use crate::{AnalysisCounts, AnalysisEntry, AnalysisQueue, CatalogError};
+
+const ANALYSIS_QUEUE: &str = "
+    select c.tenant_id, c.external_id, q.enqueued_at
+    from (
+        select conversation_id, enqueued_at from analysis_queue where claimed_at is null
+        order by enqueued_at, conversation_id offset $1 limit $2
+    ) q
+    join conversations c on c.id = q.conversation_id
+    where c.integration_type = $3
+    order by q.enqueued_at, q.conversation_id";
+
+/// Each by an index of its own, and no further than anybody wants to know. Fresh claims are few.
+const ANALYSIS_COUNTS: &str = "
+    select
+        (select count(*) from (select from analysis_queue where claimed_at is null limit $1) bounded),
+        (select count(*) from (
+            select from analysis_queue
+            where claimed_at is not null and finished_at is null and failed_at is null limit $1
+        ) bounded),
+        (select count(*) from (select from analysis_queue where failed_at is not null limit $1) bounded)";
+
+const PRUNE_ANALYSIS: &str = "select prune_analysis(make_interval(secs => $1), $2)";
+
+/// How many finished entries of the analysis go at a time.
+const PRUNED: i32 = 2000;
 
 #[async_trait]
 impl AnalysisQueue for PostgresCatalog {

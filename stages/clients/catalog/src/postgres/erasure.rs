@@ -11,10 +11,13 @@ use jiff::Timestamp;
 use model::{ContactId, ConversationKey, INTEGRATION_TYPE, Retention, TenantId};
 use tokio_postgres::Row;
 
-use super::{PostgresCatalog, parsed, saturated, unreadable};
+use super::{
+    PostgresCatalog,
+    rows::{key, parsed, saturated, unreadable},
+    tombstones::Tombstones,
+};
 use crate::{
-    CatalogError, ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Standing, Timelines,
-    Tombstone, TombstoneKey,
+    CatalogError, ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Timelines, Tombstone,
 };
 
 #[async_trait]
@@ -100,21 +103,6 @@ const EXPIRED: &str = "
 
 const EXPIRE: &str = "select expired from expire_conversations($1, $2, $3, $4)";
 
-/// Makes tombstones, where the process has the key.
-#[derive(Debug, Default)]
-pub(super) struct Tombstones(pub(super) Option<TombstoneKey>);
-
-impl Tombstones {
-    /// As a parameter: empty, and so like no other, without the key.
-    pub(super) fn of(&self, key: &ConversationKey) -> Vec<u8> {
-        self.0.as_ref().map(|secret| secret.tombstone(key).as_bytes().to_vec()).unwrap_or_default()
-    }
-
-    fn key(&self) -> Result<&TombstoneKey, CatalogError> {
-        self.0.as_ref().ok_or_else(|| CatalogError("[catalog] seal_key: missing, erasures are made with it".to_owned()))
-    }
-}
-
 /// Fails where the tombstones that stand were made with another key: this process would bring back what was erased.
 pub(super) async fn check_key(database: &Database, tombstones: &Tombstones) -> Result<(), DatabaseError> {
     let Some(key) = &tombstones.0 else { return Ok(()) };
@@ -129,14 +117,6 @@ fn other_key() -> String {
     "[catalog] erasure_key: what was erased from this database is known by another key, and would come back; set it to \
      the seal_key of the first erasure, which was replaced since"
         .to_owned()
-}
-
-/// How it stands with a conversation, by a row of the look-up.
-pub(super) fn standing(row: &Row) -> Result<Standing, CatalogError> {
-    match row.try_get("is_erased").map_err(unreadable)? {
-        true => Ok(Standing::Erased),
-        false => super::conversations::state(row).map(Standing::Stands),
-    }
 }
 
 pub(super) async fn begin(
@@ -245,7 +225,7 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
     let digest = digest.try_into().map_err(|_| unreadable("a digest of another length"))?;
     Ok(Erasure {
         tombstone: Tombstone::from_bytes(digest),
-        key: super::key(row)?,
+        key: key(row)?,
         asked_at: row.try_get("asked_at").map_err(unreadable)?,
         started_at: row.try_get("started_at").map_err(unreadable)?,
     })

@@ -7,7 +7,7 @@ use database::Database;
 use model::TenantId;
 use tokio_postgres::Row;
 
-use super::{PostgresCatalog, unreadable};
+use super::{PostgresCatalog, rows::unreadable};
 use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
 
 #[async_trait]

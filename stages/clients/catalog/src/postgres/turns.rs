@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use model::TenantId;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{PostgresCatalog, saturated, unreadable};
+use super::{
+    PostgresCatalog,
+    rows::{saturated, unreadable},
+};
 use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
 
 #[async_trait]
