@@ -6,9 +6,10 @@
 //! - [`topology`]: the exchanges and queues, declared whenever a connection is made.
 //! - [`connection`]: a connection that is made again when it is lost.
 //! - [`publisher`]: publishes that await their own confirm.
-//! - [`deliveries`]: live before backfill, and one suspect at a time.
+//! - [`deliveries`]: live before backfill, and one suspect at a time; [`session`]: as the broker sends them.
 //! - [`suspects`]: which of them processes have died over.
-//! - [`settle`]: acknowledge, defer, hand back.
+//! - [`settle`]: acknowledge, defer, hand back; [`ownership`]: for as long as a message is ours.
+//! - [`amqp`]: what the broker's refusals mean; [`retry`]: the pauses between attempts.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the
@@ -45,9 +46,13 @@ use tracing::{debug, warn};
 use super::{Backlog, Queue, QueueDelivery, QueueError};
 use crate::QueueMetrics;
 
+mod amqp;
 mod connection;
 mod deliveries;
+mod ownership;
 mod publisher;
+mod retry;
+mod session;
 mod settle;
 mod suspects;
 mod topology;

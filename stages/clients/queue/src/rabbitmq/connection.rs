@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use futures::StreamExt;
 use lapin::{
     Connection, ConnectionProperties, Event,
@@ -22,8 +21,10 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
+use super::amqp::{OK, code};
+use super::retry::{intervals, pause};
 use super::suspects::Marks;
-use super::topology::{OK, Topology, code};
+use super::topology::Topology;
 use super::{RabbitError, RabbitOptions};
 use crate::{QueueError, QueueMetrics};
 
@@ -148,23 +149,6 @@ impl Link {
         self.supervisor.abort();
         end(&self.socket);
     }
-}
-
-/// Intervals between attempts: short enough that everything flows again at once when the broker is back, and with
-/// jitter, so that many processes do not come in the same moment.
-pub(super) fn intervals() -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new()
-        .with_initial_interval(Duration::from_millis(200))
-        .with_max_interval(Duration::from_secs(2))
-        .with_multiplier(2.0)
-        .with_randomization_factor(0.5)
-        .with_max_elapsed_time(None)
-        .build()
-}
-
-/// Sleeps for the next interval.
-pub(super) async fn pause(intervals: &mut ExponentialBackoff) {
-    tokio::time::sleep(intervals.next_backoff().unwrap_or(intervals.max_interval)).await;
 }
 
 /// Where the supervisor tells how its connection stands.

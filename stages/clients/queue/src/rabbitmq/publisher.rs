@@ -18,8 +18,9 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::amqp::code;
 use super::connection::Link;
-use super::topology::{Route, Topology, code};
+use super::topology::{Route, Topology};
 use crate::QueueError;
 
 /// Messages in flight: enough that the quorum's disk syncs are shared by many, few enough that the channels cost the

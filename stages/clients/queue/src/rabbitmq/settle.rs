@@ -16,22 +16,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use lapin::{
-    Channel,
-    options::{BasicAckOptions, BasicNackOptions},
-};
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use model::{ContactEvent, Lane, Settle, SettleError};
 use runtime::task;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{intervals, pause};
+use super::ownership::Ownership;
+use super::retry::{intervals, pause};
 use super::suspects::{Marks, Record, Suspect};
-use super::topology::OK;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::{Backlog, QueueDelivery};
 
@@ -92,48 +88,6 @@ impl Drop for Counted {
 /// answer half an hour by default, and then takes back all that its consumer holds.
 const HELD_FOR_DEFERRAL: Duration = Duration::from_secs(300);
 
-/// The right to answer for what came on a channel.
-#[derive(Clone)]
-pub(super) struct Ownership {
-    channel: Channel,
-    lost: CancellationToken,
-    /// Tells one from another: the numbers of channels come again.
-    id: Arc<()>,
-}
-
-impl Ownership {
-    /// Of what comes on this channel.
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, lost: CancellationToken::new(), id: Arc::new(()) }
-    }
-
-    /// The channel.
-    pub(super) fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    /// Whether the broker still awaits our answer. It hands a message out again once the channel is gone, with the
-    /// connection or because the broker waited too long, or once it has cancelled the consumer.
-    pub(super) fn is_ours(&self) -> bool {
-        self.channel.status().connected() && !self.lost.is_cancelled()
-    }
-
-    /// Whether both are of one session.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.id, &other.id)
-    }
-
-    /// Ends it, and the channel: the broker may have taken back only a part, and hands out the rest when that is gone.
-    pub(super) async fn lose(&self) {
-        self.lost.cancel();
-        if self.channel.status().connected()
-            && let Ok(Err(error)) = timeout(ANSWER_TIMEOUT, self.channel.close(OK, "cancelled".into())).await
-        {
-            debug!(%error, "channel not closed");
-        }
-    }
-}
-
 /// What is known of a suspect, and where it is noted.
 pub(super) struct Suspicion {
     /// The message.
@@ -193,7 +147,7 @@ impl Held {
     pub(super) fn deliver(mut self, queue: Arc<Inner>, permit: OwnedSemaphorePermit) -> QueueDelivery {
         self.counted = Counted::new(self.counted.counters.clone(), Place::InFlight);
         let (body, over_limit) = (self.body.clone(), self.is_over_limit());
-        let lost = self.ownership.lost.clone();
+        let lost = self.ownership.lost();
         let settle = RabbitSettle { held: self, queue, _permit: permit };
         QueueDelivery { body, over_limit, lost, settle: Box::new(settle) }
     }
@@ -218,7 +172,7 @@ impl Held {
         }
         // Even if it fails: an answer after an answer would end the channel, and with it other deliveries.
         self.answered = true;
-        let acking = self.ownership.channel.basic_ack(self.tag, BasicAckOptions::default());
+        let acking = self.ownership.channel().basic_ack(self.tag, BasicAckOptions::default());
         timeout(ANSWER_TIMEOUT, acking)
             .await
             .map_err(|_| SettleError(format!("not written within {ANSWER_TIMEOUT:?}")))?
@@ -240,7 +194,7 @@ impl Drop for Held {
         }
         // The first poll puts it on its way. An error says that the channel is gone, and so has handed it back.
         let options = BasicNackOptions { requeue: true, multiple: false };
-        drop(self.ownership.channel.basic_nack(self.tag, options).now_or_never());
+        drop(self.ownership.channel().basic_nack(self.tag, options).now_or_never());
     }
 }
 
