@@ -5,10 +5,10 @@
 //! Where it does not heed one, the object is looked at just before: what another consumer writes between that look and
 //! the write is not noticed. [`Conditions::caveat`] says so.
 
-use super::call::Operation;
 use super::dispatcher::Condition;
 use super::error::{Failure, Kind};
 use super::memory::Gathering;
+use super::operation::Operation;
 use super::{PROBE_KEY, S3Store};
 use crate::Found;
 

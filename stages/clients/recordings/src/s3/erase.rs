@@ -8,8 +8,8 @@
 use rusoto_s3::{DeleteObjectRequest, ListObjectVersionsRequest, S3};
 
 use super::S3Store;
-use super::call::Operation;
 use super::error::{Failure, Kind};
+use super::operation::Operation;
 
 /// Listings that are read and emptied, of up to a thousand versions each. A conversation has some recordings.
 const MOST_PAGES: usize = 100;

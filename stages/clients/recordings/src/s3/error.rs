@@ -11,8 +11,8 @@ use runtime::Clock;
 use rusoto_core::{RusotoError, request::BufferedHttpResponse};
 use tokio::time::Instant;
 
-use super::call::Operation;
 use super::dispatcher::class;
+use super::operation::Operation;
 use crate::RecordingStoreError;
 
 /// Why a request failed.

@@ -6,11 +6,11 @@
 //!
 //! - [`dispatcher`]: a signed request in, an answer out; what rusoto would misread is put right there.
 //! - [`credentials`]: the keys, from settings or files.
-//! - [`call`]: timeout and attempts of one request.
+//! - [`operation`]: what is asked; [`call`]: timeout and attempts of one request.
 //! - [`error`]: what a failure means.
 //! - [`conditions`]: what an object may be written in place of, and whether the store heeds it.
 //! - [`memory`]: what all puts together may hold.
-//! - [`put`]: a body into the store.
+//! - [`body`]: a recording as it arrives; [`put`]: into the store; [`object`]: what lies there.
 //! - [`erase`]: a conversation out of it.
 //! - [`uploads`]: the uploads that are open here, and [`marks`], how others on this machine see them.
 
@@ -39,6 +39,7 @@ use self::{
 use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
 use crate::StoreMetrics;
 
+mod body;
 mod call;
 mod conditions;
 mod credentials;
@@ -47,6 +48,8 @@ mod erase;
 mod error;
 mod marks;
 mod memory;
+mod object;
+mod operation;
 mod put;
 mod sweep;
 mod uploads;
@@ -198,7 +201,7 @@ impl S3Store {
         };
         let client = S3Client::new_with_client(Client::new_with(keyring.clone(), dispatcher), region);
         let memory = Memory::new(options.memory);
-        call::start_at_zero(&metrics);
+        operation::start_at_zero(&metrics);
         Ok(Self {
             options,
             client,
@@ -261,7 +264,7 @@ impl RecordingStore for S3Store {
     }
 
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
-        Ok(self.head(&key.to_string()).await?.as_ref().and_then(put::length_of))
+        Ok(self.head(&key.to_string()).await?.as_ref().and_then(object::length_of))
     }
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {

@@ -10,10 +10,8 @@
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use futures::{
     FutureExt,
     future::BoxFuture,
@@ -25,29 +23,23 @@ use runtime::task;
 use rusoto_core::ByteStream;
 use rusoto_s3::{
     CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CreateMultipartUploadRequest,
-    GetObjectRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, PutObjectTaggingRequest, S3, Tag, Tagging,
-    UploadPartRequest,
+    PutObjectRequest, PutObjectTaggingRequest, S3, Tag, Tagging, UploadPartRequest,
 };
-use sha2::Sha256;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::S3Store;
-use super::call::Operation;
+use super::body::{MOST_PARTS, Source};
 use super::dispatcher::{Condition, under};
 use super::error::{Failure, Kind};
 use super::marks::Mark;
-use super::memory::{Gathering, Part};
+use super::memory::Part;
+use super::object::length_of;
+use super::operation::Operation;
 use super::uploads::{Name, Upload};
 use crate::{Body, Found, RecordingStoreError, Stored};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
-
-/// The most parts that S3 takes.
-const MOST_PARTS: u32 = 10_000;
-
-/// After so many parts their size doubles, so that they suffice for 183 GiB in parts of 5 MiB at first.
-const PARTS_OF_A_SIZE: u32 = 2_500;
 
 /// The name of the metadata or tag that holds the SHA-256 of the content in hex.
 pub(super) const SHA256: &str = "sha256";
@@ -61,8 +53,7 @@ impl S3Store {
         found: Option<&Found>,
         body: Body<'_>,
     ) -> Result<Stored, RecordingStoreError> {
-        let mut source =
-            Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store: self };
+        let mut source = Source::new(self, body);
         let first = source.part(1).await?;
         if first.is_last {
             let sha256 = source.sha256();
@@ -336,53 +327,6 @@ impl S3Store {
             tagged => tagged.map(drop),
         }
     }
-
-    /// The bytes of an object, if it is there.
-    pub(super) async fn get(&self, key: &str) -> Result<Option<Body<'static>>, Failure> {
-        let get = self.call(Operation::Get, 0, || {
-            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
-            self.client.get_object(GetObjectRequest { bucket, key, ..Default::default() })
-        });
-        let object = match get.await {
-            Ok(object) => object,
-            Err(failure) if failure.kind == Kind::Missing => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let body = object.body.unwrap_or_else(|| ByteStream::from(Vec::new()));
-        let limit = self.options.request_timeout;
-        let pieces = stream::unfold(Some(body), move |body| async move {
-            let mut body = body?;
-            let broken = |what| {
-                let failure = Failure::new(Operation::Get, Kind::Busy, what);
-                Some((Err(RecordingStoreError::from(failure).into()), None))
-            };
-            match timeout(limit, body.next()).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
-                Ok(Some(Err(_))) => broken("the object broke off"),
-                Ok(None) => None,
-                Err(_) => broken("the object stalls"),
-            }
-        });
-        Ok(Some(pieces.boxed()))
-    }
-
-    /// What is known of an object, if it is there.
-    pub(super) async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, Failure> {
-        let head = self.call(Operation::Head, 0, || {
-            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
-            self.client.head_object(HeadObjectRequest { bucket, key, ..Default::default() })
-        });
-        match head.await {
-            Ok(object) => Ok(Some(object)),
-            Err(failure) if failure.kind == Kind::Missing => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-}
-
-/// The length of an object.
-pub(super) fn length_of(object: &HeadObjectOutput) -> Option<u64> {
-    object.content_length.and_then(|length| length.try_into().ok())
 }
 
 /// A part that S3 has.
@@ -410,75 +354,4 @@ fn body_of(part: &Part) -> ByteStream {
     let pieces = part.pieces.clone();
     let pieces = stream::iter((0..pieces.len()).map(move |place| Ok(pieces[place].clone())));
     ByteStream::new_with_size(pieces, part.length)
-}
-
-/// How large the parts are, which are counted from 1.
-fn part_size(first: usize, number: u32) -> usize {
-    first << ((number - 1) / PARTS_OF_A_SIZE)
-}
-
-/// The body as it arrives, cut into parts and hashed.
-struct Source<'a> {
-    body: Body<'a>,
-    /// What arrived and belongs to the next part.
-    rest: Bytes,
-    sha256: Sha256,
-    length: u64,
-    /// How long the part that is gathered waited for the body.
-    awaited: Duration,
-    store: &'a S3Store,
-}
-
-impl Source<'_> {
-    /// The next part. It knows whether it is the last one: what follows it has been seen.
-    async fn part(&mut self, number: u32) -> Result<Part, RecordingStoreError> {
-        let size = part_size(self.store.options.part_size, number);
-        let mut part = Gathering::new(&self.store.memory);
-        self.awaited = Duration::ZERO;
-        while self.arrives().await? {
-            if part.length() == size {
-                return Ok(part.finish(false));
-            }
-            let fits = self.rest.len().min(size - part.length());
-            part.add(&self.rest[..fits]).await;
-            drop(self.rest.split_to(fits));
-        }
-        Ok(part.finish(true))
-    }
-
-    /// Waits for more of the body; false at its end. What is gathered takes memory that other puts wait for, and an
-    /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead, which is not the
-    /// store's fault.
-    async fn arrives(&mut self) -> Result<bool, RecordingStoreError> {
-        while self.rest.is_empty() {
-            let begun = Instant::now();
-            let left = self.store.options.stale_after.saturating_sub(self.awaited);
-            let next = timeout(left, self.body.next()).await;
-            let next = next.map_err(|_| RecordingStoreError::SlowBody)?;
-            self.awaited += begun.elapsed();
-            let Some(bytes) = next else { return Ok(false) };
-            self.rest = bytes?;
-            self.sha256.update(&self.rest);
-            self.length += self.rest.len() as u64;
-        }
-        Ok(true)
-    }
-
-    fn sha256(&self) -> String {
-        hex::encode(self.sha256.clone().finalize())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_thousand_parts_hold_any_recording() {
-        let least = 5 * 1024 * 1024;
-        let parts: Vec<_> = (1..=MOST_PARTS).map(|number| part_size(least, number)).collect();
-        assert!(parts[..2_500].iter().all(|&size| size == least));
-        assert_eq!(parts.iter().sum::<usize>() >> 30, 183);
-        assert_eq!(parts.iter().max(), Some(&(least * 8)));
-    }
 }

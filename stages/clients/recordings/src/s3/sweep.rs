@@ -23,9 +23,9 @@ use rusoto_s3::{
     AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3,
 };
 
-use super::call::Operation;
 use super::error::{Failure, Kind};
 use super::marks::Mark;
+use super::operation::Operation;
 use super::uploads::{Name, Upload};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};

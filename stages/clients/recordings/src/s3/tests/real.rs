@@ -7,7 +7,7 @@ use rusoto_s3::{PutObjectRequest, S3};
 
 use super::*;
 use crate::conformance::{conversation, fed_body};
-use crate::s3::{call::Operation, conditions::Heed, error::Failure, sweep::Spared};
+use crate::s3::{conditions::Heed, error::Failure, operation::Operation, sweep::Spared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {
