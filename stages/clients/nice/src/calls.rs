@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use model::ContactId;
 use reqwest::Url;
 
-use super::http::{Answer, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{Answer, parse};
 use super::wire::contact::{self, Page};
 use super::wire::playback;
 use super::{

@@ -7,8 +7,10 @@ use std::time::Duration;
 use model::http;
 use reqwest::Url;
 
+use super::api::Api;
 use super::cached::{Cached, Fetched};
-use super::http::{Answer, Api, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{Answer, parse};
 use super::token::{STALE_FOR, spared};
 use super::wire::identity::{self, Claims, Configuration};
 use super::{NiceError, NiceSettings, Timeouts, net};

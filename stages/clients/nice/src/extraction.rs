@@ -18,7 +18,9 @@ use reqwest::{Response, Url};
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::http::{Answer, Endpoint, Posted, parse};
+use super::api::Posted;
+use super::endpoint::Endpoint;
+use super::http::{Answer, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
 use super::{Inner, LinkRefused, MediaLink, NiceError, Timeouts, check_link, net};
 

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use reqwest::Url;
 
+use super::api::Api;
 use super::discovery::Discovery;
-use super::http::{Answer, Api, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{Answer, parse};
 use super::wire::ShapeError;
 use super::wire::directory::{self, DirectoryPage, Named};
 use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceClient, NiceError, net};

@@ -6,7 +6,7 @@
 //! nothing but a renewed token and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
 //!
 //! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
-//! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
+//! - `http`: the one request function. `api`: bearer, budget, one renewed token. `body`: capped reading. `cached`: a value fetched once for all who wait.
 //! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`, `sessions`: what is asked there.
 //! - `extraction`: the calls of past days from the recording side, read from a file of any length.
 //! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
@@ -25,10 +25,12 @@ use reqwest::Url;
 
 mod alarm;
 mod answers;
+mod api;
 mod body;
 mod cached;
 mod calls;
 mod discovery;
+mod endpoint;
 mod error;
 mod extraction;
 mod group;
@@ -50,11 +52,13 @@ pub use answers::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
     MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
 };
+use api::Api;
 use discovery::Discovery;
+use endpoint::Endpoint;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
 use extraction::Turn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
-use http::{Answer, Api, Endpoint, Http};
+use http::{Answer, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};

@@ -28,7 +28,8 @@ use runtime::Clock;
 use tokio::time::Instant;
 use unpack::Packing;
 
-use super::http::{Endpoint, transport, wait_asked};
+use super::endpoint::Endpoint;
+use super::http::{transport, wait_asked};
 use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};

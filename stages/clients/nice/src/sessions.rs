@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use model::{AgentId, ContactId};
 use serde_json::json;
 
-use super::http::{Answer, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{Answer, parse};
 use super::wire::session;
 use super::{NiceClient, NiceError, calls};
 
@@ -134,7 +135,7 @@ pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, Nice
     url.query_pairs_mut().append_pair("asAgentId", &agent.to_string());
     let body = json!({ "asAgentId": agent.get() });
     let reply = nice.inner.api.reply(Endpoint::SessionJoin, &url, nice.class, Some(&body)).await?;
-    if is_over(reply.status().as_u16()) {
+    if is_over(reply.status.as_u16()) {
         return Ok(Join::Absent);
     }
     let answer = reply.answer(Endpoint::SessionJoin);
@@ -150,7 +151,7 @@ pub(super) async fn events(nice: &NiceClient, session: &SessionId) -> Result<Fee
     let mut url = calls::acd(nice, &["agent-sessions", session.as_str(), "get-next-event"]).await?;
     url.query_pairs_mut().append_pair("timeout", KEPT);
     let reply = nice.inner.api.reply(Endpoint::SessionEvents, &url, nice.class, None).await?;
-    match reply.status().as_u16() {
+    match reply.status.as_u16() {
         304 => return Ok(Feed::Idle),
         status if is_over(status) => return Ok(Feed::Ended),
         _ => {}

@@ -14,7 +14,8 @@ use reqwest::{RequestBuilder, Url, header::HeaderValue};
 use secrecy::ExposeSecret;
 
 use super::cached::{Cached, Fetched, Held};
-use super::http::{Answer, Endpoint, Http, parse};
+use super::endpoint::Endpoint;
+use super::http::{Answer, Http, parse};
 use super::wire::{identity, identity::Claims};
 use super::{Auth, NiceError, NiceSettings, Timeouts, net};
 use crate::NiceMetrics;

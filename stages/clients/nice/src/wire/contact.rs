@@ -7,11 +7,8 @@ use super::ShapeError;
 use super::lenient;
 use super::lenient::Object;
 use super::rows;
-use super::rows::Apart;
+use super::rows::{Apart, MAX_ROWS};
 use crate::{BadRow, Contact, Leg, Row};
-
-/// Twice what NICE answers at most.
-pub(super) const MAX_ROWS: usize = 20_000;
 
 /// The names of the list.
 const LISTS: &[&str] = &["completedContacts", "contacts"];
