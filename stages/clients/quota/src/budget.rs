@@ -24,17 +24,12 @@ use std::time::Duration;
 use model::QuotaClass;
 use serde::{Deserialize, Serialize};
 
+use super::request::{ASKED_AGAIN, CLASSES, UNSETTLED};
 use super::restraint::{Refusal, Restraint};
 use super::terms::micros;
 use super::usage::Refused;
 use super::window::{Grain, Window};
-use super::{Micros, Terms, Usage};
-
-/// So many classes there are.
-pub(super) const CLASSES: usize = QuotaClass::ALL.len();
-
-/// Who waits in place asks again within this time; a class that was denied counts as waiting for a little longer.
-pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
+use super::{Ask, Fate, Grant, Micros, Terms, Told, Usage, Verdict, Witness};
 
 /// A clock that moved by more than this against the budget's time was set.
 const SETTING: u64 = 1_000_000;
@@ -79,97 +74,6 @@ struct Standing {
     /// Until then as many of its places are kept for it as it was granted last: who had an answer may ask again.
     kept_until: Micros,
     kept: u32,
-}
-
-/// What a process knows of a budget's time from the turn before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Witness {
-    /// The budget's time then, as [`Verdict::now`] said.
-    pub seen: Micros,
-    /// What had been withheld by then, as [`Verdict::withheld`] said.
-    pub withheld: Micros,
-    /// The process's age before it asked.
-    pub began: Duration,
-    /// Its age when it had the answer.
-    pub ended: Duration,
-}
-
-/// What became of a granted request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It never left.
-    Unsent,
-    /// NICE took it, or may have; at this age of the process all was over.
-    Over(Duration),
-    /// NICE refused it for its rate, and asks to wait for so long.
-    Refused(Option<Duration>),
-}
-
-/// A granted request whose fate is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Under what it is settled, as [`Grant::at`] says.
-    pub at: Micros,
-    /// When it was granted, as [`Verdict::now`] said.
-    pub granted_at: Micros,
-    /// For whom.
-    pub class: QuotaClass,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// What a process has to say and to ask.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
-    /// The limit.
-    pub terms: Terms,
-    /// None before the first answer.
-    pub witness: Option<Witness>,
-    /// What it has learned since it last asked.
-    pub told: Vec<Told>,
-    /// How many requests of each class wait.
-    pub wanted: [u32; CLASSES],
-}
-
-impl Ask {
-    /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
-    /// is told again, which teaches nothing new where it was heard.
-    pub fn once_more(&self) -> Self {
-        let refused = self.told.iter().filter(|told| matches!(told.fate, Fate::Refused(_)));
-        Self { told: refused.map(|told| Told { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
-    }
-}
-
-/// Under this nothing is settled.
-const UNSETTLED: Micros = 0;
-
-/// Some requests that may leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// For whom.
-    pub class: QuotaClass,
-    /// How many, one at least.
-    pub count: u32,
-    /// The time under which each of them is settled.
-    pub at: Micros,
-}
-
-/// What the budget says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// Its time.
-    pub now: Micros,
-    /// What has been withheld of it so far, because the clock was set back.
-    pub withheld: Micros,
-    /// Whether it must survive a crash: something was granted or refused, or the clock was set. All else may be
-    /// forgotten, and makes the budget more careful.
-    pub must_last: bool,
-    /// What may leave once it is saved.
-    pub grants: Vec<Grant>,
-    /// For each class that got less than it wants: after so long it may ask again.
-    pub not_before: [Option<Duration>; CLASSES],
-    /// The most requests in a window, as far as NICE's refusals tell.
-    pub limit_now: u32,
 }
 
 impl Budget {

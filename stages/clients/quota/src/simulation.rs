@@ -19,7 +19,7 @@ use model::QuotaClass;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
 
-use super::budget::CLASSES;
+use super::request::CLASSES;
 use super::*;
 
 mod checks;
