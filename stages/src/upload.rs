@@ -22,7 +22,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use model::{Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System};
 use nice::Media;
-use recordings::{BodyError, Found, RecordingStore, Stored};
+use recordings::{BodyError, CurrentObject, PutOutput, RecordingStore};
 use runtime::{Clock, crash};
 use tracing::{info, warn};
 
@@ -90,7 +90,7 @@ impl Stage<PersistedConversation> for Upload {
         let now = self.clock.now();
         let attempt = Some(attempt);
         match conversation.event.recheck {
-            false => self.catalog.complete_in_part(&key, &stored, missing, now, attempt).await?,
+            false => self.catalog.complete(&key, &stored, missing, now, attempt).await?,
             true => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
@@ -123,7 +123,7 @@ struct Place {
     content_type: String,
     source: Option<String>,
     /// What lies there now.
-    found: Found,
+    found: CurrentObject,
     media: Media,
 }
 
@@ -205,7 +205,8 @@ impl Upload {
         // Before the object appears: whoever was overtaken while it was read fails here already.
         let last = stream::once(async move { standing.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
-        let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;
+        let PutOutput { size_bytes, sha256 } =
+            self.store.put_if_unchanged(&key, &content_type, Some(&found), body).await?;
         if self.store.size(&key).await? != Some(size_bytes) {
             return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
         }

@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
-use state::{Erased, StateError, Store};
+use state::{ErasureList, StateError, Store};
 
-use super::{AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, Turn};
+use super::{
+    AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationRow, CurrentTurn,
+    ProducerTurn,
+};
 
 mod agents;
 mod analysis;
@@ -71,15 +74,15 @@ struct Inner {
     store: Store,
     tree: sled::Tree,
     /// The tombstones, which outlive the tree.
-    erased: Erased,
+    erased: ErasureList,
     /// Held while a value is read, changed and written back; guards the counters.
-    writing: Mutex<Counters>,
+    writing: Mutex<WriteState>,
     /// The keys of the replay runs that the producer works on, which looks for them every other second.
     open_runs: Mutex<BTreeSet<Vec<u8>>>,
 }
 
-struct Counters {
-    counts: Counts,
+struct WriteState {
+    counts: ConversationCounts,
     next_dead_letter: u64,
     next_hop: u64,
     /// The latest attempt of each conversation that is not final. No other process works on them.
@@ -94,7 +97,7 @@ impl EmbeddedCatalog {
     /// Opens the catalog in the local state.
     pub fn open(store: &Store) -> Result<Self, StateError> {
         let tree = store.tree(TREE)?;
-        let erased = Erased::open(store.dir())?;
+        let erased = ErasureList::open(store.dir())?;
         // A crash may have come between an erasure and its tombstone.
         for pending in tree.scan_prefix([kind::ERASURE]).keys() {
             if let Some(tombstone) = pending.map_err(StateError::from)?.last_chunk() {
@@ -111,7 +114,7 @@ impl EmbeddedCatalog {
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(store.clock().now().as_microsecond()).unwrap_or_default();
         let writing =
-            Mutex::new(Counters { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
+            Mutex::new(WriteState { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
         let open_runs = Mutex::new(runs::open_in(&tree)?);
         let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing, open_runs });
         Ok(Self { inner, turn: CurrentTurn::default() })
@@ -130,7 +133,7 @@ impl EmbeddedCatalog {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Counters> {
+    fn lock(&self) -> MutexGuard<'_, WriteState> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +150,7 @@ impl Inner {
         &self,
         row: &ConversationRow,
         before: Option<ConversationState>,
-        counters: &mut Counters,
+        counters: &mut WriteState,
     ) -> Result<(), CatalogError> {
         let key = row.key();
         let mut counts = counters.counts;
@@ -208,7 +211,7 @@ impl Inner {
     }
 
     /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.
-    fn shelve(&self, mut letter: DeadLetter, turn: Option<Turn>) -> Result<bool, CatalogError> {
+    fn shelve(&self, mut letter: DeadLetter, turn: Option<ProducerTurn>) -> Result<bool, CatalogError> {
         let mut counters = self.fenced(turn)?;
         if letter.key().is_some_and(|key| self.is_erased(&key)) {
             return Ok(false);
@@ -285,7 +288,7 @@ impl Catalog for EmbeddedCatalog {
     }
 }
 
-fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {
+fn count_of(counts: &mut ConversationCounts, state: ConversationState) -> &mut u64 {
     match state {
         ConversationState::MetadataSaved => &mut counts.metadata_saved,
         ConversationState::Ready => &mut counts.ready,

@@ -21,4 +21,4 @@ mod url;
 
 pub use database::{Database, DatabaseOptions, Dedicated};
 pub use error::DatabaseError;
-pub use lease::{Held, ProducerLease, check_session};
+pub use lease::{HeldLease, ProducerLease, check_session};

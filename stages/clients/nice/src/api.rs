@@ -13,16 +13,16 @@ use serde_json::Value;
 
 use super::NiceError;
 use super::alarm::Alarm;
-use super::cached::Held;
+use super::cached::CachedValue;
 use super::endpoint::Endpoint;
-use super::http::{Answer, Http, Reply};
+use super::http::{ApiAnswer, Http, Reply};
 use super::token::{Token, Tokens};
 
 /// What NICE made of a POST.
 #[derive(Debug)]
 pub(super) enum Posted {
     /// It was answered as a GET is.
-    Answered(Answer),
+    Answered(ApiAnswer),
     /// 403, which may stand for "not now".
     Forbidden,
 }
@@ -75,7 +75,7 @@ impl Api {
     }
 
     /// Asks for `url` with a bearer token, as one of `class`; a token that is refused is renewed once.
-    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
+    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<ApiAnswer, NiceError> {
         let answer = self.reply(endpoint, url, class, None).await?.answer(endpoint);
         self.alarm.listen(&answer);
         answer
@@ -150,7 +150,7 @@ impl Api {
         Ok(reply)
     }
 
-    fn count_refusal(&self, token: &Held<Token>) {
+    fn count_refusal(&self, token: &CachedValue<Token>) {
         if token.value.is_first_refusal() {
             self.never_taken.fetch_add(1, Ordering::Relaxed);
         }
@@ -162,7 +162,7 @@ impl Api {
         url: &Url,
         class: QuotaClass,
         body: Option<&Value>,
-    ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
+    ) -> Result<(Reply, Arc<CachedValue<Token>>), NiceError> {
         // First without the budget: while there is no token, no request of it is spent.
         let token = self.tokens.current(&self.http).await?;
         let Some(family) = endpoint.family() else {

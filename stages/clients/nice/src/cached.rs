@@ -23,7 +23,7 @@ pub(super) struct Fetched<T> {
 }
 
 /// A value in use.
-pub(super) struct Held<T> {
+pub(super) struct CachedValue<T> {
     /// The value.
     pub(super) value: T,
     generation: u64,
@@ -31,15 +31,15 @@ pub(super) struct Held<T> {
     valid_until: Instant,
 }
 
-struct Failure {
+struct FetchFailure {
     error: NiceError,
     count: u32,
     until: Instant,
 }
 
-struct State<T> {
-    held: Option<Arc<Held<T>>>,
-    failure: Option<Failure>,
+struct CacheState<T> {
+    held: Option<Arc<CachedValue<T>>>,
+    failure: Option<FetchFailure>,
     generation: u64,
     /// A new value was refused as well: until then, nobody asks for another.
     settled_until: Option<Instant>,
@@ -47,7 +47,7 @@ struct State<T> {
 
 /// The cell around it.
 pub(super) struct Cached<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<CacheState<T>>,
     turn: tokio::sync::Mutex<()>,
     delay: Duration,
 }
@@ -64,34 +64,34 @@ const SETTLED: Duration = Duration::from_secs(30);
 impl<T> Cached<T> {
     /// An empty cell; `delay` is the wait after a first failure.
     pub(super) fn new(delay: Duration) -> Self {
-        let state = State { held: None, failure: None, generation: 0, settled_until: None };
+        let state = CacheState { held: None, failure: None, generation: 0, settled_until: None };
         Self { state: Mutex::new(state), turn: tokio::sync::Mutex::new(()), delay }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, CacheState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value, if it may be used, without fetching it.
-    pub(super) fn peek(&self) -> Option<Arc<Held<T>>> {
+    pub(super) fn peek(&self) -> Option<Arc<CachedValue<T>>> {
         self.state().held.clone().filter(|held| Instant::now() < held.valid_until)
     }
 
     /// The value; fetched where there is none that may be used.
-    pub(super) async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<Held<T>>, NiceError>
+    pub(super) async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<CachedValue<T>>, NiceError>
     where
         F: Future<Output = Result<Fetched<T>, NiceError>>,
     {
         let _turn = match self.look()? {
-            Look::Use(held) => return Ok(held),
-            Look::Renew(held) => match self.turn.try_lock() {
+            CacheLookup::Use(held) => return Ok(held),
+            CacheLookup::Renew(held) => match self.turn.try_lock() {
                 Ok(turn) => turn,
                 Err(_) => return Ok(held),
             },
-            Look::Fetch => self.turn.lock().await,
+            CacheLookup::Fetch => self.turn.lock().await,
         };
         // Another may have fetched it, or failed to, while this one waited for its turn.
-        if let Look::Use(held) = self.look()? {
+        if let CacheLookup::Use(held) = self.look()? {
             return Ok(held);
         }
         let asked_at = Instant::now();
@@ -103,7 +103,7 @@ impl<T> Cached<T> {
 
     /// Drops the value if it is still this one, so that the next caller fetches another; false while it is known
     /// that another would be refused too.
-    pub(super) fn drop_value(&self, refused: &Held<T>) -> bool {
+    pub(super) fn drop_value(&self, refused: &CachedValue<T>) -> bool {
         let mut state = self.state();
         let current = state.held.as_ref().is_some_and(|held| held.generation == refused.generation);
         if current && state.settled_until.is_some_and(|until| Instant::now() < until) {
@@ -120,23 +120,23 @@ impl<T> Cached<T> {
         self.state().settled_until = Some(Instant::now() + SETTLED);
     }
 
-    fn look(&self) -> Result<Look<T>, NiceError> {
+    fn look(&self) -> Result<CacheLookup<T>, NiceError> {
         let state = self.state();
         let now = Instant::now();
         let failed = state.failure.as_ref().filter(|failure| now < failure.until);
         match (&state.held, failed) {
-            (Some(held), _) if now < held.fresh_until => Ok(Look::Use(held.clone())),
-            (Some(held), Some(_)) if now < held.valid_until => Ok(Look::Use(held.clone())),
-            (Some(held), None) if now < held.valid_until => Ok(Look::Renew(held.clone())),
+            (Some(held), _) if now < held.fresh_until => Ok(CacheLookup::Use(held.clone())),
+            (Some(held), Some(_)) if now < held.valid_until => Ok(CacheLookup::Use(held.clone())),
+            (Some(held), None) if now < held.valid_until => Ok(CacheLookup::Renew(held.clone())),
             (_, Some(failure)) => Err(failure.again(now)),
-            (_, None) => Ok(Look::Fetch),
+            (_, None) => Ok(CacheLookup::Fetch),
         }
     }
 
-    fn keep(&self, fetched: Fetched<T>, asked_at: Instant) -> Arc<Held<T>> {
+    fn keep(&self, fetched: Fetched<T>, asked_at: Instant) -> Arc<CachedValue<T>> {
         let mut state = self.state();
         state.generation += 1;
-        let held = Arc::new(Held {
+        let held = Arc::new(CachedValue {
             value: fetched.value,
             generation: state.generation,
             fresh_until: asked_at + fetched.fresh_for,
@@ -148,7 +148,7 @@ impl<T> Cached<T> {
     }
 
     /// Remembers the failure; the old value stays in use while it may.
-    fn note(&self, error: NiceError) -> Result<Arc<Held<T>>, NiceError> {
+    fn note(&self, error: NiceError) -> Result<Arc<CachedValue<T>>, NiceError> {
         let mut state = self.state();
         let count = state.failure.as_ref().map_or(0, |failure| failure.count);
         let (longest, asked) = match &error {
@@ -164,7 +164,7 @@ impl<T> Cached<T> {
         };
         let delay = self.delay.saturating_mul(1 << count.min(10)).min(longest).max(asked);
         let until = Instant::now() + delay;
-        state.failure = Some(Failure { error: error.clone(), count: count + 1, until });
+        state.failure = Some(FetchFailure { error: error.clone(), count: count + 1, until });
         match &state.held {
             Some(held) if Instant::now() < held.valid_until => Ok(held.clone()),
             _ => Err(error),
@@ -172,13 +172,13 @@ impl<T> Cached<T> {
     }
 }
 
-enum Look<T> {
-    Use(Arc<Held<T>>),
-    Renew(Arc<Held<T>>),
+enum CacheLookup<T> {
+    Use(Arc<CachedValue<T>>),
+    Renew(Arc<CachedValue<T>>),
     Fetch,
 }
 
-impl Failure {
+impl FetchFailure {
     /// The remembered error, asking for the time that remains.
     fn again(&self, now: Instant) -> NiceError {
         match &self.error {

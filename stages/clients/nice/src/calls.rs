@@ -8,8 +8,8 @@ use model::ContactId;
 use reqwest::Url;
 
 use super::endpoint::Endpoint;
-use super::http::{Answer, parse};
-use super::wire::contact::{self, Page};
+use super::http::{ApiAnswer, parse};
+use super::wire::contact::{self, ListPage};
 use super::wire::playback;
 use super::{
     CompletedFilter, CompletedQuery, Contact, ContactPage, Excess, Leg, NextLink, NiceClient, NiceError, Playback,
@@ -101,9 +101,9 @@ async fn completed_of(
         _ => completed_url(root, query, fields),
     };
     let page = match nice.get(Endpoint::Completed, &url).await? {
-        Answer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
-        Answer::Nothing => Page::empty(),
-        Answer::NotFound => return Err(missing(Endpoint::Completed)),
+        ApiAnswer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
+        ApiAnswer::Nothing => ListPage::empty(),
+        ApiAnswer::NotFound => return Err(missing(Endpoint::Completed)),
     };
     let linked = page.next.is_some();
     let next =
@@ -152,8 +152,8 @@ fn ceiling(time: Timestamp) -> String {
 pub(super) async fn contact(nice: &NiceClient, id: ContactId) -> Result<Contact, NiceError> {
     let url = acd(nice, &["contacts", &id.to_string()]).await?;
     let body = match nice.get(Endpoint::Contact, &url).await? {
-        Answer::Body(body) => body,
-        Answer::Nothing | Answer::NotFound => {
+        ApiAnswer::Body(body) => body,
+        ApiAnswer::Nothing | ApiAnswer::NotFound => {
             return Err(NiceError::NotReady { what: "NICE does not know the contact yet" });
         }
     };
@@ -169,9 +169,9 @@ pub(super) async fn contact(nice: &NiceClient, id: ContactId) -> Result<Contact,
 pub(super) async fn legs(nice: &NiceClient, id: ContactId) -> Result<Vec<Leg>, NiceError> {
     let url = acd(nice, &["contacts", &id.to_string(), "hierarchy"]).await?;
     match nice.get(Endpoint::Hierarchy, &url).await? {
-        Answer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
-        Answer::Nothing => Ok(Vec::new()),
-        Answer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
+        ApiAnswer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
+        ApiAnswer::Nothing => Ok(Vec::new()),
+        ApiAnswer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
     }
 }
 
@@ -204,12 +204,12 @@ fn narrow(url: &mut Url) {
 async fn read_playback(nice: &NiceClient, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
     let not_ready = NiceError::NotReady { what: "the recording is not processed yet" };
     match nice.get(endpoint, url).await? {
-        Answer::Body(body) => {
+        ApiAnswer::Body(body) => {
             let answered = parse(endpoint, body, playback::read).await?;
             nice.inner.api.http.passed_over(&answered.passed_over);
             answered.playback.ok_or(not_ready)
         }
-        Answer::Nothing | Answer::NotFound => Err(not_ready),
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Err(not_ready),
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: a range of days. Out: an [`Extraction`], a stream of rows that are read as they arrive. NICE makes the listing
 //! in a job of its own: it is begun, looked at until it is over, and its file fetched from an object store, under the
 //! rules that hold for recordings. NICE takes one job of a tenant at a time and one call in 30 seconds, so the callers
-//! of one client take [turns](Turn). After a crash a job may go on without a reader; it ends by itself, and until then
+//! of one client take [turns](ExtractionTurn). After a crash a job may go on without a reader; it ends by itself, and until then
 //! NICE refuses the next one, which is waited out.
 
 use std::collections::HashMap;
@@ -20,8 +20,8 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::api::Posted;
 use super::endpoint::Endpoint;
-use super::http::{Answer, parse};
-use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
+use super::http::{ApiAnswer, parse};
+use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, ExtractionTable, JobStatus, TableError};
 use super::{Inner, LinkRefused, MediaLink, NiceError, Timeouts, check_link, net};
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
@@ -37,7 +37,7 @@ const VERSION: &str = "10";
 const MAX_FILE: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Whose turn it is to ask for an extraction, and when NICE was last asked for one.
-pub(super) struct Turn {
+pub(super) struct ExtractionTurn {
     last_call: Mutex<Option<Instant>>,
     pace: Duration,
     poll: Duration,
@@ -45,7 +45,7 @@ pub(super) struct Turn {
     idle: Duration,
 }
 
-impl Turn {
+impl ExtractionTurn {
     /// Nothing asked yet.
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         Self {
@@ -81,7 +81,7 @@ pub(super) async fn extract(inner: &Inner, first: Date, last: Date) -> Result<Ex
         NiceError::LinkExpired => NiceError::transient("extraction: the link to its file was refused or has expired"),
         other => other,
     })?;
-    let table = Table::new();
+    let table = ExtractionTable::new();
     Ok(Extraction { response, table, chunk: Bytes::new(), over: false, read: 0, idle: inner.extraction.idle })
 }
 
@@ -120,13 +120,13 @@ async fn begin(inner: &Inner, jobs: &Url, body: &Value, last_call: &mut Option<I
         let posted = inner.api.post(Endpoint::ExtractionBegin, jobs, QuotaClass::Backfill, body).await;
         *last_call = Some(Instant::now());
         match posted? {
-            Posted::Answered(Answer::Body(body)) => {
+            Posted::Answered(ApiAnswer::Body(body)) => {
                 return parse(Endpoint::ExtractionBegin, body, extraction::job_id).await;
             }
-            Posted::Answered(Answer::Nothing) => {
+            Posted::Answered(ApiAnswer::Nothing) => {
                 return Err(NiceError::transient("extraction: NICE named no job"));
             }
-            Posted::Answered(Answer::NotFound) => {
+            Posted::Answered(ApiAnswer::NotFound) => {
                 return Err(NiceError::refused("extraction: NICE has no data extraction there, is facade_url right?"));
             }
             Posted::Forbidden => tracing::info!("NICE refuses an extraction at the moment"),
@@ -141,7 +141,7 @@ async fn begin(inner: &Inner, jobs: &Url, body: &Value, last_call: &mut Option<I
 /// Waits for the end of a job and returns the link to its file. A job takes minutes to repeat, so a passing trouble
 /// does not end the wait.
 async fn outcome(inner: &Inner, job: &Url) -> Result<String, NiceError> {
-    let Turn { poll, total, .. } = inner.extraction;
+    let ExtractionTurn { poll, total, .. } = inner.extraction;
     let until = Instant::now() + total;
     let mut trouble = NiceError::transient("extraction: the job was not over in time");
     let mut wait = poll;
@@ -169,8 +169,8 @@ async fn outcome(inner: &Inner, job: &Url) -> Result<String, NiceError> {
 /// Looks at a job once; one that NICE does not know yet is running.
 async fn look(inner: &Inner, job: &Url) -> Result<JobStatus, NiceError> {
     match inner.api.get(Endpoint::ExtractionJob, job, QuotaClass::Backfill).await? {
-        Answer::Body(body) => parse(Endpoint::ExtractionJob, body, extraction::job_status).await,
-        Answer::Nothing | Answer::NotFound => Ok(JobStatus::Running),
+        ApiAnswer::Body(body) => parse(Endpoint::ExtractionJob, body, extraction::job_status).await,
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Ok(JobStatus::Running),
     }
 }
 
@@ -189,7 +189,7 @@ async fn open(inner: &Inner, link: &str) -> Result<Response, NiceError> {
 /// A listing that was opened; its rows are not yet read.
 pub struct Extraction {
     response: Response,
-    table: Table,
+    table: ExtractionTable,
     chunk: Bytes,
     over: bool,
     read: u64,
@@ -211,7 +211,7 @@ impl Extraction {
     /// The rows with each leg once: the segments after its first are left out. A leg that had no voice so far comes
     /// again when a segment with voice does. Of all legs only the ids are kept.
     pub fn into_legs(self) -> impl Stream<Item = Result<ExtractedRow, NiceError>> + Send {
-        let mut seen = Seen::default();
+        let mut seen = SeenLegs::default();
         self.into_rows().filter(move |row| {
             let news = match row {
                 Ok(Ok(leg)) => seen.is_news(leg),
@@ -263,11 +263,11 @@ fn unreadable(error: TableError) -> NiceError {
 
 /// The legs that came, and whether one of their segments had voice.
 #[derive(Default)]
-struct Seen {
+struct SeenLegs {
     legs: HashMap<ContactId, bool>,
 }
 
-impl Seen {
+impl SeenLegs {
     fn is_news(&mut self, leg: &ExtractedLeg) -> bool {
         match self.legs.insert(leg.contact_id, leg.has_voice) {
             Some(true) => {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_leg_comes_once_and_again_only_for_its_voice() {
-        let mut seen = Seen::default();
+        let mut seen = SeenLegs::default();
         let news = [(7, false), (7, false), (8, true), (7, true), (7, false), (7, true), (8, false), (8, true)]
             .map(|(id, has_voice)| seen.is_news(&leg(id, has_voice)));
         assert_eq!(news, [true, false, true, true, false, false, false, false]);

@@ -11,9 +11,9 @@ use reqwest::Url;
 use super::api::Api;
 use super::discovery::Discovery;
 use super::endpoint::Endpoint;
-use super::http::{Answer, parse};
+use super::http::{ApiAnswer, parse};
 use super::wire::ShapeError;
-use super::wire::directory::{self, DirectoryPage, Named};
+use super::wire::directory::{self, DirectoryPage, NamedGroup};
 use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceClient, NiceError, net};
 
 /// The largest page that NICE's lists of groups and agents are reported to give.
@@ -26,7 +26,7 @@ const MAX_ROWS: usize = 10_000;
 const MAX_PAGES: usize = 1_000;
 
 /// Reads a page of a list.
-type Reader<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
+type PageParser<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
 
 /// Reads the selected group.
 pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
@@ -58,7 +58,7 @@ pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
     Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
 }
 
-fn group_key(group: &Named) -> u64 {
+fn group_key(group: &NamedGroup) -> u64 {
     // Digits by its grammar, at most 19 of them.
     group.id.parse().unwrap_or(u64::MAX)
 }
@@ -68,12 +68,12 @@ fn agent_key(agent: &GroupAgent) -> u64 {
 }
 
 /// The id of the one group that is meant: by id, else by exact name, else by name in any case.
-fn choose(groups: &[Named], selector: &GroupSelector) -> Result<String, NiceError> {
+fn choose(groups: &[NamedGroup], selector: &GroupSelector) -> Result<String, NiceError> {
     let wanted = selector.id_or_name.trim();
-    let by_id = |group: &&Named| group.id == wanted;
-    let by_name = |group: &&Named| group.name.trim() == wanted;
-    let by_similar_name = |group: &&Named| group.name.trim().to_lowercase() == wanted.to_lowercase();
-    let found = |fits: &dyn Fn(&&Named) -> bool| groups.iter().filter(fits).collect::<Vec<_>>();
+    let by_id = |group: &&NamedGroup| group.id == wanted;
+    let by_name = |group: &&NamedGroup| group.name.trim() == wanted;
+    let by_similar_name = |group: &&NamedGroup| group.name.trim().to_lowercase() == wanted.to_lowercase();
+    let found = |fits: &dyn Fn(&&NamedGroup) -> bool| groups.iter().filter(fits).collect::<Vec<_>>();
     let candidates = [found(&by_id), found(&by_name), found(&by_similar_name)];
     match candidates.into_iter().find(|found| !found.is_empty()).as_deref() {
         Some([group]) => Ok(group.id.clone()),
@@ -96,7 +96,7 @@ struct Whole<T> {
     no_content: bool,
 }
 
-impl Whole<Named> {
+impl Whole<NamedGroup> {
     /// The id of the one group that is meant. One that is not there may be among those that NICE counts and does not
     /// give.
     fn choose(&self, endpoint: Endpoint, selector: &GroupSelector) -> Result<String, NiceError> {
@@ -117,7 +117,7 @@ impl Lists<'_> {
         &self,
         endpoint: Endpoint,
         url: Url,
-        reader: Reader<T>,
+        reader: PageParser<T>,
         key: fn(&T) -> u64,
     ) -> Result<Whole<T>, NiceError> {
         let mut rows = BTreeMap::new();
@@ -162,12 +162,12 @@ impl Lists<'_> {
         &self,
         endpoint: Endpoint,
         url: &Url,
-        reader: Reader<T>,
+        reader: PageParser<T>,
     ) -> Result<Option<DirectoryPage<T>>, NiceError> {
         match self.nice.get(endpoint, url).await? {
-            Answer::Body(body) => parse(endpoint, body, reader).await.map(Some),
-            Answer::Nothing => Ok(None),
-            Answer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
+            ApiAnswer::Body(body) => parse(endpoint, body, reader).await.map(Some),
+            ApiAnswer::Nothing => Ok(None),
+            ApiAnswer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
         }
     }
 }
@@ -198,7 +198,7 @@ mod tests {
 
     fn choose_among(groups: &[(&str, &str)], wanted: &str) -> Result<String, NiceError> {
         let groups =
-            groups.iter().map(|(id, name)| Named { id: (*id).into(), name: (*name).into() }).collect::<Vec<_>>();
+            groups.iter().map(|(id, name)| NamedGroup { id: (*id).into(), name: (*name).into() }).collect::<Vec<_>>();
         choose(&groups, &GroupSelector { kind: GroupKind::AcdGroup, id_or_name: wanted.into() })
     }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::body;
-use super::body::BodyError;
+use super::body::BodyReadError;
 use super::endpoint::Endpoint;
 use super::network::Network;
 use super::wire::ShapeError;
@@ -26,7 +26,7 @@ use crate::NiceMetrics;
 
 /// What NICE answered where an answer was possible.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ApiAnswer {
     /// 200 with a body.
     Body(Bytes),
     /// 204: nothing there, or nothing more.
@@ -149,8 +149,8 @@ impl Http {
         let outcome = tokio::time::timeout(timeout, self.exchange(endpoint, request)).await;
         match &outcome {
             _ if endpoint.is_long_poll() => {}
-            Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
-            Ok(Err(Failure::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
+            Ok(Ok(_) | Err(ExchangeError::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
+            Ok(Err(ExchangeError::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
         let label = match &outcome {
             Ok(Ok(reply)) => reply.status.as_str().to_owned(),
@@ -171,12 +171,12 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
-        let response = self.network.send(request).await.map_err(|error| Failure::Network(error.word))?;
+    async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, ExchangeError> {
+        let response = self.network.send(request).await.map_err(|error| ExchangeError::Network(error.word))?;
         let status = response.status();
         let retry_after = wait_asked(&response, &self.timeouts.clock);
         let body = if status.is_success() {
-            body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
+            body::read(response, endpoint.cap()).await.map_err(ExchangeError::Body)?
         } else {
             // Whether it could be read does not matter, and it must not hold up the status.
             drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
@@ -207,12 +207,12 @@ pub(super) fn wait_asked(response: &Response, clock: &Clock) -> Option<Duration>
     longest_retry_after(headers.map(HeaderValue::as_bytes), clock.now())
 }
 
-enum Failure {
+enum ExchangeError {
     Network(&'static str),
-    Body(BodyError),
+    Body(BodyReadError),
 }
 
-impl Failure {
+impl ExchangeError {
     fn label(&self) -> &'static str {
         match self {
             Self::Network(word) => word,
@@ -224,13 +224,13 @@ impl Failure {
         let name = endpoint.name();
         match self {
             Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
-            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) if endpoint.is_divisible() => {
+            Self::Body(error @ (BodyReadError::TooLarge | BodyReadError::Bomb)) if endpoint.is_divisible() => {
                 NiceError::TooMuch { what: format!("{name}: {error}"), why: Excess::Length }
             }
-            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
+            Self::Body(error @ (BodyReadError::TooLarge | BodyReadError::Bomb)) => {
                 NiceError::Odd { what: format!("{name}: {error}") }
             }
-            Self::Body(error @ (BodyError::Broken | BodyError::Encoding)) => {
+            Self::Body(error @ (BodyReadError::Broken | BodyReadError::Encoding)) => {
                 NiceError::transient(format!("{name}: {error}"))
             }
         }
@@ -239,14 +239,14 @@ impl Failure {
 
 impl Reply {
     /// What the status means for whoever asked.
-    pub(super) fn answer(self, endpoint: Endpoint) -> Result<Answer, NiceError> {
+    pub(super) fn answer(self, endpoint: Endpoint) -> Result<ApiAnswer, NiceError> {
         let what = format!("{}: NICE answered {}", endpoint.name(), self.status.as_u16());
         match self.status.as_u16() {
-            204 | 205 => Ok(Answer::Nothing),
-            200..=299 => Ok(Answer::Body(self.body)),
+            204 | 205 => Ok(ApiAnswer::Nothing),
+            200..=299 => Ok(ApiAnswer::Body(self.body)),
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
-            404 => Ok(Answer::NotFound),
+            404 => Ok(ApiAnswer::NotFound),
             // Who says when to come again does not mean the size.
             400 | 413 | 414 | 422 if endpoint.is_divisible() && self.retry_after.is_some() => {
                 Err(NiceError::Transient { what, retry_after: self.retry_after })

@@ -49,16 +49,16 @@ pub mod wire;
 
 use alarm::Alarm;
 pub use answers::{
-    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
-    MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ContactRow, GroupAgent, GroupReading, Interaction,
+    Leg, MediaLink, NextLink, Participant, Playback, Segment, SegmentId, SegmentIdError,
 };
 use api::Api;
 use discovery::Discovery;
 use endpoint::Endpoint;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
-use extraction::Turn;
+use extraction::ExtractionTurn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
-use http::{Answer, Http};
+use http::{ApiAnswer, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
@@ -84,7 +84,7 @@ struct Inner {
     api: Api,
     discovery: Discovery,
     media: Arc<MediaSource>,
-    extraction: Turn,
+    extraction: ExtractionTurn,
     page_size: u32,
     /// Whether NICE takes the choice of fields of completed contacts.
     fields: AtomicU8,
@@ -119,7 +119,7 @@ impl NiceClient {
         let http = Http::new(network.clone(), metrics.clone(), &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
-        let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
+        let (extraction, page_size) = (ExtractionTurn::new(&timeouts), timeouts.page_size);
         let media = Arc::new(MediaSource::new(&settings, network, metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -149,7 +149,7 @@ impl NiceClient {
     }
 
     /// Sends an API request.
-    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<ApiAnswer, NiceError> {
         self.inner.api.get(endpoint, url, self.class).await
     }
 

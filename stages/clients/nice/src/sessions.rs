@@ -10,7 +10,7 @@ use model::{AgentId, ContactId};
 use serde_json::json;
 
 use super::endpoint::Endpoint;
-use super::http::{Answer, parse};
+use super::http::{ApiAnswer, parse};
 use super::wire::session;
 use super::{NiceClient, NiceError, calls};
 
@@ -141,8 +141,8 @@ pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, Nice
     let answer = reply.answer(Endpoint::SessionJoin);
     nice.inner.api.alarm.listen(&answer);
     match answer.map_err(final_here)? {
-        Answer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
-        Answer::Nothing | Answer::NotFound => Err(NiceError::transient("session_join: NICE names no session")),
+        ApiAnswer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Err(NiceError::transient("session_join: NICE names no session")),
     }
 }
 
@@ -159,8 +159,8 @@ pub(super) async fn events(nice: &NiceClient, session: &SessionId) -> Result<Fee
     let answer = reply.answer(Endpoint::SessionEvents);
     nice.inner.api.alarm.listen(&answer);
     match answer.map_err(final_here)? {
-        Answer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
-        Answer::Nothing | Answer::NotFound => Ok(Feed::Idle),
+        ApiAnswer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Ok(Feed::Idle),
     }
 }
 

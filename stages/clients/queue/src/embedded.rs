@@ -146,11 +146,11 @@ impl Inner {
 
     /// The first due message that is not in flight, marked as in flight; or else how long to sleep. Suspects come
     /// after all others, the least suspected first.
-    fn take(&self) -> Result<Result<Taken, Duration>, sled::Error> {
+    fn take(&self) -> Result<Result<TakenEntry, Duration>, sled::Error> {
         let now = self.clock.now();
         let mut sleep = LONGEST_SLEEP;
         for lane in [Lane::Live, Lane::Backfill] {
-            let mut suspect: Option<Taken> = None;
+            let mut suspect: Option<TakenEntry> = None;
             for entry in self.tree.scan_prefix([lane_byte(lane)]).take(MOST_LOOKED_AT) {
                 let (key, value) = entry?;
                 let Ok(key) = QueueKey::try_from(key.as_ref()) else { continue };
@@ -159,7 +159,7 @@ impl Inner {
                     sleep = sleep.min(Duration::try_from(due.duration_since(now)).unwrap_or_default());
                     break;
                 }
-                let found = Taken { key, count: count_of(&value).saturating_add(1), value };
+                let found = TakenEntry { key, count: count_of(&value).saturating_add(1), value };
                 if found.count > SUSPECT {
                     if suspect.as_ref().is_none_or(|least| found.count < least.count) && !self.is_in_flight(&key) {
                         suspect = Some(found);
@@ -186,7 +186,7 @@ impl Inner {
     }
 
     /// Marks a message as in flight and counts the delivery; none where another has it or it was settled meanwhile.
-    fn mark(&self, found: Taken, sleep: &mut Duration) -> Result<Option<Taken>, sled::Error> {
+    fn mark(&self, found: TakenEntry, sleep: &mut Duration) -> Result<Option<TakenEntry>, sled::Error> {
         if !self.in_flight().insert(found.key) {
             return Ok(None);
         }
@@ -210,13 +210,13 @@ impl Inner {
 
 /// A message on its way to a reader.
 #[derive(Debug)]
-struct Taken {
+struct TakenEntry {
     key: QueueKey,
     count: u32,
     value: sled::IVec,
 }
 
-impl Taken {
+impl TakenEntry {
     fn body(&self) -> &[u8] {
         body_of(&self.value)
     }
@@ -305,7 +305,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         match inner.take().map_err(|error| QueueError(inner.broken(error)))? {
             Ok(taken) => {
                 let body = Bytes::copy_from_slice(taken.body());
-                let Taken { key, count, .. } = taken;
+                let TakenEntry { key, count, .. } = taken;
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
                 let (over_limit, lost) = (count > DELIVERY_LIMIT, CancellationToken::new());
                 return Ok(QueueDelivery { body, over_limit, lost, settle: Box::new(settle) });

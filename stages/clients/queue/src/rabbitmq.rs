@@ -37,8 +37,8 @@ use futures::stream::BoxStream;
 use model::Lane;
 use publisher::Publisher;
 use secrecy::{ExposeSecret, SecretString};
-use settle::Counters;
-use suspects::Marks;
+use settle::DeliveryCounters;
+use suspects::SuspectMarks;
 use tokio::time::timeout;
 use topology::Topology;
 use tracing::{debug, warn};
@@ -160,8 +160,8 @@ struct Inner {
     topology: Arc<Topology>,
     publisher: Publisher,
     consuming: Link,
-    counters: Arc<Counters>,
-    marks: Arc<Marks>,
+    counters: Arc<DeliveryCounters>,
+    marks: Arc<SuspectMarks>,
 }
 
 impl RabbitQueue {
@@ -169,7 +169,7 @@ impl RabbitQueue {
     pub async fn connect(options: RabbitOptions, metrics: &QueueMetrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
-        let marks = Arc::new(Marks::new(topology.clone()));
+        let marks = Arc::new(SuspectMarks::new(topology.clone()));
         let link = |role| {
             let (options, topology, metrics) = (options.clone(), topology.clone(), metrics.clone());
             Link::start(role, options, topology, metrics, marks.clone())

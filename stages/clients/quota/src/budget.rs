@@ -25,11 +25,11 @@ use model::QuotaClass;
 use serde::{Deserialize, Serialize};
 
 use super::request::{ASKED_AGAIN, CLASSES, UNSETTLED};
-use super::restraint::{Refusal, Restraint};
+use super::restraint::{RateRefusal, Restraint};
 use super::terms::micros;
 use super::usage::Refused;
 use super::window::{Grain, Window};
-use super::{Ask, Fate, Grant, Micros, Terms, Told, Usage, Verdict, Witness};
+use super::{BudgetDecision, BudgetRequest, Grant, GrantOutcome, GrantReport, Micros, Terms, Usage, Witness};
 
 /// A clock that moved by more than this against the budget's time was set.
 const SETTING: u64 = 1_000_000;
@@ -57,7 +57,7 @@ pub struct Budget {
     withheld: Micros,
     window: Window,
     /// By class, in order.
-    classes: Vec<Standing>,
+    classes: Vec<ClassState>,
     /// The next even place of reconciliation and backfill.
     bulk_place: Micros,
     restraint: Option<Restraint>,
@@ -66,7 +66,7 @@ pub struct Budget {
 /// How it stands with a class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Standing {
+struct ClassState {
     /// From then on it gathers places of its floor.
     floor_from: Micros,
     /// Until then it counts as waiting.
@@ -78,23 +78,23 @@ struct Standing {
 
 impl Budget {
     /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
-    pub fn turn(&mut self, clock: Micros, age: Duration, ask: &Ask) -> Verdict {
+    pub fn turn(&mut self, clock: Micros, age: Duration, ask: &BudgetRequest) -> BudgetDecision {
         let (skew, withheld) = (self.skew, self.withheld);
         self.advance(clock, age, ask.witness);
-        self.classes.resize(CLASSES, Standing::default());
-        let turn = Turn::new(self, &ask.terms);
+        self.classes.resize(CLASSES, ClassState::default());
+        let turn = TurnContext::new(self, &ask.terms);
         self.window.expire(self.time, turn.grain);
         for told in &ask.told {
             self.hear(told, age, &turn);
         }
         // Told first, or a refusal that was just heard would not hold.
-        let turn = Turn::new(self, &ask.terms);
+        let turn = TurnContext::new(self, &ask.terms);
         self.restraint = self.restraint.filter(|restraint| self.time < restraint.over_at(turn.grain.counted));
         for class in QuotaClass::ALL.into_iter().filter(|class| ask.wanted[*class as usize] > 0) {
             let waits = &mut self.classes[class as usize].waits_until;
             *waits = (*waits).max(self.time + 1);
         }
-        let mut verdict = Verdict {
+        let mut verdict = BudgetDecision {
             now: self.time,
             withheld: self.withheld,
             grants: Vec::new(),
@@ -117,10 +117,10 @@ impl Budget {
             } else if wanted > 0 {
                 let kept_until = self.time + micros(ASKED_AGAIN);
                 let standing = &mut self.classes[class as usize];
-                *standing = Standing { waits_until: 0, kept_until, kept: count, ..*standing };
+                *standing = ClassState { waits_until: 0, kept_until, kept: count, ..*standing };
             }
         }
-        let is_refused = ask.told.iter().any(|told| matches!(told.fate, Fate::Refused(_)));
+        let is_refused = ask.told.iter().any(|told| matches!(told.fate, GrantOutcome::Refused(_)));
         let was_set = self.skew.abs_diff(skew).max(self.withheld - withheld) > SETTING;
         verdict.must_last = !verdict.grants.is_empty() || is_refused || was_set;
         verdict
@@ -130,7 +130,7 @@ impl Budget {
     pub fn usage(&self, clock: Micros, terms: &Terms) -> Usage {
         let mut budget = self.clone();
         budget.advance(clock, Duration::ZERO, None);
-        let turn = Turn::new(&budget, terms);
+        let turn = TurnContext::new(&budget, terms);
         budget.window.expire(budget.time, turn.grain);
         let classes = QuotaClass::ALL.map(|class| (class, budget.window.used_by(|other| other == class)));
         let until = |at: Micros| Duration::from_micros(at.saturating_sub(budget.time));
@@ -165,19 +165,19 @@ impl Budget {
         self.skew = signed(clock).saturating_sub(signed(self.time));
     }
 
-    fn hear(&mut self, told: &Told, age: Duration, turn: &Turn) {
+    fn hear(&mut self, told: &GrantReport, age: Duration, turn: &TurnContext) {
         let now = self.time;
         let answered = match told.fate {
-            Fate::Unsent => None,
-            Fate::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
-            Fate::Refused(_) => Some(now),
+            GrantOutcome::Unsent => None,
+            GrantOutcome::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
+            GrantOutcome::Refused(_) => Some(now),
         };
         let is_heard = |restraint: Restraint| told.at == UNSETTLED && told.granted_at <= restraint.closed_at;
-        if let Fate::Refused(retry_after) = told.fate {
+        if let GrantOutcome::Refused(retry_after) = told.fate {
             if self.restraint.is_some_and(is_heard) {
                 return;
             }
-            let refusal = Refusal {
+            let refusal = RateRefusal {
                 now,
                 granted_at: told.granted_at,
                 retry_after: retry_after.map(micros),
@@ -195,7 +195,7 @@ impl Budget {
     }
 
     /// How many may leave, one at least, or when to ask again.
-    fn decide(&self, class: QuotaClass, wanted: u32, turn: &Turn) -> Result<u32, Micros> {
+    fn decide(&self, class: QuotaClass, wanted: u32, turn: &TurnContext) -> Result<u32, Micros> {
         let even_places = self.even_places(turn)?;
         let bulk = if class.is_bulk() { self.bulk_places(turn)? } else { u32::MAX };
         let places = self.places(class, turn);
@@ -227,7 +227,7 @@ impl Budget {
     }
 
     /// How many may leave at the even pace that holds after a refusal, or when the next one may.
-    fn even_places(&self, turn: &Turn) -> Result<u32, Micros> {
+    fn even_places(&self, turn: &TurnContext) -> Result<u32, Micros> {
         let Some(restraint) = &self.restraint else { return Ok(u32::MAX) };
         if let Some(until) = restraint.paused_until(self.time) {
             return Err(until);
@@ -240,13 +240,13 @@ impl Budget {
     }
 
     /// What is left of half of the budget, if what reconciliation and backfill use counts as idle.
-    fn idle_half(&self, turn: &Turn) -> u32 {
+    fn idle_half(&self, turn: &TurnContext) -> u32 {
         (turn.most / 2).saturating_sub(self.window.used_by(|class| !class.is_bulk()))
     }
 
     /// What the floors of the others keep from a class.
-    fn kept_from(&self, class: QuotaClass, turn: &Turn) -> Kept {
-        let mut kept = Kept::default();
+    fn kept_from(&self, class: QuotaClass, turn: &TurnContext) -> ReservedPlaces {
+        let mut kept = ReservedPlaces::default();
         // An even place after a refusal is lost on bulk that waits for an even place of its own.
         let bulk = if self.restraint.is_some() { self.bulk_places(turn).unwrap_or(0) } else { u32::MAX };
         for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
@@ -272,7 +272,7 @@ impl Budget {
     }
 
     /// How many even places reconciliation and backfill have together, or when the next one is.
-    fn bulk_places(&self, turn: &Turn) -> Result<u32, Micros> {
+    fn bulk_places(&self, turn: &TurnContext) -> Result<u32, Micros> {
         let share = turn.terms.bulk_most(turn.most);
         let used = self.window.used_by(QuotaClass::is_bulk);
         match share.checked_sub(used).filter(|room| *room > 0) {
@@ -281,7 +281,7 @@ impl Budget {
         }
     }
 
-    fn grant(&mut self, class: QuotaClass, count: u32, turn: &Turn) -> Micros {
+    fn grant(&mut self, class: QuotaClass, count: u32, turn: &TurnContext) -> Micros {
         let now = self.time;
         let spacing = turn.terms.floor_spacing(class, turn.most).saturating_mul(u64::from(count));
         let floor_from = &mut self.classes[class as usize].floor_from;
@@ -297,23 +297,23 @@ impl Budget {
     }
 
     /// For how long a class has gathered places of its floor.
-    fn gathered(&self, class: QuotaClass, turn: &Turn) -> Micros {
+    fn gathered(&self, class: QuotaClass, turn: &TurnContext) -> Micros {
         self.time.saturating_sub(self.classes[class as usize].floor_from).min(turn.gathered(class))
     }
 
     /// The places that it has gathered.
-    fn places(&self, class: QuotaClass, turn: &Turn) -> u32 {
+    fn places(&self, class: QuotaClass, turn: &TurnContext) -> u32 {
         u32::try_from(self.gathered(class, turn) / turn.terms.floor_spacing(class, turn.most)).unwrap_or(u32::MAX)
     }
 
     /// What part of all the places that it may gather a class has gathered, in thousandths: the more, the longer it has
     /// gone without.
-    fn neglect(&self, class: QuotaClass, turn: &Turn) -> u64 {
+    fn neglect(&self, class: QuotaClass, turn: &TurnContext) -> u64 {
         self.gathered(class, turn).saturating_mul(1000) / turn.gathered(class)
     }
 
     /// Until when a class that may ask again at `until` counts as waiting.
-    fn waits_until(&self, until: Micros, turn: &Turn) -> Micros {
+    fn waits_until(&self, until: Micros, turn: &TurnContext) -> Micros {
         let longest = ((turn.spacing() * LATE_PLACES) as Micros).clamp(WAITS_AT_LEAST, WAITS_AT_MOST);
         until.clamp(self.time + WAITS_AT_LEAST, self.time + longest) + micros(ASKED_AGAIN)
     }
@@ -321,7 +321,7 @@ impl Budget {
 
 /// What floors keep from a class, in places.
 #[derive(Debug, Default)]
-struct Kept {
+struct ReservedPlaces {
     /// For those that have gone without for longer.
     before: u32,
     /// For all others.
@@ -333,14 +333,14 @@ struct Kept {
 }
 
 /// What holds for one turn.
-struct Turn<'a> {
+struct TurnContext<'a> {
     terms: &'a Terms,
     grain: Grain,
     /// The most requests in a window for now.
     most: u32,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> TurnContext<'a> {
     fn new(budget: &Budget, terms: &'a Terms) -> Self {
         let (limit, counted) = (terms.rate.limit, terms.counted());
         let most = budget.restraint.map_or(limit, |restraint| restraint.most(limit, counted, budget.time));

@@ -9,9 +9,9 @@ use runtime::chance;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::warn;
 
-use super::permit::{Granted, Patience, Waiter, Word};
+use super::permit::{GrantedPermit, Patience, PermitWaiter, Word};
 use super::request::{ASKED_AGAIN, CLASSES};
-use super::{Ask, BudgetStore, Fate, Micros, Terms, Told, Witness};
+use super::{BudgetRequest, BudgetStore, GrantOutcome, GrantReport, Micros, Terms, Witness};
 use crate::QuotaMetrics;
 
 /// What was granted ahead is used within this time or given back.
@@ -48,7 +48,7 @@ const LONGEST_IN_FRONT: Duration = Duration::from_secs(10);
 
 /// A request that was granted, and not handed out.
 #[derive(Debug, Clone, Copy)]
-struct InHand {
+struct UnusedGrant {
     asked_at: Instant,
     at: Micros,
     granted_at: Micros,
@@ -63,12 +63,12 @@ pub(super) struct Keeper {
     words: mpsc::WeakSender<Word>,
     refusals: prometheus::IntCounter,
     begun: Instant,
-    waiting: [VecDeque<Waiter>; CLASSES],
+    waiting: [VecDeque<PermitWaiter>; CLASSES],
     /// Granted, and not handed out.
-    in_hand: [VecDeque<InHand>; CLASSES],
+    in_hand: [VecDeque<UnusedGrant>; CLASSES],
     /// Handed out since the last question.
     served: [u32; CLASSES],
-    told: Vec<Told>,
+    told: Vec<GrantReport>,
     witness: Option<Witness>,
     /// When to ask for a class again; none at once.
     ask_at: [Option<Instant>; CLASSES],
@@ -146,7 +146,7 @@ impl Keeper {
         for class in QuotaClass::ALL {
             let index = class as usize;
             self.waiting[index].retain(|waiter| !waiter.reply.is_closed());
-            let gone = |held: &mut InHand| is_refused || now >= held.asked_at + HELD_FOR;
+            let gone = |held: &mut UnusedGrant| is_refused || now >= held.asked_at + HELD_FOR;
             while let Some(held) = self.in_hand[index].pop_front_if(gone) {
                 self.told.push(held.told(class));
                 self.tell_at = Some(self.tell_at.map_or(now, |tell_at| tell_at.min(now)));
@@ -168,7 +168,8 @@ impl Keeper {
         let asked_at = Instant::now();
         let wanted = QuotaClass::ALL.map(|class| self.wanted(class));
         self.served = [0; CLASSES];
-        let ask = Ask { terms: self.terms, witness: self.witness, told: std::mem::take(&mut self.told), wanted };
+        let ask =
+            BudgetRequest { terms: self.terms, witness: self.witness, told: std::mem::take(&mut self.told), wanted };
         let begun = self.begun;
         let age = move || begun.elapsed();
         let verdict = match tokio::time::timeout(ANSWER_TIMEOUT, self.store.turn(&ask, &age)).await {
@@ -185,7 +186,7 @@ impl Keeper {
             warn!(family, limit, limit_now, "NICE refused a request that is within the limit, the budget pauses");
         }
         for grant in &verdict.grants {
-            let held = InHand { asked_at, at: grant.at, granted_at: verdict.now };
+            let held = UnusedGrant { asked_at, at: grant.at, granted_at: verdict.now };
             self.in_hand[grant.class as usize].extend(std::iter::repeat_n(held, grant.count as usize));
         }
         let (now, least) = (Instant::now(), self.least_gap());
@@ -196,7 +197,7 @@ impl Keeper {
     }
 
     /// The store did not answer: who waits learns it now, and what was told is told again if that does no harm.
-    fn failed(&mut self, ask: Ask, what: String, may_be_saved: bool) {
+    fn failed(&mut self, ask: BudgetRequest, what: String, may_be_saved: bool) {
         self.told = if may_be_saved { ask.once_more().told } else { ask.told };
         let again = Instant::now() + FAILED_FOR;
         self.tell_at = (!self.told.is_empty()).then_some(again);
@@ -232,7 +233,7 @@ impl Keeper {
                 self.served[class as usize] = self.served[class as usize].saturating_add(1);
                 let (words, refusals) = (words.clone(), self.refusals.clone());
                 let (told, asked_at) = (held.told(class), held.asked_at);
-                let granted = Granted { words, told, begun: self.begun, asked_at, refusals };
+                let granted = GrantedPermit { words, told, begun: self.begun, asked_at, refusals };
                 waiter.answer(Ok(Box::new(granted)));
             }
         }
@@ -306,12 +307,12 @@ impl Keeper {
     }
 }
 
-impl InHand {
-    fn told(self, class: QuotaClass) -> Told {
-        Told { at: self.at, granted_at: self.granted_at, class, fate: Fate::Unsent }
+impl UnusedGrant {
+    fn told(self, class: QuotaClass) -> GrantReport {
+        GrantReport { at: self.at, granted_at: self.granted_at, class, fate: GrantOutcome::Unsent }
     }
 }
 
-fn is_refusal(told: &Told) -> bool {
-    matches!(told.fate, Fate::Refused(_))
+fn is_refusal(told: &GrantReport) -> bool {
+    matches!(told.fate, GrantOutcome::Refused(_))
 }

@@ -11,10 +11,10 @@
 //! tenants and processes that draw on it.
 //!
 //! - [`terms`](Terms): the limit, and what each class may count on.
-//! - [`request`](Ask): what a process asks, and what it is told.
+//! - [`request`](BudgetRequest): what a process asks, and what it is told.
 //! - [`budget`](Budget): who is granted what, and when the others may ask again.
 //! - `restraint`: what a refusal (429) teaches, and how it is forgotten.
-//! - [`gate`](Gate): the line of those who wait in this process, and the task that asks for them.
+//! - [`gate`](QuotaGate): the line of those who wait in this process, and the task that asks for them.
 //! - [`store`](BudgetStore): load, let the budget decide, save.
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
@@ -36,13 +36,13 @@ mod usage;
 mod window;
 
 pub use budget::Budget;
-pub use gate::Gate;
+pub use gate::QuotaGate;
 pub use local::{LocalStore, LocalStores};
 pub use metrics::QuotaMetrics;
 pub use permit::Patience;
 pub use postgres::SharedStores;
 pub use registry::{Budgets, Stores, TenantQuota};
-pub use request::{Ask, Fate, Grant, Told, Verdict, Witness};
+pub use request::{BudgetDecision, BudgetRequest, Grant, GrantOutcome, GrantReport, Witness};
 pub use store::{BudgetStore, StoreError};
 pub use terms::{Rate, Terms};
 pub use usage::{Refused, Usage};

@@ -12,7 +12,7 @@ use model::{ApiFamily, TenantId};
 use runtime::Clock;
 use state::{MAX_VALUE_BYTES, State, StateError, Store};
 
-use super::{Ask, Budget, BudgetStore, Micros, StoreError, Stores, Terms, Usage, Verdict};
+use super::{Budget, BudgetDecision, BudgetRequest, BudgetStore, Micros, StoreError, Stores, Terms, Usage};
 
 const TREE: &str = "quota";
 
@@ -21,12 +21,12 @@ const TREE: &str = "quota";
 pub struct LocalStore {
     budget: Arc<Mutex<Budget>>,
     /// None where it lives in memory only.
-    disk: Option<Disk>,
+    disk: Option<BudgetTree>,
     clock: Clock,
 }
 
 #[derive(Debug, Clone)]
-struct Disk {
+struct BudgetTree {
     store: Store,
     tree: sled::Tree,
     prefix: Vec<u8>,
@@ -35,7 +35,7 @@ struct Disk {
 impl LocalStore {
     /// Reads the budget of an account and a family. One that cannot be read begins anew, and knows of no request.
     pub fn open(state: &State, account: &str, family: ApiFamily) -> Result<Self, StateError> {
-        let disk = Disk {
+        let disk = BudgetTree {
             store: state.store().clone(),
             tree: state.store().tree(TREE)?,
             prefix: [family.as_str(), "\0", account, "\0"].concat().into_bytes(),
@@ -57,7 +57,11 @@ impl LocalStore {
         Micros::try_from(self.clock.now().as_microsecond()).unwrap_or_default()
     }
 
-    fn decide(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StateError> {
+    fn decide(
+        &self,
+        ask: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StateError> {
         let mut budget = self.budget();
         let mut next = budget.clone();
         let verdict = next.turn(self.now(), age(), ask);
@@ -71,7 +75,11 @@ impl LocalStore {
 
 #[async_trait]
 impl BudgetStore for LocalStore {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        ask: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         let failed = |may_be_saved| move |error: StateError| StoreError { what: error.to_string(), may_be_saved };
         let verdict = self.decide(ask, age).map_err(failed(false))?;
         if let Some(disk) = self.disk.as_ref().filter(|_| verdict.must_last) {
@@ -138,7 +146,7 @@ impl Stores for LocalStores {
     }
 }
 
-impl Disk {
+impl BudgetTree {
     fn read(&self) -> Result<Budget, StateError> {
         let mut text = Vec::new();
         for part in self.tree.scan_prefix(&self.prefix).values() {

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Fate, Told};
+use super::{GrantOutcome, GrantReport};
 
 /// How long a request may wait in place for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +39,13 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 /// What the keeper hears.
 pub(super) enum Word {
     /// Somebody wants to send a request.
-    Asks(Waiter),
+    Asks(PermitWaiter),
     /// A request is over.
-    Tells(Told),
+    Tells(GrantReport),
 }
 
 /// Somebody who waits for a permit.
-pub(super) struct Waiter {
+pub(super) struct PermitWaiter {
     pub(super) class: QuotaClass,
     pub(super) since: Instant,
     pub(super) patience: Patience,
@@ -54,36 +54,36 @@ pub(super) struct Waiter {
 
 /// A permit of this gate.
 #[derive(Debug)]
-pub(super) struct Granted {
+pub(super) struct GrantedPermit {
     pub(super) words: mpsc::Sender<Word>,
-    pub(super) told: Told,
+    pub(super) told: GrantReport,
     /// When the process began to live, and when this was asked for.
     pub(super) begun: Instant,
     pub(super) asked_at: Instant,
     pub(super) refusals: prometheus::IntCounter,
 }
 
-impl Permit for Granted {
+impl Permit for GrantedPermit {
     fn leave(&mut self) -> bool {
         if self.asked_at.elapsed() > LEAVES_WITHIN {
             return false;
         }
         // Until it is known better; what counts is when the permit is dropped.
-        self.told.fate = Fate::Over(Duration::ZERO);
+        self.told.fate = GrantOutcome::Over(Duration::ZERO);
         true
     }
 
     fn refused(mut self: Box<Self>, retry_after: Option<Duration>) {
-        self.told.fate = Fate::Refused(retry_after);
+        self.told.fate = GrantOutcome::Refused(retry_after);
     }
 }
 
-impl Drop for Granted {
+impl Drop for GrantedPermit {
     fn drop(&mut self) {
         match &mut self.told.fate {
-            Fate::Unsent => {}
-            Fate::Over(at) => *at = self.begun.elapsed(),
-            Fate::Refused(_) => self.refusals.inc(),
+            GrantOutcome::Unsent => {}
+            GrantOutcome::Over(at) => *at = self.begun.elapsed(),
+            GrantOutcome::Refused(_) => self.refusals.inc(),
         }
         if self.words.try_send(Word::Tells(self.told)).is_err() {
             debug!("the fate of a request goes untold, its place stays taken for a minute more");
@@ -91,7 +91,7 @@ impl Drop for Granted {
     }
 }
 
-impl Waiter {
+impl PermitWaiter {
     /// A waiter that is gone needs none; a permit that it did not take gives its place back.
     pub(super) fn answer(self, answer: Result<Box<dyn Permit>, QuotaError>) {
         drop(self.reply.send(answer));

@@ -21,7 +21,7 @@ use database::{Database, DatabaseError};
 use model::{ApiFamily, TenantId};
 use tokio_postgres::{IsolationLevel, types::ToSql};
 
-use crate::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
+use crate::{Budget, BudgetDecision, BudgetRequest, BudgetStore, StoreError, Stores, Terms, Usage};
 
 const LIMITS: &str = "
     select set_config('lock_timeout', '4s', true), set_config('idle_in_transaction_session_timeout', '2s', true)";
@@ -94,7 +94,11 @@ pub(crate) struct SharedStore {
 
 #[async_trait]
 impl BudgetStore for SharedStore {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        ask: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         let may_be_saved = &AtomicBool::new(false);
         let once_more = &ask.once_more();
         let turn = self.database.run("turn of the rate budget", |mut client| async move {

@@ -15,9 +15,9 @@ pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// What a process knows of a budget's time from the turn before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
-    /// The budget's time then, as [`Verdict::now`] said.
+    /// The budget's time then, as [`BudgetDecision::now`] said.
     pub seen: Micros,
-    /// What had been withheld by then, as [`Verdict::withheld`] said.
+    /// What had been withheld by then, as [`BudgetDecision::withheld`] said.
     pub withheld: Micros,
     /// The process's age before it asked.
     pub began: Duration,
@@ -27,7 +27,7 @@ pub struct Witness {
 
 /// What became of a granted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum GrantOutcome {
     /// It never left.
     Unsent,
     /// NICE took it, or may have; at this age of the process all was over.
@@ -38,36 +38,36 @@ pub enum Fate {
 
 /// A granted request whose fate is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct GrantReport {
     /// Under what it is settled, as [`Grant::at`] says.
     pub at: Micros,
-    /// When it was granted, as [`Verdict::now`] said.
+    /// When it was granted, as [`BudgetDecision::now`] said.
     pub granted_at: Micros,
     /// For whom.
     pub class: QuotaClass,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: GrantOutcome,
 }
 
 /// What a process has to say and to ask.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
+pub struct BudgetRequest {
     /// The limit.
     pub terms: Terms,
     /// None before the first answer.
     pub witness: Option<Witness>,
     /// What it has learned since it last asked.
-    pub told: Vec<Told>,
+    pub told: Vec<GrantReport>,
     /// How many requests of each class wait.
     pub wanted: [u32; CLASSES],
 }
 
-impl Ask {
+impl BudgetRequest {
     /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
     /// is told again, which teaches nothing new where it was heard.
     pub fn once_more(&self) -> Self {
-        let refused = self.told.iter().filter(|told| matches!(told.fate, Fate::Refused(_)));
-        Self { told: refused.map(|told| Told { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
+        let refused = self.told.iter().filter(|told| matches!(told.fate, GrantOutcome::Refused(_)));
+        Self { told: refused.map(|told| GrantReport { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
     }
 }
 
@@ -87,7 +87,7 @@ pub struct Grant {
 
 /// What the budget says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub struct BudgetDecision {
     /// Its time.
     pub now: Micros,
     /// What has been withheld of it so far, because the clock was set back.

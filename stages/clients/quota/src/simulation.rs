@@ -51,7 +51,7 @@ impl WorldClock {
 }
 
 /// Under what a request is settled, and when it was granted.
-type Granted = (Micros, Micros);
+type GrantTimes = (Micros, Micros);
 
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,9 +59,9 @@ enum Event {
     /// A process asks the store, if it is still the one that meant to.
     Asks { process: usize, life: u32 },
     /// A request reaches NICE.
-    Arrives { process: usize, life: u32, class: usize, at: Granted, answered_in: Micros },
+    Arrives { process: usize, life: u32, class: usize, at: GrantTimes, answered_in: Micros },
     /// Its answer is back.
-    Answered { process: usize, life: u32, class: usize, at: Granted, taken: bool },
+    Answered { process: usize, life: u32, class: usize, at: GrantTimes, taken: bool },
     /// Work of a class comes to be done, and the next one some time later.
     Due { process: usize, class: usize },
     /// Work of a class comes to be done.
@@ -76,7 +76,7 @@ struct Process {
     born: Micros,
     /// Work that waits, by class: since when.
     waiting: [VecDeque<Micros>; CLASSES],
-    told: Vec<Told>,
+    told: Vec<GrantReport>,
     witness: Option<Witness>,
     asks_at: Option<Micros>,
 }
@@ -121,7 +121,7 @@ impl Plan {
 }
 
 /// Everything, and what has happened so far.
-struct World<S> {
+struct SimulatedNice<S> {
     plan: Plan,
     store: S,
     clock: WorldClock,
@@ -141,7 +141,7 @@ struct World<S> {
     limits: Vec<(Micros, u32)>,
 }
 
-impl<S: BudgetStore> World<S> {
+impl<S: BudgetStore> SimulatedNice<S> {
     fn new(plan: Plan, store: S, clock: WorldClock) -> Self {
         let rng = StdRng::seed_from_u64(plan.seed);
         let mut world = Self {
@@ -267,14 +267,14 @@ impl<S: BudgetStore> World<S> {
         }
     }
 
-    fn answered(&mut self, process: usize, life: u32, class: usize, (at, granted_at): Granted, taken: bool) {
+    fn answered(&mut self, process: usize, life: u32, class: usize, (at, granted_at): GrantTimes, taken: bool) {
         let state = &mut self.processes[process];
         if state.life != life {
             return;
         }
         let age = Duration::from_micros(self.now - state.born);
-        let fate = if taken { Fate::Over(age) } else { Fate::Refused(None) };
-        state.told.push(Told { at, granted_at, class: QuotaClass::ALL[class], fate });
+        let fate = if taken { GrantOutcome::Over(age) } else { GrantOutcome::Refused(None) };
+        state.told.push(GrantReport { at, granted_at, class: QuotaClass::ALL[class], fate });
         if taken {
             self.ask_at(process, self.now + SECOND);
         } else {
@@ -292,7 +292,7 @@ impl<S: BudgetStore> World<S> {
         let wanted = std::array::from_fn(|class| state.waiting[class].len() as u32);
         let told = std::mem::take(&mut state.told);
         let age = Duration::from_micros(self.now - state.born);
-        let ask = Ask { terms: self.plan.terms, witness: state.witness, told, wanted };
+        let ask = BudgetRequest { terms: self.plan.terms, witness: state.witness, told, wanted };
         let verdict = self.store.turn(&ask, &move || age).await.unwrap();
         state.witness = Some(Witness { seen: verdict.now, withheld: verdict.withheld, began: age, ended: age });
         if self.limits.last().is_none_or(|(_, limit)| *limit != verdict.limit_now) {
@@ -310,7 +310,7 @@ impl<S: BudgetStore> World<S> {
         }
     }
 
-    fn send(&mut self, process: usize, class: usize, at: Granted) {
+    fn send(&mut self, process: usize, class: usize, at: GrantTimes) {
         let state = &mut self.processes[process];
         let life = state.life;
         let since = state.waiting[class].pop_front().unwrap();
@@ -348,9 +348,9 @@ impl<S: BudgetStore> World<S> {
 }
 
 /// A world on a store in memory.
-fn in_memory(plan: Plan) -> World<LocalStore> {
+fn in_memory(plan: Plan) -> SimulatedNice<LocalStore> {
     let clock = WorldClock::default();
     clock.now.store(EPOCH as i64, Ordering::SeqCst);
     let store = LocalStore::in_memory(clock.clock());
-    World::new(plan, store, clock)
+    SimulatedNice::new(plan, store, clock)
 }

@@ -31,11 +31,11 @@ fn paused_clock() -> (Clock, Arc<AtomicI64>) {
     (Clock::asking(clock), ahead)
 }
 
-fn gate_on(store: impl BudgetStore, rate: Rate) -> Gate {
-    Gate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), QuotaMetrics::default())
+fn gate_on(store: impl BudgetStore, rate: Rate) -> QuotaGate {
+    QuotaGate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), QuotaMetrics::default())
 }
 
-fn gate(rate: Rate) -> (Gate, LocalStore) {
+fn gate(rate: Rate) -> (QuotaGate, LocalStore) {
     let store = LocalStore::in_memory(paused_clock().0);
     (gate_on(store.clone(), rate), store)
 }
@@ -204,7 +204,11 @@ async fn at_a_high_rate_the_store_is_asked_seldom() {
     struct Counted(LocalStore, Arc<AtomicUsize>);
     #[async_trait]
     impl BudgetStore for Counted {
-        async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+        async fn turn(
+            &self,
+            ask: &BudgetRequest,
+            age: &(dyn Fn() -> Duration + Send + Sync),
+        ) -> Result<BudgetDecision, StoreError> {
             self.1.fetch_add(1, Ordering::SeqCst);
             sleep(Duration::from_millis(2)).await;
             self.0.turn(ask, age).await
@@ -230,7 +234,11 @@ struct Broken(LocalStore, Arc<AtomicUsize>);
 
 #[async_trait]
 impl BudgetStore for Broken {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        ask: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         if self.1.load(Ordering::SeqCst) > 0 {
             return Err(StoreError { what: "it is away".to_owned(), may_be_saved: false });
         }

@@ -6,16 +6,12 @@ use model::{Conversation, ConversationKey, ConversationState, StoredRecording, T
 
 use super::{EmbeddedCatalog, Inner, keyed, kind};
 use crate::{
-    Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, Counted, Counts, Fate, Lacking, Recorded,
-    RecordingRow, Standing,
+    Attempt, AttemptKind, CatalogError, ConversationCounts, ConversationRow, ConversationStatus, Conversations, Fate,
+    Lacking, Recorded, RecordingRow, RowCount,
 };
 
 #[async_trait]
 impl Conversations for EmbeddedCatalog {
-    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
-        Ok(self.inner.row(key)?.map(|row| row.state))
-    }
-
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
         let known = |key: &ConversationKey| {
             let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
@@ -52,7 +48,7 @@ impl Conversations for EmbeddedCatalog {
         Ok(is_asked_for && counters.attempts.get(key) == Some(&attempt))
     }
 
-    async fn complete_in_part(
+    async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
@@ -109,7 +105,7 @@ impl Conversations for EmbeddedCatalog {
         self.inner.row(key)
     }
 
-    async fn counts(&self) -> Result<Counts, CatalogError> {
+    async fn counts(&self) -> Result<ConversationCounts, CatalogError> {
         Ok(self.inner.lock().counts)
     }
 
@@ -117,12 +113,12 @@ impl Conversations for EmbeddedCatalog {
         keys.iter().map(|key| self.inner.fate(key)).collect()
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
-        Ok(Counted::exactly(self.inner.clone().final_between(tenant.clone(), from, to).await?))
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<RowCount, CatalogError> {
+        Ok(RowCount::exactly(self.inner.clone().final_between(tenant.clone(), from, to).await?))
     }
 
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
-        self.inner.standing(key)
+    async fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError> {
+        self.inner.status(key)
     }
 
     async fn recorded(

@@ -12,10 +12,10 @@ use model::{ContactId, ConversationKey, ConversationState, Retention, TenantId};
 use runtime::{chance, task};
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, EmbeddedCatalog, Inner, keyed, kind, read, tenant_prefix, write};
+use super::{EmbeddedCatalog, Inner, WriteState, keyed, kind, read, tenant_prefix, write};
 use crate::{
-    CatalogError, ConversationRow, ErasedRows, Erasure, Erasures, Expired, Place, Recorded, SETTLED, Standing,
-    Tombstone, TombstoneKey,
+    CatalogError, ConversationRow, ConversationStatus, ErasedRows, Erasure, Erasures, Expired, Recorded,
+    RecordingLocation, SETTLED, Tombstone, TombstoneKey,
 };
 
 #[async_trait]
@@ -60,14 +60,14 @@ impl Erasures for EmbeddedCatalog {
 
 /// An erasure as it stands in the tree.
 #[derive(Serialize, Deserialize)]
-struct Pending {
+struct PendingErasure {
     #[serde(flatten)]
     key: ConversationKey,
     asked_at: Timestamp,
     started_at: Option<Timestamp>,
 }
 
-impl Pending {
+impl PendingErasure {
     fn erasure(self, tombstone: Tombstone) -> Erasure {
         let Self { key, asked_at, started_at } = self;
         Erasure { tombstone, key, asked_at, started_at }
@@ -100,11 +100,11 @@ impl Inner {
         self.erased.key().map(|secret| TombstoneKey::new(secret).tombstone(key))
     }
 
-    pub(super) fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+    pub(super) fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError> {
         if self.is_erased(key) {
-            return Ok(Standing::Erased);
+            return Ok(ConversationStatus::Erased);
         }
-        Ok(self.row(key)?.map_or(Standing::Unknown, |row| Standing::Stands(row.state)))
+        Ok(self.row(key)?.map_or(ConversationStatus::Unknown, |row| ConversationStatus::Saved(row.state)))
     }
 
     pub(super) async fn begin_erasure(
@@ -132,12 +132,12 @@ impl Inner {
         let tombstone = TombstoneKey::new(secret).tombstone(key);
         let _counters = self.lock();
         let at = pending_key(&tombstone);
-        let earlier = self.get::<Pending>(&at)?.and_then(|earlier| earlier.started_at);
+        let earlier = self.get::<PendingErasure>(&at)?.and_then(|earlier| earlier.started_at);
         let started_at = match earlier {
             Some(started_at) => Some(started_at),
             None => self.row(key)?.map(|row| row.started_at),
         };
-        let pending = Pending { key: key.clone(), asked_at: now, started_at };
+        let pending = PendingErasure { key: key.clone(), asked_at: now, started_at };
         self.tree.insert(at, write(&pending)?).map_err(|error| self.broken(error))?;
         Ok(pending.erasure(tombstone))
     }
@@ -145,8 +145,10 @@ impl Inner {
     pub(super) async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
         let erased = {
             let mut counters = self.lock();
-            let pending =
-                self.tombstone(key).map(|tombstone| self.get::<Pending>(&pending_key(&tombstone))).transpose()?;
+            let pending = self
+                .tombstone(key)
+                .map(|tombstone| self.get::<PendingErasure>(&pending_key(&tombstone)))
+                .transpose()?;
             if pending.flatten().is_none() {
                 return Err(CatalogError("no erasure of this conversation is pending".to_owned()));
             }
@@ -157,7 +159,7 @@ impl Inner {
     }
 
     /// Removes everything of a conversation in one batch.
-    fn remove_rows(&self, key: &ConversationKey, counters: &mut Counters) -> Result<ErasedRows, CatalogError> {
+    fn remove_rows(&self, key: &ConversationKey, counters: &mut WriteState) -> Result<ErasedRows, CatalogError> {
         let mut erased = ErasedRows::default();
         let mut counts = counters.counts;
         let mut batch = sled::Batch::default();
@@ -204,7 +206,7 @@ impl Inner {
             let (at, value) = entry.map_err(|error| self.broken(error))?;
             let tombstone = at.last_chunk().copied().map(Tombstone::from_bytes);
             let tombstone = tombstone.ok_or_else(|| CatalogError("unreadable key of an erasure".to_owned()))?;
-            pending.push(read::<Pending>(&value)?.erasure(tombstone));
+            pending.push(read::<PendingErasure>(&value)?.erasure(tombstone));
         }
         Ok(pending)
     }
@@ -216,7 +218,7 @@ impl Inner {
         {
             let _counters = self.lock();
             let at = pending_key(&erasure.tombstone);
-            let standing = self.get::<Pending>(&at)?.map(|pending| pending.erasure(erasure.tombstone));
+            let standing = self.get::<PendingErasure>(&at)?.map(|pending| pending.erasure(erasure.tombstone));
             if standing.as_ref() != Some(erasure) {
                 return Ok(false);
             }
@@ -255,7 +257,7 @@ impl Inner {
                 let row: ConversationRow = read(&value)?;
                 if retention.is_over(row.ended_at, row.state.is_final(), now) {
                     let (external_id, started_at, ended_at) = (row.external_id, row.started_at, row.ended_at);
-                    let recordings = row.recordings.iter().map(Place::from).collect();
+                    let recordings = row.recordings.iter().map(RecordingLocation::from).collect();
                     expired.push(Expired { tenant: tenant.clone(), external_id, started_at, ended_at, recordings });
                 }
             }

@@ -12,7 +12,7 @@ use crate::{Attempt, CatalogError, Lacking, RecordingRow};
 
 /// As much of a conversation's row as a look for what it lacks needs.
 #[derive(Deserialize)]
-struct Row {
+struct LackingRow {
     external_id: ContactId,
     master_external_id: ContactId,
     agent_external_id: AgentId,
@@ -23,7 +23,7 @@ struct Row {
     recordings_missing: u32,
 }
 
-impl Row {
+impl LackingRow {
     fn lacks_recordings(&self) -> bool {
         self.state == ConversationState::NoRecording || self.recordings_missing > 0
     }
@@ -84,7 +84,7 @@ impl Inner {
                 if found.len() == limit || !key.starts_with(&prefix) {
                     break;
                 }
-                let row: Row = read(&value)?;
+                let row: LackingRow = read(&value)?;
                 if row.lacks_recordings() && row.started_at >= from && row.started_at < to {
                     found.push(Lacking {
                         tenant: tenant.clone(),

@@ -23,7 +23,7 @@ impl FirstLooks for EmbeddedCatalog {
 /// As it lies on the disk. Before more than the delay was learned, that was the one number.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Stored {
+enum StoredDelay {
     Known { first_look_secs: f64, usual_secs: f64, learned_secs: f64, found: u64 },
     OfBefore(f64),
 }
@@ -33,7 +33,7 @@ pub(super) fn note(inner: &Inner, tenant: &TenantId, lessons: Lessons) -> Result
     let _writing = inner.lock();
     let Lessons { factor, shortened, own } = lessons;
     let key = tenant_prefix(kind::READINESS, tenant);
-    let known = match inner.get::<Stored>(&key)?.map(known).transpose()? {
+    let known = match inner.get::<StoredDelay>(&key)?.map(known).transpose()? {
         Some(stored) => {
             let (before, wished) = (stored.first_look.as_secs_f64(), own.first_look.as_secs_f64());
             let secs = if shortened { before.min(wished) } else { (before * factor).min(before.max(wished)) };
@@ -41,7 +41,7 @@ pub(super) fn note(inner: &Inner, tenant: &TenantId, lessons: Lessons) -> Result
         }
         None => own,
     };
-    let stored = Stored::Known {
+    let stored = StoredDelay::Known {
         first_look_secs: known.first_look.as_secs_f64(),
         usual_secs: known.usual.as_secs_f64(),
         learned_secs: known.learned_for.as_secs_f64(),
@@ -54,13 +54,13 @@ pub(super) fn note(inner: &Inner, tenant: &TenantId, lessons: Lessons) -> Result
 
 /// What is known, if anything was ever noted.
 pub(super) fn read(inner: &Inner, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-    inner.get::<Stored>(&tenant_prefix(kind::READINESS, tenant))?.map(known).transpose()
+    inner.get::<StoredDelay>(&tenant_prefix(kind::READINESS, tenant))?.map(known).transpose()
 }
 
-fn known(stored: Stored) -> Result<LearnedDelay, CatalogError> {
+fn known(stored: StoredDelay) -> Result<LearnedDelay, CatalogError> {
     Ok(match stored {
-        Stored::OfBefore(secs) => LearnedDelay::of_before(duration(secs)?),
-        Stored::Known { first_look_secs, usual_secs, learned_secs, found } => LearnedDelay {
+        StoredDelay::OfBefore(secs) => LearnedDelay::of_before(duration(secs)?),
+        StoredDelay::Known { first_look_secs, usual_secs, learned_secs, found } => LearnedDelay {
             first_look: duration(first_look_secs)?,
             usual: duration(usual_secs)?,
             learned_for: duration(learned_secs)?,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use state::StateError;
 
 use super::{EmbeddedCatalog, Inner, keyed, kind, read, tail_number, tenant_prefix, write};
-use crate::{CatalogError, Fate, ReplayRun, RunKind, RunState, Runs, Turn};
+use crate::{CatalogError, Fate, ProducerTurn, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
 impl Runs for EmbeddedCatalog {
@@ -110,7 +110,7 @@ impl Inner {
         count.await.map_err(|error| CatalogError(error.to_string()))?
     }
 
-    pub(super) fn begin_run(&self, run: &ReplayRun, turn: Option<Turn>) -> Result<u64, CatalogError> {
+    pub(super) fn begin_run(&self, run: &ReplayRun, turn: Option<ProducerTurn>) -> Result<u64, CatalogError> {
         let _writing = self.fenced(turn)?;
         let newest = self.runs(&run.tenant_id, run.kind, usize::MAX)?;
         if let Some(same) = newest.iter().find(|other| other.started_at == run.started_at) {
@@ -125,7 +125,7 @@ impl Inner {
         &self,
         run: &ReplayRun,
         before: RunState,
-        turn: Option<Turn>,
+        turn: Option<ProducerTurn>,
     ) -> Result<RunState, CatalogError> {
         let _writing = self.fenced(turn)?;
         let Some(standing) = self.run(&run.tenant_id, run.kind, run.id)? else {

@@ -5,13 +5,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{Conversation, ConversationKey, ConversationState, INTEGRATION_TYPE, StoredRecording, TenantId};
+use model::{Conversation, ConversationKey, INTEGRATION_TYPE, StoredRecording, TenantId};
 
 pub(super) use self::{attempts::BeginAttempt, completion::Completion, metadata::SaveMetadata, status::StatusRequest};
 use super::{PostgresCatalog, rows::unreadable};
 use crate::{
-    Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, Counted, Counts, Fate, Lacking, Recorded,
-    Standing,
+    Attempt, AttemptKind, CatalogError, ConversationCounts, ConversationRow, ConversationStatus, Conversations, Fate,
+    Lacking, Recorded, RowCount,
 };
 
 mod attempts;
@@ -37,10 +37,6 @@ const COUNTS: &str = "
 
 #[async_trait]
 impl Conversations for PostgresCatalog {
-    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
-        Ok(self.standing(key).await?.state())
-    }
-
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
         compare::known(&self.inner.database, &self.inner.tombstones, keys).await
     }
@@ -65,7 +61,7 @@ impl Conversations for PostgresCatalog {
         Ok(!rows.is_empty())
     }
 
-    async fn complete_in_part(
+    async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
@@ -123,25 +119,30 @@ impl Conversations for PostgresCatalog {
         read::read(&self.inner.database, key).await
     }
 
-    async fn counts(&self) -> Result<Counts, CatalogError> {
+    async fn counts(&self) -> Result<ConversationCounts, CatalogError> {
         let rows = self.inner.database.query("count", COUNTS, &[]).await?;
         let count = |column: usize| -> Result<u64, CatalogError> {
             let count: Option<i64> =
                 rows.first().map(|row| row.try_get(column)).transpose().map_err(unreadable)?.flatten();
             Ok(u64::try_from(count.unwrap_or_default()).unwrap_or_default())
         };
-        Ok(Counts { metadata_saved: count(0)?, ready: count(1)?, no_recording: count(2)?, dead_letters: count(3)? })
+        Ok(ConversationCounts {
+            metadata_saved: count(0)?,
+            ready: count(1)?,
+            no_recording: count(2)?,
+            dead_letters: count(3)?,
+        })
     }
 
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError> {
         compare::fates(&self.inner.database, &self.inner.tombstones, keys).await
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<RowCount, CatalogError> {
         compare::final_between(&self.inner.database, tenant, from, to, compare::COUNTING).await
     }
 
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
+    async fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError> {
         self.inner.statuses.submit(StatusRequest { key: key.clone(), tombstone: self.tombstone(key) }).await
     }
 

@@ -17,7 +17,8 @@ use super::{
     tombstones::Tombstones,
 };
 use crate::{
-    CatalogError, ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Timelines, Tombstone,
+    CatalogError, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Timelines,
+    Tombstone,
 };
 
 #[async_trait]
@@ -195,7 +196,8 @@ pub(super) async fn expired(
         .map(|row| {
             let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
             let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
-            let places = buckets.into_iter().zip(keys).map(|(bucket, object_key)| Place { bucket, object_key });
+            let places =
+                buckets.into_iter().zip(keys).map(|(bucket, object_key)| RecordingLocation { bucket, object_key });
             Ok(Expired {
                 tenant: tenant.clone(),
                 external_id: parsed(row, "external_id")?,
@@ -242,13 +244,13 @@ pub(super) async fn retention_turn(
     let client = database.client().await?;
     let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
     let is_ours: bool = row.try_get(0).map_err(unreadable)?;
-    Ok(is_ours.then(|| RetentionTurn::of(Held(Some(client)))))
+    Ok(is_ours.then(|| RetentionTurn::of(LockSession(Some(client)))))
 }
 
 /// A session that holds a lock. It is not given back to the pool, where it would keep the lock.
-struct Held(Option<Object>);
+struct LockSession(Option<Object>);
 
-impl Drop for Held {
+impl Drop for LockSession {
     fn drop(&mut self) {
         drop(self.0.take().map(Object::take));
     }

@@ -11,7 +11,7 @@ use super::{
     rows::{saturated, unreadable},
     turns,
 };
-use crate::{CatalogError, ReplayRun, RunKind, RunState, Runs, Turn};
+use crate::{CatalogError, ProducerTurn, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
 impl Runs for PostgresCatalog {
@@ -104,7 +104,11 @@ fn statements(kind: RunKind) -> &'static Statements {
 }
 
 /// Writes a new run; the same run again is the one that stands.
-pub(super) async fn begin(database: &Database, turn: Option<&Turn>, run: &ReplayRun) -> Result<u64, CatalogError> {
+pub(super) async fn begin(
+    database: &Database,
+    turn: Option<&ProducerTurn>,
+    run: &ReplayRun,
+) -> Result<u64, CatalogError> {
     let (listed, missing, replayed) = counts(run);
     let rows = database
         .query(
@@ -133,7 +137,7 @@ pub(super) async fn begin(database: &Database, turn: Option<&Turn>, run: &Replay
 /// Writes how far a run has come; the state in which it stands.
 pub(super) async fn save(
     database: &Database,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     run: &ReplayRun,
     before: RunState,
 ) -> Result<RunState, CatalogError> {

@@ -7,7 +7,7 @@ use model::{Agent, DeadLetter, Memberships};
 
 use super::*;
 use crate::{
-    Counted,
+    RowCount,
     conformance::{Subject, catalog_checks},
     roles::*,
 };
@@ -97,7 +97,7 @@ async fn no_time_is_stored_beyond_the_clock_of_the_server() {
 async fn a_write_that_waits_for_the_beginning_of_another_turn_is_refused() {
     let subject = Postgres::fresh().await;
     let (catalog, tenant) = (subject.catalog(), "acme".parse().unwrap());
-    let turn = crate::Turn::new(tenant, catalog.begin_turn(&"acme".parse().unwrap()).await.unwrap());
+    let turn = crate::ProducerTurn::new(tenant, catalog.begin_turn(&"acme".parse().unwrap()).await.unwrap());
     let writing = catalog.in_turn(CurrentTurn::only(&turn));
     let mut other = subject.database.dedicated().await.unwrap();
     let begins = other.client.transaction().await.unwrap();
@@ -130,7 +130,7 @@ async fn counting_a_range_ends_in_time_and_says_that_it_is_an_estimate() {
     let counted = conversations::compare::final_between(&member, &tenant, from, to, conversations::compare::COUNTING)
         .await
         .unwrap();
-    assert_eq!(counted, Counted::exactly(50_000));
+    assert_eq!(counted, RowCount::exactly(50_000));
     let about =
         conversations::compare::final_between(&member, &tenant, from, to, Duration::from_millis(1)).await.unwrap();
     assert!(about.is_about && (40_000..60_000).contains(&about.rows), "{about:?}");

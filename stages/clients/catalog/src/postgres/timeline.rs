@@ -101,12 +101,12 @@ const DELETE: &str = "
     where timeline.id = oldest.id and oldest.at < now() - interval '30 days'";
 
 enum Message {
-    Hop(Told),
+    Hop(PendingHop),
     Flush(oneshot::Sender<()>),
 }
 
 /// A hop, and the tombstone that would keep it out.
-struct Told {
+struct PendingHop {
     key: ConversationKey,
     tombstone: Vec<u8>,
     hop: Hop,
@@ -138,7 +138,7 @@ impl Timeline {
 
     /// Takes a hop, or leaves it out when too many wait.
     pub(super) fn record(&self, key: &ConversationKey, hop: Hop) {
-        let told = Told { key: key.clone(), tombstone: self.tombstones.of(key), hop };
+        let told = PendingHop { key: key.clone(), tombstone: self.tombstones.of(key), hop };
         if self.sender.try_send(Message::Hop(told)).is_ok() {
             return;
         }
@@ -238,7 +238,7 @@ async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
 }
 
 /// Writes these hops; a failure is logged, and they are gone.
-async fn write(database: &Database, hops: &mut Vec<Told>) {
+async fn write(database: &Database, hops: &mut Vec<PendingHop>) {
     if hops.is_empty() {
         return;
     }

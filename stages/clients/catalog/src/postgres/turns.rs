@@ -13,7 +13,7 @@ use super::{
     PostgresCatalog,
     rows::{saturated, unreadable},
 };
-use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
+use crate::{CatalogError, ProducerMemory, ProducerTurn, ProducerTurns};
 
 #[async_trait]
 impl ProducerTurns for PostgresCatalog {
@@ -93,12 +93,12 @@ const RECHECKED: &str = "
     returning turn, poll_watermark, held_back, worked_since, rechecked_to";
 
 /// The turn's number as `fence_turn` takes it.
-pub(super) fn number(turn: Option<&Turn>) -> Option<i64> {
+pub(super) fn number(turn: Option<&ProducerTurn>) -> Option<i64> {
     turn.map(|turn| saturated(turn.number))
 }
 
 /// The error of a statement of a turn, which may be over.
-pub(super) fn failed(turn: Option<&Turn>, error: DatabaseError) -> CatalogError {
+pub(super) fn failed(turn: Option<&ProducerTurn>, error: DatabaseError) -> CatalogError {
     match (turn, error) {
         (Some(turn), DatabaseError::Superseded { .. }) => turn.refuse(),
         (_, error) => error.into(),
@@ -122,7 +122,7 @@ pub(super) async fn read(database: &Database, tenant: &TenantId) -> Result<Produ
 pub(super) async fn advance(
     database: &Database,
     tenant: &TenantId,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     to: Timestamp,
     held_back: Option<u64>,
 ) -> Result<ProducerMemory, CatalogError> {
@@ -135,7 +135,7 @@ pub(super) async fn advance(
 pub(super) async fn hold_back(
     database: &Database,
     tenant: &TenantId,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     to: Timestamp,
 ) -> Result<ProducerMemory, CatalogError> {
     write(database, "hold the poll back", HOLD_BACK, turn, &[&tenant.as_str(), &number(turn), &to]).await
@@ -145,7 +145,7 @@ pub(super) async fn hold_back(
 pub(super) async fn worked_since(
     database: &Database,
     tenant: &TenantId,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     at: Timestamp,
 ) -> Result<ProducerMemory, CatalogError> {
     write(database, "note the first turn", WORKED_SINCE, turn, &[&tenant.as_str(), &number(turn), &at]).await
@@ -155,7 +155,7 @@ pub(super) async fn worked_since(
 pub(super) async fn rechecked(
     database: &Database,
     tenant: &TenantId,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     to: Timestamp,
 ) -> Result<ProducerMemory, CatalogError> {
     write(database, "note the rechecks", RECHECKED, turn, &[&tenant.as_str(), &number(turn), &to]).await
@@ -165,7 +165,7 @@ async fn write(
     database: &Database,
     what: &'static str,
     statement: &'static str,
-    turn: Option<&Turn>,
+    turn: Option<&ProducerTurn>,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<ProducerMemory, CatalogError> {
     match (database.query(what, statement, parameters).await?.first(), turn) {

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use super::amqp::{OK, code};
 use super::retry::{intervals, pause};
-use super::suspects::Marks;
+use super::suspects::SuspectMarks;
 use super::topology::Topology;
 use super::{RabbitError, RabbitOptions};
 use crate::{QueueError, QueueMetrics};
@@ -50,7 +50,7 @@ pub(super) enum Role {
 type Socket = Arc<Mutex<Option<TcpStream>>>;
 
 #[derive(Clone)]
-enum State {
+enum LinkState {
     Up(Arc<Connection>),
     /// The broker is short of memory or disk and takes no messages. It says why.
     Blocked(Arc<Connection>, String),
@@ -58,7 +58,7 @@ enum State {
     Down(String),
 }
 
-impl State {
+impl LinkState {
     /// Why it takes no messages.
     fn trouble(&self) -> Option<String> {
         match self {
@@ -71,7 +71,7 @@ impl State {
 
 /// A connection, made again whenever it is lost.
 pub(super) struct Link {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<LinkState>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests end it"))]
     socket: Socket,
     supervisor: AbortOnDropHandle<()>,
@@ -84,12 +84,12 @@ impl Link {
         options: Arc<RabbitOptions>,
         topology: Arc<Topology>,
         metrics: QueueMetrics,
-        marks: Arc<Marks>,
+        marks: Arc<SuspectMarks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
         let mut supervisor = Supervisor { role, options, topology, metrics, marks, socket: socket.clone() };
         let connection = supervisor.connect().await?;
-        let (sender, state) = watch::channel(State::Up(connection.clone()));
+        let (sender, state) = watch::channel(LinkState::Up(connection.clone()));
         let states = States { sender };
         let supervisor = task::spawn("connection", async move { supervisor.run(connection, states).await });
         Ok(Self { state, socket, supervisor })
@@ -98,8 +98,8 @@ impl Link {
     /// A connection that stands; waits while there is none.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, QueueError> {
         self.wait_for(|state| match state {
-            State::Up(connection) | State::Blocked(connection, _) => Some(connection.clone()),
-            State::Down(_) => None,
+            LinkState::Up(connection) | LinkState::Blocked(connection, _) => Some(connection.clone()),
+            LinkState::Down(_) => None,
         })
         .await
     }
@@ -107,8 +107,8 @@ impl Link {
     /// A connection that takes messages; waits while there is none.
     pub(super) async fn unblocked(&self) -> Result<Arc<Connection>, QueueError> {
         self.wait_for(|state| match state {
-            State::Up(connection) => Some(connection.clone()),
-            State::Blocked(..) | State::Down(_) => None,
+            LinkState::Up(connection) => Some(connection.clone()),
+            LinkState::Blocked(..) | LinkState::Down(_) => None,
         })
         .await
     }
@@ -116,10 +116,13 @@ impl Link {
     /// Waits until it takes no messages. For good also when it is closed.
     pub(super) async fn troubled(&self) {
         let mut state = self.state.clone();
-        drop(state.wait_for(|state| !matches!(state, State::Up(_))).await);
+        drop(state.wait_for(|state| !matches!(state, LinkState::Up(_))).await);
     }
 
-    async fn wait_for(&self, found: impl Fn(&State) -> Option<Arc<Connection>>) -> Result<Arc<Connection>, QueueError> {
+    async fn wait_for(
+        &self,
+        found: impl Fn(&LinkState) -> Option<Arc<Connection>>,
+    ) -> Result<Arc<Connection>, QueueError> {
         let mut state = self.state.clone();
         let state = state.wait_for(|state| found(state).is_some()).await;
         let state = state.map_err(|_| QueueError("the connection is closed for good".to_owned()))?;
@@ -135,8 +138,8 @@ impl Link {
     pub(super) async fn close(&self) {
         self.supervisor.abort();
         let connection = match &*self.state.borrow() {
-            State::Up(connection) | State::Blocked(connection, _) => connection.clone(),
-            State::Down(_) => return,
+            LinkState::Up(connection) | LinkState::Blocked(connection, _) => connection.clone(),
+            LinkState::Down(_) => return,
         };
         if let Err(error) = connection.close(OK, "done".into()).await {
             debug!(%error, "connection not closed");
@@ -153,15 +156,15 @@ impl Link {
 
 /// Where the supervisor tells how its connection stands.
 struct States {
-    sender: watch::Sender<State>,
+    sender: watch::Sender<LinkState>,
 }
 
 impl States {
     fn is_blocked(&self) -> bool {
-        matches!(&*self.sender.borrow(), State::Blocked(..))
+        matches!(&*self.sender.borrow(), LinkState::Blocked(..))
     }
 
-    fn tell(&self, state: State) {
+    fn tell(&self, state: LinkState) {
         self.sender.send_replace(state);
     }
 }
@@ -171,7 +174,7 @@ struct Supervisor {
     options: Arc<RabbitOptions>,
     topology: Arc<Topology>,
     metrics: QueueMetrics,
-    marks: Arc<Marks>,
+    marks: Arc<SuspectMarks>,
     socket: Socket,
 }
 
@@ -183,12 +186,12 @@ impl Supervisor {
             // The library's thread ends with its socket, whatever it waits for.
             end(&self.socket);
             warn!(role = ?self.role, reason, "connection to the broker lost");
-            states.tell(State::Down(reason));
+            states.tell(LinkState::Down(reason));
             connection = self.connect_insisting(&states).await;
             self.metrics.reconnects.inc();
             self.forgive(&connection).await;
             info!(role = ?self.role, "connected to the broker again");
-            states.tell(State::Up(connection.clone()));
+            states.tell(LinkState::Up(connection.clone()));
         }
     }
 
@@ -214,7 +217,7 @@ impl Supervisor {
                 Ok(Some(Event::ConnectionBlocked(why))) => {
                     warn!(reason = why, "the broker takes no messages");
                     self.note_blocked(true);
-                    states.tell(State::Blocked(connection.clone(), why));
+                    states.tell(LinkState::Blocked(connection.clone(), why));
                 }
                 Ok(Some(Event::ConnectionUnblocked)) => self.unblocked(&connection, states),
                 // Errors of a channel come as well.
@@ -228,7 +231,7 @@ impl Supervisor {
     fn unblocked(&self, connection: &Arc<Connection>, states: &States) {
         info!("the broker takes messages again");
         self.note_blocked(false);
-        states.tell(State::Up(connection.clone()));
+        states.tell(LinkState::Up(connection.clone()));
     }
 
     async fn connect_insisting(&mut self, states: &States) -> Arc<Connection> {
@@ -243,7 +246,7 @@ impl Supervisor {
                     if reason != last {
                         warn!(role = ?self.role, reason, "no connection to the broker, will try again");
                     }
-                    states.tell(State::Down(reason.clone()));
+                    states.tell(LinkState::Down(reason.clone()));
                     last = reason;
                 }
             }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::amqp::code;
 use super::retry::{intervals, pause};
 use super::session::{Interrupted, SHORT_TROUBLE, Session};
-use super::settle::Held;
+use super::settle::HeldMessage;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::{QueueDelivery, QueueError};
 
@@ -30,7 +30,7 @@ const ALONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The deliveries of a queue. `prefetch` is the most that are unsettled at a time.
 pub(super) fn deliveries(queue: Arc<Inner>, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
-    let reader = Reader { queue, prefetch, room: Arc::new(Semaphore::new(prefetch)), session: None };
+    let reader = DeliveryReader { queue, prefetch, room: Arc::new(Semaphore::new(prefetch)), session: None };
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         let delivery = reader.delivery().await;
@@ -40,14 +40,14 @@ pub(super) fn deliveries(queue: Arc<Inner>, prefetch: usize) -> BoxStream<'stati
     .boxed()
 }
 
-struct Reader {
+struct DeliveryReader {
     queue: Arc<Inner>,
     prefetch: usize,
     room: Arc<Semaphore>,
     session: Option<Session>,
 }
 
-impl Reader {
+impl DeliveryReader {
     /// The next message that may be worked on.
     async fn delivery(&mut self) -> Result<QueueDelivery, QueueError> {
         let room = self.room.clone().acquire_owned().await;
@@ -90,7 +90,7 @@ impl Reader {
     }
 
     /// The next message, through as many sessions as it takes.
-    async fn next(&mut self) -> Result<Held, QueueError> {
+    async fn next(&mut self) -> Result<HeldMessage, QueueError> {
         let mut intervals = intervals();
         loop {
             let mut session = match self.session.take() {

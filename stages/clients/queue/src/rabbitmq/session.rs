@@ -33,7 +33,7 @@ use tokio::{
 use tracing::warn;
 
 use super::ownership::Ownership;
-use super::settle::{Held, Suspicion};
+use super::settle::{HeldMessage, Suspicion};
 use super::suspects::{GRACE, Record, Suspect};
 use super::topology::ready;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
@@ -63,8 +63,8 @@ impl From<RabbitError> for Interrupted {
 }
 
 /// What a look for backfill found.
-enum Found {
-    Backfill(Box<Held>),
+enum FetchedBackfill {
+    Backfill(Box<HeldMessage>),
     Nothing,
     /// A live message has come or is about to.
     LiveFirst,
@@ -74,8 +74,8 @@ enum Found {
 pub(super) struct Session {
     channel: Channel,
     consumers: [ShortString; 2],
-    arrived: mpsc::Receiver<Result<Held, Interrupted>>,
-    asking: mpsc::Sender<oneshot::Sender<Result<Found, Interrupted>>>,
+    arrived: mpsc::Receiver<Result<HeldMessage, Interrupted>>,
+    asking: mpsc::Sender<oneshot::Sender<Result<FetchedBackfill, Interrupted>>>,
     /// Set before the consumers are cancelled from here; an end of one without it is the broker's doing.
     ending: Arc<AtomicBool>,
     /// When to look for backfill.
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// The next message.
-    pub(super) async fn next(&mut self) -> Result<Held, Interrupted> {
+    pub(super) async fn next(&mut self) -> Result<HeldMessage, Interrupted> {
         loop {
             if let Ok(arrival) = self.arrived.try_recv() {
                 return arrival;
@@ -129,9 +129,9 @@ impl Session {
                 let (answering, answer) = oneshot::channel();
                 self.asking.send(answering).await.map_err(|_| over())?;
                 let pause = match answer.await.map_err(|_| over())?? {
-                    Found::Backfill(held) => return Ok(*held),
-                    Found::Nothing => BACKFILL_INTERVAL,
-                    Found::LiveFirst => LIVE_FIRST,
+                    FetchedBackfill::Backfill(held) => return Ok(*held),
+                    FetchedBackfill::Nothing => BACKFILL_INTERVAL,
+                    FetchedBackfill::LiveFirst => LIVE_FIRST,
                 };
                 self.look_at = Instant::now() + pause;
                 continue;
@@ -189,14 +189,14 @@ struct Intake {
     ownership: Ownership,
     queue: Arc<Inner>,
     arrivals: BoxStream<'static, Arrival>,
-    arriving: mpsc::Sender<Result<Held, Interrupted>>,
-    asked: mpsc::Receiver<oneshot::Sender<Result<Found, Interrupted>>>,
+    arriving: mpsc::Sender<Result<HeldMessage, Interrupted>>,
+    asked: mpsc::Receiver<oneshot::Sender<Result<FetchedBackfill, Interrupted>>>,
     /// See [`Session`].
     ending: Arc<AtomicBool>,
     /// Whether a consumer was ended by the broker.
     lost: bool,
     /// Backfill that was fetched when a live message came after all, and when it has made way for long enough.
-    spare: Option<(Held, Instant)>,
+    spare: Option<(HeldMessage, Instant)>,
     /// [`MADE_WAY`].
     made_way: Duration,
 }
@@ -255,11 +255,11 @@ impl Intake {
         drop(self.arriving.try_send(arrival));
     }
 
-    fn hold(&self, delivery: Delivery, lane: Lane) -> Held {
-        Held::new(self.ownership.clone(), delivery, lane, self.queue.counters.clone())
+    fn hold(&self, delivery: Delivery, lane: Lane) -> HeldMessage {
+        HeldMessage::new(self.ownership.clone(), delivery, lane, self.queue.counters.clone())
     }
 
-    async fn look(&mut self) -> Result<Found, Interrupted> {
+    async fn look(&mut self) -> Result<FetchedBackfill, Interrupted> {
         timeout(ANSWER_TIMEOUT, self.fetch())
             .await
             .unwrap_or_else(|_| Err(Interrupted("the broker does not answer".to_owned())))
@@ -267,9 +267,9 @@ impl Intake {
 
     /// Fetches a backfill message if nothing live waits. The broker answers in order: what it had sent before it
     /// counted is here when the message is.
-    async fn fetch(&mut self) -> Result<Found, Interrupted> {
+    async fn fetch(&mut self) -> Result<FetchedBackfill, Interrupted> {
         if ready(self.ownership.channel(), self.queue.topology.lane(Lane::Live)).await? > 0 {
-            return Ok(Found::LiveFirst);
+            return Ok(FetchedBackfill::LiveFirst);
         }
         if self.spare.is_none() {
             let queue = self.queue.topology.lane(Lane::Backfill);
@@ -286,17 +286,21 @@ impl Intake {
         Ok(match self.spare.take() {
             Some(spare) if live_came => {
                 self.spare = Some(spare);
-                Found::LiveFirst
+                FetchedBackfill::LiveFirst
             }
-            Some((held, _)) => Found::Backfill(Box::new(held)),
-            None => Found::Nothing,
+            Some((held, _)) => FetchedBackfill::Backfill(Box::new(held)),
+            None => FetchedBackfill::Nothing,
         })
     }
 }
 
 /// Looks at what others left at a suspect, and passes it on with that. One that seems over the limit is looked at
 /// again after the [`GRACE`]: a living process takes its mark away as soon as it can.
-async fn look_at_suspect(held: Held, queue: Arc<Inner>, arriving: mpsc::Sender<Result<Held, Interrupted>>) {
+async fn look_at_suspect(
+    held: HeldMessage,
+    queue: Arc<Inner>,
+    arriving: mpsc::Sender<Result<HeldMessage, Interrupted>>,
+) {
     let suspect = Suspect::of(held.body());
     let looked = async {
         let record = look_once(&suspect, &queue).await?;
@@ -372,7 +376,7 @@ mod tests {
             spare: None,
             made_way: Duration::ZERO,
         };
-        assert!(matches!(intake.look().await, Ok(Found::LiveFirst)));
+        assert!(matches!(intake.look().await, Ok(FetchedBackfill::LiveFirst)));
         let intake = task::spawn("intake", intake.run());
         for text in ["live", "backfill"] {
             let held = timeout(ANSWER_TIMEOUT, arrived.recv()).await.expect("it comes").unwrap().ok().unwrap();

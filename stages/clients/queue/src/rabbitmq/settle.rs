@@ -27,19 +27,19 @@ use tracing::{debug, warn};
 
 use super::ownership::Ownership;
 use super::retry::{intervals, pause};
-use super::suspects::{Marks, Record, Suspect};
+use super::suspects::{Record, Suspect, SuspectMarks};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::{Backlog, QueueDelivery};
 
 /// Messages that the broker has sent to this process and that are not settled.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct DeliveryCounters {
     live: AtomicU64,
     backfill: AtomicU64,
     in_flight: AtomicU64,
 }
 
-impl Counters {
+impl DeliveryCounters {
     /// The broker's count, with what was sent here: what is not begun still waits.
     pub(super) fn with(&self, mut waiting: Backlog) -> Backlog {
         waiting.live += self.live.load(Ordering::SeqCst);
@@ -51,19 +51,19 @@ impl Counters {
 
 /// Where a message is counted.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum MessagePhase {
     Waiting(Lane),
     InFlight,
 }
 
 /// Counts a message in one place until it is dropped.
-struct Counted {
-    counters: Arc<Counters>,
-    place: Place,
+struct CountGuard {
+    counters: Arc<DeliveryCounters>,
+    place: MessagePhase,
 }
 
-impl Counted {
-    fn new(counters: Arc<Counters>, place: Place) -> Self {
+impl CountGuard {
+    fn new(counters: Arc<DeliveryCounters>, place: MessagePhase) -> Self {
         let counted = Self { counters, place };
         counted.counter().fetch_add(1, Ordering::SeqCst);
         counted
@@ -71,14 +71,14 @@ impl Counted {
 
     fn counter(&self) -> &AtomicU64 {
         match self.place {
-            Place::Waiting(Lane::Live) => &self.counters.live,
-            Place::Waiting(Lane::Backfill) => &self.counters.backfill,
-            Place::InFlight => &self.counters.in_flight,
+            MessagePhase::Waiting(Lane::Live) => &self.counters.live,
+            MessagePhase::Waiting(Lane::Backfill) => &self.counters.backfill,
+            MessagePhase::InFlight => &self.counters.in_flight,
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.counter().fetch_sub(1, Ordering::SeqCst);
     }
@@ -95,28 +95,28 @@ pub(super) struct Suspicion {
     /// What others left at it.
     pub record: Record,
     /// The marks.
-    pub marks: Arc<Marks>,
+    pub marks: Arc<SuspectMarks>,
 }
 
 /// A message that the broker awaits an answer for. Dropping it hands it back.
-pub(super) struct Held {
+pub(super) struct HeldMessage {
     ownership: Ownership,
     tag: u64,
     body: Bytes,
     suspicion: Option<Suspicion>,
     answered: bool,
-    counted: Counted,
+    counted: CountGuard,
 }
 
-impl Held {
+impl HeldMessage {
     /// A message that has just come.
     pub(super) fn new(
         ownership: Ownership,
         delivery: lapin::message::Delivery,
         lane: Lane,
-        counters: Arc<Counters>,
+        counters: Arc<DeliveryCounters>,
     ) -> Self {
-        let counted = Counted::new(counters, Place::Waiting(lane));
+        let counted = CountGuard::new(counters, MessagePhase::Waiting(lane));
         let (tag, body) = (delivery.delivery_tag, delivery.data.into());
         Self { ownership, tag, body, suspicion: None, answered: false, counted }
     }
@@ -145,7 +145,7 @@ impl Held {
 
     /// The delivery of the message.
     pub(super) fn deliver(mut self, queue: Arc<Inner>, permit: OwnedSemaphorePermit) -> QueueDelivery {
-        self.counted = Counted::new(self.counted.counters.clone(), Place::InFlight);
+        self.counted = CountGuard::new(self.counted.counters.clone(), MessagePhase::InFlight);
         let (body, over_limit) = (self.body.clone(), self.is_over_limit());
         let lost = self.ownership.lost();
         let settle = RabbitSettle { held: self, queue, _permit: permit };
@@ -184,7 +184,7 @@ fn handed_out() -> SettleError {
     SettleError("the broker has already handed it out again".to_owned())
 }
 
-impl Drop for Held {
+impl Drop for HeldMessage {
     fn drop(&mut self) {
         if self.answered || !self.is_ours() {
             return;
@@ -200,7 +200,7 @@ impl Drop for Held {
 
 /// Answers for one delivery.
 struct RabbitSettle {
-    held: Held,
+    held: HeldMessage,
     queue: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }

@@ -59,7 +59,7 @@ impl Record {
 }
 
 /// The marks of this process, and the way to those of others.
-pub(super) struct Marks {
+pub(super) struct SuspectMarks {
     topology: Arc<Topology>,
     /// At most one for each session that holds a suspect or has lost one.
     mine: Mutex<BTreeMap<Suspect, Mine>>,
@@ -71,7 +71,7 @@ struct Mine {
     ownership: Ownership,
 }
 
-impl Marks {
+impl SuspectMarks {
     /// No marks yet.
     pub(super) fn new(topology: Arc<Topology>) -> Self {
         Self { topology, mine: Mutex::default() }
@@ -131,7 +131,7 @@ impl Marks {
     }
 
     /// Takes our mark away on the channel of the delivery, just before that is handed back on it. One of a delivery
-    /// that is not ours any more is left to [`Marks::forgive`].
+    /// that is not ours any more is left to [`SuspectMarks::forgive`].
     pub(super) fn hand_back(&self, suspect: &Suspect, ownership: &Ownership) {
         let mut mine = self.mine();
         let ours = mine.get(suspect).filter(|mine| mine.ownership.is_same(ownership) && ownership.is_ours());

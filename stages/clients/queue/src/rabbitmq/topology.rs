@@ -47,7 +47,7 @@ const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 const ABSENCE: Duration = Duration::from_secs(1);
 
 /// Where a message is published to.
-pub(super) struct Route {
+pub(super) struct PublishRoute {
     /// The exchange.
     pub exchange: ShortString,
     /// The routing key: the name of the lane.
@@ -92,11 +92,11 @@ impl Topology {
 
     /// The way to a lane: at once, or through the shortest delay step that is not shorter than the delay. A delay
     /// beyond the longest step waits as long as that.
-    pub(super) fn route(&self, lane: Lane, delay: Duration) -> Route {
+    pub(super) fn route(&self, lane: Lane, delay: Duration) -> PublishRoute {
         let delay = millis(delay);
         let step = self.steps.range(delay..).next().or_else(|| self.steps.last()).filter(|_| delay > 0);
         let exchange = step.map_or_else(|| self.prefix.as_str().into(), |step| self.step(*step));
-        Route { exchange, key: lane.as_str().into() }
+        PublishRoute { exchange, key: lane.as_str().into() }
     }
 
     /// The name of a delay step: of its exchange and its queue.

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::S3Store;
-use super::memory::{Gathering, Part};
-use crate::{Body, RecordingStoreError};
+use super::memory::{BodyPart, Gathering};
+use crate::{RecordingBody, RecordingStoreError};
 
 /// The most parts that S3 takes.
 pub(super) const MOST_PARTS: u32 = 10_000;
@@ -24,7 +24,7 @@ fn part_size(first: usize, number: u32) -> usize {
 
 /// The body as it arrives, cut into parts and hashed.
 pub(super) struct Source<'a> {
-    body: Body<'a>,
+    body: RecordingBody<'a>,
     /// What arrived and belongs to the next part.
     rest: Bytes,
     sha256: Sha256,
@@ -37,12 +37,12 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Nothing read yet.
-    pub(super) fn new(store: &'a S3Store, body: Body<'a>) -> Self {
+    pub(super) fn new(store: &'a S3Store, body: RecordingBody<'a>) -> Self {
         Self { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store }
     }
 
     /// The next part. It knows whether it is the last one: what follows it has been seen.
-    pub(super) async fn part(&mut self, number: u32) -> Result<Part, RecordingStoreError> {
+    pub(super) async fn part(&mut self, number: u32) -> Result<BodyPart, RecordingStoreError> {
         let size = part_size(self.store.options.part_size, number);
         let mut part = Gathering::new(&self.store.memory);
         self.awaited = Duration::ZERO;

@@ -10,7 +10,7 @@ use rusoto_core::RusotoError;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::S3Store;
-use super::error::{Failure, Kind};
+use super::error::{S3Error, S3ErrorKind};
 use super::operation::Operation;
 
 /// A request is sent so often in place: enough for a server that restarts or sheds load.
@@ -40,7 +40,7 @@ impl S3Store {
         operation: Operation,
         length: u64,
         send: impl Fn() -> Sending + Send + Sync,
-    ) -> Result<T, Failure>
+    ) -> Result<T, S3Error>
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
@@ -53,7 +53,7 @@ impl S3Store {
         operation: Operation,
         length: u64,
         send: impl Fn() -> Sending + Send + Sync,
-    ) -> Result<(T, u32), Failure>
+    ) -> Result<(T, u32), S3Error>
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
@@ -65,22 +65,22 @@ impl S3Store {
             let generation = self.keyring.generation().await;
             let failure = match timeout(limit, send()).await {
                 Ok(Ok(answer)) => return Ok((answer, attempt)),
-                Ok(Err(error)) => Failure::of(operation, error),
-                Err(_) => Failure::timeout(operation),
+                Ok(Err(error)) => S3Error::of(operation, error),
+                Err(_) => S3Error::timeout(operation),
             };
             let wait = match failure.kind {
-                Kind::Busy => {
+                S3ErrorKind::Busy => {
                     let wait = intervals.next_backoff().unwrap_or_default();
                     wait.max(failure.retry_after.unwrap_or_default())
                 }
-                Kind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
-                Kind::Refused
-                | Kind::Unable
-                | Kind::Missing
-                | Kind::NoUpload
-                | Kind::Conflict
-                | Kind::Rejected
-                | Kind::Unsaid => return Err(failure),
+                S3ErrorKind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
+                S3ErrorKind::Refused
+                | S3ErrorKind::Unable
+                | S3ErrorKind::Missing
+                | S3ErrorKind::NoUpload
+                | S3ErrorKind::Conflict
+                | S3ErrorKind::Rejected
+                | S3ErrorKind::Unsaid => return Err(failure),
             };
             if attempt == ATTEMPTS || begun.elapsed() + wait > IN_PLACE {
                 return Err(failure);

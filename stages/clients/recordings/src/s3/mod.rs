@@ -30,13 +30,13 @@ use self::{
     conditions::Conditions,
     credentials::Keyring,
     dispatcher::{Dispatcher, ServerTime},
-    error::Failure,
-    marks::Marks,
-    memory::Memory,
+    error::S3Error,
+    marks::UploadMarks,
+    memory::MemoryBudget,
     uploads::Uploads,
     walk::Walk,
 };
-use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
+use super::{CurrentObject, PutOutput, RecordingBody, RecordingStore, RecordingStoreError};
 use crate::StoreMetrics;
 
 mod body;
@@ -165,12 +165,12 @@ pub struct S3Store {
     client: S3Client,
     keyring: Keyring,
     server_time: ServerTime,
-    memory: Memory,
+    memory: MemoryBudget,
     uploads: Uploads,
     conditions: OnceCell<Conditions>,
     tags: AtomicBool,
     walk: Walk,
-    marks: Option<Marks>,
+    marks: Option<UploadMarks>,
     metrics: StoreMetrics,
 }
 
@@ -188,7 +188,7 @@ impl S3Store {
             Some(file) => authorities(file).await?,
             None => Vec::new(),
         };
-        let marks = options.marks.as_deref().map(Marks::open).transpose();
+        let marks = options.marks.as_deref().map(UploadMarks::open).transpose();
         let marks =
             marks.map_err(|error| S3OptionsError(format!("[state] dir: the folder for marks of uploads: {error}")))?;
         let keyring = Keyring::open(options.credentials.clone()).await.map_err(S3OptionsError)?;
@@ -200,7 +200,7 @@ impl S3Store {
             endpoint: options.endpoint.as_str().trim_end_matches('/').to_owned(),
         };
         let client = S3Client::new_with_client(Client::new_with(keyring.clone(), dispatcher), region);
-        let memory = Memory::new(options.memory);
+        let memory = MemoryBudget::new(options.memory);
         operation::start_at_zero(&metrics);
         Ok(Self {
             options,
@@ -236,21 +236,21 @@ impl RecordingStore for S3Store {
         &self.options.bucket
     }
 
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
         content_type: &str,
-        found: Option<&Found>,
-        body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        found: Option<&CurrentObject>,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         self.store(&key.to_string(), content_type, found, body).await
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
+    async fn find(&self, key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError> {
         Ok(self.found(&key.to_string()).await?)
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
+    async fn read(&self, key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError> {
         Ok(self.get(key).await?)
     }
 
@@ -291,7 +291,7 @@ impl RecordingStore for S3Store {
             self.probe().await?;
             self.conditions().await.map(drop)
         };
-        checked.await.map_err(|failure: Failure| {
+        checked.await.map_err(|failure: S3Error| {
             let S3Options { endpoint, bucket, .. } = &self.options;
             match RecordingStoreError::from(failure) {
                 RecordingStoreError::Unavailable { reason, retry_after } => RecordingStoreError::Unavailable {

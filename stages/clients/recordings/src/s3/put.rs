@@ -30,13 +30,13 @@ use tokio::time::timeout;
 use super::S3Store;
 use super::body::{MOST_PARTS, Source};
 use super::dispatcher::{Condition, under};
-use super::error::{Failure, Kind};
-use super::marks::Mark;
-use super::memory::Part;
+use super::error::{S3Error, S3ErrorKind};
+use super::marks::UploadMark;
+use super::memory::BodyPart;
 use super::object::length_of;
 use super::operation::Operation;
-use super::uploads::{Name, Upload};
-use crate::{Body, Found, RecordingStoreError, Stored};
+use super::uploads::{ActiveUpload, UploadName};
+use crate::{CurrentObject, PutOutput, RecordingBody, RecordingStoreError};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
@@ -50,16 +50,16 @@ impl S3Store {
         &self,
         key: &str,
         content_type: &str,
-        found: Option<&Found>,
-        body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        found: Option<&CurrentObject>,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         let mut source = Source::new(self, body);
         let first = source.part(1).await?;
         if first.is_last {
             let sha256 = source.sha256();
             let condition = self.before_put(key, found).await?;
             self.put_whole(key, content_type, &first, &sha256, condition).await?;
-            return Ok(Stored { size_bytes: source.length, sha256 });
+            return Ok(PutOutput { size_bytes: source.length, sha256 });
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
@@ -79,10 +79,10 @@ impl S3Store {
         &self,
         key: &str,
         content_type: &str,
-        part: &Part,
+        part: &BodyPart,
         sha256: &str,
         condition: Option<Condition>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), S3Error> {
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let put = self.call(Operation::Put, part.length as u64, || {
             let put = self.client.put_object(PutObjectRequest {
@@ -104,7 +104,7 @@ impl S3Store {
         };
         // Where it is ours, an attempt before has stored it whose answer was lost.
         let object = match failure.kind {
-            Kind::Conflict => self.head(key).await?,
+            S3ErrorKind::Conflict => self.head(key).await?,
             _ => None,
         };
         let is_ours = object.is_some_and(|object| {
@@ -115,7 +115,7 @@ impl S3Store {
     }
 
     /// Begins an upload in parts.
-    pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
+    pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<ActiveUpload<'_>, S3Error> {
         let mark = self.mark(key).await;
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let create = self.call_counted(Operation::CreateUpload, 0, || {
@@ -131,12 +131,12 @@ impl S3Store {
         // Where it fails the mark stays: the store may begin the upload all the same, or later.
         let (created, attempts) = create.await?;
         let id = named(Operation::CreateUpload, created.upload_id)?;
-        let upload = self.uploads.begin(Name { key: key.to_owned(), id }, mark);
+        let upload = self.uploads.begin(UploadName { key: key.to_owned(), id }, mark);
         Ok(if attempts > 1 { upload.with_twins() } else { upload })
     }
 
     /// Notes that S3 does not have an upload any more. Where it was begun more than once, the others go too.
-    pub(super) async fn end(&self, upload: Upload<'_>) {
+    pub(super) async fn end(&self, upload: ActiveUpload<'_>) {
         if upload.has_twins()
             && let Err(failure) = self.abort_replaced(&upload.name().key).await
         {
@@ -146,7 +146,7 @@ impl S3Store {
     }
 
     /// A mark for an upload that is about to begin. It can do without.
-    async fn mark(&self, key: &str) -> Option<Mark> {
+    async fn mark(&self, key: &str) -> Option<UploadMark> {
         let (marks, key) = (self.marks.clone()?, key.to_owned());
         let set = task::blocking(move || marks.set(&key)).await;
         set.map_err(std::io::Error::other)
@@ -158,9 +158,9 @@ impl S3Store {
     /// Sends the whole body; returns the parts that S3 has now, in order.
     async fn send_parts(
         &self,
-        upload: &Upload<'_>,
+        upload: &ActiveUpload<'_>,
         source: &mut Source<'_>,
-        first: Part,
+        first: BodyPart,
     ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sending = FuturesUnordered::new();
         let sent = self.send_each(upload, source, first, &mut sending).await;
@@ -176,10 +176,10 @@ impl S3Store {
 
     async fn send_each<'a>(
         &'a self,
-        upload: &'a Upload<'_>,
+        upload: &'a ActiveUpload<'_>,
         source: &mut Source<'_>,
-        first: Part,
-        sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, Failure>>>,
+        first: BodyPart,
+        sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, S3Error>>>,
     ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sent = Vec::new();
         let mut part = first;
@@ -211,7 +211,12 @@ impl S3Store {
     }
 
     /// Sends one part.
-    pub(super) async fn send_part(&self, upload: &Upload<'_>, number: u32, part: Part) -> Result<Sent, Failure> {
+    pub(super) async fn send_part(
+        &self,
+        upload: &ActiveUpload<'_>,
+        number: u32,
+        part: BodyPart,
+    ) -> Result<Sent, S3Error> {
         let send = self.call(Operation::UploadPart, part.length as u64, || {
             self.client.upload_part(UploadPartRequest {
                 bucket: self.options.bucket.clone(),
@@ -230,11 +235,11 @@ impl S3Store {
     /// Makes an object of the parts. Ends the upload, one way or the other.
     async fn complete(
         &self,
-        upload: Upload<'_>,
+        upload: ActiveUpload<'_>,
         length: u64,
         parts: &[Sent],
-        found: Option<&Found>,
-    ) -> Result<(), Failure> {
+        found: Option<&CurrentObject>,
+    ) -> Result<(), S3Error> {
         let condition = match self.before_complete(&upload.name().key, found).await {
             Ok(condition) => condition,
             Err(failure) => {
@@ -257,11 +262,11 @@ impl S3Store {
     /// Makes an object of the parts.
     pub(super) async fn put_together(
         &self,
-        upload: &Upload<'_>,
+        upload: &ActiveUpload<'_>,
         length: u64,
         parts: &[Sent],
         condition: Option<Condition>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), S3Error> {
         let complete = self.call(Operation::CompleteUpload, 0, || {
             let parts = parts
                 .iter()
@@ -282,8 +287,14 @@ impl S3Store {
         // Completed by an attempt whose answer was lost, or by one whose answer does not say so (Ceph leaves the ETag
         // empty), or aborted by somebody: the object tells.
         let object = match failure.kind {
-            Kind::NoUpload | Kind::Conflict | Kind::Unsaid => self.head(&upload.name().key).await?,
-            Kind::Busy | Kind::Missing | Kind::Refused | Kind::Unable | Kind::Rejected => None,
+            S3ErrorKind::NoUpload | S3ErrorKind::Conflict | S3ErrorKind::Unsaid => {
+                self.head(&upload.name().key).await?
+            }
+            S3ErrorKind::Busy
+            | S3ErrorKind::Missing
+            | S3ErrorKind::Refused
+            | S3ErrorKind::Unable
+            | S3ErrorKind::Rejected => None,
         };
         let is_ours = object.is_some_and(|object| {
             let e_tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"'));
@@ -293,16 +304,16 @@ impl S3Store {
     }
 
     /// What was stored, once it is seen to be there whole.
-    async fn verified(&self, key: &str, size_bytes: u64, sha256: String) -> Result<Stored, RecordingStoreError> {
+    async fn verified(&self, key: &str, size_bytes: u64, sha256: String) -> Result<PutOutput, RecordingStoreError> {
         let object = self.head(key).await?;
         match object.as_ref().and_then(length_of) {
-            Some(held) if held == size_bytes => Ok(Stored { size_bytes, sha256 }),
+            Some(held) if held == size_bytes => Ok(PutOutput { size_bytes, sha256 }),
             _ => Err(RecordingStoreError::unavailable("the recording store holds another length than was sent")),
         }
     }
 
     /// Writes the hash of an object beside it. A store that takes no tags does without; the recording's row has it.
-    async fn tag(&self, key: &str, sha256: &str) -> Result<(), Failure> {
+    async fn tag(&self, key: &str, sha256: &str) -> Result<(), S3Error> {
         if !self.tags.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -316,7 +327,9 @@ impl S3Store {
             })
         });
         match tagged.await {
-            Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Unable | Kind::Rejected) => {
+            Err(failure)
+                if matches!(failure.kind, S3ErrorKind::Refused | S3ErrorKind::Unable | S3ErrorKind::Rejected) =>
+            {
                 if self.tags.swap(false, Ordering::Relaxed) {
                     let remedy = "recordings of a part size and more carry no sha256, their rows do; allow \
                                   s3:PutObjectTagging and start again if they shall";
@@ -345,12 +358,12 @@ fn e_tag_of(parts: &[Sent]) -> String {
 }
 
 /// What a success must name.
-fn named(operation: Operation, name: Option<String>) -> Result<String, Failure> {
-    let missing = || Failure::new(operation, Kind::Unsaid, "the answer does not say what was stored");
+fn named(operation: Operation, name: Option<String>) -> Result<String, S3Error> {
+    let missing = || S3Error::new(operation, S3ErrorKind::Unsaid, "the answer does not say what was stored");
     name.filter(|name| !name.is_empty()).ok_or_else(missing)
 }
 
-fn body_of(part: &Part) -> ByteStream {
+fn body_of(part: &BodyPart) -> ByteStream {
     let pieces = part.pieces.clone();
     let pieces = stream::iter((0..pieces.len()).map(move |place| Ok(pieces[place].clone())));
     ByteStream::new_with_size(pieces, part.length)

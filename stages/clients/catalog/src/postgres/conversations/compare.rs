@@ -12,7 +12,7 @@ use tokio_postgres::{
 };
 
 use crate::{
-    CatalogError, Counted, Fate,
+    CatalogError, Fate, RowCount,
     postgres::{
         rows::{Keys, index, recordings_missing, state_named, unreadable},
         tombstones::Tombstones,
@@ -118,7 +118,7 @@ pub(in crate::postgres) async fn final_between(
     from: Timestamp,
     to: Timestamp,
     patience: Duration,
-) -> Result<Counted, CatalogError> {
+) -> Result<RowCount, CatalogError> {
     let parameters: [&(dyn ToSql + Sync); 4] = [&tenant.as_str(), &from, &to, &INTEGRATION_TYPE];
     let bound = format!("set local statement_timeout = {}", patience.as_millis());
     let bound = &bound;
@@ -136,5 +136,5 @@ pub(in crate::postgres) async fn final_between(
         Ok((rows as i64, true))
     };
     let (rows, is_about) = database.run("count final conversations", count).await?;
-    Ok(Counted { rows: u64::try_from(rows).unwrap_or_default(), is_about })
+    Ok(RowCount { rows: u64::try_from(rows).unwrap_or_default(), is_about })
 }

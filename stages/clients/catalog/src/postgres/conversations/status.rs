@@ -5,7 +5,7 @@ use model::{ConversationKey, INTEGRATION_TYPE};
 use tokio_postgres::Row;
 
 use crate::{
-    CatalogError, Standing,
+    CatalogError, ConversationStatus,
     postgres::{
         batch::BatchRequest,
         rows::{Keys, index, state, unreadable},
@@ -26,20 +26,20 @@ pub(in crate::postgres) struct StatusRequest {
 }
 
 impl BatchRequest for StatusRequest {
-    type Answer = Standing;
+    type Answer = ConversationStatus;
 
     const NAME: &'static str = "read state";
 
     async fn run(
         database: &Database,
         requests: &[&Self],
-    ) -> Result<Vec<Result<Standing, CatalogError>>, DatabaseError> {
+    ) -> Result<Vec<Result<ConversationStatus, CatalogError>>, DatabaseError> {
         let keys = Keys::of(requests.iter().map(|request| &request.key));
         let tombstones: Vec<_> = requests.iter().map(|request| &request.tombstone).collect();
         let rows = database
             .query(Self::NAME, STATUS, &[&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones])
             .await?;
-        let mut answers = requests.iter().map(|_| Ok(Standing::Unknown)).collect::<Vec<_>>();
+        let mut answers = requests.iter().map(|_| Ok(ConversationStatus::Unknown)).collect::<Vec<_>>();
         for row in rows {
             if let Some(answer) = answers.get_mut(index(&row)) {
                 *answer = status(&row);
@@ -49,9 +49,9 @@ impl BatchRequest for StatusRequest {
     }
 }
 
-fn status(row: &Row) -> Result<Standing, CatalogError> {
+fn status(row: &Row) -> Result<ConversationStatus, CatalogError> {
     match row.try_get("is_erased").map_err(unreadable)? {
-        true => Ok(Standing::Erased),
-        false => state(row).map(Standing::Stands),
+        true => Ok(ConversationStatus::Erased),
+        false => state(row).map(ConversationStatus::Saved),
     }
 }
