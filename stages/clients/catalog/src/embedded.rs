@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
+use model::{ContactId, ConversationKey, ConversationState, DeadLetter, TenantId};
+use runtime::task;
 use serde::{Serialize, de::DeserializeOwned};
 use state::{ErasureList, StateError, Store};
 
@@ -143,6 +144,34 @@ impl Inner {
 
     fn row(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
         self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))
+    }
+
+    /// What `pick` makes of the tenant's rows in the order of their ids, at most `limit` after `after`. Reads every row.
+    async fn scan<Row: DeserializeOwned, T: Send + 'static>(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        after: Option<ContactId>,
+        limit: usize,
+        pick: impl Fn(Row) -> Option<T> + Send + 'static,
+    ) -> Result<Vec<T>, CatalogError> {
+        let (inner, prefix) = (self.clone(), tenant_prefix(kind::CONVERSATION, tenant));
+        let from = match after {
+            // The next key after one of fixed length.
+            Some(after) => [keyed(kind::CONVERSATION, tenant, after.get()).as_slice(), &[0]].concat(),
+            None => prefix.clone(),
+        };
+        blocking(move || {
+            let mut picked = Vec::new();
+            for entry in inner.tree.range(from..) {
+                let (key, value) = entry.map_err(|error| inner.broken(error))?;
+                if picked.len() == limit || !key.starts_with(&prefix) {
+                    break;
+                }
+                picked.extend(pick(read(&value)?));
+            }
+            Ok(picked)
+        })
+        .await
     }
 
     /// Writes a row, what follows from its change of state, and the counters, in one batch.
@@ -286,6 +315,18 @@ impl Catalog for EmbeddedCatalog {
     async fn check(&self) -> Result<(), CatalogError> {
         self.inner.commit().await
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, CatalogError> {
+    task::blocking(work).await.map_err(|error| CatalogError(error.to_string()))?
+}
+
+/// The key that leads from a conversation to its dead letter.
+fn letter_key(key: &ConversationKey) -> Vec<u8> {
+    let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+    [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat()
 }
 
 fn count_of(counts: &mut ConversationCounts, state: ConversationState) -> &mut u64 {

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use catalog::{catalog_checks, conformance::Subject};
 use jiff::SignedDuration;
-use model::EventSource;
+use model::{ConversationState, EventSource};
 use tokio::time::Instant;
-
-use model::ConversationState;
 
 use super::*;
 use crate::standins::{Condition, LinkOptions, Weather};

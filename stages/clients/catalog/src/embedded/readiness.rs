@@ -6,17 +6,37 @@ use async_trait::async_trait;
 use model::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::{EmbeddedCatalog, Inner, kind, tenant_prefix, write};
+use super::{EmbeddedCatalog, kind, tenant_prefix, write};
 use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
 
 #[async_trait]
 impl FirstLooks for EmbeddedCatalog {
     async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
-        note(&self.inner, tenant, lessons)
+        let inner = &self.inner;
+        let _writing = inner.lock();
+        let Lessons { factor, shortened, own } = lessons;
+        let key = tenant_prefix(kind::READINESS, tenant);
+        let known = match inner.get::<StoredDelay>(&key)?.map(known).transpose()? {
+            Some(stored) => {
+                let (before, wished) = (stored.first_look.as_secs_f64(), own.first_look.as_secs_f64());
+                let secs = if shortened { before.min(wished) } else { (before * factor).min(before.max(wished)) };
+                LearnedDelay { first_look: duration(secs)?, found: stored.found.max(own.found), ..own }
+            }
+            None => own,
+        };
+        let stored = StoredDelay::Known {
+            first_look_secs: known.first_look.as_secs_f64(),
+            usual_secs: known.usual.as_secs_f64(),
+            learned_secs: known.learned_for.as_secs_f64(),
+            found: known.found,
+        };
+        inner.tree.insert(key, write(&stored)?).map_err(|error| inner.broken(error))?;
+        inner.store.commit_soon();
+        Ok(known)
     }
 
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-        read(&self.inner, tenant)
+        self.inner.get::<StoredDelay>(&tenant_prefix(kind::READINESS, tenant))?.map(known).transpose()
     }
 }
 
@@ -26,35 +46,6 @@ impl FirstLooks for EmbeddedCatalog {
 enum StoredDelay {
     Known { first_look_secs: f64, usual_secs: f64, learned_secs: f64, found: u64 },
     OfBefore(f64),
-}
-
-/// Adds what was learned, and gives what is known then. The next commit makes it durable.
-pub(super) fn note(inner: &Inner, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
-    let _writing = inner.lock();
-    let Lessons { factor, shortened, own } = lessons;
-    let key = tenant_prefix(kind::READINESS, tenant);
-    let known = match inner.get::<StoredDelay>(&key)?.map(known).transpose()? {
-        Some(stored) => {
-            let (before, wished) = (stored.first_look.as_secs_f64(), own.first_look.as_secs_f64());
-            let secs = if shortened { before.min(wished) } else { (before * factor).min(before.max(wished)) };
-            LearnedDelay { first_look: duration(secs)?, found: stored.found.max(own.found), ..own }
-        }
-        None => own,
-    };
-    let stored = StoredDelay::Known {
-        first_look_secs: known.first_look.as_secs_f64(),
-        usual_secs: known.usual.as_secs_f64(),
-        learned_secs: known.learned_for.as_secs_f64(),
-        found: known.found,
-    };
-    inner.tree.insert(key, write(&stored)?).map_err(|error| inner.broken(error))?;
-    inner.store.commit_soon();
-    Ok(known)
-}
-
-/// What is known, if anything was ever noted.
-pub(super) fn read(inner: &Inner, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-    inner.get::<StoredDelay>(&tenant_prefix(kind::READINESS, tenant))?.map(known).transpose()
 }
 
 fn known(stored: StoredDelay) -> Result<LearnedDelay, CatalogError> {

@@ -36,6 +36,11 @@ impl Timelines for EmbeddedCatalog {
     }
 
     async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
-        keys.iter().map(|key| self.inner.last_hop(key)).collect()
+        let last = |key: &ConversationKey| {
+            let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
+            let last = self.inner.tree.scan_prefix(prefix).values().next_back();
+            last.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).transpose()
+        };
+        keys.iter().map(last).collect()
     }
 }

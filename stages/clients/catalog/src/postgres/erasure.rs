@@ -9,7 +9,7 @@ use database::{Database, DatabaseError};
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, INTEGRATION_TYPE, Retention, TenantId};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     PostgresCatalog,
@@ -24,21 +24,50 @@ use crate::{
 #[async_trait]
 impl Erasures for PostgresCatalog {
     async fn begin_erasure(&self, key: &ConversationKey, _now: Timestamp) -> Result<Erasure, CatalogError> {
-        begin(&self.inner.database, &self.inner.tombstones, key).await
+        let secret = self.inner.tombstones.key()?;
+        let fingerprint = secret.fingerprint();
+        self.inner.database.execute("note erasure key", NOTE_KEY, &[&fingerprint.as_slice()]).await?;
+        check_key(&self.inner.database, &self.inner.tombstones).await?;
+        let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+        let tombstone = secret.tombstone(key);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&tenant, &tombstone.as_bytes().as_slice(), &INTEGRATION_TYPE, &id];
+        let rows = self.inner.database.query("begin erasure", BEGIN, &parameters).await?;
+        rows.first().map(erasure).unwrap_or_else(|| Err(unreadable("no erasure")))
     }
 
     async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
         // What was recorded here before is written, and then deleted with the rest.
         self.flush().await;
-        erase_rows(&self.inner.database, &self.inner.tombstones, key).await
+        let tombstone = self.inner.tombstones.key()?.tombstone(key);
+        let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+        let rows = self
+            .inner
+            .database
+            .query("erase conversation", ERASE, &[&tenant, &INTEGRATION_TYPE, &id, &tombstone.as_bytes().as_slice()])
+            .await?;
+        let row = rows.first().ok_or_else(|| unreadable("no counts"))?;
+        let count = |column: &str| -> Result<u64, CatalogError> {
+            u64::try_from(row.try_get::<_, i64>(column).map_err(unreadable)?).map_err(unreadable)
+        };
+        let conversation = count("conversations")? > 0;
+        Ok(ErasedRows { conversation, dead_letters: count("letters")?, hops: count("hops")? })
     }
 
     async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
-        pending(&self.inner.database, after, limit).await
+        let after = after.map(|tombstone| tombstone.as_bytes().to_vec()).unwrap_or_default();
+        let rows = self.inner.database.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
+        rows.iter().map(erasure).collect()
     }
 
     async fn finish_erasure(&self, erasure: &Erasure, _now: Timestamp) -> Result<bool, CatalogError> {
-        finish(&self.inner.database, erasure).await
+        let (tenant, tombstone) = (erasure.key.tenant.as_str(), erasure.tombstone.as_bytes().as_slice());
+        let settled = SETTLED.as_secs_f64();
+        Ok(self
+            .inner
+            .database
+            .execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at, &settled])
+            .await?
+            > 0)
     }
 
     async fn expired(
@@ -49,7 +78,32 @@ impl Erasures for PostgresCatalog {
         after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError> {
-        expired(&self.inner.database, tenant, now, after, limit).await
+        let most = i32::try_from(limit).unwrap_or(i32::MAX);
+        let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
+        let rows = self
+            .inner
+            .database
+            .query(
+                "list expired conversations",
+                EXPIRED,
+                &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &after_end, &after_id, &most],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
+                let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
+                let places =
+                    buckets.into_iter().zip(keys).map(|(bucket, object_key)| RecordingLocation { bucket, object_key });
+                Ok(Expired {
+                    tenant: tenant.clone(),
+                    external_id: parsed(row, "external_id")?,
+                    started_at: row.try_get("started_at").map_err(unreadable)?,
+                    ended_at: row.try_get("ended_at").map_err(unreadable)?,
+                    recordings: places.collect(),
+                })
+            })
+            .collect()
     }
 
     async fn expire_rows(
@@ -60,11 +114,21 @@ impl Erasures for PostgresCatalog {
         ids: &[ContactId],
     ) -> Result<u64, CatalogError> {
         self.flush().await;
-        expire_rows(&self.inner.database, tenant, now, ids).await
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        let rows = self
+            .inner
+            .database
+            .query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids])
+            .await?;
+        let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
+        u64::try_from(count).map_err(unreadable)
     }
 
     async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
-        retention_turn(&self.inner.database, tenant).await
+        let client = self.inner.database.client().await?;
+        let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
+        let is_ours: bool = row.try_get(0).map_err(unreadable)?;
+        Ok(is_ours.then(|| RetentionTurn::of(LockSession(Some(client)))))
     }
 }
 
@@ -120,106 +184,9 @@ fn other_key() -> String {
         .to_owned()
 }
 
-pub(super) async fn begin(
-    database: &Database,
-    tombstones: &Tombstones,
-    key: &ConversationKey,
-) -> Result<Erasure, CatalogError> {
-    let secret = tombstones.key()?;
-    let fingerprint = secret.fingerprint();
-    database.execute("note erasure key", NOTE_KEY, &[&fingerprint.as_slice()]).await?;
-    check_key(database, tombstones).await?;
-    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-    let tombstone = secret.tombstone(key);
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&tenant, &tombstone.as_bytes().as_slice(), &INTEGRATION_TYPE, &id];
-    let rows = database.query("begin erasure", BEGIN, &parameters).await?;
-    rows.first().map(erasure).unwrap_or_else(|| Err(unreadable("no erasure")))
-}
-
-pub(super) async fn erase_rows(
-    database: &Database,
-    tombstones: &Tombstones,
-    key: &ConversationKey,
-) -> Result<ErasedRows, CatalogError> {
-    let tombstone = tombstones.key()?.tombstone(key);
-    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-    let rows = database
-        .query("erase conversation", ERASE, &[&tenant, &INTEGRATION_TYPE, &id, &tombstone.as_bytes().as_slice()])
-        .await?;
-    let row = rows.first().ok_or_else(|| unreadable("no counts"))?;
-    let count = |column: &str| -> Result<u64, CatalogError> {
-        u64::try_from(row.try_get::<_, i64>(column).map_err(unreadable)?).map_err(unreadable)
-    };
-    let conversation = count("conversations")? > 0;
-    Ok(ErasedRows { conversation, dead_letters: count("letters")?, hops: count("hops")? })
-}
-
-pub(super) async fn pending(
-    database: &Database,
-    after: Option<Tombstone>,
-    limit: usize,
-) -> Result<Vec<Erasure>, CatalogError> {
-    let after = after.map(|tombstone| tombstone.as_bytes().to_vec()).unwrap_or_default();
-    let rows = database.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
-    rows.iter().map(erasure).collect()
-}
-
-pub(super) async fn finish(database: &Database, erasure: &Erasure) -> Result<bool, CatalogError> {
-    let (tenant, tombstone) = (erasure.key.tenant.as_str(), erasure.tombstone.as_bytes().as_slice());
-    let settled = SETTLED.as_secs_f64();
-    Ok(database.execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at, &settled]).await? > 0)
-}
-
 pub(super) async fn clock(database: &Database) -> Result<Timestamp, CatalogError> {
     let rows = database.query("read clock", CLOCK, &[]).await?;
     rows.first().ok_or_else(|| unreadable("no time"))?.try_get(0).map_err(unreadable)
-}
-
-pub(super) async fn expired(
-    database: &Database,
-    tenant: &TenantId,
-    now: Timestamp,
-    after: Option<&Expired>,
-    limit: usize,
-) -> Result<Vec<Expired>, CatalogError> {
-    let most = i32::try_from(limit).unwrap_or(i32::MAX);
-    let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
-    let rows = database
-        .query(
-            "list expired conversations",
-            EXPIRED,
-            &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &after_end, &after_id, &most],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
-            let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
-            let places =
-                buckets.into_iter().zip(keys).map(|(bucket, object_key)| RecordingLocation { bucket, object_key });
-            Ok(Expired {
-                tenant: tenant.clone(),
-                external_id: parsed(row, "external_id")?,
-                started_at: row.try_get("started_at").map_err(unreadable)?,
-                ended_at: row.try_get("ended_at").map_err(unreadable)?,
-                recordings: places.collect(),
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn expire_rows(
-    database: &Database,
-    tenant: &TenantId,
-    now: Timestamp,
-    ids: &[ContactId],
-) -> Result<u64, CatalogError> {
-    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    let rows =
-        database.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids]).await?;
-    let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
-    u64::try_from(count).map_err(unreadable)
 }
 
 fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
@@ -235,17 +202,6 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
 
 /// One process at a time erases what is beyond a tenant's retention. The lock is the session's: it ends with the process.
 const RETENTION_TURN: &str = "select pg_try_advisory_lock(hashtextextended('nice-knovvu retention ' || $1, 0))";
-
-/// The right to that, or none while another process has it.
-pub(super) async fn retention_turn(
-    database: &Database,
-    tenant: &TenantId,
-) -> Result<Option<RetentionTurn>, CatalogError> {
-    let client = database.client().await?;
-    let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
-    let is_ours: bool = row.try_get(0).map_err(unreadable)?;
-    Ok(is_ours.then(|| RetentionTurn::of(LockSession(Some(client)))))
-}
 
 /// A session that holds a lock. It is not given back to the pool, where it would keep the lock.
 struct LockSession(Option<Object>);

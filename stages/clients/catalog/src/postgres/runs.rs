@@ -4,39 +4,98 @@ use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use jiff::Timestamp;
 use model::TenantId;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     PostgresCatalog,
     rows::{saturated, unreadable},
     turns,
 };
-use crate::{CatalogError, ProducerTurn, ReplayRun, RunKind, RunState, Runs};
+use crate::{CatalogError, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
 impl Runs for PostgresCatalog {
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        begin(&self.inner.database, self.turn.get().as_ref(), run).await
+        let turn = self.turn.get();
+        let (listed, missing, replayed) = counts(run);
+        let rows = self
+            .inner
+            .database
+            .query(
+                "begin a replay run",
+                statements(run.kind).begin,
+                &[
+                    &run.tenant_id.as_str(),
+                    &run.from,
+                    &run.to,
+                    &listed,
+                    &missing,
+                    &replayed,
+                    &run.started_at,
+                    &run.finished_at,
+                    &run.state.as_str(),
+                    &detail(run)?,
+                    &turns::number(turn.as_ref()),
+                ],
+            )
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+        let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
+        u64::try_from(id.unwrap_or_default()).map_err(unreadable)
     }
 
     async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        save(&self.inner.database, self.turn.get().as_ref(), run, before).await
+        let turn = self.turn.get();
+        let (listed, missing, replayed) = counts(run);
+        let rows = self
+            .inner
+            .database
+            .query(
+                "save a replay run",
+                statements(run.kind).save,
+                &[
+                    &run.tenant_id.as_str(),
+                    &saturated(run.id),
+                    &run.from,
+                    &run.to,
+                    &listed,
+                    &missing,
+                    &replayed,
+                    &before.as_str(),
+                    &run.finished_at,
+                    &detail(run)?,
+                    &run.state.as_str(),
+                    &turns::number(turn.as_ref()),
+                ],
+            )
+            .await
+            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+        match rows.first() {
+            Some(row) => state(row.try_get(0).map_err(unreadable)?),
+            None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),
+        }
     }
 
     async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
-        change(&self.inner.database, run, to, at).await
+        let finished_at = to.is_final().then_some(at);
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&run.tenant_id.as_str(), &saturated(run.id), &run.state.as_str(), &to.as_str(), &finished_at];
+        let rows = self.inner.database.query("change a replay run", statements(run.kind).change, &parameters).await?;
+        Ok(!rows.is_empty())
     }
 
     async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
-        read(&self.inner.database, tenant, kind, id).await
+        let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &saturated(id)];
+        let rows = self.inner.database.query("read a replay run", statements(kind).read, &parameters).await?;
+        rows.first().map(run).transpose()
     }
 
     async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
-        list_open(&self.inner.database, tenant, kind, limit).await
+        listed(&self.inner.database, statements(kind).open, tenant, limit).await
     }
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
-        list(&self.inner.database, tenant, kind, limit).await
+        listed(&self.inner.database, statements(kind).list, tenant, limit).await
     }
 }
 
@@ -103,124 +162,13 @@ fn statements(kind: RunKind) -> &'static Statements {
     }
 }
 
-/// Writes a new run; the same run again is the one that stands.
-pub(super) async fn begin(
-    database: &Database,
-    turn: Option<&ProducerTurn>,
-    run: &ReplayRun,
-) -> Result<u64, CatalogError> {
-    let (listed, missing, replayed) = counts(run);
-    let rows = database
-        .query(
-            "begin a replay run",
-            statements(run.kind).begin,
-            &[
-                &run.tenant_id.as_str(),
-                &run.from,
-                &run.to,
-                &listed,
-                &missing,
-                &replayed,
-                &run.started_at,
-                &run.finished_at,
-                &run.state.as_str(),
-                &detail(run)?,
-                &turns::number(turn),
-            ],
-        )
-        .await
-        .map_err(|error| turns::failed(turn, error))?;
-    let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
-    u64::try_from(id.unwrap_or_default()).map_err(unreadable)
-}
-
-/// Writes how far a run has come; the state in which it stands.
-pub(super) async fn save(
-    database: &Database,
-    turn: Option<&ProducerTurn>,
-    run: &ReplayRun,
-    before: RunState,
-) -> Result<RunState, CatalogError> {
-    let (listed, missing, replayed) = counts(run);
-    let rows = database
-        .query(
-            "save a replay run",
-            statements(run.kind).save,
-            &[
-                &run.tenant_id.as_str(),
-                &saturated(run.id),
-                &run.from,
-                &run.to,
-                &listed,
-                &missing,
-                &replayed,
-                &before.as_str(),
-                &run.finished_at,
-                &detail(run)?,
-                &run.state.as_str(),
-                &turns::number(turn),
-            ],
-        )
-        .await
-        .map_err(|error| turns::failed(turn, error))?;
-    match rows.first() {
-        Some(row) => state(row.try_get(0).map_err(unreadable)?),
-        None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),
-    }
-}
-
-/// Changes the state of a run that stands as it was read.
-pub(super) async fn change(
-    database: &Database,
-    run: &ReplayRun,
-    to: RunState,
-    at: Timestamp,
-) -> Result<bool, CatalogError> {
-    let finished_at = to.is_final().then_some(at);
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&run.tenant_id.as_str(), &saturated(run.id), &run.state.as_str(), &to.as_str(), &finished_at];
-    let rows = database.query("change a replay run", statements(run.kind).change, &parameters).await?;
-    Ok(!rows.is_empty())
-}
-
-/// One run.
-pub(super) async fn read(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    id: u64,
-) -> Result<Option<ReplayRun>, CatalogError> {
-    let rows = database.query("read a replay run", statements(kind).read, &[&tenant.as_str(), &saturated(id)]).await?;
-    rows.first().map(run).transpose()
-}
-
-/// The runs of a kind, newest first.
-pub(super) async fn list(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    limit: usize,
-) -> Result<Vec<ReplayRun>, CatalogError> {
-    listed(database, statements(kind).list, tenant, limit).await
-}
-
-/// The runs of a kind that a producer works on, oldest first.
-pub(super) async fn list_open(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    limit: usize,
-) -> Result<Vec<ReplayRun>, CatalogError> {
-    listed(database, statements(kind).open, tenant, limit).await
-}
-
 async fn listed(
     database: &Database,
     statement: &'static str,
     tenant: &TenantId,
     limit: usize,
 ) -> Result<Vec<ReplayRun>, CatalogError> {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &saturated(limit)];
+    let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &saturated(limit)];
     let rows = match database.query("list replay runs", statement, &parameters).await {
         // A role that has nothing to do with them sees none.
         Err(DatabaseError::Refused { .. }) => return Ok(Vec::new()),
