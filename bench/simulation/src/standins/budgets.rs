@@ -118,7 +118,7 @@ mod tests {
         let rate = Rate { limit: 10, window: Duration::from_secs(300) };
         let mut of_class = [0; QuotaClass::ALL.len()];
         of_class[QuotaClass::Live as usize] = wanted;
-        BudgetRequest { terms: Terms::new(rate, 0.5), witness: None, told: Vec::new(), wanted: of_class }
+        BudgetRequest { terms: Terms::new(rate, 0.5), witness: None, reports: Vec::new(), wanted: of_class }
     }
 
     async fn granted(store: &Arc<dyn BudgetStore>, wanted: u32) -> Result<u32, StoreError> {

@@ -78,23 +78,23 @@ struct ClassState {
 
 impl Budget {
     /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
-    pub fn turn(&mut self, clock: Micros, age: Duration, ask: &BudgetRequest) -> BudgetDecision {
+    pub fn turn(&mut self, clock: Micros, age: Duration, request: &BudgetRequest) -> BudgetDecision {
         let (skew, withheld) = (self.skew, self.withheld);
-        self.advance(clock, age, ask.witness);
+        self.advance(clock, age, request.witness);
         self.classes.resize(CLASSES, ClassState::default());
-        let turn = TurnContext::new(self, &ask.terms);
+        let turn = TurnContext::new(self, &request.terms);
         self.window.expire(self.time, turn.grain);
-        for told in &ask.told {
-            self.hear(told, age, &turn);
+        for report in &request.reports {
+            self.hear(report, age, &turn);
         }
         // Told first, or a refusal that was just heard would not hold.
-        let turn = TurnContext::new(self, &ask.terms);
+        let turn = TurnContext::new(self, &request.terms);
         self.restraint = self.restraint.filter(|restraint| self.time < restraint.over_at(turn.grain.counted));
-        for class in QuotaClass::ALL.into_iter().filter(|class| ask.wanted[*class as usize] > 0) {
+        for class in QuotaClass::ALL.into_iter().filter(|class| request.wanted[*class as usize] > 0) {
             let waits = &mut self.classes[class as usize].waits_until;
             *waits = (*waits).max(self.time + 1);
         }
-        let mut verdict = BudgetDecision {
+        let mut decision = BudgetDecision {
             now: self.time,
             withheld: self.withheld,
             grants: Vec::new(),
@@ -103,16 +103,16 @@ impl Budget {
             must_last: false,
         };
         for class in QuotaClass::ALL {
-            let wanted = ask.wanted[class as usize];
+            let wanted = request.wanted[class as usize];
             let granted = if wanted > 0 { self.decide(class, wanted, &turn) } else { Ok(0) };
             let count = granted.unwrap_or(0);
             if count > 0 {
                 let at = self.grant(class, count, &turn);
-                verdict.grants.push(Grant { class, count, at });
+                decision.grants.push(Grant { class, count, at });
             }
             if count < wanted {
                 let until = granted.err().unwrap_or(self.time);
-                verdict.not_before[class as usize] = Some(Duration::from_micros(until.saturating_sub(self.time)));
+                decision.not_before[class as usize] = Some(Duration::from_micros(until.saturating_sub(self.time)));
                 self.classes[class as usize].waits_until = self.waits_until(until, &turn);
             } else if wanted > 0 {
                 let kept_until = self.time + micros(ASKED_AGAIN);
@@ -120,10 +120,10 @@ impl Budget {
                 *standing = ClassState { waits_until: 0, kept_until, kept: count, ..*standing };
             }
         }
-        let is_refused = ask.told.iter().any(|told| matches!(told.fate, GrantOutcome::Refused(_)));
+        let is_refused = request.reports.iter().any(|report| matches!(report.outcome, GrantOutcome::Refused(_)));
         let was_set = self.skew.abs_diff(skew).max(self.withheld - withheld) > SETTING;
-        verdict.must_last = !verdict.grants.is_empty() || is_refused || was_set;
-        verdict
+        decision.must_last = !decision.grants.is_empty() || is_refused || was_set;
+        decision
     }
 
     /// How it stands, by a clock that may be any.
@@ -165,21 +165,21 @@ impl Budget {
         self.skew = signed(clock).saturating_sub(signed(self.time));
     }
 
-    fn hear(&mut self, told: &GrantReport, age: Duration, turn: &TurnContext) {
+    fn hear(&mut self, report: &GrantReport, age: Duration, turn: &TurnContext) {
         let now = self.time;
-        let answered = match told.fate {
+        let answered = match report.outcome {
             GrantOutcome::Unsent => None,
             GrantOutcome::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
             GrantOutcome::Refused(_) => Some(now),
         };
-        let is_heard = |restraint: Restraint| told.at == UNSETTLED && told.granted_at <= restraint.closed_at;
-        if let GrantOutcome::Refused(retry_after) = told.fate {
+        let is_heard = |restraint: Restraint| report.at == UNSETTLED && report.granted_at <= restraint.closed_at;
+        if let GrantOutcome::Refused(retry_after) = report.outcome {
             if self.restraint.is_some_and(is_heard) {
                 return;
             }
             let refusal = RateRefusal {
                 now,
-                granted_at: told.granted_at,
+                granted_at: report.granted_at,
                 retry_after: retry_after.map(micros),
                 used: self.window.used(),
                 limit: turn.terms.rate.limit,
@@ -187,10 +187,10 @@ impl Budget {
             };
             self.restraint = Some(Restraint::after(self.restraint, &refusal));
         } else if let Some(restraint) = &mut self.restraint {
-            restraint.settled(told.granted_at, answered.is_some());
+            restraint.settled(report.granted_at, answered.is_some());
         }
-        if told.at != UNSETTLED {
-            self.window.settle(told.at, told.class, answered, turn.grain);
+        if report.at != UNSETTLED {
+            self.window.settle(report.at, report.class, answered, turn.grain);
         }
     }
 

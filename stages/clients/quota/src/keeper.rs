@@ -68,7 +68,7 @@ pub(super) struct Keeper {
     in_hand: [VecDeque<UnusedGrant>; CLASSES],
     /// Handed out since the last question.
     served: [u32; CLASSES],
-    told: Vec<GrantReport>,
+    reports: Vec<GrantReport>,
     witness: Option<Witness>,
     /// When to ask for a class again; none at once.
     ask_at: [Option<Instant>; CLASSES],
@@ -99,7 +99,7 @@ impl Keeper {
             waiting: Default::default(),
             in_hand: Default::default(),
             served: [0; CLASSES],
-            told: Vec::new(),
+            reports: Vec::new(),
             witness: None,
             ask_at: [None; CLASSES],
             room_at: [None; CLASSES],
@@ -131,24 +131,24 @@ impl Keeper {
     fn hear(&mut self, word: Word) {
         match word {
             Word::Asks(waiter) => self.waiting[waiter.class as usize].push_back(waiter),
-            Word::Tells(told) => {
-                let within = if is_refusal(&told) { Duration::ZERO } else { TOLD_WITHIN };
+            Word::Tells(report) => {
+                let within = if is_refusal(&report) { Duration::ZERO } else { TOLD_WITHIN };
                 let at = Instant::now() + within;
                 self.tell_at = Some(self.tell_at.map_or(at, |tell_at| tell_at.min(at)));
-                self.told.push(told);
+                self.reports.push(report);
             }
         }
     }
 
     async fn serve(&mut self) {
         let now = Instant::now();
-        let is_refused = self.told.iter().any(is_refusal);
+        let is_refused = self.reports.iter().any(is_refusal);
         for class in QuotaClass::ALL {
             let index = class as usize;
             self.waiting[index].retain(|waiter| !waiter.reply.is_closed());
             let gone = |held: &mut UnusedGrant| is_refused || now >= held.asked_at + HELD_FOR;
             while let Some(held) = self.in_hand[index].pop_front_if(gone) {
-                self.told.push(held.told(class));
+                self.reports.push(held.report(class));
                 self.tell_at = Some(self.tell_at.map_or(now, |tell_at| tell_at.min(now)));
             }
         }
@@ -168,39 +168,43 @@ impl Keeper {
         let asked_at = Instant::now();
         let wanted = QuotaClass::ALL.map(|class| self.wanted(class));
         self.served = [0; CLASSES];
-        let ask =
-            BudgetRequest { terms: self.terms, witness: self.witness, told: std::mem::take(&mut self.told), wanted };
+        let request = BudgetRequest {
+            terms: self.terms,
+            witness: self.witness,
+            reports: std::mem::take(&mut self.reports),
+            wanted,
+        };
         let begun = self.begun;
         let age = move || begun.elapsed();
-        let verdict = match tokio::time::timeout(ANSWER_TIMEOUT, self.store.turn(&ask, &age)).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => return self.failed(ask, error.to_string(), error.may_be_saved),
-            Err(_) => return self.failed(ask, "rate budget: no answer in time".to_owned(), true),
+        let decision = match tokio::time::timeout(ANSWER_TIMEOUT, self.store.turn(&request, &age)).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(error)) => return self.failed(request, error.to_string(), error.may_be_saved),
+            Err(_) => return self.failed(request, "rate budget: no answer in time".to_owned(), true),
         };
         self.tell_at = None;
-        let (seen, withheld) = (verdict.now, verdict.withheld);
+        let (seen, withheld) = (decision.now, decision.withheld);
         self.witness = Some(Witness { seen, withheld, began: asked_at - begun, ended: begun.elapsed() });
-        self.limit_now = verdict.limit_now;
+        self.limit_now = decision.limit_now;
         if is_refused {
-            let (family, limit, limit_now) = (self.family.as_str(), self.terms.rate.limit, verdict.limit_now);
+            let (family, limit, limit_now) = (self.family.as_str(), self.terms.rate.limit, decision.limit_now);
             warn!(family, limit, limit_now, "NICE refused a request that is within the limit, the budget pauses");
         }
-        for grant in &verdict.grants {
-            let held = UnusedGrant { asked_at, at: grant.at, granted_at: verdict.now };
+        for grant in &decision.grants {
+            let held = UnusedGrant { asked_at, at: grant.at, granted_at: decision.now };
             self.in_hand[grant.class as usize].extend(std::iter::repeat_n(held, grant.count as usize));
         }
         let (now, least) = (Instant::now(), self.least_gap());
-        for (class, wait) in verdict.not_before.iter().enumerate() {
+        for (class, wait) in decision.not_before.iter().enumerate() {
             self.ask_at[class] = wait.map(|wait| now + wait.clamp(least, ASKED_AGAIN));
             self.room_at[class] = wait.map(|wait| now + wait);
         }
     }
 
     /// The store did not answer: who waits learns it now, and what was told is told again if that does no harm.
-    fn failed(&mut self, ask: BudgetRequest, what: String, may_be_saved: bool) {
-        self.told = if may_be_saved { ask.once_more().told } else { ask.told };
+    fn failed(&mut self, request: BudgetRequest, what: String, may_be_saved: bool) {
+        self.reports = if may_be_saved { request.once_more().reports } else { request.reports };
         let again = Instant::now() + FAILED_FOR;
-        self.tell_at = (!self.told.is_empty()).then_some(again);
+        self.tell_at = (!self.reports.is_empty()).then_some(again);
         self.ask_at = [Some(again); CLASSES];
         for waiter in self.waiting.iter_mut().flat_map(std::mem::take) {
             waiter.answer(Err(QuotaError { what: what.clone(), retry_after: None }));
@@ -232,8 +236,8 @@ impl Keeper {
                 let (Some(waiter), Some(held)) = (waiting.pop_front(), in_hand.pop_front()) else { break };
                 self.served[class as usize] = self.served[class as usize].saturating_add(1);
                 let (words, refusals) = (words.clone(), self.refusals.clone());
-                let (told, asked_at) = (held.told(class), held.asked_at);
-                let granted = GrantedPermit { words, told, begun: self.begun, asked_at, refusals };
+                let (report, asked_at) = (held.report(class), held.asked_at);
+                let granted = GrantedPermit { words, report, begun: self.begun, asked_at, refusals };
                 waiter.answer(Ok(Box::new(granted)));
             }
         }
@@ -308,11 +312,11 @@ impl Keeper {
 }
 
 impl UnusedGrant {
-    fn told(self, class: QuotaClass) -> GrantReport {
-        GrantReport { at: self.at, granted_at: self.granted_at, class, fate: GrantOutcome::Unsent }
+    fn report(self, class: QuotaClass) -> GrantReport {
+        GrantReport { at: self.at, granted_at: self.granted_at, class, outcome: GrantOutcome::Unsent }
     }
 }
 
-fn is_refusal(told: &GrantReport) -> bool {
-    matches!(told.fate, GrantOutcome::Refused(_))
+fn is_refusal(report: &GrantReport) -> bool {
+    matches!(report.outcome, GrantOutcome::Refused(_))
 }

@@ -37,7 +37,7 @@ mod window;
 
 pub use budget::Budget;
 pub use gate::QuotaGate;
-pub use local::{LocalStore, LocalStores};
+pub use local::LocalStores;
 pub use metrics::QuotaMetrics;
 pub use permit::Patience;
 pub use postgres::SharedStores;

@@ -56,7 +56,7 @@ pub(super) struct PermitWaiter {
 #[derive(Debug)]
 pub(super) struct GrantedPermit {
     pub(super) words: mpsc::Sender<Word>,
-    pub(super) told: GrantReport,
+    pub(super) report: GrantReport,
     /// When the process began to live, and when this was asked for.
     pub(super) begun: Instant,
     pub(super) asked_at: Instant,
@@ -69,23 +69,23 @@ impl Permit for GrantedPermit {
             return false;
         }
         // Until it is known better; what counts is when the permit is dropped.
-        self.told.fate = GrantOutcome::Over(Duration::ZERO);
+        self.report.outcome = GrantOutcome::Over(Duration::ZERO);
         true
     }
 
     fn refused(mut self: Box<Self>, retry_after: Option<Duration>) {
-        self.told.fate = GrantOutcome::Refused(retry_after);
+        self.report.outcome = GrantOutcome::Refused(retry_after);
     }
 }
 
 impl Drop for GrantedPermit {
     fn drop(&mut self) {
-        match &mut self.told.fate {
+        match &mut self.report.outcome {
             GrantOutcome::Unsent => {}
             GrantOutcome::Over(at) => *at = self.begun.elapsed(),
             GrantOutcome::Refused(_) => self.refusals.inc(),
         }
-        if self.words.try_send(Word::Tells(self.told)).is_err() {
+        if self.words.try_send(Word::Tells(self.report)).is_err() {
             debug!("the fate of a request goes untold, its place stays taken for a minute more");
         }
     }

@@ -46,7 +46,7 @@ pub struct GrantReport {
     /// For whom.
     pub class: QuotaClass,
     /// What became of it.
-    pub fate: GrantOutcome,
+    pub outcome: GrantOutcome,
 }
 
 /// What a process has to say and to ask.
@@ -57,7 +57,7 @@ pub struct BudgetRequest {
     /// None before the first answer.
     pub witness: Option<Witness>,
     /// What it has learned since it last asked.
-    pub told: Vec<GrantReport>,
+    pub reports: Vec<GrantReport>,
     /// How many requests of each class wait.
     pub wanted: [u32; CLASSES],
 }
@@ -66,8 +66,8 @@ impl BudgetRequest {
     /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
     /// is told again, which teaches nothing new where it was heard.
     pub fn once_more(&self) -> Self {
-        let refused = self.told.iter().filter(|told| matches!(told.fate, GrantOutcome::Refused(_)));
-        Self { told: refused.map(|told| GrantReport { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
+        let refused = self.reports.iter().filter(|report| matches!(report.outcome, GrantOutcome::Refused(_)));
+        Self { reports: refused.map(|report| GrantReport { at: UNSETTLED, ..*report }).collect(), ..self.clone() }
     }
 }
 

@@ -8,11 +8,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicI64, Ordering},
 };
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use limiter::{Limiter, Shape};
 use model::QuotaClass;
@@ -76,7 +77,7 @@ struct Process {
     born: Micros,
     /// Work that waits, by class: since when.
     waiting: [VecDeque<Micros>; CLASSES],
-    told: Vec<GrantReport>,
+    reports: Vec<GrantReport>,
     witness: Option<Witness>,
     asks_at: Option<Micros>,
 }
@@ -165,7 +166,7 @@ impl<S: BudgetStore> SimulatedNice<S> {
                 life: 0,
                 born: EPOCH,
                 waiting: Default::default(),
-                told: Vec::new(),
+                reports: Vec::new(),
                 witness: None,
                 asks_at: None,
             };
@@ -273,8 +274,8 @@ impl<S: BudgetStore> SimulatedNice<S> {
             return;
         }
         let age = Duration::from_micros(self.now - state.born);
-        let fate = if taken { GrantOutcome::Over(age) } else { GrantOutcome::Refused(None) };
-        state.told.push(GrantReport { at, granted_at, class: QuotaClass::ALL[class], fate });
+        let outcome = if taken { GrantOutcome::Over(age) } else { GrantOutcome::Refused(None) };
+        state.reports.push(GrantReport { at, granted_at, class: QuotaClass::ALL[class], outcome });
         if taken {
             self.ask_at(process, self.now + SECOND);
         } else {
@@ -290,20 +291,20 @@ impl<S: BudgetStore> SimulatedNice<S> {
     async fn ask(&mut self, process: usize) {
         let state = &mut self.processes[process];
         let wanted = std::array::from_fn(|class| state.waiting[class].len() as u32);
-        let told = std::mem::take(&mut state.told);
+        let reports = std::mem::take(&mut state.reports);
         let age = Duration::from_micros(self.now - state.born);
-        let ask = BudgetRequest { terms: self.plan.terms, witness: state.witness, told, wanted };
-        let verdict = self.store.turn(&ask, &move || age).await.unwrap();
-        state.witness = Some(Witness { seen: verdict.now, withheld: verdict.withheld, began: age, ended: age });
-        if self.limits.last().is_none_or(|(_, limit)| *limit != verdict.limit_now) {
-            self.limits.push((self.now, verdict.limit_now));
+        let request = BudgetRequest { terms: self.plan.terms, witness: state.witness, reports, wanted };
+        let decision = self.store.turn(&request, &move || age).await.unwrap();
+        state.witness = Some(Witness { seen: decision.now, withheld: decision.withheld, began: age, ended: age });
+        if self.limits.last().is_none_or(|(_, limit)| *limit != decision.limit_now) {
+            self.limits.push((self.now, decision.limit_now));
         }
-        for grant in &verdict.grants {
+        for grant in &decision.grants {
             for _ in 0..grant.count {
-                self.send(process, grant.class as usize, (grant.at, verdict.now));
+                self.send(process, grant.class as usize, (grant.at, decision.now));
             }
         }
-        let waits = verdict.not_before.iter().flatten().min().copied();
+        let waits = decision.not_before.iter().flatten().min().copied();
         if let Some(wait) = waits {
             let wait = wait.clamp(Duration::from_millis(100), Duration::from_secs(1));
             self.ask_at(process, self.now + wait.as_micros() as Micros);
@@ -328,7 +329,7 @@ impl<S: BudgetStore> SimulatedNice<S> {
             life: state.life + 1,
             born: self.now,
             waiting: Default::default(),
-            told: Vec::new(),
+            reports: Vec::new(),
             witness: None,
             asks_at: None,
         };
@@ -347,10 +348,42 @@ impl<S: BudgetStore> SimulatedNice<S> {
     }
 }
 
+/// A budget that nothing outlives.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryStore {
+    budget: Arc<Mutex<Budget>>,
+    clock: Clock,
+}
+
+impl MemoryStore {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { budget: Arc::default(), clock }
+    }
+
+    fn now(&self) -> Micros {
+        Micros::try_from(self.clock.now().as_microsecond()).unwrap()
+    }
+}
+
+#[async_trait]
+impl BudgetStore for MemoryStore {
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
+        Ok(self.budget.lock().unwrap().turn(self.now(), age(), request))
+    }
+
+    async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
+        Ok(self.budget.lock().unwrap().usage(self.now(), terms))
+    }
+}
+
 /// A world on a store in memory.
-fn in_memory(plan: Plan) -> SimulatedNice<LocalStore> {
+fn in_memory(plan: Plan) -> SimulatedNice<MemoryStore> {
     let clock = WorldClock::default();
     clock.now.store(EPOCH as i64, Ordering::SeqCst);
-    let store = LocalStore::in_memory(clock.clock());
+    let store = MemoryStore::new(clock.clock());
     SimulatedNice::new(plan, store, clock)
 }

@@ -26,7 +26,7 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// `age` tells how long the asking process has lived; it is asked once the budget is loaded.
     async fn turn(
         &self,
-        ask: &BudgetRequest,
+        request: &BudgetRequest,
         age: &(dyn Fn() -> Duration + Send + Sync),
     ) -> Result<BudgetDecision, StoreError>;
 

@@ -283,7 +283,7 @@ async fn after_a_clock_was_set_back_the_time_goes_on_however_seldom_processes_as
     for processes in [2, 20] {
         let mut world = in_memory(Plan { processes, ..Plan::new(1, Shape::Sliding) });
         world.run(SECOND).await;
-        let turn = async |world: &mut SimulatedNice<LocalStore>| {
+        let turn = async |world: &mut SimulatedNice<MemoryStore>| {
             for process in 0..processes {
                 world.run(60 * SECOND / processes as u64).await;
                 world.wait_for(process, 0);
@@ -422,11 +422,11 @@ async fn no_window_is_above_the_limit_in_the_local_state() {
         let dir = tempfile::tempdir().unwrap();
         let options = state::StateOptions { clock: clock.clock(), ..state::StateOptions::default() };
         let state = state::State::open(dir.path(), options).unwrap().state;
-        let store = LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
+        let store = crate::local::LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
         let mut world = SimulatedNice::new(Plan { processes: 1, ..turbulent_plan(seed) }, store, clock);
         turbulent(&mut world, 2).await;
         // What a new process reads is what the last one decided by.
-        let again = LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
+        let again = crate::local::LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
         let terms = &world.plan.terms;
         assert_eq!(again.usage(terms).await.unwrap(), world.store.usage(terms).await.unwrap());
     }
@@ -459,12 +459,12 @@ async fn no_window_is_above_the_limit_in_postgresql() {
     impl<S: BudgetStore> BudgetStore for Moved<S> {
         async fn turn(
             &self,
-            ask: &BudgetRequest,
+            request: &BudgetRequest,
             age: &(dyn Fn() -> Duration + Send + Sync),
         ) -> Result<BudgetDecision, StoreError> {
             let client = self.database.client().await.unwrap();
             client.execute("update world_clock set micros = $1", &[&self.clock.reads()]).await.unwrap();
-            self.store.turn(ask, age).await
+            self.store.turn(request, age).await
         }
 
         async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -478,10 +478,10 @@ async fn no_window_is_above_the_limit_in_postgresql() {
     impl BudgetStore for Boxed {
         async fn turn(
             &self,
-            ask: &BudgetRequest,
+            request: &BudgetRequest,
             age: &(dyn Fn() -> Duration + Send + Sync),
         ) -> Result<BudgetDecision, StoreError> {
-            self.0.turn(ask, age).await
+            self.0.turn(request, age).await
         }
 
         async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
