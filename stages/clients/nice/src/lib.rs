@@ -91,23 +91,8 @@ struct Inner {
 }
 
 impl NiceClient {
-    /// Makes a client; nothing is sent yet.
-    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: NiceMetrics) -> Result<Self, NiceError> {
-        Self::with_timeouts(settings, quota, metrics, Timeouts::default())
-    }
-
-    /// Makes a client that waits otherwise than in production.
-    pub fn with_timeouts(
-        settings: NiceSettings,
-        quota: Arc<dyn Quota>,
-        metrics: NiceMetrics,
-        timeouts: Timeouts,
-    ) -> Result<Self, NiceError> {
-        Self::with_network(settings, Network::Internet, quota, metrics, timeouts)
-    }
-
-    /// Makes a client whose requests may go to a NICE in this process.
-    pub fn with_network(
+    /// Makes a client; nothing is sent yet. Its requests may go to a NICE in this process.
+    pub fn new(
         settings: NiceSettings,
         network: Network,
         quota: Arc<dyn Quota>,
@@ -192,18 +177,10 @@ impl NiceClient {
         calls::segment_playback(self, segment).await
     }
 
-    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read.
-    pub async fn open_media(&self, link: &MediaLink) -> Result<Media, NiceError> {
-        self.inner.media.clone().open(link, None).await
-    }
-
-    /// Opens a recording whose stream asks `refresher` for a fresh link when the present one expires.
-    pub async fn open_media_with_refresh(
-        &self,
-        link: &MediaLink,
-        refresher: LinkRefresher,
-    ) -> Result<Media, NiceError> {
-        self.inner.media.clone().open(link, Some(refresher)).await
+    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read. Its stream asks
+    /// `refresher`, where there is one, for a fresh link when the present one expires.
+    pub async fn open_media(&self, link: &MediaLink, refresher: Option<LinkRefresher>) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, refresher).await
     }
 
     /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
