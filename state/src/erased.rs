@@ -125,7 +125,7 @@ impl Inner {
             .mode(0o600)
             .open(&making)
             .and_then(|mut file| {
-                file.write_all(encode(key).as_bytes())?;
+                file.write_all(hex::encode(key).as_bytes())?;
                 file.sync_all()
             })
             .and_then(|()| std::fs::rename(&making, &path));
@@ -155,7 +155,8 @@ impl Inner {
         let is_new = !path.exists();
         let appended = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).and_then(|mut file| {
             let before = file.metadata()?.len();
-            let written = file.write_all(format!("{}\n", encode(digest)).as_bytes()).and_then(|()| file.sync_all());
+            let written =
+                file.write_all(format!("{}\n", hex::encode(digest)).as_bytes()).and_then(|()| file.sync_all());
             if written.is_err() {
                 // What comes after half a line could not be read.
                 file.set_len(before)?;
@@ -185,18 +186,9 @@ fn damaged(remedy: &'static str) -> std::io::Error {
     std::io::Error::new(ErrorKind::InvalidData, remedy)
 }
 
-fn encode(bytes: &[u8; LENGTH]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn decode(text: &[u8]) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
-    if text.len() != 2 * LENGTH {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
