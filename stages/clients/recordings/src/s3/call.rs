@@ -87,7 +87,7 @@ impl S3Store {
             }
             attempt += 1;
             self.metrics.retries.with_label_values(&[operation.name()]).inc();
-            tracing::debug!(attempt, %failure, "recording store failed, will retry in place");
+            tracing::debug!(attempt, error = %failure, "recording store failed, will retry in place");
             sleep(wait).await;
         }
     }

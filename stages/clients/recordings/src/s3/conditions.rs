@@ -66,7 +66,7 @@ impl S3Store {
             if [conditions.put, conditions.complete].contains(&Heed::Ignores)
                 && let Err(failure) = self.erase_objects(PROBE_KEY).await
             {
-                tracing::debug!(%failure, "what the store wrote to find it out stays; it is empty");
+                tracing::debug!(error = %failure, "what the store wrote to find it out stays; it is empty");
             }
             tracing::trace!(?conditions, "what the recording store does about conditions");
             Ok(conditions)

@@ -140,7 +140,7 @@ impl S3Store {
         if upload.has_twins()
             && let Err(failure) = self.abort_replaced(&upload.name().key).await
         {
-            tracing::warn!(%failure, "an upload that was begun twice is not aborted, the next sweep tries again");
+            tracing::warn!(error = %failure, "an upload that was begun twice is not aborted, the next sweep tries again");
         }
         upload.end();
     }
@@ -333,7 +333,7 @@ impl S3Store {
                 if self.tags.swap(false, Ordering::Relaxed) {
                     let remedy = "recordings of a part size and more carry no sha256, their rows do; allow \
                                   s3:PutObjectTagging and start again if they shall";
-                    tracing::warn!(%failure, remedy, "the recording store takes no tags");
+                    tracing::warn!(error = %failure, remedy, "the recording store takes no tags");
                 }
                 Ok(())
             }

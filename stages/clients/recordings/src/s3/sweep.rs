@@ -221,7 +221,7 @@ impl S3Store {
     pub(super) async fn abort(&self, upload: ActiveUpload<'_>) {
         match self.abort_named(upload.name()).await {
             Ok(()) => self.end(upload).await,
-            Err(failure) => tracing::warn!(%failure, "upload not aborted, the next sweep tries again"),
+            Err(failure) => tracing::warn!(error = %failure, "upload not aborted, the next sweep tries again"),
         }
     }
 
