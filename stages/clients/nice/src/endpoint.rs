@@ -2,28 +2,6 @@
 
 use model::ApiFamily;
 
-/// What is asked of NICE; the name is the label in metrics and the subject of error texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Token,
-    Discovery,
-    Groups,
-    GroupAgents,
-    Teams,
-    TeamAgents,
-    Completed,
-    Contact,
-    Hierarchy,
-    ContactPlayback,
-    SegmentPlayback,
-    Media,
-    ExtractionBegin,
-    ExtractionJob,
-    ExtractionFile,
-    SessionJoin,
-    SessionEvents,
-}
-
 /// Tokens, configurations and single contacts have some KiB.
 const SMALL: usize = 1024 * 1024;
 
@@ -33,52 +11,55 @@ const PLAYBACK: usize = 8 * 1024 * 1024;
 /// NICE's largest page, 10,000 contacts of 3 KiB.
 const LIST: usize = 32 * 1024 * 1024;
 
-impl Endpoint {
-    /// The label in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Discovery => "discovery",
-            Self::Groups => "groups",
-            Self::GroupAgents => "group_agents",
-            Self::Teams => "teams",
-            Self::TeamAgents => "team_agents",
-            Self::Completed => "completed",
-            Self::Contact => "contact",
-            Self::Hierarchy => "hierarchy",
-            Self::ContactPlayback => "contact_playback",
-            Self::SegmentPlayback => "segment_playback",
-            Self::Media => "media",
-            Self::ExtractionBegin => "extraction_begin",
-            Self::ExtractionJob => "extraction_job",
-            Self::ExtractionFile => "extraction_file",
-            Self::SessionJoin => "session_join",
-            Self::SessionEvents => "session_events",
+macro_rules! endpoints {
+    ($($endpoint:ident: $name:literal, $cap:expr, $family:expr;)+) => {
+        /// What is asked of NICE; the name is the label in metrics and the subject of error texts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Endpoint {
+            $($endpoint),+
         }
-    }
 
-    /// The most bytes of an answer.
-    pub(super) fn cap(self) -> usize {
-        match self {
-            Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
-            Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => SMALL,
-            Self::SessionJoin | Self::SessionEvents => SMALL,
-            Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
-            Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
-                LIST
+        impl Endpoint {
+            /// The label in metrics.
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$endpoint => $name),+ }
+            }
+
+            /// The most bytes of an answer.
+            pub(super) fn cap(self) -> usize {
+                match self { $(Self::$endpoint => $cap),+ }
+            }
+
+            /// The budget it draws on. Data extraction has a pace of its own, a long poll only waits, and tokens, discovery
+            /// and media are no calls of an API.
+            pub(super) fn family(self) -> Option<ApiFamily> {
+                match self { $(Self::$endpoint => $family),+ }
             }
         }
-    }
+    };
+}
 
-    /// The budget it draws on; data extraction has a pace of its own, and a long poll only waits.
-    pub(super) fn family(self) -> Option<ApiFamily> {
-        match self {
-            Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
-            Self::SessionEvents | Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
-            _ => Some(ApiFamily::Acd),
-        }
-    }
+endpoints! {
+    Token: "token", SMALL, None;
+    Discovery: "discovery", SMALL, None;
+    Groups: "groups", LIST, Some(ApiFamily::Acd);
+    GroupAgents: "group_agents", LIST, Some(ApiFamily::Acd);
+    Teams: "teams", LIST, Some(ApiFamily::Acd);
+    TeamAgents: "team_agents", LIST, Some(ApiFamily::Acd);
+    Completed: "completed", LIST, Some(ApiFamily::Acd);
+    Contact: "contact", SMALL, Some(ApiFamily::Acd);
+    Hierarchy: "hierarchy", LIST, Some(ApiFamily::Acd);
+    ContactPlayback: "contact_playback", PLAYBACK, Some(ApiFamily::MediaPlayback);
+    SegmentPlayback: "segment_playback", PLAYBACK, Some(ApiFamily::MediaPlayback);
+    Media: "media", SMALL, None;
+    ExtractionBegin: "extraction_begin", SMALL, None;
+    ExtractionJob: "extraction_job", SMALL, None;
+    ExtractionFile: "extraction_file", SMALL, None;
+    SessionJoin: "session_join", SMALL, Some(ApiFamily::Acd);
+    SessionEvents: "session_events", SMALL, None;
+}
 
+impl Endpoint {
     /// Whether less of it can be asked for.
     pub(super) fn is_divisible(self) -> bool {
         self == Self::Completed

@@ -22,7 +22,7 @@ use super::api::Posted;
 use super::endpoint::Endpoint;
 use super::http::{ApiAnswer, parse};
 use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, ExtractionTable, JobStatus, TableError};
-use super::{Inner, LinkRefused, MediaLink, NiceError, Timeouts, check_link, net};
+use super::{Inner, LinkRefused, MediaLink, NiceClient, NiceError, Timeouts, check_link, net};
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
 pub const EXTRACTION_DAYS: i32 = 14;
@@ -58,31 +58,40 @@ impl ExtractionTurn {
     }
 }
 
-/// Has NICE make a listing, and opens it.
-pub(super) async fn extract(inner: &Inner, first: Date, last: Date) -> Result<Extraction, NiceError> {
-    check_range(first, last)?;
-    let jobs = net::below(&inner.discovery.facade(&inner.api).await?, &["data-extraction", "v1", "jobs"]);
-    let (job, link) = {
-        // Held until the job is over: NICE has one at a time.
-        let mut last_call = inner.extraction.last_call.lock().await;
-        let id = begin(inner, &jobs, &body(first, last), &mut last_call).await?;
-        let job = net::below(&jobs, &[&id]);
-        let link = outcome(inner, &job).await?;
-        (job, link)
-    };
-    let response = match open(inner, &link).await {
-        Err(NiceError::LinkExpired) => match look(inner, &job).await? {
-            JobStatus::Succeeded(link) => open(inner, &link).await,
-            JobStatus::Running | JobStatus::Ended(_) => Err(NiceError::LinkExpired),
-        },
-        opened => opened,
-    };
-    let response = response.map_err(|error| match error {
-        NiceError::LinkExpired => NiceError::transient("extraction: the link to its file was refused or has expired"),
-        other => other,
-    })?;
-    let table = ExtractionTable::new();
-    Ok(Extraction { response, table, chunk: Bytes::new(), over: false, read: 0, idle: inner.extraction.idle })
+impl NiceClient {
+    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
+    ///
+    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
+    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
+    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
+    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
+        let (inner, first, last) = (&*self.inner, first_day, last_day);
+        check_range(first, last)?;
+        let jobs = net::below(&inner.discovery.facade(&inner.api).await?, &["data-extraction", "v1", "jobs"]);
+        let (job, link) = {
+            // Held until the job is over: NICE has one at a time.
+            let mut last_call = inner.extraction.last_call.lock().await;
+            let id = begin(inner, &jobs, &body(first, last), &mut last_call).await?;
+            let job = net::below(&jobs, &[&id]);
+            let link = outcome(inner, &job).await?;
+            (job, link)
+        };
+        let response = match open(inner, &link).await {
+            Err(NiceError::LinkExpired) => match look(inner, &job).await? {
+                JobStatus::Succeeded(link) => open(inner, &link).await,
+                JobStatus::Running | JobStatus::Ended(_) => Err(NiceError::LinkExpired),
+            },
+            opened => opened,
+        };
+        let response = response.map_err(|error| match error {
+            NiceError::LinkExpired => {
+                NiceError::transient("extraction: the link to its file was refused or has expired")
+            }
+            other => other,
+        })?;
+        let table = ExtractionTable::new();
+        Ok(Extraction { response, table, chunk: Bytes::new(), over: false, read: 0, idle: inner.extraction.idle })
+    }
 }
 
 fn check_range(first: Date, last: Date) -> Result<(), NiceError> {

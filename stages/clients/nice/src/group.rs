@@ -28,34 +28,35 @@ const MAX_PAGES: usize = 1_000;
 /// Reads a page of a list.
 type PageParser<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
 
-/// Reads the selected group.
-pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
-    let (settings, selector) = (&nice.inner.settings, &nice.inner.settings.group);
-    let root = nice.inner.discovery.acd(&nice.inner.api).await?;
-    let root = net::below(&root, &["inContactAPI", "services", &settings.api_version]);
-    let lists = Lists { nice };
-    let (groups, group_id) = match selector.kind {
-        GroupKind::AcdGroup => {
-            let url = net::below(&root, &["groups"]);
-            let groups = lists.whole(Endpoint::Groups, url.clone(), directory::groups, group_key).await?;
-            (url, groups.choose(Endpoint::Groups, selector)?)
-        }
-        GroupKind::Team => {
-            let url = net::below(&root, &["teams"]);
-            let teams = lists.whole(Endpoint::Teams, url.clone(), directory::teams, group_key).await?;
-            (url, teams.choose(Endpoint::Teams, selector)?)
-        }
-    };
-    let mut url = net::below(&groups, &[&group_id, "agents"]);
-    let agents = match selector.kind {
-        GroupKind::AcdGroup => {
-            url.query_pairs_mut().append_pair("assigned", "true");
-            lists.whole(Endpoint::GroupAgents, url, directory::group_agents, agent_key).await?
-        }
-        GroupKind::Team => lists.whole(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
-    };
-    let Whole { rows, hidden, missing, no_content } = agents;
-    Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
+impl NiceClient {
+    /// Reads the whole group, or fails: a short list is never an answer.
+    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
+        let (settings, selector) = (&self.inner.settings, &self.inner.settings.group);
+        let root = self.inner.discovery.acd(&self.inner.api).await?;
+        let root = net::below(&root, &["inContactAPI", "services", &settings.api_version]);
+        let (groups, group_id) = match selector.kind {
+            GroupKind::AcdGroup => {
+                let url = net::below(&root, &["groups"]);
+                let groups = self.whole_list(Endpoint::Groups, url.clone(), directory::groups, group_key).await?;
+                (url, groups.choose(Endpoint::Groups, selector)?)
+            }
+            GroupKind::Team => {
+                let url = net::below(&root, &["teams"]);
+                let teams = self.whole_list(Endpoint::Teams, url.clone(), directory::teams, group_key).await?;
+                (url, teams.choose(Endpoint::Teams, selector)?)
+            }
+        };
+        let mut url = net::below(&groups, &[&group_id, "agents"]);
+        let agents = match selector.kind {
+            GroupKind::AcdGroup => {
+                url.query_pairs_mut().append_pair("assigned", "true");
+                self.whole_list(Endpoint::GroupAgents, url, directory::group_agents, agent_key).await?
+            }
+            GroupKind::Team => self.whole_list(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
+        };
+        let Whole { rows, hidden, missing, no_content } = agents;
+        Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
+    }
 }
 
 fn group_key(group: &NamedGroup) -> u64 {
@@ -107,13 +108,9 @@ impl Whole<NamedGroup> {
     }
 }
 
-struct Lists<'a> {
-    nice: &'a NiceClient,
-}
-
-impl Lists<'_> {
+impl NiceClient {
     /// Reads every page of a list; each row once, in the order of their keys.
-    async fn whole<T: Send + 'static>(
+    async fn whole_list<T: Send + 'static>(
         &self,
         endpoint: Endpoint,
         url: Url,
@@ -126,7 +123,7 @@ impl Lists<'_> {
         let mut total = None;
         let mut page_url = paged(&url, 0);
         for _ in 0..MAX_PAGES {
-            let page = self.page(endpoint, &page_url, reader).await?;
+            let page = self.list_page(endpoint, &page_url, reader).await?;
             let no_content = page.is_none() && visited.is_empty();
             let page = page.unwrap_or_else(DirectoryPage::empty);
             visited.insert(page_url);
@@ -139,8 +136,7 @@ impl Lists<'_> {
                 return Err(inconsistent(endpoint, "it has more rows than any group"));
             }
             total = page.total.or(total);
-            let next =
-                page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
+            let next = page.next.and_then(|link| follow(&self.inner.api, &self.inner.discovery, endpoint, &link));
             // The total is a hint: a page with rows is followed by another question.
             if ended || seen == before {
                 // Hidden ones may be counted.
@@ -158,13 +154,13 @@ impl Lists<'_> {
     }
 
     /// A page; none for a 204.
-    async fn page<T: Send + 'static>(
+    async fn list_page<T: Send + 'static>(
         &self,
         endpoint: Endpoint,
         url: &Url,
         reader: PageParser<T>,
     ) -> Result<Option<DirectoryPage<T>>, NiceError> {
-        match self.nice.get(endpoint, url).await? {
+        match self.get(endpoint, url).await? {
             ApiAnswer::Body(body) => parse(endpoint, body, reader).await.map(Some),
             ApiAnswer::Nothing => Ok(None),
             ApiAnswer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
-use jiff::civil::Date;
-use model::{AgentId, ContactId, Quota, QuotaClass, TenantId};
+use model::{Quota, QuotaClass, TenantId};
 use reqwest::Url;
 
 mod alarm;
@@ -138,68 +137,15 @@ impl NiceClient {
         self.inner.api.get(endpoint, url, self.class).await
     }
 
-    /// Reads the whole group, or fails: a short list is never an answer.
-    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
-        group::read(self).await
-    }
-
     /// The most rows that one page of completed contacts shall have.
     pub fn page_size(&self) -> u32 {
         self.inner.page_size
-    }
-
-    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
-    ///
-    /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
-    /// or compare the number of different contacts with `total`.
-    pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-        calls::completed(self, query).await
-    }
-
-    /// Reads one contact; one that NICE does not know is not ready.
-    pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
-        calls::contact(self, id).await
-    }
-
-    /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
-    /// keeps no hierarchy of it.
-    pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
-        calls::legs(self, id).await
-    }
-
-    /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
-    pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
-        calls::contact_playback(self, master).await
-    }
-
-    /// Reads where the recording of one agent leg lies.
-    pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
-        calls::segment_playback(self, segment).await
     }
 
     /// Opens a recording: its host, status, length and type are checked, its bytes not yet read. Its stream asks
     /// `refresher`, where there is one, for a fresh link when the present one expires.
     pub async fn open_media(&self, link: &MediaLink, refresher: Option<LinkRefresher>) -> Result<Media, NiceError> {
         self.inner.media.clone().open(link, refresher).await
-    }
-
-    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
-    ///
-    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
-    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
-    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
-    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
-        extraction::extract(&self.inner, first_day, last_day).await
-    }
-
-    /// Joins the session of an agent who is logged in, to see its events. Nothing of the agent changes.
-    pub async fn join_session(&self, agent: AgentId) -> Result<Join, NiceError> {
-        sessions::join(self, agent).await
-    }
-
-    /// Waits for the next events of a session, for a minute at most. Costs nothing of the rate budget.
-    pub async fn session_events(&self, session: &SessionId) -> Result<Feed, NiceError> {
-        sessions::events(self, session).await
     }
 
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.
