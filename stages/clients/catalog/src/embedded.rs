@@ -142,6 +142,29 @@ impl Inner {
         self.tree.get(key).map_err(|error| self.broken(error))?.map(|value| read(&value)).transpose()
     }
 
+    fn put<T: Serialize>(&self, key: &[u8], value: &T) -> Result<(), CatalogError> {
+        let value = write(value)?;
+        self.tree.insert(key, value).map_err(|error| self.broken(error))?;
+        Ok(())
+    }
+
+    fn apply(&self, batch: sled::Batch) -> Result<(), CatalogError> {
+        self.tree.apply_batch(batch).map_err(|error| self.broken(error))
+    }
+
+    /// The number that a key leads to.
+    fn number(&self, key: &[u8]) -> Result<Option<u64>, CatalogError> {
+        Ok(self.tree.get(key).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id)))
+    }
+
+    /// What these values say.
+    fn read_all<T: DeserializeOwned>(
+        &self,
+        values: impl Iterator<Item = sled::Result<sled::IVec>>,
+    ) -> impl Iterator<Item = Result<T, CatalogError>> {
+        values.map(|value| read(&value.map_err(|error| self.broken(error))?))
+    }
+
     fn row(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
         self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))
     }
@@ -193,7 +216,7 @@ impl Inner {
             batch.insert(entry, write(&AnalysisEntry { key, enqueued_at: at })?);
         }
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(())
     }
@@ -246,7 +269,7 @@ impl Inner {
             return Ok(false);
         }
         let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
-        let standing = self.tree.get(&digest).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
+        let standing = self.number(&digest)?;
         if standing.is_some() && letter.conversation_id.is_none() {
             return Ok(false);
         }
@@ -261,7 +284,7 @@ impl Inner {
         batch.insert(digest, &letter.id.to_be_bytes());
         batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(true)
     }
@@ -279,15 +302,14 @@ impl Inner {
         batch.remove(at);
         batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(true)
     }
 
     /// Every dead letter, one at a time.
     fn letters(&self) -> impl Iterator<Item = Result<DeadLetter, CatalogError>> + '_ {
-        let values = self.tree.scan_prefix([kind::DEAD_LETTER]).values();
-        values.map(|value| read(&value.map_err(|error| self.broken(error))?))
+        self.read_all(self.tree.scan_prefix([kind::DEAD_LETTER]).values())
     }
 
     /// An error of the tree ends the store: the next start sets it aside if it is damaged.

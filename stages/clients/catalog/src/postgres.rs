@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use database::{Database, DatabaseError};
 use jiff::Timestamp;
 use model::{ConversationKey, TenantId};
+use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     batch::Batcher,
@@ -22,7 +23,7 @@ use self::{
     timeline::Timeline,
     tombstones::Tombstones,
 };
-use crate::{Catalog, CatalogError, CurrentTurn, TombstoneKey};
+use crate::{Catalog, CatalogError, CurrentTurn, ProducerTurn, TombstoneKey};
 
 mod agents;
 mod analysis;
@@ -86,6 +87,40 @@ impl PostgresCatalog {
         erasure::check_key(&self.inner.database, &self.inner.tombstones).await
     }
 
+    /// The rows of one statement.
+    async fn query(
+        &self,
+        what: &'static str,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, CatalogError> {
+        Ok(self.inner.database.query(what, statement, parameters).await?)
+    }
+
+    /// The same of a statement that writes in a turn, which may be over.
+    async fn query_in(
+        &self,
+        turn: Option<&ProducerTurn>,
+        what: &'static str,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, CatalogError> {
+        let rows = self.inner.database.query(what, statement, parameters).await;
+        rows.map_err(|error| turns::failed(turn, error))
+    }
+
+    /// How many rows such a statement wrote.
+    async fn execute_in(
+        &self,
+        turn: Option<&ProducerTurn>,
+        what: &'static str,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, CatalogError> {
+        let rows = self.inner.database.execute(what, statement, parameters).await;
+        rows.map_err(|error| turns::failed(turn, error))
+    }
+
     fn tombstone(&self, key: &ConversationKey) -> Vec<u8> {
         self.inner.tombstones.of(key)
     }
@@ -106,7 +141,7 @@ impl Catalog for PostgresCatalog {
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
-        let rows = self.inner.database.query("list tenants", TENANTS, &[]).await?;
+        let rows = self.query("list tenants", TENANTS, &[]).await?;
         rows.iter().map(|row| parsed(row, "tenant_id")).collect()
     }
 
@@ -114,7 +149,7 @@ impl Catalog for PostgresCatalog {
         if self.inner.database.is_at_work() {
             return Ok(());
         }
-        let rows = self.inner.database.query("check", "select pg_is_in_recovery()", &[]).await?;
+        let rows = self.query("check", "select pg_is_in_recovery()", &[]).await?;
         if rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
             return Err(CatalogError("the database is a standby and takes no writes".to_owned()));
         }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use model::{Conversation, ConversationKey, ConversationState, DeadLetter, StoredRecording, TenantId};
 use serde::Deserialize;
 
-use super::{EmbeddedCatalog, Inner, keyed, kind, lacking::LackingRow, letter_key, numbered, tail_number};
+use super::{EmbeddedCatalog, Inner, keyed, kind, lacking::LackingRow, letter_key, numbered};
 use crate::{
     Attempt, AttemptKind, CatalogError, ConversationCounts, ConversationRow, ConversationStatus, Conversations, Fate,
     Lacking, Recorded, RecordingRow, RowCount,
@@ -181,7 +181,6 @@ impl Inner {
 
     /// The dead letter of a conversation.
     pub(super) fn letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
-        let id = self.tree.get(letter_key(key)).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
-        id.map_or(Ok(None), |id| self.get(&numbered(kind::DEAD_LETTER, id)))
+        self.number(&letter_key(key))?.map_or(Ok(None), |id| self.get(&numbered(kind::DEAD_LETTER, id)))
     }
 }

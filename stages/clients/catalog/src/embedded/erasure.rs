@@ -184,7 +184,7 @@ impl Inner {
             None => self.row(key)?.map(|row| row.started_at),
         };
         let pending = PendingErasure { key: key.clone(), asked_at: now, started_at };
-        self.tree.insert(at, write(&pending)?).map_err(|error| self.broken(error))?;
+        self.put(&at, &pending)?;
         Ok(pending.erasure(tombstone))
     }
 
@@ -203,8 +203,7 @@ impl Inner {
             erased.conversation = true;
         }
         let letter = letter_key(key);
-        let standing = self.tree.get(&letter).map_err(|error| self.broken(error))?;
-        if let Some(id) = standing.and_then(|id| super::tail_number(&id)) {
+        if let Some(id) = self.number(&letter)? {
             counts.dead_letters = counts.dead_letters.saturating_sub(1);
             batch.remove(super::numbered(kind::DEAD_LETTER, id));
             batch.remove(letter);
@@ -215,7 +214,7 @@ impl Inner {
             erased.hops += 1;
         }
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(erased)
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use model::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::{EmbeddedCatalog, kind, tenant_prefix, write};
+use super::{EmbeddedCatalog, kind, tenant_prefix};
 use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
 
 #[async_trait]
@@ -30,7 +30,7 @@ impl FirstLooks for EmbeddedCatalog {
             learned_secs: known.learned_for.as_secs_f64(),
             found: known.found,
         };
-        inner.tree.insert(key, write(&stored)?).map_err(|error| inner.broken(error))?;
+        inner.put(&key, &stored)?;
         inner.store.commit_soon();
         Ok(known)
     }

@@ -9,7 +9,7 @@ use model::TenantId;
 use serde::Deserialize;
 use state::StateError;
 
-use super::{EmbeddedCatalog, Inner, kind, read, tenant_prefix, write};
+use super::{EmbeddedCatalog, Inner, kind, tenant_prefix};
 use crate::{CatalogError, ProducerTurn, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
@@ -103,7 +103,7 @@ impl Inner {
 
     fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         let newest_first = self.tree.scan_prefix(runs_of(tenant, kind)).values().rev().take(limit);
-        newest_first.map(|value| read(&value.map_err(|error| self.broken(error))?)).collect()
+        self.read_all(newest_first).collect()
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
@@ -113,12 +113,11 @@ impl Inner {
     fn write_run(&self, run: &ReplayRun) -> Result<(), CatalogError> {
         let mut key = runs_of(&run.tenant_id, run.kind);
         key.extend_from_slice(&run.id.to_be_bytes());
-        let value = write(run)?;
         // Never missing here while it stands open in the tree.
         if run.state.is_open() {
             self.open().insert(key.clone());
         }
-        self.tree.insert(&key, value).map_err(|error| self.broken(error))?;
+        self.put(&key, run)?;
         if !run.state.is_open() {
             self.open().remove(&key);
         }

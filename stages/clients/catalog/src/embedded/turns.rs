@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::TenantId;
 
-use super::{EmbeddedCatalog, Inner, WriteState, kind, tenant_prefix, write};
+use super::{EmbeddedCatalog, Inner, WriteState, kind, tenant_prefix};
 use crate::{CatalogError, ProducerMemory, ProducerTurn, ProducerTurns};
 
 #[async_trait]
@@ -88,7 +88,7 @@ impl Inner {
         let _writing = self.fenced(turn)?;
         let mut memory = self.memory(tenant)?;
         change(&mut memory);
-        self.tree.insert(tenant_prefix(kind::TURN, tenant), write(&memory)?).map_err(|error| self.broken(error))?;
+        self.put(&tenant_prefix(kind::TURN, tenant), &memory)?;
         Ok(memory)
     }
 }

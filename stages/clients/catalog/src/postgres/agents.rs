@@ -49,13 +49,13 @@ const SAVE_GROUP_STANDING: &str = "
 impl Agents for PostgresCatalog {
     async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
         let (tenant, any) = (tenant.as_str(), None::<String>);
-        let rows = self.inner.database.query("list agents", AGENTS, &[&tenant, &any]).await?;
+        let rows = self.query("list agents", AGENTS, &[&tenant, &any]).await?;
         rows.iter().map(agent).collect()
     }
 
     async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
         let (tenant, id) = (tenant.as_str(), Some(id.to_string()));
-        let rows = self.inner.database.query("read agent", AGENTS, &[&tenant, &id]).await?;
+        let rows = self.query("read agent", AGENTS, &[&tenant, &id]).await?;
         rows.first().map(agent).transpose()
     }
 
@@ -72,46 +72,46 @@ impl Agents for PostgresCatalog {
         let until: Vec<_> = agents.iter().map(|agent| agent.memberships.until()).collect();
         let memberships: Vec<_> = agents.iter().map(|agent| Json(&agent.memberships)).collect();
         let (tenant, turn) = (tenant.as_str(), self.turn.get());
-        self.inner
-            .database
-            .execute(
-                "save agents",
-                SAVE_AGENTS,
-                &[
-                    &tenant,
-                    &ids,
-                    &user_ids,
-                    &user_names,
-                    &first_names,
-                    &last_names,
-                    &active,
-                    &until,
-                    &memberships,
-                    &turns::number(turn.as_ref()),
-                ],
-            )
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+        self.execute_in(
+            turn.as_ref(),
+            "save agents",
+            SAVE_AGENTS,
+            &[
+                &tenant,
+                &ids,
+                &user_ids,
+                &user_names,
+                &first_names,
+                &last_names,
+                &active,
+                &until,
+                &memberships,
+                &turns::number(turn.as_ref()),
+            ],
+        )
+        .await?;
         Ok(())
     }
 
     async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
         let turn = self.turn.get();
-        self.inner
-            .database
-            .execute("note agents read", NOTE_AGENTS_READ, &[&tenant.as_str(), &at, &turns::number(turn.as_ref())])
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+        self.execute_in(
+            turn.as_ref(),
+            "note agents read",
+            NOTE_AGENTS_READ,
+            &[&tenant.as_str(), &at, &turns::number(turn.as_ref())],
+        )
+        .await?;
         Ok(())
     }
 
     async fn agents_read_at(&self, tenant: &TenantId) -> Result<Option<Timestamp>, CatalogError> {
-        let rows = self.inner.database.query("agents read at", AGENTS_READ_AT, &[&tenant.as_str()]).await?;
+        let rows = self.query("agents read at", AGENTS_READ_AT, &[&tenant.as_str()]).await?;
         rows.first().map(|row| row.try_get(0).map_err(unreadable)).transpose()
     }
 
     async fn group_standing(&self, tenant: &TenantId) -> Result<GroupStanding, CatalogError> {
-        let rows = self.inner.database.query("read group standing", GROUP_STANDING, &[&tenant.as_str()]).await?;
+        let rows = self.query("read group standing", GROUP_STANDING, &[&tenant.as_str()]).await?;
         let standing = rows.first().map(|row| row.try_get(0).map_err(unreadable)).transpose()?;
         Ok(standing.map_or_else(GroupStanding::default, |Json(standing)| standing))
     }
@@ -119,8 +119,7 @@ impl Agents for PostgresCatalog {
     async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
         let turn = self.turn.get();
         let parameters: [&(dyn ToSql + Sync); 3] = [&tenant.as_str(), &Json(standing), &turns::number(turn.as_ref())];
-        let saved = self.inner.database.execute("save group standing", SAVE_GROUP_STANDING, &parameters).await;
-        saved.map_err(|error| turns::failed(turn.as_ref(), error))?;
+        self.execute_in(turn.as_ref(), "save group standing", SAVE_GROUP_STANDING, &parameters).await?;
         Ok(())
     }
 }

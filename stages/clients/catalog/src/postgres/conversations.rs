@@ -53,11 +53,7 @@ impl Conversations for PostgresCatalog {
     async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
         let Attempt { number, kind } = attempt;
         let (tenant, id, adds) = (key.tenant.as_str(), key.external_id.to_string(), kind == AttemptKind::Add);
-        let rows = self
-            .inner
-            .database
-            .query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number, &adds])
-            .await?;
+        let rows = self.query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number, &adds]).await?;
         Ok(!rows.is_empty())
     }
 
@@ -120,7 +116,7 @@ impl Conversations for PostgresCatalog {
     }
 
     async fn counts(&self) -> Result<ConversationCounts, CatalogError> {
-        let rows = self.inner.database.query("count", COUNTS, &[]).await?;
+        let rows = self.query("count", COUNTS, &[]).await?;
         let count = |column: usize| -> Result<u64, CatalogError> {
             let count: Option<i64> =
                 rows.first().map(|row| row.try_get(column)).transpose().map_err(unreadable)?.flatten();

@@ -62,9 +62,8 @@ impl DeadLetters for PostgresCatalog {
         let letter = shelved(&letter);
         let turn = self.turn.get();
         let written = self
-            .inner
-            .database
-            .execute(
+            .execute_in(
+                turn.as_ref(),
                 "add dead letter",
                 ADD_DEAD_LETTER,
                 &[
@@ -82,8 +81,7 @@ impl DeadLetters for PostgresCatalog {
                     &letter.replay_at,
                 ],
             )
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+            .await?;
         Ok(written > 0)
     }
 
@@ -96,7 +94,7 @@ impl DeadLetters for PostgresCatalog {
         let (limit, at) = (saturated(limit), after.map(|(at, _)| at));
         let id = after.map(|(_, id)| saturated(id));
         let bounds: [&(dyn ToSql + Sync); 4] = [&now, &limit, &at, &id];
-        let rows = self.inner.database.query("list due dead letters", DUE_DEAD_LETTERS, &bounds).await?;
+        let rows = self.query("list due dead letters", DUE_DEAD_LETTERS, &bounds).await?;
         rows.iter().map(dead_letter).collect()
     }
 
@@ -105,26 +103,25 @@ impl DeadLetters for PostgresCatalog {
     }
 
     async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        let rows = self.inner.database.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
+        let rows = self.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
         let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         u64::try_from(count).map_err(unreadable)
     }
 
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
         let (after, limit) = (saturated(after), saturated(limit));
-        let rows = self.inner.database.query("list dead letters", DEAD_LETTERS, &[&after, &limit]).await?;
+        let rows = self.query("list dead letters", DEAD_LETTERS, &[&after, &limit]).await?;
         rows.iter().map(dead_letter).collect()
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
-        let rows = self.inner.database.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
+        let rows = self.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
         rows.first().map(dead_letter).transpose()
     }
 
     async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
         let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-        let rows =
-            self.inner.database.query("read a conversation's dead letter", DEAD_LETTER_OF, &[&tenant, &id]).await?;
+        let rows = self.query("read a conversation's dead letter", DEAD_LETTER_OF, &[&tenant, &id]).await?;
         rows.first().map(dead_letter).transpose()
     }
 

@@ -31,7 +31,7 @@ impl Erasures for PostgresCatalog {
         let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
         let tombstone = secret.tombstone(key);
         let parameters: [&(dyn ToSql + Sync); 4] = [&tenant, &tombstone.as_bytes().as_slice(), &INTEGRATION_TYPE, &id];
-        let rows = self.inner.database.query("begin erasure", BEGIN, &parameters).await?;
+        let rows = self.query("begin erasure", BEGIN, &parameters).await?;
         rows.first().map(erasure).unwrap_or_else(|| Err(unreadable("no erasure")))
     }
 
@@ -41,8 +41,6 @@ impl Erasures for PostgresCatalog {
         let tombstone = self.inner.tombstones.key()?.tombstone(key);
         let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
         let rows = self
-            .inner
-            .database
             .query("erase conversation", ERASE, &[&tenant, &INTEGRATION_TYPE, &id, &tombstone.as_bytes().as_slice()])
             .await?;
         let row = rows.first().ok_or_else(|| unreadable("no counts"))?;
@@ -55,7 +53,7 @@ impl Erasures for PostgresCatalog {
 
     async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
         let after = after.map(|tombstone| tombstone.as_bytes().to_vec()).unwrap_or_default();
-        let rows = self.inner.database.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
+        let rows = self.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
         rows.iter().map(erasure).collect()
     }
 
@@ -81,8 +79,6 @@ impl Erasures for PostgresCatalog {
         let most = i32::try_from(limit).unwrap_or(i32::MAX);
         let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
         let rows = self
-            .inner
-            .database
             .query(
                 "list expired conversations",
                 EXPIRED,
@@ -115,11 +111,8 @@ impl Erasures for PostgresCatalog {
     ) -> Result<u64, CatalogError> {
         self.flush().await;
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        let rows = self
-            .inner
-            .database
-            .query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids])
-            .await?;
+        let rows =
+            self.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids]).await?;
         let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
         u64::try_from(count).map_err(unreadable)
     }

@@ -17,8 +17,6 @@ impl FirstLooks for PostgresCatalog {
             [own.first_look, own.usual, own.learned_for].map(|duration| duration.as_secs_f64());
         let found = i64::try_from(own.found).unwrap_or(i64::MAX);
         let rows = self
-            .inner
-            .database
             .query(
                 "note readiness",
                 NOTE,
@@ -29,7 +27,7 @@ impl FirstLooks for PostgresCatalog {
     }
 
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-        let rows = self.inner.database.query("read readiness", READ, &[&tenant.as_str()]).await?;
+        let rows = self.query("read readiness", READ, &[&tenant.as_str()]).await?;
         rows.first().map(known).transpose()
     }
 }

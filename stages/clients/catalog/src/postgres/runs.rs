@@ -19,9 +19,8 @@ impl Runs for PostgresCatalog {
         let turn = self.turn.get();
         let (listed, missing, replayed) = counts(run);
         let rows = self
-            .inner
-            .database
-            .query(
+            .query_in(
+                turn.as_ref(),
                 "begin a replay run",
                 statements(run.kind).begin,
                 &[
@@ -38,8 +37,7 @@ impl Runs for PostgresCatalog {
                     &turns::number(turn.as_ref()),
                 ],
             )
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+            .await?;
         let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
         u64::try_from(id.unwrap_or_default()).map_err(unreadable)
     }
@@ -48,9 +46,8 @@ impl Runs for PostgresCatalog {
         let turn = self.turn.get();
         let (listed, missing, replayed) = counts(run);
         let rows = self
-            .inner
-            .database
-            .query(
+            .query_in(
+                turn.as_ref(),
                 "save a replay run",
                 statements(run.kind).save,
                 &[
@@ -68,8 +65,7 @@ impl Runs for PostgresCatalog {
                     &turns::number(turn.as_ref()),
                 ],
             )
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+            .await?;
         match rows.first() {
             Some(row) => state(row.try_get(0).map_err(unreadable)?),
             None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),
@@ -80,13 +76,13 @@ impl Runs for PostgresCatalog {
         let finished_at = to.is_final().then_some(at);
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&run.tenant_id.as_str(), &saturated(run.id), &run.state.as_str(), &to.as_str(), &finished_at];
-        let rows = self.inner.database.query("change a replay run", statements(run.kind).change, &parameters).await?;
+        let rows = self.query("change a replay run", statements(run.kind).change, &parameters).await?;
         Ok(!rows.is_empty())
     }
 
     async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
         let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &saturated(id)];
-        let rows = self.inner.database.query("read a replay run", statements(kind).read, &parameters).await?;
+        let rows = self.query("read a replay run", statements(kind).read, &parameters).await?;
         rows.first().map(run).transpose()
     }
 

@@ -18,13 +18,13 @@ use crate::{CatalogError, ProducerMemory, ProducerTurn, ProducerTurns};
 #[async_trait]
 impl ProducerTurns for PostgresCatalog {
     async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
-        let rows = self.inner.database.query("begin a turn", BEGIN, &[&tenant.as_str()]).await?;
+        let rows = self.query("begin a turn", BEGIN, &[&tenant.as_str()]).await?;
         let number: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
         u64::try_from(number.unwrap_or_default()).map_err(unreadable)
     }
 
     async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
-        let rows = self.inner.database.query("read the producer's memory", READ, &[&tenant.as_str()]).await?;
+        let rows = self.query("read the producer's memory", READ, &[&tenant.as_str()]).await?;
         Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
     }
 
@@ -122,7 +122,7 @@ impl PostgresCatalog {
         let number = number(turn.as_ref());
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &number];
         parameters.extend(values);
-        match (self.inner.database.query(what, statement, &parameters).await?.first(), turn) {
+        match (self.query(what, statement, &parameters).await?.first(), turn) {
             (Some(row), _) => memory(row),
             (None, Some(turn)) => Err(turn.refuse()),
             (None, None) => Err(CatalogError(format!("{what}: nothing was written"))),
