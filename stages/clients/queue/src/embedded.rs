@@ -224,10 +224,6 @@ impl TakenEntry {
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
-        self.publish_delayed(lane, body, Duration::ZERO).await
-    }
-
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         let key =
             self.inner.new_key(lane, self.inner.due(delay)).map_err(|error| QueueError(self.inner.broken(error)))?;

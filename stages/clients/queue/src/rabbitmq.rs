@@ -190,10 +190,6 @@ impl RabbitQueue {
 
 #[async_trait]
 impl Queue for RabbitQueue {
-    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
-        self.publish_delayed(lane, body, Duration::ZERO).await
-    }
-
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         self.inner.publisher.publish(lane, &body, delay).await
     }
