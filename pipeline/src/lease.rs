@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use database::{Held as HeldLease, ProducerLease};
+use database::{HeldLease, ProducerLease};
 use futures::future::BoxFuture;
 use model::TenantId;
 

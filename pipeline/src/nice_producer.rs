@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
-use catalog::Turn;
+use catalog::ProducerTurn;
 use flow::FlowExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use model::{System, TenantId};
@@ -241,7 +241,7 @@ impl NiceProducer {
     }
 
     /// Resolves once the catalog has refused what this turn writes.
-    async fn refused(&self, turn: &Turn) {
+    async fn refused(&self, turn: &ProducerTurn) {
         turn.refused().await;
         self.context.metrics.producer_turns_refused.inc();
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, Counted};
+use catalog::{Catalog, CatalogError, RowCount};
 use flow::{Freshness, StageError};
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, TenantId};
@@ -182,7 +182,7 @@ struct Replaying {
 }
 
 /// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, Counted)>;
+type Counts = HashMap<u64, (Instant, RowCount)>;
 
 /// What reports are made with.
 #[derive(Clone)]

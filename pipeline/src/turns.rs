@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, CurrentTurn, Turn};
+use catalog::{Catalog, CatalogError, CurrentTurn, ProducerTurn};
 use jiff::Timestamp;
 use model::TenantId;
 use runtime::Clock;
@@ -63,7 +63,7 @@ pub(crate) struct Turns {
 #[derive(Debug)]
 pub(crate) struct Begun {
     /// What its writes carry.
-    pub(crate) turn: Turn,
+    pub(crate) turn: ProducerTurn,
     /// The processed-id log does not know what another producer found of the time before.
     pub(crate) unknown_before: Option<Timestamp>,
 }
@@ -96,7 +96,7 @@ impl Turns {
     }
 
     /// The catalog for what ends with a turn.
-    pub(crate) fn catalog_of(&self, turn: &Turn) -> Arc<dyn Catalog> {
+    pub(crate) fn catalog_of(&self, turn: &ProducerTurn) -> Arc<dyn Catalog> {
         self.catalog.in_turn(CurrentTurn::only(turn))
     }
 
@@ -107,7 +107,7 @@ impl Turns {
 
     /// Begins a turn: what any turn before still writes is refused from then on.
     pub(crate) async fn begin(&self) -> Result<Begun, TurnError> {
-        let turn = Turn::new(self.tenant.clone(), self.catalog.begin_turn(&self.tenant).await?);
+        let turn = ProducerTurn::new(self.tenant.clone(), self.catalog.begin_turn(&self.tenant).await?);
         let now = self.clock.now();
         let noted = self.noted()?;
         let unknown_before = match noted {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Conversations, Standing};
+use catalog::{ConversationStatus, Conversations};
 use flow::{
     Blame, Copies, Deferral, Delivery, FairShare, FlowContext, Outcome, RetryPolicy, Stage, StageError,
     copies::CopyCheck,
@@ -204,16 +204,16 @@ impl Stage<()> for SkipFinal {
     type Out = Arc<Tenant>;
 
     async fn process(&self, event: &ContactEvent, (): ()) -> Result<Outcome<Arc<Tenant>>, StageError> {
-        match self.catalog.standing(&event.key()).await? {
-            Standing::Erased => return Ok(Outcome::Done("erased")),
+        match self.catalog.status(&event.key()).await? {
+            ConversationStatus::Erased => return Ok(Outcome::Done("erased")),
             _ if event.recheck => {
                 let row = self.catalog.conversation(&event.key()).await?;
                 if !row.is_some_and(|row| row.lacks_recordings()) {
                     return Ok(Outcome::Done(NOTHING_NEW));
                 }
             }
-            Standing::Stands(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
-            Standing::Stands(_) | Standing::Unknown => {}
+            ConversationStatus::Saved(state) if state.is_final() => return Ok(Outcome::Done("already_final")),
+            ConversationStatus::Saved(_) | ConversationStatus::Unknown => {}
         }
         let tenant = self.tenants.get(&event.tenant).await.map_err(until_it_is_known)?;
         self.blame.admit(&event.tenant, &AHEAD, &self.retry, self.clock.now())?;

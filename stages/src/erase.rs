@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, ErasedRows, Erasure, Place, Tombstone};
+use catalog::{Catalog, ErasedRows, Erasure, RecordingLocation, Tombstone};
 use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ConversationKey, ObjectKey, Retention, System, TenantId};
@@ -97,7 +97,7 @@ impl Eraser {
         let row = self.catalog.conversation(key).await?;
         // NICE may have corrected the start since.
         let starts = erasure.started_at.into_iter().chain(row.as_ref().map(|row| row.started_at));
-        let places: Vec<_> = row.iter().flat_map(|row| &row.recordings).map(Place::from).collect();
+        let places: Vec<_> = row.iter().flat_map(|row| &row.recordings).map(RecordingLocation::from).collect();
         let objects = self.remove_recordings(key, starts, &places).await?;
         crash::point("erasure_objects_gone");
         let rows = self.catalog.erase_rows(key).await?;
@@ -113,12 +113,12 @@ impl Eraser {
         &self,
         key: &ConversationKey,
         starts: impl IntoIterator<Item = Timestamp>,
-        places: &[Place],
+        places: &[RecordingLocation],
     ) -> Result<Option<u64>, StageError> {
         // Recordings of one day lie in one folder.
         let folder = |started_at| (ObjectKey::folder_of(key, started_at), started_at);
         let mut folders: BTreeMap<String, Timestamp> = starts.into_iter().map(folder).collect();
-        for Place { bucket, object_key } in places {
+        for RecordingLocation { bucket, object_key } in places {
             let day = ObjectKey::day_of(key, object_key)
                 .ok_or_else(|| StageError::permanent("a recording's row names the place of another conversation"))?;
             if !self.recordings.keeps(bucket, object_key).await? {

@@ -67,7 +67,7 @@ async fn work_until_killed() {
                 queue.publish(Lane::Live, Bytes::from(event(id).encode())).await.unwrap();
                 promised(&format!("published {id}"));
                 catalog.save_metadata(&conversation(id)).await.unwrap();
-                catalog.complete(&key(id), &[], jiff::Timestamp::now(), None).await.unwrap();
+                catalog.complete(&key(id), &[], 0, jiff::Timestamp::now(), None).await.unwrap();
                 promised(&format!("completed {id}"));
                 let letter = DeadLetter::of_event(&event(id), "upload", "no", jiff::Timestamp::now());
                 catalog.add_dead_letter(letter).await.unwrap();
@@ -147,6 +147,6 @@ async fn assert_kept(dir: &Path, kept: &BTreeSet<String>) {
     assert_eq!((counts.ready as usize, counts.dead_letters as usize), (analysis.len(), letters.len()));
     assert_eq!((awaiting.len(), shelved.len()), (analysis.len(), letters.len()), "each once");
     for id in &awaiting {
-        assert_eq!(catalog.state_of(&key(*id)).await.unwrap(), Some(ConversationState::Ready));
+        assert_eq!(catalog.status(&key(*id)).await.unwrap().state(), Some(ConversationState::Ready));
     }
 }

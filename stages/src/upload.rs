@@ -24,7 +24,7 @@ use model::{
     ContactEvent, Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System,
 };
 use nice::Media;
-use recordings::{BodyError, Found, RecordingStore, Stored};
+use recordings::{BodyError, CurrentObject, PutOutput, RecordingStore};
 use runtime::{Clock, crash};
 use tracing::{info, warn};
 
@@ -92,7 +92,7 @@ impl Stage<RecordedConversation> for Upload {
         let now = self.clock.now();
         let attempt = Some(attempt);
         match kind {
-            AttemptKind::Complete => self.catalog.complete_in_part(&key, &stored, missing, now, attempt).await?,
+            AttemptKind::Complete => self.catalog.complete(&key, &stored, missing, now, attempt).await?,
             AttemptKind::Add => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
@@ -125,7 +125,7 @@ struct UploadTarget {
     content_type: String,
     source: Option<String>,
     /// What lies there now.
-    found: Found,
+    found: CurrentObject,
     media: Media,
 }
 
@@ -211,7 +211,8 @@ impl Upload {
         // Before the object appears: an attempt that was overtaken meanwhile fails here.
         let last = stream::once(async move { check.check().await.err().map(|error| Err(error.into())) });
         let body = body.chain(last.filter_map(std::future::ready)).boxed();
-        let Stored { size_bytes, sha256 } = self.store.put_over(&key, &content_type, Some(&found), body).await?;
+        let PutOutput { size_bytes, sha256 } =
+            self.store.put_if_unchanged(&key, &content_type, Some(&found), body).await?;
         if self.store.size(&key).await? != Some(size_bytes) {
             return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
         }

@@ -27,7 +27,7 @@ const LINE: usize = 2 * LENGTH + 1;
 
 /// The list; clones share it.
 #[derive(Clone)]
-pub struct Erased {
+pub struct ErasureList {
     inner: Arc<Inner>,
 }
 
@@ -37,7 +37,7 @@ struct Inner {
     digests: Mutex<HashSet<[u8; LENGTH]>>,
 }
 
-impl Erased {
+impl ErasureList {
     /// Reads the list in `dir`; there need be none yet. Blocks.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let inner = Inner { dir: dir.to_owned(), key: OnceLock::new(), digests: Mutex::default() };
@@ -88,7 +88,7 @@ impl Erased {
     }
 }
 
-impl std::fmt::Debug for Erased {
+impl std::fmt::Debug for ErasureList {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Erased").field("digests", &self.inner.digests().len()).finish_non_exhaustive()
@@ -125,7 +125,7 @@ impl Inner {
             .mode(0o600)
             .open(&making)
             .and_then(|mut file| {
-                file.write_all(encode(key).as_bytes())?;
+                file.write_all(hex::encode(key).as_bytes())?;
                 file.sync_all()
             })
             .and_then(|()| std::fs::rename(&making, &path));
@@ -155,7 +155,8 @@ impl Inner {
         let is_new = !path.exists();
         let appended = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).and_then(|mut file| {
             let before = file.metadata()?.len();
-            let written = file.write_all(format!("{}\n", encode(digest)).as_bytes()).and_then(|()| file.sync_all());
+            let written =
+                file.write_all(format!("{}\n", hex::encode(digest)).as_bytes()).and_then(|()| file.sync_all());
             if written.is_err() {
                 // What comes after half a line could not be read.
                 file.set_len(before)?;
@@ -185,18 +186,9 @@ fn damaged(remedy: &'static str) -> std::io::Error {
     std::io::Error::new(ErrorKind::InvalidData, remedy)
 }
 
-fn encode(bytes: &[u8; LENGTH]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn decode(text: &[u8]) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
-    if text.len() != 2 * LENGTH {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -209,7 +201,7 @@ mod tests {
     #[test]
     fn what_was_added_is_there_after_a_restart_and_the_key_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let erased = Erased::open(dir.path()).unwrap();
+        let erased = ErasureList::open(dir.path()).unwrap();
         assert!(erased.key().is_none() && !erased.contains(&[1; 32]));
         assert_eq!(erased.key_or([7; 32]).unwrap(), &[7; 32]);
         for _ in 0..2 {
@@ -217,7 +209,7 @@ mod tests {
             erased.add(&[2; 32]).unwrap();
         }
         drop(erased);
-        let erased = Erased::open(dir.path()).unwrap();
+        let erased = ErasureList::open(dir.path()).unwrap();
         assert_eq!(erased.key_or([8; 32]).unwrap(), &[7; 32]);
         assert!(erased.contains(&[1; 32]) && erased.contains(&[2; 32]) && !erased.contains(&[3; 32]));
         assert_eq!(std::fs::metadata(dir.path().join("erased")).unwrap().len(), 2 * LINE as u64);
@@ -231,34 +223,34 @@ mod tests {
     #[test]
     fn half_a_line_is_cut_off_and_the_next_one_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
-        let erased = Erased::open(dir.path()).unwrap();
+        let erased = ErasureList::open(dir.path()).unwrap();
         erased.key_or([7; 32]).unwrap();
         erased.add(&[1; 32]).unwrap();
         let mut file = OpenOptions::new().append(true).open(dir.path().join("erased")).unwrap();
         file.write_all(b"0202").unwrap();
-        Erased::open(dir.path()).unwrap().add(&[3; 32]).unwrap();
-        let erased = Erased::open(dir.path()).unwrap();
+        ErasureList::open(dir.path()).unwrap().add(&[3; 32]).unwrap();
+        let erased = ErasureList::open(dir.path()).unwrap();
         assert!(erased.contains(&[1; 32]) && erased.contains(&[3; 32]));
     }
 
     #[test]
     fn a_list_or_key_that_cannot_be_read_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
-        let erased = Erased::open(dir.path()).unwrap();
+        let erased = ErasureList::open(dir.path()).unwrap();
         erased.key_or([7; 32]).unwrap();
         erased.add(&[1; 32]).unwrap();
         let (key, list) = (dir.path().join("erasure.key"), dir.path().join("erased"));
         let damage = |path: &Path, text: &str| {
             let before = std::fs::read(path).unwrap();
             std::fs::write(path, text).unwrap();
-            let refused = Erased::open(dir.path()).unwrap_err().to_string();
+            let refused = ErasureList::open(dir.path()).unwrap_err().to_string();
             assert!(refused.contains("restore it from a backup"), "{refused}");
             std::fs::write(path, before).unwrap();
         };
         damage(&list, &format!("{}\n", "x".repeat(64)));
         damage(&key, "0707");
         std::fs::remove_file(&key).unwrap();
-        let refused = Erased::open(dir.path()).unwrap_err().to_string();
+        let refused = ErasureList::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("erasure.key") && refused.contains("restore it from a backup"), "{refused}");
     }
 }

@@ -35,13 +35,13 @@ pub struct InboxId(u64);
 /// The durable inbox; clones share it.
 #[derive(Debug, Clone)]
 pub struct Inbox {
-    shelf: Arc<Shelf>,
+    shelf: Arc<Inner>,
     store: Store,
 }
 
 /// The events, shared by all handles.
 #[derive(Debug)]
-struct Shelf {
+struct Inner {
     tree: sled::Tree,
     capacity: usize,
     len: AtomicUsize,
@@ -69,7 +69,7 @@ impl Inbox {
             tree.remove(orphan)?;
         }
         let (len, next, arrived) = (whole.len().into(), Mutex::new(last + 1), Notify::new());
-        Ok(Self { shelf: Arc::new(Shelf { tree, capacity, len, next, arrived }), store: store.clone() })
+        Ok(Self { shelf: Arc::new(Inner { tree, capacity, len, next, arrived }), store: store.clone() })
     }
 
     /// Takes an event in; it survives a power cut once this resolves.
@@ -157,7 +157,7 @@ impl Inbox {
     }
 }
 
-impl Shelf {
+impl Inner {
     fn write(&self, event: &[u8]) -> Result<InboxId, StateError> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let id = *next;

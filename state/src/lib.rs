@@ -28,11 +28,11 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use runtime::Clock;
 
-pub use erased::Erased;
+pub use erased::ErasureList;
 pub use error::{InboxError, StateError};
 pub use inbox::{Inbox, InboxId, MAX_EVENT_BYTES};
 pub use keyspace::MAX_VALUE_BYTES;
-pub use processed_log::{Claim, ClaimOutcome, ProcessedLog, Waiter};
+pub use processed_log::{Claim, ClaimOutcome, ClaimWaiter, ProcessedLog};
 use store::OpenFailure;
 pub use store::Store;
 

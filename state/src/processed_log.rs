@@ -22,7 +22,7 @@ use model::Key;
 use runtime::Clock;
 use tokio::sync::watch;
 
-pub use self::claim::{Claim, ClaimOutcome, Waiter};
+pub use self::claim::{Claim, ClaimOutcome, ClaimWaiter};
 use self::key_set::KeySet;
 use self::segments::{Segments, day_of};
 use crate::keyspace::SegmentName;
@@ -50,7 +50,7 @@ struct Log {
     max_ids: u64,
     index: Mutex<Index>,
     /// Locked before `index` where both are needed.
-    disk: Mutex<Disk>,
+    disk: Mutex<LogDisk>,
 }
 
 /// What is in memory: every id, and the claims.
@@ -63,7 +63,7 @@ struct Index {
 }
 
 /// What is on disk, and the ids of the commit under way.
-struct Disk {
+struct LogDisk {
     segments: Segments,
     committing: Vec<Key>,
     into: Option<SegmentName>,
@@ -81,7 +81,7 @@ impl ProcessedLog {
         let segments = Segments::load(store.database(), (max_ids / PARTS).max(1), |name, keys| {
             index.segments.entry(name).or_insert_with(KeySet::new).insert_all(keys);
         })?;
-        let disk = Disk { segments, committing: Vec::new(), into: None };
+        let disk = LogDisk { segments, committing: Vec::new(), into: None };
         let log = Arc::new(Log { clock, retention, max_ids, index: Mutex::new(index), disk: Mutex::new(disk) });
         let hook: Weak<dyn CommitHook> = Arc::downgrade(&log) as Weak<dyn CommitHook>;
         store.add_hook(hook);
@@ -177,7 +177,7 @@ impl ProcessedLog {
         let mut index = self.log.index();
         if let Some(waiters) = index.in_flight.get_mut(&key) {
             let settled = waiters.get_or_insert_with(|| watch::Sender::new(()));
-            return Ok(ClaimOutcome::InFlight(Waiter::new(settled.subscribe())));
+            return Ok(ClaimOutcome::InFlight(ClaimWaiter::new(settled.subscribe())));
         }
         if only_new && index.contains(&key) {
             return Ok(ClaimOutcome::Processed);
@@ -193,11 +193,11 @@ impl Log {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    fn disk(&self) -> MutexGuard<'_, LogDisk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, disk: &mut Disk, name: SegmentName) -> Result<(), StateError> {
+    fn forget(&self, disk: &mut LogDisk, name: SegmentName) -> Result<(), StateError> {
         disk.segments.drop_segment(name)?;
         let forgotten = self.index().segments.remove(&name);
         drop(forgotten); // after the index is unlocked: freeing millions of keys takes a while
@@ -205,7 +205,7 @@ impl Log {
     }
 
     /// Drops the oldest segments while there are too many ids, but never the one that is being written.
-    fn make_room(&self, disk: &mut Disk, current: SegmentName) -> Result<(), StateError> {
+    fn make_room(&self, disk: &mut LogDisk, current: SegmentName) -> Result<(), StateError> {
         let segments = disk.segments.list();
         let mut ids: u64 = segments.iter().map(|(_, ids)| ids).sum();
         for (name, of_segment) in segments {

@@ -36,7 +36,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use committer::CommitHook;
-use committer::{Request, Shared};
+use committer::{CommitRequest, StoreCore};
 pub(crate) use open::{OpenFailure, lock_directory, open_database, panic_text, set_aside};
 
 use crate::{StateError, StateOptions, keyspace};
@@ -56,7 +56,7 @@ pub struct Store {
 
 /// The database, and the way to commit it.
 struct Inner {
-    shared: Arc<Shared>,
+    shared: Arc<StoreCore>,
     commits: Commits,
     clock: Clock,
 }
@@ -64,7 +64,7 @@ struct Inner {
 /// Who commits.
 enum Commits {
     /// A thread, on behalf of all who wait.
-    Committer { requests: Option<mpsc::Sender<Request>>, thread: Mutex<Option<JoinHandle<()>>> },
+    Committer { requests: Option<mpsc::Sender<CommitRequest>>, thread: Mutex<Option<JoinHandle<()>>> },
     /// Whoever asks, until the store is closed.
     Inline { closed: AtomicBool },
 }
@@ -77,7 +77,7 @@ impl Store {
         lock: Arc<std::fs::File>,
         options: &StateOptions,
     ) -> Result<Self, StateError> {
-        let shared = Arc::new(Shared::new(database, &path, lock, options.volatile)?);
+        let shared = Arc::new(StoreCore::new(database, &path, lock, options.volatile)?);
         let commits = match options.inline_commits {
             true => Commits::Inline { closed: AtomicBool::new(false) },
             false => Commits::start(&shared, &path)?,
@@ -113,7 +113,7 @@ impl Store {
             return committed;
         }
         let (reply, result) = oneshot::channel();
-        self.requests()?.send(Request::Wait(reply)).await.map_err(|_| StateError::Closed)?;
+        self.requests()?.send(CommitRequest::Wait(reply)).await.map_err(|_| StateError::Closed)?;
         result.await.map_err(|_| StateError::storage("the committer ended"))?
     }
 
@@ -123,7 +123,7 @@ impl Store {
             return committed;
         }
         let (reply, result) = std::sync::mpsc::sync_channel(1);
-        let mut request = Request::Block(reply);
+        let mut request = CommitRequest::Block(reply);
         // Not tokio's blocking calls: they panic on an asynchronous thread, where this is merely unwise.
         while let Err(error) = self.requests()?.try_send(request) {
             match error {
@@ -142,7 +142,7 @@ impl Store {
         }
         if let Ok(requests) = self.requests() {
             // A full line means that commits which cover this call are already asked for.
-            requests.try_send(Request::Soon).ok();
+            requests.try_send(CommitRequest::Soon).ok();
         }
     }
 
@@ -157,7 +157,7 @@ impl Store {
             return committed;
         }
         let (reply, result) = oneshot::channel();
-        let sent = self.requests()?.send(Request::Close(reply)).await;
+        let sent = self.requests()?.send(CommitRequest::Close(reply)).await;
         if sent.is_err() {
             return self.check();
         }
@@ -225,7 +225,7 @@ impl Store {
         self.inner.shared.fail_next_sync();
     }
 
-    fn requests(&self) -> Result<&mpsc::Sender<Request>, StateError> {
+    fn requests(&self) -> Result<&mpsc::Sender<CommitRequest>, StateError> {
         match &self.inner.commits {
             Commits::Committer { requests, .. } => requests.as_ref().ok_or(StateError::Closed),
             Commits::Inline { .. } => Err(StateError::Closed),
@@ -244,7 +244,7 @@ impl Store {
 
 impl Commits {
     /// Starts the thread.
-    fn start(shared: &Arc<Shared>, path: &Path) -> Result<Self, StateError> {
+    fn start(shared: &Arc<StoreCore>, path: &Path) -> Result<Self, StateError> {
         let (requests, inbox) = mpsc::channel(WAITING_LIMIT);
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new()

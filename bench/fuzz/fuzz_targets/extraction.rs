@@ -6,11 +6,11 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use nice::{
     ExtractedRow,
-    wire::extraction::{Table, TableError, job_id, job_status},
+    wire::extraction::{ExtractionTable, TableError, job_id, job_status},
 };
 
 fn read(file: &[u8], piece: usize) -> Result<Vec<ExtractedRow>, TableError> {
-    let mut table = Table::new();
+    let mut table = ExtractionTable::new();
     let mut rows = Vec::new();
     for chunk in file.chunks(piece) {
         let mut chunk = Bytes::copy_from_slice(chunk);

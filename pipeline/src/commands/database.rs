@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use database::{Database, schema};
 use model::{TenantId, Unmetered};
-use nice::{NiceClient, NiceError, NiceMetrics, NiceSettings};
+use nice::{Network, NiceClient, NiceError, NiceMetrics, NiceSettings, Timeouts};
 use stages::tenants::{SettingsTable, ShownSettings};
 
 use super::check::ask_nice;
@@ -96,7 +96,8 @@ const TRIAL: Duration = Duration::from_secs(60);
 
 /// Asks NICE for a token, for where it is and for the group.
 async fn try_out(settings: &NiceSettings) -> Result<(), Failure> {
-    let nice = NiceClient::new(settings.clone(), Arc::new(Unmetered), NiceMetrics::default());
+    let (quota, metrics, timeouts) = (Arc::new(Unmetered), NiceMetrics::default(), Timeouts::default());
+    let nice = NiceClient::new(settings.clone(), Network::Internet, quota, metrics, timeouts);
     let nice = nice.map_err(|error| Failure::usage(format!("stdin: [nice]: {error}")))?;
     let stays = "nothing is changed, the settings of before stay";
     match tokio::time::timeout(TRIAL, nice.check()).await {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use catalog::Counts;
+use catalog::ConversationCounts;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use stages::metrics::Metrics;
 use tokio::time::Instant;
@@ -45,7 +45,7 @@ impl Progress {
     }
 
     /// Shows where the calls are.
-    pub(super) fn show(&self, metrics: &Metrics, ended: u64, expected: u64, counts: &Counts) {
+    pub(super) fn show(&self, metrics: &Metrics, ended: u64, expected: u64, counts: &ConversationCounts) {
         let settled = counts.ready + counts.no_recording + counts.dead_letters;
         let summary = format!(
             "{ended} ended, {} ready, {} without recording, {} dead",

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use catalog::Standing;
+use catalog::ConversationStatus;
 use flow::StageError;
 use model::{ContactId, ConversationKey, ConversationState};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ impl Request for ShowErasable {
 
     async fn fulfil(self, operations: &Operations) -> Result<Erasable, OperationError> {
         let key = operations.key(self.conversation_id)?;
-        let erased = operations.catalog.standing(&key).await? == Standing::Erased;
+        let erased = operations.catalog.status(&key).await? == ConversationStatus::Erased;
         let row = operations.catalog.conversation(&key).await?;
         let (hops, messages) =
             (operations.catalog.hops(&key).await?.len() as u64, operations.queue.messages_of(&key).await?);

@@ -1,6 +1,6 @@
 //! `recheck`: NICE is asked once more for the recordings that calls lack.
 
-use catalog::{Lacking, Standing};
+use catalog::{ConversationStatus, Lacking};
 use jiff::Timestamp;
 use model::{ContactId, EventSource};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ impl Request for RecheckConversation {
     async fn fulfil(self, operations: &Operations) -> Result<Rechecked, OperationError> {
         let key = operations.key(self.conversation_id)?;
         let external_id = key.external_id;
-        if operations.catalog.standing(&key).await? == Standing::Erased {
+        if operations.catalog.status(&key).await? == ConversationStatus::Erased {
             return Err(OperationError::Refused(format!("conversation {external_id} was erased, and stays away")));
         }
         let row = operations.catalog.conversation(&key).await?.filter(|row| row.state.is_final());

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use catalog::{Counted, ReplayRun, RunKind, RunState};
+use catalog::{ReplayRun, RowCount, RunKind, RunState};
 use jiff::{SignedDuration, Timestamp};
 use model::{ApiFamily, Members, QuotaClass};
 use queue::Backlog;
@@ -262,7 +262,7 @@ impl Operations {
                 .max(seconds(requests.acd, pace(ApiFamily::Acd)))
                 .max(extraction_seconds(&run, now))
         });
-        let mut standing = Counted::exactly(0);
+        let mut standing = RowCount::exactly(0);
         if run.plan.is_some() && missing > 0 {
             standing = self.standing(&run).await?;
         }
@@ -292,7 +292,7 @@ impl Operations {
     }
 
     /// How many conversations of the run's range are final; counted anew at most every ten seconds.
-    async fn standing(&self, run: &ReplayRun) -> Result<Counted, OperationError> {
+    async fn standing(&self, run: &ReplayRun) -> Result<RowCount, OperationError> {
         let counted =
             |counts: &Counts| counts.get(&run.id).filter(|(at, _)| at.elapsed() < COUNT_AGE).map(|(_, count)| *count);
         if let Some(count) = counted(&self.replaying.counts.lock().unwrap_or_else(PoisonError::into_inner)) {

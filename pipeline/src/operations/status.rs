@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{Counts, HeldReading, RunKind, RunState};
+use catalog::{ConversationCounts, HeldReading, RunKind, RunState};
 use clap::Args;
 use flow::metrics::{OUTCOMES, STAGES};
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ pub(crate) struct Status {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) backlog: Backlog,
     pub(crate) freshness_lag_seconds: f64,
-    pub(crate) conversations: Counts,
+    pub(crate) conversations: ConversationCounts,
     pub(crate) agents_active: usize,
     pub(crate) agents_inactive: usize,
     pub(crate) agents_last_sync: Option<Timestamp>,

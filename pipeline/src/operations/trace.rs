@@ -1,6 +1,6 @@
 //! `trace`: everything known of one conversation, hop by hop.
 
-use catalog::{ConversationRow, Standing};
+use catalog::{ConversationRow, ConversationStatus};
 use clap::Args;
 use model::{ContactId, DeadLetter, Hop};
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ impl Request for TraceConversation {
     async fn fulfil(self, operations: &Operations) -> Result<Trace, OperationError> {
         let Self { conversation_id } = self;
         let key = operations.key(conversation_id)?;
-        if operations.catalog.standing(&key).await? == Standing::Erased {
+        if operations.catalog.status(&key).await? == ConversationStatus::Erased {
             return Ok(Trace::erased(conversation_id));
         }
         let row = operations.catalog.conversation(&key).await?;

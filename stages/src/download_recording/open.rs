@@ -61,7 +61,7 @@ async fn open(nice: &NiceClient, named: Vec<NamedRecording>, takes_parts: bool) 
             found.missing += 1;
             continue;
         };
-        match nice.open_media_with_refresh(&link, refresher(nice, &of, mark, rank)).await {
+        match nice.open_media(&link, Some(refresher(nice, &of, mark, rank))).await {
             Ok(media) => found.media.push(PlacedMedia { position, source, media }),
             Err(NiceError::NotReady { .. }) if !takes_parts => return Err(StageError::NotReady { reason: NO_LINK }),
             Err(error @ (NiceError::NotReady { .. } | NiceError::LinkExpired)) if takes_parts => {

@@ -274,7 +274,7 @@ async fn store_second(rig: &Rig, call: &TestCall) {
         content_type: "audio/wav".to_owned(),
         source: Some(format!("contact {}", started_at() + SignedDuration::from_secs(60))),
     };
-    catalog.complete_in_part(&call.key(), &[stored], 2, call.ended_at, None).await.unwrap();
+    catalog.complete(&call.key(), &[stored], 2, call.ended_at, None).await.unwrap();
 }
 
 #[tokio::test]

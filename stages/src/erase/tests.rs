@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use catalog::{EmbeddedCatalog, Standing};
+use catalog::{ConversationStatus, EmbeddedCatalog};
 use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
 use model::{AgentId, ContactEvent, Conversation, DeadLetter, Extension, Lane, StoredRecording};
 use queue::EmbeddedQueue;
-use recordings::{Body, FilesystemStore, Found, RecordingStoreError, Stored};
+use recordings::{CurrentObject, FilesystemStore, PutOutput, RecordingBody, RecordingStoreError};
 use state::testing::TestState;
 use tempfile::TempDir;
 
@@ -54,13 +54,13 @@ impl Rig {
     async fn bring_in(&self, conversation: &Conversation) {
         self.eraser.catalog.save_metadata(conversation).await.unwrap();
         let recording = self.store(conversation).await;
-        self.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at, None).await.unwrap();
+        self.eraser.catalog.complete(&conversation.key(), &[recording], 0, conversation.ended_at, None).await.unwrap();
     }
 
     async fn store(&self, conversation: &Conversation) -> StoredRecording {
         let key = object(conversation);
         let body = stream::iter([Ok(Bytes::from_static(b"sound"))]).boxed();
-        let Stored { size_bytes, sha256 } = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
+        let PutOutput { size_bytes, sha256 } = self.eraser.recordings.put(&key, "audio/wav", body).await.unwrap();
         let (bucket, content_type) = (self.eraser.recordings.bucket().to_owned(), "audio/wav".to_owned());
         StoredRecording { key, bucket, size_bytes, sha256, content_type, source: None }
     }
@@ -151,7 +151,7 @@ async fn what_appears_after_the_erasure_is_removed_until_nothing_can_appear_any_
     rig.eraser.look_again().await;
     assert_eq!((rig.eraser.metrics.erasures_pending.get(), rig.erased("operator")), (0, 1));
     assert_eq!(rig.eraser.catalog.pending_erasures(None, 10).await.unwrap(), []);
-    assert_eq!(rig.eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Erased);
+    assert_eq!(rig.eraser.catalog.status(&conversation.key()).await.unwrap(), ConversationStatus::Erased);
     rig.eraser.look_again().await;
     assert_eq!(rig.erased("operator"), 1);
 }
@@ -167,7 +167,7 @@ async fn an_erasure_that_broke_off_is_finished_by_the_next_look() {
     let catalog = Arc::new(EmbeddedCatalog::open(state.state.store()).unwrap());
     let queue = Arc::new(EmbeddedQueue::open(state.state.store(), rig.eraser.clock.clone()).unwrap());
     let eraser = Eraser { catalog, queue, ..rig.eraser.clone() };
-    assert_eq!(eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Erased);
+    assert_eq!(eraser.catalog.status(&conversation.key()).await.unwrap(), ConversationStatus::Erased);
     eraser.look_again().await;
     assert!(!rig.is_stored(&conversation));
     assert!(eraser.catalog.conversation(&conversation.key()).await.unwrap().is_none());
@@ -189,7 +189,7 @@ async fn what_is_beyond_the_retention_goes_and_leaves_no_tombstone() {
     assert_eq!(rig.erased("retention"), 250);
     for conversation in &old {
         assert!(!rig.is_stored(conversation));
-        assert_eq!(rig.eraser.catalog.standing(&conversation.key()).await.unwrap(), Standing::Unknown);
+        assert_eq!(rig.eraser.catalog.status(&conversation.key()).await.unwrap(), ConversationStatus::Unknown);
     }
     assert!(rig.is_stored(&young) && rig.is_stored(&unfinished));
     let now = rig.eraser.clock.now().as_second() as f64;
@@ -212,15 +212,18 @@ async fn recordings_that_withstand_keep_their_row_and_no_others() {
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, b"").unwrap();
     rig.eraser.expire().await;
-    let standing = async |conversation: &Conversation| rig.eraser.catalog.standing(&conversation.key()).await.unwrap();
-    assert_eq!(standing(&old[0]).await, Standing::Unknown);
-    assert!(matches!(standing(&old[1]).await, Standing::Stands(_)), "whoever looks for it finds where it lies");
-    assert_eq!(standing(&old[2]).await, Standing::Unknown);
+    let standing = async |conversation: &Conversation| rig.eraser.catalog.status(&conversation.key()).await.unwrap();
+    assert_eq!(standing(&old[0]).await, ConversationStatus::Unknown);
+    assert!(
+        matches!(standing(&old[1]).await, ConversationStatus::Saved(_)),
+        "whoever looks for it finds where it lies"
+    );
+    assert_eq!(standing(&old[2]).await, ConversationStatus::Unknown);
     assert_eq!(rig.eraser.metrics.retention_last_sweep.get(), 0.0, "the alarm sees it");
     assert!(rig.eraser.erase(&old[1].key()).await.is_err());
     std::fs::remove_file(&folder).unwrap();
     rig.eraser.expire().await;
-    assert_eq!(standing(&old[1]).await, Standing::Erased, "the operator's wish goes on");
+    assert_eq!(standing(&old[1]).await, ConversationStatus::Erased, "the operator's wish goes on");
     assert!(rig.eraser.catalog.conversation(&old[1].key()).await.unwrap().is_none());
     assert!(rig.eraser.metrics.retention_last_sweep.get() > 0.0);
 }
@@ -238,7 +241,7 @@ async fn bring_in_elsewhere(rig: &Rig, other: &FilesystemStore, conversation: &C
         content_type: "audio/wav".to_owned(),
         source: None,
     };
-    rig.eraser.catalog.complete(&conversation.key(), &[recording], conversation.ended_at, None).await.unwrap();
+    rig.eraser.catalog.complete(&conversation.key(), &[recording], 0, conversation.ended_at, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -293,7 +296,7 @@ async fn recordings_are_erased_where_their_rows_say_that_they_lie() {
     // The row has a start by which they would lie under another day.
     let corrected = Conversation { started_at: at("2026-03-30T10:00:00Z"), ..stored.clone() };
     rig.eraser.catalog.save_metadata(&corrected).await.unwrap();
-    rig.eraser.catalog.complete(&corrected.key(), &[recording], corrected.ended_at, None).await.unwrap();
+    rig.eraser.catalog.complete(&corrected.key(), &[recording], 0, corrected.ended_at, None).await.unwrap();
     assert_eq!(rig.eraser.erase(&corrected.key()).await.unwrap().objects, Some(1));
     assert!(!rig.is_stored(&stored));
 }
@@ -320,21 +323,21 @@ impl RecordingStore for Large {
         "large"
     }
 
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         _key: &ObjectKey,
         _content_type: &str,
-        _found: Option<&Found>,
-        _body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        _found: Option<&CurrentObject>,
+        _body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn find(&self, _key: &ObjectKey) -> Result<Found, RecordingStoreError> {
+    async fn find(&self, _key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 
-    async fn read(&self, _key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
+    async fn read(&self, _key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError> {
         unreachable!("nothing is stored")
     }
 

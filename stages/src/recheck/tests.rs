@@ -53,7 +53,7 @@ impl Rig {
         catalog.save_metadata(&call).await.unwrap();
         match state {
             ConversationState::MetadataSaved => {}
-            ConversationState::Ready => catalog.complete(&call.key(), &[], ended_at, None).await.unwrap(),
+            ConversationState::Ready => catalog.complete(&call.key(), &[], 0, ended_at, None).await.unwrap(),
             ConversationState::NoRecording => catalog.complete_without_recording(&call.key(), None).await.unwrap(),
         }
         call
@@ -165,6 +165,6 @@ async fn a_recheck_that_fails_for_good_leaves_no_dead_letter() {
     stream::iter(deliveries).through(Broken, &context.flow).settle(&context.flow).await;
     assert_eq!(fates.all(), [(1, Fate::Acked { shelved: 0 }), (2, Fate::Acked { shelved: 1 })]);
     assert_eq!(context.metrics.flow.conversations_done.with_label_values(&["recheck_given_up"]).get(), 1);
-    let state = context.catalog.state_of(&event(1).key()).await.unwrap();
+    let state = context.catalog.status(&event(1).key()).await.unwrap().state();
     assert_eq!(state, Some(ConversationState::NoRecording));
 }

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use model::{AgentId, ContactId, QuotaClass, TenantId};
-use nice::{BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ExtractedLeg, NiceClient, NiceError, Row};
+use nice::{
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ContactRow, ExtractedLeg, NiceClient, NiceError,
+};
 use runtime::Clock;
 use tracing::{debug, warn};
 
@@ -418,7 +420,7 @@ async fn page_through(
     filter: CompletedFilter,
     requests: &mut u64,
 ) -> Result<Read, NiceError> {
-    let mut found: BTreeMap<_, Row> = BTreeMap::new();
+    let mut found: BTreeMap<_, ContactRow> = BTreeMap::new();
     let mut told_at = None;
     let mut doubt = None;
     for round in 0..=MAX_ROUNDS {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use model::ContactId;
-use nice::{BadRow, CompletedFilter, CompletedQuery, ContactPage, Excess, NextLink, NiceClient, NiceError, Row};
+use nice::{BadRow, CompletedFilter, CompletedQuery, ContactPage, ContactRow, Excess, NextLink, NiceClient, NiceError};
 
 /// So many pages in a row without a new row, and the pages repeat themselves. A single one may be made of rows that
 /// moved while they were paged.
@@ -139,7 +139,7 @@ impl Pages {
             return Ok(None);
         }
         let before = self.seen.len();
-        let key = |row: &Row| row.as_ref().map(|contact| contact.contact_id).map_err(BadRow::clone);
+        let key = |row: &ContactRow| row.as_ref().map(|contact| contact.contact_id).map_err(BadRow::clone);
         self.seen.extend(page.contacts.iter().map(key));
         // The last pages of those that overlap are made of rows that were there; they become shorter.
         let is_repeat = self.seen.len() == before && (!self.overlapping || rows >= self.longest);

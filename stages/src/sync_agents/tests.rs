@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use catalog::{CurrentTurn, EmbeddedCatalog, Turn};
+use catalog::{CurrentTurn, EmbeddedCatalog, ProducerTurn};
 use model::Unmetered;
 use runtime::task;
 use serde_json::{Value, json};
@@ -185,7 +185,7 @@ async fn a_sync_that_outlives_its_turn_writes_nothing_under_a_later_one() {
     let rig = Rig::new().await;
     rig.group([1, 2], 0);
     rig.later(0).await;
-    let begin = || async { Turn::new(tenant(), rig.catalog.begin_turn(&tenant()).await.unwrap()) };
+    let begin = || async { ProducerTurn::new(tenant(), rig.catalog.begin_turn(&tenant()).await.unwrap()) };
     rig.turn.set(Some(begin().await));
     rig.group([1, 2, 3], 0);
     let blocked = rig.group.1.acquire().await.unwrap();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use catalog::EmbeddedCatalog;
 use futures::stream;
 use model::{AgentId, Conversation, Extension, ObjectKey, StoredRecording};
-use recordings::{FilesystemStore, Stored};
+use recordings::{FilesystemStore, PutOutput};
 use state::testing::TestState;
 use tempfile::TempDir;
 
@@ -40,13 +40,13 @@ impl Rig {
         for position in 0..2 {
             let key = object(&conversation, position);
             let body = stream::iter([Ok(Bytes::from_static(SOUND))]).boxed();
-            let Stored { size_bytes, sha256 } = self.verifier.recordings.put(&key, "audio/wav", body).await.unwrap();
+            let PutOutput { size_bytes, sha256 } = self.verifier.recordings.put(&key, "audio/wav", body).await.unwrap();
             let here = self.verifier.recordings.bucket();
             let bucket = second_bucket.filter(|_| position == 1).unwrap_or(here).to_owned();
             let content_type = "audio/wav".to_owned();
             stored.push(StoredRecording { key, bucket, size_bytes, sha256, content_type, source: None });
         }
-        catalog.complete(&conversation.key(), &stored, conversation.ended_at, None).await.unwrap();
+        catalog.complete(&conversation.key(), &stored, 0, conversation.ended_at, None).await.unwrap();
         conversation
     }
 

@@ -1,6 +1,6 @@
 //! The watermark on the embedded catalog; what both catalogs promise of it is in their suite.
 
-use catalog::{CurrentTurn, EmbeddedCatalog, Turn, roles::*};
+use catalog::{CurrentTurn, EmbeddedCatalog, ProducerTurn, roles::*};
 use state::testing::TestState;
 
 use super::*;
@@ -79,7 +79,7 @@ async fn what_another_process_holds_back_is_not_moved_by_work_that_began_before(
 async fn a_turn_that_is_over_moves_nothing_and_is_told_so() {
     let state = TestState::new();
     let catalog = EmbeddedCatalog::open(state.state.store()).unwrap();
-    let turn = Turn::new(acme(), catalog.begin_turn(&acme()).await.unwrap());
+    let turn = ProducerTurn::new(acme(), catalog.begin_turn(&acme()).await.unwrap());
     let poll = Watermark::new(catalog.in_turn(CurrentTurn::only(&turn)), acme());
     poll.advance(at(100)).await.unwrap();
     catalog.begin_turn(&acme()).await.unwrap();

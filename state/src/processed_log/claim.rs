@@ -15,7 +15,7 @@ pub enum ClaimOutcome {
     /// It was committed before.
     Processed,
     /// Somebody else works on it.
-    InFlight(Waiter),
+    InFlight(ClaimWaiter),
 }
 
 /// A key taken but not yet committed; dropping it gives the key back.
@@ -28,7 +28,7 @@ pub struct Claim {
 
 /// Waits for the claim of somebody else.
 #[derive(Debug)]
-pub struct Waiter(watch::Receiver<()>);
+pub struct ClaimWaiter(watch::Receiver<()>);
 
 impl Claim {
     /// A key that was entered as in flight just now.
@@ -78,7 +78,7 @@ impl Drop for Claim {
     }
 }
 
-impl Waiter {
+impl ClaimWaiter {
     /// Waits for the other end to go.
     pub(super) fn new(settled: watch::Receiver<()>) -> Self {
         Self(settled)

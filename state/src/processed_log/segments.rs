@@ -25,7 +25,7 @@ const SHORT_BLOCK_IDS: usize = 64;
 const READ_IDS: usize = 1024 * 1024;
 
 /// One tree of ids.
-struct Segment {
+struct LogSegment {
     tree: sled::Tree,
     ids: u64,
     last_block: u64,
@@ -35,7 +35,7 @@ struct Segment {
 /// All trees of ids, in the order of their days.
 pub(super) struct Segments {
     database: sled::Db,
-    by_name: BTreeMap<SegmentName, Segment>,
+    by_name: BTreeMap<SegmentName, LogSegment>,
     part_limit: u64,
 }
 
@@ -57,7 +57,7 @@ impl Segments {
         let mut read = Vec::new();
         for name in names {
             let mut segment =
-                Segment { tree: database.open_tree(name.tree())?, ids: 0, last_block: 0, last_ids: Vec::new() };
+                LogSegment { tree: database.open_tree(name.tree())?, ids: 0, last_block: 0, last_ids: Vec::new() };
             let Some((last, _)) = segment.tree.last()? else {
                 segments.by_name.insert(name, segment);
                 continue;
@@ -132,7 +132,7 @@ impl Segments {
         };
         let name = SegmentName { day, part };
         let tree = self.database.open_tree(name.tree())?;
-        self.by_name.insert(name, Segment { tree, ids: 0, last_block: 0, last_ids: Vec::new() });
+        self.by_name.insert(name, LogSegment { tree, ids: 0, last_block: 0, last_ids: Vec::new() });
         Ok(name)
     }
 }

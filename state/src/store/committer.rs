@@ -16,7 +16,7 @@ use crate::StateError;
 const BATCH_LIMIT: usize = 8192;
 
 /// What the committer may be asked for.
-pub(super) enum Request {
+pub(super) enum CommitRequest {
     /// Commit and reply.
     Wait(oneshot::Sender<Result<(), StateError>>),
     /// Commit and reply to a thread that blocks.
@@ -37,7 +37,7 @@ pub(crate) trait CommitHook: Send + Sync {
 }
 
 /// What the committer and the handles of the store share.
-pub(super) struct Shared {
+pub(super) struct StoreCore {
     path: PathBuf,
     database: sled::Db,
     /// Nothing is made durable.
@@ -52,7 +52,7 @@ pub(super) struct Shared {
     _lock: Arc<std::fs::File>,
 }
 
-impl Shared {
+impl StoreCore {
     /// The directory of the database.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -159,7 +159,7 @@ impl Shared {
 }
 
 /// Serves requests until the last handle is gone or one of them closes the store.
-pub(super) fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
+pub(super) fn run(shared: &StoreCore, mut requests: mpsc::Receiver<CommitRequest>) {
     let mut waiting = Vec::new();
     while let Some(first) = requests.blocking_recv() {
         waiting.push(first);
@@ -168,16 +168,16 @@ pub(super) fn run(shared: &Shared, mut requests: mpsc::Receiver<Request>) {
         {
             waiting.push(next);
         }
-        if waiting.iter().any(|request| matches!(request, Request::Close(_))) {
+        if waiting.iter().any(|request| matches!(request, CommitRequest::Close(_))) {
             requests.close(); // what stands in line already is still served
         }
         let result = shared.commit();
         for request in waiting.drain(..) {
             // Whoever stopped waiting does not want to know.
             match request {
-                Request::Wait(reply) | Request::Close(reply) => drop(reply.send(result.clone())),
-                Request::Block(reply) => drop(reply.send(result.clone())),
-                Request::Soon => {}
+                CommitRequest::Wait(reply) | CommitRequest::Close(reply) => drop(reply.send(result.clone())),
+                CommitRequest::Block(reply) => drop(reply.send(result.clone())),
+                CommitRequest::Soon => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{ApiFamily, TenantId};
-use quota::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
+use quota::{Budget, BudgetDecision, BudgetRequest, BudgetStore, StoreError, Stores, Terms, Usage};
 use runtime::Clock;
 
 use super::{Kind, Link, Unanswered, lock};
@@ -81,7 +81,11 @@ impl Stores for LinkedBudgets {
 
 #[async_trait]
 impl BudgetStore for LinkedBudget {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        ask: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         let turn = async {
             let mut rows = lock(&self.budgets.rows);
             rows.budgets.entry(self.key.clone()).or_default().turn(self.budgets.now(), age(), ask)
@@ -110,11 +114,11 @@ mod tests {
     use super::*;
     use crate::standins::{Condition, LinkOptions, Weather};
 
-    fn ask(wanted: u32) -> Ask {
+    fn ask(wanted: u32) -> BudgetRequest {
         let rate = Rate { limit: 10, window: Duration::from_secs(300) };
         let mut of_class = [0; QuotaClass::ALL.len()];
         of_class[QuotaClass::Live as usize] = wanted;
-        Ask { terms: Terms::new(rate, 0.5), witness: None, told: Vec::new(), wanted: of_class }
+        BudgetRequest { terms: Terms::new(rate, 0.5), witness: None, reports: Vec::new(), wanted: of_class }
     }
 
     async fn granted(store: &Arc<dyn BudgetStore>, wanted: u32) -> Result<u32, StoreError> {

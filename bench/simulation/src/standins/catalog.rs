@@ -11,19 +11,18 @@ use std::sync::{Arc, Mutex, Weak};
 use anyhow::Context;
 use async_trait::async_trait;
 use catalog::{
-    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counted, Counts,
-    CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking, LearnedDelay, Lessons,
-    ProducerMemory, Recorded, ReplayRun, RetentionTurn, RunKind, RunState, Standing, Tombstone,
+    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationRow,
+    ConversationStatus, CurrentTurn, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate, GroupStanding, Lacking,
+    LearnedDelay, Lessons, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RowCount, RunKind, RunState, Tombstone,
     roles::{Agents, AnalysisQueue, Conversations, DeadLetters, Erasures, FirstLooks, ProducerTurns, Runs, Timelines},
 };
 use jiff::Timestamp;
 use model::{
-    Agent, AgentId, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Hop, Retention,
-    StoredRecording, TenantId,
+    Agent, AgentId, ContactId, Conversation, ConversationKey, DeadLetter, Hop, Retention, StoredRecording, TenantId,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
-use state::{Erased, State, StateOptions};
+use state::{ErasureList, State, StateOptions};
 use tempfile::TempDir;
 
 use super::{Kind, Link, lock, settings::SharedSettings};
@@ -62,7 +61,7 @@ impl SharedCatalog {
         // A server never dies here, so that nothing has to outlive it.
         let options = StateOptions { inline_commits: true, volatile: true, ..StateOptions::default() };
         let state = State::open(dir.path(), options)?.state;
-        Erased::open(state.store().dir())?.key_or(StdRng::seed_from_u64(seed).random())?;
+        ErasureList::open(state.store().dir())?.key_or(StdRng::seed_from_u64(seed).random())?;
         let embedded = EmbeddedCatalog::open(state.store())?;
         let room = Arc::new(Room { _state: state, _dir: dir });
         Ok(Self { embedded, clock, settings, retention_turns: Arc::default(), _room: room })
@@ -168,10 +167,6 @@ impl Agents for LinkedCatalog {
 
 #[async_trait]
 impl Conversations for LinkedCatalog {
-    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
-        self.read(|| self.catalog.state_of(key)).await
-    }
-
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
         self.read(|| self.catalog.known(keys)).await
     }
@@ -188,7 +183,7 @@ impl Conversations for LinkedCatalog {
         self.read(|| self.catalog.is_current(key, attempt)).await
     }
 
-    async fn complete_in_part(
+    async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
@@ -196,7 +191,7 @@ impl Conversations for LinkedCatalog {
         at: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), CatalogError> {
-        self.write(|| self.catalog.complete_in_part(key, recordings, missing, at, attempt)).await
+        self.write(|| self.catalog.complete(key, recordings, missing, at, attempt)).await
     }
 
     async fn add_recordings(
@@ -233,7 +228,7 @@ impl Conversations for LinkedCatalog {
         self.read(|| self.catalog.conversation(key)).await
     }
 
-    async fn counts(&self) -> Result<Counts, CatalogError> {
+    async fn counts(&self) -> Result<ConversationCounts, CatalogError> {
         self.read(|| self.catalog.counts()).await
     }
 
@@ -241,12 +236,12 @@ impl Conversations for LinkedCatalog {
         self.read(|| self.catalog.fates(keys)).await
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<RowCount, CatalogError> {
         self.read(|| self.catalog.final_between(tenant, from, to)).await
     }
 
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
-        self.read(|| self.catalog.standing(key)).await
+    async fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError> {
+        self.read(|| self.catalog.status(key)).await
     }
 
     async fn recorded(

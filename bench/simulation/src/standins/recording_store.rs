@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{stream, stream::StreamExt};
 use jiff::Timestamp;
 use model::{ConversationKey, ObjectKey};
-use recordings::{Body, Found, RecordingStore, RecordingStoreError, Stored};
+use recordings::{CurrentObject, PutOutput, RecordingBody, RecordingStore, RecordingStoreError};
 use sha2::{Digest, Sha256};
 
 use super::{Kind, Link, Unanswered, lock};
@@ -124,7 +124,7 @@ impl MemoryStore {
         Upload { store: self.clone(), number, key, body: BytesMut::new() }
     }
 
-    fn find(&self, key: &str) -> Found {
+    fn find(&self, key: &str) -> CurrentObject {
         lock(&self.shelves).find(key)
     }
 
@@ -146,8 +146,8 @@ impl MemoryStore {
 }
 
 impl Shelves {
-    fn find(&self, key: &str) -> Found {
-        self.objects.get(key).map_or(Found::Nothing, |object| Found::Object(object.sha256.clone()))
+    fn find(&self, key: &str) -> CurrentObject {
+        self.objects.get(key).map_or(CurrentObject::Nothing, |object| CurrentObject::Object(object.sha256.clone()))
     }
 
     fn kept(&self) -> usize {
@@ -169,7 +169,7 @@ struct Upload {
 
 impl Upload {
     /// Takes in what arrives: a copy, so that nothing of the caller's is held.
-    async fn fill(&mut self, body: &mut Body<'_>) -> Result<(), RecordingStoreError> {
+    async fn fill(&mut self, body: &mut RecordingBody<'_>) -> Result<(), RecordingStoreError> {
         while let Some(bytes) = body.next().await {
             self.body.extend_from_slice(&bytes?);
         }
@@ -177,7 +177,7 @@ impl Upload {
     }
 
     /// Makes it an object, if there still lies what was `found`.
-    fn finish(&mut self, content_type: &str, found: Option<&Found>) -> Result<Stored, RecordingStoreError> {
+    fn finish(&mut self, content_type: &str, found: Option<&CurrentObject>) -> Result<PutOutput, RecordingStoreError> {
         let mut shelves = lock(&self.store.shelves);
         if found.is_some_and(|found| *found != shelves.find(&self.key)) {
             let reason = "another recording was stored there meanwhile".to_owned();
@@ -185,14 +185,14 @@ impl Upload {
         }
         let body = std::mem::take(&mut self.body).freeze();
         let (size_bytes, sha256) = (body.len() as u64, hex(&Sha256::digest(&body)));
-        let stored = Stored { size_bytes, sha256: sha256.clone() };
+        let stored = PutOutput { size_bytes, sha256: sha256.clone() };
         shelves.objects.insert(self.key.clone(), Object { body, sha256, content_type: content_type.to_owned() });
         shelves.written += 1;
         Ok(stored)
     }
 
     /// The store has all of it, and becomes done with it when nobody waits any more.
-    fn finish_late(mut self, after: Duration, content_type: String, found: Option<Found>) {
+    fn finish_late(mut self, after: Duration, content_type: String, found: Option<CurrentObject>) {
         // The store's own task: it belongs to no machine.
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
@@ -261,13 +261,13 @@ impl RecordingStore for LinkedStore {
         &self.store.bucket
     }
 
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
         content_type: &str,
-        found: Option<&Found>,
-        mut body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        found: Option<&CurrentObject>,
+        mut body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         let upload = self.ask(Kind::Write, async { self.store.begin(key.to_string()) }).await?;
         let mut sending = Sending { upload: Some(upload), link: &self.link };
         let upload = sending.upload.as_mut().expect("it has just begun");
@@ -281,11 +281,11 @@ impl RecordingStore for LinkedStore {
         self.ask(Kind::Write, async { upload.finish(content_type, found) }).await?
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
+    async fn find(&self, key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError> {
         self.ask(Kind::Read, async { self.store.find(&key.to_string()) }).await
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
+    async fn read(&self, key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError> {
         let Some(bytes) = self.ask(Kind::Read, async { self.store.bytes(key) }).await? else { return Ok(None) };
         let link = self.link.clone();
         let pieces = stream::unfold((bytes, link), |(mut left, link)| async move {

@@ -20,7 +20,9 @@ use model::{
 use runtime::task;
 use serde_json::{Value, json};
 
-use super::{Attempt, AttemptKind, Catalog, ConversationRow, Counts, GroupStanding, HeldReading, RecordingRow};
+use super::{
+    Attempt, AttemptKind, Catalog, ConversationCounts, ConversationRow, GroupStanding, HeldReading, RecordingRow,
+};
 
 mod erasure;
 mod lacking;
@@ -231,7 +233,7 @@ async fn assert_ready(
         ..ConversationRow::metadata_saved(conversation)
     };
     assert_row(&row(catalog, &key).await, expected);
-    assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::Ready));
+    assert_eq!(catalog.status(&key).await.unwrap().state(), Some(ConversationState::Ready));
     let queue = catalog.analysis_queue(0, 1000).await.unwrap();
     let entries: Vec<_> = queue.iter().filter(|entry| entry.key == key).collect();
     assert_eq!(entries.len(), 1);
@@ -240,7 +242,7 @@ async fn assert_ready(
 
 async fn save_ready(catalog: &Arc<dyn Catalog>, conversation: &Conversation, when: Timestamp) {
     catalog.save_metadata(conversation).await.unwrap();
-    catalog.complete(&conversation.key(), &recordings(conversation, 1), when, None).await.unwrap();
+    catalog.complete(&conversation.key(), &recordings(conversation, 1), 0, when, None).await.unwrap();
 }
 
 pub async fn agents_are_written_replaced_and_listed_by_id<S: Subject>() {
@@ -329,7 +331,7 @@ pub async fn metadata_is_saved_as_it_is_and_again<S: Subject>() {
     let catalog = subject.catalog();
     let mut conversation = conversation(&acme(), 42);
     assert!(catalog.conversation(&conversation.key()).await.unwrap().is_none());
-    assert_eq!(catalog.state_of(&conversation.key()).await.unwrap(), None);
+    assert_eq!(catalog.status(&conversation.key()).await.unwrap().state(), None);
     catalog.save_metadata(&conversation).await.unwrap();
     let first = row(&catalog, &conversation.key()).await;
     assert_row(&first, ConversationRow::metadata_saved(&conversation));
@@ -341,7 +343,10 @@ pub async fn metadata_is_saved_as_it_is_and_again<S: Subject>() {
     let second = row(&catalog, &conversation.key()).await;
     assert_row(&second, ConversationRow::metadata_saved(&conversation));
     assert_eq!(first.id, second.id, "the id is stable");
-    assert_eq!(catalog.counts().await.unwrap(), Counts { metadata_saved: 1, ..Counts::default() });
+    assert_eq!(
+        catalog.counts().await.unwrap(),
+        ConversationCounts { metadata_saved: 1, ..ConversationCounts::default() }
+    );
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
 }
 
@@ -351,7 +356,7 @@ pub async fn a_final_row_stays_as_it_is<S: Subject>() {
     let ready = conversation(&acme(), 1);
     let stored = recordings(&ready, 2);
     catalog.save_metadata(&ready).await.unwrap();
-    catalog.complete(&ready.key(), &stored, at(10), None).await.unwrap();
+    catalog.complete(&ready.key(), &stored, 0, at(10), None).await.unwrap();
     let unrecorded = conversation(&acme(), 2);
     catalog.save_metadata(&unrecorded).await.unwrap();
     catalog.complete_without_recording(&unrecorded.key(), None).await.unwrap();
@@ -359,7 +364,7 @@ pub async fn a_final_row_stays_as_it_is<S: Subject>() {
     for late in [&ready, &unrecorded] {
         let changed = Conversation { metadata: json!("changed"), customer_number: None, ..late.clone() };
         catalog.save_metadata(&changed).await.unwrap();
-        catalog.complete(&late.key(), &recordings(late, 1), at(99), None).await.unwrap();
+        catalog.complete(&late.key(), &recordings(late, 1), 0, at(99), None).await.unwrap();
         catalog.complete_without_recording(&late.key(), None).await.unwrap();
     }
     assert_ready(&catalog, &ready, &stored, at(10)).await;
@@ -367,7 +372,7 @@ pub async fn a_final_row_stays_as_it_is<S: Subject>() {
     let expected =
         ConversationRow { state: ConversationState::NoRecording, ..ConversationRow::metadata_saved(&unrecorded) };
     assert_row(&row(&catalog, &unrecorded.key()).await, expected);
-    let counts = Counts { ready: 1, no_recording: 1, ..Counts::default() };
+    let counts = ConversationCounts { ready: 1, no_recording: 1, ..ConversationCounts::default() };
     assert_eq!(catalog.counts().await.unwrap(), counts);
 }
 
@@ -376,12 +381,15 @@ pub async fn completing_writes_everything_in_one_commit<S: Subject>() {
     let ready = conversation(&acme(), 42);
     let stored = recordings(&ready, 3);
     subject.catalog().save_metadata(&ready).await.unwrap();
-    subject.catalog().complete(&ready.key(), &stored, at(10), None).await.unwrap();
+    subject.catalog().complete(&ready.key(), &stored, 0, at(10), None).await.unwrap();
     subject = subject.crash().await;
     assert_ready(&subject.catalog(), &ready, &stored, at(10)).await;
-    assert_eq!(subject.catalog().counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
+    assert_eq!(
+        subject.catalog().counts().await.unwrap(),
+        ConversationCounts { ready: 1, ..ConversationCounts::default() }
+    );
     // The redelivery after the crash changes nothing.
-    subject.catalog().complete(&ready.key(), &stored, at(20), None).await.unwrap();
+    subject.catalog().complete(&ready.key(), &stored, 0, at(20), None).await.unwrap();
     assert_ready(&subject.catalog(), &ready, &stored, at(10)).await;
 }
 
@@ -396,18 +404,21 @@ pub async fn completing_without_recording_leaves_no_analysis_entry<S: Subject>()
         ConversationRow { state: ConversationState::NoRecording, ..ConversationRow::metadata_saved(&unrecorded) };
     assert_row(&row(&catalog, &unrecorded.key()).await, expected);
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
-    assert_eq!(catalog.counts().await.unwrap(), Counts { no_recording: 1, ..Counts::default() });
+    assert_eq!(
+        catalog.counts().await.unwrap(),
+        ConversationCounts { no_recording: 1, ..ConversationCounts::default() }
+    );
 }
 
 pub async fn what_has_no_row_cannot_be_completed<S: Subject>() {
     let subject = S::fresh().await;
     let catalog = subject.catalog();
     let unknown = conversation(&acme(), 42);
-    assert!(catalog.complete(&unknown.key(), &recordings(&unknown, 1), at(1), None).await.is_err());
+    assert!(catalog.complete(&unknown.key(), &recordings(&unknown, 1), 0, at(1), None).await.is_err());
     assert!(catalog.complete_without_recording(&unknown.key(), None).await.is_err());
     assert!(catalog.conversation(&unknown.key()).await.unwrap().is_none());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
-    assert_eq!(catalog.counts().await.unwrap(), Counts::default());
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts::default());
 }
 
 pub async fn known_are_rows_and_dead_letters<S: Subject>() {
@@ -503,7 +514,7 @@ pub async fn a_dead_letter_is_removed_only_as_it_was_read<S: Subject>() {
     subject = subject.crash().await;
     let catalog = subject.catalog();
     assert!(catalog.dead_letter(read.id).await.unwrap().is_none());
-    assert_eq!(catalog.counts().await.unwrap(), Counts::default());
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts::default());
     catalog.add_dead_letter(letter(&acme(), 1, "back")).await.unwrap();
     assert_eq!(catalog.counts().await.unwrap().dead_letters, 1);
 }
@@ -565,7 +576,7 @@ pub async fn counts_equal_the_rows<S: Subject>() {
             0..=2 => catalog.save_metadata(&conversation).await.unwrap(),
             3 => {
                 let stored = recordings(&conversation, 1);
-                catalog.complete(&conversation.key(), &stored, at(1), None).await.ok();
+                catalog.complete(&conversation.key(), &stored, 0, at(1), None).await.ok();
             }
             4 => drop(catalog.complete_without_recording(&conversation.key(), None).await.ok()),
             5 => {
@@ -585,10 +596,10 @@ pub async fn counts_equal_the_rows<S: Subject>() {
         }
     }
     let catalog = subject.catalog();
-    let mut expected = Counts::default();
+    let mut expected = ConversationCounts::default();
     for tenant in &tenants {
         for id in 1..=12 {
-            match catalog.state_of(&key(tenant, id)).await.unwrap() {
+            match catalog.status(&key(tenant, id)).await.unwrap().state() {
                 Some(ConversationState::MetadataSaved) => expected.metadata_saved += 1,
                 Some(ConversationState::Ready) => expected.ready += 1,
                 Some(ConversationState::NoRecording) => expected.no_recording += 1,
@@ -625,7 +636,10 @@ pub async fn one_conversation_completed_by_many_is_completed_once<S: Subject>() 
         let (catalog, contested) = (subject.catalog(), contested.clone());
         task::spawn("worker", async move {
             catalog.save_metadata(&contested).await.unwrap();
-            catalog.complete(&contested.key(), &recordings(&contested, worker), at(worker.into()), None).await.unwrap();
+            catalog
+                .complete(&contested.key(), &recordings(&contested, worker), 0, at(worker.into()), None)
+                .await
+                .unwrap();
         })
     });
     for worker in join_all(workers.collect::<Vec<_>>()).await {
@@ -638,7 +652,7 @@ pub async fn one_conversation_completed_by_many_is_completed_once<S: Subject>() 
     assert!(count >= 1);
     assert_ready(&catalog, &contested, &recordings(&contested, count), at(count.into())).await;
     assert_eq!(catalog.analysis_queue(0, 100).await.unwrap().len(), 1);
-    assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts { ready: 1, ..ConversationCounts::default() });
 }
 
 pub async fn many_conversations_are_completed_side_by_side<S: Subject>() {
@@ -652,7 +666,7 @@ pub async fn many_conversations_are_completed_side_by_side<S: Subject>() {
     }
     subject = subject.crash().await;
     let catalog = subject.catalog();
-    assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 200, ..Counts::default() });
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts { ready: 200, ..ConversationCounts::default() });
     for id in 1..=200 {
         let conversation = conversation(&acme(), id);
         assert_ready(&catalog, &conversation, &recordings(&conversation, 1), at(id as i64)).await;
@@ -730,11 +744,12 @@ pub async fn only_the_latest_attempt_completes<S: Subject>() {
     assert!(!catalog.is_current(&key, first).await.unwrap() && catalog.is_current(&key, second).await.unwrap());
     // What is read of NICE again does not change who may complete.
     catalog.save_metadata(&call).await.unwrap();
-    let complete = async |attempt: Attempt| catalog.complete(&key, &recordings(&call, 1), at(5), Some(attempt)).await;
+    let complete =
+        async |attempt: Attempt| catalog.complete(&key, &recordings(&call, 1), 0, at(5), Some(attempt)).await;
     complete(first).await.unwrap_err();
-    assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::MetadataSaved));
+    assert_eq!(catalog.status(&key).await.unwrap().state(), Some(ConversationState::MetadataSaved));
     complete(second).await.unwrap();
-    assert_eq!(catalog.state_of(&key).await.unwrap(), Some(ConversationState::Ready));
+    assert_eq!(catalog.status(&key).await.unwrap().state(), Some(ConversationState::Ready));
     complete(second).await.unwrap();
     complete(first).await.unwrap_err();
     assert_eq!(catalog.begin_attempt(&key, AttemptKind::Complete).await.unwrap(), None, "it is final");
@@ -757,7 +772,7 @@ pub async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>(
     // A delivery whose answer was lost finds its own work, and does not store it again.
     let first = begin(partly, AttemptKind::Complete).await;
     let part = recordings(partly, 1);
-    let complete = async || catalog.complete_in_part(&partly.key(), &part, 1, at(10), first).await;
+    let complete = async || catalog.complete(&partly.key(), &part, 1, at(10), first).await;
     complete().await.unwrap();
     complete().await.unwrap();
     assert_eq!(begin(partly, AttemptKind::Complete).await, None, "it is final");
@@ -765,7 +780,7 @@ pub async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>(
     // One that finds other bytes is told so.
     let mut others = part.clone();
     others[0].sha256 = "f".repeat(64);
-    assert!(catalog.complete_in_part(&partly.key(), &others, 1, at(10), first).await.unwrap_err().is_overtaken());
+    assert!(catalog.complete(&partly.key(), &others, 1, at(10), first).await.unwrap_err().is_overtaken());
     assert!(catalog.complete_without_recording(&partly.key(), first).await.unwrap_err().is_overtaken());
 
     // Of two that add at once the later one does.
@@ -793,7 +808,7 @@ pub async fn an_attempt_begins_only_where_the_row_asks_for_its_kind<S: Subject>(
     assert!(begin(unrecorded, AttemptKind::Add).await.is_some());
 
     let attempt = begin(whole, AttemptKind::Complete).await;
-    catalog.complete(&whole.key(), &recordings(whole, 1), at(5), attempt).await.unwrap();
+    catalog.complete(&whole.key(), &recordings(whole, 1), 0, at(5), attempt).await.unwrap();
     assert_eq!(begin(whole, AttemptKind::Add).await, None);
 }
 
@@ -809,7 +824,7 @@ pub async fn attempts_at_the_same_time_are_told_apart<S: Subject>() {
             // One that shares a statement with a later one of the same call is told so.
             let attempt = catalog.begin_attempt(&call.key(), AttemptKind::Complete).await.ok().flatten()?;
             let stored = recordings(&call, number as u32 + 1);
-            catalog.complete(&call.key(), &stored, at(1), Some(attempt)).await.ok().map(|()| (number, stored))
+            catalog.complete(&call.key(), &stored, 0, at(1), Some(attempt)).await.ok().map(|()| (number, stored))
         })
     });
     let ended = join_all(workers.collect::<Vec<_>>()).await;
@@ -829,12 +844,12 @@ pub async fn what_is_recorded_is_listed_page_by_page<S: Subject>() {
         let call = conversation(&acme(), id);
         catalog.save_metadata(&call).await.unwrap();
         if id != 4 {
-            catalog.complete(&call.key(), &recordings(&call, 1), at(99), None).await.unwrap();
+            catalog.complete(&call.key(), &recordings(&call, 1), 0, at(99), None).await.unwrap();
         }
     }
     let elsewhere = conversation(&tenant("other"), 3);
     catalog.save_metadata(&elsewhere).await.unwrap();
-    catalog.complete(&elsewhere.key(), &recordings(&elsewhere, 1), at(99), None).await.unwrap();
+    catalog.complete(&elsewhere.key(), &recordings(&elsewhere, 1), 0, at(99), None).await.unwrap();
     // Each ends as many seconds after a moment as its id says.
     let (mut after, mut ids) = (None, Vec::new());
     loop {

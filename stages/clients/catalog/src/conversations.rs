@@ -8,14 +8,11 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, AttemptKind, CatalogError, Counted, Fate, Lacking, Standing};
+use crate::{Attempt, AttemptKind, CatalogError, ConversationStatus, Fate, Lacking, RowCount};
 
 /// The rows of conversations.
 #[async_trait]
 pub trait Conversations: Send + Sync + 'static {
-    /// How far a conversation has come, if its row stands.
-    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError>;
-
     /// Which of these conversations need no replay: a row stands, a dead letter names them, or they were erased.
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError>;
 
@@ -33,19 +30,8 @@ pub trait Conversations: Send + Sync + 'static {
     /// In one commit: the recordings, the state `ready`, and the analysis entry. Once it returns, all three are
     /// durable. A row that is already final stays as it is; one of an erased conversation too, which is an error. So is
     /// an attempt that is not the latest any more, or finds a final row that does not hold just these recordings. None
-    /// is no attempt: nothing is stored beside it.
+    /// is no attempt: nothing is stored beside it. NICE names `missing` recordings more, and does not give them.
     async fn complete(
-        &self,
-        key: &ConversationKey,
-        recordings: &[StoredRecording],
-        at: Timestamp,
-        attempt: Option<Attempt>,
-    ) -> Result<(), CatalogError> {
-        self.complete_in_part(key, recordings, 0, at, attempt).await
-    }
-
-    /// As [`Self::complete`], of a conversation of which NICE names `missing` recordings more and does not give them.
-    async fn complete_in_part(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
@@ -92,17 +78,17 @@ pub trait Conversations: Send + Sync + 'static {
     async fn conversation(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError>;
 
     /// How many conversations stand in which state.
-    async fn counts(&self) -> Result<Counts, CatalogError>;
+    async fn counts(&self) -> Result<ConversationCounts, CatalogError>;
 
     /// What is known of each of these conversations.
     async fn fates(&self, keys: &[ConversationKey]) -> Result<Vec<Fate>, CatalogError>;
 
     /// How many of the tenant's conversations that began in `[from, to)` are final; in bounded time, and about so many
     /// where counting takes longer.
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError>;
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<RowCount, CatalogError>;
 
-    /// How it stands with a conversation.
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError>;
+    /// Whether a row of the conversation stands, and in which state, or whether it was erased.
+    async fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError>;
 
     /// The tenant's ready conversations that ended in `[from, to)`, in a fixed order: at most `limit` after `after`.
     async fn recorded(
@@ -261,7 +247,7 @@ impl From<&StoredRecording> for RecordingRow {
 
 /// How many conversations stand in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct ConversationCounts {
     /// Rows whose recordings are on their way.
     pub metadata_saved: u64,
     /// Rows that are ready for analysis.

@@ -7,11 +7,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
+use model::{ContactId, ConversationKey, ConversationState, DeadLetter, TenantId};
+use runtime::task;
 use serde::{Serialize, de::DeserializeOwned};
-use state::{Erased, StateError, Store};
+use state::{ErasureList, StateError, Store};
 
-use super::{AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationRow, Counts, CurrentTurn, Turn};
+use super::{
+    AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationRow, CurrentTurn,
+    ProducerTurn,
+};
 
 mod agents;
 mod analysis;
@@ -71,15 +75,15 @@ struct Inner {
     store: Store,
     tree: sled::Tree,
     /// The tombstones, which outlive the tree.
-    erased: Erased,
+    erased: ErasureList,
     /// Held while a value is read, changed and written back; guards the counters.
-    writing: Mutex<Counters>,
+    writing: Mutex<WriteState>,
     /// The keys of the replay runs that the producer works on, which looks for them every other second.
     open_runs: Mutex<BTreeSet<Vec<u8>>>,
 }
 
-struct Counters {
-    counts: Counts,
+struct WriteState {
+    counts: ConversationCounts,
     next_dead_letter: u64,
     next_hop: u64,
     /// The latest attempt of each conversation that is not final. No other process works on them.
@@ -94,7 +98,7 @@ impl EmbeddedCatalog {
     /// Opens the catalog in the local state.
     pub fn open(store: &Store) -> Result<Self, StateError> {
         let tree = store.tree(TREE)?;
-        let erased = Erased::open(store.dir())?;
+        let erased = ErasureList::open(store.dir())?;
         // A crash may have come between an erasure and its tombstone.
         for pending in tree.scan_prefix([kind::ERASURE]).keys() {
             if let Some(tombstone) = pending.map_err(StateError::from)?.last_chunk() {
@@ -111,7 +115,7 @@ impl EmbeddedCatalog {
         // Later than every hop of an earlier run: the order of a timeline.
         let next_hop = u64::try_from(store.clock().now().as_microsecond()).unwrap_or_default();
         let writing =
-            Mutex::new(Counters { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
+            Mutex::new(WriteState { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
         let open_runs = Mutex::new(runs::open_in(&tree)?);
         let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing, open_runs });
         Ok(Self { inner, turn: CurrentTurn::default() })
@@ -130,7 +134,7 @@ impl EmbeddedCatalog {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Counters> {
+    fn lock(&self) -> MutexGuard<'_, WriteState> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,8 +142,59 @@ impl Inner {
         self.tree.get(key).map_err(|error| self.broken(error))?.map(|value| read(&value)).transpose()
     }
 
+    fn put<T: Serialize>(&self, key: &[u8], value: &T) -> Result<(), CatalogError> {
+        let value = write(value)?;
+        self.tree.insert(key, value).map_err(|error| self.broken(error))?;
+        Ok(())
+    }
+
+    fn apply(&self, batch: sled::Batch) -> Result<(), CatalogError> {
+        self.tree.apply_batch(batch).map_err(|error| self.broken(error))
+    }
+
+    /// The number that a key leads to.
+    fn number(&self, key: &[u8]) -> Result<Option<u64>, CatalogError> {
+        Ok(self.tree.get(key).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id)))
+    }
+
+    /// What these values say.
+    fn read_all<T: DeserializeOwned>(
+        &self,
+        values: impl Iterator<Item = sled::Result<sled::IVec>>,
+    ) -> impl Iterator<Item = Result<T, CatalogError>> {
+        values.map(|value| read(&value.map_err(|error| self.broken(error))?))
+    }
+
     fn row(&self, key: &ConversationKey) -> Result<Option<ConversationRow>, CatalogError> {
         self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))
+    }
+
+    /// What `pick` makes of the tenant's rows in the order of their ids, at most `limit` after `after`. Reads every row.
+    async fn scan<Row: DeserializeOwned, T: Send + 'static>(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        after: Option<ContactId>,
+        limit: usize,
+        pick: impl Fn(Row) -> Option<T> + Send + 'static,
+    ) -> Result<Vec<T>, CatalogError> {
+        let (inner, prefix) = (self.clone(), tenant_prefix(kind::CONVERSATION, tenant));
+        let from = match after {
+            // The next key after one of fixed length.
+            Some(after) => [keyed(kind::CONVERSATION, tenant, after.get()).as_slice(), &[0]].concat(),
+            None => prefix.clone(),
+        };
+        blocking(move || {
+            let mut picked = Vec::new();
+            for entry in inner.tree.range(from..) {
+                let (key, value) = entry.map_err(|error| inner.broken(error))?;
+                if picked.len() == limit || !key.starts_with(&prefix) {
+                    break;
+                }
+                picked.extend(pick(read(&value)?));
+            }
+            Ok(picked)
+        })
+        .await
     }
 
     /// Writes a row, what follows from its change of state, and the counters, in one batch.
@@ -147,7 +202,7 @@ impl Inner {
         &self,
         row: &ConversationRow,
         before: Option<ConversationState>,
-        counters: &mut Counters,
+        counters: &mut WriteState,
     ) -> Result<(), CatalogError> {
         let key = row.key();
         let mut counts = counters.counts;
@@ -161,7 +216,7 @@ impl Inner {
             batch.insert(entry, write(&AnalysisEntry { key, enqueued_at: at })?);
         }
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(())
     }
@@ -208,13 +263,13 @@ impl Inner {
     }
 
     /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.
-    fn shelve(&self, mut letter: DeadLetter, turn: Option<Turn>) -> Result<bool, CatalogError> {
+    fn shelve(&self, mut letter: DeadLetter, turn: Option<ProducerTurn>) -> Result<bool, CatalogError> {
         let mut counters = self.fenced(turn)?;
         if letter.key().is_some_and(|key| self.is_erased(&key)) {
             return Ok(false);
         }
         let digest = [&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat();
-        let standing = self.tree.get(&digest).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
+        let standing = self.number(&digest)?;
         if standing.is_some() && letter.conversation_id.is_none() {
             return Ok(false);
         }
@@ -229,7 +284,7 @@ impl Inner {
         batch.insert(digest, &letter.id.to_be_bytes());
         batch.insert(numbered(kind::DEAD_LETTER, letter.id), write(&letter)?);
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(true)
     }
@@ -247,15 +302,14 @@ impl Inner {
         batch.remove(at);
         batch.remove([&[kind::DEAD_LETTER_OF], letter.digest().as_bytes().as_slice()].concat());
         batch.insert(&[kind::COUNTS], write(&counts)?);
-        self.tree.apply_batch(batch).map_err(|error| self.broken(error))?;
+        self.apply(batch)?;
         counters.counts = counts;
         Ok(true)
     }
 
     /// Every dead letter, one at a time.
     fn letters(&self) -> impl Iterator<Item = Result<DeadLetter, CatalogError>> + '_ {
-        let values = self.tree.scan_prefix([kind::DEAD_LETTER]).values();
-        values.map(|value| read(&value.map_err(|error| self.broken(error))?))
+        self.read_all(self.tree.scan_prefix([kind::DEAD_LETTER]).values())
     }
 
     /// An error of the tree ends the store: the next start sets it aside if it is damaged.
@@ -285,7 +339,19 @@ impl Catalog for EmbeddedCatalog {
     }
 }
 
-fn count_of(counts: &mut Counts, state: ConversationState) -> &mut u64 {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, CatalogError> {
+    task::blocking(work).await.map_err(|error| CatalogError(error.to_string()))?
+}
+
+/// The key that leads from a conversation to its dead letter.
+fn letter_key(key: &ConversationKey) -> Vec<u8> {
+    let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
+    [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat()
+}
+
+fn count_of(counts: &mut ConversationCounts, state: ConversationState) -> &mut u64 {
     match state {
         ConversationState::MetadataSaved => &mut counts.metadata_saved,
         ConversationState::Ready => &mut counts.ready,

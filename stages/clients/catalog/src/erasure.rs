@@ -142,22 +142,22 @@ impl fmt::Debug for Tombstone {
     }
 }
 
-/// How it stands with a conversation.
+/// What stands of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum ConversationStatus {
     /// No row stands.
     Unknown,
     /// A row stands.
-    Stands(ConversationState),
+    Saved(ConversationState),
     /// It was erased, and is not to come back.
     Erased,
 }
 
-impl Standing {
+impl ConversationStatus {
     /// The state of the row, if one stands.
     pub fn state(self) -> Option<ConversationState> {
         match self {
-            Self::Stands(state) => Some(state),
+            Self::Saved(state) => Some(state),
             Self::Unknown | Self::Erased => None,
         }
     }
@@ -200,14 +200,14 @@ pub const SETTLED: SignedDuration = SignedDuration::from_hours(6);
 
 /// Where a recording lies, as its row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordingLocation {
     /// The bucket or folder that holds it.
     pub bucket: String,
     /// Its place in there.
     pub object_key: String,
 }
 
-impl From<&RecordingRow> for Place {
+impl From<&RecordingRow> for RecordingLocation {
     fn from(row: &RecordingRow) -> Self {
         Self { bucket: row.bucket.clone(), object_key: row.object_key.clone() }
     }
@@ -225,7 +225,7 @@ pub struct Expired {
     /// When it ended.
     pub ended_at: Timestamp,
     /// Where its recordings lie.
-    pub recordings: Vec<Place>,
+    pub recordings: Vec<RecordingLocation>,
 }
 
 impl Expired {

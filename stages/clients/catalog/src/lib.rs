@@ -30,19 +30,20 @@ mod turns;
 
 pub use analysis::{AnalysisCounts, AnalysisEntry, AnalysisQueue};
 pub use attempts::{Attempt, AttemptKind};
-pub use conversations::{ConversationRow, Conversations, Counts, Recorded, RecordingRow};
+pub use conversations::{ConversationCounts, ConversationRow, Conversations, Recorded, RecordingRow};
 pub use dead_letters::DeadLetters;
 pub use embedded::EmbeddedCatalog;
 pub use erasure::{
-    ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Standing, Tombstone, TombstoneKey,
+    ConversationStatus, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Tombstone,
+    TombstoneKey,
 };
 pub use group::{Agents, GroupStanding, HeldReading};
 pub use lacking::Lacking;
 pub use postgres::PostgresCatalog;
 pub use readiness::{FirstLooks, LearnedDelay, Lessons};
-pub use runs::{Counted, Fate, ReplayRun, RunKind, RunState, Runs, Tallied};
+pub use runs::{Fate, ReplayRun, RowCount, RunKind, RunState, Runs, Tallied};
 pub use timeline::Timelines;
-pub use turns::{CurrentTurn, ProducerMemory, ProducerTurns, Turn};
+pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 
 /// Every role, for who calls their methods on a catalog of a type of its own: a test, mostly.
 pub mod roles {

@@ -34,14 +34,14 @@ pub trait Runs: Send + Sync + 'static {
 
 /// A number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
+pub struct RowCount {
     /// How many there are.
     pub rows: u64,
     /// An estimate: counting takes too long.
     pub is_about: bool,
 }
 
-impl Counted {
+impl RowCount {
     /// So many, counted.
     pub fn exactly(rows: u64) -> Self {
         Self { rows, is_about: false }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::TenantId;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::CatalogError;
@@ -49,7 +50,7 @@ pub trait ProducerTurns: Send + Sync + 'static {
 
 /// A producer's turn; clones share whether it was refused.
 #[derive(Debug, Clone)]
-pub struct Turn {
+pub struct ProducerTurn {
     /// Whose calls are found.
     pub tenant: TenantId,
     /// Higher than that of every turn before.
@@ -57,7 +58,7 @@ pub struct Turn {
     refused: CancellationToken,
 }
 
-impl Turn {
+impl ProducerTurn {
     /// The turn of this number.
     pub fn new(tenant: TenantId, number: u64) -> Self {
         Self { tenant, number, refused: CancellationToken::new() }
@@ -84,18 +85,18 @@ impl Turn {
 
 /// The turn in which a part of the process works at present; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct CurrentTurn(Arc<Mutex<Option<Turn>>>);
+pub struct CurrentTurn(Arc<Mutex<Option<ProducerTurn>>>);
 
 impl CurrentTurn {
     /// For what works in one turn and no other.
-    pub fn only(turn: &Turn) -> Self {
+    pub fn only(turn: &ProducerTurn) -> Self {
         let current = Self::default();
         current.set(Some(turn.clone()));
         current
     }
 
     /// Begins a turn. One that is over stays until the next: its late writes are refused once another has begun.
-    pub fn set(&self, turn: Option<Turn>) {
+    pub fn set(&self, turn: Option<ProducerTurn>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
 
@@ -105,13 +106,13 @@ impl CurrentTurn {
     }
 
     /// The turn; none where an operator works.
-    pub fn get(&self) -> Option<Turn> {
+    pub fn get(&self) -> Option<ProducerTurn> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// What the tenant's producers know together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerMemory {
     /// The number of the last turn that was begun; 0 before the first.
     pub turn: u64,
@@ -122,5 +123,6 @@ pub struct ProducerMemory {
     /// When the tenant was first worked for.
     pub worked_since: Option<Timestamp>,
     /// Calls that began before lack recordings that the nightly run has looked for once more.
+    #[serde(default)]
     pub rechecked_to: Option<Timestamp>,
 }

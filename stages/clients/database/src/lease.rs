@@ -51,13 +51,13 @@ impl ProducerLease {
     }
 
     /// Takes the lease if it is free.
-    pub async fn try_take(&self) -> Result<Option<Held>, DatabaseError> {
+    pub async fn try_take(&self) -> Result<Option<HeldLease>, DatabaseError> {
         let session = session(&self.database).await?;
-        Ok(self.lock(&session.client).await?.then(|| Held::keep(session, self.number())))
+        Ok(self.lock(&session.client).await?.then(|| HeldLease::keep(session, self.number())))
     }
 
     /// Waits for the lease, as long as it takes, through outages of the database. Says once who has it.
-    pub async fn wait(&self) -> Held {
+    pub async fn wait(&self) -> HeldLease {
         let (mut has_waited, mut is_broken) = (false, false);
         loop {
             match self.wait_on_one_session(&mut has_waited, &mut is_broken).await {
@@ -76,7 +76,11 @@ impl ProducerLease {
         }
     }
 
-    async fn wait_on_one_session(&self, has_waited: &mut bool, is_broken: &mut bool) -> Result<Held, DatabaseError> {
+    async fn wait_on_one_session(
+        &self,
+        has_waited: &mut bool,
+        is_broken: &mut bool,
+    ) -> Result<HeldLease, DatabaseError> {
         let session = session(&self.database).await?;
         while !self.lock(&session.client).await? {
             *is_broken = false;
@@ -87,7 +91,7 @@ impl ProducerLease {
             }
             pause().await;
         }
-        Ok(Held::keep(session, self.number()))
+        Ok(HeldLease::keep(session, self.number()))
     }
 
     async fn lock(&self, client: &Client) -> Result<bool, DatabaseError> {
@@ -119,13 +123,13 @@ impl ProducerLease {
 
 /// The lease, until this is dropped or the session is lost.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldLease {
     /// Closed when the session is gone.
     session: watch::Receiver<()>,
     _keeper: AbortOnDropHandle<()>,
 }
 
-impl Held {
+impl HeldLease {
     fn keep(session: Dedicated, lock: i64) -> Self {
         let (alive, watched) = watch::channel(());
         let keeper = task::spawn("producer lease", async move {

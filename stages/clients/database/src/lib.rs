@@ -10,11 +10,15 @@
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may take the time and chance as they come"))]
 
+mod connector;
 mod database;
+mod error;
 mod lease;
 pub mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod url;
 
-pub use database::{Database, DatabaseError, DatabaseOptions, Dedicated};
-pub use lease::{Held, ProducerLease, check_session};
+pub use database::{Database, DatabaseOptions, Dedicated};
+pub use error::DatabaseError;
+pub use lease::{HeldLease, ProducerLease, check_session};

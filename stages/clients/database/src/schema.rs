@@ -57,7 +57,7 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>, DatabaseError> 
     session.client.query_one("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
     match compare(&applied(&session.client).await?.unwrap_or_default()) {
         Ok(()) => return Ok(Vec::new()),
-        Err(Difference::Older) => {}
+        Err(SchemaDifference::Older) => {}
         Err(other) => return Err(other.into()),
     }
     let report = runner().run_async(&mut session.client).await;
@@ -87,22 +87,22 @@ pub async fn check(database: &Database) -> Result<(), DatabaseError> {
 
 /// How the tables differ from what this executable knows.
 #[derive(Debug, PartialEq, Eq)]
-enum Difference {
+enum SchemaDifference {
     Older,
     Newer(i32),
     Other(i32),
 }
 
-impl From<Difference> for DatabaseError {
-    fn from(difference: Difference) -> Self {
+impl From<SchemaDifference> for DatabaseError {
+    fn from(difference: SchemaDifference) -> Self {
         Self::Schema(match difference {
-            Difference::Older => {
+            SchemaDifference::Older => {
                 "the tables of the database are missing or too old; run: nice-knovvu migrate".to_owned()
             }
-            Difference::Newer(version) => {
+            SchemaDifference::Newer(version) => {
                 format!("the tables of the database are of a later version (step {version}); upgrade this nice-knovvu")
             }
-            Difference::Other(version) => format!(
+            SchemaDifference::Other(version) => format!(
                 "step {version} of the tables was applied from another file than this nice-knovvu carries (checksum \
                  differs); use the build that applied it, or restore the database from before"
             ),
@@ -116,13 +116,13 @@ fn runner() -> Runner {
     Runner::new(&STEPS.iter().map(step).collect::<Vec<_>>())
 }
 
-fn compare(applied: &[Step]) -> Result<(), Difference> {
+fn compare(applied: &[Step]) -> Result<(), SchemaDifference> {
     let known: Vec<Step> = runner().get_migrations().iter().map(step).collect();
     let newest = known.iter().map(|(version, ..)| *version).max().unwrap_or_default();
     if let Some(step) = applied.iter().find(|step| !known.contains(step)) {
-        return Err(if step.0 > newest { Difference::Newer(step.0) } else { Difference::Other(step.0) });
+        return Err(if step.0 > newest { SchemaDifference::Newer(step.0) } else { SchemaDifference::Other(step.0) });
     }
-    if known.iter().all(|step| applied.contains(step)) { Ok(()) } else { Err(Difference::Older) }
+    if known.iter().all(|step| applied.contains(step)) { Ok(()) } else { Err(SchemaDifference::Older) }
 }
 
 fn step(migration: &Migration) -> Step {

@@ -50,7 +50,7 @@ impl fmt::Debug for NextLink {
 #[derive(Debug, Clone)]
 pub struct ContactPage {
     /// The rows in NICE's order.
-    pub contacts: Vec<Row>,
+    pub contacts: Vec<ContactRow>,
     /// What NICE suggests as the next `updatedSince`.
     pub last_poll_time: Option<Timestamp>,
     /// How many rows all pages have together.
@@ -62,7 +62,7 @@ pub struct ContactPage {
 }
 
 /// A contact, or a row that cannot be read as one.
-pub type Row = Result<Contact, BadRow>;
+pub type ContactRow = Result<Contact, BadRow>;
 
 /// A row of a page that is not a contact; its neighbours are unharmed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]

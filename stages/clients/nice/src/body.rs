@@ -13,7 +13,7 @@ use runtime::task;
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
+pub(super) enum BodyReadError {
     /// The connection ended before the body did.
     #[error("the body broke off")]
     Broken,
@@ -28,7 +28,7 @@ pub(super) enum BodyError {
     Encoding,
 }
 
-impl BodyError {
+impl BodyReadError {
     /// The word in metrics.
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -40,15 +40,15 @@ impl BodyError {
 }
 
 /// Reads a body of at most `cap` bytes, packed or not.
-pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, BodyError> {
+pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, BodyReadError> {
     let said_packed = is_gzip(response.headers())?;
     if response.content_length().is_some_and(|length| length > cap as u64) {
-        return Err(BodyError::TooLarge);
+        return Err(BodyReadError::TooLarge);
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
+    while let Some(chunk) = response.chunk().await.map_err(|_| BodyReadError::Broken)? {
         if body.len() + chunk.len() > cap {
-            return Err(BodyError::TooLarge);
+            return Err(BodyReadError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
@@ -56,18 +56,18 @@ pub(super) async fn read(mut response: Response, cap: usize) -> Result<Bytes, Bo
         return Ok(body.into());
     }
     // Unpacking tens of MiB takes long enough to hold up the other tasks of this thread.
-    task::blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyError::Encoding))
+    task::blocking(move || unpack(&body, cap)).await.unwrap_or(Err(BodyReadError::Encoding))
 }
 
 /// Whether the headers say so; one that is named twice, by a server and a proxy, is one.
-fn is_gzip(headers: &HeaderMap) -> Result<bool, BodyError> {
+fn is_gzip(headers: &HeaderMap) -> Result<bool, BodyReadError> {
     let mut packed = false;
     for encoding in headers.get_all(CONTENT_ENCODING) {
         for word in encoding.to_str().unwrap_or("?").split(',') {
             match word.trim().to_ascii_lowercase().as_str() {
                 "" | "identity" => {}
                 "gzip" | "x-gzip" => packed = true,
-                _ => return Err(BodyError::Encoding),
+                _ => return Err(BodyReadError::Encoding),
             }
         }
     }
@@ -91,14 +91,17 @@ const MAX_RATIO: usize = 100;
 const RATIO_COUNTS_FROM: usize = 1024 * 1024;
 
 /// Unpacks gzip into at most `cap` bytes.
-fn unpack(packed: &[u8], cap: usize) -> Result<Bytes, BodyError> {
+fn unpack(packed: &[u8], cap: usize) -> Result<Bytes, BodyReadError> {
     let bomb_at = packed.len().saturating_mul(MAX_RATIO).max(RATIO_COUNTS_FROM);
     let most = cap.min(bomb_at);
     let mut unpacked = Vec::new();
-    MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut unpacked).map_err(|_| BodyError::Encoding)?;
+    MultiGzDecoder::new(packed)
+        .take(most as u64 + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|_| BodyReadError::Encoding)?;
     match unpacked.len() {
-        length if length > bomb_at => Err(BodyError::Bomb),
-        length if length > cap => Err(BodyError::TooLarge),
+        length if length > bomb_at => Err(BodyReadError::Bomb),
+        length if length > cap => Err(BodyReadError::TooLarge),
         _ => Ok(unpacked.into()),
     }
 }
@@ -156,15 +159,15 @@ mod tests {
         for values in [&[][..], &[""], &["Identity"]] {
             assert_eq!(read(values), Ok(false), "{values:?}");
         }
-        assert_eq!(read(&["br"]), Err(BodyError::Encoding));
-        assert_eq!(read(&["gzip, br"]), Err(BodyError::Encoding));
+        assert_eq!(read(&["br"]), Err(BodyReadError::Encoding));
+        assert_eq!(read(&["gzip, br"]), Err(BodyReadError::Encoding));
     }
 
     #[test]
     fn a_bomb_is_refused_before_it_unfolds() {
         let bomb = pack(&vec![0; 64 * 1024 * 1024]);
-        assert_eq!(unpack(&bomb, 32 * 1024 * 1024), Err(BodyError::Bomb));
-        assert_eq!(unpack(&bomb, 1024), Err(BodyError::TooLarge));
+        assert_eq!(unpack(&bomb, 32 * 1024 * 1024), Err(BodyReadError::Bomb));
+        assert_eq!(unpack(&bomb, 1024), Err(BodyReadError::TooLarge));
         assert_eq!(unpack(&pack(&vec![0; 900_000]), 1024 * 1024).unwrap().len(), 900_000);
     }
 
@@ -172,11 +175,11 @@ mod tests {
     fn a_cut_or_damaged_body_is_an_error() {
         let packed = pack(&(0..10_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
         for cut in [0, 1, 9, 10, 100, packed.len() - 1] {
-            assert_eq!(unpack(&packed[..cut], 1024 * 1024), Err(BodyError::Encoding), "{cut}");
+            assert_eq!(unpack(&packed[..cut], 1024 * 1024), Err(BodyReadError::Encoding), "{cut}");
         }
         let mut damaged = packed.clone();
         let end = damaged.len() - 5;
         damaged[end] ^= 1;
-        assert_eq!(unpack(&damaged, 1024 * 1024), Err(BodyError::Encoding));
+        assert_eq!(unpack(&damaged, 1024 * 1024), Err(BodyReadError::Encoding));
     }
 }

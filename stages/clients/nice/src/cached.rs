@@ -24,7 +24,7 @@ pub(super) struct Fetched<T> {
 }
 
 /// A value in use.
-pub(super) struct Held<T> {
+pub(super) struct CachedValue<T> {
     /// The value.
     pub(super) value: T,
     generation: u64,
@@ -32,15 +32,15 @@ pub(super) struct Held<T> {
     valid_until: Instant,
 }
 
-struct Failure {
+struct FetchFailure {
     error: NiceError,
     count: u32,
     until: Instant,
 }
 
-struct State<T> {
-    held: Option<Arc<Held<T>>>,
-    failure: Option<Failure>,
+struct CacheState<T> {
+    held: Option<Arc<CachedValue<T>>>,
+    failure: Option<FetchFailure>,
     generation: u64,
     /// A new value was refused as well: until then, nobody asks for another.
     settled_until: Option<Instant>,
@@ -48,7 +48,7 @@ struct State<T> {
 
 /// The cell around it.
 pub(super) struct Cached<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<CacheState<T>>,
     flight: SingleFlight,
     delay: Duration,
 }
@@ -65,21 +65,21 @@ const SETTLED: Duration = Duration::from_secs(30);
 impl<T> Cached<T> {
     /// An empty cell; `delay` is the wait after a first failure.
     pub(super) fn new(delay: Duration) -> Self {
-        let state = State { held: None, failure: None, generation: 0, settled_until: None };
+        let state = CacheState { held: None, failure: None, generation: 0, settled_until: None };
         Self { state: Mutex::new(state), flight: SingleFlight::default(), delay }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, CacheState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value, if it may be used, without fetching it.
-    pub(super) fn peek(&self) -> Option<Arc<Held<T>>> {
+    pub(super) fn peek(&self) -> Option<Arc<CachedValue<T>>> {
         self.state().held.clone().filter(|held| Instant::now() < held.valid_until)
     }
 
     /// The value; fetched where there is none that may be used.
-    pub(super) async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<Held<T>>, NiceError>
+    pub(super) async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<Arc<CachedValue<T>>, NiceError>
     where
         F: Future<Output = Result<Fetched<T>, NiceError>>,
     {
@@ -95,7 +95,7 @@ impl<T> Cached<T> {
 
     /// Drops the value if it is still this one, so that the next caller fetches another; false while it is known
     /// that another would be refused too.
-    pub(super) fn drop_value(&self, refused: &Held<T>) -> bool {
+    pub(super) fn drop_value(&self, refused: &CachedValue<T>) -> bool {
         let mut state = self.state();
         let current = state.held.as_ref().is_some_and(|held| held.generation == refused.generation);
         if current && state.settled_until.is_some_and(|until| Instant::now() < until) {
@@ -112,7 +112,7 @@ impl<T> Cached<T> {
         self.state().settled_until = Some(Instant::now() + SETTLED);
     }
 
-    fn lookup(&self) -> Lookup<Result<Arc<Held<T>>, NiceError>> {
+    fn lookup(&self) -> Lookup<Result<Arc<CachedValue<T>>, NiceError>> {
         let state = self.state();
         let now = Instant::now();
         let failed = state.failure.as_ref().filter(|failure| now < failure.until);
@@ -125,10 +125,10 @@ impl<T> Cached<T> {
         }
     }
 
-    fn keep(&self, fetched: Fetched<T>, asked_at: Instant) -> Arc<Held<T>> {
+    fn keep(&self, fetched: Fetched<T>, asked_at: Instant) -> Arc<CachedValue<T>> {
         let mut state = self.state();
         state.generation += 1;
-        let held = Arc::new(Held {
+        let held = Arc::new(CachedValue {
             value: fetched.value,
             generation: state.generation,
             fresh_until: asked_at + fetched.fresh_for,
@@ -140,7 +140,7 @@ impl<T> Cached<T> {
     }
 
     /// Remembers the failure; the old value stays in use while it may.
-    fn note(&self, error: NiceError) -> Result<Arc<Held<T>>, NiceError> {
+    fn note(&self, error: NiceError) -> Result<Arc<CachedValue<T>>, NiceError> {
         let mut state = self.state();
         let count = state.failure.as_ref().map_or(0, |failure| failure.count);
         let (longest, asked) = match &error {
@@ -156,7 +156,7 @@ impl<T> Cached<T> {
         };
         let delay = self.delay.saturating_mul(1 << count.min(10)).min(longest).max(asked);
         let until = Instant::now() + delay;
-        state.failure = Some(Failure { error: error.clone(), count: count + 1, until });
+        state.failure = Some(FetchFailure { error: error.clone(), count: count + 1, until });
         match &state.held {
             Some(held) if Instant::now() < held.valid_until => Ok(held.clone()),
             _ => Err(error),
@@ -164,7 +164,7 @@ impl<T> Cached<T> {
     }
 }
 
-impl Failure {
+impl FetchFailure {
     /// The remembered error, asking for the time that remains.
     fn again(&self, now: Instant) -> NiceError {
         match &self.error {

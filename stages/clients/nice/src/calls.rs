@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use model::ContactId;
 use reqwest::Url;
 
-use super::http::{Answer, Endpoint, parse};
-use super::wire::contact::{self, Page};
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, parse};
+use super::wire::contact::{self, ListPage};
 use super::wire::playback;
 use super::{
     CompletedFilter, CompletedQuery, Contact, ContactPage, Excess, Leg, NextLink, NiceClient, NiceError, Playback,
@@ -22,6 +23,10 @@ const PHONE_CALL: &str = "4";
 const ORDER: &str = "lastUpdateTime asc";
 
 /// What is read of a row, in the names of all versions: a row that has only that is an eighth of a whole one.
+///
+/// NICE's documentation has the parameter `fields` and says neither which versions take it nor what becomes of a name
+/// that a version does not know. So whole rows are asked for until some of them, asked for both ways, prove that nothing
+/// is missing of the chosen fields; where it is, or where they are refused, whole rows are asked for always.
 const FIELDS: &str = "contactId,masterContactId,agentId,contactStartDate,contactStart,totalDurationSeconds,mediaTypeId,\
                       mediaType,lastUpdateTime";
 
@@ -33,34 +38,37 @@ const OF_NO_USE: u8 = 2;
 /// The rows that are asked for both ways.
 const PROOF: u32 = 100;
 
-/// Reads one page of completed contacts.
-///
-/// NICE's documentation has the parameter `fields` and says neither which versions take it nor what becomes of a name
-/// that a version does not know. So whole rows are asked for until some of them, asked for both ways, prove that nothing
-/// is missing of the chosen fields; where it is, or where they are refused, whole rows are asked for always.
-pub(super) async fn completed(nice: &NiceClient, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-    let fields = &nice.inner.fields;
-    match fields.load(Ordering::Relaxed) {
-        TAKEN => match completed_of(nice, query, Some(FIELDS)).await {
-            Err(NiceError::TooMuch { why: Excess::Refused, .. }) => {
-                let page = completed_of(nice, query, None).await?;
-                fields.store(OF_NO_USE, Ordering::Relaxed);
+impl NiceClient {
+    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
+    ///
+    /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
+    /// or compare the number of different contacts with `total`.
+    pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
+        let fields = &self.inner.fields;
+        match fields.load(Ordering::Relaxed) {
+            TAKEN => match completed_of(self, query, Some(FIELDS)).await {
+                Err(NiceError::TooMuch { why: Excess::Refused, .. }) => {
+                    let page = completed_of(self, query, None).await?;
+                    fields.store(OF_NO_USE, Ordering::Relaxed);
+                    Ok(page)
+                }
+                page => page,
+            },
+            OF_NO_USE => completed_of(self, query, None).await,
+            _ => {
+                let page = completed_of(self, query, None).await?;
+                if !page.contacts.is_empty() {
+                    let proof = CompletedQuery { top: query.top.min(PROOF), next: None, ..query.clone() };
+                    match completed_of(self, &proof, Some(FIELDS)).await {
+                        Ok(chosen) => fields.store(proven(&chosen, &page), Ordering::Relaxed),
+                        Err(NiceError::TooMuch { why: Excess::Refused, .. }) => {
+                            fields.store(OF_NO_USE, Ordering::Relaxed)
+                        }
+                        Err(_) => {} // it proves nothing
+                    }
+                }
                 Ok(page)
             }
-            page => page,
-        },
-        OF_NO_USE => completed_of(nice, query, None).await,
-        _ => {
-            let page = completed_of(nice, query, None).await?;
-            if !page.contacts.is_empty() {
-                let proof = CompletedQuery { top: query.top.min(PROOF), next: None, ..query.clone() };
-                match completed_of(nice, &proof, Some(FIELDS)).await {
-                    Ok(chosen) => fields.store(proven(&chosen, &page), Ordering::Relaxed),
-                    Err(NiceError::TooMuch { why: Excess::Refused, .. }) => fields.store(OF_NO_USE, Ordering::Relaxed),
-                    Err(_) => {} // it proves nothing
-                }
-            }
-            Ok(page)
         }
     }
 }
@@ -100,9 +108,9 @@ async fn completed_of(
         _ => completed_url(root, query, fields),
     };
     let page = match nice.get(Endpoint::Completed, &url).await? {
-        Answer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
-        Answer::Nothing => Page::empty(),
-        Answer::NotFound => return Err(missing(Endpoint::Completed)),
+        ApiAnswer::Body(body) => parse(Endpoint::Completed, body, contact::completed).await?,
+        ApiAnswer::Nothing => ListPage::empty(),
+        ApiAnswer::NotFound => return Err(missing(Endpoint::Completed)),
     };
     let linked = page.next.is_some();
     let next =
@@ -147,49 +155,52 @@ fn ceiling(time: Timestamp) -> String {
     Timestamp::from_millisecond(millis + i64::from(!whole)).unwrap_or(time).to_string()
 }
 
-/// Reads one contact.
-pub(super) async fn contact(nice: &NiceClient, id: ContactId) -> Result<Contact, NiceError> {
-    let url = acd(nice, &["contacts", &id.to_string()]).await?;
-    let body = match nice.get(Endpoint::Contact, &url).await? {
-        Answer::Body(body) => body,
-        Answer::Nothing | Answer::NotFound => {
-            return Err(NiceError::NotReady { what: "NICE does not know the contact yet" });
+impl NiceClient {
+    /// Reads one contact; one that NICE does not know is not ready.
+    pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
+        let url = acd(self, &["contacts", &id.to_string()]).await?;
+        let body = match self.get(Endpoint::Contact, &url).await? {
+            ApiAnswer::Body(body) => body,
+            ApiAnswer::Nothing | ApiAnswer::NotFound => {
+                return Err(NiceError::NotReady { what: "NICE does not know the contact yet" });
+            }
+        };
+        let contact = parse(Endpoint::Contact, body, contact::single).await?;
+        let contact = contact.map_err(|bad| NiceError::permanent(format!("contact: {bad}")))?;
+        if contact.contact_id != id {
+            return Err(NiceError::transient("contact: NICE answered with another contact"));
         }
-    };
-    let contact = parse(Endpoint::Contact, body, contact::single).await?;
-    let contact = contact.map_err(|bad| NiceError::permanent(format!("contact: {bad}")))?;
-    if contact.contact_id != id {
-        return Err(NiceError::transient("contact: NICE answered with another contact"));
+        Ok(contact)
     }
-    Ok(contact)
-}
 
-/// Reads the legs of a call.
-pub(super) async fn legs(nice: &NiceClient, id: ContactId) -> Result<Vec<Leg>, NiceError> {
-    let url = acd(nice, &["contacts", &id.to_string(), "hierarchy"]).await?;
-    match nice.get(Endpoint::Hierarchy, &url).await? {
-        Answer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
-        Answer::Nothing => Ok(Vec::new()),
-        Answer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
+    /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
+    /// keeps no hierarchy of it.
+    pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
+        let url = acd(self, &["contacts", &id.to_string(), "hierarchy"]).await?;
+        match self.get(Endpoint::Hierarchy, &url).await? {
+            ApiAnswer::Body(body) => parse(Endpoint::Hierarchy, body, contact::hierarchy).await,
+            ApiAnswer::Nothing => Ok(Vec::new()),
+            ApiAnswer::NotFound => Err(NiceError::NotReady { what: "NICE does not know the call's legs yet" }),
+        }
     }
-}
 
-/// Reads where the recordings of a call lie.
-pub(super) async fn contact_playback(nice: &NiceClient, master: ContactId) -> Result<Playback, NiceError> {
-    let mut url =
-        net::below(&nice.inner.discovery.facade(&nice.inner.api).await?, &["media-playback", "v1", "contacts"]);
-    url.query_pairs_mut().append_pair("acd-call-id", &master.to_string());
-    narrow(&mut url);
-    url.query_pairs_mut().append_pair("isDownload", "false");
-    read_playback(nice, Endpoint::ContactPlayback, &url).await
-}
+    /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
+    pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
+        let mut url =
+            net::below(&self.inner.discovery.facade(&self.inner.api).await?, &["media-playback", "v1", "contacts"]);
+        url.query_pairs_mut().append_pair("acd-call-id", &master.to_string());
+        narrow(&mut url);
+        url.query_pairs_mut().append_pair("isDownload", "false");
+        read_playback(self, Endpoint::ContactPlayback, &url).await
+    }
 
-/// Reads where the recording of one agent leg lies.
-pub(super) async fn segment_playback(nice: &NiceClient, segment: &SegmentId) -> Result<Playback, NiceError> {
-    let root = nice.inner.discovery.facade(&nice.inner.api).await?;
-    let mut url = net::below(&root, &["media-playback", "v1", "segments", segment.as_str()]);
-    narrow(&mut url);
-    read_playback(nice, Endpoint::SegmentPlayback, &url).await
+    /// Reads where the recording of one agent leg lies.
+    pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
+        let root = self.inner.discovery.facade(&self.inner.api).await?;
+        let mut url = net::below(&root, &["media-playback", "v1", "segments", segment.as_str()]);
+        narrow(&mut url);
+        read_playback(self, Endpoint::SegmentPlayback, &url).await
+    }
 }
 
 /// Voice, without the waveforms (large) and categories that nobody reads.
@@ -203,12 +214,12 @@ fn narrow(url: &mut Url) {
 async fn read_playback(nice: &NiceClient, endpoint: Endpoint, url: &Url) -> Result<Playback, NiceError> {
     let not_ready = NiceError::NotReady { what: "the recording is not processed yet" };
     match nice.get(endpoint, url).await? {
-        Answer::Body(body) => {
+        ApiAnswer::Body(body) => {
             let answered = parse(endpoint, body, playback::read).await?;
             nice.inner.api.http.passed_over(&answered.passed_over);
             answered.playback.ok_or(not_ready)
         }
-        Answer::Nothing | Answer::NotFound => Err(not_ready),
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Err(not_ready),
     }
 }
 

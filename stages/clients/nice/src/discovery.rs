@@ -7,8 +7,10 @@ use std::time::Duration;
 use model::http;
 use reqwest::Url;
 
+use super::api::Api;
 use super::cached::{Cached, Fetched};
-use super::http::{Answer, Api, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, parse};
 use super::token::{STALE_FOR, spared};
 use super::wire::identity::{self, Claims, Configuration};
 use super::{NiceError, NiceSettings, Timeouts, net};
@@ -96,8 +98,8 @@ impl Discovery {
             url.query_pairs_mut().append_pair("tenantId", tenant);
         }
         match api.http.send(Endpoint::Discovery, api.http.get(url)).await?.answer(Endpoint::Discovery)? {
-            Answer::Body(body) => parse(Endpoint::Discovery, body, identity::configuration).await,
-            Answer::Nothing | Answer::NotFound => {
+            ApiAnswer::Body(body) => parse(Endpoint::Discovery, body, identity::configuration).await,
+            ApiAnswer::Nothing | ApiAnswer::NotFound => {
                 Err(NiceError::transient("discovery: the issuer does not know the tenant"))
             }
         }

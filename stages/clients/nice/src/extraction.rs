@@ -3,7 +3,7 @@
 //! In: a range of days. Out: an [`Extraction`], a stream of rows that are read as they arrive. NICE makes the listing
 //! in a job of its own: it is begun, looked at until it is over, and its file fetched from an object store, under the
 //! rules that hold for recordings. NICE takes one job of a tenant at a time and one call in 30 seconds, so the callers
-//! of one client take [turns](Turn). After a crash a job may go on without a reader; it ends by itself, and until then
+//! of one client take [turns](ExtractionTurn). After a crash a job may go on without a reader; it ends by itself, and until then
 //! NICE refuses the next one, which is waited out.
 
 use std::collections::HashMap;
@@ -18,9 +18,11 @@ use reqwest::{Response, Url};
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::http::{Answer, Endpoint, Posted, parse};
-use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, JobStatus, Table, TableError};
-use super::{Inner, LinkRefused, MediaLink, NiceError, Timeouts, check_link, net};
+use super::api::Posted;
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, parse};
+use super::wire::extraction::{self, ExtractedLeg, ExtractedRow, ExtractionTable, JobStatus, TableError};
+use super::{Inner, LinkRefused, MediaLink, NiceClient, NiceError, Timeouts, check_link, net};
 
 /// The most days of one extraction: NICE's advice for history is two weeks.
 pub const EXTRACTION_DAYS: i32 = 14;
@@ -35,7 +37,7 @@ const VERSION: &str = "10";
 const MAX_FILE: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Whose turn it is to ask for an extraction, and when NICE was last asked for one.
-pub(super) struct Turn {
+pub(super) struct ExtractionTurn {
     last_call: Mutex<Option<Instant>>,
     pace: Duration,
     poll: Duration,
@@ -43,7 +45,7 @@ pub(super) struct Turn {
     idle: Duration,
 }
 
-impl Turn {
+impl ExtractionTurn {
     /// Nothing asked yet.
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         Self {
@@ -56,31 +58,40 @@ impl Turn {
     }
 }
 
-/// Has NICE make a listing, and opens it.
-pub(super) async fn extract(inner: &Inner, first: Date, last: Date) -> Result<Extraction, NiceError> {
-    check_range(first, last)?;
-    let jobs = net::below(&inner.discovery.facade(&inner.api).await?, &["data-extraction", "v1", "jobs"]);
-    let (job, link) = {
-        // Held until the job is over: NICE has one at a time.
-        let mut last_call = inner.extraction.last_call.lock().await;
-        let id = begin(inner, &jobs, &body(first, last), &mut last_call).await?;
-        let job = net::below(&jobs, &[&id]);
-        let link = outcome(inner, &job).await?;
-        (job, link)
-    };
-    let response = match open(inner, &link).await {
-        Err(NiceError::LinkExpired) => match look(inner, &job).await? {
-            JobStatus::Succeeded(link) => open(inner, &link).await,
-            JobStatus::Running | JobStatus::Ended(_) => Err(NiceError::LinkExpired),
-        },
-        opened => opened,
-    };
-    let response = response.map_err(|error| match error {
-        NiceError::LinkExpired => NiceError::transient("extraction: the link to its file was refused or has expired"),
-        other => other,
-    })?;
-    let table = Table::new();
-    Ok(Extraction { response, table, chunk: Bytes::new(), over: false, read: 0, idle: inner.extraction.idle })
+impl NiceClient {
+    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
+    ///
+    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
+    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
+    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
+    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
+        let (inner, first, last) = (&*self.inner, first_day, last_day);
+        check_range(first, last)?;
+        let jobs = net::below(&inner.discovery.facade(&inner.api).await?, &["data-extraction", "v1", "jobs"]);
+        let (job, link) = {
+            // Held until the job is over: NICE has one at a time.
+            let mut last_call = inner.extraction.last_call.lock().await;
+            let id = begin(inner, &jobs, &body(first, last), &mut last_call).await?;
+            let job = net::below(&jobs, &[&id]);
+            let link = outcome(inner, &job).await?;
+            (job, link)
+        };
+        let response = match open(inner, &link).await {
+            Err(NiceError::LinkExpired) => match look(inner, &job).await? {
+                JobStatus::Succeeded(link) => open(inner, &link).await,
+                JobStatus::Running | JobStatus::Ended(_) => Err(NiceError::LinkExpired),
+            },
+            opened => opened,
+        };
+        let response = response.map_err(|error| match error {
+            NiceError::LinkExpired => {
+                NiceError::transient("extraction: the link to its file was refused or has expired")
+            }
+            other => other,
+        })?;
+        let table = ExtractionTable::new();
+        Ok(Extraction { response, table, chunk: Bytes::new(), over: false, read: 0, idle: inner.extraction.idle })
+    }
 }
 
 fn check_range(first: Date, last: Date) -> Result<(), NiceError> {
@@ -118,13 +129,13 @@ async fn begin(inner: &Inner, jobs: &Url, body: &Value, last_call: &mut Option<I
         let posted = inner.api.post(Endpoint::ExtractionBegin, jobs, QuotaClass::Backfill, body).await;
         *last_call = Some(Instant::now());
         match posted? {
-            Posted::Answered(Answer::Body(body)) => {
+            Posted::Answered(ApiAnswer::Body(body)) => {
                 return parse(Endpoint::ExtractionBegin, body, extraction::job_id).await;
             }
-            Posted::Answered(Answer::Nothing) => {
+            Posted::Answered(ApiAnswer::Nothing) => {
                 return Err(NiceError::transient("extraction: NICE named no job"));
             }
-            Posted::Answered(Answer::NotFound) => {
+            Posted::Answered(ApiAnswer::NotFound) => {
                 return Err(NiceError::refused("extraction: NICE has no data extraction there, is facade_url right?"));
             }
             Posted::Forbidden => tracing::info!("NICE refuses an extraction at the moment"),
@@ -139,7 +150,7 @@ async fn begin(inner: &Inner, jobs: &Url, body: &Value, last_call: &mut Option<I
 /// Waits for the end of a job and returns the link to its file. A job takes minutes to repeat, so a passing trouble
 /// does not end the wait.
 async fn outcome(inner: &Inner, job: &Url) -> Result<String, NiceError> {
-    let Turn { poll, total, .. } = inner.extraction;
+    let ExtractionTurn { poll, total, .. } = inner.extraction;
     let until = Instant::now() + total;
     let mut trouble = NiceError::transient("extraction: the job was not over in time");
     let mut wait = poll;
@@ -167,8 +178,8 @@ async fn outcome(inner: &Inner, job: &Url) -> Result<String, NiceError> {
 /// Looks at a job once; one that NICE does not know yet is running.
 async fn look(inner: &Inner, job: &Url) -> Result<JobStatus, NiceError> {
     match inner.api.get(Endpoint::ExtractionJob, job, QuotaClass::Backfill).await? {
-        Answer::Body(body) => parse(Endpoint::ExtractionJob, body, extraction::job_status).await,
-        Answer::Nothing | Answer::NotFound => Ok(JobStatus::Running),
+        ApiAnswer::Body(body) => parse(Endpoint::ExtractionJob, body, extraction::job_status).await,
+        ApiAnswer::Nothing | ApiAnswer::NotFound => Ok(JobStatus::Running),
     }
 }
 
@@ -187,7 +198,7 @@ async fn open(inner: &Inner, link: &str) -> Result<Response, NiceError> {
 /// A listing that was opened; its rows are not yet read.
 pub struct Extraction {
     response: Response,
-    table: Table,
+    table: ExtractionTable,
     chunk: Bytes,
     over: bool,
     read: u64,
@@ -209,7 +220,7 @@ impl Extraction {
     /// The rows with each leg once: the segments after its first are left out. A leg that had no voice so far comes
     /// again when a segment with voice does. Of all legs only the ids are kept.
     pub fn into_legs(self) -> impl Stream<Item = Result<ExtractedRow, NiceError>> + Send {
-        let mut seen = Seen::default();
+        let mut seen = SeenLegs::default();
         self.into_rows().filter(move |row| {
             let news = match row {
                 Ok(Ok(leg)) => seen.is_news(leg),
@@ -261,11 +272,11 @@ fn unreadable(error: TableError) -> NiceError {
 
 /// The legs that came, and whether one of their segments had voice.
 #[derive(Default)]
-struct Seen {
+struct SeenLegs {
     legs: HashMap<ContactId, bool>,
 }
 
-impl Seen {
+impl SeenLegs {
     fn is_news(&mut self, leg: &ExtractedLeg) -> bool {
         match self.legs.insert(leg.contact_id, leg.has_voice) {
             Some(true) => {
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_leg_comes_once_and_again_only_for_its_voice() {
-        let mut seen = Seen::default();
+        let mut seen = SeenLegs::default();
         let news = [(7, false), (7, false), (8, true), (7, true), (7, false), (7, true), (8, false), (8, true)]
             .map(|(id, has_voice)| seen.is_news(&leg(id, has_voice)));
         assert_eq!(news, [true, false, true, true, false, false, false, false]);

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use reqwest::Url;
 
+use super::api::Api;
 use super::discovery::Discovery;
-use super::http::{Answer, Api, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, parse};
 use super::wire::ShapeError;
-use super::wire::directory::{self, DirectoryPage, Named};
+use super::wire::directory::{self, DirectoryPage, NamedGroup};
 use super::{GroupAgent, GroupKind, GroupReading, GroupSelector, NiceClient, NiceError, net};
 
 /// The largest page that NICE's lists of groups and agents are reported to give.
@@ -24,39 +26,40 @@ const MAX_ROWS: usize = 10_000;
 const MAX_PAGES: usize = 1_000;
 
 /// Reads a page of a list.
-type Reader<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
+type PageParser<T> = fn(&[u8]) -> Result<DirectoryPage<T>, ShapeError>;
 
-/// Reads the selected group.
-pub(super) async fn read(nice: &NiceClient) -> Result<GroupReading, NiceError> {
-    let (settings, selector) = (&nice.inner.settings, &nice.inner.settings.group);
-    let root = nice.inner.discovery.acd(&nice.inner.api).await?;
-    let root = net::below(&root, &["inContactAPI", "services", &settings.api_version]);
-    let lists = Lists { nice };
-    let (groups, group_id) = match selector.kind {
-        GroupKind::AcdGroup => {
-            let url = net::below(&root, &["groups"]);
-            let groups = lists.whole(Endpoint::Groups, url.clone(), directory::groups, group_key).await?;
-            (url, groups.choose(Endpoint::Groups, selector)?)
-        }
-        GroupKind::Team => {
-            let url = net::below(&root, &["teams"]);
-            let teams = lists.whole(Endpoint::Teams, url.clone(), directory::teams, group_key).await?;
-            (url, teams.choose(Endpoint::Teams, selector)?)
-        }
-    };
-    let mut url = net::below(&groups, &[&group_id, "agents"]);
-    let agents = match selector.kind {
-        GroupKind::AcdGroup => {
-            url.query_pairs_mut().append_pair("assigned", "true");
-            lists.whole(Endpoint::GroupAgents, url, directory::group_agents, agent_key).await?
-        }
-        GroupKind::Team => lists.whole(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
-    };
-    let Whole { rows, hidden, missing, no_content } = agents;
-    Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
+impl NiceClient {
+    /// Reads the whole group, or fails: a short list is never an answer.
+    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
+        let (settings, selector) = (&self.inner.settings, &self.inner.settings.group);
+        let root = self.inner.discovery.acd(&self.inner.api).await?;
+        let root = net::below(&root, &["inContactAPI", "services", &settings.api_version]);
+        let (groups, group_id) = match selector.kind {
+            GroupKind::AcdGroup => {
+                let url = net::below(&root, &["groups"]);
+                let groups = self.whole_list(Endpoint::Groups, url.clone(), directory::groups, group_key).await?;
+                (url, groups.choose(Endpoint::Groups, selector)?)
+            }
+            GroupKind::Team => {
+                let url = net::below(&root, &["teams"]);
+                let teams = self.whole_list(Endpoint::Teams, url.clone(), directory::teams, group_key).await?;
+                (url, teams.choose(Endpoint::Teams, selector)?)
+            }
+        };
+        let mut url = net::below(&groups, &[&group_id, "agents"]);
+        let agents = match selector.kind {
+            GroupKind::AcdGroup => {
+                url.query_pairs_mut().append_pair("assigned", "true");
+                self.whole_list(Endpoint::GroupAgents, url, directory::group_agents, agent_key).await?
+            }
+            GroupKind::Team => self.whole_list(Endpoint::TeamAgents, url, directory::team_agents, agent_key).await?,
+        };
+        let Whole { rows, hidden, missing, no_content } = agents;
+        Ok(GroupReading { agents: rows, group_id, hidden, missing, no_content })
+    }
 }
 
-fn group_key(group: &Named) -> u64 {
+fn group_key(group: &NamedGroup) -> u64 {
     // Digits by its grammar, at most 19 of them.
     group.id.parse().unwrap_or(u64::MAX)
 }
@@ -66,12 +69,12 @@ fn agent_key(agent: &GroupAgent) -> u64 {
 }
 
 /// The id of the one group that is meant: by id, else by exact name, else by name in any case.
-fn choose(groups: &[Named], selector: &GroupSelector) -> Result<String, NiceError> {
+fn choose(groups: &[NamedGroup], selector: &GroupSelector) -> Result<String, NiceError> {
     let wanted = selector.id_or_name.trim();
-    let by_id = |group: &&Named| group.id == wanted;
-    let by_name = |group: &&Named| group.name.trim() == wanted;
-    let by_similar_name = |group: &&Named| group.name.trim().to_lowercase() == wanted.to_lowercase();
-    let found = |fits: &dyn Fn(&&Named) -> bool| groups.iter().filter(fits).collect::<Vec<_>>();
+    let by_id = |group: &&NamedGroup| group.id == wanted;
+    let by_name = |group: &&NamedGroup| group.name.trim() == wanted;
+    let by_similar_name = |group: &&NamedGroup| group.name.trim().to_lowercase() == wanted.to_lowercase();
+    let found = |fits: &dyn Fn(&&NamedGroup) -> bool| groups.iter().filter(fits).collect::<Vec<_>>();
     let candidates = [found(&by_id), found(&by_name), found(&by_similar_name)];
     match candidates.into_iter().find(|found| !found.is_empty()).as_deref() {
         Some([group]) => Ok(group.id.clone()),
@@ -94,7 +97,7 @@ struct Whole<T> {
     no_content: bool,
 }
 
-impl Whole<Named> {
+impl Whole<NamedGroup> {
     /// The id of the one group that is meant. One that is not there may be among those that NICE counts and does not
     /// give.
     fn choose(&self, endpoint: Endpoint, selector: &GroupSelector) -> Result<String, NiceError> {
@@ -105,17 +108,13 @@ impl Whole<Named> {
     }
 }
 
-struct Lists<'a> {
-    nice: &'a NiceClient,
-}
-
-impl Lists<'_> {
+impl NiceClient {
     /// Reads every page of a list; each row once, in the order of their keys.
-    async fn whole<T: Send + 'static>(
+    async fn whole_list<T: Send + 'static>(
         &self,
         endpoint: Endpoint,
         url: Url,
-        reader: Reader<T>,
+        reader: PageParser<T>,
         key: fn(&T) -> u64,
     ) -> Result<Whole<T>, NiceError> {
         let mut rows = BTreeMap::new();
@@ -124,7 +123,7 @@ impl Lists<'_> {
         let mut total = None;
         let mut page_url = paged(&url, 0);
         for _ in 0..MAX_PAGES {
-            let page = self.page(endpoint, &page_url, reader).await?;
+            let page = self.list_page(endpoint, &page_url, reader).await?;
             let no_content = page.is_none() && visited.is_empty();
             let page = page.unwrap_or_else(DirectoryPage::empty);
             visited.insert(page_url);
@@ -137,8 +136,7 @@ impl Lists<'_> {
                 return Err(inconsistent(endpoint, "it has more rows than any group"));
             }
             total = page.total.or(total);
-            let next =
-                page.next.and_then(|link| follow(&self.nice.inner.api, &self.nice.inner.discovery, endpoint, &link));
+            let next = page.next.and_then(|link| follow(&self.inner.api, &self.inner.discovery, endpoint, &link));
             // The total is a hint: a page with rows is followed by another question.
             if ended || seen == before {
                 // Hidden ones may be counted.
@@ -156,16 +154,16 @@ impl Lists<'_> {
     }
 
     /// A page; none for a 204.
-    async fn page<T: Send + 'static>(
+    async fn list_page<T: Send + 'static>(
         &self,
         endpoint: Endpoint,
         url: &Url,
-        reader: Reader<T>,
+        reader: PageParser<T>,
     ) -> Result<Option<DirectoryPage<T>>, NiceError> {
-        match self.nice.get(endpoint, url).await? {
-            Answer::Body(body) => parse(endpoint, body, reader).await.map(Some),
-            Answer::Nothing => Ok(None),
-            Answer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
+        match self.get(endpoint, url).await? {
+            ApiAnswer::Body(body) => parse(endpoint, body, reader).await.map(Some),
+            ApiAnswer::Nothing => Ok(None),
+            ApiAnswer::NotFound => Err(NiceError::permanent(format!("{}: NICE has no such list", endpoint.name()))),
         }
     }
 }
@@ -196,7 +194,7 @@ mod tests {
 
     fn choose_among(groups: &[(&str, &str)], wanted: &str) -> Result<String, NiceError> {
         let groups =
-            groups.iter().map(|(id, name)| Named { id: (*id).into(), name: (*name).into() }).collect::<Vec<_>>();
+            groups.iter().map(|(id, name)| NamedGroup { id: (*id).into(), name: (*name).into() }).collect::<Vec<_>>();
         choose(&groups, &GroupSelector { kind: GroupKind::AcdGroup, id_or_name: wanted.into() })
     }
 

@@ -1,136 +1,38 @@
-//! The one function that sends an API request: bearer, budget, timeout, cap, one renewed token, metrics.
+//! The one function that sends a request to NICE: timeout, cap, metrics, and what its answer means.
 
 use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
 };
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ApiFamily, Quota, QuotaClass, http::MAX_HEADERS, retry_after::longest_retry_after};
+use model::{http::MAX_HEADERS, retry_after::longest_retry_after};
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, RETRY_AFTER},
 };
-use runtime::{Clock, chance, task};
+use runtime::{Clock, task};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::body;
-use super::body::BodyError;
-use super::cached::Held;
+use super::body::BodyReadError;
+use super::endpoint::Endpoint;
 use super::network::Network;
-use super::token::{Token, Tokens};
 use super::wire::ShapeError;
 use super::{Excess, NiceError, Timeouts};
 use crate::NiceMetrics;
 
-/// What is asked of NICE; the name is the label in metrics and the subject of error texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Token,
-    Discovery,
-    Groups,
-    GroupAgents,
-    Teams,
-    TeamAgents,
-    Completed,
-    Contact,
-    Hierarchy,
-    ContactPlayback,
-    SegmentPlayback,
-    Media,
-    ExtractionBegin,
-    ExtractionJob,
-    ExtractionFile,
-    SessionJoin,
-    SessionEvents,
-}
-
-/// Tokens, configurations and single contacts have some KiB.
-const SMALL: usize = 1024 * 1024;
-
-/// Playback may bring waveforms although they are declined.
-const PLAYBACK: usize = 8 * 1024 * 1024;
-
-/// NICE's largest page, 10,000 contacts of 3 KiB.
-const LIST: usize = 32 * 1024 * 1024;
-
-impl Endpoint {
-    /// The label in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Discovery => "discovery",
-            Self::Groups => "groups",
-            Self::GroupAgents => "group_agents",
-            Self::Teams => "teams",
-            Self::TeamAgents => "team_agents",
-            Self::Completed => "completed",
-            Self::Contact => "contact",
-            Self::Hierarchy => "hierarchy",
-            Self::ContactPlayback => "contact_playback",
-            Self::SegmentPlayback => "segment_playback",
-            Self::Media => "media",
-            Self::ExtractionBegin => "extraction_begin",
-            Self::ExtractionJob => "extraction_job",
-            Self::ExtractionFile => "extraction_file",
-            Self::SessionJoin => "session_join",
-            Self::SessionEvents => "session_events",
-        }
-    }
-
-    fn cap(self) -> usize {
-        match self {
-            Self::Token | Self::Discovery | Self::Contact | Self::Media => SMALL,
-            Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => SMALL,
-            Self::SessionJoin | Self::SessionEvents => SMALL,
-            Self::ContactPlayback | Self::SegmentPlayback => PLAYBACK,
-            Self::Groups | Self::GroupAgents | Self::Teams | Self::TeamAgents | Self::Completed | Self::Hierarchy => {
-                LIST
-            }
-        }
-    }
-
-    /// The budget it draws on; data extraction has a pace of its own, and a long poll only waits.
-    fn family(self) -> Option<ApiFamily> {
-        match self {
-            Self::ContactPlayback | Self::SegmentPlayback => Some(ApiFamily::MediaPlayback),
-            Self::SessionEvents | Self::ExtractionBegin | Self::ExtractionJob | Self::ExtractionFile => None,
-            _ => Some(ApiFamily::Acd),
-        }
-    }
-
-    /// Whether less of it can be asked for.
-    fn is_divisible(self) -> bool {
-        self == Self::Completed
-    }
-
-    /// Whether NICE keeps the request until there is something to say: its silence says nothing of NICE.
-    fn is_long_poll(self) -> bool {
-        self == Self::SessionEvents
-    }
-}
-
 /// What NICE answered where an answer was possible.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ApiAnswer {
     /// 200 with a body.
     Body(Bytes),
     /// 204: nothing there, or nothing more.
     Nothing,
     /// 404: unknown, or not there yet.
     NotFound,
-}
-
-/// What NICE made of a POST.
-#[derive(Debug)]
-pub(super) enum Posted {
-    /// It was answered as a GET is.
-    Answered(Answer),
-    /// 403, which may stand for "not now".
-    Forbidden,
 }
 
 /// A transport for API calls: no redirects, no proxies of the environment, no cookies, HTTP/1.1.
@@ -182,7 +84,7 @@ pub(super) struct Http {
     metrics: NiceMetrics,
     timeouts: Timeouts,
     /// Requests in a row that nobody answered.
-    unanswered: AtomicU32,
+    pub(super) unanswered: AtomicU32,
 }
 
 impl Http {
@@ -215,7 +117,12 @@ impl Http {
     }
 
     /// What an endpoint is asked: a POST where there is a body for it, else a GET.
-    fn request(&self, endpoint: Endpoint, url: &Url, body: Option<&Value>) -> Result<RequestBuilder, NiceError> {
+    pub(super) fn request(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        body: Option<&Value>,
+    ) -> Result<RequestBuilder, NiceError> {
         Ok(match body {
             Some(body) => self.post(url.clone()).json(body),
             None if endpoint.is_long_poll() => for_json(self.polls()?.get(url.clone())),
@@ -242,8 +149,8 @@ impl Http {
         let outcome = tokio::time::timeout(timeout, self.exchange(endpoint, request)).await;
         match &outcome {
             _ if endpoint.is_long_poll() => {}
-            Ok(Ok(_) | Err(Failure::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
-            Ok(Err(Failure::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
+            Ok(Ok(_) | Err(ExchangeError::Body(_))) => self.unanswered.store(0, Ordering::Relaxed),
+            Ok(Err(ExchangeError::Network(_))) | Err(_) => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
         let label = match &outcome {
             Ok(Ok(reply)) => reply.status.as_str().to_owned(),
@@ -264,12 +171,12 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, Failure> {
-        let response = self.network.send(request).await.map_err(|error| Failure::Network(error.word))?;
+    async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, ExchangeError> {
+        let response = self.network.send(request).await.map_err(|error| ExchangeError::Network(error.word))?;
         let status = response.status();
         let retry_after = wait_asked(&response, &self.timeouts.clock);
         let body = if status.is_success() {
-            body::read(response, endpoint.cap()).await.map_err(Failure::Body)?
+            body::read(response, endpoint.cap()).await.map_err(ExchangeError::Body)?
         } else {
             // Whether it could be read does not matter, and it must not hold up the status.
             drop(tokio::time::timeout(ERROR_PAGE_WAIT, body::read(response, ERROR_PAGE)).await);
@@ -281,8 +188,10 @@ impl Http {
 
 /// An answer with its body, where the status promises one.
 pub(super) struct Reply {
-    status: StatusCode,
-    retry_after: Option<Duration>,
+    /// The bare status.
+    pub(super) status: StatusCode,
+    /// The wait that it asks for.
+    pub(super) retry_after: Option<Duration>,
     body: Bytes,
 }
 
@@ -298,12 +207,12 @@ pub(super) fn wait_asked(response: &Response, clock: &Clock) -> Option<Duration>
     longest_retry_after(headers.map(HeaderValue::as_bytes), clock.now())
 }
 
-enum Failure {
+enum ExchangeError {
     Network(&'static str),
-    Body(BodyError),
+    Body(BodyReadError),
 }
 
-impl Failure {
+impl ExchangeError {
     fn label(&self) -> &'static str {
         match self {
             Self::Network(word) => word,
@@ -315,13 +224,13 @@ impl Failure {
         let name = endpoint.name();
         match self {
             Self::Network(word) => NiceError::transient(format!("{name}: NICE cannot be reached ({word})")),
-            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) if endpoint.is_divisible() => {
+            Self::Body(error @ (BodyReadError::TooLarge | BodyReadError::Bomb)) if endpoint.is_divisible() => {
                 NiceError::TooMuch { what: format!("{name}: {error}"), why: Excess::Length }
             }
-            Self::Body(error @ (BodyError::TooLarge | BodyError::Bomb)) => {
+            Self::Body(error @ (BodyReadError::TooLarge | BodyReadError::Bomb)) => {
                 NiceError::Odd { what: format!("{name}: {error}") }
             }
-            Self::Body(error @ (BodyError::Broken | BodyError::Encoding)) => {
+            Self::Body(error @ (BodyReadError::Broken | BodyReadError::Encoding)) => {
                 NiceError::transient(format!("{name}: {error}"))
             }
         }
@@ -330,14 +239,14 @@ impl Failure {
 
 impl Reply {
     /// What the status means for whoever asked.
-    pub(super) fn answer(self, endpoint: Endpoint) -> Result<Answer, NiceError> {
+    pub(super) fn answer(self, endpoint: Endpoint) -> Result<ApiAnswer, NiceError> {
         let what = format!("{}: NICE answered {}", endpoint.name(), self.status.as_u16());
         match self.status.as_u16() {
-            204 | 205 => Ok(Answer::Nothing),
-            200..=299 => Ok(Answer::Body(self.body)),
+            204 | 205 => Ok(ApiAnswer::Nothing),
+            200..=299 => Ok(ApiAnswer::Body(self.body)),
             300..=399 => Err(NiceError::transient(format!("{what}, redirects are not followed"))),
             401 | 403 => Err(NiceError::Refused { what }),
-            404 => Ok(Answer::NotFound),
+            404 => Ok(ApiAnswer::NotFound),
             // Who says when to come again does not mean the size.
             400 | 413 | 414 | 422 if endpoint.is_divisible() && self.retry_after.is_some() => {
                 Err(NiceError::Transient { what, retry_after: self.retry_after })
@@ -350,188 +259,6 @@ impl Reply {
             _ => Err(NiceError::Odd { what }),
         }
     }
-
-    /// The bare status.
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    fn is_unauthorized(&self) -> bool {
-        self.status == StatusCode::UNAUTHORIZED
-    }
-}
-
-/// Sends API calls in our name.
-pub(super) struct Api {
-    pub(super) http: Http,
-    pub(super) tokens: Tokens,
-    pub(super) quota: Arc<dyn Quota>,
-    /// Tokens in a row that NICE issued and never took.
-    pub(super) never_taken: AtomicU32,
-    /// How often NICE has refused us.
-    pub(super) refusals: AtomicU64,
-    /// Tells of it.
-    pub(super) alarm: Alarm,
-    /// Calls under way, but for long polls.
-    pub(super) under_way: AtomicUsize,
-}
-
-/// After so many requests without an answer NICE counts as silent, until it answers one.
-const SILENT_AFTER: u32 = 4;
-
-/// So many at a time go on trying whether a silent NICE answers.
-const PROBES: usize = 2;
-
-/// Counts a call for as long as it lives.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// So many tokens in a row must be refused from the first request on before it is a matter for a person. A token
-/// that was taken and is refused later was revoked between two requests, and another will do.
-const NEVER_TAKEN: u32 = 2;
-
-impl Api {
-    /// Whether NICE is silent, and enough callers wait for it as it is.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.http.unanswered.load(Ordering::Relaxed) >= SILENT_AFTER && self.under_way.load(Ordering::Relaxed) >= PROBES
-    }
-
-    /// Asks for `url` with a bearer token, as one of `class`; a token that is refused is renewed once.
-    pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<Answer, NiceError> {
-        let answer = self.reply(endpoint, url, class, None).await?.answer(endpoint);
-        self.alarm.listen(&answer);
-        answer
-    }
-
-    /// Sends `body` to `url`, otherwise as [`Api::get`].
-    pub(super) async fn post(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        class: QuotaClass,
-        body: &Value,
-    ) -> Result<Posted, NiceError> {
-        let reply = self.reply(endpoint, url, class, Some(body)).await?;
-        match reply.status {
-            StatusCode::FORBIDDEN => Ok(Posted::Forbidden),
-            _ => {
-                let answer = reply.answer(endpoint);
-                self.alarm.listen(&answer);
-                answer.map(Posted::Answered)
-            }
-        }
-    }
-
-    /// As [`Api::get`], for who looks at the status; a body is posted.
-    pub(super) async fn reply(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        class: QuotaClass,
-        body: Option<&Value>,
-    ) -> Result<Reply, NiceError> {
-        let _under_way = (!endpoint.is_long_poll()).then(|| UnderWay::new(&self.under_way));
-        let reply = self.ask(endpoint, url, class, body).await;
-        let refused = match &reply {
-            Ok(reply) => reply.status == StatusCode::FORBIDDEN,
-            Err(error) => matches!(error, NiceError::Refused { .. }),
-        };
-        if refused {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        self.alarm.listen(&reply);
-        reply
-    }
-
-    async fn ask(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        class: QuotaClass,
-        body: Option<&Value>,
-    ) -> Result<Reply, NiceError> {
-        let (mut reply, mut token) = self.attempt(endpoint, url, class, body).await?;
-        if reply.is_unauthorized() {
-            self.count_refusal(&token);
-            if !self.tokens.reject(&token) {
-                return Err(refused(endpoint));
-            }
-            (reply, token) = self.attempt(endpoint, url, class, body).await?;
-            if reply.is_unauthorized() {
-                self.count_refusal(&token);
-                if self.never_taken.load(Ordering::Relaxed) < NEVER_TAKEN {
-                    self.tokens.reject(&token);
-                    return Err(NiceError::transient(format!("{}: a renewed token was refused", endpoint.name())));
-                }
-                self.tokens.settle();
-                return Err(refused(endpoint));
-            }
-        }
-        token.value.mark_taken();
-        self.never_taken.store(0, Ordering::Relaxed);
-        Ok(reply)
-    }
-
-    fn count_refusal(&self, token: &Held<Token>) {
-        if token.value.is_first_refusal() {
-            self.never_taken.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-        class: QuotaClass,
-        body: Option<&Value>,
-    ) -> Result<(Reply, Arc<Held<Token>>), NiceError> {
-        // First without the budget: while there is no token, no request of it is spent.
-        let token = self.tokens.current(&self.http).await?;
-        let Some(family) = endpoint.family() else {
-            let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
-            return Ok((self.http.send(endpoint, request).await?, token));
-        };
-        loop {
-            let mut permit = self.quota.admit(token.value.account.as_deref(), family, class).await?;
-            let token = self.tokens.current(&self.http).await?;
-            let request = self.http.request(endpoint, url, body)?.header(AUTHORIZATION, token.value.bearer());
-            if !permit.leave() {
-                continue;
-            }
-            let reply = self.http.send(endpoint, request).await?;
-            if reply.status == StatusCode::TOO_MANY_REQUESTS {
-                permit.refused(reply.retry_after);
-                // No fault of the item: it waits for the budget, which has learned of it.
-                let what = format!("{}: NICE takes no more requests for now (429)", endpoint.name());
-                return Err(NiceError::Quota { what, retry_after: Some(again_after(reply.retry_after)) });
-            }
-            return Ok((reply, token));
-        }
-    }
-}
-
-/// Whom NICE refused asks the budget again after this time at the latest; the budget knows when it is open again.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
-
-fn again_after(retry_after: Option<Duration>) -> Duration {
-    let asked = retry_after.unwrap_or(Duration::from_secs(2)).max(Duration::from_secs(1)).min(LONGEST_REFUSAL);
-    asked.mul_f64(chance::range(0.5..1.0)).max(Duration::from_secs(1))
-}
-
-fn refused(endpoint: Endpoint) -> NiceError {
-    NiceError::refused(format!("{}: NICE refuses a fresh token", endpoint.name()))
 }
 
 /// A larger body is read on a thread of its own, so that other tasks go on.

@@ -6,7 +6,7 @@
 //! nothing but a renewed token and a broken recording: waiting for 429, 5xx and "not ready" is the flow's business.
 //!
 //! - [`settings`](NiceSettings), [`answers`](Contact), [`error`](NiceError): the types of the door.
-//! - `http`: the one request function. `body`: capped reading. `cached`: a value fetched once for all who wait.
+//! - `http`: the one request function. `api`: bearer, budget, one renewed token. `body`: capped reading. `cached`: a value fetched once for all who wait.
 //! - `token`, `discovery`: who we are and where NICE is. `group`, `calls`, `sessions`: what is asked there.
 //! - `extraction`: the calls of past days from the recording side, read from a file of any length.
 //! - `media`, `media_hosts`, `resolver`: a recording, and where it may come from.
@@ -19,16 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
-use jiff::civil::Date;
-use model::{AgentId, ContactId, Quota, QuotaClass, TenantId};
+use model::{Quota, QuotaClass, TenantId};
 use reqwest::Url;
 
 mod alarm;
 mod answers;
+mod api;
 mod body;
 mod cached;
 mod calls;
 mod discovery;
+mod endpoint;
 mod error;
 mod extraction;
 mod group;
@@ -47,14 +48,16 @@ pub mod wire;
 
 use alarm::Alarm;
 pub use answers::{
-    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, GroupAgent, GroupReading, Interaction, Leg,
-    MediaLink, NextLink, Participant, Playback, Row, Segment, SegmentId, SegmentIdError,
+    BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ContactRow, GroupAgent, GroupReading, Interaction,
+    Leg, MediaLink, NextLink, Participant, Playback, Segment, SegmentId, SegmentIdError,
 };
+use api::Api;
 use discovery::Discovery;
+use endpoint::Endpoint;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
-use extraction::Turn;
+use extraction::ExtractionTurn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
-use http::{Answer, Api, Endpoint, Http};
+use http::{ApiAnswer, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
 pub use media_hosts::{LinkRefused, MediaHost, MediaHostError, check_link};
@@ -80,30 +83,15 @@ struct Inner {
     api: Api,
     discovery: Discovery,
     media: Arc<MediaSource>,
-    extraction: Turn,
+    extraction: ExtractionTurn,
     page_size: u32,
     /// Whether NICE takes the choice of fields of completed contacts.
     fields: AtomicU8,
 }
 
 impl NiceClient {
-    /// Makes a client; nothing is sent yet.
-    pub fn new(settings: NiceSettings, quota: Arc<dyn Quota>, metrics: NiceMetrics) -> Result<Self, NiceError> {
-        Self::with_timeouts(settings, quota, metrics, Timeouts::default())
-    }
-
-    /// Makes a client that waits otherwise than in production.
-    pub fn with_timeouts(
-        settings: NiceSettings,
-        quota: Arc<dyn Quota>,
-        metrics: NiceMetrics,
-        timeouts: Timeouts,
-    ) -> Result<Self, NiceError> {
-        Self::with_network(settings, Network::Internet, quota, metrics, timeouts)
-    }
-
-    /// Makes a client whose requests may go to a NICE in this process.
-    pub fn with_network(
+    /// Makes a client; nothing is sent yet. Its requests may go to a NICE in this process.
+    pub fn new(
         settings: NiceSettings,
         network: Network,
         quota: Arc<dyn Quota>,
@@ -115,7 +103,7 @@ impl NiceClient {
         let http = Http::new(network.clone(), metrics.clone(), &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
-        let (extraction, page_size) = (Turn::new(&timeouts), timeouts.page_size);
+        let (extraction, page_size) = (ExtractionTurn::new(&timeouts), timeouts.page_size);
         let media = Arc::new(MediaSource::new(&settings, network, metrics, timeouts)?);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -145,13 +133,8 @@ impl NiceClient {
     }
 
     /// Sends an API request.
-    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<Answer, NiceError> {
+    async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<ApiAnswer, NiceError> {
         self.inner.api.get(endpoint, url, self.class).await
-    }
-
-    /// Reads the whole group, or fails: a short list is never an answer.
-    pub async fn group_agents(&self) -> Result<GroupReading, NiceError> {
-        group::read(self).await
     }
 
     /// The most rows that one page of completed contacts shall have.
@@ -159,66 +142,10 @@ impl NiceClient {
         self.inner.page_size
     }
 
-    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
-    ///
-    /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
-    /// or compare the number of different contacts with `total`.
-    pub async fn completed(&self, query: &CompletedQuery) -> Result<ContactPage, NiceError> {
-        calls::completed(self, query).await
-    }
-
-    /// Reads one contact; one that NICE does not know is not ready.
-    pub async fn contact(&self, id: ContactId) -> Result<Contact, NiceError> {
-        calls::contact(self, id).await
-    }
-
-    /// Reads the legs of the call that the contact belongs to, the master contact among them; none where NICE
-    /// keeps no hierarchy of it.
-    pub async fn legs(&self, id: ContactId) -> Result<Vec<Leg>, NiceError> {
-        calls::legs(self, id).await
-    }
-
-    /// Reads where the recordings of a whole call lie; not ready until at least one voice interaction is there.
-    pub async fn contact_playback(&self, master: ContactId) -> Result<Playback, NiceError> {
-        calls::contact_playback(self, master).await
-    }
-
-    /// Reads where the recording of one agent leg lies.
-    pub async fn segment_playback(&self, segment: &SegmentId) -> Result<Playback, NiceError> {
-        calls::segment_playback(self, segment).await
-    }
-
-    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read.
-    pub async fn open_media(&self, link: &MediaLink) -> Result<Media, NiceError> {
-        self.inner.media.clone().open(link, None).await
-    }
-
-    /// Opens a recording whose stream asks `refresher` for a fresh link when the present one expires.
-    pub async fn open_media_with_refresh(
-        &self,
-        link: &MediaLink,
-        refresher: LinkRefresher,
-    ) -> Result<Media, NiceError> {
-        self.inner.media.clone().open(link, Some(refresher)).await
-    }
-
-    /// Has NICE list the calls that begin on these days, both included, days of UTC; at most [`EXTRACTION_DAYS`].
-    ///
-    /// For days beyond the reach of [`Self::completed`]. NICE runs one extraction of a tenant at a time and begins one
-    /// in 30 seconds, so a call waits for the others of this client, and then up to some minutes for its own. A call
-    /// that ended within the last half hour may be missing. Neither of the tenant's rate budgets is drawn on.
-    pub async fn extract(&self, first_day: Date, last_day: Date) -> Result<Extraction, NiceError> {
-        extraction::extract(&self.inner, first_day, last_day).await
-    }
-
-    /// Joins the session of an agent who is logged in, to see its events. Nothing of the agent changes.
-    pub async fn join_session(&self, agent: AgentId) -> Result<Join, NiceError> {
-        sessions::join(self, agent).await
-    }
-
-    /// Waits for the next events of a session, for a minute at most. Costs nothing of the rate budget.
-    pub async fn session_events(&self, session: &SessionId) -> Result<Feed, NiceError> {
-        sessions::events(self, session).await
+    /// Opens a recording: its host, status, length and type are checked, its bytes not yet read. Its stream asks
+    /// `refresher`, where there is one, for a fresh link when the present one expires.
+    pub async fn open_media(&self, link: &MediaLink, refresher: Option<LinkRefresher>) -> Result<Media, NiceError> {
+        self.inner.media.clone().open(link, refresher).await
     }
 
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.

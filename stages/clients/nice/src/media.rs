@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
-use reader::Reader;
+use reader::MediaReader;
 use reqwest::{
     Client, Response, Url,
     header::{
@@ -28,7 +28,8 @@ use runtime::Clock;
 use tokio::time::Instant;
 use unpack::Packing;
 
-use super::http::{Endpoint, transport, wait_asked};
+use super::endpoint::Endpoint;
+use super::http::{transport, wait_asked};
 use super::network::Network;
 use super::resolver::{GuardedResolver, ResolveError};
 use super::{LinkRefresher, MediaLink, NiceError, NiceSettings, Timeouts, check_link};
@@ -74,7 +75,7 @@ impl MediaSource {
         link: &MediaLink,
         refresher: Option<LinkRefresher>,
     ) -> Result<Media, NiceError> {
-        let origin = Arc::new(Origin { source: self, refresher, link: Mutex::new(link.clone()) });
+        let origin = Arc::new(MediaOrigin { source: self, refresher, link: Mutex::new(link.clone()) });
         let Opening { content_length, content_type, body } = origin.clone().begin().await?;
         let host = origin.host();
         Ok(Media { origin, host, content_length, content_type, body: Some(Mutex::new(body)) })
@@ -195,7 +196,7 @@ fn page() -> NiceError {
 
 /// What the headers of an answer say of the recording.
 #[derive(Debug)]
-struct Found {
+struct MediaHeaders {
     /// How many bytes come, packed or not.
     length: Option<u64>,
     content_type: Option<String>,
@@ -204,7 +205,7 @@ struct Found {
     packing: Packing,
 }
 
-impl Found {
+impl MediaHeaders {
     /// Reads the headers, and refuses a body whose end could not be told from a cut.
     fn in_answer(response: &Response) -> Result<Self, NiceError> {
         let headers = response.headers();
@@ -234,10 +235,10 @@ fn strong_etag(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Bytes as they come; nothing comes after an error.
-type Body = BoxStream<'static, Result<Bytes, NiceError>>;
+type MediaBody = BoxStream<'static, Result<Bytes, NiceError>>;
 
 /// Where one recording comes from, as often as it is read.
-struct Origin {
+struct MediaOrigin {
     source: Arc<MediaSource>,
     refresher: Option<LinkRefresher>,
     /// The link that was learned last.
@@ -248,10 +249,10 @@ struct Origin {
 struct Opening {
     content_length: Option<u64>,
     content_type: Option<String>,
-    body: Body,
+    body: MediaBody,
 }
 
-impl Origin {
+impl MediaOrigin {
     fn link(&self) -> MediaLink {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -275,9 +276,9 @@ impl Origin {
     /// Asks for the whole recording, and reads as much of it as tells what it is.
     async fn begin(self: Arc<Self>) -> Result<Opening, NiceError> {
         let response = self.get(|| None).await?;
-        let found = Found::in_answer(&response)?;
+        let found = MediaHeaders::in_answer(&response)?;
         let (length, header, packing) = (found.length, found.content_type.clone(), found.packing.clone());
-        let (mut head, mut body) = peek(Reader::new(self, response, found).into_stream()).await?;
+        let (mut head, mut body) = peek(MediaReader::new(self, response, found).into_stream()).await?;
         let packing = packing.of_bytes(&head)?;
         if !packing.is_empty() {
             (head, body) = peek(unpack::unpack(body, &packing, &head)).await?;
@@ -291,7 +292,7 @@ impl Origin {
 const HEAD: usize = 1024;
 
 /// The first bytes of a body, and the whole body.
-async fn peek(mut body: Body) -> Result<(Vec<u8>, Body), NiceError> {
+async fn peek(mut body: MediaBody) -> Result<(Vec<u8>, MediaBody), NiceError> {
     let (mut head, mut chunks) = (Vec::new(), Vec::new());
     while head.len() < HEAD
         && let Some(chunk) = body.try_next().await?
@@ -304,12 +305,12 @@ async fn peek(mut body: Body) -> Result<(Vec<u8>, Body), NiceError> {
 
 /// A recording, opened.
 pub struct Media {
-    origin: Arc<Origin>,
+    origin: Arc<MediaOrigin>,
     host: String,
     content_length: Option<u64>,
     content_type: Option<String>,
     /// None: to be opened when it is read.
-    body: Option<Mutex<Body>>,
+    body: Option<Mutex<MediaBody>>,
 }
 
 impl Media {
@@ -355,7 +356,7 @@ impl Media {
     }
 }
 
-async fn opened_again(origin: Arc<Origin>, content_type: Option<String>) -> Result<Body, NiceError> {
+async fn opened_again(origin: Arc<MediaOrigin>, content_type: Option<String>) -> Result<MediaBody, NiceError> {
     let opening = origin.begin().await?;
     if opening.content_type == content_type { Ok(opening.body) } else { Err(changed()) }
 }

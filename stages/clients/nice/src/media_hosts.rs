@@ -17,10 +17,10 @@ use super::net;
 /// An entry that names a loopback address carries its port, allows exactly that, and may be plain http; anything
 /// else is https, on port 443 unless the entry has a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MediaHost(Entry);
+pub struct MediaHost(HostPattern);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Entry {
+enum HostPattern {
     /// One host, as a URL spells it (lower case, IPv6 in brackets).
     Host { host: String, port: u16, loopback: bool },
     /// Any host below this one; begins with a dot.
@@ -47,7 +47,7 @@ impl FromStr for MediaHost {
             if !below.contains('.') {
                 return Err(MediaHostError("*. and a single label would allow a whole top-level domain"));
             }
-            return Ok(Self(Entry::Below(format!(".{}", below.to_ascii_lowercase()))));
+            return Ok(Self(HostPattern::Below(format!(".{}", below.to_ascii_lowercase()))));
         }
         if text.is_empty() || !text.chars().all(plain) {
             return Err(MediaHostError("write host, *.suffix or host:port, without scheme or path"));
@@ -65,7 +65,9 @@ impl FromStr for MediaHost {
                 Err(MediaHostError("a private or reserved address is never a media host"))
             }
             (None, _) if !is_name(spelled) => Err(MediaHostError("the host name is malformed")),
-            (_, port) => Ok(Self(Entry::Host { host: spelled.to_owned(), port: port.unwrap_or(TLS_PORT), loopback })),
+            (_, port) => {
+                Ok(Self(HostPattern::Host { host: spelled.to_owned(), port: port.unwrap_or(TLS_PORT), loopback }))
+            }
         }
     }
 }
@@ -73,9 +75,9 @@ impl FromStr for MediaHost {
 impl fmt::Display for MediaHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Entry::Host { host, port: TLS_PORT, loopback: false } => f.write_str(host),
-            Entry::Host { host, port, .. } => write!(f, "{host}:{port}"),
-            Entry::Below(suffix) => write!(f, "*{suffix}"),
+            HostPattern::Host { host, port: TLS_PORT, loopback: false } => f.write_str(host),
+            HostPattern::Host { host, port, .. } => write!(f, "{host}:{port}"),
+            HostPattern::Below(suffix) => write!(f, "*{suffix}"),
         }
     }
 }
@@ -187,15 +189,15 @@ const PLAIN_PORT: u16 = 80;
 impl MediaHost {
     /// Whether the entry is `localhost`, the one name that may resolve to this machine.
     pub(super) fn is_localhost(&self) -> bool {
-        matches!(&self.0, Entry::Host { host, .. } if host == "localhost")
+        matches!(&self.0, HostPattern::Host { host, .. } if host == "localhost")
     }
 
     /// Whether a name that is resolved is one of the entry's.
     pub(super) fn names(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match &self.0 {
-            Entry::Host { host, .. } => *host == name,
-            Entry::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+            HostPattern::Host { host, .. } => *host == name,
+            HostPattern::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
         }
     }
 
@@ -203,18 +205,18 @@ impl MediaHost {
     pub fn covers(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (mine, theirs) if mine == theirs => true,
-            (Entry::Below(mine), Entry::Below(theirs)) => theirs.ends_with(mine.as_str()),
-            (Entry::Below(_), Entry::Host { host, port: TLS_PORT, loopback: false }) => self.names(host),
+            (HostPattern::Below(mine), HostPattern::Below(theirs)) => theirs.ends_with(mine.as_str()),
+            (HostPattern::Below(_), HostPattern::Host { host, port: TLS_PORT, loopback: false }) => self.names(host),
             _ => false,
         }
     }
 
     fn allows(&self, scheme: &str, host: &str, port: u16) -> bool {
         match &self.0 {
-            Entry::Host { host: listed, port: listed_port, loopback } => {
+            HostPattern::Host { host: listed, port: listed_port, loopback } => {
                 listed == host && *listed_port == port && (scheme == "https" || (scheme == "http" && *loopback))
             }
-            Entry::Below(suffix) => {
+            HostPattern::Below(suffix) => {
                 scheme == "https"
                     && port == TLS_PORT
                     && host.len() > suffix.len()

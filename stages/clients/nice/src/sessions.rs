@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use model::{AgentId, ContactId};
 use serde_json::json;
 
-use super::http::{Answer, Endpoint, parse};
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, parse};
 use super::wire::session;
 use super::{NiceClient, NiceError, calls};
 
@@ -127,39 +128,43 @@ fn final_here(error: NiceError) -> NiceError {
     }
 }
 
-/// Joins the session of an agent.
-pub(super) async fn join(nice: &NiceClient, agent: AgentId) -> Result<Join, NiceError> {
-    let mut url = calls::acd(nice, &["agent-sessions", "join"]).await?;
-    // NICE's description wants the agent in the query, NICE's own client puts it into the body.
-    url.query_pairs_mut().append_pair("asAgentId", &agent.to_string());
-    let body = json!({ "asAgentId": agent.get() });
-    let reply = nice.inner.api.reply(Endpoint::SessionJoin, &url, nice.class, Some(&body)).await?;
-    if is_over(reply.status().as_u16()) {
-        return Ok(Join::Absent);
+impl NiceClient {
+    /// Joins the session of an agent who is logged in, to see its events. Nothing of the agent changes.
+    pub async fn join_session(&self, agent: AgentId) -> Result<Join, NiceError> {
+        let mut url = calls::acd(self, &["agent-sessions", "join"]).await?;
+        // NICE's description wants the agent in the query, NICE's own client puts it into the body.
+        url.query_pairs_mut().append_pair("asAgentId", &agent.to_string());
+        let body = json!({ "asAgentId": agent.get() });
+        let reply = self.inner.api.reply(Endpoint::SessionJoin, &url, self.class, Some(&body)).await?;
+        if is_over(reply.status.as_u16()) {
+            return Ok(Join::Absent);
+        }
+        let answer = reply.answer(Endpoint::SessionJoin);
+        self.inner.api.alarm.listen(&answer);
+        match answer.map_err(final_here)? {
+            ApiAnswer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
+            ApiAnswer::Nothing | ApiAnswer::NotFound => {
+                Err(NiceError::transient("session_join: NICE names no session"))
+            }
+        }
     }
-    let answer = reply.answer(Endpoint::SessionJoin);
-    nice.inner.api.alarm.listen(&answer);
-    match answer.map_err(final_here)? {
-        Answer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
-        Answer::Nothing | Answer::NotFound => Err(NiceError::transient("session_join: NICE names no session")),
-    }
-}
 
-/// Waits for a session's next events.
-pub(super) async fn events(nice: &NiceClient, session: &SessionId) -> Result<Feed, NiceError> {
-    let mut url = calls::acd(nice, &["agent-sessions", session.as_str(), "get-next-event"]).await?;
-    url.query_pairs_mut().append_pair("timeout", KEPT);
-    let reply = nice.inner.api.reply(Endpoint::SessionEvents, &url, nice.class, None).await?;
-    match reply.status().as_u16() {
-        304 => return Ok(Feed::Idle),
-        status if is_over(status) => return Ok(Feed::Ended),
-        _ => {}
-    }
-    let answer = reply.answer(Endpoint::SessionEvents);
-    nice.inner.api.alarm.listen(&answer);
-    match answer.map_err(final_here)? {
-        Answer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
-        Answer::Nothing | Answer::NotFound => Ok(Feed::Idle),
+    /// Waits for the next events of a session, for a minute at most. Costs nothing of the rate budget.
+    pub async fn session_events(&self, session: &SessionId) -> Result<Feed, NiceError> {
+        let mut url = calls::acd(self, &["agent-sessions", session.as_str(), "get-next-event"]).await?;
+        url.query_pairs_mut().append_pair("timeout", KEPT);
+        let reply = self.inner.api.reply(Endpoint::SessionEvents, &url, self.class, None).await?;
+        match reply.status.as_u16() {
+            304 => return Ok(Feed::Idle),
+            status if is_over(status) => return Ok(Feed::Ended),
+            _ => {}
+        }
+        let answer = reply.answer(Endpoint::SessionEvents);
+        self.inner.api.alarm.listen(&answer);
+        match answer.map_err(final_here)? {
+            ApiAnswer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
+            ApiAnswer::Nothing | ApiAnswer::NotFound => Ok(Feed::Idle),
+        }
     }
 }
 

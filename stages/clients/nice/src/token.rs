@@ -13,8 +13,9 @@ use model::http;
 use reqwest::{RequestBuilder, Url, header::HeaderValue};
 use secrecy::ExposeSecret;
 
-use super::cached::{Cached, Fetched, Held};
-use super::http::{Answer, Endpoint, Http, parse};
+use super::cached::{Cached, CachedValue, Fetched};
+use super::endpoint::Endpoint;
+use super::http::{ApiAnswer, Http, parse};
 use super::wire::{identity, identity::Claims};
 use super::{Auth, NiceError, NiceSettings, Timeouts, net};
 use crate::NiceMetrics;
@@ -79,12 +80,12 @@ impl Tokens {
     }
 
     /// The token to use now.
-    pub(super) async fn current(&self, http: &Http) -> Result<Arc<Held<Token>>, NiceError> {
+    pub(super) async fn current(&self, http: &Http) -> Result<Arc<CachedValue<Token>>, NiceError> {
         self.token.get(|| async { self.request(http).await.map_err(spared) }).await
     }
 
     /// Drops this very token after a 401; false when a newer one would be refused as well.
-    pub(super) fn reject(&self, token: &Held<Token>) -> bool {
+    pub(super) fn reject(&self, token: &CachedValue<Token>) -> bool {
         self.token.drop_value(token)
     }
 
@@ -97,8 +98,10 @@ impl Tokens {
         let request = self.prepare(http).await?;
         self.metrics.token_renewals.inc();
         let body = match http.send(Endpoint::Token, request).await?.answer(Endpoint::Token)? {
-            Answer::Body(body) => body,
-            Answer::Nothing | Answer::NotFound => return Err(NiceError::refused("token: NICE has no such endpoint")),
+            ApiAnswer::Body(body) => body,
+            ApiAnswer::Nothing | ApiAnswer::NotFound => {
+                return Err(NiceError::refused("token: NICE has no such endpoint"));
+            }
         };
         let issued = parse(Endpoint::Token, body, identity::token).await?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", issued.access_token.expose_secret()))
@@ -152,8 +155,8 @@ impl Tokens {
     async fn discover(&self, http: &Http) -> Result<Fetched<Url>, NiceError> {
         let url = net::below(&self.settings.issuer, &[".well-known", "openid-configuration"]);
         let body = match http.send(Endpoint::Discovery, http.get(url)).await?.answer(Endpoint::Discovery)? {
-            Answer::Body(body) => body,
-            Answer::Nothing | Answer::NotFound => {
+            ApiAnswer::Body(body) => body,
+            ApiAnswer::Nothing | ApiAnswer::NotFound => {
                 return Err(NiceError::refused("discovery: the issuer has no OpenID configuration"));
             }
         };

@@ -16,22 +16,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use model::{ContactEvent, ConversationKey, Lane, Settle, SettleError};
+use model::{ContactEvent, ConversationKey, Lane};
 use runtime::{Clock, task};
 use state::{StateError, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    entry::{QueueKey, body_of, count_of, due_of, entry_value, lane_byte},
+    settle::EmbeddedSettle,
+};
 use super::{Backlog, DELIVERY_LIMIT, Queue, QueueDelivery, QueueError};
+
+mod entry;
+mod settle;
 
 /// The tree in the local state.
 const TREE: &str = "queue";
-
-/// Lane (1 byte), due time in milliseconds (8, big-endian), sequence (8, big-endian): due messages come first.
-type QueueKey = [u8; 17];
-
-/// The value: deliveries so far (4 bytes, big-endian), then the message.
-const COUNT_BYTES: usize = 4;
 
 /// The longest sleep between two looks at the tree, in case the wall clock jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl EmbeddedQueue {
             let mut counted = 0;
             for entry in inner.tree.iter() {
                 let (key, value) = entry?;
-                let event = ContactEvent::decode(&value[COUNT_BYTES.min(value.len())..]);
+                let event = ContactEvent::decode(body_of(&value));
                 if event.is_ok_and(|event| event.key() == conversation) && act(&inner.tree, &key)? {
                     counted += 1;
                 }
@@ -145,11 +146,11 @@ impl Inner {
 
     /// The first due message that is not in flight, marked as in flight; or else how long to sleep. Suspects come
     /// after all others, the least suspected first.
-    fn take(&self) -> Result<Result<Taken, Duration>, sled::Error> {
+    fn take(&self) -> Result<Result<TakenEntry, Duration>, sled::Error> {
         let now = self.clock.now();
         let mut sleep = LONGEST_SLEEP;
         for lane in [Lane::Live, Lane::Backfill] {
-            let mut suspect: Option<Taken> = None;
+            let mut suspect: Option<TakenEntry> = None;
             for entry in self.tree.scan_prefix([lane_byte(lane)]).take(MOST_LOOKED_AT) {
                 let (key, value) = entry?;
                 let Ok(key) = QueueKey::try_from(key.as_ref()) else { continue };
@@ -158,7 +159,7 @@ impl Inner {
                     sleep = sleep.min(Duration::try_from(due.duration_since(now)).unwrap_or_default());
                     break;
                 }
-                let found = Taken { key, count: count_of(&value).saturating_add(1), value };
+                let found = TakenEntry { key, count: count_of(&value).saturating_add(1), value };
                 if found.count > SUSPECT {
                     if suspect.as_ref().is_none_or(|least| found.count < least.count) && !self.is_in_flight(&key) {
                         suspect = Some(found);
@@ -185,7 +186,7 @@ impl Inner {
     }
 
     /// Marks a message as in flight and counts the delivery; none where another has it or it was settled meanwhile.
-    fn mark(&self, found: Taken, sleep: &mut Duration) -> Result<Option<Taken>, sled::Error> {
+    fn mark(&self, found: TakenEntry, sleep: &mut Duration) -> Result<Option<TakenEntry>, sled::Error> {
         if !self.in_flight().insert(found.key) {
             return Ok(None);
         }
@@ -209,24 +210,20 @@ impl Inner {
 
 /// A message on its way to a reader.
 #[derive(Debug)]
-struct Taken {
+struct TakenEntry {
     key: QueueKey,
     count: u32,
     value: sled::IVec,
 }
 
-impl Taken {
+impl TakenEntry {
     fn body(&self) -> &[u8] {
-        &self.value[COUNT_BYTES.min(self.value.len())..]
+        body_of(&self.value)
     }
 }
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
-        self.publish_delayed(lane, body, Duration::ZERO).await
-    }
-
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         let key =
             self.inner.new_key(lane, self.inner.due(delay)).map_err(|error| QueueError(self.inner.broken(error)))?;
@@ -304,7 +301,7 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
         match inner.take().map_err(|error| QueueError(inner.broken(error)))? {
             Ok(taken) => {
                 let body = Bytes::copy_from_slice(taken.body());
-                let Taken { key, count, .. } = taken;
+                let TakenEntry { key, count, .. } = taken;
                 let settle = EmbeddedSettle { inner: inner.clone(), key, count, settled: false, _permit: permit };
                 let (over_limit, lost) = (count > DELIVERY_LIMIT, CancellationToken::new());
                 return Ok(QueueDelivery { body, over_limit, lost, settle: Box::new(settle) });
@@ -315,94 +312,6 @@ async fn next_delivery(inner: &Arc<Inner>, permit: OwnedSemaphorePermit) -> Resu
             }
         }
     }
-}
-
-/// Answers for one delivery; dropping it puts the message back at once.
-struct EmbeddedSettle {
-    inner: Arc<Inner>,
-    key: QueueKey,
-    count: u32,
-    settled: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-#[async_trait]
-impl Settle for EmbeddedSettle {
-    async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
-        self.inner.tree.remove(self.key).map_err(|error| SettleError(self.inner.broken(error)))?;
-        // Not awaited: an acknowledgement that a power cut undoes brings a message whose conversation is final.
-        self.inner.store.commit_soon();
-        self.settled = true;
-        Ok(())
-    }
-
-    async fn defer(mut self: Box<Self>, event: &ContactEvent, delay: Duration) -> Result<(), SettleError> {
-        let key = self
-            .inner
-            .new_key(Lane::of(event), self.inner.due(delay))
-            .map_err(|error| SettleError(self.inner.broken(error)))?;
-        let mut exchange = sled::Batch::default();
-        exchange.remove(&self.key);
-        exchange.insert(&key, entry_value(0, &event.encode()));
-        self.inner.tree.apply_batch(exchange).map_err(|error| SettleError(self.inner.broken(error)))?;
-        self.settled = true;
-        self.inner.store.commit().await.map_err(|error| SettleError(error.to_string()))?;
-        self.inner.changed.notify_waiters();
-        Ok(())
-    }
-}
-
-impl EmbeddedSettle {
-    /// Handed back on purpose: only deliveries that end in a crash count towards the limit.
-    fn uncount(&self) -> Result<(), sled::Error> {
-        let uncounted = self.inner.tree.update_and_fetch(self.key, |value| {
-            let value = value?;
-            Some(entry_value(count_of(value).saturating_sub(1), &value[COUNT_BYTES.min(value.len())..]))
-        });
-        uncounted?;
-        self.inner.store.commit_soon();
-        Ok(())
-    }
-}
-
-impl Drop for EmbeddedSettle {
-    fn drop(&mut self) {
-        if !self.settled
-            && let Err(error) = self.uncount()
-        {
-            tracing::warn!(%error, "delivery count not lowered");
-        }
-        self.inner.give_back(&self.key, self.count);
-        self.inner.changed.notify_waiters();
-    }
-}
-
-fn lane_byte(lane: Lane) -> u8 {
-    match lane {
-        Lane::Live => 0,
-        Lane::Backfill => 1,
-    }
-}
-
-fn due_of(key: &QueueKey) -> Timestamp {
-    let mut millis = [0; 8];
-    millis.copy_from_slice(&key[1..9]);
-    i64::try_from(u64::from_be_bytes(millis))
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
-/// How often the message of an entry was delivered.
-fn count_of(value: &[u8]) -> u32 {
-    value.first_chunk().map_or(0, |count| u32::from_be_bytes(*count))
-}
-
-fn entry_value(count: u32, body: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(COUNT_BYTES + body.len());
-    value.extend_from_slice(&count.to_be_bytes());
-    value.extend_from_slice(body);
-    value
 }
 
 #[cfg(test)]

@@ -93,7 +93,9 @@ pub struct Backlog {
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Puts a message on a lane, and waits for the confirm.
-    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError>;
+    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
+        self.publish_delayed(lane, body, Duration::ZERO).await
+    }
 
     /// Puts a message on a lane, to be delivered after `delay`.
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError>;

@@ -6,9 +6,10 @@
 //! - [`topology`]: the exchanges and queues, declared whenever a connection is made.
 //! - [`connection`]: a connection that is made again when it is lost.
 //! - [`publisher`]: publishes that await their own confirm.
-//! - [`deliveries`]: live before backfill, and one suspect at a time.
+//! - [`deliveries`]: live before backfill, and one suspect at a time; [`session`]: as the broker sends them.
 //! - [`suspects`]: which of them processes have died over.
-//! - [`settle`]: acknowledge, defer, hand back.
+//! - [`settle`]: acknowledge, defer, hand back; [`ownership`]: for as long as a message is ours.
+//! - [`amqp`]: what the broker's refusals mean; [`retry`]: the pauses between attempts.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the
@@ -36,8 +37,8 @@ use futures::stream::BoxStream;
 use model::Lane;
 use publisher::Publisher;
 use secrecy::{ExposeSecret, SecretString};
-use settle::Counters;
-use suspects::Marks;
+use settle::DeliveryCounters;
+use suspects::SuspectMarks;
 use tokio::time::timeout;
 use topology::Topology;
 use tracing::{debug, warn};
@@ -45,9 +46,13 @@ use tracing::{debug, warn};
 use super::{Backlog, Queue, QueueDelivery, QueueError};
 use crate::QueueMetrics;
 
+mod amqp;
 mod connection;
 mod deliveries;
+mod ownership;
 mod publisher;
+mod retry;
+mod session;
 mod settle;
 mod suspects;
 mod topology;
@@ -155,8 +160,8 @@ struct Inner {
     topology: Arc<Topology>,
     publisher: Publisher,
     consuming: Link,
-    counters: Arc<Counters>,
-    marks: Arc<Marks>,
+    counters: Arc<DeliveryCounters>,
+    marks: Arc<SuspectMarks>,
 }
 
 impl RabbitQueue {
@@ -164,7 +169,7 @@ impl RabbitQueue {
     pub async fn connect(options: RabbitOptions, metrics: &QueueMetrics) -> Result<Self, RabbitError> {
         let topology = Arc::new(Topology::new(&options.prefix, &options.delays)?);
         let options = Arc::new(options);
-        let marks = Arc::new(Marks::new(topology.clone()));
+        let marks = Arc::new(SuspectMarks::new(topology.clone()));
         let link = |role| {
             let (options, topology, metrics) = (options.clone(), topology.clone(), metrics.clone());
             Link::start(role, options, topology, metrics, marks.clone())
@@ -185,10 +190,6 @@ impl RabbitQueue {
 
 #[async_trait]
 impl Queue for RabbitQueue {
-    async fn publish(&self, lane: Lane, body: Bytes) -> Result<(), QueueError> {
-        self.publish_delayed(lane, body, Duration::ZERO).await
-    }
-
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         self.inner.publisher.publish(lane, &body, delay).await
     }

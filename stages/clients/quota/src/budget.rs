@@ -24,17 +24,12 @@ use std::time::Duration;
 use model::QuotaClass;
 use serde::{Deserialize, Serialize};
 
-use super::restraint::{Refusal, Restraint};
+use super::request::{ASKED_AGAIN, CLASSES, UNSETTLED};
+use super::restraint::{RateRefusal, Restraint};
 use super::terms::micros;
 use super::usage::Refused;
 use super::window::{Grain, Window};
-use super::{Micros, Terms, Usage};
-
-/// So many classes there are.
-pub(super) const CLASSES: usize = QuotaClass::ALL.len();
-
-/// Who waits in place asks again within this time; a class that was denied counts as waiting for a little longer.
-pub(super) const ASKED_AGAIN: Duration = Duration::from_secs(1);
+use super::{BudgetDecision, BudgetRequest, Grant, GrantOutcome, GrantReport, Micros, Terms, Usage, Witness};
 
 /// A clock that moved by more than this against the budget's time was set.
 const SETTING: u64 = 1_000_000;
@@ -62,7 +57,7 @@ pub struct Budget {
     withheld: Micros,
     window: Window,
     /// By class, in order.
-    classes: Vec<Standing>,
+    classes: Vec<ClassState>,
     /// The next even place of reconciliation and backfill.
     bulk_place: Micros,
     restraint: Option<Restraint>,
@@ -71,7 +66,7 @@ pub struct Budget {
 /// How it stands with a class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Standing {
+struct ClassState {
     /// From then on it gathers places of its floor.
     floor_from: Micros,
     /// Until then it counts as waiting.
@@ -81,116 +76,25 @@ struct Standing {
     kept: u32,
 }
 
-/// What a process knows of a budget's time from the turn before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Witness {
-    /// The budget's time then, as [`Verdict::now`] said.
-    pub seen: Micros,
-    /// What had been withheld by then, as [`Verdict::withheld`] said.
-    pub withheld: Micros,
-    /// The process's age before it asked.
-    pub began: Duration,
-    /// Its age when it had the answer.
-    pub ended: Duration,
-}
-
-/// What became of a granted request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It never left.
-    Unsent,
-    /// NICE took it, or may have; at this age of the process all was over.
-    Over(Duration),
-    /// NICE refused it for its rate, and asks to wait for so long.
-    Refused(Option<Duration>),
-}
-
-/// A granted request whose fate is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Under what it is settled, as [`Grant::at`] says.
-    pub at: Micros,
-    /// When it was granted, as [`Verdict::now`] said.
-    pub granted_at: Micros,
-    /// For whom.
-    pub class: QuotaClass,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// What a process has to say and to ask.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
-    /// The limit.
-    pub terms: Terms,
-    /// None before the first answer.
-    pub witness: Option<Witness>,
-    /// What it has learned since it last asked.
-    pub told: Vec<Told>,
-    /// How many requests of each class wait.
-    pub wanted: [u32; CLASSES],
-}
-
-impl Ask {
-    /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
-    /// is told again, which teaches nothing new where it was heard.
-    pub fn once_more(&self) -> Self {
-        let refused = self.told.iter().filter(|told| matches!(told.fate, Fate::Refused(_)));
-        Self { told: refused.map(|told| Told { at: UNSETTLED, ..*told }).collect(), ..self.clone() }
-    }
-}
-
-/// Under this nothing is settled.
-const UNSETTLED: Micros = 0;
-
-/// Some requests that may leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// For whom.
-    pub class: QuotaClass,
-    /// How many, one at least.
-    pub count: u32,
-    /// The time under which each of them is settled.
-    pub at: Micros,
-}
-
-/// What the budget says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// Its time.
-    pub now: Micros,
-    /// What has been withheld of it so far, because the clock was set back.
-    pub withheld: Micros,
-    /// Whether it must survive a crash: something was granted or refused, or the clock was set. All else may be
-    /// forgotten, and makes the budget more careful.
-    pub must_last: bool,
-    /// What may leave once it is saved.
-    pub grants: Vec<Grant>,
-    /// For each class that got less than it wants: after so long it may ask again.
-    pub not_before: [Option<Duration>; CLASSES],
-    /// The most requests in a window, as far as NICE's refusals tell.
-    pub limit_now: u32,
-}
-
 impl Budget {
     /// Hears what has happened, and decides. `clock` may be any; `age` is that of the asking process.
-    pub fn turn(&mut self, clock: Micros, age: Duration, ask: &Ask) -> Verdict {
+    pub fn turn(&mut self, clock: Micros, age: Duration, request: &BudgetRequest) -> BudgetDecision {
         let (skew, withheld) = (self.skew, self.withheld);
-        self.advance(clock, age, ask.witness);
-        self.classes.resize(CLASSES, Standing::default());
-        let turn = Turn::new(self, &ask.terms);
+        self.advance(clock, age, request.witness);
+        self.classes.resize(CLASSES, ClassState::default());
+        let turn = TurnContext::new(self, &request.terms);
         self.window.expire(self.time, turn.grain);
-        for told in &ask.told {
-            self.hear(told, age, &turn);
+        for report in &request.reports {
+            self.hear(report, age, &turn);
         }
         // Told first, or a refusal that was just heard would not hold.
-        let turn = Turn::new(self, &ask.terms);
+        let turn = TurnContext::new(self, &request.terms);
         self.restraint = self.restraint.filter(|restraint| self.time < restraint.over_at(turn.grain.counted));
-        for class in QuotaClass::ALL.into_iter().filter(|class| ask.wanted[*class as usize] > 0) {
+        for class in QuotaClass::ALL.into_iter().filter(|class| request.wanted[*class as usize] > 0) {
             let waits = &mut self.classes[class as usize].waits_until;
             *waits = (*waits).max(self.time + 1);
         }
-        let mut verdict = Verdict {
+        let mut decision = BudgetDecision {
             now: self.time,
             withheld: self.withheld,
             grants: Vec::new(),
@@ -199,34 +103,34 @@ impl Budget {
             must_last: false,
         };
         for class in QuotaClass::ALL {
-            let wanted = ask.wanted[class as usize];
+            let wanted = request.wanted[class as usize];
             let granted = if wanted > 0 { self.decide(class, wanted, &turn) } else { Ok(0) };
             let count = granted.unwrap_or(0);
             if count > 0 {
                 let at = self.grant(class, count, &turn);
-                verdict.grants.push(Grant { class, count, at });
+                decision.grants.push(Grant { class, count, at });
             }
             if count < wanted {
                 let until = granted.err().unwrap_or(self.time);
-                verdict.not_before[class as usize] = Some(Duration::from_micros(until.saturating_sub(self.time)));
+                decision.not_before[class as usize] = Some(Duration::from_micros(until.saturating_sub(self.time)));
                 self.classes[class as usize].waits_until = self.waits_until(until, &turn);
             } else if wanted > 0 {
                 let kept_until = self.time + micros(ASKED_AGAIN);
                 let standing = &mut self.classes[class as usize];
-                *standing = Standing { waits_until: 0, kept_until, kept: count, ..*standing };
+                *standing = ClassState { waits_until: 0, kept_until, kept: count, ..*standing };
             }
         }
-        let is_refused = ask.told.iter().any(|told| matches!(told.fate, Fate::Refused(_)));
+        let is_refused = request.reports.iter().any(|report| matches!(report.outcome, GrantOutcome::Refused(_)));
         let was_set = self.skew.abs_diff(skew).max(self.withheld - withheld) > SETTING;
-        verdict.must_last = !verdict.grants.is_empty() || is_refused || was_set;
-        verdict
+        decision.must_last = !decision.grants.is_empty() || is_refused || was_set;
+        decision
     }
 
     /// How it stands, by a clock that may be any.
     pub fn usage(&self, clock: Micros, terms: &Terms) -> Usage {
         let mut budget = self.clone();
         budget.advance(clock, Duration::ZERO, None);
-        let turn = Turn::new(&budget, terms);
+        let turn = TurnContext::new(&budget, terms);
         budget.window.expire(budget.time, turn.grain);
         let classes = QuotaClass::ALL.map(|class| (class, budget.window.used_by(|other| other == class)));
         let until = |at: Micros| Duration::from_micros(at.saturating_sub(budget.time));
@@ -261,21 +165,21 @@ impl Budget {
         self.skew = signed(clock).saturating_sub(signed(self.time));
     }
 
-    fn hear(&mut self, told: &Told, age: Duration, turn: &Turn) {
+    fn hear(&mut self, report: &GrantReport, age: Duration, turn: &TurnContext) {
         let now = self.time;
-        let answered = match told.fate {
-            Fate::Unsent => None,
-            Fate::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
-            Fate::Refused(_) => Some(now),
+        let answered = match report.outcome {
+            GrantOutcome::Unsent => None,
+            GrantOutcome::Over(at) => Some(now.saturating_sub(micros(age.saturating_sub(at)))),
+            GrantOutcome::Refused(_) => Some(now),
         };
-        let is_heard = |restraint: Restraint| told.at == UNSETTLED && told.granted_at <= restraint.closed_at;
-        if let Fate::Refused(retry_after) = told.fate {
+        let is_heard = |restraint: Restraint| report.at == UNSETTLED && report.granted_at <= restraint.closed_at;
+        if let GrantOutcome::Refused(retry_after) = report.outcome {
             if self.restraint.is_some_and(is_heard) {
                 return;
             }
-            let refusal = Refusal {
+            let refusal = RateRefusal {
                 now,
-                granted_at: told.granted_at,
+                granted_at: report.granted_at,
                 retry_after: retry_after.map(micros),
                 used: self.window.used(),
                 limit: turn.terms.rate.limit,
@@ -283,15 +187,15 @@ impl Budget {
             };
             self.restraint = Some(Restraint::after(self.restraint, &refusal));
         } else if let Some(restraint) = &mut self.restraint {
-            restraint.settled(told.granted_at, answered.is_some());
+            restraint.settled(report.granted_at, answered.is_some());
         }
-        if told.at != UNSETTLED {
-            self.window.settle(told.at, told.class, answered, turn.grain);
+        if report.at != UNSETTLED {
+            self.window.settle(report.at, report.class, answered, turn.grain);
         }
     }
 
     /// How many may leave, one at least, or when to ask again.
-    fn decide(&self, class: QuotaClass, wanted: u32, turn: &Turn) -> Result<u32, Micros> {
+    fn decide(&self, class: QuotaClass, wanted: u32, turn: &TurnContext) -> Result<u32, Micros> {
         let even_places = self.even_places(turn)?;
         let bulk = if class.is_bulk() { self.bulk_places(turn)? } else { u32::MAX };
         let places = self.places(class, turn);
@@ -323,7 +227,7 @@ impl Budget {
     }
 
     /// How many may leave at the even pace that holds after a refusal, or when the next one may.
-    fn even_places(&self, turn: &Turn) -> Result<u32, Micros> {
+    fn even_places(&self, turn: &TurnContext) -> Result<u32, Micros> {
         let Some(restraint) = &self.restraint else { return Ok(u32::MAX) };
         if let Some(until) = restraint.paused_until(self.time) {
             return Err(until);
@@ -336,13 +240,13 @@ impl Budget {
     }
 
     /// What is left of half of the budget, if what reconciliation and backfill use counts as idle.
-    fn idle_half(&self, turn: &Turn) -> u32 {
+    fn idle_half(&self, turn: &TurnContext) -> u32 {
         (turn.most / 2).saturating_sub(self.window.used_by(|class| !class.is_bulk()))
     }
 
     /// What the floors of the others keep from a class.
-    fn kept_from(&self, class: QuotaClass, turn: &Turn) -> Kept {
-        let mut kept = Kept::default();
+    fn kept_from(&self, class: QuotaClass, turn: &TurnContext) -> ReservedPlaces {
+        let mut kept = ReservedPlaces::default();
         // An even place after a refusal is lost on bulk that waits for an even place of its own.
         let bulk = if self.restraint.is_some() { self.bulk_places(turn).unwrap_or(0) } else { u32::MAX };
         for other in QuotaClass::ALL.into_iter().filter(|other| *other != class) {
@@ -368,7 +272,7 @@ impl Budget {
     }
 
     /// How many even places reconciliation and backfill have together, or when the next one is.
-    fn bulk_places(&self, turn: &Turn) -> Result<u32, Micros> {
+    fn bulk_places(&self, turn: &TurnContext) -> Result<u32, Micros> {
         let share = turn.terms.bulk_most(turn.most);
         let used = self.window.used_by(QuotaClass::is_bulk);
         match share.checked_sub(used).filter(|room| *room > 0) {
@@ -377,7 +281,7 @@ impl Budget {
         }
     }
 
-    fn grant(&mut self, class: QuotaClass, count: u32, turn: &Turn) -> Micros {
+    fn grant(&mut self, class: QuotaClass, count: u32, turn: &TurnContext) -> Micros {
         let now = self.time;
         let spacing = turn.terms.floor_spacing(class, turn.most).saturating_mul(u64::from(count));
         let floor_from = &mut self.classes[class as usize].floor_from;
@@ -393,23 +297,23 @@ impl Budget {
     }
 
     /// For how long a class has gathered places of its floor.
-    fn gathered(&self, class: QuotaClass, turn: &Turn) -> Micros {
+    fn gathered(&self, class: QuotaClass, turn: &TurnContext) -> Micros {
         self.time.saturating_sub(self.classes[class as usize].floor_from).min(turn.gathered(class))
     }
 
     /// The places that it has gathered.
-    fn places(&self, class: QuotaClass, turn: &Turn) -> u32 {
+    fn places(&self, class: QuotaClass, turn: &TurnContext) -> u32 {
         u32::try_from(self.gathered(class, turn) / turn.terms.floor_spacing(class, turn.most)).unwrap_or(u32::MAX)
     }
 
     /// What part of all the places that it may gather a class has gathered, in thousandths: the more, the longer it has
     /// gone without.
-    fn neglect(&self, class: QuotaClass, turn: &Turn) -> u64 {
+    fn neglect(&self, class: QuotaClass, turn: &TurnContext) -> u64 {
         self.gathered(class, turn).saturating_mul(1000) / turn.gathered(class)
     }
 
     /// Until when a class that may ask again at `until` counts as waiting.
-    fn waits_until(&self, until: Micros, turn: &Turn) -> Micros {
+    fn waits_until(&self, until: Micros, turn: &TurnContext) -> Micros {
         let longest = ((turn.spacing() * LATE_PLACES) as Micros).clamp(WAITS_AT_LEAST, WAITS_AT_MOST);
         until.clamp(self.time + WAITS_AT_LEAST, self.time + longest) + micros(ASKED_AGAIN)
     }
@@ -417,7 +321,7 @@ impl Budget {
 
 /// What floors keep from a class, in places.
 #[derive(Debug, Default)]
-struct Kept {
+struct ReservedPlaces {
     /// For those that have gone without for longer.
     before: u32,
     /// For all others.
@@ -429,14 +333,14 @@ struct Kept {
 }
 
 /// What holds for one turn.
-struct Turn<'a> {
+struct TurnContext<'a> {
     terms: &'a Terms,
     grain: Grain,
     /// The most requests in a window for now.
     most: u32,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> TurnContext<'a> {
     fn new(budget: &Budget, terms: &'a Terms) -> Self {
         let (limit, counted) = (terms.rate.limit, terms.counted());
         let most = budget.restraint.map_or(limit, |restraint| restraint.most(limit, counted, budget.time));

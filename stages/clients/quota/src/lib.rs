@@ -11,9 +11,10 @@
 //! tenants and processes that draw on it.
 //!
 //! - [`terms`](Terms): the limit, and what each class may count on.
+//! - [`request`](BudgetRequest): what a process asks, and what it is told.
 //! - [`budget`](Budget): who is granted what, and when the others may ask again.
 //! - `restraint`: what a refusal (429) teaches, and how it is forgotten.
-//! - [`gate`](Gate): the line of those who wait in this process.
+//! - [`gate`](QuotaGate): the line of those who wait in this process, and the task that asks for them.
 //! - [`store`](BudgetStore): load, let the budget decide, save.
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
@@ -21,22 +22,27 @@
 
 mod budget;
 mod gate;
+mod keeper;
 mod local;
 mod metrics;
+mod permit;
 mod postgres;
 mod registry;
+mod request;
 mod restraint;
 mod store;
 mod terms;
 mod usage;
 mod window;
 
-pub use budget::{Ask, Budget, Fate, Grant, Told, Verdict, Witness};
-pub use gate::{Gate, Patience};
-pub use local::{LocalStore, LocalStores};
+pub use budget::Budget;
+pub use gate::QuotaGate;
+pub use local::LocalStores;
 pub use metrics::QuotaMetrics;
+pub use permit::Patience;
 pub use postgres::SharedStores;
 pub use registry::{Budgets, Stores, TenantQuota};
+pub use request::{BudgetDecision, BudgetRequest, Grant, GrantOutcome, GrantReport, Witness};
 pub use store::{BudgetStore, StoreError};
 pub use terms::{Rate, Terms};
 pub use usage::{Refused, Usage};

@@ -12,21 +12,20 @@ use model::{ApiFamily, TenantId};
 use runtime::Clock;
 use state::{MAX_VALUE_BYTES, State, StateError, Store};
 
-use super::{Ask, Budget, BudgetStore, Micros, StoreError, Stores, Terms, Usage, Verdict};
+use super::{Budget, BudgetDecision, BudgetRequest, BudgetStore, Micros, StoreError, Stores, Terms, Usage};
 
 const TREE: &str = "quota";
 
 /// A budget in memory, and on disk before anything of it is used.
 #[derive(Debug, Clone)]
-pub struct LocalStore {
+pub(crate) struct LocalStore {
     budget: Arc<Mutex<Budget>>,
-    /// None where it lives in memory only.
-    disk: Option<Disk>,
+    disk: BudgetTree,
     clock: Clock,
 }
 
 #[derive(Debug, Clone)]
-struct Disk {
+struct BudgetTree {
     store: Store,
     tree: sled::Tree,
     prefix: Vec<u8>,
@@ -34,19 +33,14 @@ struct Disk {
 
 impl LocalStore {
     /// Reads the budget of an account and a family. One that cannot be read begins anew, and knows of no request.
-    pub fn open(state: &State, account: &str, family: ApiFamily) -> Result<Self, StateError> {
-        let disk = Disk {
+    pub(crate) fn open(state: &State, account: &str, family: ApiFamily) -> Result<Self, StateError> {
+        let disk = BudgetTree {
             store: state.store().clone(),
             tree: state.store().tree(TREE)?,
             prefix: [family.as_str(), "\0", account, "\0"].concat().into_bytes(),
         };
         let budget = disk.read()?;
-        Ok(Self { budget: Arc::new(Mutex::new(budget)), disk: Some(disk), clock: state.clock().clone() })
-    }
-
-    /// A budget that nothing outlives, for simulations.
-    pub fn in_memory(clock: Clock) -> Self {
-        Self { budget: Arc::default(), disk: None, clock }
+        Ok(Self { budget: Arc::new(Mutex::new(budget)), disk, clock: state.clock().clone() })
     }
 
     fn budget(&self) -> MutexGuard<'_, Budget> {
@@ -57,27 +51,33 @@ impl LocalStore {
         Micros::try_from(self.clock.now().as_microsecond()).unwrap_or_default()
     }
 
-    fn decide(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StateError> {
+    fn decide(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StateError> {
         let mut budget = self.budget();
         let mut next = budget.clone();
-        let verdict = next.turn(self.now(), age(), ask);
-        if let Some(disk) = &self.disk {
-            disk.write(&next)?;
-        }
+        let decision = next.turn(self.now(), age(), request);
+        self.disk.write(&next)?;
         *budget = next;
-        Ok(verdict)
+        Ok(decision)
     }
 }
 
 #[async_trait]
 impl BudgetStore for LocalStore {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         let failed = |may_be_saved| move |error: StateError| StoreError { what: error.to_string(), may_be_saved };
-        let verdict = self.decide(ask, age).map_err(failed(false))?;
-        if let Some(disk) = self.disk.as_ref().filter(|_| verdict.must_last) {
-            disk.store.commit().await.map_err(failed(true))?;
+        let decision = self.decide(request, age).map_err(failed(false))?;
+        if decision.must_last {
+            self.disk.store.commit().await.map_err(failed(true))?;
         }
-        Ok(verdict)
+        Ok(decision)
     }
 
     async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -138,7 +138,7 @@ impl Stores for LocalStores {
     }
 }
 
-impl Disk {
+impl BudgetTree {
     fn read(&self) -> Result<Budget, StateError> {
         let mut text = Vec::new();
         for part in self.tree.scan_prefix(&self.prefix).values() {

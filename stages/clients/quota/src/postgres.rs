@@ -21,7 +21,7 @@ use database::{Database, DatabaseError};
 use model::{ApiFamily, TenantId};
 use tokio_postgres::{IsolationLevel, types::ToSql};
 
-use crate::{Ask, Budget, BudgetStore, StoreError, Stores, Terms, Usage, Verdict};
+use crate::{Budget, BudgetDecision, BudgetRequest, BudgetStore, StoreError, Stores, Terms, Usage};
 
 const LIMITS: &str = "
     select set_config('lock_timeout', '4s', true), set_config('idle_in_transaction_session_timeout', '2s', true)";
@@ -94,22 +94,26 @@ pub(crate) struct SharedStore {
 
 #[async_trait]
 impl BudgetStore for SharedStore {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         let may_be_saved = &AtomicBool::new(false);
-        let once_more = &ask.once_more();
+        let once_more = &request.once_more();
         let turn = self.database.run("turn of the rate budget", |mut client| async move {
             // A run of which the answer was lost may have been saved.
-            let ask = if may_be_saved.load(Ordering::Relaxed) { once_more } else { ask };
+            let request = if may_be_saved.load(Ordering::Relaxed) { once_more } else { request };
             let turn = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
             let (mut budget, clock) = self.load(&turn).await?;
-            let verdict = budget.turn(clock, age(), ask);
+            let decision = budget.turn(clock, age(), request);
             let state = serde_json::to_string(&budget).expect("a budget of numbers is always JSON");
             let save = turn.prepare_cached(SAVE).await?;
-            let values: [&(dyn ToSql + Sync); 4] = [&self.account, &self.family.as_str(), &state, &verdict.must_last];
+            let values: [&(dyn ToSql + Sync); 4] = [&self.account, &self.family.as_str(), &state, &decision.must_last];
             turn.query(&save, &values).await?;
             may_be_saved.store(true, Ordering::Relaxed);
             turn.commit().await?;
-            Ok(verdict)
+            Ok(decision)
         });
         let failed =
             |error: DatabaseError| StoreError { may_be_saved: may_be_saved.load(Ordering::Relaxed), ..unsaved(error) };

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use model::{ApiFamily, Permit, Quota, QuotaClass, QuotaError, TenantId};
 use tracing::warn;
 
-use super::{BudgetStore, Gate, Patience, StoreError, Terms, Usage};
+use super::{BudgetStore, Patience, QuotaGate, StoreError, Terms, Usage};
 use crate::QuotaMetrics;
 
 /// Where budgets are kept.
@@ -35,7 +35,7 @@ pub struct Budgets {
     acd: Terms,
     media_playback: Terms,
     metrics: QuotaMetrics,
-    gates: Mutex<HashMap<(String, ApiFamily), Weak<Gate>>>,
+    gates: Mutex<HashMap<(String, ApiFamily), Weak<QuotaGate>>>,
 }
 
 impl Budgets {
@@ -63,7 +63,7 @@ impl Budgets {
         }
     }
 
-    fn gate(&self, account: &str, family: ApiFamily) -> Result<Arc<Gate>, StoreError> {
+    fn gate(&self, account: &str, family: ApiFamily) -> Result<Arc<QuotaGate>, StoreError> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (account.to_owned(), family);
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
@@ -73,7 +73,7 @@ impl Budgets {
             gates.retain(|_, gate| gate.strong_count() > 0);
         }
         let store = self.stores.open(account, family)?;
-        let gate = Arc::new(Gate::new(store, family, self.terms(family), self.metrics.clone()));
+        let gate = Arc::new(QuotaGate::new(store, family, self.terms(family), self.metrics.clone()));
         gates.insert(key, Arc::downgrade(&gate));
         Ok(gate)
     }
@@ -91,8 +91,8 @@ pub struct TenantQuota {
 #[derive(Clone)]
 struct Ways {
     account: String,
-    acd: Arc<Gate>,
-    media_playback: Arc<Gate>,
+    acd: Arc<QuotaGate>,
+    media_playback: Arc<QuotaGate>,
 }
 
 impl TenantQuota {

@@ -69,7 +69,7 @@ pub(super) struct Restraint {
 
 /// How a budget stood when NICE refused one of its requests.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct RateRefusal {
     pub(super) now: Micros,
     /// When the request was granted.
     pub(super) granted_at: Micros,
@@ -85,8 +85,8 @@ pub(super) struct Refusal {
 
 impl Restraint {
     /// What the refusal makes of the restraint so far.
-    pub(super) fn after(before: Option<Self>, refusal: &Refusal) -> Self {
-        let Refusal { now, granted_at, retry_after, used, limit, counted } = *refusal;
+    pub(super) fn after(before: Option<Self>, refusal: &RateRefusal) -> Self {
+        let RateRefusal { now, granted_at, retry_after, used, limit, counted } = *refusal;
         let asked = retry_after.map(|asked| asked.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         if let Some(before) = before
             && granted_at <= before.closed_at

@@ -8,18 +8,19 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicI64, Ordering},
 };
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use limiter::{Limiter, Shape};
 use model::QuotaClass;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use runtime::Clock;
 
-use super::budget::CLASSES;
+use super::request::CLASSES;
 use super::*;
 
 mod checks;
@@ -51,7 +52,7 @@ impl WorldClock {
 }
 
 /// Under what a request is settled, and when it was granted.
-type Granted = (Micros, Micros);
+type GrantTimes = (Micros, Micros);
 
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,9 +60,9 @@ enum Event {
     /// A process asks the store, if it is still the one that meant to.
     Asks { process: usize, life: u32 },
     /// A request reaches NICE.
-    Arrives { process: usize, life: u32, class: usize, at: Granted, answered_in: Micros },
+    Arrives { process: usize, life: u32, class: usize, at: GrantTimes, answered_in: Micros },
     /// Its answer is back.
-    Answered { process: usize, life: u32, class: usize, at: Granted, taken: bool },
+    Answered { process: usize, life: u32, class: usize, at: GrantTimes, taken: bool },
     /// Work of a class comes to be done, and the next one some time later.
     Due { process: usize, class: usize },
     /// Work of a class comes to be done.
@@ -76,7 +77,7 @@ struct Process {
     born: Micros,
     /// Work that waits, by class: since when.
     waiting: [VecDeque<Micros>; CLASSES],
-    told: Vec<Told>,
+    reports: Vec<GrantReport>,
     witness: Option<Witness>,
     asks_at: Option<Micros>,
 }
@@ -121,7 +122,7 @@ impl Plan {
 }
 
 /// Everything, and what has happened so far.
-struct World<S> {
+struct SimulatedNice<S> {
     plan: Plan,
     store: S,
     clock: WorldClock,
@@ -141,7 +142,7 @@ struct World<S> {
     limits: Vec<(Micros, u32)>,
 }
 
-impl<S: BudgetStore> World<S> {
+impl<S: BudgetStore> SimulatedNice<S> {
     fn new(plan: Plan, store: S, clock: WorldClock) -> Self {
         let rng = StdRng::seed_from_u64(plan.seed);
         let mut world = Self {
@@ -165,7 +166,7 @@ impl<S: BudgetStore> World<S> {
                 life: 0,
                 born: EPOCH,
                 waiting: Default::default(),
-                told: Vec::new(),
+                reports: Vec::new(),
                 witness: None,
                 asks_at: None,
             };
@@ -267,14 +268,14 @@ impl<S: BudgetStore> World<S> {
         }
     }
 
-    fn answered(&mut self, process: usize, life: u32, class: usize, (at, granted_at): Granted, taken: bool) {
+    fn answered(&mut self, process: usize, life: u32, class: usize, (at, granted_at): GrantTimes, taken: bool) {
         let state = &mut self.processes[process];
         if state.life != life {
             return;
         }
         let age = Duration::from_micros(self.now - state.born);
-        let fate = if taken { Fate::Over(age) } else { Fate::Refused(None) };
-        state.told.push(Told { at, granted_at, class: QuotaClass::ALL[class], fate });
+        let outcome = if taken { GrantOutcome::Over(age) } else { GrantOutcome::Refused(None) };
+        state.reports.push(GrantReport { at, granted_at, class: QuotaClass::ALL[class], outcome });
         if taken {
             self.ask_at(process, self.now + SECOND);
         } else {
@@ -290,27 +291,27 @@ impl<S: BudgetStore> World<S> {
     async fn ask(&mut self, process: usize) {
         let state = &mut self.processes[process];
         let wanted = std::array::from_fn(|class| state.waiting[class].len() as u32);
-        let told = std::mem::take(&mut state.told);
+        let reports = std::mem::take(&mut state.reports);
         let age = Duration::from_micros(self.now - state.born);
-        let ask = Ask { terms: self.plan.terms, witness: state.witness, told, wanted };
-        let verdict = self.store.turn(&ask, &move || age).await.unwrap();
-        state.witness = Some(Witness { seen: verdict.now, withheld: verdict.withheld, began: age, ended: age });
-        if self.limits.last().is_none_or(|(_, limit)| *limit != verdict.limit_now) {
-            self.limits.push((self.now, verdict.limit_now));
+        let request = BudgetRequest { terms: self.plan.terms, witness: state.witness, reports, wanted };
+        let decision = self.store.turn(&request, &move || age).await.unwrap();
+        state.witness = Some(Witness { seen: decision.now, withheld: decision.withheld, began: age, ended: age });
+        if self.limits.last().is_none_or(|(_, limit)| *limit != decision.limit_now) {
+            self.limits.push((self.now, decision.limit_now));
         }
-        for grant in &verdict.grants {
+        for grant in &decision.grants {
             for _ in 0..grant.count {
-                self.send(process, grant.class as usize, (grant.at, verdict.now));
+                self.send(process, grant.class as usize, (grant.at, decision.now));
             }
         }
-        let waits = verdict.not_before.iter().flatten().min().copied();
+        let waits = decision.not_before.iter().flatten().min().copied();
         if let Some(wait) = waits {
             let wait = wait.clamp(Duration::from_millis(100), Duration::from_secs(1));
             self.ask_at(process, self.now + wait.as_micros() as Micros);
         }
     }
 
-    fn send(&mut self, process: usize, class: usize, at: Granted) {
+    fn send(&mut self, process: usize, class: usize, at: GrantTimes) {
         let state = &mut self.processes[process];
         let life = state.life;
         let since = state.waiting[class].pop_front().unwrap();
@@ -328,7 +329,7 @@ impl<S: BudgetStore> World<S> {
             life: state.life + 1,
             born: self.now,
             waiting: Default::default(),
-            told: Vec::new(),
+            reports: Vec::new(),
             witness: None,
             asks_at: None,
         };
@@ -347,10 +348,42 @@ impl<S: BudgetStore> World<S> {
     }
 }
 
+/// A budget that nothing outlives.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryStore {
+    budget: Arc<Mutex<Budget>>,
+    clock: Clock,
+}
+
+impl MemoryStore {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { budget: Arc::default(), clock }
+    }
+
+    fn now(&self) -> Micros {
+        Micros::try_from(self.clock.now().as_microsecond()).unwrap()
+    }
+}
+
+#[async_trait]
+impl BudgetStore for MemoryStore {
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
+        Ok(self.budget.lock().unwrap().turn(self.now(), age(), request))
+    }
+
+    async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
+        Ok(self.budget.lock().unwrap().usage(self.now(), terms))
+    }
+}
+
 /// A world on a store in memory.
-fn in_memory(plan: Plan) -> World<LocalStore> {
+fn in_memory(plan: Plan) -> SimulatedNice<MemoryStore> {
     let clock = WorldClock::default();
     clock.now.store(EPOCH as i64, Ordering::SeqCst);
-    let store = LocalStore::in_memory(clock.clock());
-    World::new(plan, store, clock)
+    let store = MemoryStore::new(clock.clock());
+    SimulatedNice::new(plan, store, clock)
 }

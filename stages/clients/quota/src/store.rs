@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Ask, Terms, Usage, Verdict};
+use super::{BudgetDecision, BudgetRequest, Terms, Usage};
 
 /// A budget could not be asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -12,7 +12,7 @@ use super::{Ask, Terms, Usage, Verdict};
 pub struct StoreError {
     /// What happened.
     pub what: String,
-    /// Whether it may have been saved all the same: then [`Ask::once_more`] says what may be told again.
+    /// Whether it may have been saved all the same: then [`BudgetRequest::once_more`] says what may be told again.
     pub may_be_saved: bool,
 }
 
@@ -24,7 +24,11 @@ pub trait BudgetStore: Send + Sync + 'static {
     /// Loads the budget, has it decide, and saves it. When this returns, the verdict survives a crash if it must.
     ///
     /// `age` tells how long the asking process has lived; it is asked once the budget is loaded.
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError>;
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError>;
 
     /// How it stands.
     async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError>;

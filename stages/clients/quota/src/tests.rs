@@ -14,7 +14,7 @@ use runtime::{Clock, task};
 use state::testing::TestState;
 use tokio::time::{Instant, sleep};
 
-use super::*;
+use super::{simulation::MemoryStore, *};
 use crate::QuotaMetrics;
 
 const RATE: Rate = Rate { limit: 10, window: Duration::from_secs(300) };
@@ -31,16 +31,16 @@ fn paused_clock() -> (Clock, Arc<AtomicI64>) {
     (Clock::asking(clock), ahead)
 }
 
-fn gate_on(store: impl BudgetStore, rate: Rate) -> Gate {
-    Gate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), QuotaMetrics::default())
+fn gate_on(store: impl BudgetStore, rate: Rate) -> QuotaGate {
+    QuotaGate::new(Arc::new(store), ApiFamily::MediaPlayback, Terms::new(rate, 0.5), QuotaMetrics::default())
 }
 
-fn gate(rate: Rate) -> (Gate, LocalStore) {
-    let store = LocalStore::in_memory(paused_clock().0);
+fn gate(rate: Rate) -> (QuotaGate, MemoryStore) {
+    let store = MemoryStore::new(paused_clock().0);
     (gate_on(store.clone(), rate), store)
 }
 
-async fn used(store: &LocalStore, rate: Rate) -> u32 {
+async fn used(store: &MemoryStore, rate: Rate) -> u32 {
     store.usage(&Terms::new(rate, 0.5)).await.unwrap().used()
 }
 
@@ -201,13 +201,17 @@ async fn after_a_refusal_one_request_tries_and_the_others_follow_its_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn at_a_high_rate_the_store_is_asked_seldom() {
-    struct Counted(LocalStore, Arc<AtomicUsize>);
+    struct Counted(MemoryStore, Arc<AtomicUsize>);
     #[async_trait]
     impl BudgetStore for Counted {
-        async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+        async fn turn(
+            &self,
+            request: &BudgetRequest,
+            age: &(dyn Fn() -> Duration + Send + Sync),
+        ) -> Result<BudgetDecision, StoreError> {
             self.1.fetch_add(1, Ordering::SeqCst);
             sleep(Duration::from_millis(2)).await;
-            self.0.turn(ask, age).await
+            self.0.turn(request, age).await
         }
 
         async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -215,7 +219,7 @@ async fn at_a_high_rate_the_store_is_asked_seldom() {
         }
     }
     let rate = Rate { limit: 1_000_000, window: Duration::from_secs(1) };
-    let (store, asked) = (LocalStore::in_memory(paused_clock().0), Arc::new(AtomicUsize::new(0)));
+    let (store, asked) = (MemoryStore::new(paused_clock().0), Arc::new(AtomicUsize::new(0)));
     let gate = gate_on(Counted(store.clone(), asked.clone()), rate);
     for _ in 0..20_000 {
         assert!(gate.admit(QuotaClass::Live, Patience::Endless).await.unwrap().leave());
@@ -226,15 +230,19 @@ async fn at_a_high_rate_the_store_is_asked_seldom() {
 }
 
 /// Nothing but failures, until it works.
-struct Broken(LocalStore, Arc<AtomicUsize>);
+struct Broken(MemoryStore, Arc<AtomicUsize>);
 
 #[async_trait]
 impl BudgetStore for Broken {
-    async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+    async fn turn(
+        &self,
+        request: &BudgetRequest,
+        age: &(dyn Fn() -> Duration + Send + Sync),
+    ) -> Result<BudgetDecision, StoreError> {
         if self.1.load(Ordering::SeqCst) > 0 {
             return Err(StoreError { what: "it is away".to_owned(), may_be_saved: false });
         }
-        self.0.turn(ask, age).await
+        self.0.turn(request, age).await
     }
 
     async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -244,7 +252,7 @@ impl BudgetStore for Broken {
 
 #[tokio::test(start_paused = true)]
 async fn without_the_store_nothing_is_sent_and_nothing_is_forgotten() {
-    let (store, broken) = (LocalStore::in_memory(paused_clock().0), Arc::new(AtomicUsize::new(0)));
+    let (store, broken) = (MemoryStore::new(paused_clock().0), Arc::new(AtomicUsize::new(0)));
     let gate = gate_on(Broken(store.clone(), broken.clone()), RATE);
     let mut permit = gate.admit(QuotaClass::Live, Patience::Endless).await.unwrap();
     assert!(permit.leave());

@@ -23,7 +23,7 @@ pub(super) const UNDER_WAY: Micros = 60_000_000;
 
 /// Some requests of a class at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct WindowEntry {
     at: Micros,
     class: u8,
     /// Granted then, and not answered yet.
@@ -36,7 +36,7 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u8, u32, u32)>", into = "Vec<(u64, u8, u32, u32)>")]
 pub(super) struct Window {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<WindowEntry>,
 }
 
 /// How finely times are kept.
@@ -86,7 +86,7 @@ impl Window {
         self.of(is_meant).map(|entry| entry.open + entry.done).sum()
     }
 
-    fn of(&self, is_meant: impl Fn(QuotaClass) -> bool) -> impl Iterator<Item = &Entry> {
+    fn of(&self, is_meant: impl Fn(QuotaClass) -> bool) -> impl Iterator<Item = &WindowEntry> {
         let classes = QuotaClass::ALL.map(is_meant);
         self.entries.iter().filter(move |entry| classes.get(usize::from(entry.class)) == Some(&true))
     }
@@ -135,9 +135,9 @@ impl Window {
         self.entries.binary_search_by_key(&(at, class as u8), |entry| (entry.at, entry.class))
     }
 
-    fn entry(&mut self, at: Micros, class: QuotaClass) -> &mut Entry {
+    fn entry(&mut self, at: Micros, class: QuotaClass) -> &mut WindowEntry {
         let index = self.find(at, class).unwrap_or_else(|index| {
-            self.entries.insert(index, Entry { at, class: class as u8, open: 0, done: 0 });
+            self.entries.insert(index, WindowEntry { at, class: class as u8, open: 0, done: 0 });
             index
         });
         &mut self.entries[index]
@@ -148,7 +148,7 @@ impl Window {
 impl From<Window> for Vec<(u64, u8, u32, u32)> {
     fn from(window: Window) -> Self {
         let mut before = 0;
-        let saved = |entry: &Entry| {
+        let saved = |entry: &WindowEntry| {
             let since = entry.at - before;
             before = entry.at;
             (since, entry.class, entry.open, entry.done)
@@ -162,7 +162,7 @@ impl From<Vec<(u64, u8, u32, u32)>> for Window {
         let mut at = 0_u64;
         let entry = |(since, class, open, done): (u64, u8, u32, u32)| {
             at = at.saturating_add(since);
-            Entry { at, class, open, done }
+            WindowEntry { at, class, open, done }
         };
         Self { entries: saved.into_iter().map(entry).collect() }
     }

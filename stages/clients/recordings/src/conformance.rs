@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Body, BodyError, Found, RecordingStore, RecordingStoreError};
+use super::{BodyError, CurrentObject, RecordingBody, RecordingStore, RecordingStoreError};
 
 /// A size at which no store takes a body in one piece.
 const LARGE: usize = 64 * 1024 * 1024;
@@ -112,7 +112,7 @@ fn sha256_of(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-fn body(content: &[u8], chunk: usize) -> Body<'static> {
+fn body(content: &[u8], chunk: usize) -> RecordingBody<'static> {
     let chunks: Vec<_> = content.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     stream::iter(chunks).boxed()
 }
@@ -129,7 +129,7 @@ impl DoorError for BrokenBody {
 }
 
 /// A body that a check feeds as it goes.
-pub fn fed_body() -> (mpsc::Sender<Result<Bytes, BodyError>>, Body<'static>) {
+pub fn fed_body() -> (mpsc::Sender<Result<Bytes, BodyError>>, RecordingBody<'static>) {
     let (feed, chunks) = mpsc::channel(1);
     (feed, ReceiverStream::new(chunks).boxed())
 }
@@ -226,18 +226,18 @@ pub async fn what_was_not_seen_is_not_replaced<S: Subject>() {
     let store = subject.store();
     for (position, length) in (0..).zip(LENGTHS) {
         let key = key(1, position);
-        let put = async |seed: usize, found: &Found| {
-            store.put_over(&key, WAV, Some(found), body(&content(seed, length + seed), CHUNK)).await
+        let put = async |seed: usize, found: &CurrentObject| {
+            store.put_if_unchanged(&key, WAV, Some(found), body(&content(seed, length + seed), CHUNK)).await
         };
-        assert_eq!(store.find(&key).await.unwrap(), Found::Nothing);
-        let gone = Found::Object("0123456789abcdef0123456789abcdef".to_owned());
+        assert_eq!(store.find(&key).await.unwrap(), CurrentObject::Nothing);
+        let gone = CurrentObject::Object("0123456789abcdef0123456789abcdef".to_owned());
         put(9, &gone).await.unwrap_err();
         assert_nothing(&subject, &key).await;
-        put(1, &Found::Nothing).await.unwrap();
+        put(1, &CurrentObject::Nothing).await.unwrap();
         let first = store.find(&key).await.unwrap();
-        assert_ne!(first, Found::Nothing);
+        assert_ne!(first, CurrentObject::Nothing);
         assert_eq!(store.find(&key).await.unwrap(), first, "it is named the same each time");
-        let error = put(2, &Found::Nothing).await.unwrap_err();
+        let error = put(2, &CurrentObject::Nothing).await.unwrap_err();
         assert!(error.to_string().contains("another recording was stored there meanwhile"), "{error}");
         assert!(matches!(error, RecordingStoreError::Overtaken(_)), "the store is well: {error:?}");
         assert!(subject.bytes(&key).await.unwrap() == content(1, length + 1));
@@ -257,13 +257,13 @@ pub async fn a_slow_put_does_not_replace_what_came_meanwhile<S: Subject>() {
         let (feed, slow) = fed_body();
         let putting = task::spawn("put", {
             let (store, key, found) = (subject.store(), key.clone(), found.clone());
-            async move { store.put_over(&key, WAV, Some(&found), slow).await }
+            async move { store.put_if_unchanged(&key, WAV, Some(&found), slow).await }
         });
         let first = content(1, length);
         let (begin, end) = first.split_at(length / 2);
         feed.send(Ok(Bytes::copy_from_slice(begin))).await.unwrap();
         let second = content(2, length + 1);
-        subject.store().put_over(&key, WAV, Some(&found), body(&second, CHUNK)).await.unwrap();
+        subject.store().put_if_unchanged(&key, WAV, Some(&found), body(&second, CHUNK)).await.unwrap();
         feed.send(Ok(Bytes::copy_from_slice(end))).await.ok();
         drop(feed);
         let error = putting.await.unwrap().unwrap_err();

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
+use super::{CurrentObject, PutOutput, RecordingBody, RecordingStore, RecordingStoreError};
 
 /// Bytes gathered before each write, so that small network chunks do not become small writes.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -84,7 +84,7 @@ impl FilesystemStore {
         file: fs::File,
         mut partial: Partial,
         key: &str,
-        found: Option<&Found>,
+        found: Option<&CurrentObject>,
     ) -> std::io::Result<bool> {
         file.sync_all().await?;
         let target = self.dir.join(key);
@@ -124,13 +124,13 @@ impl FilesystemStore {
 }
 
 /// A file is told from another one in its place by its number, its time and its length.
-fn find(path: &Path) -> std::io::Result<Found> {
+fn find(path: &Path) -> std::io::Result<CurrentObject> {
     match std::fs::metadata(path) {
         Ok(file) => {
             let name = format!("{}-{}.{:09}-{}", file.ino(), file.ctime(), file.ctime_nsec(), file.len());
-            Ok(Found::Object(name))
+            Ok(CurrentObject::Object(name))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(CurrentObject::Nothing),
         Err(error) => Err(error),
     }
 }
@@ -141,13 +141,13 @@ impl RecordingStore for FilesystemStore {
         &self.name
     }
 
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
         _content_type: &str,
-        found: Option<&Found>,
-        mut body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        found: Option<&CurrentObject>,
+        mut body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         let (file, partial) = self.partial().await.map_err(|error| failed("create", &error))?;
         let mut writer = BufWriter::with_capacity(WRITE_BUFFER, file);
         let (mut size_bytes, mut sha256) = (0, Sha256::new());
@@ -159,23 +159,19 @@ impl RecordingStore for FilesystemStore {
         }
         writer.flush().await.map_err(|error| failed("write", &error))?;
         let published = self.publish(writer.into_inner(), partial, &key.to_string(), found).await;
-        match published.map_err(|error| failed("finish", &error))? {
-            true => {}
-            false => {
-                let reason = "another recording was stored there meanwhile".to_owned();
-                return Err(RecordingStoreError::Overtaken(reason));
-            }
+        if !published.map_err(|error| failed("finish", &error))? {
+            let reason = "another recording was stored there meanwhile".to_owned();
+            return Err(RecordingStoreError::Overtaken(reason));
         }
-        Ok(Stored { size_bytes, sha256: hex::encode(sha256.finalize()) })
+        Ok(PutOutput { size_bytes, sha256: hex::encode(sha256.finalize()) })
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
+    async fn find(&self, key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError> {
         let path = self.dir.join(key.to_string());
-        let found = task::blocking(move || find(&path)).await;
-        found.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| failed("look at", &error))
+        blocking("look at", move || find(&path)).await
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
+    async fn read(&self, key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError> {
         let file = match fs::File::open(self.dir.join(key)).await {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -218,22 +214,18 @@ impl RecordingStore for FilesystemStore {
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {
         let folder = self.dir.join(ObjectKey::folder_of(conversation, started_at));
-        let erased = task::blocking(move || erase(&folder));
-        erased.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(|error| failed("erase", &error))
+        blocking("erase", move || erase(&folder)).await
     }
 
     async fn erase_of_any_day(&self, conversation: &ConversationKey) -> Result<Option<u64>, RecordingStoreError> {
         let tenant = self.dir.join(conversation.tenant.as_str());
         let id = conversation.external_id.to_string();
-        let erased = task::blocking(move || erase_below(&tenant, DAY_DEPTH, &id));
-        let erased = erased.await.map_err(std::io::Error::other).and_then(|erased| erased);
-        erased.map(Some).map_err(|error| failed("erase", &error))
+        blocking("erase", move || erase_below(&tenant, DAY_DEPTH, &id)).await.map(Some)
     }
 
     async fn sweep(&self) -> Result<u64, RecordingStoreError> {
         let partial = self.dir.join(PARTIAL);
-        let swept = task::blocking(move || sweep(&partial));
-        swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(|error| failed("sweep", &error))
+        blocking("sweep", move || sweep(&partial)).await
     }
 
     async fn check(&self) -> Result<(), RecordingStoreError> {
@@ -331,6 +323,15 @@ impl Drop for Partial {
             tracing::warn!(%error, "half-written recording not removed; the next start does");
         }
     }
+}
+
+/// Works with files on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, RecordingStoreError> {
+    let done = task::blocking(work).await.map_err(std::io::Error::other);
+    done.and_then(|done| done).map_err(|error| failed(what, &error))
 }
 
 fn failed(what: &str, error: &std::io::Error) -> RecordingStoreError {

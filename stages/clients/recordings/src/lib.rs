@@ -2,7 +2,7 @@
 //!
 //! An object is written whole or not at all: a body that ends in an error, a crash, a full disk leave nothing
 //! under the key. Writing a key again replaces the object. NICE may give a recording twice with other bytes, and two
-//! consumers may hold the same call: [`RecordingStore::put_over`] replaces only what its caller has seen. Memory does not
+//! consumers may hold the same call: [`RecordingStore::put_if_unchanged`] replaces only what its caller has seen. Memory does not
 //! grow with the size of a recording.
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
@@ -27,11 +27,11 @@ pub use metrics::StoreMetrics;
 pub use s3::{Credentials, Encryption, S3Options, S3OptionsError, S3Store};
 
 /// The bytes of a recording as they arrive; an error means that the recording is not whole.
-pub type Body<'a> = BoxStream<'a, Result<Bytes, BodyError>>;
+pub type RecordingBody<'a> = BoxStream<'a, Result<Bytes, BodyError>>;
 
 /// What a put has stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct PutOutput {
     /// The length of the object.
     pub size_bytes: u64,
     /// SHA-256 of its bytes, in hex.
@@ -40,7 +40,7 @@ pub struct Stored {
 
 /// What lies under a key, to be told from what is written there later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum CurrentObject {
     /// No object.
     Nothing,
     /// An object, by a name that another one does not have.
@@ -55,25 +55,30 @@ pub trait RecordingStore: Send + Sync + 'static {
 
     /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole and
     /// durable. An error of the body is passed on as it is; one of the store is transient.
-    async fn put(&self, key: &ObjectKey, content_type: &str, body: Body<'_>) -> Result<Stored, RecordingStoreError> {
-        self.put_over(key, content_type, None, body).await
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        content_type: &str,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
+        self.put_if_unchanged(key, content_type, None, body).await
     }
 
     /// The same, if under `key` still lies what was `found`; if another object came there meanwhile nothing is changed, and
     /// the caller was overtaken: no fault of the store's.
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
         content_type: &str,
-        found: Option<&Found>,
-        body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError>;
+        found: Option<&CurrentObject>,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError>;
 
     /// What lies under a key.
-    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError>;
+    async fn find(&self, key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError>;
 
     /// An object's bytes, as they lie there; none where there is no object.
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError>;
+    async fn read(&self, key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError>;
 
     /// What a person should know of the store, once it was checked.
     fn caveat(&self) -> Option<String> {

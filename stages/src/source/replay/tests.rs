@@ -127,7 +127,7 @@ impl Rig {
         };
         let key = conversation.key();
         self.catalog().save_metadata(&conversation).await.unwrap();
-        self.catalog().complete(&key, &[], self.replay.context.flow.clock.now(), None).await.unwrap();
+        self.catalog().complete(&key, &[], 0, self.replay.context.flow.clock.now(), None).await.unwrap();
     }
 
     fn published(&self) -> BTreeMap<u64, u32> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use catalog::{catalog_checks, conformance::Subject};
 use jiff::SignedDuration;
-use model::EventSource;
+use model::{ConversationState, EventSource};
 use tokio::time::Instant;
 
 use super::*;
@@ -87,7 +87,7 @@ fn hop() -> Hop {
 async fn a_turn_fences_the_other_machine_also_through_its_link() {
     let Shared { server, weather, .. } = Shared::fresh().await;
     let [one, other] = [1, 2].map(|machine| server.through(link(&weather, machine)));
-    let turn = catalog::Turn::new(acme(), one.begin_turn(&acme()).await.unwrap());
+    let turn = catalog::ProducerTurn::new(acme(), one.begin_turn(&acme()).await.unwrap());
     let writing = one.in_turn(CurrentTurn::only(&turn));
     writing.note_agents_read(&acme(), Timestamp::UNIX_EPOCH).await.unwrap();
     let away = weather.begin_for(1, Condition::Away);
@@ -142,9 +142,9 @@ async fn a_full_disk_is_read_and_not_written() {
     catalog.save_metadata(&conversation(1)).await.unwrap();
     let _full = weather.begin(Condition::Full);
     assert!(catalog.save_metadata(&conversation(2)).await.is_err());
-    let state = catalog.state_of(&conversation(1).key()).await.unwrap();
+    let state = catalog.status(&conversation(1).key()).await.unwrap().state();
     assert_eq!(state, Some(ConversationState::MetadataSaved));
-    assert_eq!(catalog.state_of(&conversation(2).key()).await.unwrap(), None);
+    assert_eq!(catalog.status(&conversation(2).key()).await.unwrap().state(), None);
     catalog.check().await.unwrap();
 }
 
@@ -201,7 +201,7 @@ async fn what_a_dead_machine_has_sent_has_no_effect() {
     let both = async { futures::join!(saving, kill) };
     assert!(tokio::time::timeout(Duration::from_secs(60), both).await.is_err(), "it has no answer");
     let other = server.through(link(&weather, 8));
-    assert_eq!(other.state_of(&conversation(1).key()).await.unwrap(), None);
+    assert_eq!(other.status(&conversation(1).key()).await.unwrap().state(), None);
 }
 
 #[tokio::test]

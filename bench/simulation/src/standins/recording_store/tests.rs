@@ -23,7 +23,7 @@ fn link(weather: &Weather, seed: u64, killed: &Arc<AtomicBool>) -> Link {
     Link::new(weather.clone(), 1, seed, LinkOptions::default(), move || killed.load(Ordering::SeqCst))
 }
 
-fn body(text: &'static str) -> Body<'static> {
+fn body(text: &'static str) -> RecordingBody<'static> {
     stream::iter([Ok(Bytes::from_static(text.as_bytes()))]).boxed()
 }
 
@@ -112,9 +112,9 @@ async fn an_upload_that_nobody_waits_for_may_end_by_itself_and_replaces_nothing_
             let linked = linked.clone();
             tokio::spawn(async move {
                 let (feed, slow) = fed_body();
-                let found = Found::Nothing;
+                let found = CurrentObject::Nothing;
                 let key = key(1, position);
-                let put = linked.put_over(&key, WAV, Some(&found), slow);
+                let put = linked.put_if_unchanged(&key, WAV, Some(&found), slow);
                 let feeding = async {
                     feed.send(Ok(Bytes::from_static(b"late"))).await.unwrap();
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -134,8 +134,8 @@ async fn an_upload_that_nobody_waits_for_may_end_by_itself_and_replaces_nothing_
     // Others store what is not there yet, in every other place.
     for position in (0..40).step_by(2) {
         let found = linked.find(&key(1, position)).await.unwrap();
-        if found == Found::Nothing {
-            linked.put_over(&key(1, position), WAV, Some(&found), body("meanwhile")).await.unwrap();
+        if found == CurrentObject::Nothing {
+            linked.put_if_unchanged(&key(1, position), WAV, Some(&found), body("meanwhile")).await.unwrap();
         }
     }
     let before = store.written();

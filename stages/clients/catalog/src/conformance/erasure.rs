@@ -3,7 +3,7 @@
 use model::Retention;
 
 use super::*;
-use crate::{ErasedRows, Standing};
+use crate::{ConversationStatus, ErasedRows};
 
 /// Erases as the stages do, without the recordings.
 async fn erase(catalog: &Arc<dyn Catalog>, key: &ConversationKey) -> ErasedRows {
@@ -12,8 +12,8 @@ async fn erase(catalog: &Arc<dyn Catalog>, key: &ConversationKey) -> ErasedRows 
 }
 
 async fn assert_gone(catalog: &Arc<dyn Catalog>, key: &ConversationKey) {
-    assert_eq!(catalog.standing(key).await.unwrap(), Standing::Erased);
-    assert_eq!(catalog.state_of(key).await.unwrap(), None);
+    assert_eq!(catalog.status(key).await.unwrap(), ConversationStatus::Erased);
+    assert_eq!(catalog.status(key).await.unwrap().state(), None);
     assert!(catalog.conversation(key).await.unwrap().is_none());
     assert_eq!(catalog.hops(key).await.unwrap(), []);
     let queue = catalog.analysis_queue(0, 1000).await.unwrap();
@@ -28,10 +28,10 @@ pub async fn an_erased_conversation_leaves_nothing_but_that_it_was_erased<S: Sub
     let catalog = subject.catalog();
     let (kept, gone) = (conversation(&acme(), 1), conversation(&acme(), 2));
     for conversation in [&kept, &gone] {
-        assert_eq!(catalog.standing(&conversation.key()).await.unwrap(), Standing::Unknown);
+        assert_eq!(catalog.status(&conversation.key()).await.unwrap(), ConversationStatus::Unknown);
         catalog.save_metadata(conversation).await.unwrap();
-        let saved = Standing::Stands(ConversationState::MetadataSaved);
-        assert_eq!(catalog.standing(&conversation.key()).await.unwrap(), saved);
+        let saved = ConversationStatus::Saved(ConversationState::MetadataSaved);
+        assert_eq!(catalog.status(&conversation.key()).await.unwrap(), saved);
         save_ready(&catalog, conversation, at(100)).await;
         catalog.record_hop(&conversation.key(), hop("upload", 0)).await;
         catalog.record_hop(&conversation.key(), hop("upload", 1)).await;
@@ -43,14 +43,20 @@ pub async fn an_erased_conversation_leaves_nothing_but_that_it_was_erased<S: Sub
     assert_gone(&catalog, &gone.key()).await;
     assert_ready(&catalog, &kept, &recordings(&kept, 1), at(100)).await;
     assert_eq!(catalog.hops(&kept.key()).await.unwrap().len(), 2);
-    assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, dead_letters: 1, ..Counts::default() });
+    assert_eq!(
+        catalog.counts().await.unwrap(),
+        ConversationCounts { ready: 1, dead_letters: 1, ..ConversationCounts::default() }
+    );
     let other = key(&tenant("other"), 2);
-    assert_eq!(catalog.standing(&other).await.unwrap(), Standing::Unknown, "another tenant's");
+    assert_eq!(catalog.status(&other).await.unwrap(), ConversationStatus::Unknown, "another tenant's");
     drop(catalog);
     subject = subject.crash().await;
     assert_gone(&subject.catalog(), &gone.key()).await;
     assert_eq!(erase(&subject.catalog(), &gone.key()).await, ErasedRows::default(), "repeating it is harmless");
-    assert_eq!(subject.catalog().counts().await.unwrap(), Counts { ready: 1, dead_letters: 1, ..Counts::default() });
+    assert_eq!(
+        subject.catalog().counts().await.unwrap(),
+        ConversationCounts { ready: 1, dead_letters: 1, ..ConversationCounts::default() }
+    );
 }
 
 pub async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
@@ -61,19 +67,19 @@ pub async fn nothing_is_written_of_an_erased_conversation<S: Subject>() {
     assert_eq!(erase(&catalog, &never_seen.key()).await, ErasedRows::default(), "it might be imported later");
     catalog.begin_erasure(&under_way.key(), at(9_000)).await.unwrap();
     // The row stands still; whoever works on it does not come to an end.
-    assert!(catalog.complete(&under_way.key(), &recordings(&under_way, 1), at(1), None).await.is_err());
+    assert!(catalog.complete(&under_way.key(), &recordings(&under_way, 1), 0, at(1), None).await.is_err());
     assert!(catalog.complete_without_recording(&under_way.key(), None).await.is_err());
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
     catalog.erase_rows(&under_way.key()).await.unwrap();
     for conversation in [&never_seen, &under_way] {
         assert!(catalog.save_metadata(conversation).await.is_err());
-        assert!(catalog.complete(&conversation.key(), &recordings(conversation, 1), at(1), None).await.is_err());
+        assert!(catalog.complete(&conversation.key(), &recordings(conversation, 1), 0, at(1), None).await.is_err());
         let letter = letter(&conversation.tenant, conversation.external_id.get(), "why");
         assert!(!catalog.add_dead_letter(letter).await.unwrap());
         catalog.record_hop(&conversation.key(), hop("dequeue", 0)).await;
         assert_gone(&catalog, &conversation.key()).await;
     }
-    assert_eq!(catalog.counts().await.unwrap(), Counts::default());
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts::default());
     // Its neighbours in the same moment are written.
     let saves = (1..=40).map(|id| {
         let (catalog, conversation) = (catalog.clone(), conversation(&acme(), id));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Conversation, ConversationState, StoredRecording};
 
 use super::{Subject, acme, assert_ready, assert_row, at, conversation, key, recordings, row, save_ready, tenant};
-use crate::{Catalog, ConversationRow, Counts, Fate, Lacking, RecordingRow};
+use crate::{Catalog, ConversationCounts, ConversationRow, Fate, Lacking, RecordingRow};
 
 /// Of three recordings that NICE names, those at these positions.
 fn parts(conversation: &Conversation, positions: &[usize]) -> Vec<StoredRecording> {
@@ -16,7 +16,7 @@ fn parts(conversation: &Conversation, positions: &[usize]) -> Vec<StoredRecordin
 async fn save_partly(catalog: &Arc<dyn Catalog>, conversation: &Conversation, positions: &[usize], missing: u32) {
     catalog.save_metadata(conversation).await.unwrap();
     let stored = parts(conversation, positions);
-    catalog.complete_in_part(&conversation.key(), &stored, missing, at(10), None).await.unwrap();
+    catalog.complete(&conversation.key(), &stored, missing, at(10), None).await.unwrap();
 }
 
 pub async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing<S: Subject>() {
@@ -40,7 +40,7 @@ pub async fn a_part_that_comes_late_is_added_in_one_commit_and_replaces_nothing<
     // The redelivery after the crash changes nothing.
     catalog.add_recordings(&call.key(), &late, 0, at(30), None).await.unwrap();
     assert_ready(&catalog, &call, &parts(&call, &[0, 1, 2]), at(10)).await;
-    assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts { ready: 1, ..ConversationCounts::default() });
 }
 
 pub async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: Subject>() {
@@ -50,7 +50,7 @@ pub async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: Subject>
     subject.catalog().complete_without_recording(&call.key(), None).await.unwrap();
     assert!(row(&subject.catalog(), &call.key()).await.lacks_recordings());
     subject.catalog().add_recordings(&call.key(), &[], 0, at(15), None).await.unwrap();
-    assert_eq!(subject.catalog().state_of(&call.key()).await.unwrap(), Some(ConversationState::NoRecording));
+    assert_eq!(subject.catalog().status(&call.key()).await.unwrap().state(), Some(ConversationState::NoRecording));
 
     // One of two has come.
     subject.catalog().add_recordings(&call.key(), &parts(&call, &[1]), 1, at(20), None).await.unwrap();
@@ -66,7 +66,7 @@ pub async fn a_call_without_a_recording_becomes_ready_when_one_comes<S: Subject>
     assert_row(&row(&catalog, &call.key()).await, expected);
     let queue = catalog.analysis_queue(0, 10).await.unwrap();
     assert_eq!((queue.len(), queue[0].enqueued_at), (1, at(20)));
-    assert_eq!(catalog.counts().await.unwrap(), Counts { ready: 1, ..Counts::default() });
+    assert_eq!(catalog.counts().await.unwrap(), ConversationCounts { ready: 1, ..ConversationCounts::default() });
 }
 
 pub async fn nothing_is_added_to_what_lacks_nothing<S: Subject>() {

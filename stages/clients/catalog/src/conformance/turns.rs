@@ -6,10 +6,10 @@ use futures::FutureExt;
 use model::TenantId;
 
 use super::{Subject, acme, agent, at, letter, tenant};
-use crate::{Catalog, CurrentTurn, ProducerMemory, ReplayRun, RunKind, RunState, Turn};
+use crate::{Catalog, CurrentTurn, ProducerMemory, ProducerTurn, ReplayRun, RunKind, RunState};
 
-async fn begin(catalog: &Arc<dyn Catalog>, tenant: &TenantId) -> (Turn, Arc<dyn Catalog>) {
-    let turn = Turn::new(tenant.clone(), catalog.begin_turn(tenant).await.unwrap());
+async fn begin(catalog: &Arc<dyn Catalog>, tenant: &TenantId) -> (ProducerTurn, Arc<dyn Catalog>) {
+    let turn = ProducerTurn::new(tenant.clone(), catalog.begin_turn(tenant).await.unwrap());
     let writing = catalog.in_turn(CurrentTurn::only(&turn));
     (turn, writing)
 }
@@ -142,7 +142,7 @@ pub async fn an_operator_writes_without_a_turn<S: Subject>() {
     let current = CurrentTurn::default();
     let idle = catalog.in_turn(current.clone());
     idle.note_agents_read(&acme, at(2)).await.unwrap();
-    current.set(Some(Turn::new(acme.clone(), 7)));
+    current.set(Some(ProducerTurn::new(acme.clone(), 7)));
     assert!(idle.note_agents_read(&acme, at(3)).await.is_err());
     current.set(None);
     idle.note_agents_read(&acme, at(4)).await.unwrap();

@@ -4,19 +4,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{Agent, AgentId, TenantId};
 
-use super::{EmbeddedCatalog, keyed, kind, read, tenant_prefix, write};
+use super::{EmbeddedCatalog, keyed, kind, tenant_prefix, write};
 use crate::{Agents, CatalogError, GroupStanding};
 
 #[async_trait]
 impl Agents for EmbeddedCatalog {
     async fn agents(&self, tenant: &TenantId) -> Result<Vec<Agent>, CatalogError> {
         let prefix = tenant_prefix(kind::AGENT, tenant);
-        self.inner
-            .tree
-            .scan_prefix(prefix)
-            .values()
-            .map(|value| read(&value.map_err(|error| self.inner.broken(error))?))
-            .collect()
+        self.inner.read_all(self.inner.tree.scan_prefix(prefix).values()).collect()
     }
 
     async fn agent(&self, tenant: &TenantId, id: AgentId) -> Result<Option<Agent>, CatalogError> {
@@ -30,7 +25,7 @@ impl Agents for EmbeddedCatalog {
         }
         {
             let _writing = self.inner.fenced(self.turn.get())?;
-            self.inner.tree.apply_batch(batch).map_err(|error| self.inner.broken(error))?;
+            self.inner.apply(batch)?;
         }
         self.inner.commit().await
     }
@@ -38,8 +33,7 @@ impl Agents for EmbeddedCatalog {
     async fn note_agents_read(&self, tenant: &TenantId, at: Timestamp) -> Result<(), CatalogError> {
         {
             let _writing = self.inner.fenced(self.turn.get())?;
-            let key = tenant_prefix(kind::AGENTS_READ, tenant);
-            self.inner.tree.insert(key, write(&at)?).map_err(|error| self.inner.broken(error))?;
+            self.inner.put(&tenant_prefix(kind::AGENTS_READ, tenant), &at)?;
         }
         self.inner.commit().await
     }
@@ -55,8 +49,7 @@ impl Agents for EmbeddedCatalog {
     async fn save_group_standing(&self, tenant: &TenantId, standing: &GroupStanding) -> Result<(), CatalogError> {
         {
             let _writing = self.inner.fenced(self.turn.get())?;
-            let key = tenant_prefix(kind::GROUP, tenant);
-            self.inner.tree.insert(key, write(standing)?).map_err(|error| self.inner.broken(error))?;
+            self.inner.put(&tenant_prefix(kind::GROUP, tenant), standing)?;
         }
         self.inner.commit().await
     }

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::{EmbeddedCatalog, kind, read};
+use super::{EmbeddedCatalog, kind};
 use crate::{AnalysisEntry, AnalysisQueue, CatalogError};
 
 #[async_trait]
 impl AnalysisQueue for EmbeddedCatalog {
     async fn analysis_queue(&self, skip: usize, limit: usize) -> Result<Vec<AnalysisEntry>, CatalogError> {
         let entries = self.inner.tree.scan_prefix([kind::ANALYSIS]).values().skip(skip).take(limit);
-        entries.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
+        self.inner.read_all(entries).collect()
     }
 }

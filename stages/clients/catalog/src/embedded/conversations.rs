@@ -2,28 +2,23 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{Conversation, ConversationKey, ConversationState, StoredRecording, TenantId};
+use model::{Conversation, ConversationKey, ConversationState, DeadLetter, StoredRecording, TenantId};
+use serde::Deserialize;
 
-use super::{EmbeddedCatalog, Inner, keyed, kind};
+use super::{EmbeddedCatalog, Inner, keyed, kind, lacking::LackingRow, letter_key, numbered};
 use crate::{
-    Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, Counted, Counts, Fate, Lacking, Recorded,
-    RecordingRow, Standing,
+    Attempt, AttemptKind, CatalogError, ConversationCounts, ConversationRow, ConversationStatus, Conversations, Fate,
+    Lacking, Recorded, RecordingRow, RowCount,
 };
 
 #[async_trait]
 impl Conversations for EmbeddedCatalog {
-    async fn state_of(&self, key: &ConversationKey) -> Result<Option<ConversationState>, CatalogError> {
-        Ok(self.inner.row(key)?.map(|row| row.state))
-    }
-
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError> {
         let known = |key: &ConversationKey| {
             let row = keyed(kind::CONVERSATION, &key.tenant, key.external_id.get());
-            let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
-            let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
             Ok(self.inner.is_erased(key)
                 || self.inner.tree.contains_key(row).map_err(|error| self.inner.broken(error))?
-                || self.inner.tree.contains_key(letter).map_err(|error| self.inner.broken(error))?)
+                || self.inner.tree.contains_key(letter_key(key)).map_err(|error| self.inner.broken(error))?)
         };
         keys.iter().map(known).collect()
     }
@@ -52,7 +47,7 @@ impl Conversations for EmbeddedCatalog {
         Ok(is_asked_for && counters.attempts.get(key) == Some(&attempt))
     }
 
-    async fn complete_in_part(
+    async fn complete(
         &self,
         key: &ConversationKey,
         recordings: &[StoredRecording],
@@ -91,8 +86,12 @@ impl Conversations for EmbeddedCatalog {
         after: Option<&Lacking>,
         limit: usize,
     ) -> Result<Vec<Lacking>, CatalogError> {
-        let after = after.map(|after| after.external_id);
-        self.inner.clone().lacking(tenant.clone(), (from, to), after, limit).await
+        let (of, after) = (tenant.clone(), after.map(|after| after.external_id));
+        let pick = move |row: LackingRow| {
+            let is_meant = row.lacks_recordings() && row.started_at >= from && row.started_at < to;
+            is_meant.then(|| row.listed(of.clone()))
+        };
+        self.inner.scan(tenant, after, limit, pick).await
     }
 
     async fn complete_without_recording(
@@ -109,7 +108,7 @@ impl Conversations for EmbeddedCatalog {
         self.inner.row(key)
     }
 
-    async fn counts(&self) -> Result<Counts, CatalogError> {
+    async fn counts(&self) -> Result<ConversationCounts, CatalogError> {
         Ok(self.inner.lock().counts)
     }
 
@@ -117,12 +116,19 @@ impl Conversations for EmbeddedCatalog {
         keys.iter().map(|key| self.inner.fate(key)).collect()
     }
 
-    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<Counted, CatalogError> {
-        Ok(Counted::exactly(self.inner.clone().final_between(tenant.clone(), from, to).await?))
+    async fn final_between(&self, tenant: &TenantId, from: Timestamp, to: Timestamp) -> Result<RowCount, CatalogError> {
+        let pick = move |row: StartedRow| {
+            (row.state.is_final() && row.started_at >= from && row.started_at < to).then_some(())
+        };
+        let rows = self.inner.scan(tenant, None, usize::MAX, pick).await?;
+        Ok(RowCount::exactly(rows.len() as u64))
     }
 
-    async fn standing(&self, key: &ConversationKey) -> Result<Standing, CatalogError> {
-        self.inner.standing(key)
+    async fn status(&self, key: &ConversationKey) -> Result<ConversationStatus, CatalogError> {
+        if self.inner.is_erased(key) {
+            return Ok(ConversationStatus::Erased);
+        }
+        Ok(self.inner.row(key)?.map_or(ConversationStatus::Unknown, |row| ConversationStatus::Saved(row.state)))
     }
 
     async fn recorded(
@@ -133,6 +139,48 @@ impl Conversations for EmbeddedCatalog {
         after: Option<Recorded>,
         limit: usize,
     ) -> Result<Vec<Recorded>, CatalogError> {
-        Inner::recorded(&self.inner, tenant, from, to, after, limit).await
+        let pick = move |row: ConversationRow| {
+            let is_meant = row.state == ConversationState::Ready && row.ended_at >= from && row.ended_at < to;
+            is_meant.then_some(Recorded { external_id: row.external_id, ended_at: row.ended_at })
+        };
+        self.inner.scan(tenant, after.map(|after| after.external_id), limit, pick).await
+    }
+}
+
+/// As much of a conversation's row as its fate needs.
+#[derive(Deserialize)]
+struct FateRow {
+    state: ConversationState,
+    #[serde(default)]
+    recordings_missing: u32,
+}
+
+/// As much of a conversation's row as a count by its start needs.
+#[derive(Deserialize)]
+struct StartedRow {
+    started_at: Timestamp,
+    state: ConversationState,
+}
+
+impl Inner {
+    fn fate(&self, key: &ConversationKey) -> Result<Fate, CatalogError> {
+        if self.is_erased(key) {
+            return Ok(Fate::Erased);
+        }
+        let row: Option<FateRow> = self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))?;
+        if let Some(FateRow { state, recordings_missing }) = &row
+            && state.is_final()
+        {
+            return Ok(Fate::of_row(*state, *recordings_missing));
+        }
+        if let Some(letter) = self.letter_of(key)? {
+            return Ok(Fate::DeadLetter(letter.reason));
+        }
+        Ok(row.map_or(Fate::Unknown, |row| Fate::Row(row.state)))
+    }
+
+    /// The dead letter of a conversation.
+    pub(super) fn letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
+        self.number(&letter_key(key))?.map_or(Ok(None), |id| self.get(&numbered(kind::DEAD_LETTER, id)))
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationKey, DeadLetter};
 
-use super::{EmbeddedCatalog, kind, numbered, read};
+use super::{EmbeddedCatalog, kind, numbered};
 use crate::{CatalogError, DeadLetters};
 
 #[async_trait]
@@ -19,7 +19,7 @@ impl DeadLetters for EmbeddedCatalog {
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
         let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
         let range = self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values().take(limit);
-        range.map(|value| read(&value.map_err(|error| self.inner.broken(error))?)).collect()
+        self.inner.read_all(range).collect()
     }
 
     async fn due_dead_letters(

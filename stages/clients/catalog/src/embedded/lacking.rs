@@ -1,31 +1,38 @@
 //! Conversations that lack recordings, and what comes to them late.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use model::{AgentId, ContactId, ConversationKey, ConversationState, StoredRecording, TenantId};
-use runtime::task;
 use serde::Deserialize;
 
-use super::{Inner, keyed, kind, read, tenant_prefix};
+use super::Inner;
 use crate::{Attempt, CatalogError, Lacking, RecordingRow};
 
 /// As much of a conversation's row as a look for what it lacks needs.
 #[derive(Deserialize)]
-struct Row {
+pub(super) struct LackingRow {
     external_id: ContactId,
     master_external_id: ContactId,
     agent_external_id: AgentId,
-    started_at: Timestamp,
+    pub(super) started_at: Timestamp,
     ended_at: Timestamp,
     state: ConversationState,
     #[serde(default)]
     recordings_missing: u32,
 }
 
-impl Row {
-    fn lacks_recordings(&self) -> bool {
+impl LackingRow {
+    pub(super) fn lacks_recordings(&self) -> bool {
         self.state == ConversationState::NoRecording || self.recordings_missing > 0
+    }
+
+    pub(super) fn listed(self, tenant: TenantId) -> Lacking {
+        Lacking {
+            tenant,
+            external_id: self.external_id,
+            master: self.master_external_id,
+            agent: self.agent_external_id,
+            ended_at: self.ended_at,
+        }
     }
 }
 
@@ -61,42 +68,5 @@ impl Inner {
         row.state = ConversationState::Ready;
         row.enqueued_at.get_or_insert(at);
         self.write_row(&row, Some(before), &mut counters)
-    }
-
-    /// The conversations that lack recordings, by id.
-    pub(super) async fn lacking(
-        self: Arc<Self>,
-        tenant: TenantId,
-        (from, to): (Timestamp, Timestamp),
-        after: Option<ContactId>,
-        limit: usize,
-    ) -> Result<Vec<Lacking>, CatalogError> {
-        // Reads every row of the tenant.
-        let found = task::blocking(move || {
-            let prefix = tenant_prefix(kind::CONVERSATION, &tenant);
-            let begin = match after {
-                Some(after) => keyed(kind::CONVERSATION, &tenant, after.get().saturating_add(1)),
-                None => prefix.clone(),
-            };
-            let mut found = Vec::new();
-            for entry in self.tree.range(begin..) {
-                let (key, value) = entry.map_err(|error| self.broken(error))?;
-                if found.len() == limit || !key.starts_with(&prefix) {
-                    break;
-                }
-                let row: Row = read(&value)?;
-                if row.lacks_recordings() && row.started_at >= from && row.started_at < to {
-                    found.push(Lacking {
-                        tenant: tenant.clone(),
-                        external_id: row.external_id,
-                        master: row.master_external_id,
-                        agent: row.agent_external_id,
-                        ended_at: row.ended_at,
-                    });
-                }
-            }
-            Ok(found)
-        });
-        found.await.map_err(|error| CatalogError(error.to_string()))?
     }
 }

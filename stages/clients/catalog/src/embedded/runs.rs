@@ -1,17 +1,16 @@
-//! Replay runs, and what is known of the conversations that they list.
+//! Replay runs.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{ConversationKey, ConversationState, DeadLetter, Hop, TenantId};
-use runtime::task;
+use model::TenantId;
 use serde::Deserialize;
 use state::StateError;
 
-use super::{EmbeddedCatalog, Inner, keyed, kind, read, tail_number, tenant_prefix, write};
-use crate::{CatalogError, Fate, ReplayRun, RunKind, RunState, Runs, Turn};
+use super::{EmbeddedCatalog, Inner, kind, tenant_prefix};
+use crate::{CatalogError, ProducerTurn, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
 impl Runs for EmbeddedCatalog {
@@ -38,7 +37,18 @@ impl Runs for EmbeddedCatalog {
     }
 
     async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
-        self.inner.open_runs(tenant, kind, limit)
+        let first = runs_of(tenant, kind);
+        let of_them = |key: &&Vec<u8>| key.starts_with(&first);
+        let keys: Vec<_> = self.inner.open().range(first.clone()..).take_while(of_them).cloned().collect();
+        let mut open = Vec::new();
+        for key in keys {
+            if open.len() >= limit {
+                break;
+            }
+            // One that ends meanwhile is listed here for a moment.
+            open.extend(self.inner.get::<ReplayRun>(&key)?.filter(|run| run.state.is_open()));
+        }
+        Ok(open)
     }
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
@@ -46,71 +56,8 @@ impl Runs for EmbeddedCatalog {
     }
 }
 
-/// As much of a conversation's row as its fate needs.
-#[derive(Deserialize)]
-struct FateRow {
-    state: ConversationState,
-    #[serde(default)]
-    recordings_missing: u32,
-}
-
-/// As much of a conversation's row as a count by its start needs.
-#[derive(Deserialize)]
-struct StartedRow {
-    started_at: Timestamp,
-    state: ConversationState,
-}
-
 impl Inner {
-    pub(super) fn fate(&self, key: &ConversationKey) -> Result<Fate, CatalogError> {
-        if self.is_erased(key) {
-            return Ok(Fate::Erased);
-        }
-        let row: Option<FateRow> = self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))?;
-        if let Some(FateRow { state, recordings_missing }) = &row
-            && state.is_final()
-        {
-            return Ok(Fate::of_row(*state, *recordings_missing));
-        }
-        if let Some(letter) = self.letter_of(key)? {
-            return Ok(Fate::DeadLetter(letter.reason));
-        }
-        Ok(row.map_or(Fate::Unknown, |row| Fate::Row(row.state)))
-    }
-
-    /// The dead letter of a conversation.
-    pub(super) fn letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
-        let letter = model::Key::of(&["conversation", key.tenant.as_str(), &key.external_id.to_string()]);
-        let letter = [&[kind::DEAD_LETTER_OF], letter.as_bytes().as_slice()].concat();
-        let id = self.tree.get(letter).map_err(|error| self.broken(error))?.and_then(|id| tail_number(&id));
-        id.map_or(Ok(None), |id| self.get(&super::numbered(kind::DEAD_LETTER, id)))
-    }
-
-    pub(super) fn last_hop(&self, key: &ConversationKey) -> Result<Option<Hop>, CatalogError> {
-        let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
-        let last = self.tree.scan_prefix(prefix).values().next_back();
-        last.map(|value| read(&value.map_err(|error| self.broken(error))?)).transpose()
-    }
-
-    pub(super) async fn final_between(
-        self: Arc<Self>,
-        tenant: TenantId,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<u64, CatalogError> {
-        // Reads every row of the tenant.
-        let count = task::blocking(move || {
-            let mut count = 0;
-            for value in self.tree.scan_prefix(tenant_prefix(kind::CONVERSATION, &tenant)).values() {
-                let row: StartedRow = read(&value.map_err(|error| self.broken(error))?)?;
-                count += u64::from(row.state.is_final() && row.started_at >= from && row.started_at < to);
-            }
-            Ok(count)
-        });
-        count.await.map_err(|error| CatalogError(error.to_string()))?
-    }
-
-    pub(super) fn begin_run(&self, run: &ReplayRun, turn: Option<Turn>) -> Result<u64, CatalogError> {
+    fn begin_run(&self, run: &ReplayRun, turn: Option<ProducerTurn>) -> Result<u64, CatalogError> {
         let _writing = self.fenced(turn)?;
         let newest = self.runs(&run.tenant_id, run.kind, usize::MAX)?;
         if let Some(same) = newest.iter().find(|other| other.started_at == run.started_at) {
@@ -121,11 +68,11 @@ impl Inner {
         Ok(id)
     }
 
-    pub(super) fn save_run(
+    fn save_run(
         &self,
         run: &ReplayRun,
         before: RunState,
-        turn: Option<Turn>,
+        turn: Option<ProducerTurn>,
     ) -> Result<RunState, CatalogError> {
         let _writing = self.fenced(turn)?;
         let Some(standing) = self.run(&run.tenant_id, run.kind, run.id)? else {
@@ -139,7 +86,7 @@ impl Inner {
         Ok(state)
     }
 
-    pub(super) fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
+    fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
         let _writing = self.lock();
         let standing = self.run(&run.tenant_id, run.kind, run.id)?;
         let Some(standing) = standing.filter(|standing| standing.state == run.state) else { return Ok(false) };
@@ -148,35 +95,15 @@ impl Inner {
         Ok(true)
     }
 
-    pub(super) fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
+    fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
         let mut key = runs_of(tenant, kind);
         key.extend_from_slice(&id.to_be_bytes());
         self.get(&key)
     }
 
-    pub(super) fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
+    fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
         let newest_first = self.tree.scan_prefix(runs_of(tenant, kind)).values().rev().take(limit);
-        newest_first.map(|value| read(&value.map_err(|error| self.broken(error))?)).collect()
-    }
-
-    pub(super) fn open_runs(
-        &self,
-        tenant: &TenantId,
-        kind: RunKind,
-        limit: usize,
-    ) -> Result<Vec<ReplayRun>, CatalogError> {
-        let first = runs_of(tenant, kind);
-        let of_them = |key: &&Vec<u8>| key.starts_with(&first);
-        let keys: Vec<_> = self.open().range(first.clone()..).take_while(of_them).cloned().collect();
-        let mut open = Vec::new();
-        for key in keys {
-            if open.len() >= limit {
-                break;
-            }
-            // One that ends meanwhile is listed here for a moment.
-            open.extend(self.get::<ReplayRun>(&key)?.filter(|run| run.state.is_open()));
-        }
-        Ok(open)
+        self.read_all(newest_first).collect()
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
@@ -186,12 +113,11 @@ impl Inner {
     fn write_run(&self, run: &ReplayRun) -> Result<(), CatalogError> {
         let mut key = runs_of(&run.tenant_id, run.kind);
         key.extend_from_slice(&run.id.to_be_bytes());
-        let value = write(run)?;
         // Never missing here while it stands open in the tree.
         if run.state.is_open() {
             self.open().insert(key.clone());
         }
-        self.tree.insert(&key, value).map_err(|error| self.broken(error))?;
+        self.put(&key, run)?;
         if !run.state.is_open() {
             self.open().remove(&key);
         }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use model::{ConversationKey, Hop};
 
-use super::{EmbeddedCatalog, keyed, kind, read, write};
+use super::{EmbeddedCatalog, keyed, kind};
 use crate::{CatalogError, Timelines};
 
 #[async_trait]
@@ -18,24 +18,22 @@ impl Timelines for EmbeddedCatalog {
         let sequence = counters.next_hop;
         let mut at = keyed(kind::HOP, &key.tenant, key.external_id.get());
         at.extend_from_slice(&sequence.to_be_bytes());
-        let written =
-            write(&hop).and_then(|value| self.inner.tree.insert(at, value).map_err(|error| self.inner.broken(error)));
-        if let Err(error) = written {
+        if let Err(error) = self.inner.put(&at, &hop) {
             tracing::warn!(%error, "timeline not written");
         }
     }
 
     async fn hops(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
         let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
-        self.inner
-            .tree
-            .scan_prefix(prefix)
-            .values()
-            .map(|value| read(&value.map_err(|error| self.inner.broken(error))?))
-            .collect()
+        self.inner.read_all(self.inner.tree.scan_prefix(prefix).values()).collect()
     }
 
     async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
-        keys.iter().map(|key| self.inner.last_hop(key)).collect()
+        let last = |key: &ConversationKey| {
+            let prefix = keyed(kind::HOP, &key.tenant, key.external_id.get());
+            let last = self.inner.tree.scan_prefix(prefix).values().next_back();
+            self.inner.read_all(last.into_iter()).next().transpose()
+        };
+        keys.iter().map(last).collect()
     }
 }

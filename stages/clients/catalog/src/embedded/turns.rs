@@ -6,10 +6,9 @@ use std::sync::MutexGuard;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::TenantId;
-use serde::{Deserialize, Serialize};
 
-use super::{Counters, EmbeddedCatalog, Inner, kind, tenant_prefix, write};
-use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
+use super::{EmbeddedCatalog, Inner, WriteState, kind, tenant_prefix};
+use crate::{CatalogError, ProducerMemory, ProducerTurn, ProducerTurns};
 
 #[async_trait]
 impl ProducerTurns for EmbeddedCatalog {
@@ -64,27 +63,14 @@ impl ProducerTurns for EmbeddedCatalog {
     }
 }
 
-/// A memory on disk.
-#[derive(Default, Serialize, Deserialize)]
-struct Value {
-    turn: u64,
-    poll_watermark: Option<jiff::Timestamp>,
-    held_back: u64,
-    worked_since: Option<jiff::Timestamp>,
-    #[serde(default)]
-    rechecked_to: Option<jiff::Timestamp>,
-}
-
 impl Inner {
     /// What the producer's turns know together.
     pub(super) fn memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
-        let Value { turn, poll_watermark, held_back, worked_since, rechecked_to } =
-            self.get(&tenant_prefix(kind::TURN, tenant))?.unwrap_or_default();
-        Ok(ProducerMemory { turn, poll_watermark, held_back, worked_since, rechecked_to })
+        Ok(self.get(&tenant_prefix(kind::TURN, tenant))?.unwrap_or_default())
     }
 
     /// Keeps other writers out, unless this turn is over.
-    pub(super) fn fenced(&self, turn: Option<Turn>) -> Result<MutexGuard<'_, Counters>, CatalogError> {
+    pub(super) fn fenced(&self, turn: Option<ProducerTurn>) -> Result<MutexGuard<'_, WriteState>, CatalogError> {
         let writing = self.lock();
         match turn {
             Some(turn) if self.memory(&turn.tenant)?.turn != turn.number => Err(turn.refuse()),
@@ -96,15 +82,13 @@ impl Inner {
     pub(super) fn remember(
         &self,
         tenant: &TenantId,
-        turn: Option<Turn>,
+        turn: Option<ProducerTurn>,
         change: impl FnOnce(&mut ProducerMemory),
     ) -> Result<ProducerMemory, CatalogError> {
         let _writing = self.fenced(turn)?;
         let mut memory = self.memory(tenant)?;
         change(&mut memory);
-        let ProducerMemory { turn, poll_watermark, held_back, worked_since, rechecked_to } = memory;
-        let value = write(&Value { turn, poll_watermark, held_back, worked_since, rechecked_to })?;
-        self.tree.insert(tenant_prefix(kind::TURN, tenant), value).map_err(|error| self.broken(error))?;
+        self.put(&tenant_prefix(kind::TURN, tenant), &memory)?;
         Ok(memory)
     }
 }

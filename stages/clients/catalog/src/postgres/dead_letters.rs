@@ -6,13 +6,53 @@ use async_trait::async_trait;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use model::{ConversationKey, DeadLetter, System};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    ADD_DEAD_LETTER, COUNT_DEAD_LETTERS, DEAD_LETTER, DEAD_LETTER_OF, DEAD_LETTERS, DROP_DEAD_LETTERS,
-    DUE_DEAD_LETTERS, PostgresCatalog, REMOVE_DEAD_LETTER, dead_letter, saturated, shelved, turns, unreadable,
+    PostgresCatalog,
+    rows::{saturated, unreadable},
+    text, turns,
 };
 use crate::{CatalogError, DeadLetters};
+
+/// That of a conversation is written anew under its id, that of a body stays, and none of an erased one is written.
+const ADD_DEAD_LETTER: &str = "
+    insert into dead_letters as standing
+        (digest, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at)
+    select $1::bytea, $2::text, $3::text, $4::text, $5::text, $6::jsonb, $7::timestamptz, $11::text, $12::timestamptz
+    where not exists (select from erasures e where e.tenant_id = $2 and e.digest = $8) and fence_turn($9, $10)
+    on conflict (digest) do update set
+        stage = excluded.stage, reason = excluded.reason, message = excluded.message, at = excluded.at,
+        cause = excluded.cause, replay_at = excluded.replay_at
+    where standing.conversation_id is not null";
+
+const DEAD_LETTERS: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where id > $1 order by id limit $2";
+
+const DEAD_LETTER: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where id = $1";
+
+/// Times are the database's: a consumer whose clock is ahead takes nothing early.
+const DUE_DEAD_LETTERS: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where replay_at <= least($1, clock_timestamp()) and (replay_at, id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::bigint, 0))
+    order by replay_at, id limit $2";
+
+const DROP_DEAD_LETTERS: &str = "delete from dead_letters where at < least($1, clock_timestamp())";
+
+const COUNT_DEAD_LETTERS: &str = "select count(*) from dead_letters where at < least($1, clock_timestamp())";
+
+/// By the index of conversations.
+pub(super) const DEAD_LETTER_OF: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where tenant_id = $1 and conversation_id = $2 order by id desc limit 1";
+
+const REMOVE_DEAD_LETTER: &str = "
+    delete from dead_letters
+    where id = $1 and tenant_id is not distinct from $2 and conversation_id is not distinct from $3
+        and stage = $4 and reason = $5 and message = $6 and at = $7";
 
 #[async_trait]
 impl DeadLetters for PostgresCatalog {
@@ -22,9 +62,8 @@ impl DeadLetters for PostgresCatalog {
         let letter = shelved(&letter);
         let turn = self.turn.get();
         let written = self
-            .inner
-            .database
-            .execute(
+            .execute_in(
+                turn.as_ref(),
                 "add dead letter",
                 ADD_DEAD_LETTER,
                 &[
@@ -42,8 +81,7 @@ impl DeadLetters for PostgresCatalog {
                     &letter.replay_at,
                 ],
             )
-            .await
-            .map_err(|error| turns::failed(turn.as_ref(), error))?;
+            .await?;
         Ok(written > 0)
     }
 
@@ -56,7 +94,7 @@ impl DeadLetters for PostgresCatalog {
         let (limit, at) = (saturated(limit), after.map(|(at, _)| at));
         let id = after.map(|(_, id)| saturated(id));
         let bounds: [&(dyn ToSql + Sync); 4] = [&now, &limit, &at, &id];
-        let rows = self.inner.database.query("list due dead letters", DUE_DEAD_LETTERS, &bounds).await?;
+        let rows = self.query("list due dead letters", DUE_DEAD_LETTERS, &bounds).await?;
         rows.iter().map(dead_letter).collect()
     }
 
@@ -65,26 +103,25 @@ impl DeadLetters for PostgresCatalog {
     }
 
     async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        let rows = self.inner.database.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
+        let rows = self.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
         let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         u64::try_from(count).map_err(unreadable)
     }
 
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
         let (after, limit) = (saturated(after), saturated(limit));
-        let rows = self.inner.database.query("list dead letters", DEAD_LETTERS, &[&after, &limit]).await?;
+        let rows = self.query("list dead letters", DEAD_LETTERS, &[&after, &limit]).await?;
         rows.iter().map(dead_letter).collect()
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
-        let rows = self.inner.database.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
+        let rows = self.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
         rows.first().map(dead_letter).transpose()
     }
 
     async fn dead_letter_of(&self, key: &ConversationKey) -> Result<Option<DeadLetter>, CatalogError> {
         let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-        let rows =
-            self.inner.database.query("read a conversation's dead letter", DEAD_LETTER_OF, &[&tenant, &id]).await?;
+        let rows = self.query("read a conversation's dead letter", DEAD_LETTER_OF, &[&tenant, &id]).await?;
         rows.first().map(dead_letter).transpose()
     }
 
@@ -117,5 +154,35 @@ impl DeadLetters for PostgresCatalog {
             Ok(removed > 0)
         };
         Ok(self.inner.database.run("remove dead letter", remove).await?)
+    }
+}
+
+fn dead_letter(row: &Row) -> Result<DeadLetter, CatalogError> {
+    Ok(DeadLetter {
+        id: u64::try_from(row.try_get::<_, i64>("id").map_err(unreadable)?).map_err(unreadable)?,
+        tenant_id: row.try_get("tenant_id").map_err(unreadable)?,
+        conversation_id: row.try_get("conversation_id").map_err(unreadable)?,
+        stage: row.try_get("stage").map_err(unreadable)?,
+        reason: row.try_get("reason").map_err(unreadable)?,
+        message: row.try_get("message").map_err(unreadable)?,
+        at: row.try_get("at").map_err(unreadable)?,
+        // A later version's word names nothing here.
+        cause: row.try_get::<_, Option<&str>>("cause").map_err(unreadable)?.and_then(|word| word.parse().ok()),
+        replay_at: row.try_get("replay_at").map_err(unreadable)?,
+    })
+}
+
+/// A dead letter as the tables take it.
+fn shelved(letter: &DeadLetter) -> DeadLetter {
+    DeadLetter {
+        id: letter.id,
+        tenant_id: letter.tenant_id.as_deref().map(text::text),
+        conversation_id: letter.conversation_id.as_deref().map(text::text),
+        stage: text::text(&letter.stage),
+        reason: text::text(&letter.reason),
+        message: text::json(&letter.message),
+        at: letter.at,
+        cause: letter.cause,
+        replay_at: letter.replay_at,
     }
 }

@@ -9,32 +9,63 @@ use database::{Database, DatabaseError};
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, INTEGRATION_TYPE, Retention, TenantId};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
-use super::{PostgresCatalog, parsed, saturated, unreadable};
+use super::{
+    PostgresCatalog,
+    rows::{key, parsed, saturated, unreadable},
+    tombstones::Tombstones,
+};
 use crate::{
-    CatalogError, ErasedRows, Erasure, Erasures, Expired, Place, RetentionTurn, SETTLED, Standing, Timelines,
-    Tombstone, TombstoneKey,
+    CatalogError, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Timelines,
+    Tombstone,
 };
 
 #[async_trait]
 impl Erasures for PostgresCatalog {
     async fn begin_erasure(&self, key: &ConversationKey, _now: Timestamp) -> Result<Erasure, CatalogError> {
-        begin(&self.inner.database, &self.inner.tombstones, key).await
+        let secret = self.inner.tombstones.key()?;
+        let fingerprint = secret.fingerprint();
+        self.inner.database.execute("note erasure key", NOTE_KEY, &[&fingerprint.as_slice()]).await?;
+        check_key(&self.inner.database, &self.inner.tombstones).await?;
+        let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+        let tombstone = secret.tombstone(key);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&tenant, &tombstone.as_bytes().as_slice(), &INTEGRATION_TYPE, &id];
+        let rows = self.query("begin erasure", BEGIN, &parameters).await?;
+        rows.first().map(erasure).unwrap_or_else(|| Err(unreadable("no erasure")))
     }
 
     async fn erase_rows(&self, key: &ConversationKey) -> Result<ErasedRows, CatalogError> {
         // What was recorded here before is written, and then deleted with the rest.
         self.flush().await;
-        erase_rows(&self.inner.database, &self.inner.tombstones, key).await
+        let tombstone = self.inner.tombstones.key()?.tombstone(key);
+        let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
+        let rows = self
+            .query("erase conversation", ERASE, &[&tenant, &INTEGRATION_TYPE, &id, &tombstone.as_bytes().as_slice()])
+            .await?;
+        let row = rows.first().ok_or_else(|| unreadable("no counts"))?;
+        let count = |column: &str| -> Result<u64, CatalogError> {
+            u64::try_from(row.try_get::<_, i64>(column).map_err(unreadable)?).map_err(unreadable)
+        };
+        let conversation = count("conversations")? > 0;
+        Ok(ErasedRows { conversation, dead_letters: count("letters")?, hops: count("hops")? })
     }
 
     async fn pending_erasures(&self, after: Option<Tombstone>, limit: usize) -> Result<Vec<Erasure>, CatalogError> {
-        pending(&self.inner.database, after, limit).await
+        let after = after.map(|tombstone| tombstone.as_bytes().to_vec()).unwrap_or_default();
+        let rows = self.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
+        rows.iter().map(erasure).collect()
     }
 
     async fn finish_erasure(&self, erasure: &Erasure, _now: Timestamp) -> Result<bool, CatalogError> {
-        finish(&self.inner.database, erasure).await
+        let (tenant, tombstone) = (erasure.key.tenant.as_str(), erasure.tombstone.as_bytes().as_slice());
+        let settled = SETTLED.as_secs_f64();
+        Ok(self
+            .inner
+            .database
+            .execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at, &settled])
+            .await?
+            > 0)
     }
 
     async fn expired(
@@ -45,7 +76,30 @@ impl Erasures for PostgresCatalog {
         after: Option<&Expired>,
         limit: usize,
     ) -> Result<Vec<Expired>, CatalogError> {
-        expired(&self.inner.database, tenant, now, after, limit).await
+        let most = i32::try_from(limit).unwrap_or(i32::MAX);
+        let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
+        let rows = self
+            .query(
+                "list expired conversations",
+                EXPIRED,
+                &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &after_end, &after_id, &most],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
+                let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
+                let places =
+                    buckets.into_iter().zip(keys).map(|(bucket, object_key)| RecordingLocation { bucket, object_key });
+                Ok(Expired {
+                    tenant: tenant.clone(),
+                    external_id: parsed(row, "external_id")?,
+                    started_at: row.try_get("started_at").map_err(unreadable)?,
+                    ended_at: row.try_get("ended_at").map_err(unreadable)?,
+                    recordings: places.collect(),
+                })
+            })
+            .collect()
     }
 
     async fn expire_rows(
@@ -56,11 +110,18 @@ impl Erasures for PostgresCatalog {
         ids: &[ContactId],
     ) -> Result<u64, CatalogError> {
         self.flush().await;
-        expire_rows(&self.inner.database, tenant, now, ids).await
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        let rows =
+            self.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids]).await?;
+        let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
+        u64::try_from(count).map_err(unreadable)
     }
 
     async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
-        retention_turn(&self.inner.database, tenant).await
+        let client = self.inner.database.client().await?;
+        let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
+        let is_ours: bool = row.try_get(0).map_err(unreadable)?;
+        Ok(is_ours.then(|| RetentionTurn::of(LockSession(Some(client)))))
     }
 }
 
@@ -100,21 +161,6 @@ const EXPIRED: &str = "
 
 const EXPIRE: &str = "select expired from expire_conversations($1, $2, $3, $4)";
 
-/// Makes tombstones, where the process has the key.
-#[derive(Debug, Default)]
-pub(super) struct Tombstones(pub(super) Option<TombstoneKey>);
-
-impl Tombstones {
-    /// As a parameter: empty, and so like no other, without the key.
-    pub(super) fn of(&self, key: &ConversationKey) -> Vec<u8> {
-        self.0.as_ref().map(|secret| secret.tombstone(key).as_bytes().to_vec()).unwrap_or_default()
-    }
-
-    fn key(&self) -> Result<&TombstoneKey, CatalogError> {
-        self.0.as_ref().ok_or_else(|| CatalogError("[catalog] seal_key: missing, erasures are made with it".to_owned()))
-    }
-}
-
 /// Fails where the tombstones that stand were made with another key: this process would bring back what was erased.
 pub(super) async fn check_key(database: &Database, tombstones: &Tombstones) -> Result<(), DatabaseError> {
     let Some(key) = &tombstones.0 else { return Ok(()) };
@@ -131,113 +177,9 @@ fn other_key() -> String {
         .to_owned()
 }
 
-/// How it stands with a conversation, by a row of the look-up.
-pub(super) fn standing(row: &Row) -> Result<Standing, CatalogError> {
-    match row.try_get("is_erased").map_err(unreadable)? {
-        true => Ok(Standing::Erased),
-        false => super::conversations::state(row).map(Standing::Stands),
-    }
-}
-
-pub(super) async fn begin(
-    database: &Database,
-    tombstones: &Tombstones,
-    key: &ConversationKey,
-) -> Result<Erasure, CatalogError> {
-    let secret = tombstones.key()?;
-    let fingerprint = secret.fingerprint();
-    database.execute("note erasure key", NOTE_KEY, &[&fingerprint.as_slice()]).await?;
-    check_key(database, tombstones).await?;
-    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-    let tombstone = secret.tombstone(key);
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&tenant, &tombstone.as_bytes().as_slice(), &INTEGRATION_TYPE, &id];
-    let rows = database.query("begin erasure", BEGIN, &parameters).await?;
-    rows.first().map(erasure).unwrap_or_else(|| Err(unreadable("no erasure")))
-}
-
-pub(super) async fn erase_rows(
-    database: &Database,
-    tombstones: &Tombstones,
-    key: &ConversationKey,
-) -> Result<ErasedRows, CatalogError> {
-    let tombstone = tombstones.key()?.tombstone(key);
-    let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
-    let rows = database
-        .query("erase conversation", ERASE, &[&tenant, &INTEGRATION_TYPE, &id, &tombstone.as_bytes().as_slice()])
-        .await?;
-    let row = rows.first().ok_or_else(|| unreadable("no counts"))?;
-    let count = |column: &str| -> Result<u64, CatalogError> {
-        u64::try_from(row.try_get::<_, i64>(column).map_err(unreadable)?).map_err(unreadable)
-    };
-    let conversation = count("conversations")? > 0;
-    Ok(ErasedRows { conversation, dead_letters: count("letters")?, hops: count("hops")? })
-}
-
-pub(super) async fn pending(
-    database: &Database,
-    after: Option<Tombstone>,
-    limit: usize,
-) -> Result<Vec<Erasure>, CatalogError> {
-    let after = after.map(|tombstone| tombstone.as_bytes().to_vec()).unwrap_or_default();
-    let rows = database.query("list erasures", PENDING, &[&after, &saturated(limit)]).await?;
-    rows.iter().map(erasure).collect()
-}
-
-pub(super) async fn finish(database: &Database, erasure: &Erasure) -> Result<bool, CatalogError> {
-    let (tenant, tombstone) = (erasure.key.tenant.as_str(), erasure.tombstone.as_bytes().as_slice());
-    let settled = SETTLED.as_secs_f64();
-    Ok(database.execute("finish erasure", FINISH, &[&tenant, &tombstone, &erasure.asked_at, &settled]).await? > 0)
-}
-
 pub(super) async fn clock(database: &Database) -> Result<Timestamp, CatalogError> {
     let rows = database.query("read clock", CLOCK, &[]).await?;
     rows.first().ok_or_else(|| unreadable("no time"))?.try_get(0).map_err(unreadable)
-}
-
-pub(super) async fn expired(
-    database: &Database,
-    tenant: &TenantId,
-    now: Timestamp,
-    after: Option<&Expired>,
-    limit: usize,
-) -> Result<Vec<Expired>, CatalogError> {
-    let most = i32::try_from(limit).unwrap_or(i32::MAX);
-    let (after_end, after_id) = after.map(|after| (after.ended_at, after.external_id.to_string())).unzip();
-    let rows = database
-        .query(
-            "list expired conversations",
-            EXPIRED,
-            &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &after_end, &after_id, &most],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let buckets: Vec<String> = row.try_get("buckets").map_err(unreadable)?;
-            let keys: Vec<String> = row.try_get("object_keys").map_err(unreadable)?;
-            let places = buckets.into_iter().zip(keys).map(|(bucket, object_key)| Place { bucket, object_key });
-            Ok(Expired {
-                tenant: tenant.clone(),
-                external_id: parsed(row, "external_id")?,
-                started_at: row.try_get("started_at").map_err(unreadable)?,
-                ended_at: row.try_get("ended_at").map_err(unreadable)?,
-                recordings: places.collect(),
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn expire_rows(
-    database: &Database,
-    tenant: &TenantId,
-    now: Timestamp,
-    ids: &[ContactId],
-) -> Result<u64, CatalogError> {
-    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    let rows =
-        database.query("expire conversations", EXPIRE, &[&tenant.as_str(), &INTEGRATION_TYPE, &now, &ids]).await?;
-    let count: i64 = rows.first().ok_or_else(|| unreadable("no count"))?.try_get(0).map_err(unreadable)?;
-    u64::try_from(count).map_err(unreadable)
 }
 
 fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
@@ -245,7 +187,7 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
     let digest = digest.try_into().map_err(|_| unreadable("a digest of another length"))?;
     Ok(Erasure {
         tombstone: Tombstone::from_bytes(digest),
-        key: super::key(row)?,
+        key: key(row)?,
         asked_at: row.try_get("asked_at").map_err(unreadable)?,
         started_at: row.try_get("started_at").map_err(unreadable)?,
     })
@@ -254,21 +196,10 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
 /// One process at a time erases what is beyond a tenant's retention. The lock is the session's: it ends with the process.
 const RETENTION_TURN: &str = "select pg_try_advisory_lock(hashtextextended('nice-knovvu retention ' || $1, 0))";
 
-/// The right to that, or none while another process has it.
-pub(super) async fn retention_turn(
-    database: &Database,
-    tenant: &TenantId,
-) -> Result<Option<RetentionTurn>, CatalogError> {
-    let client = database.client().await?;
-    let row = client.query_one(RETENTION_TURN, &[&tenant.as_str()]).await.map_err(unreadable)?;
-    let is_ours: bool = row.try_get(0).map_err(unreadable)?;
-    Ok(is_ours.then(|| RetentionTurn::of(Held(Some(client)))))
-}
-
 /// A session that holds a lock. It is not given back to the pool, where it would keep the lock.
-struct Held(Option<Object>);
+struct LockSession(Option<Object>);
 
-impl Drop for Held {
+impl Drop for LockSession {
     fn drop(&mut self) {
         drop(self.0.take().map(Object::take));
     }

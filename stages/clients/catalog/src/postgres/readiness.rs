@@ -3,21 +3,32 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use database::Database;
 use model::TenantId;
 use tokio_postgres::Row;
 
-use super::{PostgresCatalog, unreadable};
+use super::{PostgresCatalog, rows::unreadable};
 use crate::{CatalogError, FirstLooks, LearnedDelay, Lessons};
 
 #[async_trait]
 impl FirstLooks for PostgresCatalog {
     async fn note_readiness(&self, tenant: &TenantId, lessons: Lessons) -> Result<LearnedDelay, CatalogError> {
-        note(&self.inner.database, tenant, lessons).await
+        let Lessons { factor, shortened, own } = lessons;
+        let [first_look, usual, learned_for] =
+            [own.first_look, own.usual, own.learned_for].map(|duration| duration.as_secs_f64());
+        let found = i64::try_from(own.found).unwrap_or(i64::MAX);
+        let rows = self
+            .query(
+                "note readiness",
+                NOTE,
+                &[&tenant.as_str(), &factor, &shortened, &first_look, &usual, &learned_for, &found],
+            )
+            .await?;
+        rows.first().map_or_else(|| Err(unreadable("no learned delay")), known)
     }
 
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-        read(&self.inner.database, tenant).await
+        let rows = self.query("read readiness", READ, &[&tenant.as_str()]).await?;
+        rows.first().map(known).transpose()
     }
 }
 
@@ -36,32 +47,6 @@ const NOTE: &str = "
 
 const READ: &str = "
     select first_look_secs, usual_secs, learned_secs, found from recording_readiness where tenant_id = $1";
-
-/// Adds what was learned, and gives what is known then.
-pub(super) async fn note(
-    database: &Database,
-    tenant: &TenantId,
-    lessons: Lessons,
-) -> Result<LearnedDelay, CatalogError> {
-    let Lessons { factor, shortened, own } = lessons;
-    let [first_look, usual, learned_for] =
-        [own.first_look, own.usual, own.learned_for].map(|duration| duration.as_secs_f64());
-    let found = i64::try_from(own.found).unwrap_or(i64::MAX);
-    let rows = database
-        .query(
-            "note readiness",
-            NOTE,
-            &[&tenant.as_str(), &factor, &shortened, &first_look, &usual, &learned_for, &found],
-        )
-        .await?;
-    rows.first().map_or_else(|| Err(unreadable("no learned delay")), known)
-}
-
-/// What is known, if anything was ever noted.
-pub(super) async fn read(database: &Database, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
-    let rows = database.query("read readiness", READ, &[&tenant.as_str()]).await?;
-    rows.first().map(known).transpose()
-}
 
 fn known(row: &Row) -> Result<LearnedDelay, CatalogError> {
     let first_look = duration(row.try_get(0).map_err(unreadable)?)?;

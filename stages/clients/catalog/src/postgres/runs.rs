@@ -1,82 +1,99 @@
-//! Replay runs, and what is known of the conversations that they list.
-
-use std::time::Duration;
+//! Replay runs.
 
 use async_trait::async_trait;
 use database::{Database, DatabaseError};
-use deadpool_postgres::Object;
 use jiff::Timestamp;
-use model::{ConversationKey, ConversationState, Hop, INTEGRATION_TYPE, TenantId};
-use tokio_postgres::{Row, error::SqlState, types::Json};
+use model::TenantId;
+use tokio_postgres::{Row, types::ToSql};
 
-use super::{Keys, PostgresCatalog, conversations, erasure::Tombstones, saturated, turns, unreadable};
-use crate::{CatalogError, Counted, Fate, ReplayRun, RunKind, RunState, Runs, Turn};
+use super::{
+    PostgresCatalog,
+    rows::{saturated, unreadable},
+    turns,
+};
+use crate::{CatalogError, ReplayRun, RunKind, RunState, Runs};
 
 #[async_trait]
 impl Runs for PostgresCatalog {
     async fn begin_run(&self, run: &ReplayRun) -> Result<u64, CatalogError> {
-        begin(&self.inner.database, self.turn.get().as_ref(), run).await
+        let turn = self.turn.get();
+        let (listed, missing, replayed) = counts(run);
+        let rows = self
+            .query_in(
+                turn.as_ref(),
+                "begin a replay run",
+                statements(run.kind).begin,
+                &[
+                    &run.tenant_id.as_str(),
+                    &run.from,
+                    &run.to,
+                    &listed,
+                    &missing,
+                    &replayed,
+                    &run.started_at,
+                    &run.finished_at,
+                    &run.state.as_str(),
+                    &detail(run)?,
+                    &turns::number(turn.as_ref()),
+                ],
+            )
+            .await?;
+        let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
+        u64::try_from(id.unwrap_or_default()).map_err(unreadable)
     }
 
     async fn save_run(&self, run: &ReplayRun, before: RunState) -> Result<RunState, CatalogError> {
-        save(&self.inner.database, self.turn.get().as_ref(), run, before).await
+        let turn = self.turn.get();
+        let (listed, missing, replayed) = counts(run);
+        let rows = self
+            .query_in(
+                turn.as_ref(),
+                "save a replay run",
+                statements(run.kind).save,
+                &[
+                    &run.tenant_id.as_str(),
+                    &saturated(run.id),
+                    &run.from,
+                    &run.to,
+                    &listed,
+                    &missing,
+                    &replayed,
+                    &before.as_str(),
+                    &run.finished_at,
+                    &detail(run)?,
+                    &run.state.as_str(),
+                    &turns::number(turn.as_ref()),
+                ],
+            )
+            .await?;
+        match rows.first() {
+            Some(row) => state(row.try_get(0).map_err(unreadable)?),
+            None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),
+        }
     }
 
     async fn change_run(&self, run: &ReplayRun, to: RunState, at: Timestamp) -> Result<bool, CatalogError> {
-        change(&self.inner.database, run, to, at).await
+        let finished_at = to.is_final().then_some(at);
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&run.tenant_id.as_str(), &saturated(run.id), &run.state.as_str(), &to.as_str(), &finished_at];
+        let rows = self.query("change a replay run", statements(run.kind).change, &parameters).await?;
+        Ok(!rows.is_empty())
     }
 
     async fn run(&self, tenant: &TenantId, kind: RunKind, id: u64) -> Result<Option<ReplayRun>, CatalogError> {
-        read(&self.inner.database, tenant, kind, id).await
+        let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &saturated(id)];
+        let rows = self.query("read a replay run", statements(kind).read, &parameters).await?;
+        rows.first().map(run).transpose()
     }
 
     async fn open_runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
-        list_open(&self.inner.database, tenant, kind, limit).await
+        listed(&self.inner.database, statements(kind).open, tenant, limit).await
     }
 
     async fn runs(&self, tenant: &TenantId, kind: RunKind, limit: usize) -> Result<Vec<ReplayRun>, CatalogError> {
-        list(&self.inner.database, tenant, kind, limit).await
+        listed(&self.inner.database, statements(kind).list, tenant, limit).await
     }
 }
-
-const FATES: &str = "
-    select a.n, c.state, c.recordings_missing, d.reason, e.digest is not null as is_erased
-    from unnest($1::text[], $2::text[], $4::bytea[]) with ordinality as a (tenant_id, external_id, tombstone, n)
-    left join conversations c
-        on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
-    left join lateral (
-        select reason from dead_letters d
-        where d.tenant_id = a.tenant_id and d.conversation_id = a.external_id
-        limit 1
-    ) d on true
-    left join erasures e on e.tenant_id = a.tenant_id and e.digest = a.tombstone
-    where c.state is not null or d.reason is not null or e.digest is not null";
-
-const LAST_HOPS: &str = "
-    select a.n, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
-    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
-    cross join lateral (
-        select * from timeline t
-        where t.tenant_id = a.tenant_id and t.external_id = a.external_id and t.integration_type = $3
-        order by t.at desc, t.id desc
-        limit 1
-    ) h";
-
-/// A call ends on the day of its start or, if it is very long, on one of the next.
-const FINAL_BETWEEN: &str = "
-    select count(*) from conversations
-    where ended_on between ($2::timestamptz at time zone 'UTC')::date and ($3::timestamptz at time zone 'UTC')::date + 7
-        and tenant_id = $1 and integration_type = $4
-        and started_at >= $2 and started_at < $3 and state <> 'metadata_saved'";
-
-/// Without the days: the planner takes them for a condition of its own beside the start, and expects too little.
-const ABOUT_FINAL_BETWEEN: &str = "
-    explain (format json) select from conversations
-    where tenant_id = $1 and integration_type = $4
-        and started_at >= $2 and started_at < $3 and state <> 'metadata_saved'";
-
-/// How long the conversations of a range are counted. A million takes about a second.
-pub(super) const COUNTING: Duration = Duration::from_secs(3);
 
 /// The statements about one of the two tables.
 struct Statements {
@@ -141,193 +158,13 @@ fn statements(kind: RunKind) -> &'static Statements {
     }
 }
 
-/// What is known of each of these conversations.
-pub(super) async fn fates(
-    database: &Database,
-    tombstones: &Tombstones,
-    keys: &[ConversationKey],
-) -> Result<Vec<Fate>, CatalogError> {
-    let mut fates = vec![Fate::Unknown; keys.len()];
-    let tombstones: Vec<_> = keys.iter().map(|key| tombstones.of(key)).collect();
-    let keys = Keys::of(keys.iter());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &tombstones];
-    for row in database.query("look up conversations", FATES, &parameters).await? {
-        let state: Option<&str> = row.try_get("state").map_err(unreadable)?;
-        let state: Option<ConversationState> = state.map(conversations::state_of).transpose()?;
-        let letter: Option<String> = row.try_get("reason").map_err(unreadable)?;
-        let is_erased: bool = row.try_get("is_erased").map_err(unreadable)?;
-        let fate = match (state, letter) {
-            _ if is_erased => Fate::Erased,
-            (Some(state), _) if state.is_final() => Fate::of_row(state, conversations::recordings_missing(&row)?),
-            (_, Some(reason)) => Fate::DeadLetter(reason),
-            (Some(state), None) => Fate::Row(state),
-            (None, None) => Fate::Unknown,
-        };
-        if let Some(place) = fates.get_mut(conversations::place(&row)) {
-            *place = fate;
-        }
-    }
-    Ok(fates)
-}
-
-/// The last hop of each of these conversations' timelines.
-pub(super) async fn last_hops(database: &Database, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
-    let mut hops = vec![None; keys.len()];
-    let keys = Keys::of(keys.iter());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE];
-    for row in database.query("read last hops", LAST_HOPS, &parameters).await? {
-        if let Some(place) = hops.get_mut(conversations::place(&row)) {
-            *place = Some(super::timeline::hop(&row, 1).map_err(unreadable)?);
-        }
-    }
-    Ok(hops)
-}
-
-/// How many of the tenant's conversations that began in `[from, to)` are final, and after so much counting about how many:
-/// what the planner expects by what it knows of the table.
-pub(super) async fn final_between(
-    database: &Database,
-    tenant: &TenantId,
-    from: Timestamp,
-    to: Timestamp,
-    patience: Duration,
-) -> Result<Counted, CatalogError> {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&tenant.as_str(), &from, &to, &INTEGRATION_TYPE];
-    let bound = format!("set local statement_timeout = {}", patience.as_millis());
-    let bound = &bound;
-    let count = |mut client: Object| async move {
-        let counting = client.transaction().await?;
-        counting.batch_execute(bound).await?;
-        match counting.query_one(FINAL_BETWEEN, &parameters).await {
-            Ok(row) => return Ok((row.try_get::<_, i64>(0)?, false)),
-            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => counting.rollback().await?,
-            Err(error) => return Err(error),
-        }
-        let Json(plan): Json<serde_json::Value> =
-            client.query_one(ABOUT_FINAL_BETWEEN, &parameters).await?.try_get(0)?;
-        let rows = plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_f64).unwrap_or_default();
-        Ok((rows as i64, true))
-    };
-    let (rows, is_about) = database.run("count final conversations", count).await?;
-    Ok(Counted { rows: u64::try_from(rows).unwrap_or_default(), is_about })
-}
-
-/// Writes a new run; the same run again is the one that stands.
-pub(super) async fn begin(database: &Database, turn: Option<&Turn>, run: &ReplayRun) -> Result<u64, CatalogError> {
-    let (listed, missing, replayed) = counts(run);
-    let rows = database
-        .query(
-            "begin a replay run",
-            statements(run.kind).begin,
-            &[
-                &run.tenant_id.as_str(),
-                &run.from,
-                &run.to,
-                &listed,
-                &missing,
-                &replayed,
-                &run.started_at,
-                &run.finished_at,
-                &run.state.as_str(),
-                &detail(run)?,
-                &turns::number(turn),
-            ],
-        )
-        .await
-        .map_err(|error| turns::failed(turn, error))?;
-    let id: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
-    u64::try_from(id.unwrap_or_default()).map_err(unreadable)
-}
-
-/// Writes how far a run has come; the state in which it stands.
-pub(super) async fn save(
-    database: &Database,
-    turn: Option<&Turn>,
-    run: &ReplayRun,
-    before: RunState,
-) -> Result<RunState, CatalogError> {
-    let (listed, missing, replayed) = counts(run);
-    let rows = database
-        .query(
-            "save a replay run",
-            statements(run.kind).save,
-            &[
-                &run.tenant_id.as_str(),
-                &saturated(run.id),
-                &run.from,
-                &run.to,
-                &listed,
-                &missing,
-                &replayed,
-                &before.as_str(),
-                &run.finished_at,
-                &detail(run)?,
-                &run.state.as_str(),
-                &turns::number(turn),
-            ],
-        )
-        .await
-        .map_err(|error| turns::failed(turn, error))?;
-    match rows.first() {
-        Some(row) => state(row.try_get(0).map_err(unreadable)?),
-        None => Err(CatalogError(format!("no {} {}", run.kind.as_str(), run.id))),
-    }
-}
-
-/// Changes the state of a run that stands as it was read.
-pub(super) async fn change(
-    database: &Database,
-    run: &ReplayRun,
-    to: RunState,
-    at: Timestamp,
-) -> Result<bool, CatalogError> {
-    let finished_at = to.is_final().then_some(at);
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&run.tenant_id.as_str(), &saturated(run.id), &run.state.as_str(), &to.as_str(), &finished_at];
-    let rows = database.query("change a replay run", statements(run.kind).change, &parameters).await?;
-    Ok(!rows.is_empty())
-}
-
-/// One run.
-pub(super) async fn read(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    id: u64,
-) -> Result<Option<ReplayRun>, CatalogError> {
-    let rows = database.query("read a replay run", statements(kind).read, &[&tenant.as_str(), &saturated(id)]).await?;
-    rows.first().map(run).transpose()
-}
-
-/// The runs of a kind, newest first.
-pub(super) async fn list(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    limit: usize,
-) -> Result<Vec<ReplayRun>, CatalogError> {
-    listed(database, statements(kind).list, tenant, limit).await
-}
-
-/// The runs of a kind that a producer works on, oldest first.
-pub(super) async fn list_open(
-    database: &Database,
-    tenant: &TenantId,
-    kind: RunKind,
-    limit: usize,
-) -> Result<Vec<ReplayRun>, CatalogError> {
-    listed(database, statements(kind).open, tenant, limit).await
-}
-
 async fn listed(
     database: &Database,
     statement: &'static str,
     tenant: &TenantId,
     limit: usize,
 ) -> Result<Vec<ReplayRun>, CatalogError> {
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenant.as_str(), &saturated(limit)];
+    let parameters: [&(dyn ToSql + Sync); 2] = [&tenant.as_str(), &saturated(limit)];
     let rows = match database.query("list replay runs", statement, &parameters).await {
         // A role that has nothing to do with them sees none.
         Err(DatabaseError::Refused { .. }) => return Ok(Vec::new()),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use database::testing::TestDatabase;
+use model::{Agent, DeadLetter, Memberships};
 
 use super::*;
 use crate::{
-    Counted,
+    RowCount,
     conformance::{Subject, catalog_checks},
     roles::*,
 };
@@ -96,7 +97,7 @@ async fn no_time_is_stored_beyond_the_clock_of_the_server() {
 async fn a_write_that_waits_for_the_beginning_of_another_turn_is_refused() {
     let subject = Postgres::fresh().await;
     let (catalog, tenant) = (subject.catalog(), "acme".parse().unwrap());
-    let turn = crate::Turn::new(tenant, catalog.begin_turn(&"acme".parse().unwrap()).await.unwrap());
+    let turn = crate::ProducerTurn::new(tenant, catalog.begin_turn(&"acme".parse().unwrap()).await.unwrap());
     let writing = catalog.in_turn(CurrentTurn::only(&turn));
     let mut other = subject.database.dedicated().await.unwrap();
     let begins = other.client.transaction().await.unwrap();
@@ -126,9 +127,12 @@ async fn counting_a_range_ends_in_time_and_says_that_it_is_an_estimate() {
     let member = database.member("test_producer");
     let (tenant, from) = ("acme".parse().unwrap(), "2026-04-01T12:00:00Z".parse::<Timestamp>().unwrap());
     let to = from + jiff::SignedDuration::from_mins(50_001);
-    let counted = runs::final_between(&member, &tenant, from, to, runs::COUNTING).await.unwrap();
-    assert_eq!(counted, Counted::exactly(50_000));
-    let about = runs::final_between(&member, &tenant, from, to, Duration::from_millis(1)).await.unwrap();
+    let counted = conversations::compare::final_between(&member, &tenant, from, to, conversations::compare::COUNTING)
+        .await
+        .unwrap();
+    assert_eq!(counted, RowCount::exactly(50_000));
+    let about =
+        conversations::compare::final_between(&member, &tenant, from, to, Duration::from_millis(1)).await.unwrap();
     assert!(about.is_about && (40_000..60_000).contains(&about.rows), "{about:?}");
     // What bounded it is gone with it.
     let bound = member.query("read the bound", "select current_setting('statement_timeout')", &[]).await.unwrap();
@@ -148,7 +152,7 @@ async fn the_letter_of_a_conversation_is_found_without_reading_the_others() {
         .unwrap();
     let letter = subject.catalog.dead_letter_of(&sample::key(7777)).await.unwrap().unwrap();
     assert_eq!(letter.reason, "no 7777");
-    let plan = format!("explain {}", DEAD_LETTER_OF.replace("$1", "'acme'").replace("$2", "'7777'"));
+    let plan = format!("explain {}", dead_letters::DEAD_LETTER_OF.replace("$1", "'acme'").replace("$2", "'7777'"));
     let plan: Vec<String> = client.query(&plan, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     assert!(!plan.join("\n").contains("Seq Scan"), "{plan:#?}");
 }

@@ -17,10 +17,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Keys, PostgresCatalog, erasure::Tombstones, runs, saturated, text};
+use super::{
+    PostgresCatalog,
+    rows::{Keys, index, saturated, unreadable},
+    text,
+    tombstones::Tombstones,
+};
 use crate::{CatalogError, Timelines};
 
 #[async_trait]
@@ -34,8 +39,7 @@ impl Timelines for PostgresCatalog {
     }
 
     async fn last_hops(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
-        self.inner.timeline.flush().await;
-        runs::last_hops(&self.inner.database, keys).await
+        self.inner.timeline.last_of(keys).await
     }
 
     async fn flush(&self) {
@@ -81,18 +85,28 @@ const SELECT: &str = "
     where tenant_id = $1 and integration_type = $2 and external_id = $3
     order by at, id";
 
+const LAST_HOPS: &str = "
+    select a.n, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
+    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    cross join lateral (
+        select * from timeline t
+        where t.tenant_id = a.tenant_id and t.external_id = a.external_id and t.integration_type = $3
+        order by t.at desc, t.id desc
+        limit 1
+    ) h";
+
 /// Ids ascend with time, near enough: the oldest are at the head of the table.
 const DELETE: &str = "
     delete from timeline using (select id, at from timeline order by id limit $1) as oldest
     where timeline.id = oldest.id and oldest.at < now() - interval '30 days'";
 
 enum Message {
-    Hop(Told),
+    Hop(PendingHop),
     Flush(oneshot::Sender<()>),
 }
 
 /// A hop, and the tombstone that would keep it out.
-struct Told {
+struct PendingHop {
     key: ConversationKey,
     tombstone: Vec<u8>,
     hop: Hop,
@@ -124,7 +138,7 @@ impl Timeline {
 
     /// Takes a hop, or leaves it out when too many wait.
     pub(super) fn record(&self, key: &ConversationKey, hop: Hop) {
-        let told = Told { key: key.clone(), tombstone: self.tombstones.of(key), hop };
+        let told = PendingHop { key: key.clone(), tombstone: self.tombstones.of(key), hop };
         if self.sender.try_send(Message::Hop(told)).is_ok() {
             return;
         }
@@ -159,12 +173,26 @@ impl Timeline {
         self.flush().await;
         let (tenant, external_id) = (key.tenant.as_str(), key.external_id.to_string());
         let rows = self.database.query("read timeline", SELECT, &[&tenant, &INTEGRATION_TYPE, &external_id]).await?;
-        rows.iter().map(|row| hop(row, 0)).collect::<Result<_, _>>().map_err(super::unreadable)
+        rows.iter().map(|row| hop(row, 0)).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    /// The last hop of each of these conversations.
+    async fn last_of(&self, keys: &[ConversationKey]) -> Result<Vec<Option<Hop>>, CatalogError> {
+        self.flush().await;
+        let mut hops = vec![None; keys.len()];
+        let keys = Keys::of(keys.iter());
+        let parameters: [&(dyn ToSql + Sync); 3] = [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE];
+        for row in self.database.query("read last hops", LAST_HOPS, &parameters).await? {
+            if let Some(last) = hops.get_mut(index(&row)) {
+                *last = Some(hop(&row, 1).map_err(unreadable)?);
+            }
+        }
+        Ok(hops)
     }
 }
 
 /// A hop whose columns begin at `first`.
-pub(super) fn hop(row: &Row, first: usize) -> Result<Hop, tokio_postgres::Error> {
+fn hop(row: &Row, first: usize) -> Result<Hop, tokio_postgres::Error> {
     Ok(Hop {
         at: row.try_get(first)?,
         stage: row.try_get(first + 1)?,
@@ -210,7 +238,7 @@ async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
 }
 
 /// Writes these hops; a failure is logged, and they are gone.
-async fn write(database: &Database, hops: &mut Vec<Told>) {
+async fn write(database: &Database, hops: &mut Vec<PendingHop>) {
     if hops.is_empty() {
         return;
     }

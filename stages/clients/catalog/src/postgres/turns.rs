@@ -4,22 +4,28 @@
 //! to that row itself, writes only while the row has the turn's number. No time is stored beyond the server's clock.
 
 use async_trait::async_trait;
-use database::{Database, DatabaseError};
+use database::DatabaseError;
 use jiff::Timestamp;
 use model::TenantId;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{PostgresCatalog, saturated, unreadable};
-use crate::{CatalogError, ProducerMemory, ProducerTurns, Turn};
+use super::{
+    PostgresCatalog,
+    rows::{saturated, unreadable},
+};
+use crate::{CatalogError, ProducerMemory, ProducerTurn, ProducerTurns};
 
 #[async_trait]
 impl ProducerTurns for PostgresCatalog {
     async fn begin_turn(&self, tenant: &TenantId) -> Result<u64, CatalogError> {
-        begin(&self.inner.database, tenant).await
+        let rows = self.query("begin a turn", BEGIN, &[&tenant.as_str()]).await?;
+        let number: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
+        u64::try_from(number.unwrap_or_default()).map_err(unreadable)
     }
 
     async fn producer_memory(&self, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
-        read(&self.inner.database, tenant).await
+        let rows = self.query("read the producer's memory", READ, &[&tenant.as_str()]).await?;
+        Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
     }
 
     async fn advance_poll(
@@ -28,19 +34,20 @@ impl ProducerTurns for PostgresCatalog {
         to: Timestamp,
         held_back: Option<u64>,
     ) -> Result<ProducerMemory, CatalogError> {
-        advance(&self.inner.database, tenant, self.turn.get().as_ref(), to, held_back).await
+        let held_back: Option<i64> = held_back.map(saturated);
+        self.remember("move the poll's watermark", ADVANCE, tenant, &[&to, &held_back]).await
     }
 
     async fn hold_poll_back(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
-        hold_back(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+        self.remember("hold the poll back", HOLD_BACK, tenant, &[&to]).await
     }
 
     async fn note_worked_since(&self, tenant: &TenantId, at: Timestamp) -> Result<ProducerMemory, CatalogError> {
-        worked_since(&self.inner.database, tenant, self.turn.get().as_ref(), at).await
+        self.remember("note the first turn", WORKED_SINCE, tenant, &[&at]).await
     }
 
     async fn advance_rechecks(&self, tenant: &TenantId, to: Timestamp) -> Result<ProducerMemory, CatalogError> {
-        rechecked(&self.inner.database, tenant, self.turn.get().as_ref(), to).await
+        self.remember("note the rechecks", RECHECKED, tenant, &[&to]).await
     }
 }
 
@@ -90,85 +97,36 @@ const RECHECKED: &str = "
     returning turn, poll_watermark, held_back, worked_since, rechecked_to";
 
 /// The turn's number as `fence_turn` takes it.
-pub(super) fn number(turn: Option<&Turn>) -> Option<i64> {
+pub(super) fn number(turn: Option<&ProducerTurn>) -> Option<i64> {
     turn.map(|turn| saturated(turn.number))
 }
 
 /// The error of a statement of a turn, which may be over.
-pub(super) fn failed(turn: Option<&Turn>, error: DatabaseError) -> CatalogError {
+pub(super) fn failed(turn: Option<&ProducerTurn>, error: DatabaseError) -> CatalogError {
     match (turn, error) {
         (Some(turn), DatabaseError::Superseded { .. }) => turn.refuse(),
         (_, error) => error.into(),
     }
 }
 
-/// Begins a turn. One whose answer was lost is followed by another, which does no harm.
-pub(super) async fn begin(database: &Database, tenant: &TenantId) -> Result<u64, CatalogError> {
-    let rows = database.query("begin a turn", BEGIN, &[&tenant.as_str()]).await?;
-    let number: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
-    u64::try_from(number.unwrap_or_default()).map_err(unreadable)
-}
-
-/// What the tenant's producers know together.
-pub(super) async fn read(database: &Database, tenant: &TenantId) -> Result<ProducerMemory, CatalogError> {
-    let rows = database.query("read the producer's memory", READ, &[&tenant.as_str()]).await?;
-    Ok(rows.first().map(memory).transpose()?.unwrap_or_default())
-}
-
-/// Moves the poll's watermark forward.
-pub(super) async fn advance(
-    database: &Database,
-    tenant: &TenantId,
-    turn: Option<&Turn>,
-    to: Timestamp,
-    held_back: Option<u64>,
-) -> Result<ProducerMemory, CatalogError> {
-    let held_back: Option<i64> = held_back.map(saturated);
-    write(database, "move the poll's watermark", ADVANCE, turn, &[&tenant.as_str(), &number(turn), &to, &held_back])
-        .await
-}
-
-/// Holds the poll's watermark back.
-pub(super) async fn hold_back(
-    database: &Database,
-    tenant: &TenantId,
-    turn: Option<&Turn>,
-    to: Timestamp,
-) -> Result<ProducerMemory, CatalogError> {
-    write(database, "hold the poll back", HOLD_BACK, turn, &[&tenant.as_str(), &number(turn), &to]).await
-}
-
-/// Notes since when the tenant is worked for.
-pub(super) async fn worked_since(
-    database: &Database,
-    tenant: &TenantId,
-    turn: Option<&Turn>,
-    at: Timestamp,
-) -> Result<ProducerMemory, CatalogError> {
-    write(database, "note the first turn", WORKED_SINCE, turn, &[&tenant.as_str(), &number(turn), &at]).await
-}
-
-/// Notes how far the nightly run has looked once more at calls that lack recordings.
-pub(super) async fn rechecked(
-    database: &Database,
-    tenant: &TenantId,
-    turn: Option<&Turn>,
-    to: Timestamp,
-) -> Result<ProducerMemory, CatalogError> {
-    write(database, "note the rechecks", RECHECKED, turn, &[&tenant.as_str(), &number(turn), &to]).await
-}
-
-async fn write(
-    database: &Database,
-    what: &'static str,
-    statement: &'static str,
-    turn: Option<&Turn>,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<ProducerMemory, CatalogError> {
-    match (database.query(what, statement, parameters).await?.first(), turn) {
-        (Some(row), _) => memory(row),
-        (None, Some(turn)) => Err(turn.refuse()),
-        (None, None) => Err(CatalogError(format!("{what}: nothing was written"))),
+impl PostgresCatalog {
+    /// Writes to the producer's memory in the turn of this handle: the tenant and the turn's number stand before `values`.
+    async fn remember(
+        &self,
+        what: &'static str,
+        statement: &'static str,
+        tenant: &TenantId,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<ProducerMemory, CatalogError> {
+        let (tenant, turn) = (tenant.as_str(), self.turn.get());
+        let number = number(turn.as_ref());
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &number];
+        parameters.extend(values);
+        match (self.query(what, statement, &parameters).await?.first(), turn) {
+            (Some(row), _) => memory(row),
+            (None, Some(turn)) => Err(turn.refuse()),
+            (None, None) => Err(CatalogError(format!("{what}: nothing was written"))),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use test_servers::Postgres;
 
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
 use super::*;
 use crate::testing::open;
 use crate::testing::test_database;

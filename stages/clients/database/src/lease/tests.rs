@@ -117,6 +117,6 @@ async fn a_holder_whose_lock_is_gone_from_its_session_gives_the_lease_up() {
     let database = database().await;
     let session = session(&database.member("test_producer")).await.unwrap();
     // As it is where a pool has given the lock to another session of the server.
-    let held = Held::keep(session, lease(&database, "acme").number());
+    let held = HeldLease::keep(session, lease(&database, "acme").number());
     timeout(PING + ANSWER, held.lost()).await.unwrap();
 }

@@ -23,14 +23,14 @@ pub(super) fn of(header: Option<&str>, head: &[u8]) -> Option<Option<String>> {
 
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct SniffedType {
     name: &'static str,
     /// Whether nothing else begins so: two bytes of an MP3 frame may stand in any sound without a header.
     certain: bool,
 }
 
 /// The container that the bytes are in, if it is one of sound or pictures.
-fn by_bytes(head: &[u8]) -> Option<Seen> {
+fn by_bytes(head: &[u8]) -> Option<SniffedType> {
     let found = infer::get(head).filter(|kind| matches!(kind.matcher_type(), MatcherType::Audio | MatcherType::Video));
     let name = match found.map(|kind| kind.mime_type()) {
         Some("audio/m4a") => "audio/mp4",
@@ -47,7 +47,7 @@ fn by_bytes(head: &[u8]) -> Option<Seen> {
         "audio/aac" | "video/mpeg" => false,
         _ => true,
     };
-    Some(Seen { name, certain })
+    Some(SniffedType { name, certain })
 }
 
 /// Whether bytes that are said to be packed are a recording as they stand: a proxy unpacked them, or an uploader set

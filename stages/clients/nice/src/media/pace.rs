@@ -9,12 +9,12 @@ use crate::{NiceError, Timeouts};
 
 /// The bytes and the waiting of the present window.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ArrivalRate {
     awaited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl ArrivalRate {
     /// Counts a wait and what it brought; an error where a window is over in which too little came.
     pub(super) fn count(&mut self, awaited: Duration, bytes: usize, limits: &Timeouts) -> Result<(), NiceError> {
         self.awaited += awaited;
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_byte_every_29_seconds_is_too_slow() {
-        let mut pace = Pace::default();
+        let mut pace = ArrivalRate::default();
         assert_eq!(pace.count(Duration::from_secs(29), 1, &limits()), Ok(()));
         assert_eq!(pace.count(Duration::from_secs(29), 1, &limits()), Ok(()));
         let Err(NiceError::Media { what, .. }) = pace.count(Duration::from_secs(29), 1, &limits()) else { panic!() };
@@ -55,11 +55,11 @@ mod tests {
 
     #[test]
     fn each_window_counts_for_itself() {
-        let mut pace = Pace::default();
+        let mut pace = ArrivalRate::default();
         assert_eq!(pace.count(Duration::from_secs(60), 60_000, &limits()), Ok(()), "as fast as it must be");
         assert_eq!(pace.count(Duration::from_secs(59), 0, &limits()), Ok(()), "the window is not over");
         assert!(pace.count(Duration::from_secs(1), 59_999, &limits()).is_err());
-        let mut pace = Pace::default();
+        let mut pace = ArrivalRate::default();
         assert_eq!(pace.count(Duration::from_secs(10), 1 << 30, &limits()), Ok(()));
         assert_eq!(pace.count(Duration::from_secs(50), 0, &limits()), Ok(()), "a pause after much");
         assert!(pace.count(Duration::from_secs(60), 0, &limits()).is_err(), "what came before counts no more");
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_not_waited_for_is_not_slow() {
-        let mut pace = Pace::default();
+        let mut pace = ArrivalRate::default();
         for _ in 0..1000 {
             assert_eq!(pace.count(Duration::ZERO, 1, &limits()), Ok(()));
         }

@@ -18,9 +18,9 @@ use runtime::chance;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::pace::Pace;
+use super::pace::ArrivalRate;
 use super::unpack::Packing;
-use super::{ContentRange, Found, Origin, RangeAsked, changed, kind, page, strong_etag};
+use super::{ContentRange, MediaHeaders, MediaOrigin, RangeAsked, changed, kind, page, strong_etag};
 use crate::{MediaLink, NiceError};
 
 /// How often one recording is resumed; beyond that the flow begins anew, later.
@@ -33,8 +33,8 @@ const MAX_DELAY_FACTOR: u32 = 4;
 const MAX_WAIT_ASKED: Duration = Duration::from_secs(10);
 
 /// A recording under way.
-pub(super) struct Reader {
-    origin: Arc<Origin>,
+pub(super) struct MediaReader {
+    origin: Arc<MediaOrigin>,
     /// The link that the recording was opened with.
     opened_with: MediaLink,
     total: Option<u64>,
@@ -42,33 +42,33 @@ pub(super) struct Reader {
     content_type: Option<String>,
     packing: Packing,
     ranges: bool,
-    body: Option<Body>,
+    body: Option<ResponseBody>,
     /// How many bytes were delivered, and their hash.
     read: u64,
     prefix: Sha256,
     resumes: u32,
-    pace: Pace,
+    pace: ArrivalRate,
     /// Why the last body ended.
     trouble: NiceError,
 }
 
 /// An answer that is being read.
-struct Body {
+struct ResponseBody {
     response: Response,
     /// The place in the recording where it must end.
     end: Option<u64>,
-    replay: Option<Replay>,
+    replay: Option<PrefixReplay>,
 }
 
 /// Bytes that were delivered before and come again.
-struct Replay {
+struct PrefixReplay {
     left: u64,
     hash: Sha256,
 }
 
-impl Reader {
+impl MediaReader {
     /// Begins with an answer to a request for the whole recording.
-    pub(super) fn new(origin: Arc<Origin>, response: Response, found: Found) -> Self {
+    pub(super) fn new(origin: Arc<MediaOrigin>, response: Response, found: MediaHeaders) -> Self {
         Self {
             opened_with: origin.link(),
             origin,
@@ -77,17 +77,17 @@ impl Reader {
             content_type: found.content_type,
             packing: found.packing,
             ranges: found.ranges,
-            body: Some(Body { response, end: found.length, replay: None }),
+            body: Some(ResponseBody { response, end: found.length, replay: None }),
             read: 0,
             prefix: Sha256::new(),
             resumes: 0,
-            pace: Pace::default(),
+            pace: ArrivalRate::default(),
             trouble: NiceError::media("the recording was not read"),
         }
     }
 
     /// The bytes, each once and in order.
-    pub(super) fn into_stream(self) -> super::Body {
+    pub(super) fn into_stream(self) -> super::MediaBody {
         let chunks =
             stream::try_unfold(self, |mut reader| async move { Ok(reader.next().await?.map(|chunk| (chunk, reader))) });
         chunks.boxed()
@@ -187,9 +187,9 @@ impl Reader {
         delay.mul_f64(chance::range(0.5..1.5)).max(asked)
     }
 
-    async fn reopen(&mut self) -> Result<Body, NiceError> {
+    async fn reopen(&mut self) -> Result<ResponseBody, NiceError> {
         let response = self.origin.get(|| self.rest()).await?;
-        let found = Found::in_answer(&response)?;
+        let found = MediaHeaders::in_answer(&response)?;
         if found.packing != self.packing {
             return Err(changed());
         }
@@ -209,7 +209,7 @@ impl Reader {
         (self.read > 0 && self.ranges && tied).then(|| RangeAsked { from: self.read, etag: self.etag.clone() })
     }
 
-    fn continue_with(&mut self, response: Response, found: &Found) -> Result<Body, NiceError> {
+    fn continue_with(&mut self, response: Response, found: &MediaHeaders) -> Result<ResponseBody, NiceError> {
         let header = response.headers().get(CONTENT_RANGE).map(HeaderValue::as_bytes).unwrap_or_default();
         let range = ContentRange::parse(header).filter(|range| range.first == self.read);
         let range = range.ok_or_else(|| NiceError::media("the media host answered another range"))?;
@@ -223,10 +223,10 @@ impl Reader {
             return Err(NiceError::media("the media host answered a range of another length"));
         }
         self.total = self.total.or(range.total);
-        Ok(Body { response, end: Some(range.end), replay: None })
+        Ok(ResponseBody { response, end: Some(range.end), replay: None })
     }
 
-    fn begin_again_with(&mut self, response: Response, found: Found) -> Result<Body, NiceError> {
+    fn begin_again_with(&mut self, response: Response, found: MediaHeaders) -> Result<ResponseBody, NiceError> {
         if matches!((self.total, found.length), (Some(known), Some(told)) if known != told)
             || found.length.is_some_and(|length| length < self.read)
         {
@@ -234,7 +234,7 @@ impl Reader {
         }
         self.total = self.total.or(found.length);
         self.etag = found.etag;
-        let replay = (self.read > 0).then(|| Replay { left: self.read, hash: Sha256::new() });
-        Ok(Body { response, end: self.total, replay })
+        let replay = (self.read > 0).then(|| PrefixReplay { left: self.read, hash: Sha256::new() });
+        Ok(ResponseBody { response, end: self.total, replay })
     }
 }

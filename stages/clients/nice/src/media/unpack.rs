@@ -21,7 +21,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader};
 use tokio_util::io::StreamReader;
 
-use super::{Body, kind};
+use super::{MediaBody, kind};
 use crate::NiceError;
 
 /// What the headers say of the encoding.
@@ -110,7 +110,7 @@ const MOST: u64 = 8 * 1024 * 1024 * 1024;
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The unpacked bytes of a body that begins with `head`. They end without an error only after all of the body.
-pub(super) fn unpack(body: Body, codings: &[Coding], head: &[u8]) -> Body {
+pub(super) fn unpack(body: MediaBody, codings: &[Coding], head: &[u8]) -> MediaBody {
     let packed = Arc::new(AtomicU64::new(0));
     let count = packed.clone();
     let body = body.inspect_ok(move |chunk| {

@@ -7,11 +7,8 @@ use super::ShapeError;
 use super::lenient;
 use super::lenient::Object;
 use super::rows;
-use super::rows::Apart;
-use crate::{BadRow, Contact, Leg, Row};
-
-/// Twice what NICE answers at most.
-pub(super) const MAX_ROWS: usize = 20_000;
+use super::rows::{Apart, MAX_ROWS};
+use crate::{BadRow, Contact, ContactRow, Leg};
 
 /// The names of the list.
 const LISTS: &[&str] = &["completedContacts", "contacts"];
@@ -21,7 +18,7 @@ const MAX_LEGS: usize = 1_000;
 
 /// A page as it lies on the wire; the link is not yet checked.
 #[derive(Debug)]
-pub struct Page<T> {
+pub struct ListPage<T> {
     /// The rows in NICE's order.
     pub rows: Vec<T>,
     /// What NICE suggests as the next `updatedSince`.
@@ -32,7 +29,7 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
-impl<T> Page<T> {
+impl<T> ListPage<T> {
     /// What "204, nothing" stands for.
     pub fn empty() -> Self {
         Self { rows: Vec::new(), last_poll_time: None, total: None, next: None }
@@ -58,7 +55,7 @@ impl<T> Page<T> {
 }
 
 /// Reads a page of completed contacts. Of a row only what has a name here is kept: pages are large.
-pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
+pub fn completed(body: &[u8]) -> Result<ListPage<ContactRow>, ShapeError> {
     let text = lenient::document(body)?;
     let object = match Object::parse(&text) {
         Err(ShapeError::NotJson) => return damaged(&text),
@@ -70,11 +67,11 @@ pub fn completed(body: &[u8]) -> Result<Page<Row>, ShapeError> {
         None => return Err(ShapeError::Shape("no list of completed contacts")),
     };
     let rows = rows.into_iter().map(row).collect();
-    Ok(Page::around(&object, rows))
+    Ok(ListPage::around(&object, rows))
 }
 
 /// Reads a page that is not JSON as a whole, row by row.
-fn damaged(text: &str) -> Result<Page<Row>, ShapeError> {
+fn damaged(text: &str) -> Result<ListPage<ContactRow>, ShapeError> {
     let Apart { rows, rest } = rows::apart(text, LISTS).ok_or(ShapeError::NotJson)?;
     let object = Object::parse(&rest)?;
     let rows = rows.into_iter().map(|row| match serde_json::from_str::<&RawValue>(row) {
@@ -82,11 +79,11 @@ fn damaged(text: &str) -> Result<Page<Row>, ShapeError> {
         Err(_) => Err(BadRow { reason: "the row is not JSON".to_owned(), contact_id: rows::contact_id(row) }),
     });
     let rows = rows.collect();
-    Ok(Page::around(&object, rows))
+    Ok(ListPage::around(&object, rows))
 }
 
 /// Reads one contact: the object that has a contact id, wherever it is nested.
-pub fn single(body: &[u8]) -> Result<Row, ShapeError> {
+pub fn single(body: &[u8]) -> Result<ContactRow, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
     let object = find_contact(object, MAX_NESTING).ok_or(ShapeError::Shape("no contact in it"))?;
@@ -147,7 +144,7 @@ pub(super) fn id<T: std::str::FromStr>(object: &Object<'_>, names: &[&str]) -> R
     }
 }
 
-fn row(raw: &RawValue) -> Row {
+fn row(raw: &RawValue) -> ContactRow {
     match Object::of(raw) {
         Some(object) => contact(&object),
         None => {
@@ -157,7 +154,7 @@ fn row(raw: &RawValue) -> Row {
     }
 }
 
-fn contact(object: &Object<'_>) -> Row {
+fn contact(object: &Object<'_>) -> ContactRow {
     let bad = |what: &str, contact_id| BadRow { reason: format!("the {what} breaks the grammar"), contact_id };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,

@@ -21,11 +21,11 @@ const OLD: &str = r#"{"resultSet": {
     "mediaType": "4", "isOutbound": "False", "isActive": "False", "fromAddr": "5555558888", "toAddr": "5555550000"
   }]}}"#;
 
-fn only(body: &str) -> Row {
+fn only(body: &str) -> ContactRow {
     completed(body.as_bytes()).unwrap().rows.remove(0)
 }
 
-fn with(member: &str) -> Row {
+fn with(member: &str) -> ContactRow {
     single(format!(r#"{{"contactId":7{member}}}"#).as_bytes()).unwrap()
 }
 

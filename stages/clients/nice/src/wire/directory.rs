@@ -5,7 +5,7 @@ use model::AgentId;
 use serde_json::value::RawValue;
 
 use super::ShapeError;
-use super::contact::{Page, id};
+use super::contact::{ListPage, id};
 use super::lenient;
 use super::lenient::Object;
 use crate::GroupAgent;
@@ -15,7 +15,7 @@ const MAX_ROWS: usize = 20_000;
 
 /// A group or a team.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedGroup {
     /// The ACD id: digits, so that it may stand in a path.
     pub id: String,
     /// The name; empty where NICE sent none.
@@ -42,7 +42,7 @@ impl<T> DirectoryPage<T> {
     }
 
     fn around(object: &Object<'_>, rows: Vec<T>) -> Self {
-        let Page { rows, total, next, .. } = Page::around(object, rows);
+        let ListPage { rows, total, next, .. } = ListPage::around(object, rows);
         Self { rows, total, next, hidden: hidden(object) }
     }
 }
@@ -52,16 +52,16 @@ fn hidden(object: &Object<'_>) -> u64 {
 }
 
 /// Reads a page of groups.
-pub fn groups(body: &[u8]) -> Result<DirectoryPage<Named>, ShapeError> {
+pub fn groups(body: &[u8]) -> Result<DirectoryPage<NamedGroup>, ShapeError> {
     named(body, "groups", "groupId", "groupName")
 }
 
 /// Reads a page of teams.
-pub fn teams(body: &[u8]) -> Result<DirectoryPage<Named>, ShapeError> {
+pub fn teams(body: &[u8]) -> Result<DirectoryPage<NamedGroup>, ShapeError> {
     named(body, "teams", "teamId", "teamName")
 }
 
-fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<DirectoryPage<Named>, ShapeError> {
+fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<DirectoryPage<NamedGroup>, ShapeError> {
     let text = lenient::document(body)?;
     let object = Object::parse(&text)?;
     let rows = match object.items(&[list], MAX_ROWS)? {
@@ -73,7 +73,7 @@ fn named(body: &[u8], list: &str, id_name: &str, name: &str) -> Result<Directory
         let row = Object::of(raw).ok_or(ShapeError::Shape("a group is no object"))?;
         // A group's id has the grammar of an agent's.
         let id = id::<AgentId>(&row, &[id_name])?.ok_or(ShapeError::Grammar("a group id"))?;
-        Ok(Named { id: id.to_string(), name: row.text(&[name]).unwrap_or_default() })
+        Ok(NamedGroup { id: id.to_string(), name: row.text(&[name]).unwrap_or_default() })
     });
     let rows = rows.collect::<Result<Vec<_>, ShapeError>>()?;
     Ok(DirectoryPage::around(&object, rows))

@@ -5,8 +5,8 @@ fn groups_have_numbers_and_names() {
     let body = br#"{"totalRecords":2,"groups":[{"groupId":12,"groupName":"Knovvu","isActive":true},
         {"GroupId":"13","groupName":null}],"_links":{"next":null}}"#;
     let page = groups(body).unwrap();
-    assert_eq!(page.rows[0], Named { id: "12".into(), name: "Knovvu".into() });
-    assert_eq!(page.rows[1], Named { id: "13".into(), name: String::new() });
+    assert_eq!(page.rows[0], NamedGroup { id: "12".into(), name: "Knovvu".into() });
+    assert_eq!(page.rows[1], NamedGroup { id: "13".into(), name: String::new() });
     assert_eq!((page.total, page.next), (Some(2), None));
     assert_eq!(teams(br#"{"resultSet":{"teams":[{"teamId":5,"teamName":"T"}]}}"#).unwrap().rows[0].id, "5");
 }

@@ -1,6 +1,6 @@
 //! Data extraction: the answers about a job, and the rows of its file.
 //!
-//! The file is CSV of any length, read as it arrives: [`Table`] holds one row, whatever is sent. Columns are found by
+//! The file is CSV of any length, read as it arrives: [`ExtractionTable`] holds one row, whatever is sent. Columns are found by
 //! name, since their set and order depend on the version. Of a row only ids, a date and a status are kept; names and
 //! numbers of people go no further than the row's buffer.
 
@@ -112,7 +112,7 @@ const AGENT: &str = "Agent 1 ACD ID";
 
 /// Where the columns are.
 #[derive(Debug, Clone, Copy)]
-struct Columns {
+struct CsvColumns {
     count: usize,
     master: usize,
     contact: usize,
@@ -122,7 +122,7 @@ struct Columns {
 }
 
 /// A file that is being read.
-pub struct Table {
+pub struct ExtractionTable {
     reader: Reader,
     /// How many bytes of a mark were seen; none once something else was.
     mark: Option<usize>,
@@ -130,17 +130,17 @@ pub struct Table {
     length: usize,
     ends: Box<[usize]>,
     fields: usize,
-    columns: Option<Columns>,
+    columns: Option<CsvColumns>,
     rows: u64,
 }
 
-impl Default for Table {
+impl Default for ExtractionTable {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Table {
+impl ExtractionTable {
     /// Nothing read yet.
     pub fn new() -> Self {
         let mut reader = Reader::new();
@@ -216,7 +216,7 @@ impl Table {
         let fields = Fields { row: &self.row[..self.length], ends: &self.ends[..self.fields] };
         let row = match &self.columns {
             None => {
-                self.columns = Some(Columns::named(&fields)?);
+                self.columns = Some(CsvColumns::named(&fields)?);
                 None
             }
             Some(_) if self.rows == MAX_ROWS => return Err(TableError::TooManyRows),
@@ -246,7 +246,7 @@ impl Fields<'_> {
     }
 }
 
-impl Columns {
+impl CsvColumns {
     fn named(header: &Fields<'_>) -> Result<Self, TableError> {
         let names: Vec<String> = (0..header.ends.len()).map(|at| header.get(at).to_ascii_lowercase()).collect();
         if names.first().is_some_and(|name| name.starts_with('<')) {

@@ -5,7 +5,7 @@ const HEADER: &str = "ACD Call ID (Master),Segment ID,Start Date,Voice Recording
 
 /// Reads a file that arrives in pieces of this length.
 fn read_in(file: &[u8], piece: usize) -> Result<Vec<ExtractedRow>, TableError> {
-    let mut table = Table::new();
+    let mut table = ExtractionTable::new();
     let mut rows = Vec::new();
     for chunk in file.chunks(piece) {
         let mut chunk = Bytes::copy_from_slice(chunk);
@@ -172,7 +172,7 @@ fn a_file_without_columns_is_told() {
 #[test]
 fn an_endless_line_is_given_up_with_one_row_in_memory() {
     for start in ["\"", "", "1,s,,,5,\"never closed,7,\n"] {
-        let mut table = Table::new();
+        let mut table = ExtractionTable::new();
         let mut header = Bytes::from(format!("{HEADER}\n{start}"));
         assert_eq!(table.next(&mut header), Ok(None));
         let piece = Bytes::from(vec![b'x'; 64 * 1024]);
@@ -191,7 +191,7 @@ fn a_row_of_commas_is_given_up() {
 
 #[test]
 fn the_rows_of_a_file_are_counted() {
-    let mut table = Table::new();
+    let mut table = ExtractionTable::new();
     assert_eq!(table.next(&mut Bytes::from(format!("{HEADER}\n"))), Ok(None));
     table.rows = MAX_ROWS - 1;
     let mut rows = Bytes::from_static(b"1,s,,,5,x,7,\nbad\n");

@@ -192,15 +192,15 @@ impl<'a> Object<'a> {
 /// The elements of an array, unread; an error if it is no array or has more than `most`.
 pub fn items(raw: &RawValue, most: usize) -> Result<Vec<&RawValue>, ShapeError> {
     serde_json::Deserializer::from_str(raw.get())
-        .deserialize_seq(Items { most })
+        .deserialize_seq(ArrayVisitor { most })
         .map_err(|_| ShapeError::Shape("a list is no array, or longer than NICE's are"))
 }
 
-struct Items {
+struct ArrayVisitor {
     most: usize,
 }
 
-impl<'de> Visitor<'de> for Items {
+impl<'de> Visitor<'de> for ArrayVisitor {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,13 +221,13 @@ impl<'de> Visitor<'de> for Items {
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
-struct Members;
+struct ObjectVisitor;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for ObjectVisitor {
     type Value = Object<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,7 +236,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some(Name(name)) = object.next_key()? {
+        while let Some(MemberName(name)) = object.next_key()? {
             if members.len() == MAX_MEMBERS {
                 return Err(serde::de::Error::custom("too many members"));
             }
@@ -247,9 +247,9 @@ impl<'de> Visitor<'de> for Members {
 }
 
 /// A member's name, borrowed from the body unless it holds escapes.
-struct Name<'a>(Cow<'a, str>);
+struct MemberName<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(NameVisitor)
     }
@@ -258,18 +258,18 @@ impl<'de> Deserialize<'de> for Name<'de> {
 struct NameVisitor;
 
 impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
+    type Value = MemberName<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
     fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Borrowed(name)))
+        Ok(MemberName(Cow::Borrowed(name)))
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
+        Ok(MemberName(Cow::Owned(name.to_owned())))
     }
 }
 

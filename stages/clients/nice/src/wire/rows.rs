@@ -5,7 +5,8 @@
 
 use model::ContactId;
 
-use super::contact::MAX_ROWS;
+/// Twice what NICE answers at most.
+pub(super) const MAX_ROWS: usize = 20_000;
 
 /// A page in pieces.
 #[derive(Debug, PartialEq, Eq)]

@@ -316,8 +316,8 @@ async fn client_of(sim: &Sim) -> NiceClient {
         renewal_delay: Duration::from_millis(1),
         ..short()
     };
-    NiceClient::with_timeouts(settings, std::sync::Arc::new(Counting::default()), NiceMetrics::default(), timeouts)
-        .unwrap()
+    let (quota, metrics) = (std::sync::Arc::new(Counting::default()), NiceMetrics::default());
+    NiceClient::new(settings, nice::Network::Internet, quota, metrics, timeouts).unwrap()
 }
 
 fn days_ago(days: i64) -> Date {

@@ -58,7 +58,7 @@ impl Studio {
     }
 
     async fn open(&self) -> Result<Media, NiceError> {
-        self.rig.client.open_media(&self.link).await
+        self.rig.client.open_media(&self.link, None).await
     }
 
     async fn read(&self) -> Result<Vec<u8>, NiceError> {
@@ -80,7 +80,7 @@ impl Studio {
 
     async fn read_refreshing(&self) -> (Result<Vec<u8>, NiceError>, usize) {
         let asked = Arc::new(AtomicUsize::new(0));
-        let opened = self.rig.client.open_media_with_refresh(&self.link, self.refresher(&asked)).await;
+        let opened = self.rig.client.open_media(&self.link, Some(self.refresher(&asked))).await;
         let outcome = match opened {
             Ok(media) => read(media).await,
             Err(error) => Err(error),
@@ -167,7 +167,7 @@ async fn a_link_off_the_list_is_not_followed() {
     ] {
         let body = format!(r#"{{"redirectUrl":"{url}"}}"#);
         let rig = Rig::with(move |_| json(&body), &[host(&studio.media)], |_| {}, short()).await;
-        let outcome = rig.client.open_media(&link(&rig, 7).await).await;
+        let outcome = rig.client.open_media(&link(&rig, 7).await, None).await;
         assert!(is_permanent(&outcome), "{url}: {outcome:?}");
         assert!(!outcome.unwrap_err().to_string().contains(SECRET));
     }
@@ -249,7 +249,7 @@ async fn a_name_without_an_address_is_the_hosts_trouble_and_is_named() {
     let hosts = ["nowhere.invalid:9"].map(|host| host.parse().unwrap());
     let body = format!(r#"{{"redirectUrl":"https://nowhere.invalid:9/{SECRET}"}}"#);
     let rig = Rig::with(move |_| json(&body), &hosts, |_| {}, short()).await;
-    let Err(NiceError::Media { what, .. }) = rig.client.open_media(&link(&rig, 7).await).await else { panic!() };
+    let Err(NiceError::Media { what, .. }) = rig.client.open_media(&link(&rig, 7).await, None).await else { panic!() };
     assert!(what.contains("nowhere.invalid") && what.contains("no address") && !what.contains(SECRET), "{what}");
 }
 
@@ -269,7 +269,7 @@ async fn odd_characters_in_the_path_are_sent_as_a_browser_sends_them() {
     let studio = Studio::new(|_| part(0, usize::MAX, &[])).await;
     let body = format!(r#"{{"redirectUrl":"http://{}/a b|\"{{c}}^é.mp4?n=Ü x|y"}}"#, studio.media.address);
     let rig = Rig::with(move |_| json(&body), &[host(&studio.media)], |_| {}, short()).await;
-    let media = rig.client.open_media(&link(&rig, 7).await).await.unwrap();
+    let media = rig.client.open_media(&link(&rig, 7).await, None).await.unwrap();
     assert_eq!(read(media).await.unwrap(), recording());
     let path = studio.media.seen()[0].path.replace("%7C", "|").replace("%5E", "^");
     assert_eq!(path, "/a%20b|%22%7Bc%7D^%C3%A9.mp4?n=%C3%9C%20x|y");
@@ -418,7 +418,7 @@ async fn a_recording_is_read_again_by_the_link_that_was_learned_last() {
     };
     let studio = Studio::new(handler).await;
     let asked = Arc::new(AtomicUsize::new(0));
-    let media = studio.rig.client.open_media_with_refresh(&studio.link, studio.refresher(&asked)).await.unwrap();
+    let media = studio.rig.client.open_media(&studio.link, Some(studio.refresher(&asked))).await.unwrap();
     assert_eq!(media.host(), "127.0.0.1");
     let (once, twice) = (media.again(), media.again());
     assert_eq!(

@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use futures::StreamExt;
 use lapin::{
     Connection, ConnectionProperties, Event,
@@ -22,8 +21,10 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::suspects::Marks;
-use super::topology::{OK, Topology, code};
+use super::amqp::{OK, code};
+use super::retry::{intervals, pause};
+use super::suspects::SuspectMarks;
+use super::topology::Topology;
 use super::{RabbitError, RabbitOptions};
 use crate::{QueueError, QueueMetrics};
 
@@ -49,7 +50,7 @@ pub(super) enum Role {
 type Socket = Arc<Mutex<Option<TcpStream>>>;
 
 #[derive(Clone)]
-enum State {
+enum LinkState {
     Up(Arc<Connection>),
     /// The broker is short of memory or disk and takes no messages. It says why.
     Blocked(Arc<Connection>, String),
@@ -57,7 +58,7 @@ enum State {
     Down(String),
 }
 
-impl State {
+impl LinkState {
     /// Why it takes no messages.
     fn trouble(&self) -> Option<String> {
         match self {
@@ -70,7 +71,7 @@ impl State {
 
 /// A connection, made again whenever it is lost.
 pub(super) struct Link {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<LinkState>,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests end it"))]
     socket: Socket,
     supervisor: AbortOnDropHandle<()>,
@@ -83,12 +84,12 @@ impl Link {
         options: Arc<RabbitOptions>,
         topology: Arc<Topology>,
         metrics: QueueMetrics,
-        marks: Arc<Marks>,
+        marks: Arc<SuspectMarks>,
     ) -> Result<Self, RabbitError> {
         let socket = Socket::default();
         let mut supervisor = Supervisor { role, options, topology, metrics, marks, socket: socket.clone() };
         let connection = supervisor.connect().await?;
-        let (sender, state) = watch::channel(State::Up(connection.clone()));
+        let (sender, state) = watch::channel(LinkState::Up(connection.clone()));
         let states = States { sender };
         let supervisor = task::spawn("connection", async move { supervisor.run(connection, states).await });
         Ok(Self { state, socket, supervisor })
@@ -97,8 +98,8 @@ impl Link {
     /// A connection that stands; waits while there is none.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, QueueError> {
         self.wait_for(|state| match state {
-            State::Up(connection) | State::Blocked(connection, _) => Some(connection.clone()),
-            State::Down(_) => None,
+            LinkState::Up(connection) | LinkState::Blocked(connection, _) => Some(connection.clone()),
+            LinkState::Down(_) => None,
         })
         .await
     }
@@ -106,8 +107,8 @@ impl Link {
     /// A connection that takes messages; waits while there is none.
     pub(super) async fn unblocked(&self) -> Result<Arc<Connection>, QueueError> {
         self.wait_for(|state| match state {
-            State::Up(connection) => Some(connection.clone()),
-            State::Blocked(..) | State::Down(_) => None,
+            LinkState::Up(connection) => Some(connection.clone()),
+            LinkState::Blocked(..) | LinkState::Down(_) => None,
         })
         .await
     }
@@ -115,10 +116,13 @@ impl Link {
     /// Waits until it takes no messages. For good also when it is closed.
     pub(super) async fn troubled(&self) {
         let mut state = self.state.clone();
-        drop(state.wait_for(|state| !matches!(state, State::Up(_))).await);
+        drop(state.wait_for(|state| !matches!(state, LinkState::Up(_))).await);
     }
 
-    async fn wait_for(&self, found: impl Fn(&State) -> Option<Arc<Connection>>) -> Result<Arc<Connection>, QueueError> {
+    async fn wait_for(
+        &self,
+        found: impl Fn(&LinkState) -> Option<Arc<Connection>>,
+    ) -> Result<Arc<Connection>, QueueError> {
         let mut state = self.state.clone();
         let state = state.wait_for(|state| found(state).is_some()).await;
         let state = state.map_err(|_| QueueError("the connection is closed for good".to_owned()))?;
@@ -134,8 +138,8 @@ impl Link {
     pub(super) async fn close(&self) {
         self.supervisor.abort();
         let connection = match &*self.state.borrow() {
-            State::Up(connection) | State::Blocked(connection, _) => connection.clone(),
-            State::Down(_) => return,
+            LinkState::Up(connection) | LinkState::Blocked(connection, _) => connection.clone(),
+            LinkState::Down(_) => return,
         };
         if let Err(error) = connection.close(OK, "done".into()).await {
             debug!(%error, "connection not closed");
@@ -150,34 +154,17 @@ impl Link {
     }
 }
 
-/// Intervals between attempts: short enough that everything flows again at once when the broker is back, and with
-/// jitter, so that many processes do not come in the same moment.
-pub(super) fn intervals() -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new()
-        .with_initial_interval(Duration::from_millis(200))
-        .with_max_interval(Duration::from_secs(2))
-        .with_multiplier(2.0)
-        .with_randomization_factor(0.5)
-        .with_max_elapsed_time(None)
-        .build()
-}
-
-/// Sleeps for the next interval.
-pub(super) async fn pause(intervals: &mut ExponentialBackoff) {
-    tokio::time::sleep(intervals.next_backoff().unwrap_or(intervals.max_interval)).await;
-}
-
 /// Where the supervisor tells how its connection stands.
 struct States {
-    sender: watch::Sender<State>,
+    sender: watch::Sender<LinkState>,
 }
 
 impl States {
     fn is_blocked(&self) -> bool {
-        matches!(&*self.sender.borrow(), State::Blocked(..))
+        matches!(&*self.sender.borrow(), LinkState::Blocked(..))
     }
 
-    fn tell(&self, state: State) {
+    fn tell(&self, state: LinkState) {
         self.sender.send_replace(state);
     }
 }
@@ -187,7 +174,7 @@ struct Supervisor {
     options: Arc<RabbitOptions>,
     topology: Arc<Topology>,
     metrics: QueueMetrics,
-    marks: Arc<Marks>,
+    marks: Arc<SuspectMarks>,
     socket: Socket,
 }
 
@@ -199,12 +186,12 @@ impl Supervisor {
             // The library's thread ends with its socket, whatever it waits for.
             end(&self.socket);
             warn!(role = ?self.role, reason, "connection to the broker lost");
-            states.tell(State::Down(reason));
+            states.tell(LinkState::Down(reason));
             connection = self.connect_insisting(&states).await;
             self.metrics.reconnects.inc();
             self.forgive(&connection).await;
             info!(role = ?self.role, "connected to the broker again");
-            states.tell(State::Up(connection.clone()));
+            states.tell(LinkState::Up(connection.clone()));
         }
     }
 
@@ -230,7 +217,7 @@ impl Supervisor {
                 Ok(Some(Event::ConnectionBlocked(why))) => {
                     warn!(reason = why, "the broker takes no messages");
                     self.note_blocked(true);
-                    states.tell(State::Blocked(connection.clone(), why));
+                    states.tell(LinkState::Blocked(connection.clone(), why));
                 }
                 Ok(Some(Event::ConnectionUnblocked)) => self.unblocked(&connection, states),
                 // Errors of a channel come as well.
@@ -244,7 +231,7 @@ impl Supervisor {
     fn unblocked(&self, connection: &Arc<Connection>, states: &States) {
         info!("the broker takes messages again");
         self.note_blocked(false);
-        states.tell(State::Up(connection.clone()));
+        states.tell(LinkState::Up(connection.clone()));
     }
 
     async fn connect_insisting(&mut self, states: &States) -> Arc<Connection> {
@@ -259,7 +246,7 @@ impl Supervisor {
                     if reason != last {
                         warn!(role = ?self.role, reason, "no connection to the broker, will try again");
                     }
-                    states.tell(State::Down(reason.clone()));
+                    states.tell(LinkState::Down(reason.clone()));
                     last = reason;
                 }
             }

@@ -18,8 +18,9 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::amqp::code;
 use super::connection::Link;
-use super::topology::{Route, Topology, code};
+use super::topology::{PublishRoute, Topology};
 use crate::QueueError;
 
 /// Messages in flight: enough that the quorum's disk syncs are shared by many, few enough that the channels cost the
@@ -145,7 +146,7 @@ impl Publisher {
     }
 }
 
-async fn send(channel: &Channel, route: Route, body: &[u8]) -> Result<Confirmation, lapin::Error> {
+async fn send(channel: &Channel, route: PublishRoute, body: &[u8]) -> Result<Confirmation, lapin::Error> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties =
         BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into());

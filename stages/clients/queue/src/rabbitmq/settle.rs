@@ -16,34 +16,30 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use lapin::{
-    Channel,
-    options::{BasicAckOptions, BasicNackOptions},
-};
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use model::{ContactEvent, Lane, Settle, SettleError};
 use runtime::task;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{intervals, pause};
-use super::suspects::{Marks, Record, Suspect};
-use super::topology::OK;
+use super::ownership::Ownership;
+use super::retry::{intervals, pause};
+use super::suspects::{Record, Suspect, SuspectMarks};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
 use crate::{Backlog, QueueDelivery};
 
 /// Messages that the broker has sent to this process and that are not settled.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct DeliveryCounters {
     live: AtomicU64,
     backfill: AtomicU64,
     in_flight: AtomicU64,
 }
 
-impl Counters {
+impl DeliveryCounters {
     /// The broker's count, with what was sent here: what is not begun still waits.
     pub(super) fn with(&self, mut waiting: Backlog) -> Backlog {
         waiting.live += self.live.load(Ordering::SeqCst);
@@ -55,19 +51,19 @@ impl Counters {
 
 /// Where a message is counted.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum MessagePhase {
     Waiting(Lane),
     InFlight,
 }
 
 /// Counts a message in one place until it is dropped.
-struct Counted {
-    counters: Arc<Counters>,
-    place: Place,
+struct CountGuard {
+    counters: Arc<DeliveryCounters>,
+    place: MessagePhase,
 }
 
-impl Counted {
-    fn new(counters: Arc<Counters>, place: Place) -> Self {
+impl CountGuard {
+    fn new(counters: Arc<DeliveryCounters>, place: MessagePhase) -> Self {
         let counted = Self { counters, place };
         counted.counter().fetch_add(1, Ordering::SeqCst);
         counted
@@ -75,14 +71,14 @@ impl Counted {
 
     fn counter(&self) -> &AtomicU64 {
         match self.place {
-            Place::Waiting(Lane::Live) => &self.counters.live,
-            Place::Waiting(Lane::Backfill) => &self.counters.backfill,
-            Place::InFlight => &self.counters.in_flight,
+            MessagePhase::Waiting(Lane::Live) => &self.counters.live,
+            MessagePhase::Waiting(Lane::Backfill) => &self.counters.backfill,
+            MessagePhase::InFlight => &self.counters.in_flight,
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.counter().fetch_sub(1, Ordering::SeqCst);
     }
@@ -92,48 +88,6 @@ impl Drop for Counted {
 /// answer half an hour by default, and then takes back all that its consumer holds.
 const HELD_FOR_DEFERRAL: Duration = Duration::from_secs(300);
 
-/// The right to answer for what came on a channel.
-#[derive(Clone)]
-pub(super) struct Ownership {
-    channel: Channel,
-    lost: CancellationToken,
-    /// Tells one from another: the numbers of channels come again.
-    id: Arc<()>,
-}
-
-impl Ownership {
-    /// Of what comes on this channel.
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, lost: CancellationToken::new(), id: Arc::new(()) }
-    }
-
-    /// The channel.
-    pub(super) fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    /// Whether the broker still awaits our answer. It hands a message out again once the channel is gone, with the
-    /// connection or because the broker waited too long, or once it has cancelled the consumer.
-    pub(super) fn is_ours(&self) -> bool {
-        self.channel.status().connected() && !self.lost.is_cancelled()
-    }
-
-    /// Whether both are of one session.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.id, &other.id)
-    }
-
-    /// Ends it, and the channel: the broker may have taken back only a part, and hands out the rest when that is gone.
-    pub(super) async fn lose(&self) {
-        self.lost.cancel();
-        if self.channel.status().connected()
-            && let Ok(Err(error)) = timeout(ANSWER_TIMEOUT, self.channel.close(OK, "cancelled".into())).await
-        {
-            debug!(%error, "channel not closed");
-        }
-    }
-}
-
 /// What is known of a suspect, and where it is noted.
 pub(super) struct Suspicion {
     /// The message.
@@ -141,28 +95,28 @@ pub(super) struct Suspicion {
     /// What others left at it.
     pub record: Record,
     /// The marks.
-    pub marks: Arc<Marks>,
+    pub marks: Arc<SuspectMarks>,
 }
 
 /// A message that the broker awaits an answer for. Dropping it hands it back.
-pub(super) struct Held {
+pub(super) struct HeldMessage {
     ownership: Ownership,
     tag: u64,
     body: Bytes,
     suspicion: Option<Suspicion>,
     answered: bool,
-    counted: Counted,
+    counted: CountGuard,
 }
 
-impl Held {
+impl HeldMessage {
     /// A message that has just come.
     pub(super) fn new(
         ownership: Ownership,
         delivery: lapin::message::Delivery,
         lane: Lane,
-        counters: Arc<Counters>,
+        counters: Arc<DeliveryCounters>,
     ) -> Self {
-        let counted = Counted::new(counters, Place::Waiting(lane));
+        let counted = CountGuard::new(counters, MessagePhase::Waiting(lane));
         let (tag, body) = (delivery.delivery_tag, delivery.data.into());
         Self { ownership, tag, body, suspicion: None, answered: false, counted }
     }
@@ -191,9 +145,9 @@ impl Held {
 
     /// The delivery of the message.
     pub(super) fn deliver(mut self, queue: Arc<Inner>, permit: OwnedSemaphorePermit) -> QueueDelivery {
-        self.counted = Counted::new(self.counted.counters.clone(), Place::InFlight);
+        self.counted = CountGuard::new(self.counted.counters.clone(), MessagePhase::InFlight);
         let (body, over_limit) = (self.body.clone(), self.is_over_limit());
-        let lost = self.ownership.lost.clone();
+        let lost = self.ownership.lost();
         let settle = RabbitSettle { held: self, queue, _permit: permit };
         QueueDelivery { body, over_limit, lost, settle: Box::new(settle) }
     }
@@ -218,7 +172,7 @@ impl Held {
         }
         // Even if it fails: an answer after an answer would end the channel, and with it other deliveries.
         self.answered = true;
-        let acking = self.ownership.channel.basic_ack(self.tag, BasicAckOptions::default());
+        let acking = self.ownership.channel().basic_ack(self.tag, BasicAckOptions::default());
         timeout(ANSWER_TIMEOUT, acking)
             .await
             .map_err(|_| SettleError(format!("not written within {ANSWER_TIMEOUT:?}")))?
@@ -230,7 +184,7 @@ fn handed_out() -> SettleError {
     SettleError("the broker has already handed it out again".to_owned())
 }
 
-impl Drop for Held {
+impl Drop for HeldMessage {
     fn drop(&mut self) {
         if self.answered || !self.is_ours() {
             return;
@@ -240,13 +194,13 @@ impl Drop for Held {
         }
         // The first poll puts it on its way. An error says that the channel is gone, and so has handed it back.
         let options = BasicNackOptions { requeue: true, multiple: false };
-        drop(self.ownership.channel.basic_nack(self.tag, options).now_or_never());
+        drop(self.ownership.channel().basic_nack(self.tag, options).now_or_never());
     }
 }
 
 /// Answers for one delivery.
 struct RabbitSettle {
-    held: Held,
+    held: HeldMessage,
     queue: Arc<Inner>,
     _permit: OwnedSemaphorePermit,
 }

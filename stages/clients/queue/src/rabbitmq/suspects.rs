@@ -24,25 +24,21 @@ use lapin::{Channel, Connection, ExchangeKind};
 use sha2::{Digest, Sha256};
 
 use super::RabbitError;
-use super::settle::Ownership;
-use super::topology::{PROBATION, Topology, close, code, failed, refused};
+use super::amqp::{close, code, failed, refused};
+use super::ownership::Ownership;
+use super::topology::{PROBATION, Topology};
 
 /// How long a living process may take to take its mark away after the broker is back: several attempts to connect.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// A message that came back often: the first half of its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Suspect(String);
+pub(super) struct Suspect(pub(super) String);
 
 impl Suspect {
     /// The suspect that this message is.
     pub(super) fn of(body: &[u8]) -> Self {
         Self(hex::encode(&Sha256::digest(body)[..16]))
-    }
-
-    /// What it is called in names.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -63,7 +59,7 @@ impl Record {
 }
 
 /// The marks of this process, and the way to those of others.
-pub(super) struct Marks {
+pub(super) struct SuspectMarks {
     topology: Arc<Topology>,
     /// At most one for each session that holds a suspect or has lost one.
     mine: Mutex<BTreeMap<Suspect, Mine>>,
@@ -75,7 +71,7 @@ struct Mine {
     ownership: Ownership,
 }
 
-impl Marks {
+impl SuspectMarks {
     /// No marks yet.
     pub(super) fn new(topology: Arc<Topology>) -> Self {
         Self { topology, mine: Mutex::default() }
@@ -91,7 +87,7 @@ impl Marks {
         let mut record = Record { deaths: 0, free: own };
         let mut channel = None;
         for slot in (1..=PROBATION).filter(|slot| Some(*slot) != own) {
-            if exists(connection, &mut channel, self.topology.mark(suspect, slot)).await? {
+            if exists(connection, &mut channel, self.topology.mark(&suspect.0, slot)).await? {
                 record.deaths += 1;
             } else if record.free.is_none() {
                 record.free = Some(slot);
@@ -115,7 +111,7 @@ impl Marks {
         // Before it is asked for: whatever becomes of the question, the mark is ours to take away.
         self.mine().insert(suspect.clone(), Mine { slot, ownership: ownership.clone() });
         let channel = connection.create_channel().await.map_err(failed)?;
-        let name = self.topology.mark(suspect, slot);
+        let name = self.topology.mark(&suspect.0, slot);
         let options = ExchangeDeclareOptions { durable: true, internal: true, ..ExchangeDeclareOptions::default() };
         let declared = channel.exchange_declare(name.clone(), ExchangeKind::Direct, options, FieldTable::default());
         declared.await.map_err(|error| refused("the exchange", &name, error))?;
@@ -127,7 +123,7 @@ impl Marks {
     pub(super) async fn clear(&self, connection: &Connection, suspect: &Suspect) -> Result<(), RabbitError> {
         let channel = connection.create_channel().await.map_err(failed)?;
         for slot in 1..=PROBATION {
-            delete(&channel, self.topology.mark(suspect, slot)).await?;
+            delete(&channel, self.topology.mark(&suspect.0, slot)).await?;
         }
         self.mine().remove(suspect);
         close(&channel).await;
@@ -135,14 +131,14 @@ impl Marks {
     }
 
     /// Takes our mark away on the channel of the delivery, just before that is handed back on it. One of a delivery
-    /// that is not ours any more is left to [`Marks::forgive`].
+    /// that is not ours any more is left to [`SuspectMarks::forgive`].
     pub(super) fn hand_back(&self, suspect: &Suspect, ownership: &Ownership) {
         let mut mine = self.mine();
         let ours = mine.get(suspect).filter(|mine| mine.ownership.is_same(ownership) && ownership.is_ours());
         if let Some(slot) = ours.map(|mine| mine.slot) {
             let options = ExchangeDeleteOptions { nowait: true, ..ExchangeDeleteOptions::default() };
             // The first poll puts it on its way, before the answer that follows it.
-            let deleting = ownership.channel().exchange_delete(self.topology.mark(suspect, slot), options);
+            let deleting = ownership.channel().exchange_delete(self.topology.mark(&suspect.0, slot), options);
             drop(deleting.now_or_never());
             mine.remove(suspect);
         }
@@ -168,7 +164,7 @@ impl Marks {
         }
         let channel = connection.create_channel().await.map_err(failed)?;
         for (suspect, slot) in away {
-            delete(&channel, self.topology.mark(&suspect, slot)).await?;
+            delete(&channel, self.topology.mark(&suspect.0, slot)).await?;
             self.mine().remove(&suspect);
         }
         close(&channel).await;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
+    Channel, Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
@@ -23,10 +23,10 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::RabbitError;
-use super::suspects::Suspect;
+use super::amqp::{close, failed, refused};
 use crate::{Backlog, DELAY_STEPS, DELIVERY_LIMIT};
 
 /// The processes that may die over a suspect before it is over the limit.
@@ -46,11 +46,8 @@ const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// ended the consumers of the old one may keep such a consumer, and hand out messages that never arrive.
 const ABSENCE: Duration = Duration::from_secs(1);
 
-/// The success code of AMQP, for closing what is no longer needed.
-pub(super) const OK: u16 = 200;
-
 /// Where a message is published to.
-pub(super) struct Route {
+pub(super) struct PublishRoute {
     /// The exchange.
     pub exchange: ShortString,
     /// The routing key: the name of the lane.
@@ -88,18 +85,18 @@ impl Topology {
         format!("{}.dead", self.prefix).into()
     }
 
-    /// A mark at a suspect; there are some places for one.
-    pub(super) fn mark(&self, suspect: &Suspect, slot: u32) -> ShortString {
-        format!("{}.begun.{}.{slot}", self.prefix, suspect.as_str()).into()
+    /// A mark at a suspect, by the digest of its message; there are some places for one.
+    pub(super) fn mark(&self, digest: &str, slot: u32) -> ShortString {
+        format!("{}.begun.{digest}.{slot}", self.prefix).into()
     }
 
     /// The way to a lane: at once, or through the shortest delay step that is not shorter than the delay. A delay
     /// beyond the longest step waits as long as that.
-    pub(super) fn route(&self, lane: Lane, delay: Duration) -> Route {
+    pub(super) fn route(&self, lane: Lane, delay: Duration) -> PublishRoute {
         let delay = millis(delay);
         let step = self.steps.range(delay..).next().or_else(|| self.steps.last()).filter(|_| delay > 0);
         let exchange = step.map_or_else(|| self.prefix.as_str().into(), |step| self.step(*step));
-        Route { exchange, key: lane.as_str().into() }
+        PublishRoute { exchange, key: lane.as_str().into() }
     }
 
     /// The name of a delay step: of its exchange and its queue.
@@ -187,25 +184,6 @@ pub(super) async fn ready(channel: &Channel, queue: ShortString) -> Result<u64, 
     Ok(queue.message_count().into())
 }
 
-/// The code with which the broker refused.
-pub(super) fn code(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => Some(error.get_id()),
-        _ => None,
-    }
-}
-
-pub(super) fn failed(error: lapin::Error) -> RabbitError {
-    RabbitError::Failed(error.to_string())
-}
-
-/// Closes a channel that did its work; one that cannot be closed goes with its connection.
-pub(super) async fn close(channel: &Channel) {
-    if let Err(error) = channel.close(OK, "done".into()).await {
-        debug!(%error, "channel not closed");
-    }
-}
-
 async fn declare_exchange(channel: &Channel, name: &ShortString, kind: ExchangeKind) -> Result<(), RabbitError> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let declared = channel.exchange_declare(name.clone(), kind, options, FieldTable::default()).await;
@@ -224,15 +202,6 @@ async fn declare_queue(
     let options = QueueBindOptions::default();
     let bound = channel.queue_bind(name.clone(), exchange.clone(), key.into(), options, FieldTable::default()).await;
     bound.map_err(|error| refused("the queue", name, error))
-}
-
-pub(super) fn refused(what: &str, name: &ShortString, error: lapin::Error) -> RabbitError {
-    let name = format!("{what} {name}");
-    match code(&error) {
-        Some(406) => RabbitError::Differs { name, reason: error.to_string() },
-        Some(403) => RabbitError::Forbidden { name, reason: error.to_string() },
-        _ => RabbitError::Failed(format!("{name}: {error}")),
-    }
 }
 
 /// What every queue is: replicated, and given up only after `returns` deliveries that came back.

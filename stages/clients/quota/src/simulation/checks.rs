@@ -5,7 +5,7 @@ use rand::Rng;
 
 use super::*;
 
-impl<S: BudgetStore> World<S> {
+impl<S: BudgetStore> SimulatedNice<S> {
     /// No window of the limit's length holds more than the limit of our requests.
     fn assert_no_window_above_the_limit(&self) {
         let limit = self.plan.terms.rate.limit as usize;
@@ -283,7 +283,7 @@ async fn after_a_clock_was_set_back_the_time_goes_on_however_seldom_processes_as
     for processes in [2, 20] {
         let mut world = in_memory(Plan { processes, ..Plan::new(1, Shape::Sliding) });
         world.run(SECOND).await;
-        let turn = async |world: &mut World<LocalStore>| {
+        let turn = async |world: &mut SimulatedNice<MemoryStore>| {
             for process in 0..processes {
                 world.run(60 * SECOND / processes as u64).await;
                 world.wait_for(process, 0);
@@ -317,7 +317,7 @@ async fn unconfirmed_ids_leave_half_of_a_long_window_to_the_calls() {
 
 /// Of all windows but one, which the others had filled, the class has its floor; a twentieth less, since its workers do
 /// not always wait, but for an answer now and then.
-fn assert_floor<S: BudgetStore>(world: &World<S>, class: QuotaClass, from: Micros) {
+fn assert_floor<S: BudgetStore>(world: &SimulatedNice<S>, class: QuotaClass, from: Micros) {
     let windows = (world.now - from) / WINDOW - 1;
     let floor = Terms::floor(class) * f64::from(world.plan.terms.rate.limit) * windows as f64;
     let had = world.taken_by(class, from, world.now);
@@ -366,7 +366,7 @@ async fn unconfirmed_ids_keep_no_agent_sync_and_no_listing_waiting() {
 }
 
 /// A world in which everything happens: floods, strangers, kills, clocks that jump, slow answers.
-async fn turbulent<S: BudgetStore>(world: &mut World<S>, windows: u64) {
+async fn turbulent<S: BudgetStore>(world: &mut SimulatedNice<S>, windows: u64) {
     let kills = world.plan.processes;
     for _ in 0..windows * 10 {
         world.run(WINDOW / 10).await;
@@ -422,11 +422,11 @@ async fn no_window_is_above_the_limit_in_the_local_state() {
         let dir = tempfile::tempdir().unwrap();
         let options = state::StateOptions { clock: clock.clock(), ..state::StateOptions::default() };
         let state = state::State::open(dir.path(), options).unwrap().state;
-        let store = LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
-        let mut world = World::new(Plan { processes: 1, ..turbulent_plan(seed) }, store, clock);
+        let store = crate::local::LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
+        let mut world = SimulatedNice::new(Plan { processes: 1, ..turbulent_plan(seed) }, store, clock);
         turbulent(&mut world, 2).await;
         // What a new process reads is what the last one decided by.
-        let again = LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
+        let again = crate::local::LocalStore::open(&state, "nice.example/11ee", ApiFamily::MediaPlayback).unwrap();
         let terms = &world.plan.terms;
         assert_eq!(again.usage(terms).await.unwrap(), world.store.usage(terms).await.unwrap());
     }
@@ -457,10 +457,14 @@ async fn no_window_is_above_the_limit_in_postgresql() {
 
     #[async_trait::async_trait]
     impl<S: BudgetStore> BudgetStore for Moved<S> {
-        async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
+        async fn turn(
+            &self,
+            request: &BudgetRequest,
+            age: &(dyn Fn() -> Duration + Send + Sync),
+        ) -> Result<BudgetDecision, StoreError> {
             let client = self.database.client().await.unwrap();
             client.execute("update world_clock set micros = $1", &[&self.clock.reads()]).await.unwrap();
-            self.store.turn(ask, age).await
+            self.store.turn(request, age).await
         }
 
         async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -472,8 +476,12 @@ async fn no_window_is_above_the_limit_in_postgresql() {
 
     #[async_trait::async_trait]
     impl BudgetStore for Boxed {
-        async fn turn(&self, ask: &Ask, age: &(dyn Fn() -> Duration + Send + Sync)) -> Result<Verdict, StoreError> {
-            self.0.turn(ask, age).await
+        async fn turn(
+            &self,
+            request: &BudgetRequest,
+            age: &(dyn Fn() -> Duration + Send + Sync),
+        ) -> Result<BudgetDecision, StoreError> {
+            self.0.turn(request, age).await
         }
 
         async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError> {
@@ -494,7 +502,7 @@ async fn no_window_is_above_the_limit_in_postgresql() {
         let store = SharedStores::new(database.clone()).open(&account, ApiFamily::MediaPlayback).unwrap();
         let store = Moved { store: Boxed(store), database: database.clone(), clock: clock.clone() };
         let plan = Plan { processes: [1, 2, 3, 5][seed as usize], ..turbulent_plan(seed) };
-        turbulent(&mut World::new(plan, store, clock), 2).await;
+        turbulent(&mut SimulatedNice::new(plan, store, clock), 2).await;
     }
     let client = database.client().await.unwrap();
     let read: i64 =

@@ -10,61 +10,8 @@ use rusoto_core::RusotoError;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::S3Store;
-use super::error::{Failure, Kind};
-use crate::StoreMetrics;
-
-/// What is asked of the store; the name is the label in metrics and the subject of error texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
-    Put,
-    CreateUpload,
-    UploadPart,
-    CompleteUpload,
-    AbortUpload,
-    Tag,
-    Get,
-    Head,
-    ListUploads,
-    ListParts,
-    ListVersions,
-    Delete,
-}
-
-impl Operation {
-    /// Each of them.
-    const ALL: [Self; 12] = [
-        Self::Put,
-        Self::CreateUpload,
-        Self::UploadPart,
-        Self::CompleteUpload,
-        Self::AbortUpload,
-        Self::Tag,
-        Self::Get,
-        Self::Head,
-        Self::ListUploads,
-        Self::ListParts,
-        Self::ListVersions,
-        Self::Delete,
-    ];
-
-    /// The label in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::CreateUpload => "create_upload",
-            Self::UploadPart => "upload_part",
-            Self::CompleteUpload => "complete_upload",
-            Self::AbortUpload => "abort_upload",
-            Self::Tag => "tag",
-            Self::Get => "get",
-            Self::Head => "head",
-            Self::ListUploads => "list_uploads",
-            Self::ListParts => "list_parts",
-            Self::ListVersions => "list_versions",
-            Self::Delete => "delete",
-        }
-    }
-}
+use super::error::{S3Error, S3ErrorKind};
+use super::operation::Operation;
 
 /// A request is sent so often in place: enough for a server that restarts or sheds load.
 const ATTEMPTS: u32 = 6;
@@ -77,13 +24,6 @@ const LEAST_BYTES_PER_SEC: u64 = 64 * 1024;
 
 /// S3 puts the parts together while the request waits: minutes for the largest.
 const SERVER_WORK: Duration = Duration::from_secs(300);
-
-/// Lets the series that count retries start at zero.
-pub(super) fn start_at_zero(metrics: &StoreMetrics) {
-    for operation in Operation::ALL {
-        metrics.retries.with_label_values(&[operation.name()]);
-    }
-}
 
 impl S3Store {
     /// How long one attempt may take that carries `length` bytes.
@@ -100,7 +40,7 @@ impl S3Store {
         operation: Operation,
         length: u64,
         send: impl Fn() -> Sending + Send + Sync,
-    ) -> Result<T, Failure>
+    ) -> Result<T, S3Error>
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
@@ -113,7 +53,7 @@ impl S3Store {
         operation: Operation,
         length: u64,
         send: impl Fn() -> Sending + Send + Sync,
-    ) -> Result<(T, u32), Failure>
+    ) -> Result<(T, u32), S3Error>
     where
         Sending: Future<Output = Result<T, RusotoError<E>>> + Send,
     {
@@ -125,29 +65,29 @@ impl S3Store {
             let generation = self.keyring.generation().await;
             let failure = match timeout(limit, send()).await {
                 Ok(Ok(answer)) => return Ok((answer, attempt)),
-                Ok(Err(error)) => Failure::of(operation, error),
-                Err(_) => Failure::timeout(operation),
+                Ok(Err(error)) => S3Error::of(operation, error),
+                Err(_) => S3Error::timeout(operation),
             };
             let wait = match failure.kind {
-                Kind::Busy => {
+                S3ErrorKind::Busy => {
                     let wait = intervals.next_backoff().unwrap_or_default();
                     wait.max(failure.retry_after.unwrap_or_default())
                 }
-                Kind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
-                Kind::Refused
-                | Kind::Unable
-                | Kind::Missing
-                | Kind::NoUpload
-                | Kind::Conflict
-                | Kind::Rejected
-                | Kind::Unsaid => return Err(failure),
+                S3ErrorKind::Refused if self.keyring.renew(generation).await => Duration::ZERO,
+                S3ErrorKind::Refused
+                | S3ErrorKind::Unable
+                | S3ErrorKind::Missing
+                | S3ErrorKind::NoUpload
+                | S3ErrorKind::Conflict
+                | S3ErrorKind::Rejected
+                | S3ErrorKind::Unsaid => return Err(failure),
             };
             if attempt == ATTEMPTS || begun.elapsed() + wait > IN_PLACE {
                 return Err(failure);
             }
             attempt += 1;
             self.metrics.retries.with_label_values(&[operation.name()]).inc();
-            tracing::debug!(attempt, %failure, "recording store failed, will retry in place");
+            tracing::debug!(attempt, error = %failure, "recording store failed, will retry in place");
             sleep(wait).await;
         }
     }

@@ -5,12 +5,12 @@
 //! Where it does not heed one, the object is looked at just before: what another consumer writes between that look and
 //! the write is not noticed. [`Conditions::caveat`] says so.
 
-use super::call::Operation;
 use super::dispatcher::Condition;
-use super::error::{Failure, Kind};
+use super::error::{S3Error, S3ErrorKind};
 use super::memory::Gathering;
+use super::operation::Operation;
 use super::{PROBE_KEY, S3Store};
-use crate::Found;
+use crate::CurrentObject;
 
 /// An ETag that no object has.
 const NO_OBJECTS: &str = "00000000000000000000000000000000-0";
@@ -52,21 +52,21 @@ impl Conditions {
 
 impl S3Store {
     /// What lies under a key.
-    pub(super) async fn found(&self, key: &str) -> Result<Found, Failure> {
-        let Some(object) = self.head(key).await? else { return Ok(Found::Nothing) };
+    pub(super) async fn found(&self, key: &str) -> Result<CurrentObject, S3Error> {
+        let Some(object) = self.head(key).await? else { return Ok(CurrentObject::Nothing) };
         let tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"')).filter(|tag| !tag.is_empty());
-        let missing = || Failure::new(Operation::Head, Kind::Unsaid, "the answer names no ETag");
-        tag.map(|tag| Found::Object(tag.to_owned())).ok_or_else(missing)
+        let missing = || S3Error::new(Operation::Head, S3ErrorKind::Unsaid, "the answer names no ETag");
+        tag.map(|tag| CurrentObject::Object(tag.to_owned())).ok_or_else(missing)
     }
 
     /// What the store does about conditions; asked once.
-    pub(super) async fn conditions(&self) -> Result<Conditions, Failure> {
+    pub(super) async fn conditions(&self) -> Result<Conditions, S3Error> {
         let ask = async || {
             let conditions = Conditions { put: self.heeds_of_put().await?, complete: self.heeds_of_complete().await? };
             if [conditions.put, conditions.complete].contains(&Heed::Ignores)
                 && let Err(failure) = self.erase_objects(PROBE_KEY).await
             {
-                tracing::debug!(%failure, "what the store wrote to find it out stays; it is empty");
+                tracing::debug!(error = %failure, "what the store wrote to find it out stays; it is empty");
             }
             tracing::trace!(?conditions, "what the recording store does about conditions");
             Ok(conditions)
@@ -75,28 +75,40 @@ impl S3Store {
     }
 
     /// The condition to put under, after a look at what lies there where the store does not heed it.
-    pub(super) async fn before_put(&self, key: &str, found: Option<&Found>) -> Result<Option<Condition>, Failure> {
+    pub(super) async fn before_put(
+        &self,
+        key: &str,
+        found: Option<&CurrentObject>,
+    ) -> Result<Option<Condition>, S3Error> {
         let Some(found) = found else { return Ok(None) };
         self.before(key, found, self.conditions().await?.put).await
     }
 
     /// The same for the completion of an upload.
-    pub(super) async fn before_complete(&self, key: &str, found: Option<&Found>) -> Result<Option<Condition>, Failure> {
+    pub(super) async fn before_complete(
+        &self,
+        key: &str,
+        found: Option<&CurrentObject>,
+    ) -> Result<Option<Condition>, S3Error> {
         let Some(found) = found else { return Ok(None) };
         self.before(key, found, self.conditions().await?.complete).await
     }
 
-    async fn before(&self, key: &str, found: &Found, heed: Heed) -> Result<Option<Condition>, Failure> {
+    async fn before(&self, key: &str, found: &CurrentObject, heed: Heed) -> Result<Option<Condition>, S3Error> {
         if heed != Heed::Keeps && self.found(key).await? != *found {
-            return Err(Failure::new(Operation::Head, Kind::Conflict, "another recording was stored there meanwhile"));
+            return Err(S3Error::new(
+                Operation::Head,
+                S3ErrorKind::Conflict,
+                "another recording was stored there meanwhile",
+            ));
         }
         Ok((heed != Heed::Refuses).then(|| match found {
-            Found::Nothing => Condition::Nothing,
-            Found::Object(tag) => Condition::ETag(tag.clone()),
+            CurrentObject::Nothing => Condition::Nothing,
+            CurrentObject::Object(tag) => Condition::ETag(tag.clone()),
         }))
     }
 
-    async fn heeds_of_put(&self) -> Result<Heed, Failure> {
+    async fn heeds_of_put(&self) -> Result<Heed, S3Error> {
         let mut heed = Heed::Ignores;
         // A store may heed it only where there is an object: a first one that was written is the second one's.
         for _ in 0..2 {
@@ -110,7 +122,7 @@ impl S3Store {
         Ok(heed)
     }
 
-    async fn heeds_of_complete(&self) -> Result<Heed, Failure> {
+    async fn heeds_of_complete(&self) -> Result<Heed, S3Error> {
         let mut heed = Heed::Ignores;
         for _ in 0..2 {
             let upload = self.create_upload(PROBE_KEY, PROBE_TYPE).await?;
@@ -135,15 +147,15 @@ impl S3Store {
 /// The media type of what is written to find something out.
 const PROBE_TYPE: &str = "application/octet-stream";
 
-fn heed_of(written: Result<(), Failure>) -> Result<Heed, Failure> {
+fn heed_of(written: Result<(), S3Error>) -> Result<Heed, S3Error> {
     match written {
         Ok(()) => Ok(Heed::Ignores),
         Err(failure) => match failure.kind {
-            Kind::Conflict | Kind::Missing => Ok(Heed::Keeps),
-            Kind::Unable | Kind::Rejected => Ok(Heed::Refuses),
+            S3ErrorKind::Conflict | S3ErrorKind::Missing => Ok(Heed::Keeps),
+            S3ErrorKind::Unable | S3ErrorKind::Rejected => Ok(Heed::Refuses),
             // The rights may end with the keys of recordings.
-            Kind::Refused => Ok(Heed::Ignores),
-            Kind::Busy | Kind::NoUpload | Kind::Unsaid => Err(failure),
+            S3ErrorKind::Refused => Ok(Heed::Ignores),
+            S3ErrorKind::Busy | S3ErrorKind::NoUpload | S3ErrorKind::Unsaid => Err(failure),
         },
     }
 }

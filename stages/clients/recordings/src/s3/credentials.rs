@@ -55,19 +55,19 @@ const MOST_FILE: u64 = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Keyring {
     source: Arc<Credentials>,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<LoadedKeys>>,
 }
 
-struct Held {
+struct LoadedKeys {
     keys: AwsCredentials,
     /// Counts the keys, so that a refusal of older ones does not count against these.
     generation: u64,
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<FileStamp>>,
     looked_at: Instant,
 }
 
 /// By what a changed file is told.
-type Seen = (SystemTime, u64);
+type FileStamp = (SystemTime, u64);
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +80,7 @@ impl Keyring {
     pub(super) async fn open(source: Credentials) -> Result<Self, String> {
         let seen = source.seen().await;
         let keys = source.read().await?;
-        let held = Held { keys, generation: 0, seen, looked_at: Instant::now() };
+        let held = LoadedKeys { keys, generation: 0, seen, looked_at: Instant::now() };
         Ok(Self { source: Arc::new(source), held: Arc::new(Mutex::new(held)) })
     }
 
@@ -99,7 +99,7 @@ impl Keyring {
     }
 }
 
-impl Held {
+impl LoadedKeys {
     async fn read_again(&mut self, source: &Credentials) {
         let seen = source.seen().await;
         self.looked_at = Instant::now();
@@ -152,7 +152,7 @@ impl Credentials {
         }
     }
 
-    async fn seen(&self) -> Vec<Option<Seen>> {
+    async fn seen(&self) -> Vec<Option<FileStamp>> {
         let mut seen = Vec::new();
         for file in self.files() {
             let metadata = tokio::fs::metadata(file).await.ok();

@@ -8,8 +8,8 @@
 use rusoto_s3::{DeleteObjectRequest, ListObjectVersionsRequest, S3};
 
 use super::S3Store;
-use super::call::Operation;
-use super::error::{Failure, Kind};
+use super::error::{S3Error, S3ErrorKind};
+use super::operation::Operation;
 
 /// Listings that are read and emptied, of up to a thousand versions each. A conversation has some recordings.
 const MOST_PAGES: usize = 100;
@@ -22,7 +22,7 @@ struct Version {
 
 impl S3Store {
     /// Deletes everything under keys that begin with `prefix`, and counts the versions.
-    pub(super) async fn erase_prefix(&self, prefix: &str) -> Result<u64, Failure> {
+    pub(super) async fn erase_prefix(&self, prefix: &str) -> Result<u64, S3Error> {
         for upload in self.open_uploads(prefix).await? {
             self.abort_named(&upload.name).await?;
         }
@@ -30,7 +30,7 @@ impl S3Store {
     }
 
     /// The same, but for uploads that are open.
-    pub(super) async fn erase_objects(&self, prefix: &str) -> Result<u64, Failure> {
+    pub(super) async fn erase_objects(&self, prefix: &str) -> Result<u64, S3Error> {
         let mut erased = 0;
         for _ in 0..MOST_PAGES {
             let versions = self.versions(prefix).await?;
@@ -42,11 +42,11 @@ impl S3Store {
                 erased += 1;
             }
         }
-        Err(Failure::new(Operation::ListVersions, Kind::Rejected, "objects appear as fast as they are deleted"))
+        Err(S3Error::new(Operation::ListVersions, S3ErrorKind::Rejected, "objects appear as fast as they are deleted"))
     }
 
     /// The first page of what lies under a prefix.
-    async fn versions(&self, prefix: &str) -> Result<Vec<Version>, Failure> {
+    async fn versions(&self, prefix: &str) -> Result<Vec<Version>, S3Error> {
         let list = self.call(Operation::ListVersions, 0, || {
             self.client.list_object_versions(ListObjectVersionsRequest {
                 bucket: self.options.bucket.clone(),
@@ -63,7 +63,7 @@ impl S3Store {
         Ok(versions.chain(markers).filter_map(named).filter(ours).collect())
     }
 
-    async fn delete(&self, version: Version) -> Result<(), Failure> {
+    async fn delete(&self, version: Version) -> Result<(), S3Error> {
         let delete = self.call(Operation::Delete, 0, || {
             self.client.delete_object(DeleteObjectRequest {
                 bucket: self.options.bucket.clone(),
@@ -74,7 +74,7 @@ impl S3Store {
         });
         match delete.await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.kind == Kind::Missing => Ok(()),
+            Err(failure) if failure.kind == S3ErrorKind::Missing => Ok(()),
             Err(failure) => Err(failure),
         }
     }

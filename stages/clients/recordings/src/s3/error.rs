@@ -11,8 +11,8 @@ use runtime::Clock;
 use rusoto_core::{RusotoError, request::BufferedHttpResponse};
 use tokio::time::Instant;
 
-use super::call::Operation;
 use super::dispatcher::class;
+use super::operation::Operation;
 use crate::RecordingStoreError;
 
 /// Why a request failed.
@@ -20,17 +20,17 @@ use crate::RecordingStoreError;
 /// The text reaches logs and dead letters: it names what was attempted and S3's code, never a key or a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("recording store: {}: {what}", operation.name())]
-pub(super) struct Failure {
+pub(super) struct S3Error {
     operation: Operation,
     what: String,
-    pub(super) kind: Kind,
+    pub(super) kind: S3ErrorKind,
     /// What the store asked for, at most five minutes.
     pub(super) retry_after: Option<Duration>,
 }
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum S3ErrorKind {
     /// Send it again.
     Busy,
     /// There is no such object.
@@ -49,28 +49,28 @@ pub(super) enum Kind {
     Unsaid,
 }
 
-impl Failure {
+impl S3Error {
     /// Reads what rusoto made of an answer, or of there being none.
     pub(super) fn of<E>(operation: Operation, error: RusotoError<E>) -> Self {
         match error {
             RusotoError::Unknown(answer) => Self::of_answer(operation, &answer),
             RusotoError::HttpDispatch(error) => Self::of_transport(operation, &error.to_string()),
-            RusotoError::Credentials(error) => Self::new(operation, Kind::Refused, error.message),
-            RusotoError::ParseError(_) => Self::new(operation, Kind::Busy, "the answer is not what S3 answers"),
+            RusotoError::Credentials(error) => Self::new(operation, S3ErrorKind::Refused, error.message),
+            RusotoError::ParseError(_) => Self::new(operation, S3ErrorKind::Busy, "the answer is not what S3 answers"),
             // The errors that rusoto knows by name all say that what was named is not there.
-            RusotoError::Service(_) => Self::new(operation, Kind::Missing, "not there"),
+            RusotoError::Service(_) => Self::new(operation, S3ErrorKind::Missing, "not there"),
             RusotoError::Validation(_) | RusotoError::Blocking => {
-                Self::new(operation, Kind::Rejected, "the request is not valid")
+                Self::new(operation, S3ErrorKind::Rejected, "the request is not valid")
             }
         }
     }
 
-    pub(super) fn new(operation: Operation, kind: Kind, what: impl Into<String>) -> Self {
+    pub(super) fn new(operation: Operation, kind: S3ErrorKind, what: impl Into<String>) -> Self {
         Self { operation, what: what.into(), kind, retry_after: None }
     }
 
     pub(super) fn timeout(operation: Operation) -> Self {
-        Self::new(operation, Kind::Busy, "no answer in time")
+        Self::new(operation, S3ErrorKind::Busy, "no answer in time")
     }
 
     fn of_answer(operation: Operation, answer: &BufferedHttpResponse) -> Self {
@@ -94,12 +94,12 @@ impl Failure {
         match class {
             class::CERTIFICATE => {
                 let remedy = "[recordings] ca_file: add the authority that signed the certificate of the endpoint";
-                Self::new(operation, Kind::Refused, format!("the certificate is not trusted ({why}); {remedy}"))
+                Self::new(operation, S3ErrorKind::Refused, format!("the certificate is not trusted ({why}); {remedy}"))
             }
-            class::UNSENDABLE => Self::new(operation, Kind::Rejected, why),
+            class::UNSENDABLE => Self::new(operation, S3ErrorKind::Rejected, why),
             _ => Self::new(
                 operation,
-                Kind::Busy,
+                S3ErrorKind::Busy,
                 format!("[recordings] endpoint: the store cannot be reached ({class})"),
             ),
         }
@@ -125,15 +125,15 @@ const PLACE: &str = "[recordings] region, endpoint: the bucket is elsewhere, and
 const ENCRYPTION: &str = "[recordings] encryption, kms_key_id: the store cannot encrypt so";
 const FULL: &str = "the store is full, make room or raise its quota";
 
-fn classify(status: u16, code: &str) -> (Kind, &'static str) {
-    let refused = |remedy| (Kind::Refused, remedy);
+fn classify(status: u16, code: &str) -> (S3ErrorKind, &'static str) {
+    let refused = |remedy| (S3ErrorKind::Refused, remedy);
     match code {
-        "NoSuchUpload" => (Kind::NoUpload, ""),
-        "NoSuchKey" => (Kind::Missing, ""),
+        "NoSuchUpload" => (S3ErrorKind::NoUpload, ""),
+        "NoSuchKey" => (S3ErrorKind::Missing, ""),
         // A body that was damaged or cut on its way, however S3 calls it.
-        "BadDigest" | "IncompleteBody" | "RequestTimeout" | "XAmzContentSHA256Mismatch" => (Kind::Busy, ""),
-        "PreconditionFailed" => (Kind::Conflict, "another recording was stored there meanwhile"),
-        "OperationAborted" | "ConditionalRequestConflict" => (Kind::Busy, ""),
+        "BadDigest" | "IncompleteBody" | "RequestTimeout" | "XAmzContentSHA256Mismatch" => (S3ErrorKind::Busy, ""),
+        "PreconditionFailed" => (S3ErrorKind::Conflict, "another recording was stored there meanwhile"),
+        "OperationAborted" | "ConditionalRequestConflict" => (S3ErrorKind::Busy, ""),
         "InvalidAccessKeyId" | "NotSignedUp" => refused(ID),
         "SignatureDoesNotMatch" => refused(SECRET),
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => refused(TOKEN),
@@ -145,12 +145,12 @@ fn classify(status: u16, code: &str) -> (Kind, &'static str) {
         _ => match status {
             300..=399 => refused(PLACE),
             401 | 403 => refused(RIGHT),
-            404 => (Kind::Missing, ""),
-            412 => (Kind::Conflict, "another recording was stored there meanwhile"),
-            501 => (Kind::Unable, ENCRYPTION),
+            404 => (S3ErrorKind::Missing, ""),
+            412 => (S3ErrorKind::Conflict, "another recording was stored there meanwhile"),
+            501 => (S3ErrorKind::Unable, ENCRYPTION),
             507 => refused(FULL),
-            408 | 425 | 429 | 500.. => (Kind::Busy, ""),
-            _ => (Kind::Rejected, ""),
+            408 | 425 | 429 | 500.. => (S3ErrorKind::Busy, ""),
+            _ => (S3ErrorKind::Rejected, ""),
         },
     }
 }
@@ -161,15 +161,17 @@ const REFUSED_DELAY: Duration = Duration::from_secs(60);
 /// The shortest time between two alarms, however many calls meet the same refusal.
 const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
-impl From<Failure> for RecordingStoreError {
-    fn from(failure: Failure) -> Self {
+impl From<S3Error> for RecordingStoreError {
+    fn from(failure: S3Error) -> Self {
         let reason = failure.to_string();
         match failure.kind {
-            Kind::Conflict => Self::Overtaken(reason),
-            Kind::Busy | Kind::Missing | Kind::NoUpload | Kind::Rejected | Kind::Unsaid => {
-                Self::Unavailable { reason, retry_after: failure.retry_after }
-            }
-            Kind::Refused | Kind::Unable => {
+            S3ErrorKind::Conflict => Self::Overtaken(reason),
+            S3ErrorKind::Busy
+            | S3ErrorKind::Missing
+            | S3ErrorKind::NoUpload
+            | S3ErrorKind::Rejected
+            | S3ErrorKind::Unsaid => Self::Unavailable { reason, retry_after: failure.retry_after },
+            S3ErrorKind::Refused | S3ErrorKind::Unable => {
                 if alarm_is_due(Instant::now()) {
                     tracing::error!(reason, "the recording store refuses us, a person must look");
                 }
@@ -197,34 +199,34 @@ mod tests {
     #[test]
     fn a_failure_is_classified_on_status_and_code() {
         for (status, code, kind, names) in [
-            (503, "SlowDown", Kind::Busy, ""),
-            (500, "InternalError", Kind::Busy, ""),
-            (503, "", Kind::Busy, ""),
-            (429, "TooManyRequests", Kind::Busy, ""),
-            (400, "RequestTimeout", Kind::Busy, ""),
-            (400, "BadDigest", Kind::Busy, ""),
-            (409, "OperationAborted", Kind::Busy, ""),
-            (403, "InvalidAccessKeyId", Kind::Refused, "access_key_id"),
-            (403, "SignatureDoesNotMatch", Kind::Refused, "secret_access_key"),
-            (400, "ExpiredToken", Kind::Refused, "session_token"),
-            (403, "AccessDenied", Kind::Refused, "access_key_id"),
-            (403, "", Kind::Refused, "access_key_id"),
-            (403, "RequestTimeTooSkewed", Kind::Refused, "clocks"),
-            (403, "QuotaExceeded", Kind::Refused, "full"),
-            (404, "NoSuchBucket", Kind::Refused, "bucket"),
-            (400, "AuthorizationHeaderMalformed", Kind::Refused, "region"),
-            (307, "TemporaryRedirect", Kind::Refused, "region"),
-            (301, "", Kind::Refused, "endpoint"),
-            (400, "KMS.NotFoundException", Kind::Refused, "kms_key_id"),
-            (400, "ServerSideEncryptionConfigurationNotFoundError", Kind::Refused, "encryption"),
-            (404, "NoSuchUpload", Kind::NoUpload, ""),
-            (404, "NoSuchKey", Kind::Missing, ""),
-            (404, "", Kind::Missing, ""),
-            (412, "PreconditionFailed", Kind::Conflict, "meanwhile"),
-            (412, "", Kind::Conflict, "meanwhile"),
-            (501, "NotImplemented", Kind::Unable, "encryption"),
-            (400, "EntityTooSmall", Kind::Rejected, ""),
-            (400, "InvalidPart", Kind::Rejected, ""),
+            (503, "SlowDown", S3ErrorKind::Busy, ""),
+            (500, "InternalError", S3ErrorKind::Busy, ""),
+            (503, "", S3ErrorKind::Busy, ""),
+            (429, "TooManyRequests", S3ErrorKind::Busy, ""),
+            (400, "RequestTimeout", S3ErrorKind::Busy, ""),
+            (400, "BadDigest", S3ErrorKind::Busy, ""),
+            (409, "OperationAborted", S3ErrorKind::Busy, ""),
+            (403, "InvalidAccessKeyId", S3ErrorKind::Refused, "access_key_id"),
+            (403, "SignatureDoesNotMatch", S3ErrorKind::Refused, "secret_access_key"),
+            (400, "ExpiredToken", S3ErrorKind::Refused, "session_token"),
+            (403, "AccessDenied", S3ErrorKind::Refused, "access_key_id"),
+            (403, "", S3ErrorKind::Refused, "access_key_id"),
+            (403, "RequestTimeTooSkewed", S3ErrorKind::Refused, "clocks"),
+            (403, "QuotaExceeded", S3ErrorKind::Refused, "full"),
+            (404, "NoSuchBucket", S3ErrorKind::Refused, "bucket"),
+            (400, "AuthorizationHeaderMalformed", S3ErrorKind::Refused, "region"),
+            (307, "TemporaryRedirect", S3ErrorKind::Refused, "region"),
+            (301, "", S3ErrorKind::Refused, "endpoint"),
+            (400, "KMS.NotFoundException", S3ErrorKind::Refused, "kms_key_id"),
+            (400, "ServerSideEncryptionConfigurationNotFoundError", S3ErrorKind::Refused, "encryption"),
+            (404, "NoSuchUpload", S3ErrorKind::NoUpload, ""),
+            (404, "NoSuchKey", S3ErrorKind::Missing, ""),
+            (404, "", S3ErrorKind::Missing, ""),
+            (412, "PreconditionFailed", S3ErrorKind::Conflict, "meanwhile"),
+            (412, "", S3ErrorKind::Conflict, "meanwhile"),
+            (501, "NotImplemented", S3ErrorKind::Unable, "encryption"),
+            (400, "EntityTooSmall", S3ErrorKind::Rejected, ""),
+            (400, "InvalidPart", S3ErrorKind::Rejected, ""),
         ] {
             let (found, remedy) = classify(status, code);
             assert_eq!(found, kind, "{status} {code}");
@@ -234,8 +236,15 @@ mod tests {
 
     #[test]
     fn no_failure_of_the_store_is_permanent() {
-        for kind in [Kind::Busy, Kind::Missing, Kind::NoUpload, Kind::Refused, Kind::Rejected, Kind::Unsaid] {
-            let error = RecordingStoreError::from(Failure::new(Operation::Put, kind, "what"));
+        for kind in [
+            S3ErrorKind::Busy,
+            S3ErrorKind::Missing,
+            S3ErrorKind::NoUpload,
+            S3ErrorKind::Refused,
+            S3ErrorKind::Rejected,
+            S3ErrorKind::Unsaid,
+        ] {
+            let error = RecordingStoreError::from(S3Error::new(Operation::Put, kind, "what"));
             assert!(matches!(&error, RecordingStoreError::Unavailable { .. }), "{error:?}");
             assert_eq!(error.to_string(), "recording store: put: what");
         }
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_another_one_stored_meanwhile_is_no_fault_of_the_store() {
-        let error = RecordingStoreError::from(Failure::new(Operation::Put, Kind::Conflict, "what"));
+        let error = RecordingStoreError::from(S3Error::new(Operation::Put, S3ErrorKind::Conflict, "what"));
         assert!(matches!(&error, RecordingStoreError::Overtaken(_)), "{error:?}");
     }
 

@@ -28,14 +28,14 @@ const EXPIRED_AFTER: SignedDuration = SignedDuration::from_mins(31);
 
 /// A folder of marks; several processes may share it.
 #[derive(Debug, Clone)]
-pub(super) struct Marks {
+pub(super) struct UploadMarks {
     dir: PathBuf,
     /// Tells the marks of this process from those of others.
     run: u64,
     next: Arc<AtomicU64>,
 }
 
-impl Marks {
+impl UploadMarks {
     /// Opens the folder, and makes it where it does not exist.
     pub(super) fn open(dir: &Path) -> std::io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -43,17 +43,17 @@ impl Marks {
     }
 
     /// Marks an upload to `key`.
-    pub(super) fn set(&self, key: &str) -> std::io::Result<Mark> {
+    pub(super) fn set(&self, key: &str) -> std::io::Result<UploadMark> {
         let path = self.dir.join(format!("{:016x}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed)));
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         file.lock()?;
         file.write_all(key.as_bytes())?;
-        Ok(Mark { path, key: key.to_owned(), looked_at: None, file })
+        Ok(UploadMark { path, key: key.to_owned(), looked_at: None, file })
     }
 
     /// The marks of processes that are gone, and those in doubt. Each is locked now, so that only one process sees to
     /// it. Left out is one whose key another process of this machine uploads to: its turn comes when that is over.
-    pub(super) fn left(&self) -> std::io::Result<Vec<Mark>> {
+    pub(super) fn left(&self) -> std::io::Result<Vec<UploadMark>> {
         let (mut left, mut under_way) = (Vec::new(), HashSet::new());
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -75,7 +75,7 @@ impl Marks {
             let key = lines.next().unwrap_or_default().to_owned();
             let looked_at = lines.next().and_then(|at| Timestamp::from_second(at.parse().ok()?).ok());
             if is_left {
-                left.push(Mark { path, key, looked_at, file });
+                left.push(UploadMark { path, key, looked_at, file });
             } else {
                 under_way.insert(key);
             }
@@ -87,7 +87,7 @@ impl Marks {
 
 /// A mark. Dropped, it stays without a lock, as after a crash, and the next sweep sees to what it names.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct UploadMark {
     path: PathBuf,
     key: String,
     /// When somebody looked first for what was left open.
@@ -96,7 +96,7 @@ pub(super) struct Mark {
     file: File,
 }
 
-impl Mark {
+impl UploadMark {
     /// The key of the object; empty where a crash came before it was written, and so before the upload began.
     pub(super) fn key(&self) -> &str {
         &self.key
@@ -139,14 +139,14 @@ mod tests {
     #[test]
     fn a_mark_is_left_only_by_who_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, other) = (Marks::open(dir.path()).unwrap(), Marks::open(dir.path()).unwrap());
+        let (one, other) = (UploadMarks::open(dir.path()).unwrap(), UploadMarks::open(dir.path()).unwrap());
         let under_way = one.set("a").unwrap();
         drop(one.set("b").unwrap());
         one.set("c").unwrap().remove();
         let left = other.left().unwrap();
-        assert_eq!(left.iter().map(Mark::key).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(left.iter().map(UploadMark::key).collect::<Vec<_>>(), ["b"]);
         assert!(one.left().unwrap().is_empty(), "one process sees to it");
-        left.into_iter().for_each(Mark::remove);
+        left.into_iter().for_each(UploadMark::remove);
         under_way.remove();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_mark_stays_until_what_was_sent_has_expired() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = Marks::open(dir.path()).unwrap();
+        let marks = UploadMarks::open(dir.path()).unwrap();
         drop(marks.set("a").unwrap());
         let now: Timestamp = "2026-04-01T12:00:00Z".parse().unwrap();
         let left = || {

@@ -16,12 +16,12 @@ const GRAIN: usize = 64 * 1024;
 
 /// What all puts together may hold.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryBudget {
     grains: Arc<Semaphore>,
     credit: Arc<Semaphore>,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// Room for `bytes`, and for one part above them.
     pub(super) fn new(bytes: usize) -> Self {
         Self { grains: Arc::new(Semaphore::new((bytes / GRAIN).max(1))), credit: Arc::new(Semaphore::new(1)) }
@@ -54,7 +54,7 @@ struct Room {
 
 /// A body, or a piece of one, that can be sent any number of times.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct BodyPart {
     /// Its bytes, in pieces.
     pub(super) pieces: Arc<[Bytes]>,
     /// Their number.
@@ -68,7 +68,7 @@ pub(super) struct Part {
 
 /// A part that is being gathered.
 pub(super) struct Gathering<'a> {
-    memory: &'a Memory,
+    memory: &'a MemoryBudget,
     room: Room,
     pieces: Vec<Bytes>,
     piece: BytesMut,
@@ -78,7 +78,7 @@ pub(super) struct Gathering<'a> {
 
 impl<'a> Gathering<'a> {
     /// An empty part.
-    pub(super) fn new(memory: &'a Memory) -> Self {
+    pub(super) fn new(memory: &'a MemoryBudget) -> Self {
         let (pieces, piece) = (Vec::new(), BytesMut::new());
         Self { memory, room: Room::default(), pieces, piece, length: 0, md5: Md5::new() }
     }
@@ -106,10 +106,10 @@ impl<'a> Gathering<'a> {
     }
 
     /// The part, to be sent.
-    pub(super) fn finish(mut self, is_last: bool) -> Part {
+    pub(super) fn finish(mut self, is_last: bool) -> BodyPart {
         let piece = std::mem::take(&mut self.piece);
         self.keep(piece);
-        Part {
+        BodyPart {
             pieces: self.pieces.into(),
             length: self.length,
             md5: self.md5.finalize().into(),
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_holds_what_was_added_and_its_md5() {
-        let memory = Memory::new(GRAIN);
+        let memory = MemoryBudget::new(GRAIN);
         let content: Vec<u8> = (0..3 * GRAIN + 5).map(|place| (place % 251) as u8).collect();
         let mut gathering = Gathering::new(&memory);
         for chunk in content.chunks(1000) {
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn puts_that_fill_the_memory_together_all_finish() {
-        let memory = Memory::new(10 * GRAIN);
+        let memory = MemoryBudget::new(10 * GRAIN);
         let puts = (0..8).map(|_| async {
             for _ in 0..5 {
                 let mut gathering = Gathering::new(&memory);
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_is_held_than_the_budget_and_one_part_on_credit() {
-        let memory = Memory::new(4 * GRAIN);
+        let memory = MemoryBudget::new(4 * GRAIN);
         let mut first = Gathering::new(&memory);
         first.add(&[1; 6 * GRAIN]).await;
         let mut second = Gathering::new(&memory);

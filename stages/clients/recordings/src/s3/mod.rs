@@ -6,11 +6,11 @@
 //!
 //! - [`dispatcher`]: a signed request in, an answer out; what rusoto would misread is put right there.
 //! - [`credentials`]: the keys, from settings or files.
-//! - [`call`]: timeout and attempts of one request.
+//! - [`operation`]: what is asked; [`call`]: timeout and attempts of one request.
 //! - [`error`]: what a failure means.
 //! - [`conditions`]: what an object may be written in place of, and whether the store heeds it.
 //! - [`memory`]: what all puts together may hold.
-//! - [`put`]: a body into the store.
+//! - [`body`]: a recording as it arrives; [`put`]: into the store; [`object`]: what lies there.
 //! - [`erase`]: a conversation out of it.
 //! - [`uploads`]: the uploads that are open here, and [`marks`], how others on this machine see them.
 
@@ -30,15 +30,16 @@ use self::{
     conditions::Conditions,
     credentials::Keyring,
     dispatcher::{Dispatcher, ServerTime},
-    error::Failure,
-    marks::Marks,
-    memory::Memory,
+    error::S3Error,
+    marks::UploadMarks,
+    memory::MemoryBudget,
     uploads::Uploads,
     walk::Walk,
 };
-use super::{Body, Found, RecordingStore, RecordingStoreError, Stored};
+use super::{CurrentObject, PutOutput, RecordingBody, RecordingStore, RecordingStoreError};
 use crate::StoreMetrics;
 
+mod body;
 mod call;
 mod conditions;
 mod credentials;
@@ -47,6 +48,8 @@ mod erase;
 mod error;
 mod marks;
 mod memory;
+mod object;
+mod operation;
 mod put;
 mod sweep;
 mod uploads;
@@ -162,12 +165,12 @@ pub struct S3Store {
     client: S3Client,
     keyring: Keyring,
     server_time: ServerTime,
-    memory: Memory,
+    memory: MemoryBudget,
     uploads: Uploads,
     conditions: OnceCell<Conditions>,
     tags: AtomicBool,
     walk: Walk,
-    marks: Option<Marks>,
+    marks: Option<UploadMarks>,
     metrics: StoreMetrics,
 }
 
@@ -185,7 +188,7 @@ impl S3Store {
             Some(file) => authorities(file).await?,
             None => Vec::new(),
         };
-        let marks = options.marks.as_deref().map(Marks::open).transpose();
+        let marks = options.marks.as_deref().map(UploadMarks::open).transpose();
         let marks =
             marks.map_err(|error| S3OptionsError(format!("[state] dir: the folder for marks of uploads: {error}")))?;
         let keyring = Keyring::open(options.credentials.clone()).await.map_err(S3OptionsError)?;
@@ -197,8 +200,8 @@ impl S3Store {
             endpoint: options.endpoint.as_str().trim_end_matches('/').to_owned(),
         };
         let client = S3Client::new_with_client(Client::new_with(keyring.clone(), dispatcher), region);
-        let memory = Memory::new(options.memory);
-        call::start_at_zero(&metrics);
+        let memory = MemoryBudget::new(options.memory);
+        operation::start_at_zero(&metrics);
         Ok(Self {
             options,
             client,
@@ -233,21 +236,21 @@ impl RecordingStore for S3Store {
         &self.options.bucket
     }
 
-    async fn put_over(
+    async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
         content_type: &str,
-        found: Option<&Found>,
-        body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
+        found: Option<&CurrentObject>,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
         self.store(&key.to_string(), content_type, found, body).await
     }
 
-    async fn find(&self, key: &ObjectKey) -> Result<Found, RecordingStoreError> {
+    async fn find(&self, key: &ObjectKey) -> Result<CurrentObject, RecordingStoreError> {
         Ok(self.found(&key.to_string()).await?)
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Body<'static>>, RecordingStoreError> {
+    async fn read(&self, key: &str) -> Result<Option<RecordingBody<'static>>, RecordingStoreError> {
         Ok(self.get(key).await?)
     }
 
@@ -261,7 +264,7 @@ impl RecordingStore for S3Store {
     }
 
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
-        Ok(self.head(&key.to_string()).await?.as_ref().and_then(put::length_of))
+        Ok(self.head(&key.to_string()).await?.as_ref().and_then(object::length_of))
     }
 
     async fn erase(&self, conversation: &ConversationKey, started_at: Timestamp) -> Result<u64, RecordingStoreError> {
@@ -288,7 +291,7 @@ impl RecordingStore for S3Store {
             self.probe().await?;
             self.conditions().await.map(drop)
         };
-        checked.await.map_err(|failure: Failure| {
+        checked.await.map_err(|failure: S3Error| {
             let S3Options { endpoint, bucket, .. } = &self.options;
             match RecordingStoreError::from(failure) {
                 RecordingStoreError::Unavailable { reason, retry_after } => RecordingStoreError::Unavailable {

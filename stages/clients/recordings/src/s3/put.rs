@@ -10,10 +10,8 @@
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use futures::{
     FutureExt,
     future::BoxFuture,
@@ -25,29 +23,23 @@ use runtime::task;
 use rusoto_core::ByteStream;
 use rusoto_s3::{
     CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, CreateMultipartUploadRequest,
-    GetObjectRequest, HeadObjectOutput, HeadObjectRequest, PutObjectRequest, PutObjectTaggingRequest, S3, Tag, Tagging,
-    UploadPartRequest,
+    PutObjectRequest, PutObjectTaggingRequest, S3, Tag, Tagging, UploadPartRequest,
 };
-use sha2::Sha256;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::S3Store;
-use super::call::Operation;
+use super::body::{MOST_PARTS, Source};
 use super::dispatcher::{Condition, under};
-use super::error::{Failure, Kind};
-use super::marks::Mark;
-use super::memory::{Gathering, Part};
-use super::uploads::{Name, Upload};
-use crate::{Body, Found, RecordingStoreError, Stored};
+use super::error::{S3Error, S3ErrorKind};
+use super::marks::UploadMark;
+use super::memory::BodyPart;
+use super::object::length_of;
+use super::operation::Operation;
+use super::uploads::{ActiveUpload, UploadName};
+use crate::{CurrentObject, PutOutput, RecordingBody, RecordingStoreError};
 
 /// Parts of one upload that are sent at once: a second one fills the pauses of the first.
 const SENT_AT_ONCE: usize = 2;
-
-/// The most parts that S3 takes.
-const MOST_PARTS: u32 = 10_000;
-
-/// After so many parts their size doubles, so that they suffice for 183 GiB in parts of 5 MiB at first.
-const PARTS_OF_A_SIZE: u32 = 2_500;
 
 /// The name of the metadata or tag that holds the SHA-256 of the content in hex.
 pub(super) const SHA256: &str = "sha256";
@@ -58,17 +50,16 @@ impl S3Store {
         &self,
         key: &str,
         content_type: &str,
-        found: Option<&Found>,
-        body: Body<'_>,
-    ) -> Result<Stored, RecordingStoreError> {
-        let mut source =
-            Source { body, rest: Bytes::new(), sha256: Sha256::new(), length: 0, awaited: Duration::ZERO, store: self };
+        found: Option<&CurrentObject>,
+        body: RecordingBody<'_>,
+    ) -> Result<PutOutput, RecordingStoreError> {
+        let mut source = Source::new(self, body);
         let first = source.part(1).await?;
         if first.is_last {
             let sha256 = source.sha256();
             let condition = self.before_put(key, found).await?;
             self.put_whole(key, content_type, &first, &sha256, condition).await?;
-            return Ok(Stored { size_bytes: source.length, sha256 });
+            return Ok(PutOutput { size_bytes: source.length, sha256 });
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
@@ -88,10 +79,10 @@ impl S3Store {
         &self,
         key: &str,
         content_type: &str,
-        part: &Part,
+        part: &BodyPart,
         sha256: &str,
         condition: Option<Condition>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), S3Error> {
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let put = self.call(Operation::Put, part.length as u64, || {
             let put = self.client.put_object(PutObjectRequest {
@@ -113,7 +104,7 @@ impl S3Store {
         };
         // Where it is ours, an attempt before has stored it whose answer was lost.
         let object = match failure.kind {
-            Kind::Conflict => self.head(key).await?,
+            S3ErrorKind::Conflict => self.head(key).await?,
             _ => None,
         };
         let is_ours = object.is_some_and(|object| {
@@ -124,7 +115,7 @@ impl S3Store {
     }
 
     /// Begins an upload in parts.
-    pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<Upload<'_>, Failure> {
+    pub(super) async fn create_upload(&self, key: &str, content_type: &str) -> Result<ActiveUpload<'_>, S3Error> {
         let mark = self.mark(key).await;
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let create = self.call_counted(Operation::CreateUpload, 0, || {
@@ -140,22 +131,22 @@ impl S3Store {
         // Where it fails the mark stays: the store may begin the upload all the same, or later.
         let (created, attempts) = create.await?;
         let id = named(Operation::CreateUpload, created.upload_id)?;
-        let upload = self.uploads.begin(Name { key: key.to_owned(), id }, mark);
+        let upload = self.uploads.begin(UploadName { key: key.to_owned(), id }, mark);
         Ok(if attempts > 1 { upload.with_twins() } else { upload })
     }
 
     /// Notes that S3 does not have an upload any more. Where it was begun more than once, the others go too.
-    pub(super) async fn end(&self, upload: Upload<'_>) {
+    pub(super) async fn end(&self, upload: ActiveUpload<'_>) {
         if upload.has_twins()
             && let Err(failure) = self.abort_replaced(&upload.name().key).await
         {
-            tracing::warn!(%failure, "an upload that was begun twice is not aborted, the next sweep tries again");
+            tracing::warn!(error = %failure, "an upload that was begun twice is not aborted, the next sweep tries again");
         }
         upload.end();
     }
 
     /// A mark for an upload that is about to begin. It can do without.
-    async fn mark(&self, key: &str) -> Option<Mark> {
+    async fn mark(&self, key: &str) -> Option<UploadMark> {
         let (marks, key) = (self.marks.clone()?, key.to_owned());
         let set = task::blocking(move || marks.set(&key)).await;
         set.map_err(std::io::Error::other)
@@ -167,9 +158,9 @@ impl S3Store {
     /// Sends the whole body; returns the parts that S3 has now, in order.
     async fn send_parts(
         &self,
-        upload: &Upload<'_>,
+        upload: &ActiveUpload<'_>,
         source: &mut Source<'_>,
-        first: Part,
+        first: BodyPart,
     ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sending = FuturesUnordered::new();
         let sent = self.send_each(upload, source, first, &mut sending).await;
@@ -185,10 +176,10 @@ impl S3Store {
 
     async fn send_each<'a>(
         &'a self,
-        upload: &'a Upload<'_>,
+        upload: &'a ActiveUpload<'_>,
         source: &mut Source<'_>,
-        first: Part,
-        sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, Failure>>>,
+        first: BodyPart,
+        sending: &mut FuturesUnordered<BoxFuture<'a, Result<Sent, S3Error>>>,
     ) -> Result<Vec<Sent>, RecordingStoreError> {
         let mut sent = Vec::new();
         let mut part = first;
@@ -220,7 +211,12 @@ impl S3Store {
     }
 
     /// Sends one part.
-    pub(super) async fn send_part(&self, upload: &Upload<'_>, number: u32, part: Part) -> Result<Sent, Failure> {
+    pub(super) async fn send_part(
+        &self,
+        upload: &ActiveUpload<'_>,
+        number: u32,
+        part: BodyPart,
+    ) -> Result<Sent, S3Error> {
         let send = self.call(Operation::UploadPart, part.length as u64, || {
             self.client.upload_part(UploadPartRequest {
                 bucket: self.options.bucket.clone(),
@@ -239,11 +235,11 @@ impl S3Store {
     /// Makes an object of the parts. Ends the upload, one way or the other.
     async fn complete(
         &self,
-        upload: Upload<'_>,
+        upload: ActiveUpload<'_>,
         length: u64,
         parts: &[Sent],
-        found: Option<&Found>,
-    ) -> Result<(), Failure> {
+        found: Option<&CurrentObject>,
+    ) -> Result<(), S3Error> {
         let condition = match self.before_complete(&upload.name().key, found).await {
             Ok(condition) => condition,
             Err(failure) => {
@@ -266,11 +262,11 @@ impl S3Store {
     /// Makes an object of the parts.
     pub(super) async fn put_together(
         &self,
-        upload: &Upload<'_>,
+        upload: &ActiveUpload<'_>,
         length: u64,
         parts: &[Sent],
         condition: Option<Condition>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), S3Error> {
         let complete = self.call(Operation::CompleteUpload, 0, || {
             let parts = parts
                 .iter()
@@ -291,8 +287,14 @@ impl S3Store {
         // Completed by an attempt whose answer was lost, or by one whose answer does not say so (Ceph leaves the ETag
         // empty), or aborted by somebody: the object tells.
         let object = match failure.kind {
-            Kind::NoUpload | Kind::Conflict | Kind::Unsaid => self.head(&upload.name().key).await?,
-            Kind::Busy | Kind::Missing | Kind::Refused | Kind::Unable | Kind::Rejected => None,
+            S3ErrorKind::NoUpload | S3ErrorKind::Conflict | S3ErrorKind::Unsaid => {
+                self.head(&upload.name().key).await?
+            }
+            S3ErrorKind::Busy
+            | S3ErrorKind::Missing
+            | S3ErrorKind::Refused
+            | S3ErrorKind::Unable
+            | S3ErrorKind::Rejected => None,
         };
         let is_ours = object.is_some_and(|object| {
             let e_tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"'));
@@ -302,16 +304,16 @@ impl S3Store {
     }
 
     /// What was stored, once it is seen to be there whole.
-    async fn verified(&self, key: &str, size_bytes: u64, sha256: String) -> Result<Stored, RecordingStoreError> {
+    async fn verified(&self, key: &str, size_bytes: u64, sha256: String) -> Result<PutOutput, RecordingStoreError> {
         let object = self.head(key).await?;
         match object.as_ref().and_then(length_of) {
-            Some(held) if held == size_bytes => Ok(Stored { size_bytes, sha256 }),
+            Some(held) if held == size_bytes => Ok(PutOutput { size_bytes, sha256 }),
             _ => Err(RecordingStoreError::unavailable("the recording store holds another length than was sent")),
         }
     }
 
     /// Writes the hash of an object beside it. A store that takes no tags does without; the recording's row has it.
-    async fn tag(&self, key: &str, sha256: &str) -> Result<(), Failure> {
+    async fn tag(&self, key: &str, sha256: &str) -> Result<(), S3Error> {
         if !self.tags.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -325,64 +327,19 @@ impl S3Store {
             })
         });
         match tagged.await {
-            Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Unable | Kind::Rejected) => {
+            Err(failure)
+                if matches!(failure.kind, S3ErrorKind::Refused | S3ErrorKind::Unable | S3ErrorKind::Rejected) =>
+            {
                 if self.tags.swap(false, Ordering::Relaxed) {
                     let remedy = "recordings of a part size and more carry no sha256, their rows do; allow \
                                   s3:PutObjectTagging and start again if they shall";
-                    tracing::warn!(%failure, remedy, "the recording store takes no tags");
+                    tracing::warn!(error = %failure, remedy, "the recording store takes no tags");
                 }
                 Ok(())
             }
             tagged => tagged.map(drop),
         }
     }
-
-    /// The bytes of an object, if it is there.
-    pub(super) async fn get(&self, key: &str) -> Result<Option<Body<'static>>, Failure> {
-        let get = self.call(Operation::Get, 0, || {
-            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
-            self.client.get_object(GetObjectRequest { bucket, key, ..Default::default() })
-        });
-        let object = match get.await {
-            Ok(object) => object,
-            Err(failure) if failure.kind == Kind::Missing => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let body = object.body.unwrap_or_else(|| ByteStream::from(Vec::new()));
-        let limit = self.options.request_timeout;
-        let pieces = stream::unfold(Some(body), move |body| async move {
-            let mut body = body?;
-            let broken = |what| {
-                let failure = Failure::new(Operation::Get, Kind::Busy, what);
-                Some((Err(RecordingStoreError::from(failure).into()), None))
-            };
-            match timeout(limit, body.next()).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
-                Ok(Some(Err(_))) => broken("the object broke off"),
-                Ok(None) => None,
-                Err(_) => broken("the object stalls"),
-            }
-        });
-        Ok(Some(pieces.boxed()))
-    }
-
-    /// What is known of an object, if it is there.
-    pub(super) async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, Failure> {
-        let head = self.call(Operation::Head, 0, || {
-            let (bucket, key) = (self.options.bucket.clone(), key.to_owned());
-            self.client.head_object(HeadObjectRequest { bucket, key, ..Default::default() })
-        });
-        match head.await {
-            Ok(object) => Ok(Some(object)),
-            Err(failure) if failure.kind == Kind::Missing => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-}
-
-/// The length of an object.
-pub(super) fn length_of(object: &HeadObjectOutput) -> Option<u64> {
-    object.content_length.and_then(|length| length.try_into().ok())
 }
 
 /// A part that S3 has.
@@ -401,84 +358,13 @@ fn e_tag_of(parts: &[Sent]) -> String {
 }
 
 /// What a success must name.
-fn named(operation: Operation, name: Option<String>) -> Result<String, Failure> {
-    let missing = || Failure::new(operation, Kind::Unsaid, "the answer does not say what was stored");
+fn named(operation: Operation, name: Option<String>) -> Result<String, S3Error> {
+    let missing = || S3Error::new(operation, S3ErrorKind::Unsaid, "the answer does not say what was stored");
     name.filter(|name| !name.is_empty()).ok_or_else(missing)
 }
 
-fn body_of(part: &Part) -> ByteStream {
+fn body_of(part: &BodyPart) -> ByteStream {
     let pieces = part.pieces.clone();
     let pieces = stream::iter((0..pieces.len()).map(move |place| Ok(pieces[place].clone())));
     ByteStream::new_with_size(pieces, part.length)
-}
-
-/// How large the parts are, which are counted from 1.
-fn part_size(first: usize, number: u32) -> usize {
-    first << ((number - 1) / PARTS_OF_A_SIZE)
-}
-
-/// The body as it arrives, cut into parts and hashed.
-struct Source<'a> {
-    body: Body<'a>,
-    /// What arrived and belongs to the next part.
-    rest: Bytes,
-    sha256: Sha256,
-    length: u64,
-    /// How long the part that is gathered waited for the body.
-    awaited: Duration,
-    store: &'a S3Store,
-}
-
-impl Source<'_> {
-    /// The next part. It knows whether it is the last one: what follows it has been seen.
-    async fn part(&mut self, number: u32) -> Result<Part, RecordingStoreError> {
-        let size = part_size(self.store.options.part_size, number);
-        let mut part = Gathering::new(&self.store.memory);
-        self.awaited = Duration::ZERO;
-        while self.arrives().await? {
-            if part.length() == size {
-                return Ok(part.finish(false));
-            }
-            let fits = self.rest.len().min(size - part.length());
-            part.add(&self.rest[..fits]).await;
-            drop(self.rest.split_to(fits));
-        }
-        Ok(part.finish(true))
-    }
-
-    /// Waits for more of the body; false at its end. What is gathered takes memory that other puts wait for, and an
-    /// upload that gets no part for so long is taken for nobody's: a body that trickles fails instead, which is not the
-    /// store's fault.
-    async fn arrives(&mut self) -> Result<bool, RecordingStoreError> {
-        while self.rest.is_empty() {
-            let begun = Instant::now();
-            let left = self.store.options.stale_after.saturating_sub(self.awaited);
-            let next = timeout(left, self.body.next()).await;
-            let next = next.map_err(|_| RecordingStoreError::SlowBody)?;
-            self.awaited += begun.elapsed();
-            let Some(bytes) = next else { return Ok(false) };
-            self.rest = bytes?;
-            self.sha256.update(&self.rest);
-            self.length += self.rest.len() as u64;
-        }
-        Ok(true)
-    }
-
-    fn sha256(&self) -> String {
-        hex::encode(self.sha256.clone().finalize())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_thousand_parts_hold_any_recording() {
-        let least = 5 * 1024 * 1024;
-        let parts: Vec<_> = (1..=MOST_PARTS).map(|number| part_size(least, number)).collect();
-        assert!(parts[..2_500].iter().all(|&size| size == least));
-        assert_eq!(parts.iter().sum::<usize>() >> 30, 183);
-        assert_eq!(parts.iter().max(), Some(&(least * 8)));
-    }
 }

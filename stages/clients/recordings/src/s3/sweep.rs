@@ -23,10 +23,10 @@ use rusoto_s3::{
     AbortMultipartUploadRequest, ListMultipartUploadsRequest, ListPartsRequest, MultipartUpload, Part, S3,
 };
 
-use super::call::Operation;
-use super::error::{Failure, Kind};
-use super::marks::Mark;
-use super::uploads::{Name, Upload};
+use super::error::{S3Error, S3ErrorKind};
+use super::marks::UploadMark;
+use super::operation::Operation;
+use super::uploads::{ActiveUpload, UploadName};
 use super::walk::Marker;
 use super::{PROBE_KEY, S3Store};
 
@@ -70,11 +70,11 @@ const MOST_FAILURES: u32 = 20;
 struct Swept {
     aborted: u64,
     failures: u32,
-    first: Option<Failure>,
+    first: Option<S3Error>,
 }
 
 impl Swept {
-    fn add(&mut self, aborted: Result<u64, Failure>) {
+    fn add(&mut self, aborted: Result<u64, S3Error>) {
         match aborted {
             Ok(aborted) => self.aborted += aborted,
             Err(failure) => {
@@ -89,7 +89,7 @@ impl Swept {
         self.failures >= MOST_FAILURES
     }
 
-    fn told(self) -> Result<u64, Failure> {
+    fn told(self) -> Result<u64, S3Error> {
         self.first.map_or(Ok(self.aborted), Err)
     }
 }
@@ -97,7 +97,7 @@ impl Swept {
 impl S3Store {
     /// Aborts the uploads that nobody works on, and counts them. One that fails does not hold up the others: the first
     /// failure is told at the end.
-    pub(super) async fn abort_orphans(&self) -> Result<u64, Failure> {
+    pub(super) async fn abort_orphans(&self) -> Result<u64, S3Error> {
         let mut swept = Swept::default();
         let given_up = self.uploads.take_given_up().into_iter().map(|name| self.uploads.begin(name, None));
         // Where one fails, it is dropped, and so given up again.
@@ -137,7 +137,7 @@ impl S3Store {
         swept.told()
     }
 
-    async fn abort_stale(&self, upload: &Open) -> Result<u64, Failure> {
+    async fn abort_stale(&self, upload: &ListedUpload) -> Result<u64, S3Error> {
         let after = self.options.stale_after;
         if !is_ours(&upload.name.key) || self.is_under_way(upload) || !self.is_stale(upload, after, after).await? {
             return Ok(0);
@@ -155,7 +155,7 @@ impl S3Store {
             Vec::new()
         });
         // Those that nobody has looked at come first; of the others some at a time, whichever they are.
-        let (looked_at, new): (Vec<_>, Vec<_>) = left.into_iter().partition(Mark::was_looked_at);
+        let (looked_at, new): (Vec<_>, Vec<_>) = left.into_iter().partition(UploadMark::was_looked_at);
         let looked_at = chance::with(|rng| looked_at.into_iter().choose_multiple(rng, MOST_MARKS));
         for mark in new.into_iter().chain(looked_at) {
             if !is_ours(mark.key()) {
@@ -175,7 +175,7 @@ impl S3Store {
     }
 
     /// Does what a put and a sweep need the right to do, and leaves nothing behind.
-    pub(super) async fn probe(&self) -> Result<(), Failure> {
+    pub(super) async fn probe(&self) -> Result<(), S3Error> {
         let upload = self.create_upload(PROBE_KEY, "application/octet-stream").await?;
         self.open_uploads(PROBE_KEY).await?;
         self.abort_named(upload.name()).await?;
@@ -184,12 +184,12 @@ impl S3Store {
     }
 
     /// Aborts what is open for a key before another upload of it begins.
-    pub(super) async fn abort_replaced(&self, key: &str) -> Result<(), Failure> {
+    pub(super) async fn abort_replaced(&self, key: &str) -> Result<(), S3Error> {
         self.abort_others(key, Spared::Older(VERY_LONG)).await.map(drop)
     }
 
     /// Aborts what is open for a key and not under way here, and counts it.
-    pub(super) async fn abort_others(&self, key: &str, spared: Spared) -> Result<u64, Failure> {
+    pub(super) async fn abort_others(&self, key: &str, spared: Spared) -> Result<u64, S3Error> {
         let mut aborted = 0;
         for upload in self.open_uploads(key).await? {
             if upload.name.key != key || self.is_under_way(&upload) {
@@ -213,19 +213,19 @@ impl S3Store {
         Ok(aborted)
     }
 
-    fn is_under_way(&self, upload: &Open) -> bool {
+    fn is_under_way(&self, upload: &ListedUpload) -> bool {
         self.uploads.is_under_way(&upload.name.id)
     }
 
     /// Aborts an upload of ours; where the store does not let us, the next sweep does.
-    pub(super) async fn abort(&self, upload: Upload<'_>) {
+    pub(super) async fn abort(&self, upload: ActiveUpload<'_>) {
         match self.abort_named(upload.name()).await {
             Ok(()) => self.end(upload).await,
-            Err(failure) => tracing::warn!(%failure, "upload not aborted, the next sweep tries again"),
+            Err(failure) => tracing::warn!(error = %failure, "upload not aborted, the next sweep tries again"),
         }
     }
 
-    pub(super) async fn abort_named(&self, upload: &Name) -> Result<(), Failure> {
+    pub(super) async fn abort_named(&self, upload: &UploadName) -> Result<(), S3Error> {
         let abort = self.call(Operation::AbortUpload, 0, || {
             self.client.abort_multipart_upload(AbortMultipartUploadRequest {
                 bucket: self.options.bucket.clone(),
@@ -236,13 +236,13 @@ impl S3Store {
         });
         match abort.await {
             Ok(_) => Ok(()),
-            Err(failure) if matches!(failure.kind, Kind::NoUpload | Kind::Missing) => Ok(()),
+            Err(failure) if matches!(failure.kind, S3ErrorKind::NoUpload | S3ErrorKind::Missing) => Ok(()),
             Err(failure) => Err(failure),
         }
     }
 
     /// Every open upload under keys that begin with `prefix`.
-    pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<Open>, Failure> {
+    pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>, S3Error> {
         let (mut open, mut after) = (Vec::new(), Marker::default());
         for _ in 0..MOST_PAGES {
             let (page, next) = self.page_of_uploads(prefix, after).await?;
@@ -254,7 +254,11 @@ impl S3Store {
     }
 
     /// One page of them, at most a thousand, and what follows it.
-    async fn page_of_uploads(&self, prefix: &str, after: Marker) -> Result<(Vec<Open>, Option<Marker>), Failure> {
+    async fn page_of_uploads(
+        &self,
+        prefix: &str,
+        after: Marker,
+    ) -> Result<(Vec<ListedUpload>, Option<Marker>), S3Error> {
         let list = self.call(Operation::ListUploads, 0, || {
             self.client.list_multipart_uploads(ListMultipartUploadsRequest {
                 bucket: self.options.bucket.clone(),
@@ -265,14 +269,14 @@ impl S3Store {
             })
         });
         let page = list.await?;
-        let open = page.uploads.unwrap_or_default().into_iter().filter_map(Open::read).collect();
+        let open = page.uploads.unwrap_or_default().into_iter().filter_map(ListedUpload::read).collect();
         let next = (page.next_key_marker.filter(|marker| !marker.is_empty()), page.next_upload_id_marker);
         let goes_on = page.is_truncated == Some(true) && next.0.is_some() && next != after;
         Ok((open, goes_on.then_some(next)))
     }
 
     /// Whether an upload was begun so long ago, and got its last part so long ago, that nobody works on it.
-    async fn is_stale(&self, upload: &Open, begun: Duration, part: Duration) -> Result<bool, Failure> {
+    async fn is_stale(&self, upload: &ListedUpload, begun: Duration, part: Duration) -> Result<bool, S3Error> {
         if !self.is_long_ago(upload.initiated, begun) {
             return Ok(false);
         }
@@ -290,7 +294,9 @@ impl S3Store {
             let page = match list.await {
                 Ok(page) => page,
                 // Finished or aborted meanwhile.
-                Err(failure) if matches!(failure.kind, Kind::NoUpload | Kind::Missing) => return Ok(false),
+                Err(failure) if matches!(failure.kind, S3ErrorKind::NoUpload | S3ErrorKind::Missing) => {
+                    return Ok(false);
+                }
                 Err(failure) => return Err(failure),
             };
             let mut parts = page.parts.into_iter().flatten();
@@ -314,19 +320,19 @@ impl S3Store {
 }
 
 /// An upload as the store lists it.
-pub(super) struct Open {
-    pub(super) name: Name,
+pub(super) struct ListedUpload {
+    pub(super) name: UploadName,
     initiated: Timestamp,
 }
 
-impl Open {
+impl ListedUpload {
     #[cfg(test)]
-    pub(super) fn name(&self) -> &Name {
+    pub(super) fn name(&self) -> &UploadName {
         &self.name
     }
 
     fn read(upload: MultipartUpload) -> Option<Self> {
-        let name = Name { key: upload.key?, id: upload.upload_id? };
+        let name = UploadName { key: upload.key?, id: upload.upload_id? };
         // One whose beginning cannot be read is never old.
         let initiated = upload.initiated.as_deref().and_then(time).unwrap_or(Timestamp::MAX);
         Some(Self { name, initiated })

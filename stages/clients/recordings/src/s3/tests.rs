@@ -93,7 +93,7 @@ async fn leave_upload(store: &S3Store, key: &str) {
     store.send_part(&upload, 1, part.finish(false)).await.unwrap();
 }
 
-fn body_of(length: usize) -> Body<'static> {
+fn body_of(length: usize) -> RecordingBody<'static> {
     let pieces = (0..length.div_ceil(CHUNK)).map(move |n| Ok(piece(n, CHUNK.min(length - n * CHUNK))));
     stream::iter(pieces).boxed()
 }

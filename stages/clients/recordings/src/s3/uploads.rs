@@ -5,24 +5,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use runtime::Clock;
 
-use super::marks::Mark;
+use super::marks::UploadMark;
 
 /// Uploads given up are remembered so far; those beyond are found by their age.
 const MOST_GIVEN_UP: usize = 1_000;
 
 /// Those under way, and those given up that a sweep has to abort.
 #[derive(Debug, Default)]
-pub(super) struct Uploads(Mutex<Open>);
+pub(super) struct Uploads(Mutex<UploadSets>);
 
 #[derive(Debug, Default)]
-struct Open {
+struct UploadSets {
     under_way: HashSet<String>,
-    given_up: Vec<Name>,
+    given_up: Vec<UploadName>,
 }
 
 /// Names an upload.
 #[derive(Debug)]
-pub(super) struct Name {
+pub(super) struct UploadName {
     /// The key of the object that it is to become.
     pub(super) key: String,
     /// S3's id of it.
@@ -31,9 +31,9 @@ pub(super) struct Name {
 
 impl Uploads {
     /// Notes an upload that was just created, or that is to be aborted.
-    pub(super) fn begin(&self, name: Name, mark: Option<Mark>) -> Upload<'_> {
+    pub(super) fn begin(&self, name: UploadName, mark: Option<UploadMark>) -> ActiveUpload<'_> {
         self.open().under_way.insert(name.id.clone());
-        Upload { uploads: self, name, mark, has_twins: false, is_over: false }
+        ActiveUpload { uploads: self, name, mark, has_twins: false, is_over: false }
     }
 
     /// Whether this process works on it.
@@ -41,7 +41,7 @@ impl Uploads {
         self.open().under_way.contains(id)
     }
 
-    fn give_up(&self, upload: Name) {
+    fn give_up(&self, upload: UploadName) {
         let mut open = self.open();
         if open.given_up.len() < MOST_GIVEN_UP {
             open.given_up.push(upload);
@@ -49,26 +49,26 @@ impl Uploads {
     }
 
     /// Those given up; the caller sees to them.
-    pub(super) fn take_given_up(&self) -> Vec<Name> {
+    pub(super) fn take_given_up(&self) -> Vec<UploadName> {
         std::mem::take(&mut self.open().given_up)
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, UploadSets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An upload under way. Dropped before it is over, with the future that worked on it, it is given up.
 #[derive(Debug)]
-pub(super) struct Upload<'a> {
+pub(super) struct ActiveUpload<'a> {
     uploads: &'a Uploads,
-    name: Name,
-    mark: Option<Mark>,
+    name: UploadName,
+    mark: Option<UploadMark>,
     has_twins: bool,
     is_over: bool,
 }
 
-impl Upload<'_> {
+impl ActiveUpload<'_> {
     /// Notes that it took several requests to begin it: each of them may have begun one, now or later.
     pub(super) fn with_twins(mut self) -> Self {
         self.has_twins = true;
@@ -81,7 +81,7 @@ impl Upload<'_> {
     }
 
     /// Its name.
-    pub(super) fn name(&self) -> &Name {
+    pub(super) fn name(&self) -> &UploadName {
         &self.name
     }
 
@@ -91,16 +91,16 @@ impl Upload<'_> {
         match self.mark.take() {
             // What the store has by now was aborted; the mark stays for what it begins late.
             Some(mark) if self.has_twins => mark.looked(Clock::system().now()),
-            mark => mark.into_iter().for_each(Mark::remove),
+            mark => mark.into_iter().for_each(UploadMark::remove),
         }
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for ActiveUpload<'_> {
     fn drop(&mut self) {
         self.uploads.open().under_way.remove(&self.name.id);
         if !self.is_over {
-            let name = Name { key: std::mem::take(&mut self.name.key), id: std::mem::take(&mut self.name.id) };
+            let name = UploadName { key: std::mem::take(&mut self.name.key), id: std::mem::take(&mut self.name.id) };
             self.uploads.give_up(name);
         }
     }

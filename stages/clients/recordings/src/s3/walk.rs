@@ -12,10 +12,10 @@ pub(super) type Marker = (Option<String>, Option<String>);
 
 /// The way through the bucket.
 #[derive(Debug, Default)]
-pub(super) struct Walk(Mutex<Position>);
+pub(super) struct Walk(Mutex<WalkPosition>);
 
 #[derive(Debug, Default)]
-struct Position {
+struct WalkPosition {
     /// What keys begin with, one tenant after the other.
     prefixes: Vec<String>,
     /// Where it is.
@@ -52,12 +52,12 @@ impl Walk {
         }
     }
 
-    fn position(&self) -> MutexGuard<'_, Position> {
+    fn position(&self) -> MutexGuard<'_, WalkPosition> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Position {
+impl WalkPosition {
     /// On to the next tenant; false where the next one is the first.
     fn step(&mut self) -> bool {
         self.after = Marker::default();

@@ -21,7 +21,7 @@ async fn queued(count: u64) -> TestDatabase<'static> {
     // The last one comes first: the order is that of the times.
     for id in (1..=count).rev() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], 0, at(i64::try_from(id).unwrap()), None).await.unwrap();
     }
     database
 }
@@ -106,7 +106,7 @@ async fn what_is_ready_is_announced_with_its_id() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
     catalog.complete_without_recording(&key(2), None).await.unwrap();
-    catalog.complete(&key(3), &[recording(3)], at(3), None).await.unwrap();
+    catalog.complete(&key(3), &[recording(3)], 0, at(3), None).await.unwrap();
     let id = catalog.conversation(&key(3)).await.unwrap().unwrap().id;
     assert_eq!(announced.await, ("analysis_queue".to_owned(), id), "only what is to be analysed");
 }
@@ -118,7 +118,7 @@ async fn a_part_that_comes_late_is_given_out_again_once_the_call_was_taken() {
     for id in 1..=3 {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         let number = i64::try_from(id).unwrap();
-        catalog.complete_in_part(&key(id), &[recording(id)], 1, at(number), None).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], 1, at(number), None).await.unwrap();
     }
     let database = database.member("test_analysis");
     let worker = database.client().await.unwrap();
@@ -290,7 +290,7 @@ async fn calls_that_have_just_ended_go_before_a_backfill_of_older_ones() {
         conversation.source = source;
         conversation.lane = if late { Lane::Backfill } else { Lane::Live };
         catalog.save_metadata(&conversation).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(i64::try_from(id).unwrap()), None).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], 0, at(i64::try_from(id).unwrap()), None).await.unwrap();
     };
     complete(1, EventSource::Backfill, false).await;
     complete(2, EventSource::Reconciliation, false).await;
@@ -327,7 +327,7 @@ async fn what_was_finished_long_ago_goes_and_nothing_else() {
     let left = "select external_id from analysis_queue join conversations on id = conversation_id order by 1";
     let left = worker.query(left, &[]).await.unwrap();
     assert_eq!(left.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["3", "4", "5"]);
-    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready), "its row stays");
+    assert_eq!(catalog.status(&key(1)).await.unwrap().state(), Some(ConversationState::Ready), "its row stays");
     let counts = AnalysisCounts { waiting: 1, claimed: 0, failed: 1 };
     for member in ["test_consumer", "test_producer"] {
         assert_eq!(catalog_of(queue.member(member)).analysis_counts().await.unwrap(), Some(counts), "{member}");

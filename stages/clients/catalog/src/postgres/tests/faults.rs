@@ -82,7 +82,7 @@ impl Load {
 /// As the stages do it: a redelivery begins with the metadata.
 async fn complete(catalog: &PostgresCatalog, id: u64) -> Result<(), CatalogError> {
     catalog.save_metadata(&conversation(id)).await?;
-    catalog.complete(&key(id), &[recording(id)], at(1), None).await
+    catalog.complete(&key(id), &[recording(id)], 0, at(1), None).await
 }
 
 /// Everything that was acknowledged is there, whole and once.
@@ -232,7 +232,7 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
     assert_eq!(witness.counts().await.unwrap().metadata_saved, 1);
 
     thief.steal(b"SELECT 1");
-    catalog.complete(&key(1), &[recording(1)], at(1), None).await.unwrap();
+    catalog.complete(&key(1), &[recording(1)], 0, at(1), None).await.unwrap();
     assert_eq!(thief.stolen.load(Ordering::Relaxed), 2);
     assert_whole(&witness, &[1]).await;
     assert_eq!(witness.conversation(&key(1)).await.unwrap().unwrap().enqueued_at, Some(at(1)));
@@ -300,8 +300,8 @@ async fn rows_are_locked_in_the_order_of_their_keys_whatever_the_order_they_came
     let both = async {
         let (ten, nine) = (key(10), key(9));
         let asks = [
-            catalog.complete(&ten, &recordings[1..], at(1), None),
-            catalog.complete(&nine, &recordings[..1], at(1), None),
+            catalog.complete(&ten, &recordings[1..], 0, at(1), None),
+            catalog.complete(&nine, &recordings[..1], 0, at(1), None),
         ];
         join_all(asks).await
     };

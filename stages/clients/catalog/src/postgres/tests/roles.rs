@@ -12,7 +12,10 @@ use super::{
     sample::{at, conversation, key, recording},
     *,
 };
-use crate::{Counted, Counts, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RunKind, RunState, Standing};
+use crate::{
+    ConversationCounts, ConversationStatus, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RowCount, RunKind,
+    RunState,
+};
 
 /// A turn of a rate budget.
 const TAKE_OF_A_BUDGET: &str = "
@@ -43,7 +46,7 @@ async fn assert_replays(catalog: &PostgresCatalog) {
     let fates = [Fate::Row(ConversationState::MetadataSaved), Fate::DeadLetter("why".to_owned()), Fate::Unknown];
     assert_eq!(catalog.fates(&[key(3), key(4), key(5)]).await.unwrap(), fates);
     assert_eq!(catalog.last_hops(&[key(3)]).await.unwrap(), [None]);
-    assert_eq!(catalog.final_between(&tenant, at(-86_400), at(86_400)).await.unwrap(), Counted::exactly(0));
+    assert_eq!(catalog.final_between(&tenant, at(-86_400), at(86_400)).await.unwrap(), RowCount::exactly(0));
     for kind in RunKind::ALL {
         let mut run = ReplayRun::new(tenant.clone(), kind, at(0), at(9), at(10));
         run.id = catalog.begin_run(&run).await.unwrap();
@@ -96,7 +99,7 @@ async fn the_producer_can_do_its_work_and_no_more() {
     catalog.save_group_standing(&tenant, &standing).await.unwrap();
     assert_eq!(catalog.group_standing(&tenant).await.unwrap(), standing);
     assert_eq!(catalog.known(&[key(1)]).await.unwrap(), [false]);
-    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), None);
+    assert_eq!(catalog.status(&key(1)).await.unwrap().state(), None);
     assert_keeps_its_books(&catalog).await;
     let consumer = catalog_of(database.member("test_consumer"));
     consumer.save_metadata(&conversation(3)).await.unwrap();
@@ -139,9 +142,9 @@ async fn the_consumer_can_do_its_work_and_no_more() {
         catalog.save_metadata(&conversation(id)).await.unwrap();
         catalog.save_metadata(&conversation(id)).await.unwrap();
     }
-    catalog.complete(&key(1), &[recording(1)], at(1), None).await.unwrap();
+    catalog.complete(&key(1), &[recording(1)], 0, at(1), None).await.unwrap();
     catalog.complete_without_recording(&key(2), None).await.unwrap();
-    assert_eq!(catalog.state_of(&key(1)).await.unwrap(), Some(ConversationState::Ready));
+    assert_eq!(catalog.status(&key(1)).await.unwrap().state(), Some(ConversationState::Ready));
     catalog.add_recordings(&key(2), &[recording(2)], 1, at(1), None).await.unwrap();
     assert_eq!(catalog.lacking(&key(1).tenant, at(-1000), at(1000), None, 9).await.unwrap().len(), 1);
     assert_eq!(catalog.conversation(&key(1)).await.unwrap().unwrap().recordings.len(), 1);
@@ -197,7 +200,7 @@ async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
     let catalog = catalog_of(consumer.clone());
     for id in [1, 2] {
         catalog.save_metadata(&conversation(id)).await.unwrap();
-        catalog.complete(&key(id), &[recording(id)], at(1), None).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], 0, at(1), None).await.unwrap();
     }
     assert!(catalog.erase_rows(&key(1)).await.is_err(), "no erasure is pending");
     let erasure = catalog.begin_erasure(&key(1), at(0)).await.unwrap();
@@ -222,7 +225,7 @@ async fn the_consumer_deletes_what_was_erased_and_nothing_else() {
     let producer = database.member("test_producer");
     let seen = catalog_of(producer.clone());
     assert_eq!(seen.known(&[key(1), key(3)]).await.unwrap(), [true, false]);
-    assert_eq!(seen.standing(&key(1)).await.unwrap(), Standing::Erased);
+    assert_eq!(seen.status(&key(1)).await.unwrap(), ConversationStatus::Erased);
     seen.check_key().await.unwrap();
     assert_refused(
         &producer,
@@ -248,7 +251,7 @@ async fn another_key_is_refused_before_it_brings_back_what_was_erased() {
     with(1).check_key().await.unwrap();
     with(1).begin_erasure(&key(1), at(0)).await.unwrap();
     with(1).check_key().await.unwrap();
-    assert_eq!(with(1).standing(&key(1)).await.unwrap(), Standing::Erased);
+    assert_eq!(with(1).status(&key(1)).await.unwrap(), ConversationStatus::Erased);
     let refused = with(2).check_key().await.unwrap_err().to_string();
     assert!(refused.contains("[catalog] erasure_key"), "{refused}");
     let refused = with(2).begin_erasure(&key(2), at(0)).await.unwrap_err().to_string();
@@ -269,7 +272,7 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
     }
     catalog.add_dead_letter(DeadLetter::of_event(&event(1), "upload", "why", at(0))).await.unwrap();
     for id in [1, 2, 5, 6] {
-        catalog.complete(&key(id), &[recording(id)], at(1), None).await.unwrap();
+        catalog.complete(&key(id), &[recording(id)], 0, at(1), None).await.unwrap();
     }
     database
         .sql(
@@ -321,7 +324,7 @@ async fn what_is_beyond_the_retention_goes_and_nothing_else() {
     for id in [1, 2, 3] {
         assert!(catalog.conversation(&key(id)).await.unwrap().is_none());
         assert_eq!(catalog.hops(&key(id)).await.unwrap(), []);
-        assert_eq!(catalog.standing(&key(id)).await.unwrap(), Standing::Unknown, "no tombstone");
+        assert_eq!(catalog.status(&key(id)).await.unwrap(), ConversationStatus::Unknown, "no tombstone");
     }
     for id in [4, 5] {
         assert!(catalog.conversation(&key(id)).await.unwrap().is_some());
@@ -379,7 +382,7 @@ async fn a_row_that_was_begun_before_the_tombstone_is_found_by_a_later_look() {
     assert!(!catalog.erase_rows(&key(1)).await.unwrap().conversation, "nothing is to be seen of it");
     begun.commit().await.unwrap();
     assert!(catalog.conversation(&key(1)).await.unwrap().is_some(), "there it is");
-    assert!(catalog.complete(&key(1), &[recording(1)], at(1), None).await.is_err(), "it does not become ready");
+    assert!(catalog.complete(&key(1), &[recording(1)], 0, at(1), None).await.is_err(), "it does not become ready");
     assert_eq!(catalog.pending_erasures(None, 10).await.unwrap(), [erasure]);
     assert!(catalog.erase_rows(&key(1)).await.unwrap().conversation);
     assert!(catalog.conversation(&key(1)).await.unwrap().is_none());
@@ -441,10 +444,13 @@ async fn rows_that_another_program_wrote_with_the_documented_columns_are_read() 
     assert_eq!(catalog.agents(&key(1).tenant).await.unwrap().len(), 1);
     assert_eq!(catalog.analysis_queue(0, 10).await.unwrap().len(), 1);
     assert_eq!(catalog.known(&[key(1), key(2), key(3), key(4)]).await.unwrap(), [true, true, true, false]);
-    let counts = Counts { ready: 1, dead_letters: 2, ..Counts::default() };
+    let counts = ConversationCounts { ready: 1, dead_letters: 2, ..ConversationCounts::default() };
     assert_eq!(catalog.counts().await.unwrap(), counts);
     database.sql("delete from conversations").await;
-    assert_eq!(catalog.counts().await.unwrap(), Counts { dead_letters: 2, ..Counts::default() });
+    assert_eq!(
+        catalog.counts().await.unwrap(),
+        ConversationCounts { dead_letters: 2, ..ConversationCounts::default() }
+    );
     assert!(catalog.analysis_queue(0, 10).await.unwrap().is_empty());
 }
 

@@ -172,7 +172,7 @@ async fn the_mark_of_a_living_process_is_waited_for_before_it_counts_as_a_death(
     let options = options(test_servers::rabbitmq().await.url());
     let (queue, _) = connect(&options).await;
     let (_connection, channel) = stranger(options.url.expose_secret()).await;
-    let mark = |slot: u32| queue.inner.topology.mark(&Suspect::of(b"innocent"), slot);
+    let mark = |slot: u32| queue.inner.topology.mark(&Suspect::of(b"innocent").0, slot);
     for slot in 1..=PROBATION {
         let durable = ExchangeDeclareOptions { durable: true, internal: true, ..ExchangeDeclareOptions::default() };
         channel.exchange_declare(mark(slot), ExchangeKind::Direct, durable, FieldTable::default()).await.unwrap();

@@ -7,7 +7,7 @@ use rusoto_s3::{PutObjectRequest, S3};
 
 use super::*;
 use crate::conformance::{conversation, fed_body};
-use crate::s3::{call::Operation, conditions::Heed, error::Failure, sweep::Spared};
+use crate::s3::{conditions::Heed, error::S3Error, operation::Operation, sweep::Spared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_carries_its_sha256_and_content_type_whatever_its_size() {
@@ -40,7 +40,11 @@ async fn a_bucket_with_versions_keeps_each_recording_once() {
     let name = bucket.store.options.bucket.clone();
     bucket.server.request("PUT", &format!("/{name}?versioning"), VERSIONED.into()).await;
     for (position, length) in [(0, 10), (1, LEAST_PART + 1), (2, 3 * LEAST_PART)] {
-        bucket.store.put_over(&key(1, position), WAV, Some(&Found::Nothing), body_of(length)).await.unwrap();
+        bucket
+            .store
+            .put_if_unchanged(&key(1, position), WAV, Some(&CurrentObject::Nothing), body_of(length))
+            .await
+            .unwrap();
     }
     let listing = bucket.server.request("GET", &format!("/{name}?versions"), Vec::new()).await;
     let listing = String::from_utf8(listing).unwrap();
@@ -72,7 +76,7 @@ async fn the_server_refuses_content_that_does_not_match_its_md5() {
         content_md5: Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned()),
         ..Default::default()
     });
-    let failure = Failure::of(Operation::Put, put.await.unwrap_err());
+    let failure = S3Error::of(Operation::Put, put.await.unwrap_err());
     assert!(failure.to_string().contains("400"), "{failure}");
     assert_eq!(bucket.store.size(&key(1, 0)).await.unwrap(), None);
 }

@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::fake::{COMPLETED, Fake, Request, answer, error};
 use super::*;
-use crate::s3::error::Kind;
+use crate::s3::error::S3ErrorKind;
 
 /// A body that makes two parts.
 const TWO_PARTS: usize = LEAST_PART + 1000;
@@ -89,13 +89,13 @@ async fn conditional() -> Fake {
 async fn an_object_is_written_under_the_condition_of_what_was_found() {
     let fake = conditional().await;
     let store = fake.store().await;
-    let object = Found::Object(FOUND.to_owned());
+    let object = CurrentObject::Object(FOUND.to_owned());
     for (found, name, value) in
-        [(&Found::Nothing, "if-none-match", "*".to_owned()), (&object, "if-match", FOUND.to_owned())]
+        [(&CurrentObject::Nothing, "if-none-match", "*".to_owned()), (&object, "if-match", FOUND.to_owned())]
     {
-        store.put_over(&key(1, 0), WAV, Some(found), body_of(10)).await.unwrap();
+        store.put_if_unchanged(&key(1, 0), WAV, Some(found), body_of(10)).await.unwrap();
         // The fake store adds up what it was sent: the length is not asked for here.
-        store.put_over(&key(1, 0), WAV, Some(found), body_of(TWO_PARTS)).await.ok();
+        store.put_if_unchanged(&key(1, 0), WAV, Some(found), body_of(TWO_PARTS)).await.ok();
         for operation in ["put", "complete"] {
             let request = fake.of(operation).pop().unwrap();
             assert_eq!(request.headers.get(name), Some(&value), "{operation}");
@@ -119,10 +119,10 @@ async fn a_store_without_conditions_is_looked_at_instead_and_a_person_is_told() 
         });
         let fake = fake.await;
         let store = fake.store().await;
-        store.put_over(&key(1, 0), WAV, Some(&Found::Nothing), body_of(10)).await.unwrap();
+        store.put_if_unchanged(&key(1, 0), WAV, Some(&CurrentObject::Nothing), body_of(10)).await.unwrap();
         assert_eq!(fake.of("head").len(), 1);
-        let object = Found::Object(FOUND.to_owned());
-        let replaced = store.put_over(&key(1, 0), WAV, Some(&object), body_of(TWO_PARTS)).await;
+        let object = CurrentObject::Object(FOUND.to_owned());
+        let replaced = store.put_if_unchanged(&key(1, 0), WAV, Some(&object), body_of(TWO_PARTS)).await;
         let error = replaced.unwrap_err();
         assert!(matches!(error, RecordingStoreError::Overtaken(_)), "{error:?}");
         assert!(error.to_string().contains("another recording was stored there meanwhile"), "{error}");
@@ -146,7 +146,8 @@ async fn a_put_whose_answer_was_lost_finds_its_own_object() {
             }
         });
         let fake = fake.await;
-        let stored = fake.store().await.put_over(&key(1, 0), WAV, Some(&Found::Nothing), body_of(10)).await;
+        let stored =
+            fake.store().await.put_if_unchanged(&key(1, 0), WAV, Some(&CurrentObject::Nothing), body_of(10)).await;
         assert_eq!(stored.is_ok(), is_ours, "{stored:?}");
     }
 }
@@ -219,7 +220,7 @@ async fn a_key_that_a_url_would_change_is_not_sent() {
     let fake = Fake::start(|_, _| None).await;
     for key in ["a/../b", "a/./b", "..", "a/%2e%2e/b/../c"] {
         let failure = fake.store().await.head(key).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Rejected, "{failure}");
+        assert_eq!(failure.kind, S3ErrorKind::Rejected, "{failure}");
     }
     assert!(fake.operations().is_empty());
 }
@@ -463,8 +464,8 @@ async fn an_upload_is_stale_by_the_clock_of_the_store_and_its_latest_part() {
         ("2026-04-01T11:00:00.000Z", Some("some day"), false),
     ] {
         let uploads = format!(
-            "<ListMultipartUploadsResult><Upload><Key>{key}</Key><UploadId>u</UploadId>\
-             <Initiated>{initiated}</Initiated></Upload></ListMultipartUploadsResult>"
+            "<ListMultipartUploadsResult><ActiveUpload><Key>{key}</Key><UploadId>u</UploadId>\
+             <Initiated>{initiated}</Initiated></ActiveUpload></ListMultipartUploadsResult>"
         );
         let part = part.map(|at| format!("<Part><PartNumber>1</PartNumber><LastModified>{at}</LastModified></Part>"));
         let parts = format!("<ListPartsResult>{}</ListPartsResult>", part.unwrap_or_default());
@@ -485,8 +486,8 @@ async fn every_page_of_a_listing_is_swept() {
     let page = |id: u32, is_last: bool| {
         format!(
             "<ListMultipartUploadsResult><IsTruncated>{}</IsTruncated><NextKeyMarker>k{id}</NextKeyMarker>\
-             <NextUploadIdMarker>u{id}</NextUploadIdMarker><Upload><Key>{}</Key><UploadId>u{id}</UploadId>\
-             <Initiated>2026-04-01T11:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>",
+             <NextUploadIdMarker>u{id}</NextUploadIdMarker><ActiveUpload><Key>{}</Key><UploadId>u{id}</UploadId>\
+             <Initiated>2026-04-01T11:00:00.000Z</Initiated></ActiveUpload></ListMultipartUploadsResult>",
             !is_last,
             key(u64::from(id) + 1, 0),
         )
