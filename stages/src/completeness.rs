@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
-use model::{ContactId, EventSource, QuotaClass, TenantId};
+use model::{ContactId, EventSource, Members, QuotaClass, TenantId};
 use nice::NiceError;
 use serde::{Deserialize, Serialize};
 
 use crate::source::{
-    ListError, REACH,
+    ListError,
     compare::{Compare, CompareError, Verdict},
-    event_of, event_of_bad_row,
+    earliest_listed, event_of, event_of_bad_row,
     listing::{Listing, MOST_FAILURES},
     roster::Roster,
 };
@@ -169,8 +169,7 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     let Question { tenants, tenant, roster, compare, from, to, longest_call } = question;
     let at = compare.clock.now();
     let longest_call = SignedDuration::try_from(longest_call).unwrap_or_default();
-    let reach = at.checked_sub(REACH).unwrap_or(Timestamp::MIN);
-    let begin = from.checked_sub(longest_call).unwrap_or(from).max(reach);
+    let begin = from.checked_sub(longest_call).unwrap_or(from).max(earliest_listed(at));
     let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin))
         .with_earlier(begin, from, compare.clock.clone());
     let (mut doubtful, mut doubt) = (0, None);
@@ -196,7 +195,7 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
         let listed = slice.calls.iter();
         let events: Vec<_> = listed
             .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= from && ended_at < to))
-            .filter_map(|call| event_of(call, &tenant, EventSource::Reconciliation, &roster))
+            .filter_map(|call| event_of(call, &tenant, EventSource::Reconciliation, &roster, Members::Then))
             .chain(unread)
             .collect();
         for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {

@@ -50,7 +50,7 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::source::roster::Roster;
 use crate::tenants::Tenants;
-use crate::watermark::{HeldBack, Watermark, is_beyond};
+use crate::watermark::{HeldBack, Watermark, back, is_beyond};
 
 mod changes;
 mod judgement;
@@ -331,7 +331,7 @@ impl SyncAgents {
         let first_held = standing.held.map(|held| held.since.min(begun));
         if !before.is_empty() {
             let believed = read_at.filter(|last| !is_beyond(*last, begun)).map(|last| last.min(begun));
-            let by_interval = || back(begun, SignedDuration::try_from(self.rules.interval).unwrap_or_default());
+            let by_interval = || back(begun, self.rules.interval);
             return Ok(believed.unwrap_or_else(|| by_interval().min(first_held.unwrap_or(begun))));
         }
         // No agent was ever read: the installation's rule holds, however long nothing could be read.
@@ -340,8 +340,7 @@ impl SyncAgents {
         let mut installed_at = seen.unwrap_or(begun).min(begun);
         if read_at.is_some() {
             // The group was read, and was empty: for as long as a hold lasts that may have been a mistake, before then not.
-            installed_at =
-                installed_at.max(back(begun, SignedDuration::try_from(self.rules.hold_for).unwrap_or_default()));
+            installed_at = installed_at.max(back(begun, self.rules.hold_for));
         }
         let since = self.import_since.of(installed_at);
         // After a lost state the poll goes back further, and what it finds is not to be filtered out.
@@ -384,10 +383,6 @@ impl SyncAgents {
 /// Sends the poll back to the last reading, for agents have joined since.
 async fn hold_back(poll: &Watermark, last: Timestamp) -> Result<HeldBack, CatalogError> {
     poll.hold_back(back(last, CLOCK_MARGIN)).await
-}
-
-fn back(time: Timestamp, by: SignedDuration) -> Timestamp {
-    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// The agents after a change.

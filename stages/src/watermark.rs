@@ -20,7 +20,7 @@ use std::sync::{
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, ProducerMemory};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, TimestampArithmetic};
 use model::TenantId;
 use tracing::warn;
 
@@ -139,7 +139,7 @@ impl Watermark {
         let Some(at) = self.get().filter(|at| is_beyond(*at, now)) else { return Ok(()) };
         let clock = self.catalog.clock(now).await?;
         if is_beyond(at, clock) {
-            let to = now.min(clock).checked_sub(window).unwrap_or(Timestamp::MIN);
+            let to = back(now.min(clock), window);
             warn!(watermark = %at, %now, %to, "the poll's watermark lies in the future: a clock was wrong; it goes back");
             drop(self.hold_back(to).await?);
         }
@@ -172,7 +172,7 @@ pub async fn worked_since(
         if !is_beyond(since, clock) {
             return Ok(since);
         }
-        note = now.min(clock).checked_sub(window).unwrap_or(Timestamp::MIN);
+        note = back(now.min(clock), window);
         warn!(%since, %now, to = %note, "the time of the first turn lies in the future: a clock was wrong; it goes back");
     }
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
@@ -182,6 +182,11 @@ pub async fn worked_since(
 /// clocks run ahead.
 pub async fn agreed_now(catalog: &dyn Catalog, now: Timestamp) -> Result<Timestamp, CatalogError> {
     Ok(now.min(catalog.clock(now).await?))
+}
+
+/// The time that lies so long before another, or the first that there is.
+pub(crate) fn back(time: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// Whether a stored time cannot be true.

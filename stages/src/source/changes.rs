@@ -12,8 +12,8 @@ use model::ContactId;
 use nice::{CompletedFilter, ContactPage, NiceClient, NiceError};
 use tracing::debug;
 
-use super::back;
 use super::pages::{Doubt, PageSize, Pages};
+use crate::watermark::back;
 
 /// Rows that are paged where nothing else leads on.
 const LONGEST_PAGED: u64 = 200_000;
@@ -43,6 +43,7 @@ pub(super) struct Changes {
     known: std::collections::HashSet<ContactId>,
     has_news: bool,
     ended: bool,
+    has_stepped_over: bool,
     requests: u64,
 }
 
@@ -60,6 +61,7 @@ impl Changes {
             known: Default::default(),
             has_news: false,
             ended: false,
+            has_stepped_over: false,
             requests: 0,
         }
     }
@@ -94,6 +96,7 @@ impl Changes {
 
     /// Passes over rows that cannot be had.
     pub(super) fn step_over(&mut self, rows: u32) {
+        self.has_stepped_over = true;
         self.pages.step_over(rows);
     }
 
@@ -108,6 +111,9 @@ impl Changes {
     /// What speaks against it that all rows were given, once the end was reached. A count says little here, for rows come
     /// while they are listed; but none of many says that NICE hides them.
     pub(super) fn doubt(&self) -> Option<Doubt> {
+        if self.has_stepped_over {
+            return Some(Doubt::NotRead);
+        }
         let is_unrest = self.rounds >= MAX_ROUNDS && self.has_news;
         let hidden = self.pages.doubt().filter(|doubt| *doubt == Doubt::Repeats || self.pages.rows() == 0);
         hidden.or(is_unrest.then_some(Doubt::Unrest))

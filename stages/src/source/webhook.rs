@@ -14,10 +14,7 @@
 //! # After a crash
 //! An event that was answered with 202 stands in the inbox until the dedupe has settled it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{
@@ -31,21 +28,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use futures::Stream;
 use jiff::Timestamp;
-use model::{AgentId, ContactEvent, ContactId, DeadLetter, EventSource, TenantId, text::bare_json};
-use runtime::{crash, task};
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId, text::bare_json};
+use runtime::crash;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use state::{Inbox, InboxId};
+use state::Inbox;
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
-use super::{Found, Receipt};
-use crate::Context;
 use crate::metrics::Metrics;
+
+mod inbox;
+
+pub use self::inbox::drain;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;
@@ -55,9 +52,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a sender is asked to wait when the disk or the inbox is full.
 const RETRY_AFTER_SECS: &str = "30";
-
-/// Events taken from the inbox at a time.
-const BATCH: usize = 64;
 
 /// The receiver: answers posts and lays events into the inbox.
 #[derive(Clone)]
@@ -207,91 +201,6 @@ fn optional_id<T: std::str::FromStr>(field: &str, value: Option<&serde_json::Val
         None | Some(serde_json::Value::Null) => Ok(None),
         Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
         Some(value) => id(field, value).map(Some),
-    }
-}
-
-/// Emits what stands in the inbox, oldest first, until the service drains.
-pub fn drain(inbox: Inbox, context: &Context) -> impl Stream<Item = Found> + Send + Unpin + 'static {
-    let context = context.clone();
-    task::stream("webhook_inbox", BATCH, move |found| async move {
-        context.flow.stopping.clone().run_until_cancelled(drain_inbox(inbox, context, found)).await;
-    })
-}
-
-async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>) {
-    let mut after: Option<InboxId> = None;
-    // Set when an event was handed back: the inbox is read from its beginning again.
-    let handed_back = Arc::new(AtomicBool::new(false));
-    loop {
-        if handed_back.swap(false, Ordering::SeqCst) {
-            after = None;
-            tokio::time::sleep(context.flow.retry.error_delay_min).await;
-        }
-        let batch = match inbox.next(after, BATCH) {
-            Ok(batch) => batch,
-            Err(error) => {
-                error!(%error, "inbox not read, will retry");
-                tokio::time::sleep(context.flow.retry.error_delay_min).await;
-                continue;
-            }
-        };
-        if batch.is_empty() {
-            // Woken by a new event; now and then for those that were handed back.
-            let _woken = tokio::time::timeout(context.flow.retry.error_delay_max, inbox.wait()).await;
-            continue;
-        }
-        for (id, body) in batch {
-            after = Some(id);
-            match ContactEvent::decode(&body) {
-                Ok(event) => {
-                    let receipt = receipt(inbox.clone(), id, handed_back.clone());
-                    context.metrics.flow.stage_items.with_label_values(&["source", "ok"]).inc();
-                    if found.send(Found::new(event, receipt)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let reason = error.to_string();
-                    let letter = DeadLetter::of_body(&body, None, "source", &reason, context.flow.clock.now());
-                    match context.flow.shelve("source", letter).await {
-                        Ok(()) => remove(&inbox, id),
-                        Err(error) => {
-                            warn!(%error, "dead letter not written, the event stays in the inbox");
-                            handed_back.store(true, Ordering::SeqCst);
-                            tokio::time::sleep(context.flow.retry.error_delay_min).await;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn receipt(inbox: Inbox, id: InboxId, handed_back: Arc<AtomicBool>) -> Receipt {
-    let guard = HandBack { flag: handed_back, armed: true };
-    Receipt::new(move || {
-        let mut guard = guard;
-        guard.armed = false;
-        remove(&inbox, id);
-    })
-}
-
-struct HandBack {
-    flag: Arc<AtomicBool>,
-    armed: bool,
-}
-
-impl Drop for HandBack {
-    fn drop(&mut self) {
-        if self.armed {
-            self.flag.store(true, Ordering::SeqCst);
-        }
-    }
-}
-
-fn remove(inbox: &Inbox, id: InboxId) {
-    if let Err(error) = inbox.remove(id) {
-        warn!(%error, "event stays in the inbox and is dropped as a repeat next time");
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::source::Doubt;
 use crate::source::test_nice::{Call, FakeNice, at, tenant};
 
 const FROM: &str = "2026-04-01T00:00:00Z";

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use catalog::Catalog;
 use flow::FlowExt;
 use futures::StreamExt;
-use model::{Conversation, DeadLetter, EventSource};
+use model::{ContactEvent, ContactId, Conversation, DeadLetter, EventSource};
 use queue::{EmbeddedQueue, Queue};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,6 +13,7 @@ use super::*;
 use crate::completeness::{Question, report};
 use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
+use crate::source::found::Tally;
 use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
 
 /// A producer with replays and a webhook-like feed, on an embedded queue and catalog.

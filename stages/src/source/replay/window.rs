@@ -1,0 +1,82 @@
+//! Which calls a run is about.
+
+use catalog::{ReplayRun, RunKind};
+use jiff::Timestamp;
+use model::ContactEvent;
+
+use super::{Replay, quota_class, stop::Stop};
+use crate::source::{
+    ListError, earliest_listed,
+    event::{event_of, event_or_dead_letter},
+    listing::{Listed, Listing, Slice},
+};
+use crate::watermark::back;
+
+impl Replay {
+    /// Lists what is left of the run's window.
+    pub(super) fn listing(&self, run: &ReplayRun) -> Listing {
+        let (begin, to, clock) = (self.begin(run), self.end(run), self.context.flow.clock.clone());
+        let listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), quota_class(run.kind), begin, to);
+        match run.kind {
+            RunKind::Backfill => listing.extracting(clock),
+            // A call may have lasted longer than anybody thought.
+            RunKind::Reconciliation => listing.with_earlier(self.first_start(run), run.from, clock),
+        }
+    }
+
+    /// Where the listing begins: calls are listed by their start, and the comparison is of those that ended in the
+    /// window.
+    fn begin(&self, run: &ReplayRun) -> Timestamp {
+        match run.kind {
+            RunKind::Reconciliation if run.reached == run.from => self.first_start(run),
+            RunKind::Reconciliation | RunKind::Backfill => run.reached,
+        }
+    }
+
+    /// From when on a comparison lists calls by their start.
+    fn first_start(&self, run: &ReplayRun) -> Timestamp {
+        back(run.from, self.longest_call).max(earliest_listed(self.context.flow.clock.now()))
+    }
+
+    /// Nothing is listed beyond the present.
+    fn end(&self, run: &ReplayRun) -> Timestamp {
+        run.to.min(self.context.flow.clock.now()).max(run.reached)
+    }
+
+    /// The calls of the group in the run's window, and how many more there are beyond the tenant's retention: of an
+    /// extracted call the end is not known. Rows that cannot be read come last.
+    pub(super) async fn events(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
+        let (mut events, expired) = self.events_of_calls(run, slice).await?;
+        for row in &slice.bad {
+            events.extend(event_or_dead_letter(row, &run.tenant_id, run.kind.source(), &self.context).await?);
+        }
+        Ok((events, expired))
+    }
+
+    async fn events_of_calls(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
+        let tenant = self.tenants.get(&run.tenant_id).await;
+        let retention = tenant.map_err(|error| self.troubled(run, &ListError::Settings(error)))?.retention;
+        let now = self.context.flow.clock.now();
+        let latest_end = |call: &Listed| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
+        let roster = self.roster.borrow();
+        let (mut events, mut expired) = (Vec::new(), 0);
+        for call in slice.calls.iter().filter(|call| is_in_window(run, call)) {
+            let event = event_of(call, &run.tenant_id, run.kind.source(), &roster, run.members);
+            let Some(event) = event else { continue };
+            match call.ended_at.is_some() || latest_end(call).is_none_or(|end| retention.reaches(end, now)) {
+                true => events.push(event),
+                false => expired += 1,
+            }
+        }
+        Ok((events, expired))
+    }
+}
+
+/// Whether a call belongs to the run; one whose time is not known does.
+fn is_in_window(run: &ReplayRun, call: &Listed) -> bool {
+    let time = match run.kind {
+        RunKind::Reconciliation => call.ended_at,
+        RunKind::Backfill => call.started_at,
+    };
+    time.is_none_or(|time| time >= run.from && time < run.to)
+}
