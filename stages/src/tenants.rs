@@ -27,7 +27,7 @@ mod seal;
 mod settings_table;
 
 pub use seal::{Seal, SealError};
-pub use settings_table::{SettingsTable, ShownSettings};
+pub use settings_table::{SettingsRow, SettingsTable};
 
 /// What is imported of a call with several legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
