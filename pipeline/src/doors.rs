@@ -180,7 +180,8 @@ impl Doors {
     /// Looks after the dead letters.
     pub(crate) fn shelf(&self, config: &Config) -> Shelf {
         Shelf {
-            catalog: self.catalog.clone(),
+            letters: self.catalog.clone(),
+            timelines: self.catalog.clone(),
             queue: self.queue.clone(),
             outside: self.outside.clone(),
             blame: self.blame.clone(),
