@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::{
     ListError,
-    compare::{Compare, CompareError, Verdict},
+    compare::{CallStatus, Compare, CompareError},
     earliest_listed, event_of, event_of_bad_row,
     listing::{Listing, MOST_FAILURES, Slice},
     roster::Roster,
@@ -29,7 +29,7 @@ use crate::watermark::back;
 const MOST_EXCEPTIONS: usize = 10_000;
 
 /// What is asked.
-pub struct Question {
+pub struct ReportRequest {
     /// The way to the tenant's NICE.
     pub tenants: Arc<Tenants>,
     /// Whose calls.
@@ -71,7 +71,7 @@ pub struct Completeness {
     /// By the UTC day on which the call ended.
     pub days: Vec<Day>,
     /// All days together.
-    pub total: Counted,
+    pub total: CallCounts,
     /// Each call that is neither ready nor without a recording, or lacks recordings, by the time of its end.
     pub exceptions: Vec<Exception>,
     /// Exceptions that are counted and not named.
@@ -93,12 +93,12 @@ pub struct Day {
     pub day: Date,
     /// Its calls.
     #[serde(flatten)]
-    pub counted: Counted,
+    pub counted: CallCounts,
 }
 
 /// How many calls, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct CallCounts {
     /// Calls of the group that ended.
     pub ended: u64,
     /// Ready for analysis.
@@ -121,18 +121,18 @@ pub struct Counted {
     pub missing: u64,
 }
 
-impl Counted {
-    fn count(&mut self, verdict: &Verdict) {
+impl CallCounts {
+    fn count(&mut self, status: &CallStatus) {
         self.ended += 1;
-        self.incomplete += u64::from(matches!(verdict, Verdict::Incomplete(_)));
-        *match verdict {
-            Verdict::Ready | Verdict::Incomplete(_) => &mut self.ready,
-            Verdict::NoRecording => &mut self.no_recording,
-            Verdict::Dead(_) => &mut self.dead,
-            Verdict::InFlight { .. } => &mut self.in_flight,
-            Verdict::Excluded(_) => &mut self.excluded,
-            Verdict::NotLookedFor => &mut self.not_looked_for_yet,
-            Verdict::Missing { .. } => &mut self.missing,
+        self.incomplete += u64::from(matches!(status, CallStatus::Incomplete(_)));
+        *match status {
+            CallStatus::Ready | CallStatus::Incomplete(_) => &mut self.ready,
+            CallStatus::NoRecording => &mut self.no_recording,
+            CallStatus::Dead(_) => &mut self.dead,
+            CallStatus::InFlight { .. } => &mut self.in_flight,
+            CallStatus::Excluded(_) => &mut self.excluded,
+            CallStatus::NotLookedFor => &mut self.not_looked_for_yet,
+            CallStatus::Missing { .. } => &mut self.missing,
         } += 1;
     }
 }
@@ -151,8 +151,8 @@ pub struct Exception {
 }
 
 /// Lists the range and asks what became of each call.
-pub async fn report(question: Question) -> Result<Completeness, ReportError> {
-    let Question { tenants, tenant, roster, compare, from, to, longest_call } = question;
+pub async fn report(question: ReportRequest) -> Result<Completeness, ReportError> {
+    let ReportRequest { tenants, tenant, roster, compare, from, to, longest_call } = question;
     let at = compare.clock.now();
     let begin = back(from, longest_call).max(earliest_listed(at));
     let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin))
@@ -163,7 +163,7 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
         to,
         at,
         days: Vec::new(),
-        total: Counted::default(),
+        total: CallCounts::default(),
         exceptions: Vec::new(),
         exceptions_left_out: 0,
         unreadable: 0,
@@ -172,8 +172,8 @@ pub async fn report(question: Question) -> Result<Completeness, ReportError> {
     };
     while let Some(slice) = next_slice(&mut listing).await? {
         let events = report.events(&slice, &roster);
-        for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
-            report.note(event, verdict);
+        for (event, status) in events.iter().zip(compare.compare(&events).await?) {
+            report.note(event, status);
         }
         listing.passed(&slice);
     }
@@ -209,13 +209,13 @@ impl Completeness {
     }
 
     /// Counts a call, and names it if it is an exception.
-    fn note(&mut self, event: &ContactEvent, verdict: Verdict) {
-        if event.agent.is_none() && verdict.needs_a_message() {
+    fn note(&mut self, event: &ContactEvent, status: CallStatus) {
+        if event.agent.is_none() && status.needs_a_message() {
             return; // whose call it is nobody knows: it is unreadable, and counted as that
         }
-        self.day(event.ended_at.unwrap_or(self.from)).count(&verdict);
-        self.total.count(&verdict);
-        let Some((what, reason)) = exception(verdict) else { return };
+        self.day(event.ended_at.unwrap_or(self.from)).count(&status);
+        self.total.count(&status);
+        let Some((what, reason)) = exception(status) else { return };
         if self.exceptions.len() == MOST_EXCEPTIONS {
             self.exceptions_left_out += 1;
             return;
@@ -225,27 +225,27 @@ impl Completeness {
     }
 
     /// The counts of the day of a time.
-    fn day(&mut self, time: Timestamp) -> &mut Counted {
+    fn day(&mut self, time: Timestamp) -> &mut CallCounts {
         let day = time.to_zoned(TimeZone::UTC).date();
         let at = self.days.binary_search_by_key(&day, |day| day.day).unwrap_or_else(|at| {
-            self.days.insert(at, Day { day, counted: Counted::default() });
+            self.days.insert(at, Day { day, counted: CallCounts::default() });
             at
         });
         &mut self.days[at].counted
     }
 }
 
-fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
-    match verdict {
-        Verdict::Ready | Verdict::NoRecording => None,
-        Verdict::Incomplete(missing) => Some((
+fn exception(status: CallStatus) -> Option<(&'static str, String)> {
+    match status {
+        CallStatus::Ready | CallStatus::NoRecording => None,
+        CallStatus::Incomplete(missing) => Some((
             "recordings_missing",
             format!("ready, and NICE names {missing} more recordings; `recheck` asks for them"),
         )),
-        Verdict::Dead(reason) => Some(("dead", reason)),
-        Verdict::InFlight { last, .. } => Some(("in_flight", last)),
-        Verdict::Excluded(reason) => Some(("excluded", reason)),
-        Verdict::NotLookedFor => Some(("not_looked_for_yet", "the poll has not come to it".to_owned())),
-        Verdict::Missing { last, .. } => Some(("missing", last)),
+        CallStatus::Dead(reason) => Some(("dead", reason)),
+        CallStatus::InFlight { last, .. } => Some(("in_flight", last)),
+        CallStatus::Excluded(reason) => Some(("excluded", reason)),
+        CallStatus::NotLookedFor => Some(("not_looked_for_yet", "the poll has not come to it".to_owned())),
+        CallStatus::Missing { last, .. } => Some(("missing", last)),
     }
 }

@@ -29,7 +29,7 @@ use runtime::crash;
 use tracing::warn;
 
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::RecordingDelays;
 use crate::recheck::NOTHING_NEW;
 use crate::recorded::{PlacedMedia, RecordedConversation};
 use crate::tenants::{RecordingScope, Tenants};
@@ -63,7 +63,7 @@ pub struct DownloadRecording {
     /// The deadline.
     pub retry: RetryPolicy,
     /// Learns when recordings are there.
-    pub readiness: Readiness,
+    pub readiness: RecordingDelays,
     /// Counts the looks.
     pub metrics: Metrics,
 }
@@ -187,7 +187,7 @@ impl DownloadRecording {
     }
 
     /// What a final call lacked and NICE has by now, or why it ends without. One look is enough: the next recheck asks
-    /// again. Readiness learns nothing from it.
+    /// again. RecordingDelays learns nothing from it.
     async fn look_again(&self, conversation: &Conversation) -> Result<Result<Found, &'static str>, StageError> {
         let Some(row) = self.catalog.conversation(&conversation.key()).await? else { return Ok(Err(NOTHING_NEW)) };
         let (nice, named) = match self.all_named(conversation).await {

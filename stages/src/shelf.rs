@@ -90,7 +90,7 @@ pub async fn replay(
 }
 
 /// Looks after the shelf.
-pub struct Shelf {
+pub struct DeadLetterReplayer {
     /// What stands on it.
     pub letters: Arc<dyn DeadLetters>,
     /// Where it is told that a letter went back.
@@ -109,7 +109,7 @@ pub struct Shelf {
     pub metrics: Metrics,
 }
 
-impl Shelf {
+impl DeadLetterReplayer {
     /// Looks again and again, until it is dropped.
     pub async fn run(self) {
         for looks in 0_u32.. {

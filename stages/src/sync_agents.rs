@@ -45,7 +45,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::judgement::{Judgement, Look};
+use self::judgement::{Judgement, ReadingComparison};
 use crate::metrics::Metrics;
 use crate::source::roster::Roster;
 use crate::tenants::Tenants;
@@ -222,10 +222,12 @@ impl SyncAgents {
             true => nice.group_agents().await?,
             false => self.read(&nice, &before).await?,
         };
-        let look = Look::of(&before.agents, &reading);
+        let comparison = ReadingComparison::of(&before.agents, &reading);
         // There are no agents yet that could be lost. What is hidden is told at the next reading.
         let may_be_held = !accept && !before.is_new();
-        if may_be_held && let Judgement::Held(held) = judgement::judge(&look, &before.standing, &self.rules, begun) {
+        if may_be_held
+            && let Judgement::Held(held) = judgement::judge(&comparison, &before.standing, &self.rules, begun)
+        {
             return self.hold(&*catalog, &before, held).await;
         }
         self.count_missing(reading.missing);
@@ -238,7 +240,7 @@ impl SyncAgents {
     /// Reads the group, and again where it looks wrong.
     async fn read(&self, nice: &NiceClient, before: &KnownGroup) -> Result<GroupReading, NiceError> {
         let reading = nice.group_agents().await?;
-        if !Look::of(&before.agents, &reading).wants_a_second(&before.standing, &self.rules) {
+        if !ReadingComparison::of(&before.agents, &reading).wants_a_second(&before.standing, &self.rules) {
             return Ok(reading);
         }
         debug!("the reading of the group looks wrong; it is read again before anything is made of it");
@@ -291,12 +293,7 @@ impl SyncAgents {
         Ok(SyncReport { members, held: Some(held), ..SyncReport::default() })
     }
 
-    async fn stand(
-        &self,
-        catalog: &dyn Agents,
-        before: GroupStanding,
-        now: GroupStanding,
-    ) -> Result<(), CatalogError> {
+    async fn stand(&self, catalog: &dyn Agents, before: GroupStanding, now: GroupStanding) -> Result<(), CatalogError> {
         if before != now {
             catalog.save_group_standing(&self.tenant, &now).await?;
         }

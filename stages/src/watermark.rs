@@ -48,7 +48,7 @@ struct Cell {
 
 /// Where a watermark stood when a piece of work began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct WatermarkPosition {
     /// The time; `None` if it was never moved.
     pub at: Option<Timestamp>,
     held_back: u64,
@@ -107,15 +107,15 @@ impl Watermark {
     }
 
     /// Where work begins that is to move it forward.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> WatermarkPosition {
         let released = self.cell.released.load(Ordering::SeqCst);
         let ProducerMemory { poll_watermark, held_back, .. } = self.known();
-        Position { at: poll_watermark, held_back, released }
+        WatermarkPosition { at: poll_watermark, held_back, released }
     }
 
     /// As [`Watermark::advance`], unless it was held back since `begun`, by this process or another; false then, and
     /// nothing moves.
-    pub async fn advance_from(&self, begun: Position, to: Timestamp) -> Result<bool, CatalogError> {
+    pub async fn advance_from(&self, begun: WatermarkPosition, to: Timestamp) -> Result<bool, CatalogError> {
         let _writing = self.cell.writing.lock().await;
         if self.cell.released.load(Ordering::SeqCst) != begun.released || self.known().held_back != begun.held_back {
             return Ok(false);

@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::TestFlow;
 
 struct Rig {
-    shelf: Shelf,
+    shelf: DeadLetterReplayer,
     flow: TestFlow,
 }
 
@@ -15,7 +15,7 @@ fn rig() -> Rig {
     let flow = TestFlow::new(4);
     let context = &flow.context;
     let queue = Arc::new(EmbeddedQueue::open(flow.state.state.store(), context.flow.clock.clone()).unwrap());
-    let shelf = Shelf {
+    let shelf = DeadLetterReplayer {
         letters: context.catalog.clone(),
         timelines: context.catalog.clone(),
         queue,
@@ -29,9 +29,9 @@ fn rig() -> Rig {
 }
 
 impl Rig {
-    fn at(&self, hours: i64) -> Shelf {
+    fn at(&self, hours: i64) -> DeadLetterReplayer {
         let clock = Clock::fixed(self.flow.context.flow.clock.now() + SignedDuration::from_hours(hours));
-        Shelf {
+        DeadLetterReplayer {
             letters: self.shelf.letters.clone(),
             timelines: self.shelf.timelines.clone(),
             queue: self.shelf.queue.clone(),

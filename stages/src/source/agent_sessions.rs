@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use self::{listener::Listener, shared_nice::SharedNice};
-use super::Found;
+use super::FoundEvent;
 use super::roster::Roster;
 use crate::Context;
 use crate::tenants::Tenants;
@@ -95,12 +95,12 @@ pub struct AgentSessions {
 }
 
 /// Listens to the group's agents until the service drains.
-pub fn agent_sessions(source: AgentSessions) -> impl Stream<Item = Found> + Send {
+pub fn agent_sessions(source: AgentSessions) -> impl Stream<Item = FoundEvent> + Send {
     task::stream("agent_sessions", BOUND, move |found| source.run(found))
 }
 
 impl AgentSessions {
-    async fn run(self, found: mpsc::Sender<Found>) {
+    async fn run(self, found: mpsc::Sender<FoundEvent>) {
         let stopping = self.context.flow.stopping.clone();
         let mut roster = self.roster.clone();
         let nice = Arc::new(SharedNice::new(self));

@@ -7,12 +7,12 @@ use flow::JournalError;
 use model::{ContactEvent, DeadLetter, EventSource, Members, TenantId};
 use nice::BadRow;
 
-use super::{found::count, listing::Listed, roster::Roster};
+use super::{found::count, listing::ListedCall, roster::Roster};
 use crate::Context;
 
 /// The event of a listed call, if it is a phone call of one of these members.
 pub(crate) fn event_of(
-    call: &Listed,
+    call: &ListedCall,
     tenant: &TenantId,
     source: EventSource,
     roster: &Roster,

@@ -15,7 +15,7 @@ use crate::Context;
 
 /// An event, and the source's wish to learn that it is settled.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundEvent {
     /// What was found.
     pub event: ContactEvent,
     /// Told once the event needs no further care of the source.
@@ -24,7 +24,7 @@ pub struct Found {
     pub heals: bool,
 }
 
-impl Found {
+impl FoundEvent {
     /// What a source found that knows nothing of the catalog.
     pub fn new(event: ContactEvent, receipt: Receipt) -> Self {
         Self { event, receipt, heals: false }
@@ -54,14 +54,14 @@ impl std::fmt::Debug for Receipt {
 }
 
 /// Counts the receipts of a listing until all of them are gone.
-pub(super) struct Tally {
+pub(super) struct ReceiptTally {
     issued: usize,
     settled: Arc<AtomicUsize>,
     alive: mpsc::Sender<()>,
     gone: mpsc::Receiver<()>,
 }
 
-impl Tally {
+impl ReceiptTally {
     pub(super) fn new() -> Self {
         let (alive, gone) = mpsc::channel(1);
         Self { issued: 0, settled: Arc::default(), alive, gone }

@@ -7,7 +7,7 @@
 //! density of the calls. Only where a single second has more rows than an answer, it is paged, and that again until no
 //! row is missing. What NICE cannot give in time, or at all, is asked for in shorter slices, and at last in fewer rows.
 //!
-//! What does not add up is asked for again, and if it still does not, the slice is handed on with its [`Doubt`].
+//! What does not add up is asked for again, and if it still does not, the slice is handed on with its [`ListDoubt`].
 //!
 //! Days beyond NICE's reach are read by data extraction where that is wanted: a slice is a day then, or what is left of
 //! it, and of a call there is no end. Calls that began before the range, and changed since a time, are read at its end
@@ -35,7 +35,7 @@ mod span;
 
 pub use self::{
     extraction::horizon,
-    slice::{Listed, Slice},
+    slice::{ListedCall, Slice},
 };
 
 /// What cannot be had so often, each time after a pause, is passed over: it must not keep the rest waiting for ever.
@@ -198,7 +198,9 @@ impl Listing {
                 Ok(None) => {
                     // At their end there is a slice only where they do not add up.
                     let doubt = self.earlier.take().and_then(|earlier| earlier.doubt());
-                    return Ok(doubt.map(|doubt| Slice { doubt: Some(doubt), ..Slice::new(span, Vec::new(), Vec::new()) }));
+                    return Ok(
+                        doubt.map(|doubt| Slice { doubt: Some(doubt), ..Slice::new(span, Vec::new(), Vec::new()) })
+                    );
                 }
             }
         }

@@ -9,7 +9,7 @@
 //! [`listing`] reads a range of NICE's calls, [`compare`] says what became of each; the completeness report stands on
 //! the same two. `changes` reads what has changed since a time, and `pages` a single list of NICE's.
 //!
-//! Each source makes its event once (`event`: of a listed call) and hands it as a [`Found`] to the one dedupe; nothing
+//! Each source makes its event once (`event`: of a listed call) and hands it as a [`FoundEvent`] to the one dedupe; nothing
 //! after it knows which source an event came from.
 
 pub mod agent_sessions;
@@ -31,9 +31,9 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::event::{event_of, event_of_bad_row};
 pub use self::{
-    found::{Found, Receipt},
+    found::{FoundEvent, Receipt},
     list_error::ListError,
-    pages::Doubt,
+    pages::ListDoubt,
 };
 
 /// NICE's completed contacts reach back this far.

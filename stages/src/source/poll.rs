@@ -35,14 +35,14 @@ use tracing::{debug, warn};
 
 use super::changes::Changes;
 use super::event::{event_of, event_or_dead_letter};
-use super::found::{Tally, count};
-use super::listing::Listed;
+use super::found::{ReceiptTally, count};
+use super::listing::ListedCall;
 use super::pages::PageSize;
 use super::roster::Roster;
-use super::{Doubt, Found, ListError, earliest_listed};
+use super::{FoundEvent, ListDoubt, ListError, earliest_listed};
 use crate::Context;
 use crate::tenants::Tenants;
-use crate::watermark::{Position, Watermark, back};
+use crate::watermark::{Watermark, WatermarkPosition, back};
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;
@@ -71,7 +71,7 @@ pub struct Poll {
 }
 
 /// Lists completed contacts until the service drains.
-pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
+pub fn poll(poll: Poll) -> impl Stream<Item = FoundEvent> + Send {
     task::stream("source", BOUND, move |found| {
         let stopping = poll.context.flow.stopping.clone();
         async move {
@@ -85,7 +85,7 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
 struct PollState {
     size: Option<PageSize>,
     /// What did not add up in the last listing: it is said once.
-    doubt: Option<Doubt>,
+    doubt: Option<ListDoubt>,
     /// How often in a row a single row could not be read.
     damaged: u32,
     /// Of which rows it was said that they cannot be read.
@@ -128,7 +128,7 @@ impl From<NiceError> for ListingError {
 }
 
 impl Poll {
-    async fn run(mut self, found: mpsc::Sender<Found>) {
+    async fn run(mut self, found: mpsc::Sender<FoundEvent>) {
         let mut intervals = self.context.flow.retry.intervals();
         let mut state = PollState::default();
         // Whoever cannot list from the beginning of its turn on is behind as well.
@@ -156,7 +156,7 @@ impl Poll {
     }
 
     /// Shows that a listing has come to its end, and says what did not add up.
-    fn listed(&self, doubt: Option<Doubt>, state: &mut PollState) {
+    fn listed(&self, doubt: Option<ListDoubt>, state: &mut PollState) {
         if let Some(doubt) = doubt
             && state.doubt != Some(doubt)
         {
@@ -202,7 +202,7 @@ impl Poll {
     }
 
     /// Where the next listing begins.
-    fn since(&self, position: Position) -> Timestamp {
+    fn since(&self, position: WatermarkPosition) -> Timestamp {
         let now = self.context.flow.clock.now();
         let since = position.at.unwrap_or_else(|| self.import_since.of(self.installed_at(now)));
         let earliest = earliest_listed(now);
@@ -218,10 +218,10 @@ impl Poll {
     /// Lists all that changed since the watermark, and moves it as far as all events before it are settled.
     async fn list(
         &self,
-        position: Position,
+        position: WatermarkPosition,
         state: &mut PollState,
-        found: &mpsc::Sender<Found>,
-    ) -> Result<Option<Doubt>, ListingError> {
+        found: &mpsc::Sender<FoundEvent>,
+    ) -> Result<Option<ListDoubt>, ListingError> {
         let tenant = self.tenants.get(&self.tenant).await;
         let tenant = tenant.map_err(|error| ListingError::List(ListError::Settings(error)))?;
         let nice = tenant.nice.for_class(QuotaClass::Live);
@@ -243,7 +243,7 @@ impl Poll {
             if has_ended {
                 state.size(&nice).grow();
                 let doubt = changes.doubt();
-                if doubt != Some(Doubt::NotRead) {
+                if doubt != Some(ListDoubt::NotRead) {
                     state.damaged = 0;
                 }
                 return Ok(doubt);
@@ -270,7 +270,7 @@ impl Poll {
                 warn!(what, rows = state.size(nice).rows(), "NICE does not give so much, less is asked for");
             } else if why == Excess::Damage && state.damaged >= MOST_DAMAGED && !just_stepped {
                 // It stands in each listing for as long as the overlap is, and is told of once.
-                if state.doubt != Some(Doubt::NotRead) {
+                if state.doubt != Some(ListDoubt::NotRead) {
                     warn!(what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
                 }
                 changes.step_over(size.rows());
@@ -287,16 +287,16 @@ impl Poll {
         &self,
         page: ContactPage,
         state: &mut PollState,
-        found: &mpsc::Sender<Found>,
+        found: &mpsc::Sender<FoundEvent>,
     ) -> Result<(), ListingError> {
-        let mut tally = Tally::new();
+        let mut tally = ReceiptTally::new();
         for row in page.contacts {
             let event = match row {
                 Ok(contact) => self.event(&contact),
                 Err(row) => self.event_of_bad_row(&row, state).await?,
             };
             if let Some(event) = event {
-                let found_one = Found::new(event, tally.receipt());
+                let found_one = FoundEvent::new(event, tally.receipt());
                 found.send(found_one).await.map_err(|_closed| ListingError::HandedBack)?;
             }
         }
@@ -305,7 +305,7 @@ impl Poll {
 
     /// The event of a contact, if it is a phone call of a group agent.
     fn event(&self, contact: &Contact) -> Option<ContactEvent> {
-        let (call, roster) = (Listed::from(contact), self.roster.borrow());
+        let (call, roster) = (ListedCall::from(contact), self.roster.borrow());
         let event = event_of(&call, &self.tenant, EventSource::Poll, &roster, Members::Then);
         count(&self.context, if event.is_some() { "ok" } else { "done" });
         event
@@ -327,7 +327,7 @@ impl Poll {
         Ok(event)
     }
 
-    async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), ListingError> {
+    async fn move_watermark(&self, position: WatermarkPosition, reached: Timestamp) -> Result<(), ListingError> {
         let to = back(reached, self.overlap);
         let moved = self.watermark.advance_from(position, to).await.map_err(|error| {
             warn!(%error, "watermark not moved, the listing is repeated");

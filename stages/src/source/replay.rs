@@ -33,11 +33,11 @@ use state::ProcessedLog;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::{progress::Progress, stop::Stop};
+use self::{progress::ReplayProgress, stop::Stop};
 use super::compare::Compare;
 use super::listing::{Slice, horizon};
 use super::roster::Roster;
-use super::{Doubt, Found, ListError};
+use super::{FoundEvent, ListDoubt, ListError};
 use crate::Context;
 use crate::tenants::Tenants;
 
@@ -54,7 +54,7 @@ const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// The settings and clients of a replay.
 #[derive(Clone)]
-pub struct Replay {
+pub struct ReplayWorker {
     /// The way to the tenant's NICE.
     pub tenants: Arc<Tenants>,
     /// Whose calls are let through.
@@ -72,12 +72,12 @@ pub struct Replay {
     /// A call that ended in a window began at most so long before it.
     pub longest_call: Duration,
     /// Into the dedupe.
-    pub found: mpsc::Sender<Found>,
+    pub found: mpsc::Sender<FoundEvent>,
     /// The machinery.
     pub context: Context,
 }
 
-impl Replay {
+impl ReplayWorker {
     /// Works on a run until it is done, or the service drains, or an operator pauses or cancels it.
     pub async fn run(self, mut run: ReplayRun) {
         let kind = run.kind.as_str();
@@ -85,7 +85,7 @@ impl Replay {
         let retry = &self.context.flow.retry;
         let mut intervals = retry.intervals();
         let stopping = self.context.flow.stopping.clone();
-        let mut progress = Progress::default();
+        let mut progress = ReplayProgress::default();
         while run.state.is_open() {
             match stopping.run_until_cancelled(self.pass(&mut run, &mut progress, &mut intervals)).await {
                 Some(Ok(())) => {}
@@ -103,7 +103,12 @@ impl Replay {
     }
 
     /// Lists from where the run stands to its end, and changes its state there.
-    async fn pass(&self, run: &mut ReplayRun, progress: &mut Progress, intervals: &mut Intervals) -> Result<(), Stop> {
+    async fn pass(
+        &self,
+        run: &mut ReplayRun,
+        progress: &mut ReplayProgress,
+        intervals: &mut Intervals,
+    ) -> Result<(), Stop> {
         self.roster.clone().wait_for(Roster::is_known).await.map_err(|_closed| Stop::Ended)?;
         if run.state == RunState::Running && !progress.is_timed {
             self.note_beginning(run, progress).await?;
@@ -134,7 +139,7 @@ impl Replay {
     }
 
     /// Notes how much is there before the run changes anything, and since when it works.
-    async fn note_beginning(&self, run: &mut ReplayRun, progress: &mut Progress) -> Result<(), Stop> {
+    async fn note_beginning(&self, run: &mut ReplayRun, progress: &mut ReplayProgress) -> Result<(), Stop> {
         let counted = self.context.catalog.final_between(&run.tenant_id, run.from, run.to).await?;
         (run.final_at_start, run.is_about) = (counted.rows, run.is_about || counted.is_about);
         let before = run.running_since.replace(self.context.flow.clock.now());
@@ -229,7 +234,7 @@ fn advance(run: &mut ReplayRun, slice: &Slice, tallied: &Tallied, open_since: Op
     run.found.add(tallied);
     run.reached = slice.to;
     run.told_at = run.told_at.max(slice.told_at);
-    if slice.doubt == Some(Doubt::NotRead) {
+    if slice.doubt == Some(ListDoubt::NotRead) {
         // The next night looks there again.
         let since = if slice.from < run.to { slice.from } else { run.from };
         run.open_since = [run.open_since, Some(since)].into_iter().flatten().min();

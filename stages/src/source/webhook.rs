@@ -88,29 +88,29 @@ impl Receiver {
         scheme.eq_ignore_ascii_case("bearer") & bool::from(digest.ct_eq(&self.secret))
     }
 
-    async fn take(&self, request: Request<Body>) -> Result<(), Refusal> {
+    async fn take(&self, request: Request<Body>) -> Result<(), WebhookError> {
         if !self.knows(&request) {
-            return Err(Refusal::Unauthorized);
+            return Err(WebhookError::Unauthorized);
         }
         if !(self.open)() {
-            return Err(Refusal::Unavailable);
+            return Err(WebhookError::Unavailable);
         }
         let declared = request.headers().get(axum::http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
         if declared.is_some_and(|length: u64| length > MAX_BODY as u64) {
-            return Err(Refusal::TooLarge);
+            return Err(WebhookError::TooLarge);
         }
         let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => body,
             // The only other cause is a sender that hung up, and it reads no answer.
-            Ok(Err(_)) => return Err(Refusal::TooLarge),
-            Err(_) => return Err(Refusal::TooSlow),
+            Ok(Err(_)) => return Err(WebhookError::TooLarge),
+            Err(_) => return Err(WebhookError::TooSlow),
         };
-        let event = parse(&body, &self.tenant).map_err(Refusal::Malformed)?;
+        let event = parse(&body, &self.tenant).map_err(WebhookError::Malformed)?;
         self.inbox.push(&event.encode()).await.map_err(|error| {
             error!(%error, "webhook event not stored");
-            Refusal::Unavailable
+            WebhookError::Unavailable
         })?;
         crash::point("webhook_stored");
         debug!(conversation.id = %event.conversation, "webhook event stored");
@@ -118,7 +118,7 @@ impl Receiver {
     }
 }
 
-enum Refusal {
+enum WebhookError {
     Malformed(String),
     Unauthorized,
     TooSlow,
@@ -126,7 +126,7 @@ enum Refusal {
     Unavailable,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for WebhookError {
     fn into_response(self) -> Response {
         match self {
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),

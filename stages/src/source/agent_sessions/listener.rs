@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::calls::{Call, Calls};
 use super::{AgentSessions, shared_nice::SharedNice};
-use crate::source::{Found, Receipt, found::count, list_error::wait_asked, roster::Roster};
+use crate::source::{FoundEvent, Receipt, found::count, list_error::wait_asked, roster::Roster};
 
 /// Failed polls in a row after which a session is joined anew.
 pub(super) const FAILED_POLLS: u32 = 5;
@@ -27,7 +27,7 @@ pub(super) struct Listener {
     nice: Arc<SharedNice>,
     roster: watch::Receiver<Roster>,
     calls: Calls,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<FoundEvent>,
 }
 
 /// What an answer brought.
@@ -38,7 +38,7 @@ struct FeedSummary {
 }
 
 impl Listener {
-    pub(super) fn new(agent: AgentId, nice: Arc<SharedNice>, found: mpsc::Sender<Found>) -> Self {
+    pub(super) fn new(agent: AgentId, nice: Arc<SharedNice>, found: mpsc::Sender<FoundEvent>) -> Self {
         let roster = nice.source.roster.clone();
         Self { agent, nice, roster, calls: Calls::default(), found }
     }
@@ -192,7 +192,7 @@ impl Listener {
                 && let Some(event) = self.event(&call)
             {
                 debug!(conversation.id = %event.conversation, "an agent's session tells of a call that ended");
-                room.send(Found::new(event, Receipt::new(|| {})));
+                room.send(FoundEvent::new(event, Receipt::new(|| {})));
             }
         }
     }

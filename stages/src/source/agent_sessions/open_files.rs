@@ -24,7 +24,8 @@ mod tests {
 
     #[test]
     fn listeners_leave_files_to_the_rest_of_the_process() {
-        let page = |soft: &str| format!("Limit  Soft Limit\nMax open files            {soft}        524288      files\n");
+        let page =
+            |soft: &str| format!("Limit  Soft Limit\nMax open files            {soft}        524288      files\n");
         assert_eq!(open_files(&page("8192")), Some(8192));
         assert_eq!(open_files(&page("unlimited")), None);
         assert_eq!(open_files(""), None);

@@ -10,7 +10,10 @@ use axum::{
     routing::{get, post},
 };
 use flow::StageError;
-use model::{Agent, ApiFamily, ContactEvent, ContactId, EventSource, Memberships, Permit, Quota, QuotaClass, QuotaError, Unmetered};
+use model::{
+    Agent, ApiFamily, ContactEvent, ContactId, EventSource, Memberships, Permit, Quota, QuotaClass, QuotaError,
+    Unmetered,
+};
 use nice::{Join, NiceError, REFUSED_DELAY};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -210,12 +213,12 @@ impl Drop for Rig {
     }
 }
 
-struct Listening(std::pin::Pin<Box<dyn Stream<Item = Found> + Send>>);
+struct Listening(std::pin::Pin<Box<dyn Stream<Item = FoundEvent> + Send>>);
 
 impl Listening {
     async fn next(&mut self) -> ContactEvent {
         let found = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something is found");
-        let Found { event, receipt, .. } = found.expect("the source goes on");
+        let FoundEvent { event, receipt, .. } = found.expect("the source goes on");
         receipt.settled();
         event
     }

@@ -7,7 +7,11 @@ use model::ContactId;
 use nice::{ContactPage, NiceClient, NiceError};
 use runtime::Clock;
 
-use crate::source::{changes::Changes, earliest_listed, pages::{Doubt, PageSize}};
+use crate::source::{
+    changes::Changes,
+    earliest_listed,
+    pages::{ListDoubt, PageSize},
+};
 
 /// A list of them under way.
 pub(super) struct EarlierCalls {
@@ -35,7 +39,7 @@ impl EarlierCalls {
         Ok(Some(page))
     }
 
-    pub(super) fn doubt(&self) -> Option<Doubt> {
+    pub(super) fn doubt(&self) -> Option<ListDoubt> {
         self.changes.doubt()
     }
 

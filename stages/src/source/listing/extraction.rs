@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use nice::{NiceClient, NiceError};
 
-use super::slice::{Listed, Slice, Span};
+use super::slice::{ListedCall, Slice, Span};
 use crate::source::earliest_listed;
 
 /// The most calls of a day that data extraction lists: far more than a tenant has.
@@ -21,7 +21,7 @@ pub(super) async fn read_day(nice: &NiceClient, from: Timestamp, end: Timestamp)
     let (mut calls, mut bad) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next().await {
         match row? {
-            Ok(leg) if leg.has_voice => calls.push(Listed::from(&leg)),
+            Ok(leg) if leg.has_voice => calls.push(ListedCall::from(&leg)),
             Ok(_) => {}
             Err(row) => bad.push(row),
         }

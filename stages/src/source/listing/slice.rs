@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use model::{AgentId, ContactId};
 use nice::{BadRow, CompletedFilter, Contact, ContactPage, ExtractedLeg};
 
-use crate::source::pages::Doubt;
+use crate::source::pages::ListDoubt;
 
 /// What a listing says of a call. Small, since there are many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedCall {
     /// The leg.
     pub contact_id: ContactId,
     /// The call it belongs to.
@@ -21,13 +21,11 @@ pub struct Listed {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When NICE last changed it.
-    pub changed_at: Option<Timestamp>,
     /// It is a phone call.
     pub is_phone_call: bool,
 }
 
-impl From<&Contact> for Listed {
+impl From<&Contact> for ListedCall {
     fn from(contact: &Contact) -> Self {
         Self {
             contact_id: contact.contact_id,
@@ -35,13 +33,12 @@ impl From<&Contact> for Listed {
             agent_id: contact.agent_id,
             started_at: contact.started_at,
             ended_at: contact.ended_at(),
-            changed_at: contact.last_update_time,
             is_phone_call: contact.is_phone_call(),
         }
     }
 }
 
-impl From<&ExtractedLeg> for Listed {
+impl From<&ExtractedLeg> for ListedCall {
     fn from(leg: &ExtractedLeg) -> Self {
         Self {
             contact_id: leg.contact_id,
@@ -49,7 +46,6 @@ impl From<&ExtractedLeg> for Listed {
             agent_id: leg.agent_id,
             started_at: leg.started_at,
             ended_at: None,
-            changed_at: None,
             is_phone_call: true,
         }
     }
@@ -80,20 +76,20 @@ pub struct Slice {
     /// The moment after its last.
     pub to: Timestamp,
     /// The calls, each once.
-    pub calls: Vec<Listed>,
+    pub calls: Vec<ListedCall>,
     /// Rows that cannot be read as calls.
     pub bad: Vec<BadRow>,
     /// Requests that it took.
     pub requests: u64,
     /// What speaks against it that these are all.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<ListDoubt>,
     /// The latest time that NICE's clock showed.
     pub told_at: Option<Timestamp>,
 }
 
 impl Slice {
     /// A slice of calls that stand in no page of NICE's list.
-    pub(super) fn new(span: Span, mut calls: Vec<Listed>, bad: Vec<BadRow>) -> Self {
+    pub(super) fn new(span: Span, mut calls: Vec<ListedCall>, bad: Vec<BadRow>) -> Self {
         calls.sort_unstable_by_key(|call| (call.started_at, call.contact_id));
         Self { from: span.from, to: span.to, calls, bad, requests: 0, doubt: None, told_at: None }
     }
@@ -108,7 +104,7 @@ impl Slice {
         for row in pages.into_iter().flat_map(|page| page.contacts) {
             match row {
                 Ok(call) if span.to < end && call.started_at.is_some_and(|start| start >= span.to) => {}
-                Ok(call) => drop(calls.insert(call.contact_id, Listed::from(&call))),
+                Ok(call) => drop(calls.insert(call.contact_id, ListedCall::from(&call))),
                 Err(row) => drop(bad.insert((row.contact_id, row.reason.clone()), row)),
             }
         }
@@ -117,6 +113,6 @@ impl Slice {
 
     /// A slice whose calls cannot be had.
     pub(super) fn unread(span: Span) -> Self {
-        Self { doubt: Some(Doubt::NotRead), ..Self::new(span, Vec::new(), Vec::new()) }
+        Self { doubt: Some(ListDoubt::NotRead), ..Self::new(span, Vec::new(), Vec::new()) }
     }
 }

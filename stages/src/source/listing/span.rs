@@ -10,7 +10,7 @@ use nice::{BadRow, ContactPage, NiceClient, NiceError, Row};
 use tracing::debug;
 
 use super::{length::SHORTEST, slice::Span};
-use crate::source::pages::{Doubt, PageSize, Pages};
+use crate::source::pages::{CompletedPages, ListDoubt, PageSize};
 
 /// The most rows of one second.
 const MOST_OF_A_SECOND: usize = 100_000;
@@ -21,7 +21,7 @@ const MAX_ROUNDS: u32 = 5;
 /// What came of the question for a span.
 pub(super) enum SpanAnswer {
     /// All of its rows, and what speaks against that.
-    Whole(Vec<ContactPage>, Option<Doubt>),
+    Whole(Vec<ContactPage>, Option<ListDoubt>),
     /// There are more rows than an answer holds, so many at least.
     More(u64),
 }
@@ -36,7 +36,7 @@ pub(super) async fn read(
 ) -> Result<SpanAnswer, NiceError> {
     // No answer is longer than what is asked for now.
     *longest = (*longest).min(size.rows() as usize);
-    let mut pages = Pages::new(span.filter());
+    let mut pages = CompletedPages::new(span.filter());
     let answer = read_one(&mut pages, nice, size, longest).await;
     *requests += pages.requests();
     match answer? {
@@ -47,7 +47,7 @@ pub(super) async fn read(
 
 /// Reads a span whose rows are to stand in one answer.
 async fn read_one(
-    pages: &mut Pages,
+    pages: &mut CompletedPages,
     nice: &NiceClient,
     size: PageSize,
     longest: &mut usize,
@@ -84,7 +84,8 @@ async fn page_through(
     let mut told_at = None;
     let mut doubt = None;
     for round in 0..=MAX_ROUNDS {
-        let mut pages = if round == 0 { Pages::new(span.filter()) } else { Pages::overlapping(span.filter()) };
+        let mut pages =
+            if round == 0 { CompletedPages::new(span.filter()) } else { CompletedPages::overlapping(span.filter()) };
         let before = found.len();
         let answer = collect(&mut pages, nice, size, &mut found).await;
         *requests += pages.requests();
@@ -92,7 +93,7 @@ async fn page_through(
         let has_rested = round > 0 && found.len() == before;
         doubt = pages
             .doubt()
-            .or((round == MAX_ROUNDS && !has_rested && pages.announced().is_none()).then_some(Doubt::Unrest));
+            .or((round == MAX_ROUNDS && !has_rested && pages.announced().is_none()).then_some(ListDoubt::Unrest));
         if has_rested || (doubt.is_none() && pages.announced().is_some()) {
             break;
         }
@@ -105,7 +106,7 @@ async fn page_through(
 
 /// Adds the rows of all pages, and gives the last time that NICE's clock showed.
 async fn collect(
-    pages: &mut Pages,
+    pages: &mut CompletedPages,
     nice: &NiceClient,
     size: PageSize,
     found: &mut BTreeMap<Result<model::ContactId, BadRow>, Row>,

@@ -158,23 +158,23 @@ impl Rig {
     }
 
     /// Makes one listing and settles all that it finds.
-    async fn list(&self) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
+    async fn list(&self) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
         self.list_from(self.poll.watermark.position()).await
     }
 
-    async fn list_from(&self, position: Position) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
+    async fn list_from(&self, position: WatermarkPosition) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
         self.list_with(position, &mut PollState::default()).await
     }
 
     async fn list_with(
         &self,
-        position: Position,
+        position: WatermarkPosition,
         state: &mut PollState,
-    ) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
+    ) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
         let (sender, mut found) = mpsc::channel(64);
         let settle = async {
             let mut ids = BTreeSet::new();
-            while let Some(Found { event, receipt, .. }) = found.recv().await {
+            while let Some(FoundEvent { event, receipt, .. }) = found.recv().await {
                 ids.insert(event.conversation.get());
                 receipt.settled();
             }
@@ -343,7 +343,7 @@ async fn a_row_that_damages_its_page_is_passed_over_in_the_end() {
 async fn a_list_that_hides_all_its_rows_is_none() {
     let rig = Rig::on(Nice { hidden: 450, ..Nice::of(Vec::new()) }).await;
     let (listed, found) = rig.list().await;
-    assert!(matches!(listed, Ok(Some(Doubt::Total { announced: 450, listed: 0 }))), "{listed:?}");
+    assert!(matches!(listed, Ok(Some(ListDoubt::Total { announced: 450, listed: 0 }))), "{listed:?}");
     assert!(found.is_empty());
 }
 

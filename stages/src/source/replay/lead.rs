@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use catalog::{ReplayRun, RunKind};
 
-use super::{Replay, progress::Progress, stop::Stop};
+use super::{ReplayWorker, progress::ReplayProgress, stop::Stop};
 
 /// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
 /// find no room in it come and go on the queue, so there are few.
@@ -16,9 +16,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// And at what became of the calls that it published last.
 const LOOKS_PER_COMPARISON: u32 = 5;
 
-impl Replay {
+impl ReplayWorker {
     /// How many calls may be published now; waits until it is at least one.
-    pub(super) async fn lead(&self, run: &ReplayRun, progress: &mut Progress) -> Result<u64, Stop> {
+    pub(super) async fn lead(&self, run: &ReplayRun, progress: &mut ReplayProgress) -> Result<u64, Stop> {
         if run.kind != RunKind::Backfill || !self.has_consumers {
             return Ok(LEAD);
         }

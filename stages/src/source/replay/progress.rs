@@ -8,13 +8,13 @@ use model::{ContactEvent, ContactId};
 
 use super::lead::LEAD;
 use crate::source::{
-    compare::{Compare, CompareError, Verdict},
+    compare::{CallStatus, Compare, CompareError},
     listing::Listing,
 };
 
 /// How far the work is, beside what stands in the run.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ReplayProgress {
     /// Published of the slice at hand, also when it was tried before, and whether it was missing.
     sent: HashMap<ContactId, bool>,
     /// What a backfill published last, as far as it is on its way: at most [`LEAD`].
@@ -27,7 +27,7 @@ pub(super) struct Progress {
     pub(super) may_be_resumed: bool,
 }
 
-impl Progress {
+impl ReplayProgress {
     /// Notes a call that is being published.
     pub(super) fn sending(&mut self, kind: RunKind, event: &ContactEvent, was_missing: bool) {
         self.sent.insert(event.conversation, was_missing);
@@ -63,8 +63,8 @@ impl Progress {
 
     /// How many of the calls that were published last are still on their way.
     pub(super) async fn on_their_way(&mut self, compare: &Compare) -> Result<u64, CompareError> {
-        let mut verdicts = compare.compare(self.recent.make_contiguous()).await?.into_iter();
-        self.recent.retain(|_| matches!(verdicts.next(), Some(Verdict::InFlight { .. })));
+        let mut statuses = compare.compare(self.recent.make_contiguous()).await?.into_iter();
+        self.recent.retain(|_| matches!(statuses.next(), Some(CallStatus::InFlight { .. })));
         Ok(self.recent.len() as u64)
     }
 }

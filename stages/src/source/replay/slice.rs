@@ -8,45 +8,45 @@ use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, Key};
 use runtime::task;
 
-use super::{Replay, progress::Progress, stop::Stop};
-use crate::source::{Found, compare::Verdict, found::Tally, listing::Slice};
+use super::{ReplayWorker, progress::ReplayProgress, stop::Stop};
+use crate::source::{FoundEvent, compare::CallStatus, found::ReceiptTally, listing::Slice};
 
 /// The work on one slice.
 struct SliceWork<'a> {
-    replay: &'a Replay,
+    replay: &'a ReplayWorker,
     run: &'a ReplayRun,
-    progress: &'a mut Progress,
+    progress: &'a mut ReplayProgress,
     tallied: Tallied,
     /// The earliest end of a call that is not yet stored.
     open_since: Option<Timestamp>,
     /// What was sent since the last look at the queue, and how much more may be.
-    tally: Tally,
+    tally: ReceiptTally,
     lead: u64,
     /// What the catalog has and the dedupe does not know.
     known: Vec<Key>,
 }
 
-impl Replay {
+impl ReplayWorker {
     /// Compares one slice, sends what is missing, and returns when it is on the queue. Says too since when calls of it
     /// are open.
     pub(super) async fn work_through(
         &self,
         run: &ReplayRun,
         slice: &Slice,
-        progress: &mut Progress,
+        progress: &mut ReplayProgress,
     ) -> Result<(Tallied, Option<Timestamp>), Stop> {
         let (events, expired) = self.events(run, slice).await?;
-        let verdicts = self.compare.compare(&events).await?;
+        let statuses = self.compare.compare(&events).await?;
         let tallied = Tallied {
             listed: events.len() as u64 + expired,
             excluded: expired,
             requests: slice.requests,
             ..Tallied::default()
         };
-        let (tally, known) = (Tally::new(), Vec::new());
+        let (tally, known) = (ReceiptTally::new(), Vec::new());
         let mut work = SliceWork { replay: self, run, progress, tallied, open_since: None, tally, lead: 0, known };
-        for (event, verdict) in events.into_iter().zip(verdicts) {
-            work.take(event, verdict).await?;
+        for (event, status) in events.into_iter().zip(statuses) {
+            work.take(event, status).await?;
         }
         work.finish().await
     }
@@ -63,22 +63,22 @@ impl SliceWork<'_> {
         self.run.state == RunState::Running
     }
 
-    async fn take(&mut self, event: ContactEvent, verdict: Verdict) -> Result<(), Stop> {
-        if verdict.needs_a_message() || matches!(verdict, Verdict::InFlight { .. }) {
+    async fn take(&mut self, event: ContactEvent, status: CallStatus) -> Result<(), Stop> {
+        if status.needs_a_message() || matches!(status, CallStatus::InFlight { .. }) {
             self.open_since = [self.open_since, event.ended_at].into_iter().flatten().min();
         }
-        match verdict {
-            Verdict::Ready | Verdict::Incomplete(_) => self.tallied.ready += 1,
-            Verdict::NoRecording => self.tallied.no_recording += 1,
-            Verdict::Dead(_) => self.tallied.dead += 1,
-            Verdict::Excluded(_) => self.tallied.excluded += 1,
-            Verdict::InFlight { enqueued_at, .. } if self.was_missing(&event, enqueued_at) => {
+        match status {
+            CallStatus::Ready | CallStatus::Incomplete(_) => self.tallied.ready += 1,
+            CallStatus::NoRecording => self.tallied.no_recording += 1,
+            CallStatus::Dead(_) => self.tallied.dead += 1,
+            CallStatus::Excluded(_) => self.tallied.excluded += 1,
+            CallStatus::InFlight { enqueued_at, .. } if self.was_missing(&event, enqueued_at) => {
                 self.tallied.missing += 1;
                 self.tallied.replayed += 1;
             }
-            Verdict::InFlight { .. } => self.tallied.in_flight += 1,
-            Verdict::Missing { marked, .. } => return self.send(event, true, marked).await,
-            Verdict::NotLookedFor => return self.send(event, false, false).await,
+            CallStatus::InFlight { .. } => self.tallied.in_flight += 1,
+            CallStatus::Missing { marked, .. } => return self.send(event, true, marked).await,
+            CallStatus::NotLookedFor => return self.send(event, false, false).await,
         }
         let digest = event.key().digest();
         if self.publishes() && self.replay.is_markable(&event) && !self.replay.processed.contains(&digest) {
@@ -105,12 +105,12 @@ impl SliceWork<'_> {
         }
         if self.lead == 0 {
             // What is on its way to the queue does not count there yet.
-            settled(std::mem::replace(&mut self.tally, Tally::new())).await?;
+            settled(std::mem::replace(&mut self.tally, ReceiptTally::new())).await?;
             self.lead = self.replay.lead(self.run, self.progress).await?;
         }
         self.lead -= 1;
         self.progress.sending(self.run.kind, &event, is_missing);
-        let found = Found { event, receipt: self.tally.receipt(), heals };
+        let found = FoundEvent { event, receipt: self.tally.receipt(), heals };
         self.replay.found.send(found).await.map_err(|_closed| Stop::Ended)?;
         self.tallied.replayed += u64::from(is_missing);
         Ok(())
@@ -127,7 +127,7 @@ impl SliceWork<'_> {
 }
 
 /// Waits until everything sent is on the queue.
-async fn settled(tally: Tally) -> Result<(), Stop> {
+async fn settled(tally: ReceiptTally) -> Result<(), Stop> {
     match tally.all_settled().await {
         true => Ok(()),
         false => Err(Stop::troubled("a call could not be put on the queue")),

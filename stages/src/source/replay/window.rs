@@ -4,15 +4,15 @@ use catalog::{ReplayRun, RunKind};
 use jiff::Timestamp;
 use model::ContactEvent;
 
-use super::{Replay, quota_class, stop::Stop};
+use super::{ReplayWorker, quota_class, stop::Stop};
 use crate::source::{
     ListError, earliest_listed,
     event::{event_of, event_or_dead_letter},
-    listing::{Listed, Listing, Slice},
+    listing::{ListedCall, Listing, Slice},
 };
 use crate::watermark::back;
 
-impl Replay {
+impl ReplayWorker {
     /// Lists what is left of the run's window.
     pub(super) fn listing(&self, run: &ReplayRun) -> Listing {
         let (begin, to, clock) = (self.begin(run), self.end(run), self.context.flow.clock.clone());
@@ -57,7 +57,8 @@ impl Replay {
         let tenant = self.tenants.get(&run.tenant_id).await;
         let retention = tenant.map_err(|error| self.troubled(run, &ListError::Settings(error)))?.retention;
         let now = self.context.flow.clock.now();
-        let latest_end = |call: &Listed| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
+        let latest_end =
+            |call: &ListedCall| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
         let roster = self.roster.borrow();
         let (mut events, mut expired) = (Vec::new(), 0);
         for call in slice.calls.iter().filter(|call| is_in_window(run, call)) {
@@ -73,7 +74,7 @@ impl Replay {
 }
 
 /// Whether a call belongs to the run; one whose time is not known does.
-fn is_in_window(run: &ReplayRun, call: &Listed) -> bool {
+fn is_in_window(run: &ReplayRun, call: &ListedCall) -> bool {
     let time = match run.kind {
         RunKind::Reconciliation => call.ended_at,
         RunKind::Backfill => call.started_at,

@@ -17,20 +17,20 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::Context;
-use crate::source::{Found, Receipt, event::set_aside, found::count};
+use crate::source::{FoundEvent, Receipt, event::set_aside, found::count};
 
 /// Events taken from the inbox at a time.
 const BATCH: usize = 64;
 
 /// Emits what stands in the inbox, oldest first, until the service drains.
-pub fn drain(inbox: Inbox, context: &Context) -> impl Stream<Item = Found> + Send + Unpin + 'static {
+pub fn drain(inbox: Inbox, context: &Context) -> impl Stream<Item = FoundEvent> + Send + Unpin + 'static {
     let context = context.clone();
     task::stream("webhook_inbox", BATCH, move |found| async move {
         context.flow.stopping.clone().run_until_cancelled(drain_inbox(inbox, context, found)).await;
     })
 }
 
-async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>) {
+async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<FoundEvent>) {
     let (mut after, retry): (Option<InboxId>, _) = (None, &context.flow.retry);
     // Set when an event was handed back: the inbox is read from its beginning again.
     let handed_back = Arc::new(AtomicBool::new(false));
@@ -52,7 +52,7 @@ async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>)
                 Ok(event) => {
                     let receipt = receipt(inbox.clone(), id, handed_back.clone());
                     count(&context, "ok");
-                    if found.send(Found::new(event, receipt)).await.is_err() {
+                    if found.send(FoundEvent::new(event, receipt)).await.is_err() {
                         return;
                     }
                 }
