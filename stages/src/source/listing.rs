@@ -177,12 +177,10 @@ impl Listing {
     /// The next page of the calls that began before the range; none where they are not wanted.
     async fn next_earlier(&mut self, nice: &NiceClient) -> Result<Option<Slice>, NiceError> {
         let mut size = self.size(nice);
-        let asked = |earlier: &Option<EarlierCalls>| earlier.as_ref().map_or(0, EarlierCalls::requests);
-        let before = asked(&self.earlier);
         let span = Span { from: self.to, to: self.to };
         loop {
             let Some(earlier) = &mut self.earlier else { return Ok(None) };
-            match earlier.next(nice, size).await {
+            match earlier.next(nice, size, span).await {
                 Err(NiceError::TooMuch { why, .. }) if size.shrink(why) => {}
                 Err(error) if self.is_given_up(&error, nice, self.to).await => {
                     warn!(%error, "the calls that began before the range cannot be had");
@@ -190,17 +188,12 @@ impl Listing {
                     return Ok(Some(Slice::unread(span)));
                 }
                 Err(error) => return Err(error),
-                Ok(Some(page)) => {
-                    let requests = asked(&self.earlier) - before;
+                Ok(slice) => {
                     self.failures = 0;
-                    return Ok(Some(Slice { requests, ..Slice::of_pages(span, self.to, vec![page]) }));
-                }
-                Ok(None) => {
-                    // At their end there is a slice only where they do not add up.
-                    let doubt = self.earlier.take().and_then(|earlier| earlier.doubt());
-                    return Ok(
-                        doubt.map(|doubt| Slice { doubt: Some(doubt), ..Slice::new(span, Vec::new(), Vec::new()) })
-                    );
+                    if slice.as_ref().is_none_or(|slice| slice.doubt.is_some()) {
+                        self.earlier = None;
+                    }
+                    return Ok(slice);
                 }
             }
         }

@@ -4,14 +4,11 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use model::ContactId;
-use nice::{ContactPage, NiceClient, NiceError};
+use nice::{NiceClient, NiceError};
 use runtime::Clock;
 
-use crate::source::{
-    changes::Changes,
-    earliest_listed,
-    pages::{ListDoubt, PageSize},
-};
+use super::slice::{Slice, Span};
+use crate::source::{changes::Changes, earliest_listed, pages::PageSize};
 
 /// A list of them under way.
 pub(super) struct EarlierCalls {
@@ -20,31 +17,35 @@ pub(super) struct EarlierCalls {
     before: Timestamp,
     clock: Clock,
     changes: Changes,
+    /// Requests that were told with a slice.
+    counted: u64,
 }
 
 impl EarlierCalls {
     pub(super) fn new(before: Timestamp, since: Timestamp, clock: Clock) -> Self {
         let since = since.max(earliest_listed(clock.now()));
-        Self { given: HashSet::new(), before, clock, changes: Changes::since(since) }
+        Self { given: HashSet::new(), before, clock, changes: Changes::since(since), counted: 0 }
     }
 
-    /// The next page of them; none at the end. After an error the same page again.
-    pub(super) async fn next(&mut self, nice: &NiceClient, size: PageSize) -> Result<Option<ContactPage>, NiceError> {
-        let Some(mut page) = self.changes.next(nice, size, self.clock.now()).await? else { return Ok(None) };
+    /// The next of them, as a slice of this span; none at the end, or a last one that says what does not add up. After an
+    /// error the same page again.
+    pub(super) async fn next(
+        &mut self,
+        nice: &NiceClient,
+        size: PageSize,
+        span: Span,
+    ) -> Result<Option<Slice>, NiceError> {
+        let page = self.changes.next(nice, size, self.clock.now()).await?;
+        let requests = self.changes.requests() - std::mem::replace(&mut self.counted, self.changes.requests());
+        let Some(mut page) = page else {
+            let doubt = self.changes.doubt();
+            return Ok(doubt.map(|_| Slice { doubt, requests, ..Slice::of_pages(span, span.to, Vec::new()) }));
+        };
         // A row that cannot be read is in the list by start, unless it began before.
         page.contacts.retain(|row| match row {
             Ok(call) => call.started_at.is_some_and(|start| start < self.before) && self.given.insert(call.contact_id),
             Err(bad) => bad.contact_id.is_some_and(|id| self.given.insert(id)),
         });
-        Ok(Some(page))
-    }
-
-    pub(super) fn doubt(&self) -> Option<ListDoubt> {
-        self.changes.doubt()
-    }
-
-    /// Requests so far.
-    pub(super) fn requests(&self) -> u64 {
-        self.changes.requests()
+        Ok(Some(Slice { requests, ..Slice::of_pages(span, span.to, vec![page]) }))
     }
 }

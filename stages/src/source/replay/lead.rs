@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use catalog::{ReplayRun, RunKind};
 
-use super::{ReplayWorker, progress::ReplayProgress, stop::Stop};
-
-/// Calls of a backfill that may be published and not yet imported: some minutes' work at NICE's usual quota. Those that
-/// find no room in it come and go on the queue, so there are few.
-pub const LEAD: u64 = 200;
+use super::{LEAD, ReplayWorker, progress::ReplayProgress, stop::Stop};
 
 /// How often a backfill that waits for the consumers looks again at the queue, which is cheap.
 const LOOK: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use catalog::RunKind;
 use jiff::Timestamp;
 use model::{ContactEvent, ContactId};
 
-use super::lead::LEAD;
+use super::LEAD;
 use crate::source::{
     compare::{CallStatus, Compare, CompareError},
     listing::Listing,
