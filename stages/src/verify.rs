@@ -151,7 +151,7 @@ impl Verifier {
             let (found_size_bytes, found_sha256) = found.unzip();
             error!(
                 tenant = %key.tenant, conversation.id = %key.external_id, position = recording.position,
-                problem = problem.as_str(), "a stored recording is not what its row says, a person must look"
+                reason = problem.as_str(), "a stored recording is not what its row says, a person must look"
             );
             verified.differences.push(RecordingMismatch {
                 conversation_id: key.external_id,

@@ -108,7 +108,7 @@ impl PollState {
             self.told.clear();
         }
         if self.told.insert(contact) {
-            warn!(%contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
+            warn!(conversation.id = %contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
         }
     }
 }
@@ -267,11 +267,11 @@ impl Poll {
                 page => return page,
             };
             if state.size(nice).shrink(why) {
-                warn!(what, rows = state.size(nice).rows(), "NICE does not give so much, less is asked for");
+                warn!(error = what, rows = state.size(nice).rows(), "NICE does not give so much, less is asked for");
             } else if why == Excess::Damage && state.damaged >= MOST_DAMAGED && !just_stepped {
                 // It stands in each listing for as long as the overlap is, and is told of once.
                 if state.doubt != Some(ListDoubt::NotRead) {
-                    warn!(what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
+                    warn!(error = what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
                 }
                 changes.step_over(size.rows());
                 just_stepped = true;
