@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow::StageError;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use model::{ContactEvent, ContactId, EventSource, Members, QuotaClass, TenantId};
 use nice::NiceError;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::{
     ListError,
-    compare::{CallStatus, Compare, CompareError},
+    compare::{CallStatus, Compare},
     earliest_listed, event_of, event_of_bad_row,
     listing::{Listing, MOST_FAILURES, Slice},
     roster::Roster,
@@ -52,9 +53,9 @@ pub enum ReportError {
     /// NICE did not list its calls.
     #[error(transparent)]
     List(#[from] ListError),
-    /// Catalog or queue did not answer.
+    /// Catalog or queue did not answer, or the tenant's settings cannot be had.
     #[error(transparent)]
-    Compare(#[from] CompareError),
+    Compare(#[from] StageError),
 }
 
 /// What became of a range's calls.
@@ -151,8 +152,8 @@ pub struct Exception {
 }
 
 /// Lists the range and asks what became of each call.
-pub async fn report(question: ReportRequest) -> Result<Completeness, ReportError> {
-    let ReportRequest { tenants, tenant, roster, compare, from, to, longest_call } = question;
+pub async fn report(request: ReportRequest) -> Result<Completeness, ReportError> {
+    let ReportRequest { tenants, tenant, roster, compare, from, to, longest_call } = request;
     let at = compare.clock.now();
     let begin = back(from, longest_call).max(earliest_listed(at));
     let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin))

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, Fate};
+use catalog::{Catalog, Fate};
 use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ConversationKey, ConversationState, Hop};
-use queue::{Backlog, Queue, QueueError};
+use queue::{Backlog, Queue};
 use runtime::Clock;
 use state::ProcessedLog;
 
@@ -67,20 +67,6 @@ impl CallStatus {
     }
 }
 
-/// Why nothing can be said.
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    /// The catalog did not answer.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The queue did not answer.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The tenant's settings cannot be had.
-    #[error("{0}")]
-    Settings(StageError),
-}
-
 /// Compares events of one tenant with what is known.
 #[derive(Clone)]
 pub struct Compare {
@@ -104,7 +90,7 @@ pub struct Compare {
 
 impl Compare {
     /// One status for each event.
-    pub async fn compare(&self, events: &[ContactEvent]) -> Result<Vec<CallStatus>, CompareError> {
+    pub async fn compare(&self, events: &[ContactEvent]) -> Result<Vec<CallStatus>, StageError> {
         let mut statuses = Vec::with_capacity(events.len());
         for batch in events.chunks(BATCH) {
             self.compare_batch(batch, &mut statuses).await?;
@@ -112,9 +98,9 @@ impl Compare {
         Ok(statuses)
     }
 
-    async fn compare_batch(&self, events: &[ContactEvent], statuses: &mut Vec<CallStatus>) -> Result<(), CompareError> {
+    async fn compare_batch(&self, events: &[ContactEvent], statuses: &mut Vec<CallStatus>) -> Result<(), StageError> {
         let Some(first) = events.first() else { return Ok(()) };
-        let retention = self.tenants.get(&first.tenant).await.map_err(CompareError::Settings)?.retention;
+        let retention = self.tenants.get(&first.tenant).await?.retention;
         let now = self.clock.now();
         let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
         // Before the timeline is read: what is marked by now has its hop there.

@@ -25,7 +25,6 @@ use backoff::backoff::Backoff;
 use catalog::{ReplayRun, RunKind, RunState, Tallied};
 use flow::retry::Intervals;
 use jiff::{SignedDuration, Timestamp};
-use model::QuotaClass;
 use nice::NiceError;
 use queue::Queue;
 use runtime::crash;
@@ -95,7 +94,7 @@ impl ReplayWorker {
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
                 Some(Err(Stop::Troubled { why, delay })) => {
                     let delay = retry.next(&mut intervals).max(delay);
-                    warn!(kind, run = run.id, why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
+                    warn!(kind, run = run.id, reason = why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
                     if stopping.run_until_cancelled(self.wait_in_trouble(&mut run, why, delay)).await.is_none() {
                         return;
                     }
@@ -191,7 +190,7 @@ impl ReplayWorker {
     }
 
     async fn fail(&self, mut run: ReplayRun, why: String) {
-        warn!(kind = run.kind.as_str(), run = run.id, why, "replay failed");
+        warn!(kind = run.kind.as_str(), run = run.id, reason = why, "replay failed");
         let before = run.state;
         (run.state, run.reason, run.finished_at) = (RunState::Failed, Some(why), Some(self.context.flow.clock.now()));
         if let Err(error) = self.context.catalog.save_run(&run, before).await {
@@ -247,13 +246,6 @@ fn advance(run: &mut ReplayRun, slice: &Slice, tallied: &Tallied, open_since: Op
     }
     run.sending = 0;
     run.reason = None;
-}
-
-fn quota_class(kind: RunKind) -> QuotaClass {
-    match kind {
-        RunKind::Reconciliation => QuotaClass::Reconciliation,
-        RunKind::Backfill => QuotaClass::Backfill,
-    }
 }
 
 #[cfg(test)]

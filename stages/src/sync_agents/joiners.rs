@@ -1,4 +1,6 @@
 //! From when on the calls of joiners count, and how far back the poll goes for them.
+//!
+//! In: the group as it was known. Out: a time. A crash before the joiner is written repeats both.
 
 use catalog::{CatalogError, ProducerTurns};
 use jiff::{SignedDuration, Timestamp};

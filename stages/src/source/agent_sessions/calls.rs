@@ -1,4 +1,6 @@
 //! The calls of one agent, from what its session tells of them until they count as ended.
+//!
+//! In: how a call stands. Out: the calls that have ended, the oldest first. Nothing is asked here, and nothing is kept.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! How long a slice is: as long as one answer of NICE holds. The length follows the density of the calls.
+//! Pure: the rows of the slice before go in.
 
 use jiff::SignedDuration;
 

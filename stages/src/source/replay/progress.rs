@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use catalog::RunKind;
+use flow::StageError;
 use jiff::Timestamp;
 use model::{ContactEvent, ContactId};
 
 use super::LEAD;
 use crate::source::{
-    compare::{CallStatus, Compare, CompareError},
+    compare::{CallStatus, Compare},
     listing::Listing,
 };
 
@@ -62,7 +63,7 @@ impl ReplayProgress {
     }
 
     /// How many of the calls that were published last are still on their way.
-    pub(super) async fn on_their_way(&mut self, compare: &Compare) -> Result<u64, CompareError> {
+    pub(super) async fn on_their_way(&mut self, compare: &Compare) -> Result<u64, StageError> {
         let mut statuses = compare.compare(self.recent.make_contiguous()).await?.into_iter();
         self.recent.retain(|_| matches!(statuses.next(), Some(CallStatus::InFlight { .. })));
         Ok(self.recent.len() as u64)

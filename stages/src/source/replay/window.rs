@@ -1,10 +1,12 @@
 //! Which calls a run is about.
+//!
+//! In: a run, and a slice of what NICE lists. Out: the events of the group's calls in the run's window.
 
 use catalog::{ReplayRun, RunKind};
 use jiff::Timestamp;
-use model::ContactEvent;
+use model::{ContactEvent, QuotaClass};
 
-use super::{ReplayWorker, quota_class, stop::Stop};
+use super::{ReplayWorker, stop::Stop};
 use crate::source::{
     ListError, earliest_listed,
     event::{event_of, event_or_dead_letter},
@@ -16,11 +18,13 @@ impl ReplayWorker {
     /// Lists what is left of the run's window.
     pub(super) fn listing(&self, run: &ReplayRun) -> Listing {
         let (begin, to, clock) = (self.begin(run), self.end(run), self.context.flow.clock.clone());
-        let listing = Listing::new(self.tenants.clone(), run.tenant_id.clone(), quota_class(run.kind), begin, to);
+        let listing = |class| Listing::new(self.tenants.clone(), run.tenant_id.clone(), class, begin, to);
         match run.kind {
-            RunKind::Backfill => listing.extracting(clock),
+            RunKind::Backfill => listing(QuotaClass::Backfill).extracting(clock),
             // A call may have lasted longer than anybody thought.
-            RunKind::Reconciliation => listing.with_earlier(self.first_start(run), run.from, clock),
+            RunKind::Reconciliation => {
+                listing(QuotaClass::Reconciliation).with_earlier(self.first_start(run), run.from, clock)
+            }
         }
     }
 
@@ -46,28 +50,22 @@ impl ReplayWorker {
     /// The calls of the group in the run's window, and how many more there are beyond the tenant's retention: of an
     /// extracted call the end is not known. Rows that cannot be read come last.
     pub(super) async fn events(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
-        let (mut events, expired) = self.events_of_calls(run, slice).await?;
-        for row in &slice.bad {
-            events.extend(event_or_dead_letter(row, &run.tenant_id, run.kind.source(), &self.context).await?);
-        }
-        Ok((events, expired))
-    }
-
-    async fn events_of_calls(&self, run: &ReplayRun, slice: &Slice) -> Result<(Vec<ContactEvent>, u64), Stop> {
         let tenant = self.tenants.get(&run.tenant_id).await;
         let retention = tenant.map_err(|error| self.troubled(run, &ListError::Settings(error)))?.retention;
         let now = self.context.flow.clock.now();
-        let latest_end =
-            |call: &ListedCall| call.ended_at.or_else(|| call.started_at?.checked_add(self.longest_call).ok());
-        let roster = self.roster.borrow();
-        let (mut events, mut expired) = (Vec::new(), 0);
+        let latest_end = |call: &ListedCall| call.started_at?.checked_add(self.longest_call).ok();
+        let is_kept = |call: &ListedCall| latest_end(call).is_none_or(|end| retention.reaches(end, now));
+        let (source, mut expired) = (run.kind.source(), 0);
+        let mut events = Vec::new();
         for call in slice.calls.iter().filter(|call| is_in_window(run, call)) {
-            let event = event_of(call, &run.tenant_id, run.kind.source(), &roster, run.members);
-            let Some(event) = event else { continue };
-            match call.ended_at.is_some() || latest_end(call).is_none_or(|end| retention.reaches(end, now)) {
-                true => events.push(event),
-                false => expired += 1,
+            let event = event_of(call, &run.tenant_id, source, &self.roster.borrow(), run.members);
+            match event {
+                Some(_) if call.ended_at.is_none() && !is_kept(call) => expired += 1,
+                event => events.extend(event),
             }
+        }
+        for row in &slice.bad {
+            events.extend(event_or_dead_letter(row, &run.tenant_id, source, &self.context).await?);
         }
         Ok((events, expired))
     }
