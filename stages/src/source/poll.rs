@@ -271,7 +271,10 @@ impl Poll {
             } else if why == Excess::Damage && state.damaged >= MOST_DAMAGED && !just_stepped {
                 // It stands in each listing for as long as the overlap is, and is told of once.
                 if state.doubt != Some(ListDoubt::NotRead) {
-                    warn!(error = what, "a listed row cannot be read, it is passed over: the nightly comparison sees to it");
+                    warn!(
+                        error = what,
+                        "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
+                    );
                 }
                 changes.step_over(size.rows());
                 just_stepped = true;

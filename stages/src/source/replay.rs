@@ -94,7 +94,13 @@ impl ReplayWorker {
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
                 Some(Err(Stop::Troubled { why, delay })) => {
                     let delay = retry.next(&mut intervals).max(delay);
-                    warn!(kind, run = run.id, reason = why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
+                    warn!(
+                        kind,
+                        run = run.id,
+                        reason = why,
+                        delay_secs = delay.as_secs_f64(),
+                        "replay waits, will retry"
+                    );
                     if stopping.run_until_cancelled(self.wait_in_trouble(&mut run, why, delay)).await.is_none() {
                         return;
                     }
