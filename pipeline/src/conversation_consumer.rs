@@ -16,7 +16,7 @@ use stages::{
     download_recording::DownloadRecording,
     fetch_metadata::FetchMetadata,
     persist::Persist,
-    readiness::Readiness,
+    readiness::RecordingDelays,
     tenants::Tenants,
     upload::Upload,
 };
@@ -34,7 +34,7 @@ pub(crate) struct ConversationConsumer {
     /// The recording store.
     pub(crate) recordings: Arc<dyn RecordingStore>,
     /// When a call's recording is likely there.
-    pub(crate) readiness: Readiness,
+    pub(crate) readiness: RecordingDelays,
     /// The machinery.
     pub(crate) context: Context,
 }
@@ -47,7 +47,7 @@ impl ConversationConsumer {
             tenants: doors.nice.consumer.clone(),
             queue: doors.queue.clone(),
             recordings: doors.recordings.clone()?,
-            readiness: Readiness::new(doors::first_look(config), catalog, clock, doors.metrics.clone()),
+            readiness: RecordingDelays::new(doors::first_look(config), catalog, clock, doors.metrics.clone()),
             context: context.clone(),
         })
     }

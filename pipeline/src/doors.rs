@@ -22,7 +22,7 @@ use stages::{
     erase::Eraser,
     journal,
     metrics::Metrics,
-    shelf::Shelf,
+    shelf::DeadLetterReplayer,
     source::{compare::Compare, roster::Roster},
     sync_agents::{HoldRules, SyncAgents},
     verify::Verifier,
@@ -178,9 +178,10 @@ impl Doors {
     }
 
     /// Looks after the dead letters.
-    pub(crate) fn shelf(&self, config: &Config) -> Shelf {
-        Shelf {
-            catalog: self.catalog.clone(),
+    pub(crate) fn shelf(&self, config: &Config) -> DeadLetterReplayer {
+        DeadLetterReplayer {
+            letters: self.catalog.clone(),
+            timelines: self.catalog.clone(),
             queue: self.queue.clone(),
             outside: self.outside.clone(),
             blame: self.blame.clone(),

@@ -29,8 +29,8 @@ use stages::{
     dedupe::{Foreign, dedupe_after},
     enqueue::Enqueue,
     source::{
-        Found, agent_sessions, agent_sessions::AgentSessions, compare::Compare, poll, poll::Poll, replay::Replay,
-        roster::Roster, webhook,
+        FoundEvent, agent_sessions, agent_sessions::AgentSessions, compare::Compare, poll, poll::Poll,
+        replay::ReplayWorker, roster::Roster, webhook,
     },
     sync_agents::SyncAgents,
     tenants::Tenants,
@@ -264,11 +264,11 @@ impl NiceProducer {
     }
 
     /// Starts the replays, and gives what they find.
-    fn replays(&self, context: &Context) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
+    fn replays(&self, context: &Context) -> (mpsc::Receiver<FoundEvent>, tokio_util::task::AbortOnDropHandle<()>) {
         let (found, replayed) = mpsc::channel(REPLAY_BOUND);
         let settings = self.replays.clone();
         let replays = Replays {
-            replay: Replay {
+            replay: ReplayWorker {
                 tenants: settings.tenants,
                 roster: settings.roster,
                 compare: settings.compare,
@@ -291,12 +291,12 @@ impl NiceProducer {
     /// Starts the flow; it ends with the turn.
     fn flow(
         &self,
-        replayed: mpsc::Receiver<Found>,
+        replayed: mpsc::Receiver<FoundEvent>,
         begun: &Begun,
         context: &Context,
     ) -> tokio_util::task::AbortOnDropHandle<()> {
         let context = context.clone();
-        let mut sources: SelectAll<BoxStream<'static, Found>> = SelectAll::new();
+        let mut sources: SelectAll<BoxStream<'static, FoundEvent>> = SelectAll::new();
         sources.push(webhook::drain(self.inbox.clone(), &context).boxed());
         sources.push(ReceiverStream::new(replayed).boxed());
         if let Some(poll) = &self.poll {

@@ -12,7 +12,7 @@ use catalog::{CatalogError, ReplayRun, RunKind, RunState};
 use jiff::{SignedDuration, Timestamp};
 use model::TenantId;
 use runtime::task;
-use stages::{recheck::Recheck, source::replay::Replay, watermark};
+use stages::{recheck::Recheck, source::replay::ReplayWorker, watermark};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -37,7 +37,7 @@ const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(12);
 /// What the producer needs for its replays.
 pub(crate) struct Replays {
     /// Works on one run.
-    pub(crate) replay: Replay,
+    pub(crate) replay: ReplayWorker,
     /// Whose.
     pub(crate) tenant: TenantId,
     /// When the comparison is due; none where a command does one piece of work.

@@ -1,7 +1,7 @@
 //! Stage 5, await recording: lets a conversation pass once its recording is likely there.
 //!
 //! # Contract
-//! NICE is not asked before the time that the calls before this one took ([`Readiness`]), so that most are asked for
+//! NICE is not asked before the time that the calls before this one took ([`RecordingDelays`]), so that most are asked for
 //! once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that ended
 //! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth of it
 //! after a look in vain. A few are looked at early, for it may have become shorter.
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use flow::{Outcome, Stage, StageError};
 use model::ContactEvent;
 
-use crate::readiness::Readiness;
+use crate::readiness::RecordingDelays;
 use crate::tenants::Tenant;
 
 /// Holds back what comes too early.
 pub struct AwaitRecording {
     /// Knows when.
-    pub readiness: Readiness,
+    pub readiness: RecordingDelays,
 }
 
 impl Stage<Arc<Tenant>> for AwaitRecording {
@@ -61,7 +61,7 @@ mod tests {
         // The guess is what counts before anything is learned.
         let bounds = Bounds { share: 0.99, guess: Duration::from_secs(1800), longest: Duration::from_secs(24 * 3600) };
         let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
-        let readiness = Readiness::new(bounds, catalog, clock, context.metrics.clone());
+        let readiness = RecordingDelays::new(bounds, catalog, clock, context.metrics.clone());
         let (mut early, mut due) = (event(1), event(2));
         let now = context.flow.clock.now();
         (early.ended_at, early.queued_at) = (Some(now - SignedDuration::from_secs(60)), Some(now));

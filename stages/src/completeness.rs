@@ -7,29 +7,30 @@
 //! `ended = ready + no_recording + dead + in_flight + excluded + not_looked_for_yet + missing`; the proof is that `missing`
 //! is zero, and that NICE's list adds up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
-use model::{ContactId, EventSource, QuotaClass, TenantId};
+use flow::StageError;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use model::{ContactEvent, ContactId, EventSource, Members, QuotaClass, TenantId};
 use nice::NiceError;
 use serde::{Deserialize, Serialize};
 
 use crate::source::{
-    ListError, REACH,
-    compare::{Compare, CompareError, Verdict},
-    event_of, event_of_bad_row,
-    listing::{Listing, MOST_FAILURES},
+    ListError,
+    compare::{CallStatus, Compare},
+    earliest_listed, event_of, event_of_bad_row,
+    listing::{Listing, MOST_FAILURES, Slice},
     roster::Roster,
 };
 use crate::tenants::Tenants;
+use crate::watermark::back;
 
 /// The most exceptions that are named; the counts count all of them.
 const MOST_EXCEPTIONS: usize = 10_000;
 
 /// What is asked.
-pub struct Question {
+pub struct ReportRequest {
     /// The way to the tenant's NICE.
     pub tenants: Arc<Tenants>,
     /// Whose calls.
@@ -52,9 +53,9 @@ pub enum ReportError {
     /// NICE did not list its calls.
     #[error(transparent)]
     List(#[from] ListError),
-    /// Catalog or queue did not answer.
+    /// Catalog or queue did not answer, or the tenant's settings cannot be had.
     #[error(transparent)]
-    Compare(#[from] CompareError),
+    Compare(#[from] StageError),
 }
 
 /// What became of a range's calls.
@@ -71,7 +72,7 @@ pub struct Completeness {
     /// By the UTC day on which the call ended.
     pub days: Vec<Day>,
     /// All days together.
-    pub total: Counted,
+    pub total: CallCounts,
     /// Each call that is neither ready nor without a recording, or lacks recordings, by the time of its end.
     pub exceptions: Vec<Exception>,
     /// Exceptions that are counted and not named.
@@ -93,12 +94,12 @@ pub struct Day {
     pub day: Date,
     /// Its calls.
     #[serde(flatten)]
-    pub counted: Counted,
+    pub counted: CallCounts,
 }
 
 /// How many calls, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct CallCounts {
     /// Calls of the group that ended.
     pub ended: u64,
     /// Ready for analysis.
@@ -121,33 +122,19 @@ pub struct Counted {
     pub missing: u64,
 }
 
-impl Counted {
-    fn count(&mut self, verdict: &Verdict) {
+impl CallCounts {
+    fn count(&mut self, status: &CallStatus) {
         self.ended += 1;
-        self.incomplete += u64::from(matches!(verdict, Verdict::Incomplete(_)));
-        *match verdict {
-            Verdict::Ready | Verdict::Incomplete(_) => &mut self.ready,
-            Verdict::NoRecording => &mut self.no_recording,
-            Verdict::Dead(_) => &mut self.dead,
-            Verdict::InFlight { .. } => &mut self.in_flight,
-            Verdict::Excluded(_) => &mut self.excluded,
-            Verdict::NotLookedFor => &mut self.not_looked_for_yet,
-            Verdict::Missing { .. } => &mut self.missing,
+        self.incomplete += u64::from(matches!(status, CallStatus::Incomplete(_)));
+        *match status {
+            CallStatus::Ready | CallStatus::Incomplete(_) => &mut self.ready,
+            CallStatus::NoRecording => &mut self.no_recording,
+            CallStatus::Dead(_) => &mut self.dead,
+            CallStatus::InFlight { .. } => &mut self.in_flight,
+            CallStatus::Excluded(_) => &mut self.excluded,
+            CallStatus::NotLookedFor => &mut self.not_looked_for_yet,
+            CallStatus::Missing { .. } => &mut self.missing,
         } += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        let Self { ended, ready, incomplete, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing } =
-            other;
-        self.ended += ended;
-        self.ready += ready;
-        self.incomplete += incomplete;
-        self.no_recording += no_recording;
-        self.dead += dead;
-        self.in_flight += in_flight;
-        self.excluded += excluded;
-        self.not_looked_for_yet += not_looked_for_yet;
-        self.missing += missing;
     }
 }
 
@@ -165,76 +152,101 @@ pub struct Exception {
 }
 
 /// Lists the range and asks what became of each call.
-pub async fn report(question: Question) -> Result<Completeness, ReportError> {
-    let Question { tenants, tenant, roster, compare, from, to, longest_call } = question;
+pub async fn report(request: ReportRequest) -> Result<Completeness, ReportError> {
+    let ReportRequest { tenants, tenant, roster, compare, from, to, longest_call } = request;
     let at = compare.clock.now();
-    let longest_call = SignedDuration::try_from(longest_call).unwrap_or_default();
-    let reach = at.checked_sub(REACH).unwrap_or(Timestamp::MIN);
-    let begin = from.checked_sub(longest_call).unwrap_or(from).max(reach);
+    let begin = back(from, longest_call).max(earliest_listed(at));
     let mut listing = Listing::new(tenants, tenant.clone(), QuotaClass::Reconciliation, begin, to.min(at).max(begin))
         .with_earlier(begin, from, compare.clock.clone());
-    let (mut doubtful, mut doubt) = (0, None);
-    let mut days: BTreeMap<Date, Counted> = BTreeMap::new();
-    let (mut exceptions, mut exceptions_left_out, mut unreadable) = (Vec::new(), 0, 0);
-    let mut failures = 0;
-    loop {
-        let slice = match listing.next().await {
-            Ok(Some(slice)) => slice,
-            Ok(None) => break,
-            // The listing passes over what it cannot have in the end.
-            Err(ListError::Nice(NiceError::TooMuch { .. })) if failures < MOST_FAILURES => {
-                failures += 1;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        failures = 0;
-        unreadable += slice.bad.len() as u64;
-        doubtful += u64::from(slice.doubt.is_some());
-        doubt = doubt.or(slice.doubt.map(|doubt| doubt.to_string()));
-        let unread = slice.bad.iter().filter_map(|row| event_of_bad_row(row, &tenant, EventSource::Reconciliation));
-        let listed = slice.calls.iter();
-        let events: Vec<_> = listed
-            .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= from && ended_at < to))
-            .filter_map(|call| event_of(call, &tenant, EventSource::Reconciliation, &roster))
-            .chain(unread)
-            .collect();
-        for (event, verdict) in events.iter().zip(compare.compare(&events).await?) {
-            if event.agent.is_none() && verdict.needs_a_message() {
-                continue; // whose call it is nobody knows: it is unreadable, and counted as that
-            }
-            let day = event.ended_at.unwrap_or(from).to_zoned(TimeZone::UTC).date();
-            days.entry(day).or_default().count(&verdict);
-            let Some((what, reason)) = exception(verdict) else { continue };
-            if exceptions.len() == MOST_EXCEPTIONS {
-                exceptions_left_out += 1;
-                continue;
-            }
-            let (conversation_id, ended_at) = (event.conversation, event.ended_at);
-            exceptions.push(Exception { conversation_id, ended_at, what: what.to_owned(), reason });
+    let mut report = Completeness {
+        tenant,
+        from,
+        to,
+        at,
+        days: Vec::new(),
+        total: CallCounts::default(),
+        exceptions: Vec::new(),
+        exceptions_left_out: 0,
+        unreadable: 0,
+        doubtful: 0,
+        doubt: None,
+    };
+    while let Some(slice) = next_slice(&mut listing).await? {
+        let events = report.events(&slice, &roster);
+        for (event, status) in events.iter().zip(compare.compare(&events).await?) {
+            report.note(event, status);
         }
         listing.passed(&slice);
     }
-    exceptions.sort_by_key(|exception| (exception.ended_at, exception.conversation_id));
-    let mut total = Counted::default();
-    for counted in days.values() {
-        total.add(counted);
-    }
-    let days = days.into_iter().map(|(day, counted)| Day { day, counted }).collect();
-    Ok(Completeness { tenant, from, to, at, days, total, exceptions, exceptions_left_out, unreadable, doubtful, doubt })
+    report.exceptions.sort_by_key(|exception| (exception.ended_at, exception.conversation_id));
+    Ok(report)
 }
 
-fn exception(verdict: Verdict) -> Option<(&'static str, String)> {
-    match verdict {
-        Verdict::Ready | Verdict::NoRecording => None,
-        Verdict::Incomplete(missing) => Some((
+/// A person waits: what cannot be had is asked for again at once. The listing passes over it in the end.
+async fn next_slice(listing: &mut Listing) -> Result<Option<Slice>, ListError> {
+    for _ in 0..MOST_FAILURES {
+        match listing.next().await {
+            Err(ListError::Nice(NiceError::TooMuch { .. })) => {}
+            answer => return answer,
+        }
+    }
+    listing.next().await
+}
+
+impl Completeness {
+    /// The calls of the group in a slice that ended in the range, and its rows that cannot be read.
+    fn events(&mut self, slice: &Slice, roster: &Roster) -> Vec<ContactEvent> {
+        self.unreadable += slice.bad.len() as u64;
+        self.doubtful += u64::from(slice.doubt.is_some());
+        self.doubt = self.doubt.take().or(slice.doubt.map(|doubt| doubt.to_string()));
+        let source = EventSource::Reconciliation;
+        let unread = slice.bad.iter().filter_map(|row| event_of_bad_row(row, &self.tenant, source));
+        let listed = slice.calls.iter();
+        listed
+            .filter(|call| call.ended_at.is_none_or(|ended_at| ended_at >= self.from && ended_at < self.to))
+            .filter_map(|call| event_of(call, &self.tenant, source, roster, Members::Then))
+            .chain(unread)
+            .collect()
+    }
+
+    /// Counts a call, and names it if it is an exception.
+    fn note(&mut self, event: &ContactEvent, status: CallStatus) {
+        if event.agent.is_none() && status.needs_a_message() {
+            return; // whose call it is nobody knows: it is unreadable, and counted as that
+        }
+        self.day(event.ended_at.unwrap_or(self.from)).count(&status);
+        self.total.count(&status);
+        let Some((what, reason)) = exception(status) else { return };
+        if self.exceptions.len() == MOST_EXCEPTIONS {
+            self.exceptions_left_out += 1;
+            return;
+        }
+        let (conversation_id, ended_at) = (event.conversation, event.ended_at);
+        self.exceptions.push(Exception { conversation_id, ended_at, what: what.to_owned(), reason });
+    }
+
+    /// The counts of the day of a time.
+    fn day(&mut self, time: Timestamp) -> &mut CallCounts {
+        let day = time.to_zoned(TimeZone::UTC).date();
+        let at = self.days.binary_search_by_key(&day, |day| day.day).unwrap_or_else(|at| {
+            self.days.insert(at, Day { day, counted: CallCounts::default() });
+            at
+        });
+        &mut self.days[at].counted
+    }
+}
+
+fn exception(status: CallStatus) -> Option<(&'static str, String)> {
+    match status {
+        CallStatus::Ready | CallStatus::NoRecording => None,
+        CallStatus::Incomplete(missing) => Some((
             "recordings_missing",
             format!("ready, and NICE names {missing} more recordings; `recheck` asks for them"),
         )),
-        Verdict::Dead(reason) => Some(("dead", reason)),
-        Verdict::InFlight { last, .. } => Some(("in_flight", last)),
-        Verdict::Excluded(reason) => Some(("excluded", reason)),
-        Verdict::NotLookedFor => Some(("not_looked_for_yet", "the poll has not come to it".to_owned())),
-        Verdict::Missing { last, .. } => Some(("missing", last)),
+        CallStatus::Dead(reason) => Some(("dead", reason)),
+        CallStatus::InFlight { last, .. } => Some(("in_flight", last)),
+        CallStatus::Excluded(reason) => Some(("excluded", reason)),
+        CallStatus::NotLookedFor => Some(("not_looked_for_yet", "the poll has not come to it".to_owned())),
+        CallStatus::Missing { last, .. } => Some(("missing", last)),
     }
 }

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::Context;
-use crate::source::{Found, Receipt};
+use crate::source::{FoundEvent, Receipt};
 
 mod foreign;
 mod hearsay;
@@ -52,7 +52,7 @@ const REOPENED: [&str; 4] = ["never_answered", "not_a_phone_call", "not_in_group
 
 /// Passes each conversation on once and holds its claim until the delivery is settled.
 pub fn dedupe(
-    found: impl Stream<Item = Found> + Send + 'static,
+    found: impl Stream<Item = FoundEvent> + Send + 'static,
     processed: ProcessedLog,
     retention: Duration,
     context: &Context,
@@ -63,7 +63,7 @@ pub fn dedupe(
 /// The same after another producer, whose calls the processed-id log lacks.
 pub fn dedupe_after(
     foreign: Option<Foreign>,
-    found: impl Stream<Item = Found> + Send + 'static,
+    found: impl Stream<Item = FoundEvent> + Send + 'static,
     processed: ProcessedLog,
     retention: Duration,
     context: &Context,
@@ -91,9 +91,9 @@ struct Dedupe {
 
 impl Dedupe {
     /// `is_foreign`: another producer found it, and it needs nothing more.
-    async fn admit(&self, found: Found, is_foreign: bool) -> Option<Delivery> {
+    async fn admit(&self, found: FoundEvent, is_foreign: bool) -> Option<Delivery> {
         let since = Instant::now();
-        let Found { event, receipt, heals: mut despite_memory } = found;
+        let FoundEvent { event, receipt, heals: mut despite_memory } = found;
         let digest = event.key().digest();
         let is_hearsay = event.source == EventSource::Webhook;
         let now = self.context.flow.clock.now();

@@ -28,7 +28,7 @@ use tracing::warn;
 
 use crate::items::{FetchedConversation, RecordedConversation};
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::RecordingDelays;
 use crate::recheck::NOTHING_NEW;
 use crate::tenants::RecordingScope;
 
@@ -60,7 +60,7 @@ pub struct DownloadRecording {
     /// The deadline.
     pub retry: RetryPolicy,
     /// Learns when recordings are there.
-    pub readiness: Readiness,
+    pub readiness: RecordingDelays,
     /// Counts the looks.
     pub metrics: Metrics,
 }
@@ -129,7 +129,7 @@ impl DownloadRecording {
     }
 
     /// What a final call lacked and NICE has by now, or why it ends without. One look is enough: the next recheck asks
-    /// again. Readiness learns nothing from it.
+    /// again. The learned delay does not change by it.
     async fn look_again(&self, call: &LegAtNice<'_>) -> Result<Result<OpenedMedia, &'static str>, StageError> {
         let key = call.conversation.key();
         let Some(row) = self.conversations.conversation(&key).await? else { return Ok(Err(NOTHING_NEW)) };

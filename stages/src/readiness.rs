@@ -55,7 +55,7 @@ const SPACED_YOUNG_UP_TO: f64 = 6.0;
 
 /// What is known of every tenant's recordings.
 #[derive(Clone)]
-pub struct Readiness {
+pub struct RecordingDelays {
     inner: Arc<Inner>,
 }
 
@@ -82,7 +82,7 @@ struct Learned {
     looks: u32,
 }
 
-impl Readiness {
+impl RecordingDelays {
     /// Nothing known yet.
     pub fn new(bounds: Bounds, catalog: Arc<dyn FirstLooks>, clock: Clock, metrics: Metrics) -> Self {
         let tenants = Mutex::default();

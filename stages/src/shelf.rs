@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError};
+use catalog::{CatalogError, DeadLetters, Timelines};
 use flow::{Blame, Outside};
 use jiff::Timestamp;
 use model::{ContactEvent, DeadLetter, Hop, Lane, MessageError, System, Troubles};
@@ -60,7 +60,8 @@ pub enum AskedBy {
 pub async fn replay(
     letter: &DeadLetter,
     asked_by: AskedBy,
-    catalog: &dyn Catalog,
+    letters: &dyn DeadLetters,
+    timelines: &dyn Timelines,
     queue: &dyn Queue,
     now: Timestamp,
 ) -> Result<bool, ReplayError> {
@@ -82,16 +83,18 @@ pub async fn replay(
     // Until a stage says more, the timeline's last word would be that it was set aside.
     let (stage, outcome) = ("enqueue".to_owned(), "ok".to_owned());
     let detail = Some("dead letter replayed".to_owned());
-    catalog.record_hop(&event.key(), Hop { at: now, stage, outcome, attempt: 0, took_millis: 0, detail }).await;
-    let removed = catalog.remove_dead_letter(letter).await?;
+    timelines.record_hop(&event.key(), Hop { at: now, stage, outcome, attempt: 0, took_millis: 0, detail }).await;
+    let removed = letters.remove_dead_letter(letter).await?;
     info!(id = letter.id, removed, conversation.id = %event.conversation, "dead letter replayed");
     Ok(removed)
 }
 
 /// Looks after the shelf.
-pub struct Shelf {
-    /// Where it stands.
-    pub catalog: Arc<dyn Catalog>,
+pub struct DeadLetterReplayer {
+    /// What stands on it.
+    pub letters: Arc<dyn DeadLetters>,
+    /// Where it is told that a letter went back.
+    pub timelines: Arc<dyn Timelines>,
     /// Where the messages go.
     pub queue: Arc<dyn Queue>,
     /// Whether a system is away.
@@ -106,7 +109,7 @@ pub struct Shelf {
     pub metrics: Metrics,
 }
 
-impl Shelf {
+impl DeadLetterReplayer {
     /// Looks again and again, until it is dropped.
     pub async fn run(self) {
         for looks in 0_u32.. {
@@ -129,11 +132,12 @@ impl Shelf {
         let mut after = None;
         // Those that stay, since their system fails, do not stand in the way of the others.
         for _ in 0..MOST_PAGES {
-            let page = self.catalog.due_dead_letters(now, after, MOST_AT_ONCE).await?;
+            let page = self.letters.due_dead_letters(now, after, MOST_AT_ONCE).await?;
             let Some(last) = page.last() else { break };
             after = last.replay_at.map(|at| (at, last.id));
             for letter in page.iter().filter(|letter| !self.fails_still(letter, now)) {
-                match replay(letter, AskedBy::Itself, &*self.catalog, &*self.queue, now).await {
+                let (letters, timelines) = (&*self.letters, &*self.timelines);
+                match replay(letter, AskedBy::Itself, letters, timelines, &*self.queue, now).await {
                     Ok(_) => {
                         replayed += 1;
                         self.metrics.dead_letters_replayed.inc();
@@ -163,7 +167,7 @@ impl Shelf {
     /// Drops what stands for too long, and counts it.
     pub async fn clear(&self) -> Result<u64, CatalogError> {
         let Ok(before) = self.clock.now().checked_sub(self.longest) else { return Ok(0) };
-        let dropped = self.catalog.drop_dead_letters(before).await?;
+        let dropped = self.letters.drop_dead_letters(before).await?;
         if dropped > 0 {
             warn!(dropped, "dead letters dropped that stood for longer than [retry] dead_letter_age");
             self.metrics.dead_letters_dropped.inc_by(dropped);

@@ -28,7 +28,7 @@ mod tenant;
 
 pub use seal::{Seal, SealError};
 pub use settings::{FixedSettings, RecordingScope, SettingsError, SettingsSource, TenantSettings};
-pub use settings_table::{SettingsTable, ShownSettings};
+pub use settings_table::{SettingsRow, SettingsTable};
 pub use tenant::Tenant;
 
 use self::entry::{SOON, TenantEntry, TenantStatus};

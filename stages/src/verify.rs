@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 3;
 /// What may lie under a recording's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Problem {
+pub enum MismatchKind {
     /// No object.
     Missing,
     /// An object of another length.
@@ -39,7 +39,7 @@ pub enum Problem {
     Sha256,
 }
 
-impl Problem {
+impl MismatchKind {
     /// The one name of it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Problem {
 
 /// A recording that its row does not describe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct RecordingMismatch {
     /// Whose.
     pub conversation_id: ContactId,
     /// Which of them.
@@ -60,7 +60,7 @@ pub struct Difference {
     /// Where it should lie.
     pub object_key: String,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: MismatchKind,
     /// Length by the row.
     pub size_bytes: u64,
     /// Hash by the row.
@@ -81,7 +81,7 @@ pub struct Verified {
     /// Recordings whose row names another store.
     pub elsewhere: u64,
     /// Those that differ.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<RecordingMismatch>,
 }
 
 impl Verified {
@@ -151,9 +151,9 @@ impl Verifier {
             let (found_size_bytes, found_sha256) = found.unzip();
             error!(
                 tenant = %key.tenant, conversation.id = %key.external_id, position = recording.position,
-                problem = problem.as_str(), "a stored recording is not what its row says, a person must look"
+                reason = problem.as_str(), "a stored recording is not what its row says, a person must look"
             );
-            verified.differences.push(Difference {
+            verified.differences.push(RecordingMismatch {
                 conversation_id: key.external_id,
                 position: recording.position,
                 object_key: recording.object_key,
@@ -239,11 +239,11 @@ impl Verifier {
     }
 }
 
-fn problem(row: &RecordingRow, found: Option<&(u64, String)>) -> Option<Problem> {
+fn problem(row: &RecordingRow, found: Option<&(u64, String)>) -> Option<MismatchKind> {
     match found {
-        None => Some(Problem::Missing),
-        Some((size, _)) if *size != row.size_bytes => Some(Problem::Length),
-        Some((_, sha256)) if *sha256 != row.sha256 => Some(Problem::Sha256),
+        None => Some(MismatchKind::Missing),
+        Some((size, _)) if *size != row.size_bytes => Some(MismatchKind::Length),
+        Some((_, sha256)) if *sha256 != row.sha256 => Some(MismatchKind::Sha256),
         Some(_) => None,
     }
 }

@@ -20,7 +20,7 @@ use std::sync::{
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, ProducerMemory};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, TimestampArithmetic};
 use model::TenantId;
 use tracing::warn;
 
@@ -48,7 +48,7 @@ struct Cell {
 
 /// Where a watermark stood when a piece of work began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct WatermarkPosition {
     /// The time; `None` if it was never moved.
     pub at: Option<Timestamp>,
     held_back: u64,
@@ -107,15 +107,15 @@ impl Watermark {
     }
 
     /// Where work begins that is to move it forward.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> WatermarkPosition {
         let released = self.cell.released.load(Ordering::SeqCst);
         let ProducerMemory { poll_watermark, held_back, .. } = self.known();
-        Position { at: poll_watermark, held_back, released }
+        WatermarkPosition { at: poll_watermark, held_back, released }
     }
 
     /// As [`Watermark::advance`], unless it was held back since `begun`, by this process or another; false then, and
     /// nothing moves.
-    pub async fn advance_from(&self, begun: Position, to: Timestamp) -> Result<bool, CatalogError> {
+    pub async fn advance_from(&self, begun: WatermarkPosition, to: Timestamp) -> Result<bool, CatalogError> {
         let _writing = self.cell.writing.lock().await;
         if self.cell.released.load(Ordering::SeqCst) != begun.released || self.known().held_back != begun.held_back {
             return Ok(false);
@@ -139,7 +139,7 @@ impl Watermark {
         let Some(at) = self.get().filter(|at| is_beyond(*at, now)) else { return Ok(()) };
         let clock = self.catalog.clock(now).await?;
         if is_beyond(at, clock) {
-            let to = now.min(clock).checked_sub(window).unwrap_or(Timestamp::MIN);
+            let to = back(now.min(clock), window);
             warn!(watermark = %at, %now, %to, "the poll's watermark lies in the future: a clock was wrong; it goes back");
             drop(self.hold_back(to).await?);
         }
@@ -172,7 +172,7 @@ pub async fn worked_since(
         if !is_beyond(since, clock) {
             return Ok(since);
         }
-        note = now.min(clock).checked_sub(window).unwrap_or(Timestamp::MIN);
+        note = back(now.min(clock), window);
         warn!(%since, %now, to = %note, "the time of the first turn lies in the future: a clock was wrong; it goes back");
     }
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
@@ -182,6 +182,11 @@ pub async fn worked_since(
 /// clocks run ahead.
 pub async fn agreed_now(catalog: &dyn Catalog, now: Timestamp) -> Result<Timestamp, CatalogError> {
     Ok(now.min(catalog.clock(now).await?))
+}
+
+/// The time that lies so long before another, or the first that there is.
+pub(crate) fn back(time: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// Whether a stored time cannot be true.

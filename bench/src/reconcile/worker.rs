@@ -25,7 +25,7 @@ use stages::{
     dedupe::dedupe,
     enqueue::Enqueue,
     metrics::Metrics,
-    source::{compare::Compare, replay::Replay, roster::Roster},
+    source::{compare::Compare, replay::ReplayWorker, roster::Roster},
     tenants::{FixedSettings, RecordingScope, Tenants},
 };
 use state::{State, StateOptions};
@@ -210,7 +210,7 @@ async fn reconcile(options: &WorkerOptions) -> anyhow::Result<()> {
     Roster::replace(&roster, &[agent()?]);
     let settle = Duration::from_secs(3600);
     let tenants = tenants(options)?;
-    let replay = Replay {
+    let replay = ReplayWorker {
         tenants: tenants.clone(),
         roster: known,
         compare: Compare {

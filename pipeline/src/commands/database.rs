@@ -7,7 +7,7 @@ use std::time::Duration;
 use database::{Database, schema};
 use model::{TenantId, Unmetered};
 use nice::{Network, NiceClient, NiceError, NiceMetrics, NiceSettings, Timeouts};
-use stages::tenants::{SettingsTable, ShownSettings};
+use stages::tenants::{SettingsRow, SettingsTable};
 
 use super::check::ask_nice;
 use crate::access::{Load, print};
@@ -63,7 +63,7 @@ async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<()
 }
 
 /// One line for each key, as it would stand in a settings file.
-fn lines(shown: &ShownSettings) -> String {
+fn lines(shown: &SettingsRow) -> String {
     let fields = serde_json::to_value(shown).unwrap_or_default();
     let line = |(key, value): (&String, &serde_json::Value)| format!("{key:<19} {value}");
     let given = fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());

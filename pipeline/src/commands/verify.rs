@@ -8,7 +8,7 @@ use model::ContactId;
 use rand::Rng;
 use runtime::{Clock, chance};
 use serde::Serialize;
-use stages::verify::{Difference, Verified};
+use stages::verify::{RecordingMismatch, Verified};
 
 use crate::access::{Access, Load, print};
 use crate::cli::VerifyOptions;
@@ -36,7 +36,7 @@ struct Verification {
     /// How many differ.
     differing: u64,
     /// Those that differ, 10,000 at most.
-    differences: Vec<Difference>,
+    differences: Vec<RecordingMismatch>,
 }
 
 impl Verification {

@@ -87,7 +87,8 @@ impl Request for ReplayDeadLetter {
     async fn fulfil(self, operations: &Operations) -> Result<(), OperationError> {
         let letter = operations.dead_letter(self.id).await?;
         let now = operations.clock.now();
-        match shelf::replay(&letter, AskedBy::Operator, &*operations.catalog, &*operations.queue, now).await {
+        let (catalog, queue) = (&*operations.catalog, &*operations.queue);
+        match shelf::replay(&letter, AskedBy::Operator, catalog, catalog, queue, now).await {
             Ok(_) => Ok(()),
             Err(ReplayError::Queue(error)) => Err(error.into()),
             Err(ReplayError::Catalog(error)) => Err(error.into()),

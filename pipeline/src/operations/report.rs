@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::completeness::{self, Completeness, Counted, Question};
+use stages::completeness::{self, CallCounts, Completeness, ReportRequest};
 use stages::source::roster::Roster;
 use tokio::sync::watch;
 
@@ -44,7 +44,7 @@ impl Request for Report {
         let Reporting { compare, tenants, longest_call } = operations.reporting.clone();
         let (from, to) = (self.from, self.to.min(now));
         let roster = reader.borrow().clone();
-        Ok(completeness::report(Question { tenants, tenant, roster, compare, from, to, longest_call }).await?)
+        Ok(completeness::report(ReportRequest { tenants, tenant, roster, compare, from, to, longest_call }).await?)
     }
 }
 
@@ -68,9 +68,10 @@ impl SingleCommand for Report {
             "not looked for",
             "missing",
         ]);
-        let row = |name: String, counted: &Counted| {
-            let Counted { ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing, .. } =
-                counted;
+        let row = |name: String, counted: &CallCounts| {
+            let CallCounts {
+                ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing, ..
+            } = counted;
             let counts = [ended, ready, no_recording, dead, in_flight, excluded, not_looked_for_yet, missing];
             [name].into_iter().chain(counts.map(u64::to_string)).collect::<Vec<_>>()
         };

@@ -16,7 +16,7 @@ use model::{ContactEvent, ContactId};
 use state::ProcessedLog;
 
 use crate::Context;
-use crate::source::Found;
+use crate::source::FoundEvent;
 use crate::source::compare::Compare;
 
 /// Events that are asked of at a time, at most.
@@ -38,10 +38,10 @@ impl Foreign {
     /// Says of each event whether its call needs no message any more.
     pub(super) fn told(
         self,
-        found: impl Stream<Item = Found> + Send + 'static,
+        found: impl Stream<Item = FoundEvent> + Send + 'static,
         processed: ProcessedLog,
         context: Context,
-    ) -> impl Stream<Item = (Found, bool)> + Send + 'static {
+    ) -> impl Stream<Item = (FoundEvent, bool)> + Send + 'static {
         let asking = Arc::new((self, processed, context));
         let together = found.ready_chunks(TOGETHER).then(move |found| {
             let asking = asking.clone();
@@ -51,11 +51,16 @@ impl Foreign {
     }
 
     /// The same of some events. Asks until there is an answer; when the service drains first, they are handed back.
-    async fn tell(&self, found: Vec<Found>, processed: &ProcessedLog, context: &Context) -> Vec<(Found, bool)> {
+    async fn tell(
+        &self,
+        found: Vec<FoundEvent>,
+        processed: &ProcessedLog,
+        context: &Context,
+    ) -> Vec<(FoundEvent, bool)> {
         let unknown = found.iter().filter(|found| self.concerns(found) && !is_in(processed, &found.event));
         let unknown: Vec<ContactEvent> = unknown.map(|found| found.event.clone()).collect();
         let Some(known) = self.known(&unknown, context).await else { return Vec::new() };
-        let tell = |found: Found| {
+        let tell = |found: FoundEvent| {
             let is_known = self.concerns(&found) && known.contains(&found.event.conversation);
             (found, is_known)
         };
@@ -63,7 +68,7 @@ impl Foreign {
     }
 
     /// Whether another producer may have found it. A replay has asked a moment ago.
-    fn concerns(&self, found: &Found) -> bool {
+    fn concerns(&self, found: &FoundEvent) -> bool {
         let is_old = |ended_at: Timestamp| ended_at.duration_since(self.before) < MARGIN;
         !super::is_replay(&found.event) && found.event.ended_at.is_none_or(is_old)
     }
@@ -71,8 +76,8 @@ impl Foreign {
     /// Those of these events whose calls need no message any more.
     async fn known(&self, events: &[ContactEvent], context: &Context) -> Option<HashSet<ContactId>> {
         let failed = "what another producer found is not known";
-        let verdicts = context.flow.insist(failed, || self.compare.compare(events)).await?;
-        let known = events.iter().zip(verdicts).filter(|(_, verdict)| !verdict.needs_a_message());
+        let statuses = context.flow.insist(failed, || self.compare.compare(events)).await?;
+        let known = events.iter().zip(statuses).filter(|(_, status)| !status.needs_a_message());
         Some(known.map(|(event, _)| event.conversation).collect())
     }
 }

@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// A dedupe that a test feeds, and the receipts that were settled.
 struct Subject {
     flow: TestFlow,
-    feed: mpsc::Sender<Found>,
+    feed: mpsc::Sender<FoundEvent>,
     passed: BoxStream<'static, Delivery>,
     settled: Arc<Mutex<Vec<u64>>>,
 }
@@ -52,7 +52,7 @@ impl Subject {
     async fn find(&self, event: ContactEvent) {
         let (settled, id) = (self.settled.clone(), event.conversation.get());
         let receipt = Receipt::new(move || settled.lock().unwrap().push(id));
-        self.feed.send(Found::new(event, receipt)).await.unwrap();
+        self.feed.send(FoundEvent::new(event, receipt)).await.unwrap();
     }
 
     async fn next(&mut self) -> Delivery {
@@ -161,7 +161,7 @@ async fn a_receipt_is_settled_only_once_the_claim_survives_a_crash() {
         let survived = survived.clone();
         move || *survived.lock().unwrap() = Some(state.crashed().state.processed().contains(&digest))
     });
-    let found = stream::iter([Found::new(event(1), receipt)]);
+    let found = stream::iter([FoundEvent::new(event(1), receipt)]);
     let mut passed = dedupe(found, processed, RETENTION, &context).boxed();
     let delivery = passed.next().await.unwrap();
     assert_eq!(*survived.lock().unwrap(), None);
@@ -224,7 +224,7 @@ async fn of_many_repeats_each_conversation_is_queued_once() {
             let receipt = Receipt::new(move || {
                 settled.fetch_add(1, Ordering::SeqCst);
             });
-            Found::new(event(1 + number * number % CONVERSATIONS), receipt)
+            FoundEvent::new(event(1 + number * number % CONVERSATIONS), receipt)
         }
     }));
     let stage = Enqueue {

@@ -112,7 +112,7 @@ pub(crate) async fn rig() -> Rig {
         Arc::new(Tenants::new(Arc::new(settings), Arc::new(|_| Arc::new(Unmetered)), context.metrics.clone()));
     let bounds = Bounds { share: 0.0, guess: Duration::ZERO, longest: Duration::from_secs(3600) };
     let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
-    let readiness = Readiness::new(bounds, catalog.clone(), clock, context.metrics.clone());
+    let readiness = RecordingDelays::new(bounds, catalog.clone(), clock, context.metrics.clone());
     let stage = DownloadRecording {
         agents: catalog.clone(),
         conversations: catalog,

@@ -17,9 +17,9 @@ fn secs(seconds: i64) -> SignedDuration {
 }
 
 /// A consumer of this catalog.
-fn consumer(flow: &TestFlow, bounds: Bounds) -> Readiness {
+fn consumer(flow: &TestFlow, bounds: Bounds) -> RecordingDelays {
     let context = &flow.context;
-    Readiness::new(bounds, context.catalog.clone(), context.flow.clock.clone(), context.metrics.clone())
+    RecordingDelays::new(bounds, context.catalog.clone(), context.flow.clock.clone(), context.metrics.clone())
 }
 
 /// What the consumers know together.

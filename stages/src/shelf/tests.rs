@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::TestFlow;
 
 struct Rig {
-    shelf: Shelf,
+    shelf: DeadLetterReplayer,
     flow: TestFlow,
 }
 
@@ -15,8 +15,9 @@ fn rig() -> Rig {
     let flow = TestFlow::new(4);
     let context = &flow.context;
     let queue = Arc::new(EmbeddedQueue::open(flow.state.state.store(), context.flow.clock.clone()).unwrap());
-    let shelf = Shelf {
-        catalog: context.catalog.clone(),
+    let shelf = DeadLetterReplayer {
+        letters: context.catalog.clone(),
+        timelines: context.catalog.clone(),
         queue,
         outside: context.flow.outside.clone(),
         blame: context.flow.blame.clone(),
@@ -28,10 +29,11 @@ fn rig() -> Rig {
 }
 
 impl Rig {
-    fn at(&self, hours: i64) -> Shelf {
+    fn at(&self, hours: i64) -> DeadLetterReplayer {
         let clock = Clock::fixed(self.flow.context.flow.clock.now() + SignedDuration::from_hours(hours));
-        Shelf {
-            catalog: self.shelf.catalog.clone(),
+        DeadLetterReplayer {
+            letters: self.shelf.letters.clone(),
+            timelines: self.shelf.timelines.clone(),
             queue: self.shelf.queue.clone(),
             outside: self.shelf.outside.clone(),
             blame: self.shelf.blame.clone(),
@@ -47,11 +49,11 @@ impl Rig {
         if let Some(system) = cause {
             letter = letter.caused_by(system, &event);
         }
-        self.shelf.catalog.add_dead_letter(letter).await.unwrap();
+        self.shelf.letters.add_dead_letter(letter).await.unwrap();
     }
 
     async fn left(&self) -> Vec<String> {
-        let letters = self.shelf.catalog.dead_letters(0, 99).await.unwrap();
+        let letters = self.shelf.letters.dead_letters(0, 99).await.unwrap();
         letters.into_iter().filter_map(|letter| letter.conversation_id).collect()
     }
 }

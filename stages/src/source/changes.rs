@@ -12,8 +12,8 @@ use model::ContactId;
 use nice::{CompletedFilter, ContactPage, NiceClient, NiceError};
 use tracing::debug;
 
-use super::back;
-use super::pages::{Doubt, PageSize, Pages};
+use super::pages::{CompletedPages, ListDoubt, PageSize};
+use crate::watermark::back;
 
 /// Rows that are paged where nothing else leads on.
 const LONGEST_PAGED: u64 = 200_000;
@@ -28,7 +28,7 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Changes {
     since: Timestamp,
-    pages: Pages,
+    pages: CompletedPages,
     /// Where the list goes on behind the first page since `since`.
     leads_to: Option<Timestamp>,
     newest: Option<Timestamp>,
@@ -43,6 +43,7 @@ pub(super) struct Changes {
     known: std::collections::HashSet<ContactId>,
     has_news: bool,
     ended: bool,
+    has_stepped_over: bool,
     requests: u64,
 }
 
@@ -50,7 +51,7 @@ impl Changes {
     pub(super) fn since(since: Timestamp) -> Self {
         Self {
             since,
-            pages: Pages::new(CompletedFilter::UpdatedSince(since)),
+            pages: CompletedPages::new(CompletedFilter::UpdatedSince(since)),
             leads_to: None,
             newest: None,
             poll_time: None,
@@ -60,6 +61,7 @@ impl Changes {
             known: Default::default(),
             has_news: false,
             ended: false,
+            has_stepped_over: false,
             requests: 0,
         }
     }
@@ -84,7 +86,7 @@ impl Changes {
                     self.rounds += 1;
                     self.has_news = false;
                     debug!(round = self.rounds, "rows move while they are paged, they are paged again");
-                    self.pages = Pages::new(CompletedFilter::UpdatedSince(self.since));
+                    self.pages = CompletedPages::new(CompletedFilter::UpdatedSince(self.since));
                 }
                 None => self.ended = true,
             }
@@ -94,6 +96,7 @@ impl Changes {
 
     /// Passes over rows that cannot be had.
     pub(super) fn step_over(&mut self, rows: u32) {
+        self.has_stepped_over = true;
         self.pages.step_over(rows);
     }
 
@@ -107,10 +110,13 @@ impl Changes {
 
     /// What speaks against it that all rows were given, once the end was reached. A count says little here, for rows come
     /// while they are listed; but none of many says that NICE hides them.
-    pub(super) fn doubt(&self) -> Option<Doubt> {
+    pub(super) fn doubt(&self) -> Option<ListDoubt> {
+        if self.has_stepped_over {
+            return Some(ListDoubt::NotRead);
+        }
         let is_unrest = self.rounds >= MAX_ROUNDS && self.has_news;
-        let hidden = self.pages.doubt().filter(|doubt| *doubt == Doubt::Repeats || self.pages.rows() == 0);
-        hidden.or(is_unrest.then_some(Doubt::Unrest))
+        let hidden = self.pages.doubt().filter(|doubt| *doubt == ListDoubt::Repeats || self.pages.rows() == 0);
+        hidden.or(is_unrest.then_some(ListDoubt::Unrest))
     }
 
     /// Requests so far.
@@ -137,7 +143,7 @@ impl Changes {
         match self.leads_to {
             Some(next) if !is_first || (self.is_long && is_full) => {
                 self.since = next;
-                self.pages = Pages::new(CompletedFilter::UpdatedSince(next));
+                self.pages = CompletedPages::new(CompletedFilter::UpdatedSince(next));
                 self.known.clear();
                 (self.leads_to, self.rounds, self.has_news) = (None, 0, false);
             }

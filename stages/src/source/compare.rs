@@ -1,16 +1,16 @@
 //! What became of each call that NICE lists: the catalog, the timeline and the dedupe's memory are asked.
 //!
-//! In: events of a listing. Out: for each a [`Verdict`]. What stands in the catalog is the truth; of what does not, the
+//! In: events of a listing. Out: for each a [`CallStatus`]. What stands in the catalog is the truth; of what does not, the
 //! timeline says whether it is on its way still. Nothing is changed here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, Fate};
+use catalog::{Catalog, Fate};
 use flow::StageError;
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, ConversationKey, ConversationState, Hop};
-use queue::{Backlog, Queue, QueueError};
+use queue::{Backlog, Queue};
 use runtime::Clock;
 use state::ProcessedLog;
 
@@ -31,7 +31,7 @@ const POLLED_WITHIN: Duration = Duration::from_secs(2 * 3600);
 
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallStatus {
     /// Its row is ready for analysis.
     Ready,
     /// The same, and it lacks so many recordings that NICE names.
@@ -60,25 +60,11 @@ pub enum Verdict {
     NotLookedFor,
 }
 
-impl Verdict {
+impl CallStatus {
     /// Whether nobody has the call in hand.
     pub fn needs_a_message(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::NotLookedFor)
     }
-}
-
-/// Why nothing can be said.
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    /// The catalog did not answer.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The queue did not answer.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The tenant's settings cannot be had.
-    #[error("{0}")]
-    Settings(StageError),
 }
 
 /// Compares events of one tenant with what is known.
@@ -103,18 +89,18 @@ pub struct Compare {
 }
 
 impl Compare {
-    /// One verdict for each event.
-    pub async fn compare(&self, events: &[ContactEvent]) -> Result<Vec<Verdict>, CompareError> {
-        let mut verdicts = Vec::with_capacity(events.len());
+    /// One status for each event.
+    pub async fn compare(&self, events: &[ContactEvent]) -> Result<Vec<CallStatus>, StageError> {
+        let mut statuses = Vec::with_capacity(events.len());
         for batch in events.chunks(BATCH) {
-            self.compare_batch(batch, &mut verdicts).await?;
+            self.compare_batch(batch, &mut statuses).await?;
         }
-        Ok(verdicts)
+        Ok(statuses)
     }
 
-    async fn compare_batch(&self, events: &[ContactEvent], verdicts: &mut Vec<Verdict>) -> Result<(), CompareError> {
+    async fn compare_batch(&self, events: &[ContactEvent], statuses: &mut Vec<CallStatus>) -> Result<(), StageError> {
         let Some(first) = events.first() else { return Ok(()) };
-        let retention = self.tenants.get(&first.tenant).await.map_err(CompareError::Settings)?.retention;
+        let retention = self.tenants.get(&first.tenant).await?.retention;
         let now = self.clock.now();
         let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
         // Before the timeline is read: what is marked by now has its hop there.
@@ -133,17 +119,17 @@ impl Compare {
             }
         }
         for ((event, marked), fate) in events.iter().zip(marked).zip(fates) {
-            verdicts.push(match fate {
-                Fate::Row(ConversationState::Ready) => Verdict::Ready,
-                Fate::Incomplete(missing) => Verdict::Incomplete(missing),
-                Fate::Row(ConversationState::NoRecording) => Verdict::NoRecording,
-                Fate::DeadLetter(reason) => Verdict::Dead(reason),
-                Fate::Erased => Verdict::Excluded("erased".to_owned()),
+            statuses.push(match fate {
+                Fate::Row(ConversationState::Ready) => CallStatus::Ready,
+                Fate::Incomplete(missing) => CallStatus::Incomplete(missing),
+                Fate::Row(ConversationState::NoRecording) => CallStatus::NoRecording,
+                Fate::DeadLetter(reason) => CallStatus::Dead(reason),
+                Fate::Erased => CallStatus::Excluded("erased".to_owned()),
                 Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
                     let (hop, backlog) = (hops.next().flatten(), backlog.unwrap_or_default());
                     match event.ended_at.is_none_or(|ended_at| retention.reaches(ended_at, now)) {
                         true => self.of_open(event, marked, hop, backlog, polled),
-                        false => Verdict::Excluded("beyond_retention".to_owned()),
+                        false => CallStatus::Excluded("beyond_retention".to_owned()),
                     }
                 }
             });
@@ -164,7 +150,7 @@ impl Compare {
         hop: Option<Hop>,
         backlog: Backlog,
         polled: Option<Timestamp>,
-    ) -> Verdict {
+    ) -> CallStatus {
         let now = self.clock.now();
         let Some(hop) = hop else {
             // Marked a moment ago, its first hop may not be written yet.
@@ -173,15 +159,15 @@ impl Compare {
             // It changed since the watermark, so the poll's next listing has it; unless there is none for hours.
             let is_to_come = |at, ended_at| ended_at >= at && !is_older(ended_at, POLLED_WITHIN, now);
             if !marked && polled.zip(event.ended_at).is_some_and(|(at, ended_at)| is_to_come(at, ended_at)) {
-                return Verdict::NotLookedFor;
+                return CallStatus::NotLookedFor;
             }
             return match marked && is_young {
-                true => Verdict::InFlight { last, enqueued_at: None },
-                false => Verdict::Missing { marked, last },
+                true => CallStatus::InFlight { last, enqueued_at: None },
+                false => CallStatus::Missing { marked, last },
             };
         };
         if let Some(reason) = excluded(&hop, event) {
-            return Verdict::Excluded(reason);
+            return CallStatus::Excluded(reason);
         }
         let enqueued_at = (hop.stage == "enqueue").then_some(hop.at);
         // Which of the calls on the queue wait there nobody can tell; so a lost one is known a day later at the latest.
@@ -197,8 +183,8 @@ impl Compare {
             None => format!("{} {}", hop.stage, hop.outcome),
         };
         match waits || !is_older(hop.at, quiet, now) {
-            true => Verdict::InFlight { last, enqueued_at },
-            false => Verdict::Missing { marked, last },
+            true => CallStatus::InFlight { last, enqueued_at },
+            false => CallStatus::Missing { marked, last },
         }
     }
 }

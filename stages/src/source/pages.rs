@@ -2,7 +2,7 @@
 //!
 //! What NICE says of a list's end is a hint. A total may count rows that we may not see, or those of one page; a page
 //! may be shorter than was asked for; a link may be missing. So a page with rows is followed by another question, and
-//! what does not add up in the end is a [`Doubt`]: whoever reads the list does not call it whole.
+//! what does not add up in the end is a [`ListDoubt`]: whoever reads the list does not call it whole.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,7 +19,7 @@ const SMALLEST: u32 = 50;
 
 /// Why a list may not be whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum ListDoubt {
     /// NICE's own count is another.
     Total {
         /// Rows that it announced.
@@ -35,7 +35,7 @@ pub enum Doubt {
     NotRead,
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for ListDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Total { announced, listed } => write!(f, "NICE announced {announced} rows and gave {listed}"),
@@ -85,9 +85,9 @@ impl PageSize {
 
 /// A list under way.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct CompletedPages {
     filter: CompletedFilter,
-    /// Pages begin in the middle of the one before: a row that moves over their boundary stands in another.
+    /// CompletedPages begin in the middle of the one before: a row that moves over their boundary stands in another.
     overlapping: bool,
     skip: u64,
     next: Option<NextLink>,
@@ -95,12 +95,12 @@ pub(super) struct Pages {
     rows: u64,
     longest: u64,
     announced: Option<u64>,
-    /// Pages in a row that brought no new row.
+    /// CompletedPages in a row that brought no new row.
     repeats: u32,
     requests: u64,
 }
 
-impl Pages {
+impl CompletedPages {
     pub(super) fn new(filter: CompletedFilter) -> Self {
         Self {
             filter,
@@ -181,19 +181,19 @@ impl Pages {
     }
 
     /// What speaks against it that all rows were given, once the end was reached.
-    pub(super) fn doubt(&self) -> Option<Doubt> {
+    pub(super) fn doubt(&self) -> Option<ListDoubt> {
         if self.repeats >= MOST_REPEATS {
-            return Some(Doubt::Repeats);
+            return Some(ListDoubt::Repeats);
         }
         self.total_doubt()
     }
 
     /// NICE's own count, where it is another.
-    pub(super) fn total_doubt(&self) -> Option<Doubt> {
+    pub(super) fn total_doubt(&self) -> Option<ListDoubt> {
         let announced = self.announced?;
         // Rows that are shown twice may count once or twice.
         let once = self.seen.len() as u64;
         let adds_up = if self.overlapping { announced == once } else { (once..=self.rows).contains(&announced) };
-        (!adds_up).then_some(Doubt::Total { announced, listed: once })
+        (!adds_up).then_some(ListDoubt::Total { announced, listed: once })
     }
 }

@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
+use flow::retry::Intervals;
 use futures::Stream;
 use jiff::Timestamp;
-use model::{ContactEvent, ContactId, EventSource, ImportSince, QuotaClass, TenantId};
-use nice::{BadRow, Contact, ContactPage, Excess, NiceError};
+use model::{ContactEvent, ContactId, EventSource, ImportSince, Members, QuotaClass, TenantId};
+use nice::{BadRow, Contact, ContactPage, Excess, NiceClient, NiceError};
 use runtime::{crash, task};
 use tokio::{
     sync::{mpsc, watch},
@@ -33,13 +34,15 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::changes::Changes;
-use super::listing::Listed;
+use super::event::{event_of, event_or_dead_letter};
+use super::found::{ReceiptTally, count};
+use super::listing::ListedCall;
 use super::pages::PageSize;
 use super::roster::Roster;
-use super::{Doubt, Found, ListError, REACH, Tally, back, event_of, event_of_bad_row, set_aside};
+use super::{FoundEvent, ListDoubt, ListError, earliest_listed};
 use crate::Context;
 use crate::tenants::Tenants;
-use crate::watermark::{Position, Watermark};
+use crate::watermark::{Watermark, WatermarkPosition, back};
 
 /// Events on their way to the dedupe.
 const BOUND: usize = 256;
@@ -68,7 +71,7 @@ pub struct Poll {
 }
 
 /// Lists completed contacts until the service drains.
-pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
+pub fn poll(poll: Poll) -> impl Stream<Item = FoundEvent> + Send {
     task::stream("source", BOUND, move |found| {
         let stopping = poll.context.flow.stopping.clone();
         async move {
@@ -79,10 +82,10 @@ pub fn poll(poll: Poll) -> impl Stream<Item = Found> + Send {
 
 /// What the poll remembers from one listing to the next.
 #[derive(Default)]
-struct Memory {
+struct PollState {
     size: Option<PageSize>,
     /// What did not add up in the last listing: it is said once.
-    doubt: Option<Doubt>,
+    doubt: Option<ListDoubt>,
     /// How often in a row a single row could not be read.
     damaged: u32,
     /// Of which rows it was said that they cannot be read.
@@ -95,12 +98,18 @@ const MOST_DAMAGED: u32 = 3;
 /// A row stands in each listing for as long as the overlap is. Of more than so many, each is told again.
 const MOST_TOLD: usize = 1_000;
 
-fn tell_once(row: &BadRow, contact: ContactId, told: &mut HashSet<ContactId>) {
-    if told.len() >= MOST_TOLD {
-        told.clear();
+impl PollState {
+    fn size(&mut self, nice: &NiceClient) -> &mut PageSize {
+        self.size.get_or_insert(PageSize::new(nice.page_size()))
     }
-    if told.insert(contact) {
-        warn!(%contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
+
+    fn tell_once(&mut self, row: &BadRow, contact: ContactId) {
+        if self.told.len() >= MOST_TOLD {
+            self.told.clear();
+        }
+        if self.told.insert(contact) {
+            warn!(conversation.id = %contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
+        }
     }
 }
 
@@ -119,9 +128,9 @@ impl From<NiceError> for ListingError {
 }
 
 impl Poll {
-    async fn run(mut self, found: mpsc::Sender<Found>) {
+    async fn run(mut self, found: mpsc::Sender<FoundEvent>) {
         let mut intervals = self.context.flow.retry.intervals();
-        let mut memory = Memory::default();
+        let mut state = PollState::default();
         // Whoever cannot list from the beginning of its turn on is behind as well.
         self.show_listing();
         loop {
@@ -129,37 +138,43 @@ impl Poll {
                 return;
             }
             self.begin().await;
-            let position = self.watermark.position();
-            let begun = Instant::now();
-            let pause = match self.list(position, &mut memory, &found).await {
+            let (position, begun) = (self.watermark.position(), Instant::now());
+            let pause = match self.list(position, &mut state, &found).await {
                 Ok(doubt) => {
                     intervals.reset();
-                    if let Some(doubt) = doubt
-                        && memory.doubt != Some(doubt)
-                    {
-                        warn!(%doubt, "NICE's list does not add up: calls may be missing from it");
-                    }
-                    memory.doubt = doubt;
-                    self.context.metrics.poll_list_doubtful.set(doubt.is_some().into());
-                    self.show_listing();
+                    self.listed(doubt, &mut state);
                     self.interval
                 }
                 Err(error) => {
                     self.context.metrics.flow.stage_finished("source", "retry", begun.elapsed());
-                    let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max);
-                    match error {
-                        ListingError::List(error) => {
-                            let delay = delay.max(error.asks_for(&self.context.flow.retry));
-                            warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
-                            delay
-                        }
-                        ListingError::HandedBack => delay,
-                    }
+                    self.delay(&error, &mut intervals)
                 }
             };
             // A changed group takes effect at once.
             let _woken = tokio::time::timeout(pause, self.roster.changed()).await;
         }
+    }
+
+    /// Shows that a listing has come to its end, and says what did not add up.
+    fn listed(&self, doubt: Option<ListDoubt>, state: &mut PollState) {
+        if let Some(doubt) = doubt
+            && state.doubt != Some(doubt)
+        {
+            warn!(%doubt, "NICE's list does not add up: calls may be missing from it");
+        }
+        state.doubt = doubt;
+        self.context.metrics.poll_list_doubtful.set(doubt.is_some().into());
+        self.show_listing();
+    }
+
+    /// How long to wait before the next listing, after one that failed.
+    fn delay(&self, error: &ListingError, intervals: &mut Intervals) -> Duration {
+        let retry = &self.context.flow.retry;
+        let delay = retry.next(intervals);
+        let ListingError::List(error) = error else { return delay };
+        let delay = delay.max(error.asks_for(retry));
+        warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
+        delay
     }
 
     fn show_listing(&self) {
@@ -187,65 +202,38 @@ impl Poll {
     }
 
     /// Where the next listing begins.
-    fn since(&self, position: Position) -> Timestamp {
+    fn since(&self, position: WatermarkPosition) -> Timestamp {
         let now = self.context.flow.clock.now();
         let since = position.at.unwrap_or_else(|| self.import_since.of(self.installed_at(now)));
-        let reach = now.checked_sub(REACH).unwrap_or(Timestamp::MIN);
-        if since < reach {
+        let earliest = earliest_listed(now);
+        if since < earliest {
             static ONCE: std::sync::Once = std::sync::Once::new();
             ONCE.call_once(
                 || warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
             );
         }
-        since.max(reach)
+        since.max(earliest)
     }
 
     /// Lists all that changed since the watermark, and moves it as far as all events before it are settled.
     async fn list(
         &self,
-        position: Position,
-        memory: &mut Memory,
-        found: &mpsc::Sender<Found>,
-    ) -> Result<Option<Doubt>, ListingError> {
+        position: WatermarkPosition,
+        state: &mut PollState,
+        found: &mpsc::Sender<FoundEvent>,
+    ) -> Result<Option<ListDoubt>, ListingError> {
         let tenant = self.tenants.get(&self.tenant).await;
         let tenant = tenant.map_err(|error| ListingError::List(ListError::Settings(error)))?;
         let nice = tenant.nice.for_class(QuotaClass::Live);
-        let size = memory.size.get_or_insert(PageSize::new(nice.page_size()));
         let mut changes = Changes::since(self.since(position));
         let mut reached = changes.reached();
-        let (mut just_stepped, mut has_stepped) = (false, false);
         loop {
-            let page = match changes.next(&nice, *size, self.context.flow.clock.now()).await {
-                Err(NiceError::TooMuch { what, why }) if size.shrink(why) => {
-                    warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
-                    continue;
-                }
-                Err(NiceError::TooMuch { what, why: Excess::Damage })
-                    if memory.damaged >= MOST_DAMAGED && !just_stepped =>
-                {
-                    // It stands in each listing for as long as the overlap is, and is told of once.
-                    if memory.doubt != Some(Doubt::NotRead) {
-                        warn!(
-                            what,
-                            "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
-                        );
-                    }
-                    changes.step_over(size.rows());
-                    (just_stepped, has_stepped) = (true, true);
-                    continue;
-                }
-                Err(error @ NiceError::TooMuch { why: Excess::Damage, .. }) => {
-                    memory.damaged += 1;
-                    return Err(error.into());
-                }
-                page => page?,
-            };
+            let page = self.next_page(&mut changes, &nice, state).await?;
             crash::point("event_read");
             let has_ended = page.is_none();
             if let Some(page) = page {
-                self.hand_on(page, &mut memory.told, found).await?;
-                just_stepped = false;
-                size.recover();
+                self.hand_on(page, state, found).await?;
+                state.size(&nice).recover();
             }
             if changes.reached() > reached {
                 reached = changes.reached();
@@ -253,12 +241,46 @@ impl Poll {
                 self.move_watermark(position, reached.min(self.context.flow.clock.now())).await?;
             }
             if has_ended {
-                size.grow();
-                if has_stepped {
-                    return Ok(Some(Doubt::NotRead));
+                state.size(&nice).grow();
+                let doubt = changes.doubt();
+                if doubt != Some(ListDoubt::NotRead) {
+                    state.damaged = 0;
                 }
-                memory.damaged = 0;
-                return Ok(changes.doubt());
+                return Ok(doubt);
+            }
+        }
+    }
+
+    /// The next page, in fewer rows where NICE does not give as many. A row that could not be read several times is passed
+    /// over.
+    async fn next_page(
+        &self,
+        changes: &mut Changes,
+        nice: &NiceClient,
+        state: &mut PollState,
+    ) -> Result<Option<ContactPage>, NiceError> {
+        let mut just_stepped = false;
+        loop {
+            let size = *state.size(nice);
+            let (what, why) = match changes.next(nice, size, self.context.flow.clock.now()).await {
+                Err(NiceError::TooMuch { what, why }) => (what, why),
+                page => return page,
+            };
+            if state.size(nice).shrink(why) {
+                warn!(error = what, rows = state.size(nice).rows(), "NICE does not give so much, less is asked for");
+            } else if why == Excess::Damage && state.damaged >= MOST_DAMAGED && !just_stepped {
+                // It stands in each listing for as long as the overlap is, and is told of once.
+                if state.doubt != Some(ListDoubt::NotRead) {
+                    warn!(
+                        error = what,
+                        "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
+                    );
+                }
+                changes.step_over(size.rows());
+                just_stepped = true;
+            } else {
+                state.damaged += u32::from(why == Excess::Damage);
+                return Err(NiceError::TooMuch { what, why });
             }
         }
     }
@@ -267,29 +289,17 @@ impl Poll {
     async fn hand_on(
         &self,
         page: ContactPage,
-        told: &mut HashSet<ContactId>,
-        found: &mpsc::Sender<Found>,
+        state: &mut PollState,
+        found: &mpsc::Sender<FoundEvent>,
     ) -> Result<(), ListingError> {
-        let mut tally = Tally::new();
+        let mut tally = ReceiptTally::new();
         for row in page.contacts {
             let event = match row {
                 Ok(contact) => self.event(&contact),
-                Err(bad) => match event_of_bad_row(&bad, &self.tenant, EventSource::Poll) {
-                    None => {
-                        set_aside(&self.context, &self.tenant, &bad.reason).await.map_err(|error| {
-                            warn!(%error, "dead letter not written, the listing is repeated");
-                            ListingError::HandedBack
-                        })?;
-                        None
-                    }
-                    Some(event) => {
-                        tell_once(&bad, event.conversation, told);
-                        Some(event)
-                    }
-                },
+                Err(row) => self.event_of_bad_row(&row, state).await?,
             };
             if let Some(event) = event {
-                let found_one = Found::new(event, tally.receipt());
+                let found_one = FoundEvent::new(event, tally.receipt());
                 found.send(found_one).await.map_err(|_closed| ListingError::HandedBack)?;
             }
         }
@@ -298,13 +308,29 @@ impl Poll {
 
     /// The event of a contact, if it is a phone call of a group agent.
     fn event(&self, contact: &Contact) -> Option<ContactEvent> {
-        let event = event_of(&Listed::from(contact), &self.tenant, EventSource::Poll, &self.roster.borrow());
-        let outcome = if event.is_some() { "ok" } else { "done" };
-        self.context.metrics.flow.stage_items.with_label_values(&["source", outcome]).inc();
+        let (call, roster) = (ListedCall::from(contact), self.roster.borrow());
+        let event = event_of(&call, &self.tenant, EventSource::Poll, &roster, Members::Then);
+        count(&self.context, if event.is_some() { "ok" } else { "done" });
         event
     }
 
-    async fn move_watermark(&self, position: Position, reached: Timestamp) -> Result<(), ListingError> {
+    async fn event_of_bad_row(
+        &self,
+        row: &BadRow,
+        state: &mut PollState,
+    ) -> Result<Option<ContactEvent>, ListingError> {
+        let event = event_or_dead_letter(row, &self.tenant, EventSource::Poll, &self.context).await;
+        let event = event.map_err(|error| {
+            warn!(%error, "dead letter not written, the listing is repeated");
+            ListingError::HandedBack
+        })?;
+        if let Some(event) = &event {
+            state.tell_once(row, event.conversation);
+        }
+        Ok(event)
+    }
+
+    async fn move_watermark(&self, position: WatermarkPosition, reached: Timestamp) -> Result<(), ListingError> {
         let to = back(reached, self.overlap);
         let moved = self.watermark.advance_from(position, to).await.map_err(|error| {
             warn!(%error, "watermark not moved, the listing is repeated");

@@ -14,10 +14,7 @@
 //! # After a crash
 //! An event that was answered with 202 stands in the inbox until the dedupe has settled it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{
@@ -31,21 +28,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use futures::Stream;
 use jiff::Timestamp;
-use model::{AgentId, ContactEvent, ContactId, DeadLetter, EventSource, TenantId, text::bare_json};
-use runtime::{crash, task};
+use model::{AgentId, ContactEvent, ContactId, EventSource, TenantId, text::bare_json};
+use runtime::crash;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use state::{Inbox, InboxId};
+use state::Inbox;
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
-use super::{Found, Receipt};
-use crate::Context;
 use crate::metrics::Metrics;
+
+mod inbox;
+
+pub use self::inbox::drain;
 
 /// Studio's own limit of a script's data.
 const MAX_BODY: usize = 32 * 1024;
@@ -55,9 +52,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a sender is asked to wait when the disk or the inbox is full.
 const RETRY_AFTER_SECS: &str = "30";
-
-/// Events taken from the inbox at a time.
-const BATCH: usize = 64;
 
 /// The receiver: answers posts and lays events into the inbox.
 #[derive(Clone)]
@@ -94,29 +88,29 @@ impl Receiver {
         scheme.eq_ignore_ascii_case("bearer") & bool::from(digest.ct_eq(&self.secret))
     }
 
-    async fn take(&self, request: Request<Body>) -> Result<(), Refusal> {
+    async fn take(&self, request: Request<Body>) -> Result<(), WebhookError> {
         if !self.knows(&request) {
-            return Err(Refusal::Unauthorized);
+            return Err(WebhookError::Unauthorized);
         }
         if !(self.open)() {
-            return Err(Refusal::Unavailable);
+            return Err(WebhookError::Unavailable);
         }
         let declared = request.headers().get(axum::http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
         if declared.is_some_and(|length: u64| length > MAX_BODY as u64) {
-            return Err(Refusal::TooLarge);
+            return Err(WebhookError::TooLarge);
         }
         let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => body,
             // The only other cause is a sender that hung up, and it reads no answer.
-            Ok(Err(_)) => return Err(Refusal::TooLarge),
-            Err(_) => return Err(Refusal::TooSlow),
+            Ok(Err(_)) => return Err(WebhookError::TooLarge),
+            Err(_) => return Err(WebhookError::TooSlow),
         };
-        let event = parse(&body, &self.tenant).map_err(Refusal::Malformed)?;
+        let event = parse(&body, &self.tenant).map_err(WebhookError::Malformed)?;
         self.inbox.push(&event.encode()).await.map_err(|error| {
             error!(%error, "webhook event not stored");
-            Refusal::Unavailable
+            WebhookError::Unavailable
         })?;
         crash::point("webhook_stored");
         debug!(conversation.id = %event.conversation, "webhook event stored");
@@ -124,7 +118,7 @@ impl Receiver {
     }
 }
 
-enum Refusal {
+enum WebhookError {
     Malformed(String),
     Unauthorized,
     TooSlow,
@@ -132,7 +126,7 @@ enum Refusal {
     Unavailable,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for WebhookError {
     fn into_response(self) -> Response {
         match self {
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),
@@ -207,91 +201,6 @@ fn optional_id<T: std::str::FromStr>(field: &str, value: Option<&serde_json::Val
         None | Some(serde_json::Value::Null) => Ok(None),
         Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
         Some(value) => id(field, value).map(Some),
-    }
-}
-
-/// Emits what stands in the inbox, oldest first, until the service drains.
-pub fn drain(inbox: Inbox, context: &Context) -> impl Stream<Item = Found> + Send + Unpin + 'static {
-    let context = context.clone();
-    task::stream("webhook_inbox", BATCH, move |found| async move {
-        context.flow.stopping.clone().run_until_cancelled(drain_inbox(inbox, context, found)).await;
-    })
-}
-
-async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<Found>) {
-    let mut after: Option<InboxId> = None;
-    // Set when an event was handed back: the inbox is read from its beginning again.
-    let handed_back = Arc::new(AtomicBool::new(false));
-    loop {
-        if handed_back.swap(false, Ordering::SeqCst) {
-            after = None;
-            tokio::time::sleep(context.flow.retry.error_delay_min).await;
-        }
-        let batch = match inbox.next(after, BATCH) {
-            Ok(batch) => batch,
-            Err(error) => {
-                error!(%error, "inbox not read, will retry");
-                tokio::time::sleep(context.flow.retry.error_delay_min).await;
-                continue;
-            }
-        };
-        if batch.is_empty() {
-            // Woken by a new event; now and then for those that were handed back.
-            let _woken = tokio::time::timeout(context.flow.retry.error_delay_max, inbox.wait()).await;
-            continue;
-        }
-        for (id, body) in batch {
-            after = Some(id);
-            match ContactEvent::decode(&body) {
-                Ok(event) => {
-                    let receipt = receipt(inbox.clone(), id, handed_back.clone());
-                    context.metrics.flow.stage_items.with_label_values(&["source", "ok"]).inc();
-                    if found.send(Found::new(event, receipt)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let reason = error.to_string();
-                    let letter = DeadLetter::of_body(&body, None, "source", &reason, context.flow.clock.now());
-                    match context.flow.shelve("source", letter).await {
-                        Ok(()) => remove(&inbox, id),
-                        Err(error) => {
-                            warn!(%error, "dead letter not written, the event stays in the inbox");
-                            handed_back.store(true, Ordering::SeqCst);
-                            tokio::time::sleep(context.flow.retry.error_delay_min).await;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn receipt(inbox: Inbox, id: InboxId, handed_back: Arc<AtomicBool>) -> Receipt {
-    let guard = HandBack { flag: handed_back, armed: true };
-    Receipt::new(move || {
-        let mut guard = guard;
-        guard.armed = false;
-        remove(&inbox, id);
-    })
-}
-
-struct HandBack {
-    flag: Arc<AtomicBool>,
-    armed: bool,
-}
-
-impl Drop for HandBack {
-    fn drop(&mut self) {
-        if self.armed {
-            self.flag.store(true, Ordering::SeqCst);
-        }
-    }
-}
-
-fn remove(inbox: &Inbox, id: InboxId) {
-    if let Err(error) = inbox.remove(id) {
-        warn!(%error, "event stays in the inbox and is dropped as a repeat next time");
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::{Agent, AgentId, Memberships};
 use nice::GroupAgent;
 
-use super::SyncReport;
+use super::report::SyncReport;
 
 /// The rows that must be written so that the agents follow the group as it was `now`, and what that changes. Who is new in
 /// it, or back, came at an unknown moment after `last`.
@@ -59,6 +59,12 @@ pub(super) fn compare(
     (changed, report)
 }
 
+/// The agents after a change.
+pub(super) fn applied(before: &[Agent], changed: &[Agent]) -> Vec<Agent> {
+    let agents = before.iter().chain(changed).map(|agent| (agent.external_id, agent.clone()));
+    agents.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
 fn names(agent: &Agent) -> (&str, &str, &str) {
     (&agent.user_name, &agent.first_name, &agent.last_name)
 }
@@ -85,9 +91,7 @@ mod tests {
     /// The agents after a reading.
     fn after(before: &[Agent], group: Vec<GroupAgent>, last: &str, now: &str) -> Vec<Agent> {
         let (changed, _) = compare(before, group, at(last), at(now));
-        let mut agents: BTreeMap<_, _> = before.iter().map(|agent| (agent.external_id, agent.clone())).collect();
-        agents.extend(changed.into_iter().map(|agent| (agent.external_id, agent)));
-        agents.into_values().collect()
+        applied(before, &changed)
     }
 
     fn agent(agents: &[Agent], id: u64) -> &Agent {

@@ -53,7 +53,7 @@ pub(super) enum Judgement {
 
 /// A reading beside the agents as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ReadingComparison {
     pub(super) active: u64,
     pub(super) lost: u64,
     pub(super) hidden: u64,
@@ -63,7 +63,7 @@ pub(super) struct Look {
     pub(super) is_empty: bool,
 }
 
-impl Look {
+impl ReadingComparison {
     /// Counts who would leave.
     pub(super) fn of(before: &[Agent], reading: &GroupReading) -> Self {
         let named: std::collections::HashSet<_> =
@@ -93,7 +93,12 @@ impl Look {
 
 /// Whether the agents follow a reading. What has been the same at every reading for long enough is believed in the end;
 /// one that tells of much more than the one before begins anew, and so does one after a time without readings. A time beyond `now` that stands in the catalog is not believed.
-pub(super) fn judge(look: &Look, standing: &GroupStanding, rules: &HoldRules, now: Timestamp) -> Judgement {
+pub(super) fn judge(
+    look: &ReadingComparison,
+    standing: &GroupStanding,
+    rules: &HoldRules,
+    now: Timestamp,
+) -> Judgement {
     if !look.is_doubtful(standing, rules) {
         return Judgement::Believed;
     }
@@ -120,15 +125,15 @@ mod tests {
 
     const NONE: GroupStanding = GroupStanding { accepted_hidden: 0, held: None };
 
-    fn look(active: u64, lost: u64) -> Look {
-        Look { active, lost, hidden: 0, missing: false, no_content: false, is_empty: active == lost }
+    fn look(active: u64, lost: u64) -> ReadingComparison {
+        ReadingComparison { active, lost, hidden: 0, missing: false, no_content: false, is_empty: active == lost }
     }
 
     fn now() -> Timestamp {
         "2026-04-01T12:00:00Z".parse().unwrap()
     }
 
-    fn is_held(look: Look, standing: GroupStanding) -> bool {
+    fn is_held(look: ReadingComparison, standing: GroupStanding) -> bool {
         matches!(judge(&look, &standing, &HoldRules::default(), now()), Judgement::Held(_))
     }
 
@@ -150,7 +155,7 @@ mod tests {
 
     #[test]
     fn hidden_agents_are_held_until_as_many_were_accepted() {
-        let hiding = |hidden| Look { hidden, ..look(20, 0) };
+        let hiding = |hidden| ReadingComparison { hidden, ..look(20, 0) };
         assert!(is_held(hiding(1), NONE));
         let accepted = GroupStanding { accepted_hidden: 5, ..NONE };
         assert!(!is_held(hiding(5), accepted) && !is_held(hiding(2), accepted));
@@ -161,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_body_is_held_where_there_were_agents() {
-        let nothing = |active| Look { no_content: true, ..look(active, active) };
+        let nothing = |active| ReadingComparison { no_content: true, ..look(active, active) };
         assert!(is_held(nothing(1), NONE));
         assert!(!is_held(nothing(0), NONE));
         assert!(!is_held(look(3, 3), NONE), "an empty list of a small group");
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_count_above_the_rows_speaks_against_a_reading_that_loses_somebody() {
-        let short = |lost| Look { missing: true, ..look(20, lost) };
+        let short = |lost| ReadingComparison { missing: true, ..look(20, lost) };
         assert!(is_held(short(1), NONE));
         assert!(!is_held(short(0), NONE), "a count is a hint");
     }

@@ -10,6 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use catalog::{CurrentTurn, EmbeddedCatalog, ProducerTurn};
+use jiff::SignedDuration;
 use model::Unmetered;
 use runtime::task;
 use serde_json::{Value, json};

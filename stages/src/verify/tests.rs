@@ -104,9 +104,11 @@ async fn an_object_that_is_gone_cut_or_changed_is_named() {
     let call = rig.bring_in(1, None).await;
     let mut changed = SOUND.to_vec();
     changed[3] ^= 1;
-    for (content, problem) in
-        [(None, Problem::Missing), (Some(SOUND[..7].to_vec()), Problem::Length), (Some(changed), Problem::Sha256)]
-    {
+    for (content, problem) in [
+        (None, MismatchKind::Missing),
+        (Some(SOUND[..7].to_vec()), MismatchKind::Length),
+        (Some(changed), MismatchKind::Sha256),
+    ] {
         let path = rig.path(&call, 1);
         match &content {
             None => std::fs::remove_file(&path).unwrap(),

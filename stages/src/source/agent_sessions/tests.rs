@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
 
 use axum::{
     Router,
@@ -8,11 +9,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use model::{Agent, ApiFamily, Memberships, Permit, Quota, QuotaClass, QuotaError, Unmetered};
-use nice::NiceError;
+use flow::StageError;
+use model::{
+    Agent, ApiFamily, ContactEvent, ContactId, EventSource, Memberships, Permit, Quota, QuotaClass, QuotaError,
+    Unmetered,
+};
+use nice::{Join, NiceError, REFUSED_DELAY};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::listener::FAILED_POLLS;
 use super::*;
 use crate::source::test_nice::settings_of;
 use crate::testing::TestFlow;
@@ -180,13 +187,8 @@ impl Rig {
         Listening(Box::pin(agent_sessions(self.source.clone())))
     }
 
-    fn shared(&self) -> Shared {
-        Shared {
-            source: self.source.clone(),
-            joins: Semaphore::new(JOINS),
-            pace: Mutex::new(Pace { next: Instant::now(), refusals: 0 }),
-            warned_at: Mutex::new(None),
-        }
+    fn shared(&self) -> SharedNice {
+        SharedNice::new(self.source.clone())
     }
 
     fn in_state(&self, state: &str) -> i64 {
@@ -211,12 +213,12 @@ impl Drop for Rig {
     }
 }
 
-struct Listening(std::pin::Pin<Box<dyn Stream<Item = Found> + Send>>);
+struct Listening(std::pin::Pin<Box<dyn Stream<Item = FoundEvent> + Send>>);
 
 impl Listening {
     async fn next(&mut self) -> ContactEvent {
         let found = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something is found");
-        let Found { event, receipt, .. } = found.expect("the source goes on");
+        let FoundEvent { event, receipt, .. } = found.expect("the source goes on");
         receipt.settled();
         event
     }
@@ -408,7 +410,7 @@ async fn more_agents_than_can_be_listened_to_leave_the_rest_to_the_poll() {
 async fn refused_joins_pause_all_of_them_and_an_absent_agent_none() {
     let rig = Rig::new([]).await;
     let shared = rig.shared();
-    let waits = |shared: &Shared| shared.pace.lock().unwrap().next.saturating_duration_since(Instant::now());
+    let waits = |shared: &SharedNice| shared.pace.lock().unwrap().next.saturating_duration_since(Instant::now());
     let refused = || Err(StageError::from(NiceError::refused("403")));
     shared.note(&refused());
     shared.note(&refused());
@@ -430,41 +432,6 @@ async fn thousands_of_polls_that_fail_at_once_come_back_spread() {
     let in_second = |second: u64| waits.iter().filter(|wait| wait.as_secs() == second).count();
     assert!((0..60).all(|second| in_second(second) < 200), "some hundred in each of sixty seconds");
     assert!(waits.iter().all(|wait| wait.as_secs() < 60));
-}
-
-#[test]
-fn calls_kept_in_mind_are_bounded_and_none_that_is_disconnected_is_forgotten() {
-    let mut calls = Calls::default();
-    let told = |contact: usize, phase| CallEvent {
-        contact: ContactId::from_number(contact as u64).unwrap(),
-        master: None,
-        phase,
-        since: None,
-    };
-    let long = Duration::from_secs(600);
-    for contact in 1..=CALLS {
-        calls.take(told(contact, Phase::Taken), long);
-    }
-    for contact in 1_001..=1_000 + 2 * CALLS {
-        calls.take(told(contact, Phase::Disconnected), long);
-    }
-    let mut ended = Vec::new();
-    while let Some(call) = calls.take_ended() {
-        ended.push(call.contact.get() as usize);
-    }
-    assert_eq!(ended, (1_001..=1_000 + CALLS).collect::<Vec<_>>(), "the oldest that wait");
-    assert_eq!(calls.0.len(), CALLS);
-    calls.end_all();
-    assert_eq!(std::iter::from_fn(|| calls.take_ended()).count(), CALLS);
-}
-
-#[test]
-fn listeners_leave_files_to_the_rest_of_the_process() {
-    let page = |soft: &str| format!("Limit  Soft Limit\nMax open files            {soft}        524288      files\n");
-    assert_eq!(open_files(&page("8192")), Some(8192));
-    assert_eq!(open_files(&page("unlimited")), None);
-    assert_eq!(open_files(""), None);
-    assert!((1..=MOST_LISTENERS).contains(&most_listeners()));
 }
 
 /// The memory of this process.

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::source::ListDoubt;
 use crate::source::test_nice::{Call, FakeNice, at, tenant};
 
 const FROM: &str = "2026-04-01T00:00:00Z";
@@ -47,7 +48,7 @@ async fn every_call_is_listed_once_in_few_requests() {
     let (ids, requests) = list(&nice).await;
     assert_eq!(ids.len(), 19_200);
     assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), all(19_200));
-    // Pages are filled to 70 % and more: 7 at best, and for each the question what follows.
+    // CompletedPages are filled to 70 % and more: 7 at best, and for each the question what follows.
     assert!(requests <= 20, "{requests}");
 }
 
@@ -118,7 +119,7 @@ async fn a_failed_request_is_repeated_where_it_was() {
 }
 
 /// Lists the range with a word of what NICE does; each id in its order, the requests, and the doubts.
-async fn list_doubting(nice: &FakeNice) -> (BTreeSet<u64>, u64, Vec<Doubt>) {
+async fn list_doubting(nice: &FakeNice) -> (BTreeSet<u64>, u64, Vec<ListDoubt>) {
     let mut listing = Listing::new(nice.tenants.clone(), tenant(), QuotaClass::Backfill, at(FROM), at(TO));
     let (mut ids, mut doubts) = (BTreeSet::new(), Vec::new());
     while let Some(slice) = listing.next().await.unwrap() {
@@ -151,7 +152,7 @@ async fn a_total_that_is_wrong_either_way_costs_few_requests_and_is_told() {
         let (ids, requests, doubts) = list_doubting(&nice).await;
         assert_eq!(ids, all(500), "{percent}");
         assert!(requests <= 10, "{percent}: {requests}");
-        assert!(matches!(doubts[..], [Doubt::Total { listed: 500 | 540, .. }, ..]), "{percent}: {doubts:?}");
+        assert!(matches!(doubts[..], [ListDoubt::Total { listed: 500 | 540, .. }, ..]), "{percent}: {doubts:?}");
     }
     let nice = FakeNice::start(every(160_000, 500)).await;
     nice.say_percent_of_total(100);
@@ -216,7 +217,7 @@ async fn a_list_that_hides_all_its_rows_is_doubtful() {
     nice.hide(450);
     let (ids, _, doubts) = list_doubting(&nice).await;
     assert!(ids.is_empty());
-    assert!(matches!(doubts[..], [Doubt::Total { announced: 450, listed: 0 }, ..]), "{doubts:?}");
+    assert!(matches!(doubts[..], [ListDoubt::Total { announced: 450, listed: 0 }, ..]), "{doubts:?}");
 }
 
 #[tokio::test]
@@ -241,5 +242,5 @@ async fn a_piece_that_cannot_be_had_does_not_keep_the_rest_waiting() {
         assert!(failures < 10);
     }
     assert!(ids.len() >= 198, "{}", ids.len());
-    assert!(doubts.iter().all(|(doubt, _)| *doubt == Doubt::NotRead) && !doubts.is_empty(), "{doubts:?}");
+    assert!(doubts.iter().all(|(doubt, _)| *doubt == ListDoubt::NotRead) && !doubts.is_empty(), "{doubts:?}");
 }

@@ -158,23 +158,23 @@ impl Rig {
     }
 
     /// Makes one listing and settles all that it finds.
-    async fn list(&self) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
+    async fn list(&self) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
         self.list_from(self.poll.watermark.position()).await
     }
 
-    async fn list_from(&self, position: Position) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
-        self.list_with(position, &mut Memory::default()).await
+    async fn list_from(&self, position: WatermarkPosition) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
+        self.list_with(position, &mut PollState::default()).await
     }
 
     async fn list_with(
         &self,
-        position: Position,
-        memory: &mut Memory,
-    ) -> (Result<Option<Doubt>, ListingError>, BTreeSet<u64>) {
+        position: WatermarkPosition,
+        state: &mut PollState,
+    ) -> (Result<Option<ListDoubt>, ListingError>, BTreeSet<u64>) {
         let (sender, mut found) = mpsc::channel(64);
         let settle = async {
             let mut ids = BTreeSet::new();
-            while let Some(Found { event, receipt, .. }) = found.recv().await {
+            while let Some(FoundEvent { event, receipt, .. }) = found.recv().await {
                 ids.insert(event.conversation.get());
                 receipt.settled();
             }
@@ -182,7 +182,7 @@ impl Rig {
         };
         let list = async move {
             let sender = sender;
-            self.poll.list(position, memory, &sender).await
+            self.poll.list(position, state, &sender).await
         };
         tokio::join!(list, settle)
     }
@@ -324,9 +324,9 @@ async fn a_row_that_cannot_be_read_goes_on_as_an_id_and_harms_no_other() {
 async fn a_row_that_damages_its_page_is_passed_over_in_the_end() {
     // A quote too many: nobody can tell where the row ends.
     let rig = Rig::on(Nice { damaged: Some((30, r#""x":"a"b""#)), ..Nice::of(changed_every_second(100)) }).await;
-    let (mut memory, mut all, mut listings) = (Memory::default(), BTreeSet::new(), 0);
+    let (mut state, mut all, mut listings) = (PollState::default(), BTreeSet::new(), 0);
     loop {
-        let (listed, found) = rig.list_with(rig.poll.watermark.position(), &mut memory).await;
+        let (listed, found) = rig.list_with(rig.poll.watermark.position(), &mut state).await;
         all.extend(found);
         listings += 1;
         if listed.is_ok() {
@@ -343,7 +343,7 @@ async fn a_row_that_damages_its_page_is_passed_over_in_the_end() {
 async fn a_list_that_hides_all_its_rows_is_none() {
     let rig = Rig::on(Nice { hidden: 450, ..Nice::of(Vec::new()) }).await;
     let (listed, found) = rig.list().await;
-    assert!(matches!(listed, Ok(Some(Doubt::Total { announced: 450, listed: 0 }))), "{listed:?}");
+    assert!(matches!(listed, Ok(Some(ListDoubt::Total { announced: 450, listed: 0 }))), "{listed:?}");
     assert!(found.is_empty());
 }
 

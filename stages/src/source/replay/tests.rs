@@ -4,22 +4,23 @@ use std::sync::Mutex;
 use catalog::Catalog;
 use flow::FlowExt;
 use futures::StreamExt;
-use model::{Conversation, DeadLetter, EventSource};
+use model::{ContactEvent, ContactId, Conversation, DeadLetter, EventSource};
 use queue::{EmbeddedQueue, Queue};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::completeness::{Question, report};
+use crate::completeness::{ReportRequest, report};
 use crate::dedupe::dedupe;
 use crate::enqueue::Enqueue;
+use crate::source::found::ReceiptTally;
 use crate::source::test_nice::{Call, FakeNice, at, context, tenant};
 
 /// A producer with replays and a webhook-like feed, on an embedded queue and catalog.
 struct Rig {
     nice: FakeNice,
-    replay: Replay,
-    feed: mpsc::Sender<Found>,
+    replay: ReplayWorker,
+    feed: mpsc::Sender<FoundEvent>,
     queue: Arc<EmbeddedQueue>,
     published: Arc<Mutex<BTreeMap<u64, u32>>>,
     _flow: tokio_util::task::AbortOnDropHandle<()>,
@@ -50,7 +51,7 @@ impl Rig {
         });
         let settled = context.clone();
         let flow = runtime::task::spawn("flow", async move { flow.settle(&settled.flow).await });
-        let replay = Replay {
+        let replay = ReplayWorker {
             tenants: nice.tenants.clone(),
             roster: nice.roster.subscribe(),
             compare: Compare {
@@ -142,8 +143,8 @@ impl Rig {
         let call = self.nice.call(id);
         let mut event = ContactEvent::new(tenant(), id.to_string().parse().unwrap(), EventSource::Webhook);
         (event.agent, event.ended_at) = (Some("7".parse().unwrap()), Some(call.end()));
-        let mut tally = Tally::new();
-        self.feed.send(Found::new(event, tally.receipt())).await.unwrap();
+        let mut tally = ReceiptTally::new();
+        self.feed.send(FoundEvent::new(event, tally.receipt())).await.unwrap();
         assert!(tally.all_settled().await);
     }
 }
@@ -415,7 +416,7 @@ async fn a_month_with_lost_repeated_reordered_and_late_events_balances_to_zero()
     assert!(replayed >= lost.len() as u64, "{replayed} replayed of {} lost", lost.len());
 
     // A report reaches back as far as NICE does.
-    let question = |from: &str, to: &str| Question {
+    let question = |from: &str, to: &str| ReportRequest {
         tenants: rig.nice.tenants.clone(),
         tenant: tenant(),
         roster: rig.nice.roster.borrow().clone(),
@@ -452,7 +453,7 @@ async fn calls_from_before_an_agent_joined_are_neither_replayed_nor_missing_unle
     assert_eq!((night.found.listed, night.found.missing), (78, 78), "{night:?}");
     assert_eq!(rig.ids().into_iter().collect::<Vec<_>>(), then);
     rig.consume().await;
-    let question = Question {
+    let question = ReportRequest {
         tenants: rig.nice.tenants.clone(),
         tenant: tenant(),
         roster: rig.nice.roster.borrow().clone(),
@@ -507,8 +508,8 @@ async fn a_list_that_does_not_add_up_is_never_called_whole() {
     assert!(report.doubtful > 0 && report.doubt.is_some());
 }
 
-fn question(rig: &Rig, from: &str, to: &str) -> Question {
-    Question {
+fn question(rig: &Rig, from: &str, to: &str) -> ReportRequest {
+    ReportRequest {
         tenants: rig.nice.tenants.clone(),
         tenant: tenant(),
         roster: rig.nice.roster.borrow().clone(),
