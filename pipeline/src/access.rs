@@ -91,7 +91,7 @@ impl Access {
     pub(crate) async fn ask<R: Served>(&self, request: R) -> Result<R::Answer, Failure> {
         match self {
             Self::Daemon(daemon) => daemon.ask(&request).await,
-            Self::Here(here) => Ok(request.fulfil(&here.0).await?),
+            Self::Here(here) => Ok(request.fulfil(R::handler(&here.0)).await?),
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State as Context},
     http::{StatusCode, header},
     middleware,
     middleware::Next,
@@ -27,9 +27,10 @@ use axum::{
     routing::{MethodFilter, get, on},
 };
 use flow::{Blame, Outside, StageError, outside::Standing};
-use runtime::task;
+use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::{completeness::ReportError, metrics::Metrics, serve, source::ListError};
+use state::State;
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -66,36 +67,42 @@ pub(crate) struct Admin {
     _server: AbortOnDropHandle<()>,
 }
 
-/// What is served, and the token that opens the API.
-pub(crate) struct Pages {
-    pub(crate) router: Router,
-    pub(crate) token: String,
+/// The admin pages of a service, as `[admin] listen` serves them.
+pub struct AdminPages {
+    /// What answers.
+    pub router: Router,
+    /// The bearer token of `/api/v1`.
+    pub token: String,
 }
 
-impl Pages {
+impl AdminPages {
     /// The pages of a process.
-    pub(crate) fn new(
-        operations: Operations,
-        metrics: Metrics,
-        readiness: Readiness,
-        outside: Outside,
-        blame: Blame,
-    ) -> Self {
+    pub(crate) fn new(operations: Operations, metrics: Metrics, readiness: ReadinessCheck) -> Self {
         #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
-        let shared = Shared { operations, metrics, readiness, outside, blame, token: token.as_str().into() };
-        Self { router: router(shared), token }
+        let context = AdminContext { operations, metrics, readiness, token: token.as_str().into() };
+        Self { router: router(context), token }
     }
 }
 
+/// What the pages are answered from.
 #[derive(Clone)]
-struct Shared {
+struct AdminContext {
     operations: Operations,
     metrics: Metrics,
-    readiness: Readiness,
-    outside: Outside,
-    blame: Blame,
+    readiness: ReadinessCheck,
     token: Arc<str>,
+}
+
+/// What `/readyz` looks at.
+#[derive(Clone)]
+pub(crate) struct ReadinessCheck {
+    pub(crate) service: Readiness,
+    /// The local state, where the process keeps one.
+    pub(crate) state: Option<State>,
+    pub(crate) outside: Outside,
+    pub(crate) blame: Blame,
+    pub(crate) clock: Clock,
 }
 
 /// Whether the process works; clones share it.
@@ -136,7 +143,7 @@ impl Readiness {
 
 impl Admin {
     /// Serves on `listener` and writes `file`, by which commands find it.
-    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: Pages) -> Result<Self, Failure> {
+    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: AdminPages) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(Failure::failed)?;
         if let Some(file) = &file {
             write_file(file, &AdminFile { address, token: pages.token.clone() })
@@ -177,34 +184,35 @@ fn write_file(path: &Path, content: &AdminFile) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(content)?)
 }
 
-fn router(shared: Shared) -> Router {
-    let api = api().route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
+fn router(context: AdminContext) -> Router {
+    let api = api().route_layer(middleware::from_fn_with_state(context.clone(), authorized));
     Router::new()
         .route("/livez", get(|| async { ALIVE }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api)
-        .with_state(shared)
+        .with_state(context)
 }
 
-async fn authorized(State(shared): State<Shared>, request: HttpRequest, next: Next) -> Response {
+async fn authorized(Context(context): Context<AdminContext>, request: HttpRequest, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
-    if bool::from(given.as_bytes().ct_eq(shared.token.as_bytes())) {
+    if bool::from(given.as_bytes().ct_eq(context.token.as_bytes())) {
         next.run(request).await
     } else {
         (StatusCode::UNAUTHORIZED, "the token stands in admin.json in the state directory\n").into_response()
     }
 }
 
-async fn readyz(State(shared): State<Shared>) -> Response {
-    if let Err(error) = shared.operations.check_state() {
+async fn readyz(Context(context): Context<AdminContext>) -> Response {
+    let ReadinessCheck { service, state, outside, blame, clock } = context.readiness;
+    if let Err(error) = state.map_or(Ok(()), |state| state.store().check()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    let now = shared.operations.now();
-    let standings = shared.outside.standings().into_iter().map(|(system, standing)| match standing {
+    let now = clock.now();
+    let standings = outside.standings().into_iter().map(|(system, standing)| match standing {
         // It answers, and does not do what is asked: a full disk, a right that is missing.
-        Standing::Here if shared.blame.fails_for_some(system, now) => (
+        Standing::Here if blame.fails_for_some(system, now) => (
             system,
             Standing::Away { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },
         ),
@@ -212,7 +220,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     });
     let standings: Vec<_> = standings.collect();
     let away = standings.iter().any(|(_, standing)| *standing != Standing::Here);
-    let (status, mut page) = match shared.readiness.hindrance() {
+    let (status, mut page) = match service.hindrance() {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         None if away => (StatusCode::SERVICE_UNAVAILABLE, "an outside system is away\n".to_owned()),
         None => (StatusCode::OK, "ready\n".to_owned()),
@@ -227,60 +235,56 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (status, page).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
+async fn metrics(Context(context): Context<AdminContext>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], context.metrics.render()).into_response()
 }
 
 /// A request that the daemon takes: it is in the list of routes.
-pub(crate) trait Served: Request {}
+pub(crate) trait Served: Request {
+    /// The part of the operations that does it.
+    fn handler(operations: &Operations) -> &Self::Handler;
+}
 
-/// The list of routes below `/api/v1`: one line for each request.
+/// The list of routes below `/api/v1`: the requests of each part of the operations.
 macro_rules! served {
-    ($($request:ty,)+) => {
-        $(impl Served for $request {})+
+    ($($part:ident: $($request:ty),+;)+) => {
+        $($(impl Served for $request {
+            fn handler(operations: &Operations) -> &Self::Handler {
+                &operations.$part
+            }
+        })+)+
 
-        fn api() -> Router<Shared> {
-            Router::new()$(.merge(route::<$request>()))+
+        fn api() -> Router<AdminContext> {
+            Router::new()$($(.merge(route::<$request>()))+)+
         }
     };
 }
 
 served! {
-    ShowStatus,
-    TraceConversation,
-    EraseConversation,
-    ShowErasable,
-    RecheckConversation,
-    RecheckRange,
-    ListRecorded,
-    Verify,
-    ListAgents,
-    ShowHeldReading,
-    ReadGroup,
-    ListDeadLetters,
-    DropDeadLetters,
-    ShowDeadLetter,
-    DropDeadLetter,
-    ReplayDeadLetter,
-    Reconcile,
-    ShowReconciliation,
-    Backfill,
-    ListBackfills,
-    ShowBackfill,
-    ChangeBackfill,
-    Report,
+    status: ShowStatus;
+    trace: TraceConversation;
+    erasure: EraseConversation, ShowErasable;
+    recheck: RecheckConversation, RecheckRange;
+    verification: ListRecorded, Verify;
+    agents: ListAgents, ShowHeldReading, ReadGroup;
+    dead_letters: ListDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
+    replays: Reconcile, ShowReconciliation, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
+    report: Report;
 }
 
 /// The route of a request.
-fn route<R: Request>() -> Router<Shared> {
+fn route<R: Served>() -> Router<AdminContext> {
     let Route { method, path, .. } = R::ROUTE;
     let filter = MethodFilter::try_from(method).expect("a route has a usual method");
     Router::new().route(path, on(filter, answer::<R>))
 }
 
-async fn answer<R: Request>(State(shared): State<Shared>, asked: HttpRequest) -> Result<Json<R::Answer>, Response> {
+async fn answer<R: Served>(
+    Context(context): Context<AdminContext>,
+    asked: HttpRequest,
+) -> Result<Json<R::Answer>, Response> {
     let request = read::<R>(asked).await?;
-    request.fulfil(&shared.operations).await.map(Json).map_err(IntoResponse::into_response)
+    request.fulfil(R::handler(&context.operations)).await.map(Json).map_err(IntoResponse::into_response)
 }
 
 /// The request, from the body, or from path and query.

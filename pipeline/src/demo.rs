@@ -55,8 +55,11 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
     eprintln!("simulated NICE at {}; {} calls end within {} s", sim.base_url(), options.calls, DAY.as_secs());
 
     let doors = doors::open(&config, Wanted::Service(Service::Run)).await?;
-    let watched =
-        Watched { catalog: doors.catalog.clone(), metrics: doors.metrics.clone(), tenant: doors::tenant(&config)? };
+    let watched = Watched {
+        catalog: doors.shared.catalog.clone(),
+        metrics: doors.metrics.clone(),
+        tenant: doors::tenant(&config)?,
+    };
     let ending = stopping.child_token();
     let daemon = task::spawn("daemon", {
         let (config, ending) = (config.clone(), ending.clone());

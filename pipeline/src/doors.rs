@@ -66,30 +66,50 @@ pub(crate) enum Leases {
 pub(crate) struct Doors {
     /// The local state, where the process keeps one.
     pub(crate) state: Option<State>,
-    /// The catalog.
-    pub(crate) catalog: Arc<dyn Catalog>,
-    /// The queue.
-    pub(crate) queue: Arc<dyn Queue>,
+    /// What the tenant's processes share.
+    pub(crate) shared: SharedDoors,
     /// Who keeps the leases.
     pub(crate) leases: Leases,
-    /// The systems of them that are on a server.
-    pub(crate) on_server: Vec<System>,
-    /// The recording store, for a consumer.
-    pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
     /// The way to NICE of every tenant.
     pub(crate) nice: Nice,
     /// Every metric.
     pub(crate) metrics: Metrics,
     /// The time.
     pub(crate) clock: Clock,
+    /// What is known of the flow and of the systems around it.
+    pub(crate) monitors: Monitors,
+    /// Tells the producer that a replay was asked for.
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// The doors that the tenant's processes share; built in, they are one process's alone.
+pub(crate) struct SharedDoors {
+    /// The catalog.
+    pub(crate) catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// The recording store, for a consumer.
+    pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
+    /// Which of them are on a server.
+    pub(crate) on_server: Vec<System>,
+}
+
+/// What is known of the flow and of the systems around it; clones share it.
+#[derive(Clone)]
+pub(crate) struct Monitors {
     /// The calls that the consumer is working on.
     pub(crate) freshness: Freshness,
-    /// How the systems stand that every call needs.
+    /// Which of the systems that every call needs are away.
     pub(crate) outside: Outside,
     /// What became of calls lately.
     pub(crate) blame: Blame,
-    /// Tells the producer that a replay was asked for.
-    pub(crate) wake: Arc<Notify>,
+}
+
+impl Monitors {
+    fn new(clock: &Clock, metrics: &Metrics) -> Self {
+        let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
+        Self { freshness: Freshness::default(), outside, blame }
+    }
 }
 
 impl Doors {
@@ -98,15 +118,15 @@ impl Doors {
         let flow = FlowContext {
             clock: self.clock.clone(),
             metrics: self.metrics.flow.clone(),
-            journal: journal(&self.catalog),
+            journal: journal(&self.shared.catalog),
             retry: retry_policy(config),
-            outside: self.outside.clone(),
-            blame: self.blame.clone(),
-            freshness: self.freshness.clone(),
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
+            freshness: self.monitors.freshness.clone(),
             concurrency: config.consumer.concurrency,
             stopping,
         };
-        Context { flow, metrics: self.metrics.clone(), catalog: self.catalog.clone() }
+        Context { flow, metrics: self.metrics.clone(), catalog: self.shared.catalog.clone() }
     }
 
     /// What says of a listed call what became of it.
@@ -114,10 +134,10 @@ impl Doors {
         let delays = config.retry.not_ready_delays.iter().copied();
         Compare {
             tenants: self.nice.producer.clone(),
-            catalog: self.catalog.clone(),
+            catalog: self.shared.catalog.clone(),
             processed: self.state.as_ref().map(|state| state.processed().clone()),
             polls: config.events.poll,
-            queue: self.queue.clone(),
+            queue: self.shared.queue.clone(),
             settle: config.reconciliation.settle,
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
             clock: self.clock.clone(),
@@ -149,7 +169,7 @@ impl Doors {
 
     /// The turns of the producer of the settings' tenant.
     pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
-        let (catalog, state) = (self.catalog.clone(), self.state()?.clone());
+        let (catalog, state) = (self.shared.catalog.clone(), self.state()?.clone());
         let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
         Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
     }
@@ -157,9 +177,9 @@ impl Doors {
     /// Erases conversations; none where there is no recording store.
     pub(crate) fn eraser(&self) -> Option<Eraser> {
         Some(Eraser {
-            catalog: self.catalog.clone(),
-            recordings: self.recordings.clone()?,
-            queue: self.queue.clone(),
+            catalog: self.shared.catalog.clone(),
+            recordings: self.shared.recordings.clone()?,
+            queue: self.shared.queue.clone(),
             tenants: self.nice.consumer.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -168,22 +188,22 @@ impl Doors {
 
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
-        let store = self.recordings.as_ref();
+        let store = self.shared.recordings.as_ref();
         let probes = [
-            Some((System::Catalog, probe(&self.catalog, |catalog| catalog.check()))),
-            Some((System::Queue, probe(&self.queue, |queue| queue.check()))),
+            Some((System::Catalog, probe(&self.shared.catalog, |catalog| catalog.check()))),
+            Some((System::Queue, probe(&self.shared.queue, |queue| queue.check()))),
             store.map(|store| (System::RecordingStore, probe(store, |store| store.answers()))),
         ];
-        probes.into_iter().flatten().filter(|(system, _)| self.on_server.contains(system)).collect()
+        probes.into_iter().flatten().filter(|(system, _)| self.shared.on_server.contains(system)).collect()
     }
 
     /// Looks after the dead letters.
     pub(crate) fn shelf(&self, config: &Config) -> Shelf {
         Shelf {
-            catalog: self.catalog.clone(),
-            queue: self.queue.clone(),
-            outside: self.outside.clone(),
-            blame: self.blame.clone(),
+            catalog: self.shared.catalog.clone(),
+            queue: self.shared.queue.clone(),
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
             longest: config.retry.dead_letter_age,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -193,8 +213,8 @@ impl Doors {
     /// What reads recordings back, where there is a recording store.
     pub(crate) fn verifier(&self, config: &Config) -> Option<Verifier> {
         Some(Verifier {
-            catalog: self.catalog.clone(),
-            recordings: self.recordings.clone()?,
+            catalog: self.shared.catalog.clone(),
+            recordings: self.shared.recordings.clone()?,
             tenant: tenant(config).ok(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -203,8 +223,8 @@ impl Doors {
 
     /// Leaves everything in order.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
-        self.catalog.flush().await;
-        self.queue.close().await;
+        self.shared.catalog.flush().await;
+        self.shared.queue.close().await;
         match &self.state {
             Some(state) => Ok(state.store().close().await?),
             None => Ok(()),
@@ -251,27 +271,21 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
     };
     let nice = Nice::new(config, state.as_ref(), database.as_ref(), &metrics)?;
-    let (freshness, wake) = (Freshness::default(), Arc::default());
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
     let on_server = [
         (System::Catalog, database.is_some()),
         (System::Queue, config.queue.kind != QueueKind::Embedded),
         (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
     ];
+    let on_server = on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect();
     Ok(Doors {
         state,
+        shared: SharedDoors { catalog, queue, recordings, on_server },
         leases: Leases::Catalog(database),
-        on_server: on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect(),
-        catalog,
-        queue,
-        recordings,
         nice,
+        monitors: Monitors::new(&clock, &metrics),
         metrics,
         clock,
-        freshness,
-        outside,
-        blame,
-        wake,
+        wake: Arc::default(),
     })
 }
 

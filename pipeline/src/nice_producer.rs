@@ -150,7 +150,7 @@ impl NiceProducer {
             compare: doors.compare(config),
             longest_call: config.reconciliation.longest_call,
             // A command on embedded doors is alone with them.
-            has_consumers: sources == Sources::All || doors.on_server.contains(&System::Catalog),
+            has_consumers: sources == Sources::All || doors.shared.on_server.contains(&System::Catalog),
             nightly: (sources == Sources::All).then(|| doors::nightly(config)),
             hot_window: doors::hot_window(config),
             wake: doors.wake.clone(),
@@ -176,7 +176,7 @@ impl NiceProducer {
             replays,
             processed: state.processed().clone(),
             retention: config.state.retention,
-            queue: doors.queue.clone(),
+            queue: doors.shared.queue.clone(),
             fresh: config.events.fresh,
             grace: config.flow.grace,
             working: watch::Sender::new(false),

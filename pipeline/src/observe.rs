@@ -54,13 +54,13 @@ impl Observed {
         Self {
             state: doors.state.clone(),
             state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),
-            catalog: doors.catalog.clone(),
-            queue: doors.queue.clone(),
+            catalog: doors.shared.catalog.clone(),
+            queue: doors.shared.queue.clone(),
             budgets: doors.nice.budgets.clone(),
             tenant,
-            freshness: doors.freshness.clone(),
-            outside: doors.outside.clone(),
-            blame: doors.blame.clone(),
+            freshness: doors.monitors.freshness.clone(),
+            outside: doors.monitors.outside.clone(),
+            blame: doors.monitors.blame.clone(),
             metrics: doors.metrics.clone(),
             clock: doors.clock.clone(),
         }

@@ -1,46 +1,39 @@
 //! What an operator may ask or do. The daemon does it over its admin address; where none runs, the command does
 //! it itself on the same code.
 //!
-//! Each file holds one subject: its [`Request`]s, which a command line parses and the admin route carries, what is done
-//! on them, their answers, and the tables that a person reads. A new request is a struct there and a line in the list of
-//! `admin.rs`; one that is a command of its own is a line in `cli.rs`, too.
+//! Each file holds one subject: its [`Request`]s, which a command line parses and the admin route carries; the part of
+//! the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a person reads.
+//! A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own is a line in
+//! `cli.rs`, too.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use catalog::{Catalog, CatalogError, Counted};
-use flow::{Freshness, StageError};
+use catalog::CatalogError;
+use flow::StageError;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, TenantId};
-use queue::{Queue, QueueError};
-use quota::{Budgets, StoreError};
+use queue::QueueError;
+use quota::StoreError;
 use reqwest::Method;
-use runtime::Clock;
 use serde::{Serialize, de::DeserializeOwned};
 use stages::{
     completeness::ReportError,
-    erase::Eraser,
-    metrics::Metrics,
-    source::{ListError, compare::Compare},
+    recheck::Recheck,
+    source::ListError,
     sync_agents::{SyncAgents, SyncError},
-    tenants::Tenants,
-    verify::Verifier,
 };
 use state::{State, StateError};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::watch;
 
 use crate::config::{Config, Need};
 use crate::doors;
-use crate::doors::{Doors, Wanted};
+use crate::doors::{Doors, SharedDoors, Wanted};
 use crate::failure::Failure;
 
 pub(crate) mod agents;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
+pub(crate) mod range;
 pub(crate) mod recheck;
 pub(crate) mod replays;
 pub(crate) mod report;
@@ -52,11 +45,13 @@ pub(crate) mod verify;
 pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
     /// What is said to it.
     type Answer: Serialize + DeserializeOwned;
+    /// The part of the operations that does it.
+    type Handler: Sync;
     /// Where the daemon takes it.
     const ROUTE: Route;
 
     /// Does it, in the daemon or in the command itself.
-    fn fulfil(self, operations: &Operations) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
+    fn fulfil(self, handler: &Self::Handler) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
 }
 
 /// A request that is a command of its own.
@@ -148,48 +143,18 @@ pub(crate) enum OperationError {
     Budget(#[from] StoreError),
 }
 
-/// The doors that operations need.
+/// What an operator may ask or do, by subject. Each part has the doors that its requests need.
 #[derive(Clone)]
 pub(crate) struct Operations {
-    /// None: the process serves every tenant, and none is named in its settings.
-    tenant: Option<TenantId>,
-    catalog: Arc<dyn Catalog>,
-    queue: Arc<dyn Queue>,
-    /// None: the process keeps no state of its own.
-    state: Option<State>,
-    running: Running,
-    /// None: the process has no recording store.
-    eraser: Option<Eraser>,
-    /// None: the process has no recording store.
-    verifier: Option<Verifier>,
-    budgets: Arc<Budgets>,
-    freshness: Freshness,
-    metrics: Metrics,
-    clock: Clock,
-    replaying: Replaying,
-    reporting: Reporting,
-}
-
-/// What asks for replays.
-#[derive(Clone)]
-struct Replaying {
-    /// How far the comparison looks back.
-    window: Duration,
-    /// Tells the producer of this process.
-    wake: Arc<Notify>,
-    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
-    counts: Arc<Mutex<Counts>>,
-}
-
-/// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, Counted)>;
-
-/// What reports are made with.
-#[derive(Clone)]
-struct Reporting {
-    compare: Compare,
-    tenants: Arc<Tenants>,
-    longest_call: Duration,
+    pub(crate) agents: agents::AgentOperations,
+    pub(crate) dead_letters: dead_letters::DeadLetterOperations,
+    pub(crate) erasure: erase::ErasureOperations,
+    pub(crate) recheck: recheck::RecheckOperations,
+    pub(crate) replays: replays::ReplayOperations,
+    pub(crate) report: report::ReportOperations,
+    pub(crate) status: status::StatusOperations,
+    pub(crate) trace: trace::TraceOperations,
+    pub(crate) verification: verify::VerifyOperations,
 }
 
 /// What runs in the process besides.
@@ -206,55 +171,86 @@ pub(crate) struct Running {
 impl Operations {
     /// What an operator may ask or do with these doors.
     pub(crate) fn new(config: &Config, doors: &Doors, running: Running) -> Self {
+        let tenant = ServedTenant(doors::tenant(config).ok());
+        let SharedDoors { catalog, queue, .. } = &doors.shared;
+        let (budgets, clock) = (&doors.nice.budgets, &doors.clock);
         Self {
-            tenant: doors::tenant(config).ok(),
-            catalog: doors.catalog.clone(),
-            queue: doors.queue.clone(),
-            state: doors.state.clone(),
-            running,
-            eraser: doors.eraser(),
-            verifier: doors.verifier(config),
-            budgets: doors.nice.budgets.clone(),
-            freshness: doors.freshness.clone(),
-            metrics: doors.metrics.clone(),
-            clock: doors.clock.clone(),
-            replaying: Replaying {
+            dead_letters: dead_letters::DeadLetterOperations {
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                clock: clock.clone(),
+            },
+            erasure: erase::ErasureOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                state: doors.state.clone(),
+                eraser: doors.eraser(),
+            },
+            recheck: recheck::RecheckOperations {
+                tenant: tenant.clone(),
+                recheck: Recheck { catalog: catalog.clone(), queue: queue.clone(), clock: clock.clone() },
+            },
+            replays: replays::ReplayOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                clock: clock.clone(),
                 window: config.reconciliation.window,
                 wake: doors.wake.clone(),
-                counts: Arc::default(),
+                estimate: replays::ProgressEstimate {
+                    catalog: catalog.clone(),
+                    queue: queue.clone(),
+                    budgets: budgets.clone(),
+                    clock: clock.clone(),
+                    counts: Arc::default(),
+                },
             },
-            reporting: Reporting {
+            report: report::ReportOperations {
+                tenant: tenant.clone(),
                 compare: doors.compare(config),
-                tenants: doors.nice.producer.clone(),
                 longest_call: config.reconciliation.longest_call,
             },
+            status: status::StatusOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                state: doors.state.clone(),
+                budgets: budgets.clone(),
+                freshness: doors.monitors.freshness.clone(),
+                metrics: doors.metrics.clone(),
+                clock: clock.clone(),
+                running: running.clone(),
+            },
+            trace: trace::TraceOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                state: doors.state.clone(),
+            },
+            verification: verify::VerifyOperations { tenant: tenant.clone(), verifier: doors.verifier(config) },
+            agents: agents::AgentOperations { tenant, catalog: catalog.clone(), running },
         }
     }
+}
 
-    /// Whether the local state works, where there is one.
-    pub(crate) fn check_state(&self) -> Result<(), StateError> {
-        self.state.as_ref().map_or(Ok(()), |state| state.store().check())
-    }
+/// The tenant of the settings; none where the process serves every tenant and its settings name none.
+#[derive(Clone)]
+pub(crate) struct ServedTenant(Option<TenantId>);
 
-    /// The time.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn tenant(&self) -> Result<&TenantId, OperationError> {
+impl ServedTenant {
+    fn get(&self) -> Result<&TenantId, OperationError> {
         let missing =
             || OperationError::NoTenant("[tenant] id: missing, and the question is about one tenant".to_owned());
-        self.tenant.as_ref().ok_or_else(missing)
+        self.0.as_ref().ok_or_else(missing)
     }
 
     fn key(&self, external_id: ContactId) -> Result<ConversationKey, OperationError> {
-        Ok(ConversationKey { tenant: self.tenant()?.clone(), external_id })
+        Ok(ConversationKey { tenant: self.get()?.clone(), external_id })
     }
+}
 
-    /// Whether the dedupe lets no further event of a conversation through.
-    fn is_processed(&self, key: &ConversationKey) -> bool {
-        self.state.as_ref().is_some_and(|state| state.processed().contains(&key.digest()))
-    }
+/// Whether the dedupe lets no further event of a conversation through.
+fn is_processed(state: Option<&State>, key: &ConversationKey) -> bool {
+    state.is_some_and(|state| state.processed().contains(&key.digest()))
 }
 
 impl From<OperationError> for Failure {

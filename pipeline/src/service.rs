@@ -19,7 +19,8 @@ mod end;
 mod start;
 mod watch;
 
-pub(crate) use start::{Front, Handed};
+pub(crate) use start::Front;
+pub use start::ServiceRoutes;
 
 /// The commands `run`, `producer` and `consumer`: until a signal.
 pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use nice_knovvu::embed::{AdminPages, Embedded, Handed, Service, World};
+use nice_knovvu::embed::{AdminPages, Embedded, Service, ServiceRoutes, World};
 use runtime::{ClockSkew, Machine};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -98,7 +98,7 @@ impl Host {
                 async move { Embedded::open(&settings, service, world).await?.run(admin, stopping).await }
             };
             let showing = async {
-                if let Ok(Handed { admin, webhook }) = admitted.await
+                if let Ok(ServiceRoutes { admin, webhook }) = admitted.await
                     && let Some(running) = &mut self.state().running
                 {
                     (running.pages, running.webhook) = (Some(admin), webhook);

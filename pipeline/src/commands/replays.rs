@@ -18,9 +18,10 @@ use crate::failure::Failure;
 use crate::nice_producer::{NiceProducer, Sources};
 use crate::operations::{
     OperationError, Operations, Running,
+    range::check_range,
     replays::{
         Backfill, Change, ChangeBackfill, ListBackfills, Progress, Reconcile, ShowBackfill, ShowReconciliation,
-        backfills, check_range, eta, outcome, plan, reconciliation,
+        backfills, eta, outcome, plan, reconciliation,
     },
 };
 use crate::output;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use catalog::Catalog;
-use flow::{Blame, Freshness, Outside};
 use model::System;
 use nice::Network;
 use queue::Queue;
@@ -13,7 +12,7 @@ use runtime::Clock;
 use stages::{metrics::Metrics, tenants::SettingsSource};
 use state::StateOptions;
 
-use super::{Doors, Leases, Nice, Service, local};
+use super::{Doors, Leases, Monitors, Nice, Service, SharedDoors, local};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::lease::LeaseServer;
@@ -49,20 +48,15 @@ pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Res
         false => None,
     };
     let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
+    let recordings = service.consumes().then_some(recordings);
     Ok(Doors {
         state,
+        shared: SharedDoors { catalog, queue, recordings, on_server: System::SHARED.to_vec() },
         leases: Leases::Lent(leases),
-        on_server: System::SHARED.to_vec(),
-        catalog,
-        queue,
-        recordings: service.consumes().then_some(recordings),
         nice,
+        monitors: Monitors::new(&clock, &metrics),
         metrics,
         clock,
-        freshness: Freshness::default(),
-        outside,
-        blame,
         wake: Arc::default(),
     })
 }

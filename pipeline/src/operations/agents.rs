@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catalog::HeldReading;
+use catalog::{Agents, HeldReading};
 use clap::Args;
 use flow::StageError;
 use model::{Agent, System};
@@ -10,11 +10,19 @@ use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::sync_agents::{REMEDY, SyncAgents, SyncError, SyncReport};
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{OperationError, Request, Route, Running, ServedTenant, SingleCommand};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::failure::Failure;
 use crate::tables::{table, time};
+
+/// What is asked of the agents and of the group.
+#[derive(Clone)]
+pub(crate) struct AgentOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Agents>,
+    pub(super) running: Running,
+}
 
 /// Every agent is asked for, former ones too.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -22,10 +30,11 @@ pub(crate) struct ListAgents {}
 
 impl Request for ListAgents {
     type Answer = Vec<Agent>;
+    type Handler = AgentOperations;
     const ROUTE: Route = Route::get("/agents");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Vec<Agent>, OperationError> {
-        Ok(operations.catalog.agents(operations.tenant()?).await?)
+    async fn fulfil(self, operations: &AgentOperations) -> Result<Vec<Agent>, OperationError> {
+        Ok(operations.catalog.agents(operations.tenant.get()?).await?)
     }
 }
 
@@ -52,10 +61,11 @@ pub(crate) struct ShowHeldReading {}
 
 impl Request for ShowHeldReading {
     type Answer = Option<HeldReading>;
+    type Handler = AgentOperations;
     const ROUTE: Route = Route::get("/agents/held");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Option<HeldReading>, OperationError> {
-        Ok(operations.catalog.group_standing(operations.tenant()?).await?.held)
+    async fn fulfil(self, operations: &AgentOperations) -> Result<Option<HeldReading>, OperationError> {
+        Ok(operations.catalog.group_standing(operations.tenant.get()?).await?.held)
     }
 }
 
@@ -77,9 +87,10 @@ pub(crate) enum Doubt {
 
 impl Request for ReadGroup {
     type Answer = SyncReport;
+    type Handler = AgentOperations;
     const ROUTE: Route = Route::post("/agents/{doubt}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<SyncReport, OperationError> {
+    async fn fulfil(self, operations: &AgentOperations) -> Result<SyncReport, OperationError> {
         let sync = operations.agent_sync()?.clone();
         match self.doubt {
             Doubt::Sync => to_its_end(async move { sync.run_once().await }).await,
@@ -124,7 +135,7 @@ pub(crate) fn held(held: &HeldReading) -> String {
     )
 }
 
-impl Operations {
+impl AgentOperations {
     fn agent_sync(&self) -> Result<&Arc<SyncAgents>, OperationError> {
         if self.running.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
             let reason = "this producer waits for the lease; ask the one that has it";

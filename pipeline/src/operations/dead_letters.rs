@@ -1,17 +1,21 @@
 //! `dead-letters`: conversations set aside with their reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::Catalog;
 use clap::Args;
 use jiff::Timestamp;
 use model::DeadLetter;
+use queue::Queue;
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::{
     shelf,
     shelf::{AskedBy, ReplayError},
 };
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{OperationError, Request, Route, SingleCommand};
 use crate::arguments::number;
 use crate::tables::{table, time};
 
@@ -21,6 +25,14 @@ const PAGE: usize = 500;
 /// The most dead letters in one listing; the rest is named by the metric and comes after these are dealt with.
 const MOST_LISTED: usize = 100_000;
 
+/// What is asked of the shelf of dead letters.
+#[derive(Clone)]
+pub(crate) struct DeadLetterOperations {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) clock: Clock,
+}
+
 /// Every dead letter is asked for, oldest first, without its message: that may tell of people, and is for who asks for
 /// the one.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -28,9 +40,10 @@ pub(crate) struct ListDeadLetters {}
 
 impl Request for ListDeadLetters {
     type Answer = Vec<DeadLetter>;
+    type Handler = DeadLetterOperations;
     const ROUTE: Route = Route::get("/dead-letters");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Vec<DeadLetter>, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetter>, OperationError> {
         let mut all = Vec::new();
         loop {
             let after = all.last().map_or(0, |letter: &DeadLetter| letter.id);
@@ -60,9 +73,10 @@ pub(crate) struct ShowDeadLetter {
 
 impl Request for ShowDeadLetter {
     type Answer = DeadLetter;
+    type Handler = DeadLetterOperations;
     const ROUTE: Route = Route::get("/dead-letters/{id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<DeadLetter, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<DeadLetter, OperationError> {
         operations.dead_letter(self.id).await
     }
 }
@@ -82,9 +96,10 @@ pub(crate) struct ReplayDeadLetter {
 
 impl Request for ReplayDeadLetter {
     type Answer = ();
+    type Handler = DeadLetterOperations;
     const ROUTE: Route = Route::post("/dead-letters/{id}/replay");
 
-    async fn fulfil(self, operations: &Operations) -> Result<(), OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let letter = operations.dead_letter(self.id).await?;
         let now = operations.clock.now();
         match shelf::replay(&letter, AskedBy::Operator, &*operations.catalog, &*operations.queue, now).await {
@@ -104,9 +119,10 @@ pub(crate) struct DropDeadLetter {
 
 impl Request for DropDeadLetter {
     type Answer = ();
+    type Handler = DeadLetterOperations;
     const ROUTE: Route = Route::delete("/dead-letters/{id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<(), OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let Self { id } = self;
         let letter = operations.dead_letter(id).await?;
         if !operations.catalog.remove_dead_letter(&letter).await? {
@@ -127,9 +143,10 @@ pub(crate) struct DropDeadLetters {
 
 impl Request for DropDeadLetters {
     type Answer = u64;
+    type Handler = DeadLetterOperations;
     const ROUTE: Route = Route::post_body("/dead-letters/drop");
 
-    async fn fulfil(self, operations: &Operations) -> Result<u64, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<u64, OperationError> {
         let age = Duration::from_secs(self.older_than_secs);
         let before = operations.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
         if self.dry_run {
@@ -141,7 +158,7 @@ impl Request for DropDeadLetters {
     }
 }
 
-impl Operations {
+impl DeadLetterOperations {
     async fn dead_letter(&self, id: u64) -> Result<DeadLetter, OperationError> {
         let letter = self.catalog.dead_letter(id).await?;
         letter.ok_or_else(|| OperationError::NotFound(format!("there is no dead letter {id}")))

@@ -4,17 +4,32 @@
 //! the producer, whose daemon would be found here, has no recording store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use catalog::Standing;
+use catalog::{Catalog, Standing};
 use flow::StageError;
 use model::{ContactId, ConversationKey, ConversationState};
+use queue::Queue;
 use serde::{Deserialize, Serialize};
-use stages::erase::ErasureReport;
+use stages::erase::{Eraser, ErasureReport};
+use state::State;
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{OperationError, Request, Route, ServedTenant, SingleCommand, is_processed};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::rebuild;
+
+/// What is asked of the erasure of a conversation.
+#[derive(Clone)]
+pub(crate) struct ErasureOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    /// None: the process keeps no state of its own.
+    pub(super) state: Option<State>,
+    /// None: the process has no recording store.
+    pub(super) eraser: Option<Eraser>,
+}
 
 /// What was erased, and what is left to others.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,16 +79,17 @@ pub(crate) struct ShowErasable {
 
 impl Request for ShowErasable {
     type Answer = Erasable;
+    type Handler = ErasureOperations;
     const ROUTE: Route = Route::get("/conversations/{conversation_id}/erasure");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Erasable, OperationError> {
-        let key = operations.key(self.conversation_id)?;
+    async fn fulfil(self, operations: &ErasureOperations) -> Result<Erasable, OperationError> {
+        let key = operations.tenant.key(self.conversation_id)?;
         let erased = operations.catalog.standing(&key).await? == Standing::Erased;
         let row = operations.catalog.conversation(&key).await?;
         let (hops, messages) =
             (operations.catalog.hops(&key).await?.len() as u64, operations.queue.messages_of(&key).await?);
         let dead_letters = u64::from(operations.catalog.dead_letter_of(&key).await?.is_some());
-        let processed = operations.is_processed(&key);
+        let processed = is_processed(operations.state.as_ref(), &key);
         let known = erased || row.is_some() || processed || hops + dead_letters + messages.unwrap_or_default() > 0;
         Ok(Erasable {
             conversation_id: key.external_id,
@@ -130,10 +146,11 @@ pub(crate) struct EraseConversation {
 
 impl Request for EraseConversation {
     type Answer = Erased;
+    type Handler = ErasureOperations;
     const ROUTE: Route = Route::delete("/conversations/{conversation_id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Erased, OperationError> {
-        let key = operations.key(self.conversation_id)?;
+    async fn fulfil(self, operations: &ErasureOperations) -> Result<Erased, OperationError> {
+        let key = operations.tenant.key(self.conversation_id)?;
         let external_id = key.external_id;
         let Some(eraser) = &operations.eraser else {
             return Err(OperationError::Refused(
@@ -212,12 +229,12 @@ impl SingleCommand for EraseConversation {
     }
 }
 
-impl Operations {
+impl ErasureOperations {
     /// Whether anything tells that the conversation exists, or existed.
     async fn is_known(&self, key: &ConversationKey) -> Result<bool, OperationError> {
         // A row, a dead letter, or a tombstone.
         Ok(self.catalog.known(std::slice::from_ref(key)).await?.contains(&true)
-            || self.is_processed(key)
+            || is_processed(self.state.as_ref(), key)
             || !self.catalog.hops(key).await?.is_empty()
             || self.queue.messages_of(key).await?.is_some_and(|messages| messages > 0))
     }

@@ -1,14 +1,17 @@
 //! `report`: what became of every call that ended in a date range.
 
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stages::completeness::{self, Completeness, Counted, Question};
-use stages::source::roster::Roster;
+use stages::source::{compare::Compare, roster::Roster};
 use tokio::sync::watch;
 
-use super::replays::{check_listed, check_range, doubt};
-use super::{OperationError, Operations, Reporting, Request, Route, SingleCommand};
+use super::range::{check_listed, check_range};
+use super::replays::doubt;
+use super::{OperationError, Request, Route, ServedTenant, SingleCommand};
 use crate::arguments::moment;
 use crate::config::Need;
 use crate::failure::Failure;
@@ -16,6 +19,15 @@ use crate::tables::{numbers, table, time};
 
 /// Exceptions shown in a table; JSON has all of them.
 const SHOWN: usize = 50;
+
+/// What reports are made with.
+#[derive(Clone)]
+pub(crate) struct ReportOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) compare: Compare,
+    /// A call may have begun so long before it ended.
+    pub(super) longest_call: Duration,
+}
 
 /// What became of every call that ended in a range is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -30,19 +42,20 @@ pub(crate) struct Report {
 
 impl Request for Report {
     type Answer = Completeness;
+    type Handler = ReportOperations;
     const ROUTE: Route = Route::post_body("/report");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Completeness, OperationError> {
-        let (tenant, now) = (operations.tenant()?.clone(), operations.clock.now());
+    async fn fulfil(self, operations: &ReportOperations) -> Result<Completeness, OperationError> {
+        let ReportOperations { tenant, compare, longest_call } = operations.clone();
+        let (tenant, now) = (tenant.get()?.clone(), compare.clock.now());
         self.check(now)?;
-        if operations.catalog.agents_read_at(&tenant).await?.is_none() {
+        if compare.catalog.agents_read_at(&tenant).await?.is_none() {
             let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
             return Err(OperationError::Refused(reason.to_owned()));
         }
         let (roster, reader) = watch::channel(Roster::default());
-        Roster::replace(&roster, &operations.catalog.agents(&tenant).await?);
-        let Reporting { compare, tenants, longest_call } = operations.reporting.clone();
-        let (from, to) = (self.from, self.to.min(now));
+        Roster::replace(&roster, &compare.catalog.agents(&tenant).await?);
+        let (from, to, tenants) = (self.from, self.to.min(now), compare.tenants.clone());
         let roster = reader.borrow().clone();
         Ok(completeness::report(Question { tenants, tenant, roster, compare, from, to, longest_call }).await?)
     }

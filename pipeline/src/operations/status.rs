@@ -1,21 +1,43 @@
 //! `status`: stages, backlog, lag and rate budget.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use catalog::{Counts, HeldReading, RunKind, RunState};
+use catalog::{Catalog, Counts, HeldReading, RunKind, RunState};
 use clap::Args;
-use flow::metrics::{OUTCOMES, STAGES};
+use flow::{
+    Freshness,
+    metrics::{OUTCOMES, STAGES},
+};
 use jiff::Timestamp;
 use model::{ApiFamily, TenantId};
-use queue::Backlog;
-use quota::Usage;
+use queue::{Backlog, Queue};
+use quota::{Budgets, Usage};
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
+use stages::metrics::Metrics;
+use state::State;
 
-use super::{OperationError, Operations, Request, Route, SingleCommand, agents};
+use super::{OperationError, Request, Route, Running, ServedTenant, SingleCommand, agents};
 use crate::tables::{numbers, table, time};
 
 /// Runs looked through for the last comparison that came to its end.
 const LOOKED_BACK: usize = 30;
+
+/// What the state of the whole is read from.
+#[derive(Clone)]
+pub(crate) struct StatusOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    /// None: the process keeps no state of its own.
+    pub(super) state: Option<State>,
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) freshness: Freshness,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    pub(super) running: Running,
+}
 
 /// The state of the whole is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -102,12 +124,13 @@ pub(crate) struct StageStatus {
 
 impl Request for ShowStatus {
     type Answer = Status;
+    type Handler = StatusOperations;
     const ROUTE: Route = Route::get("/status");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Status, OperationError> {
+    async fn fulfil(self, operations: &StatusOperations) -> Result<Status, OperationError> {
         let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
         let mut agents_held = None;
-        if let Some(tenant) = &operations.tenant {
+        if let Some(tenant) = &operations.tenant.0 {
             agents = operations.catalog.agents(tenant).await?;
             agents_last_sync = operations.catalog.agents_read_at(tenant).await?;
             agents_held = operations.catalog.group_standing(tenant).await?.held;
@@ -126,14 +149,14 @@ impl Request for ShowStatus {
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
         let (mut last_reconciliation, mut poll_watermark) = (None, None);
-        if let Some(tenant) = &operations.tenant {
+        if let Some(tenant) = &operations.tenant.0 {
             poll_watermark = operations.catalog.producer_memory(tenant).await?.poll_watermark;
             let runs = operations.catalog.runs(tenant, RunKind::Reconciliation, LOOKED_BACK).await?;
             last_reconciliation =
                 runs.into_iter().find(|run| run.state == RunState::Done).and_then(|run| run.finished_at);
         }
         Ok(Status {
-            tenant: operations.tenant.clone(),
+            tenant: operations.tenant.0.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: operations.running.since,
             backlog: operations.queue.backlog().await?,

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, sync::oneshot, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Pages, Readiness};
+use crate::admin::{Admin, AdminPages, Readiness, ReadinessCheck};
 use crate::config::Config;
 use crate::doors;
 use crate::doors::{Doors, Service, Wanted};
@@ -48,15 +48,15 @@ pub(crate) enum Front {
     /// At `[admin] listen`, and at `[events] webhook_listen`.
     Listens,
     /// Through the program that it runs in.
-    Hands(oneshot::Sender<Handed>),
+    Hands(oneshot::Sender<ServiceRoutes>),
 }
 
-/// What would listen otherwise.
-pub(crate) struct Handed {
+/// What a running service answers, in the program that it runs in.
+pub struct ServiceRoutes {
     /// The admin pages.
-    pub(crate) pages: Pages,
-    /// The webhook receiver, where the settings switch it on.
-    pub(crate) webhook: Option<Router>,
+    pub admin: AdminPages,
+    /// The webhook, as `[events] webhook_listen` would serve it; none where the settings do not switch it on.
+    pub webhook: Option<Router>,
 }
 
 /// What answers while the service runs.
@@ -98,8 +98,14 @@ pub(super) async fn answer(
     let readiness = Readiness::new(running.producing.clone());
     let file = doors.state.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let operations = Operations::new(config, doors, running);
-    let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
-    let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);
+    let check = ReadinessCheck {
+        service: readiness.clone(),
+        state: doors.state.clone(),
+        outside: doors.monitors.outside.clone(),
+        blame: doors.monitors.blame.clone(),
+        clock: doors.clock.clone(),
+    };
+    let pages = AdminPages::new(operations, doors.metrics.clone(), check);
     let receiver = match producer {
         Some(producer) => webhook_receiver(config, doors, producer)?,
         None => None,
@@ -110,7 +116,7 @@ pub(super) async fn answer(
         }
         (None, Front::Hands(asked)) => {
             // Who does not want them has dropped the other end.
-            drop(asked.send(Handed { pages, webhook: receiver }));
+            drop(asked.send(ServiceRoutes { admin: pages, webhook: receiver }));
             (None, None)
         }
         (None, Front::Listens) => (None, None),

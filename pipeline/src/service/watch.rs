@@ -54,8 +54,9 @@ impl Work {
         let producing = part("producer", producer.map(NiceProducer::run));
         let upkeep = upkeep(config, service, doors);
         let asking = doors.probes().into_iter();
-        let looking =
-            asking.map(|(system, probe)| task::spawn("outside", doors.outside.clone().watch(system, probe))).collect();
+        let looking = asking
+            .map(|(system, probe)| task::spawn("outside", doors.monitors.outside.clone().watch(system, probe)))
+            .collect();
         let failed = queue_broken.clone();
         let consuming = part(
             "consumer",
@@ -86,8 +87,8 @@ impl Work {
 
 fn upkeep(config: &Config, service: Service, doors: &Doors) -> Vec<AbortOnDropHandle<()>> {
     let mut upkeep = Vec::new();
-    if let Some(store) = doors.recordings.clone() {
-        upkeep.push(task::spawn("sweep", observe::sweep(store, doors.catalog.clone(), SWEEP_INTERVAL)));
+    if let Some(store) = doors.shared.recordings.clone() {
+        upkeep.push(task::spawn("sweep", observe::sweep(store, doors.shared.catalog.clone(), SWEEP_INTERVAL)));
     }
     if let Some(eraser) = doors.eraser() {
         upkeep.push(task::spawn("erase", eraser.run()));
@@ -101,7 +102,7 @@ fn upkeep(config: &Config, service: Service, doors: &Doors) -> Vec<AbortOnDropHa
         upkeep.push(task::spawn("verify", verifier.run(schedule)));
     }
     if config.catalog.kind == CatalogKind::Postgres {
-        let pruning = prune_analysis(doors.catalog.clone(), config.catalog.analysis_retention);
+        let pruning = prune_analysis(doors.shared.catalog.clone(), config.catalog.analysis_retention);
         upkeep.push(task::spawn("prune analysis", pruning));
     }
     upkeep
