@@ -35,15 +35,15 @@ use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::operations::{
-    OperationError, Operations, Request, Route,
+    AdminRequest, AdminRoute, OperationError, Operations,
     agents::{ListAgents, ReadGroup, ShowHeldReading},
     dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
     erase::{EraseConversation, ShowErasable},
     recheck::{RecheckConversation, RecheckRange},
     replays::{Backfill, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation},
-    report::Report,
+    report::ShowReport,
     status::ShowStatus,
     trace::TraceConversation,
     verify::{ListRecorded, Verify},
@@ -97,7 +97,7 @@ struct AdminContext {
 /// What `/readyz` looks at.
 #[derive(Clone)]
 pub(crate) struct ReadinessCheck {
-    pub(crate) service: Readiness,
+    pub(crate) service: ServiceReadiness,
     /// The local state, where the process keeps one.
     pub(crate) state: Option<State>,
     pub(crate) outside: Outside,
@@ -107,7 +107,7 @@ pub(crate) struct ReadinessCheck {
 
 /// Whether the process works; clones share it.
 #[derive(Clone)]
-pub(crate) struct Readiness {
+pub(crate) struct ServiceReadiness {
     serving: Arc<AtomicBool>,
     producing: Option<watch::Receiver<bool>>,
 }
@@ -115,7 +115,7 @@ pub(crate) struct Readiness {
 /// What is said of a producer that does not work.
 pub(crate) const WAITS: &str = "waiting for the lease: another producer has the tenant";
 
-impl Readiness {
+impl ServiceReadiness {
     /// Not ready yet. `producing`, where there is a producer, is set while it holds the tenant's lease.
     pub(crate) fn new(producing: Option<watch::Receiver<bool>>) -> Self {
         Self { serving: Arc::default(), producing }
@@ -143,11 +143,11 @@ impl Readiness {
 
 impl Admin {
     /// Serves on `listener` and writes `file`, by which commands find it.
-    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: AdminPages) -> Result<Self, Failure> {
-        let address = listener.local_addr().map_err(Failure::failed)?;
+    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: AdminPages) -> Result<Self, CommandError> {
+        let address = listener.local_addr().map_err(CommandError::failed)?;
         if let Some(file) = &file {
             write_file(file, &AdminFile { address, token: pages.token.clone() })
-                .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
+                .map_err(|error| CommandError::failed(format!("{}: {error}", file.display())))?;
         }
         let stopping = CancellationToken::new();
         let server = task::spawn("admin", serve::serve(listener, pages.router, stopping.clone()));
@@ -240,7 +240,7 @@ async fn metrics(Context(context): Context<AdminContext>) -> Response {
 }
 
 /// A request that the daemon takes: it is in the list of routes.
-pub(crate) trait Served: Request {
+pub(crate) trait Served: AdminRequest {
     /// The part of the operations that does it.
     fn handler(operations: &Operations) -> &Self::Handler;
 }
@@ -269,12 +269,12 @@ served! {
     agents: ListAgents, ShowHeldReading, ReadGroup;
     dead_letters: ListDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
     replays: Reconcile, ShowReconciliation, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
-    report: Report;
+    report: ShowReport;
 }
 
 /// The route of a request.
 fn route<R: Served>() -> Router<AdminContext> {
-    let Route { method, path, .. } = R::ROUTE;
+    let AdminRoute { method, path, .. } = R::ROUTE;
     let filter = MethodFilter::try_from(method).expect("a route has a usual method");
     Router::new().route(path, on(filter, answer::<R>))
 }
@@ -288,7 +288,7 @@ async fn answer<R: Served>(
 }
 
 /// The request, from the body, or from path and query.
-async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
+async fn read<R: AdminRequest>(asked: HttpRequest) -> Result<R, Response> {
     if R::ROUTE.is_body {
         let body = Json::from_request(asked, &()).await;
         return body.map(|Json(request)| request).map_err(IntoResponse::into_response);
@@ -304,7 +304,7 @@ async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
 
 /// An error as a command reads it.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Problem {
+pub(crate) struct ErrorBody {
     pub(crate) error: String,
 }
 
@@ -320,6 +320,6 @@ impl IntoResponse for OperationError {
             Self::Sync(_) | Self::Erasure(_) | Self::Verification(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(Problem { error: self.to_string() })).into_response()
+        (status, Json(ErrorBody { error: self.to_string() })).into_response()
     }
 }

@@ -9,7 +9,7 @@ use model::ContactId;
 use crate::arguments::{moment, number, span};
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
-use crate::operations::report::Report;
+use crate::operations::report::ShowReport;
 use crate::operations::status::ShowStatus;
 use crate::operations::trace::TraceConversation;
 
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Ask NICE once more for the recordings that calls lack: of one call, or of those that began in a date range
     Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
-    Report(Asked<Report>),
+    Report(Asked<ShowReport>),
     /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
     Erase(EraseOptions),
     /// Read stored recordings back and compare length and SHA-256 with their rows; exit code 4 where one differs

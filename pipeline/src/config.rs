@@ -39,7 +39,7 @@ mod tests;
 pub(crate) use self::page::default_page;
 #[cfg(test)]
 pub(crate) use self::page::{settings_page, written};
-pub(crate) use self::value::{Encryption, SecretSource};
+pub(crate) use self::value::{EncryptionKind, SecretSource};
 pub(crate) use self::{
     error::ConfigErrors,
     needs::Need,

@@ -31,8 +31,8 @@ use state::{Opened, State, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::command_error::CommandError;
 use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
-use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
 use crate::turns::Turns;
 
@@ -63,7 +63,7 @@ pub(crate) enum Leases {
 }
 
 /// The local state and the doors.
-pub(crate) struct Doors {
+pub(crate) struct OpenDoors {
     /// The local state, where the process keeps one.
     pub(crate) state: Option<State>,
     /// What the tenant's processes share.
@@ -112,7 +112,7 @@ impl Monitors {
     }
 }
 
-impl Doors {
+impl OpenDoors {
     /// The machinery of a flow that ends when `stopping` is set.
     pub(crate) fn flow(&self, config: &Config, stopping: CancellationToken) -> Context {
         let flow = FlowContext {
@@ -145,8 +145,8 @@ impl Doors {
     }
 
     /// The local state of a process that keeps one.
-    pub(crate) fn state(&self) -> Result<&State, Failure> {
-        self.state.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
+    pub(crate) fn state(&self) -> Result<&State, CommandError> {
+        self.state.as_ref().ok_or_else(|| CommandError::failed("this process keeps no local state"))
     }
 
     /// The right to be the tenant's producer, to be waited for.
@@ -168,7 +168,7 @@ impl Doors {
     }
 
     /// The turns of the producer of the settings' tenant.
-    pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
+    pub(crate) fn turns(&self, config: &Config) -> Result<Turns, CommandError> {
         let (catalog, state) = (self.shared.catalog.clone(), self.state()?.clone());
         let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
         Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
@@ -222,7 +222,7 @@ impl Doors {
     }
 
     /// Leaves everything in order.
-    pub(crate) async fn close(&self) -> Result<(), Failure> {
+    pub(crate) async fn close(&self) -> Result<(), CommandError> {
         self.shared.catalog.flush().await;
         self.shared.queue.close().await;
         match &self.state {
@@ -245,7 +245,7 @@ where
 }
 
 /// Opens everything that is wanted.
-pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
+pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, CommandError> {
     let metrics = Metrics::new();
     let clock = Clock::system();
     let opened = match wanted.local(config) {
@@ -268,7 +268,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
             let state = local::embedded(config, opened, &catalog, &clock).await?;
             (Arc::new(catalog) as Arc<dyn Catalog>, Some(state))
         }
-        (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
+        (None, None) => return Err(CommandError::usage("[catalog] kind: not chosen")),
     };
     let nice = Nice::new(config, state.as_ref(), database.as_ref(), &metrics)?;
     let on_server = [
@@ -277,7 +277,7 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
         (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
     ];
     let on_server = on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect();
-    Ok(Doors {
+    Ok(OpenDoors {
         state,
         shared: SharedDoors { catalog, queue, recordings, on_server },
         leases: Leases::Catalog(database),
@@ -295,11 +295,11 @@ pub(crate) async fn queue(
     state: Option<&Opened>,
     clock: &Clock,
     metrics: &Metrics,
-) -> Result<Arc<dyn Queue>, Failure> {
+) -> Result<Arc<dyn Queue>, CommandError> {
     match (config.queue.kind, state) {
         (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
         (QueueKind::Rabbitmq, _) if config.queue.url.is_none() => {
-            Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
+            Err(CommandError::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
         }
         _ => servers::queue(config, metrics).await,
     }
@@ -311,13 +311,13 @@ pub(crate) async fn recordings(
     config: &Config,
     marks: Option<PathBuf>,
     metrics: &Metrics,
-) -> Result<Arc<dyn RecordingStore>, Failure> {
+) -> Result<Arc<dyn RecordingStore>, CommandError> {
     match config.recordings.kind {
         RecordingsKind::Filesystem => {
             let dir = config.recordings.dir(&config.state);
             let store = FilesystemStore::open(&dir).await.map_err(|error| {
                 let remedy = "make it, or let this user write to it";
-                Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
+                CommandError::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
             })?;
             Ok(Arc::new(store))
         }

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::admin::AdminPages;
 pub use crate::doors::Service;
-pub use crate::doors::lent::World;
+pub use crate::doors::lent::LentDoors;
 pub use crate::lease::{LeaseServer, LentLease};
 pub use crate::service::ServiceRoutes;
 
 use crate::config::{Config, Need};
-use crate::doors::Doors;
+use crate::doors::OpenDoors;
 use crate::doors::lent::lent;
 use crate::service::{self, Front};
 
@@ -22,12 +22,12 @@ use crate::service::{self, Front};
 pub struct Embedded {
     config: Config,
     service: Service,
-    doors: Doors,
+    doors: OpenDoors,
 }
 
 impl Embedded {
     /// Reads the settings and opens the local state. The error says what to mend.
-    pub async fn open(settings: &str, service: Service, world: World) -> Result<Self, String> {
+    pub async fn open(settings: &str, service: Service, world: LentDoors) -> Result<Self, String> {
         let need = match service {
             Service::Run => Need::Service,
             Service::Producer => Need::Producer,

@@ -41,11 +41,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors;
-use crate::doors::Doors;
-use crate::failure::Failure;
-use crate::lease::{Held, Lease};
+use crate::doors::OpenDoors;
+use crate::lease::{Lease, LeaseGuard};
 use crate::nightly::Nightly;
 use crate::replays::Replays;
 use crate::turns::{Begun, Turns};
@@ -126,7 +126,12 @@ pub(crate) enum Sources {
 
 impl NiceProducer {
     /// The producer of the settings' tenant on opened doors.
-    pub(crate) fn new(config: &Config, doors: &Doors, context: &Context, sources: Sources) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        config: &Config,
+        doors: &OpenDoors,
+        context: &Context,
+        sources: Sources,
+    ) -> Result<Self, CommandError> {
         let state = doors.state()?;
         let tenant = doors::tenant(config)?;
         let turns = doors.turns(config)?;
@@ -226,7 +231,7 @@ impl NiceProducer {
     }
 
     /// Begins a turn in the catalog, as long as it takes; none if the lease is lost or the service drains before.
-    async fn begin(&self, held: &Held) -> Option<Begun> {
+    async fn begin(&self, held: &LeaseGuard) -> Option<Begun> {
         let begun = tokio::select! {
             biased;
             // Also while the catalog is asked and does not answer.

@@ -16,7 +16,7 @@ use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::doors::Doors;
+use crate::doors::OpenDoors;
 use crate::telemetry;
 
 /// Time between two looks.
@@ -50,7 +50,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The parts of a running daemon.
-    pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
+    pub(crate) fn of(doors: &OpenDoors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
         Self {
             state: doors.state.clone(),
             state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),

@@ -1,7 +1,7 @@
 //! What an operator may ask or do. The daemon does it over its admin address; where none runs, the command does
 //! it itself on the same code.
 //!
-//! Each file holds one subject: its [`Request`]s, which a command line parses and the admin route carries; the part of
+//! Each file holds one subject: its [`AdminRequest`]s, which a command line parses and the admin route carries; the part of
 //! the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a person reads.
 //! A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own is a line in
 //! `cli.rs`, too.
@@ -25,10 +25,10 @@ use stages::{
 use state::{State, StateError};
 use tokio::sync::watch;
 
+use crate::command_error::CommandError;
 use crate::config::{Config, Need};
 use crate::doors;
-use crate::doors::{Doors, SharedDoors, Wanted};
-use crate::failure::Failure;
+use crate::doors::{OpenDoors, SharedDoors, Wanted};
 
 pub(crate) mod agents;
 pub(crate) mod dead_letters;
@@ -42,20 +42,20 @@ pub(crate) mod trace;
 pub(crate) mod verify;
 
 /// One thing that an operator asks or does: its fields are the parameters of the route, or its body.
-pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
+pub(crate) trait AdminRequest: Serialize + DeserializeOwned + Send + 'static {
     /// What is said to it.
     type Answer: Serialize + DeserializeOwned;
     /// The part of the operations that does it.
     type Handler: Sync;
     /// Where the daemon takes it.
-    const ROUTE: Route;
+    const ROUTE: AdminRoute;
 
     /// Does it, in the daemon or in the command itself.
     fn fulfil(self, handler: &Self::Handler) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
 }
 
 /// A request that is a command of its own.
-pub(crate) trait SingleCommand: Request {
+pub(crate) trait SingleCommand: AdminRequest {
     /// The settings that it cannot do without.
     const NEED: Need = Need::Local;
     /// The doors that it needs where no daemon runs.
@@ -70,13 +70,13 @@ pub(crate) trait SingleCommand: Request {
     fn table(answer: &Self::Answer) -> String;
 
     /// The exit code that the answer asks for.
-    fn verdict(_answer: &Self::Answer) -> Result<(), Failure> {
+    fn verdict(_answer: &Self::Answer) -> Result<(), CommandError> {
         Ok(())
     }
 }
 
 /// A route below `/api/v1`.
-pub(crate) struct Route {
+pub(crate) struct AdminRoute {
     pub(crate) method: Method,
     /// With the names of fields in braces; the other fields stand in the query.
     pub(crate) path: &'static str,
@@ -84,7 +84,7 @@ pub(crate) struct Route {
     pub(crate) is_body: bool,
 }
 
-impl Route {
+impl AdminRoute {
     const fn get(path: &'static str) -> Self {
         Self { method: Method::GET, path, is_body: false }
     }
@@ -170,7 +170,7 @@ pub(crate) struct Running {
 
 impl Operations {
     /// What an operator may ask or do with these doors.
-    pub(crate) fn new(config: &Config, doors: &Doors, running: Running) -> Self {
+    pub(crate) fn new(config: &Config, doors: &OpenDoors, running: Running) -> Self {
         let tenant = ServedTenant(doors::tenant(config).ok());
         let SharedDoors { catalog, queue, .. } = &doors.shared;
         let (budgets, clock) = (&doors.nice.budgets, &doors.clock);
@@ -253,7 +253,7 @@ fn is_processed(state: Option<&State>, key: &ConversationKey) -> bool {
     state.is_some_and(|state| state.processed().contains(&key.digest()))
 }
 
-impl From<OperationError> for Failure {
+impl From<OperationError> for CommandError {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Sync(SyncError::Settings(StageError::Permanent { .. }))

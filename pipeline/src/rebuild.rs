@@ -16,7 +16,7 @@ use runtime::task;
 use state::State;
 use tracing::{info, warn};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::turns;
 
 /// The depth of `{tenant}/{yyyy}/{mm}/{dd}/{external_id}` below the recordings' folder.
@@ -37,9 +37,9 @@ pub(crate) async fn catalog(
     recordings: Option<&Path>,
     tenant: Option<&TenantId>,
     since: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let marks = state.store().tree(TREE)?;
-    if marks.contains_key(WHOLE).map_err(Failure::failed)? {
+    if marks.contains_key(WHOLE).map_err(CommandError::failed)? {
         return Ok(());
     }
     let restored = match recordings {
@@ -54,12 +54,12 @@ pub(crate) async fn catalog(
     if was_lost
         && let Some(tenant) = tenant
         && turns::earlier_watermark(state)?.is_none()
-        && catalog.producer_memory(tenant).await.map_err(Failure::failed)?.poll_watermark.is_none()
+        && catalog.producer_memory(tenant).await.map_err(CommandError::failed)?.poll_watermark.is_none()
     {
-        catalog.advance_poll(tenant, since, None).await.map_err(Failure::failed)?;
+        catalog.advance_poll(tenant, since, None).await.map_err(CommandError::failed)?;
     }
-    marks.insert(WHOLE, b"").map_err(Failure::failed)?;
-    catalog.check().await.map_err(Failure::failed)
+    marks.insert(WHOLE, b"").map_err(CommandError::failed)?;
+    catalog.check().await.map_err(CommandError::failed)
 }
 
 /// The stores that were set aside in a state directory.
@@ -72,16 +72,16 @@ pub(crate) fn set_aside(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, Failure> {
+async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, CommandError> {
     let (restoring, folder) = (catalog.clone(), recordings.to_owned());
     // A command, and the very first start, may come before there is any recording.
     let restored = task::blocking(move || match folder.try_exists()? {
         true => restore(&restoring, &folder, 0),
         false => Ok(0),
     });
-    restored.await.map_err(Failure::failed)?.map_err(|error| {
+    restored.await.map_err(CommandError::failed)?.map_err(|error| {
         let remedy = "let this user read it, then start again";
-        Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
+        CommandError::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
     })
 }
 

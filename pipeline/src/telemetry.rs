@@ -13,8 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::command_error::CommandError;
 use crate::config::{LogConfig, LogFormat};
-use crate::failure::Failure;
 
 /// The client of RabbitMQ calls a lost connection an error and writes out messages; what matters of it is logged by
 /// ours. It stands before the settings, which may say otherwise.
@@ -53,12 +53,12 @@ impl Drop for LogWriter {
 }
 
 /// Starts the logging of a command.
-pub(crate) fn start(config: &LogConfig) -> Result<(), Failure> {
+pub(crate) fn start(config: &LogConfig) -> Result<(), CommandError> {
     start_on(config, std::io::stderr)
 }
 
 /// Starts the logging of a service.
-pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, Failure> {
+pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, CommandError> {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
     let (writer, worker) = builder.finish(std::io::stderr());
     // Only the first one writes, as only the first one logs.
@@ -107,12 +107,12 @@ fn is_mistaken(word: &str) -> bool {
 }
 
 /// A filter that cannot be read is a mistake of the settings.
-fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), Failure>
+fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), CommandError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let unusable = |fault: String| {
-        Failure::usage(format!("[log] filter: {fault}; write a level such as \"info\", or \"info,stages=debug\""))
+        CommandError::usage(format!("[log] filter: {fault}; write a level such as \"info\", or \"info,stages=debug\""))
     };
     if let Some(word) = config.filter.split(',').map(str::trim).find(|word| is_mistaken(word)) {
         return Err(unusable(format!(
@@ -127,7 +127,7 @@ where
         LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     }
-    .map_err(Failure::failed)
+    .map_err(CommandError::failed)
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
             let panicking = (0..3).map(|_| std::thread::spawn(|| panic!("a poison conversation")));
             assert!(panicking.collect::<Vec<_>>().into_iter().all(|thread| thread.join().is_err()));
             drop(log);
-            let _code = Failure::failed("the last word").report();
+            let _code = CommandError::failed("the last word").report();
             std::process::exit(7);
         }
         let (_unread, pipe) = std::io::pipe().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use nice_knovvu::embed::{AdminPages, Embedded, Service, ServiceRoutes, World};
+use nice_knovvu::embed::{AdminPages, Embedded, LentDoors, Service, ServiceRoutes};
 use runtime::{ClockSkew, Machine};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::journal::Journal;
 const RESTART: Duration = Duration::from_secs(2);
 
 /// Gives a machine its doors; a machine that is started again has new ones.
-pub type Doors = Arc<dyn Fn(&Machine) -> World + Send + Sync>;
+pub type Doors = Arc<dyn Fn(&Machine) -> LentDoors + Send + Sync>;
 
 /// A machine with its service.
 pub struct Host {

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use model::{Retention, TenantId};
 use nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
-use nice_knovvu::embed::{LeaseServer, LentLease, Service, World as Lent};
+use nice_knovvu::embed::{LeaseServer, LentDoors as Lent, LentLease, Service};
 use nice_sim::{Sim, SimConfig};
 use runtime::{Clock, ClockSkew, Machine};
 use secrecy::SecretString;

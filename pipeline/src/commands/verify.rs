@@ -12,9 +12,9 @@ use stages::verify::{Difference, Verified};
 
 use crate::access::{Access, Load, print};
 use crate::cli::VerifyOptions;
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::operations::verify::{LISTED, ListRecorded, VERIFIED_AT_ONCE, Verify};
 use crate::tables::table;
 
@@ -52,11 +52,11 @@ impl Verification {
 }
 
 /// `verify`.
-pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), CommandError> {
     let from = options.from.unwrap_or(Timestamp::UNIX_EPOCH);
     let to = options.to.unwrap_or_else(|| Clock::system().now());
     if from >= to {
-        return Err(Failure::usage("--from, --to: the range is empty, --from must lie before --to"));
+        return Err(CommandError::usage("--from, --to: the range is empty, --from must lie before --to"));
     }
     let access = Access::of(&load(Need::Erasure)?, Wanted::Erasure).await?;
     let mut found = Verification {
@@ -91,11 +91,11 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     access.close().await?;
     match found.differing {
         0 => Ok(()),
-        differing => Err(Failure::partly(format!("{differing} recordings are not what their rows say"))),
+        differing => Err(CommandError::partly(format!("{differing} recordings are not what their rows say"))),
     }
 }
 
-async fn read_back(access: &Access, ids: &[ContactId], found: &mut Verification) -> Result<(), Failure> {
+async fn read_back(access: &Access, ids: &[ContactId], found: &mut Verification) -> Result<(), CommandError> {
     for ids in ids.chunks(VERIFIED_AT_ONCE) {
         found.add(ids.len(), access.ask(Verify(ids.to_vec())).await?);
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    keys::{Form, Key, Needed, Preset},
-    reader::{Accepted, Origin},
+    keys::{Form, Needed, Preset, SettingKey},
+    reader::{Accepted, SettingOrigin},
     settings::SECTIONS,
 };
 
@@ -80,7 +80,7 @@ pub(crate) fn written() -> impl Iterator<Item = (&'static str, String)> {
 
 /// The line of a key: its default, or how it would look.
 #[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
-fn example(key: &Key) -> String {
+fn example(key: &SettingKey) -> String {
     match key.preset {
         Preset::Default(default) => format!("{} = {default}", key.name),
         Preset::Example(path) if key.is_secret => {
@@ -116,10 +116,10 @@ pub(super) fn redacted(accepted: &Accepted) -> String {
             match accepted.setting(section.name, key.name) {
                 Some(setting) => {
                     let origin = match setting.origin {
-                        Origin::Default => "default",
-                        Origin::File => "file",
-                        Origin::Environment => "environment",
-                        Origin::SecretFile => "secret file",
+                        SettingOrigin::Default => "default",
+                        SettingOrigin::File => "file",
+                        SettingOrigin::Environment => "environment",
+                        SettingOrigin::SecretFile => "secret file",
                     };
                     line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.shown));
                 }

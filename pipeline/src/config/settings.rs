@@ -17,8 +17,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 use stages::tenants::RecordingScope;
 
-use super::keys::{Key, Needed, Preset, Section, settings};
-use super::reader::{Place, Reader};
+use super::keys::{Needed, Preset, Section, SettingKey, settings};
+use super::reader::{SettingsReader, TableEntry};
 use super::value::*;
 
 settings! {
@@ -277,7 +277,7 @@ settings! {
         credentials_profile: String = TEXT, default("default"),
             "The file holds several.";
         /// Which encryption at rest the store is asked for; s3 only.
-        encryption: Encryption = word(), default("none"),
+        encryption: EncryptionKind = word(), default("none"),
             "Your rules demand it and the bucket does not encrypt by itself.";
         /// The key of sse-kms; none: the store's default key.
         kms_key_id: String = TEXT, example("arn:aws:kms:eu-central-1:111122223333:key/recordings"),
@@ -328,7 +328,7 @@ settings! {
 }
 
 /// Every key with its section and its place on the page.
-pub(super) fn all() -> impl Iterator<Item = Place> {
+pub(super) fn all() -> impl Iterator<Item = TableEntry> {
     SECTIONS
         .iter()
         .flat_map(|section| section.keys.iter().map(move |key| (section, key)))

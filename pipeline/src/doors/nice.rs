@@ -16,8 +16,8 @@ use state::State;
 use super::servers;
 use super::servers::Database;
 use super::translate::{nice_settings, retention, tenant};
+use crate::command_error::CommandError;
 use crate::config::{Config, LimitsConfig};
-use crate::failure::Failure;
 
 /// Every tenant's client, once for each of the two services.
 #[derive(Clone)]
@@ -37,11 +37,11 @@ impl Nice {
         state: Option<&State>,
         database: Option<&Database>,
         metrics: &Metrics,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let stores: Arc<dyn Stores> = match (database, state) {
             (Some(database), _) => servers::budgets(database),
             (None, Some(state)) => Arc::new(LocalStores::new(state.clone())),
-            (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
+            (None, None) => return Err(CommandError::failed("this process has no place for a rate budget")),
         };
         let source = source(config, database)?;
         Ok(Self::asking(config, source, stores, Network::Internet, &Clock::system(), metrics))
@@ -75,14 +75,14 @@ impl Nice {
         config: &Config,
         database: Option<&Database>,
         quota: Arc<dyn Quota>,
-    ) -> Result<Tenants, Failure> {
+    ) -> Result<Tenants, CommandError> {
         let (source, options) = (source(config, database)?, options(config));
         Ok(Tenants::with_options(source, Arc::new(move |_| quota.clone()), Metrics::new(), options))
     }
 }
 
 /// Where the settings of tenants stand.
-fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, Failure> {
+fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, CommandError> {
     if let Some(database) = database {
         return match config.catalog.seal_key {
             None => Ok(Arc::new(Missing("[catalog] seal_key: missing"))),

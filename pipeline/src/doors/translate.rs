@@ -7,8 +7,8 @@ use model::{Retention, TenantId};
 use nice::{Auth, GroupSelector, NiceSettings};
 use stages::readiness::Bounds;
 
+use crate::command_error::CommandError;
 use crate::config::{AuthFlow, Config, NiceConfig, ReconciliationConfig};
-use crate::failure::Failure;
 use crate::nightly::Nightly;
 
 /// The settings `[nice]` as the client takes them; none where they are not complete for their flow.
@@ -49,8 +49,8 @@ pub(crate) fn first_look(config: &Config) -> Bounds {
 }
 
 /// How long the tenant's conversations are kept.
-pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, Failure> {
-    let shorter = || Failure::usage("[nice] retention: shorter than a day");
+pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, CommandError> {
+    let shorter = || CommandError::usage("[nice] retention: shorter than a day");
     nice.retention.map_or(Ok(Retention::default()), |kept_for| Retention::new(kept_for).ok_or_else(shorter))
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
 }
 
 /// The tenant of the settings.
-pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
-    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
+pub(crate) fn tenant(config: &Config) -> Result<TenantId, CommandError> {
+    config.tenant.id.clone().ok_or_else(|| CommandError::usage("[tenant] id: missing"))
 }
 
 /// When the nightly comparison is due.

@@ -10,10 +10,10 @@ use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::sync_agents::{REMEDY, SyncAgents, SyncError, SyncReport};
 
-use super::{OperationError, Request, Route, Running, ServedTenant, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand};
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::tables::{table, time};
 
 /// What is asked of the agents and of the group.
@@ -28,10 +28,10 @@ pub(crate) struct AgentOperations {
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ListAgents {}
 
-impl Request for ListAgents {
+impl AdminRequest for ListAgents {
     type Answer = Vec<Agent>;
     type Handler = AgentOperations;
-    const ROUTE: Route = Route::get("/agents");
+    const ROUTE: AdminRoute = AdminRoute::get("/agents");
 
     async fn fulfil(self, operations: &AgentOperations) -> Result<Vec<Agent>, OperationError> {
         Ok(operations.catalog.agents(operations.tenant.get()?).await?)
@@ -59,10 +59,10 @@ impl SingleCommand for ListAgents {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowHeldReading {}
 
-impl Request for ShowHeldReading {
+impl AdminRequest for ShowHeldReading {
     type Answer = Option<HeldReading>;
     type Handler = AgentOperations;
-    const ROUTE: Route = Route::get("/agents/held");
+    const ROUTE: AdminRoute = AdminRoute::get("/agents/held");
 
     async fn fulfil(self, operations: &AgentOperations) -> Result<Option<HeldReading>, OperationError> {
         Ok(operations.catalog.group_standing(operations.tenant.get()?).await?.held)
@@ -72,29 +72,29 @@ impl Request for ShowHeldReading {
 /// The group is read now.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReadGroup {
-    pub(crate) doubt: Doubt,
+    pub(crate) mode: SyncMode,
 }
 
 /// What becomes of a reading that is to be doubted: many agents gone at once, or hidden ones.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Doubt {
+pub(crate) enum SyncMode {
     /// It is held.
     Sync,
     /// It is believed.
     Accept,
 }
 
-impl Request for ReadGroup {
+impl AdminRequest for ReadGroup {
     type Answer = SyncReport;
     type Handler = AgentOperations;
-    const ROUTE: Route = Route::post("/agents/{doubt}");
+    const ROUTE: AdminRoute = AdminRoute::post("/agents/{mode}");
 
     async fn fulfil(self, operations: &AgentOperations) -> Result<SyncReport, OperationError> {
         let sync = operations.agent_sync()?.clone();
-        match self.doubt {
-            Doubt::Sync => to_its_end(async move { sync.run_once().await }).await,
-            Doubt::Accept => to_its_end(async move { sync.accept().await }).await,
+        match self.mode {
+            SyncMode::Sync => to_its_end(async move { sync.run_once().await }).await,
+            SyncMode::Accept => to_its_end(async move { sync.accept().await }).await,
         }
     }
 }
@@ -113,8 +113,8 @@ impl SingleCommand for ReadGroup {
         }
     }
 
-    fn verdict(report: &SyncReport) -> Result<(), Failure> {
-        report.held.as_ref().map_or(Ok(()), |reading| Err(Failure::partly(held(reading))))
+    fn verdict(report: &SyncReport) -> Result<(), CommandError> {
+        report.held.as_ref().map_or(Ok(()), |reading| Err(CommandError::partly(held(reading))))
     }
 }
 

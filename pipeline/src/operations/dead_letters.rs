@@ -15,7 +15,7 @@ use stages::{
     shelf::{AskedBy, ReplayError},
 };
 
-use super::{OperationError, Request, Route, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, SingleCommand};
 use crate::arguments::number;
 use crate::tables::{table, time};
 
@@ -38,10 +38,10 @@ pub(crate) struct DeadLetterOperations {
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ListDeadLetters {}
 
-impl Request for ListDeadLetters {
+impl AdminRequest for ListDeadLetters {
     type Answer = Vec<DeadLetter>;
     type Handler = DeadLetterOperations;
-    const ROUTE: Route = Route::get("/dead-letters");
+    const ROUTE: AdminRoute = AdminRoute::get("/dead-letters");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetter>, OperationError> {
         let mut all = Vec::new();
@@ -71,10 +71,10 @@ pub(crate) struct ShowDeadLetter {
     id: u64,
 }
 
-impl Request for ShowDeadLetter {
+impl AdminRequest for ShowDeadLetter {
     type Answer = DeadLetter;
     type Handler = DeadLetterOperations;
-    const ROUTE: Route = Route::get("/dead-letters/{id}");
+    const ROUTE: AdminRoute = AdminRoute::get("/dead-letters/{id}");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<DeadLetter, OperationError> {
         operations.dead_letter(self.id).await
@@ -94,10 +94,10 @@ pub(crate) struct ReplayDeadLetter {
     pub(crate) id: u64,
 }
 
-impl Request for ReplayDeadLetter {
+impl AdminRequest for ReplayDeadLetter {
     type Answer = ();
     type Handler = DeadLetterOperations;
-    const ROUTE: Route = Route::post("/dead-letters/{id}/replay");
+    const ROUTE: AdminRoute = AdminRoute::post("/dead-letters/{id}/replay");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let letter = operations.dead_letter(self.id).await?;
@@ -117,10 +117,10 @@ pub(crate) struct DropDeadLetter {
     pub(crate) id: u64,
 }
 
-impl Request for DropDeadLetter {
+impl AdminRequest for DropDeadLetter {
     type Answer = ();
     type Handler = DeadLetterOperations;
-    const ROUTE: Route = Route::delete("/dead-letters/{id}");
+    const ROUTE: AdminRoute = AdminRoute::delete("/dead-letters/{id}");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let Self { id } = self;
@@ -141,10 +141,10 @@ pub(crate) struct DropDeadLetters {
     pub(crate) dry_run: bool,
 }
 
-impl Request for DropDeadLetters {
+impl AdminRequest for DropDeadLetters {
     type Answer = u64;
     type Handler = DeadLetterOperations;
-    const ROUTE: Route = Route::post_body("/dead-letters/drop");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/dead-letters/drop");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<u64, OperationError> {
         let age = Duration::from_secs(self.older_than_secs);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use stages::erase::{Eraser, ErasureReport};
 use state::State;
 
-use super::{OperationError, Request, Route, ServedTenant, SingleCommand, is_processed};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::rebuild;
@@ -33,7 +33,7 @@ pub(crate) struct ErasureOperations {
 
 /// What was erased, and what is left to others.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Erased {
+pub(crate) struct ErasureAnswer {
     pub(crate) conversation_id: ContactId,
     /// The first digits of what is left of it: the log names it by them.
     pub(crate) tombstone: String,
@@ -77,10 +77,10 @@ pub(crate) struct ShowErasable {
     pub(crate) conversation_id: ContactId,
 }
 
-impl Request for ShowErasable {
+impl AdminRequest for ShowErasable {
     type Answer = Erasable;
     type Handler = ErasureOperations;
-    const ROUTE: Route = Route::get("/conversations/{conversation_id}/erasure");
+    const ROUTE: AdminRoute = AdminRoute::get("/conversations/{conversation_id}/erasure");
 
     async fn fulfil(self, operations: &ErasureOperations) -> Result<Erasable, OperationError> {
         let key = operations.tenant.key(self.conversation_id)?;
@@ -144,12 +144,12 @@ pub(crate) struct EraseConversation {
     pub(crate) yes_unknown: bool,
 }
 
-impl Request for EraseConversation {
-    type Answer = Erased;
+impl AdminRequest for EraseConversation {
+    type Answer = ErasureAnswer;
     type Handler = ErasureOperations;
-    const ROUTE: Route = Route::delete("/conversations/{conversation_id}");
+    const ROUTE: AdminRoute = AdminRoute::delete("/conversations/{conversation_id}");
 
-    async fn fulfil(self, operations: &ErasureOperations) -> Result<Erased, OperationError> {
+    async fn fulfil(self, operations: &ErasureOperations) -> Result<ErasureAnswer, OperationError> {
         let key = operations.tenant.key(self.conversation_id)?;
         let external_id = key.external_id;
         let Some(eraser) = &operations.eraser else {
@@ -175,7 +175,7 @@ impl Request for EraseConversation {
         let recordings_looked_for = objects.is_some();
         let objects = objects.unwrap_or_default();
         let set_aside = operations.state.as_ref().map(|state| rebuild::set_aside(state.store().dir()));
-        Ok(Erased {
+        Ok(ErasureAnswer {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),
             found: rows.conversation || objects + rows.dead_letters + rows.hops + messages.unwrap_or_default() > 0,
@@ -193,8 +193,10 @@ impl SingleCommand for EraseConversation {
     const NEED: Need = Need::Erasure;
     const WANTED: Wanted = Wanted::Erasure;
 
-    fn table(erased: &Erased) -> String {
-        let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, .. } = erased;
+    fn table(erased: &ErasureAnswer) -> String {
+        let ErasureAnswer {
+            conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, ..
+        } = erased;
         let mut lines = vec![match found {
             _ if !erased.recordings_looked_for => format!(
                 "conversation {conversation_id} stays away, but its recordings were not looked for (tombstone {tombstone})"

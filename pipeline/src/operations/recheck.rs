@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use stages::recheck::{Recheck, RecheckError};
 
 use super::range::check_range;
-use super::{OperationError, Request, Route, ServedTenant, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
 
 /// What is asked of calls that lack recordings.
 #[derive(Clone)]
@@ -38,10 +38,10 @@ pub(crate) struct RecheckConversation {
     pub(crate) conversation_id: ContactId,
 }
 
-impl Request for RecheckConversation {
+impl AdminRequest for RecheckConversation {
     type Answer = Rechecked;
     type Handler = RecheckOperations;
-    const ROUTE: Route = Route::post("/conversations/{conversation_id}/recheck");
+    const ROUTE: AdminRoute = AdminRoute::post("/conversations/{conversation_id}/recheck");
 
     async fn fulfil(self, operations: &RecheckOperations) -> Result<Rechecked, OperationError> {
         let key = operations.tenant.key(self.conversation_id)?;
@@ -82,10 +82,10 @@ pub(crate) struct RecheckRange {
     pub(crate) to: Timestamp,
 }
 
-impl Request for RecheckRange {
+impl AdminRequest for RecheckRange {
     type Answer = Rechecked;
     type Handler = RecheckOperations;
-    const ROUTE: Route = Route::post_body("/rechecks");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/rechecks");
 
     async fn fulfil(self, operations: &RecheckOperations) -> Result<Rechecked, OperationError> {
         let (tenant, now) = (operations.tenant.get()?, operations.recheck.clock.now());

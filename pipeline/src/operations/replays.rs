@@ -12,13 +12,13 @@ use stages::watermark::agreed_now;
 use tokio::sync::Notify;
 
 use super::range::{check_listed, check_range};
-use super::{OperationError, Request, Route, ServedTenant};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 use crate::replays::LOOKED_THROUGH;
 
 mod progress;
 mod text;
 
-pub(crate) use progress::{Progress, ProgressEstimate};
+pub(crate) use progress::{BackfillProgress, ProgressEstimate};
 pub(super) use text::doubt;
 pub(crate) use text::{backfills, eta, outcome, plan, reconciliation};
 
@@ -55,10 +55,10 @@ impl Reconcile {
     }
 }
 
-impl Request for Reconcile {
+impl AdminRequest for Reconcile {
     type Answer = ReplayRun;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::post_body("/reconciliations");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/reconciliations");
 
     async fn fulfil(self, operations: &ReplayOperations) -> Result<ReplayRun, OperationError> {
         let (tenant, now) =
@@ -80,10 +80,10 @@ pub(crate) struct ShowReconciliation {
     pub(crate) id: u64,
 }
 
-impl Request for ShowReconciliation {
+impl AdminRequest for ShowReconciliation {
     type Answer = ReplayRun;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::get("/reconciliations/{id}");
+    const ROUTE: AdminRoute = AdminRoute::get("/reconciliations/{id}");
 
     async fn fulfil(self, operations: &ReplayOperations) -> Result<ReplayRun, OperationError> {
         let Self { id } = self;
@@ -105,10 +105,10 @@ pub(crate) struct Backfill {
     pub(crate) plan_only: bool,
 }
 
-impl Request for Backfill {
+impl AdminRequest for Backfill {
     type Answer = ReplayRun;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::post_body("/backfills");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/backfills");
 
     async fn fulfil(self, operations: &ReplayOperations) -> Result<ReplayRun, OperationError> {
         let tenant = operations.tenant.get()?.clone();
@@ -124,12 +124,12 @@ impl Request for Backfill {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ListBackfills {}
 
-impl Request for ListBackfills {
-    type Answer = Vec<Progress>;
+impl AdminRequest for ListBackfills {
+    type Answer = Vec<BackfillProgress>;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::get("/backfills");
+    const ROUTE: AdminRoute = AdminRoute::get("/backfills");
 
-    async fn fulfil(self, operations: &ReplayOperations) -> Result<Vec<Progress>, OperationError> {
+    async fn fulfil(self, operations: &ReplayOperations) -> Result<Vec<BackfillProgress>, OperationError> {
         let mut all = Vec::new();
         for run in operations.catalog.runs(operations.tenant.get()?, RunKind::Backfill, MOST_LISTED).await? {
             all.push(operations.estimate.progress(run).await?);
@@ -144,12 +144,12 @@ pub(crate) struct ShowBackfill {
     pub(crate) id: u64,
 }
 
-impl Request for ShowBackfill {
-    type Answer = Progress;
+impl AdminRequest for ShowBackfill {
+    type Answer = BackfillProgress;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::get("/backfills/{id}");
+    const ROUTE: AdminRoute = AdminRoute::get("/backfills/{id}");
 
-    async fn fulfil(self, operations: &ReplayOperations) -> Result<Progress, OperationError> {
+    async fn fulfil(self, operations: &ReplayOperations) -> Result<BackfillProgress, OperationError> {
         let run = operations.backfill_run(self.id).await?;
         operations.estimate.progress(run).await
     }
@@ -171,12 +171,12 @@ pub(crate) enum Change {
     Cancel,
 }
 
-impl Request for ChangeBackfill {
-    type Answer = Progress;
+impl AdminRequest for ChangeBackfill {
+    type Answer = BackfillProgress;
     type Handler = ReplayOperations;
-    const ROUTE: Route = Route::post("/backfills/{id}/{change}");
+    const ROUTE: AdminRoute = AdminRoute::post("/backfills/{id}/{change}");
 
-    async fn fulfil(self, operations: &ReplayOperations) -> Result<Progress, OperationError> {
+    async fn fulfil(self, operations: &ReplayOperations) -> Result<BackfillProgress, OperationError> {
         let Self { id, change } = self;
         let mut run = operations.backfill_run(id).await?;
         let to = match (change, run.state) {

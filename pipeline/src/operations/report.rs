@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use super::range::{check_listed, check_range};
 use super::replays::doubt;
-use super::{OperationError, Request, Route, ServedTenant, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
 use crate::arguments::moment;
+use crate::command_error::CommandError;
 use crate::config::Need;
-use crate::failure::Failure;
 use crate::tables::{numbers, table, time};
 
 /// Exceptions shown in a table; JSON has all of them.
@@ -31,7 +31,7 @@ pub(crate) struct ReportOperations {
 
 /// What became of every call that ended in a range is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Report {
+pub(crate) struct ShowReport {
     /// The first moment: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Timestamp,
@@ -40,10 +40,10 @@ pub(crate) struct Report {
     to: Timestamp,
 }
 
-impl Request for Report {
+impl AdminRequest for ShowReport {
     type Answer = Completeness;
     type Handler = ReportOperations;
-    const ROUTE: Route = Route::post_body("/report");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/report");
 
     async fn fulfil(self, operations: &ReportOperations) -> Result<Completeness, OperationError> {
         let ReportOperations { tenant, compare, longest_call } = operations.clone();
@@ -61,7 +61,7 @@ impl Request for Report {
     }
 }
 
-impl SingleCommand for Report {
+impl SingleCommand for ShowReport {
     const NEED: Need = Need::Nice;
 
     fn check(&self, now: Timestamp) -> Result<(), OperationError> {
@@ -131,10 +131,10 @@ impl SingleCommand for Report {
         lines.join("\n")
     }
 
-    fn verdict(report: &Completeness) -> Result<(), Failure> {
+    fn verdict(report: &Completeness) -> Result<(), CommandError> {
         match report.total.missing {
             0 => Ok(()),
-            missing => Err(Failure::partly(format!("{missing} calls are missing"))),
+            missing => Err(CommandError::partly(format!("{missing} calls are missing"))),
         }
     }
 }

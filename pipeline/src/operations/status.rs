@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use stages::metrics::Metrics;
 use state::State;
 
-use super::{OperationError, Request, Route, Running, ServedTenant, SingleCommand, agents};
+use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand, agents};
 use crate::tables::{numbers, table, time};
 
 /// Runs looked through for the last comparison that came to its end.
@@ -63,7 +63,7 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) agents_missing: u64,
     pub(crate) poll_watermark: Option<Timestamp>,
-    pub(crate) rate_budget: Vec<Budget>,
+    pub(crate) rate_budget: Vec<BudgetStatus>,
     pub(crate) stages: Vec<StageStatus>,
     /// None, as the two that follow: the process keeps no state of its own.
     pub(crate) webhook_inbox: Option<usize>,
@@ -75,7 +75,7 @@ pub(crate) struct Status {
 
 /// How a rate budget stands.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Budget {
+pub(crate) struct BudgetStatus {
     pub(crate) family: String,
     /// Requests that may leave now.
     pub(crate) available: u32,
@@ -97,7 +97,7 @@ pub(crate) struct Budget {
     pub(crate) why: String,
 }
 
-impl Budget {
+impl BudgetStatus {
     fn of(family: ApiFamily, usage: &Usage, now: Timestamp) -> Self {
         Self {
             family: family.as_str().to_owned(),
@@ -122,10 +122,10 @@ pub(crate) struct StageStatus {
     pub(crate) outcomes: BTreeMap<String, u64>,
 }
 
-impl Request for ShowStatus {
+impl AdminRequest for ShowStatus {
     type Answer = Status;
     type Handler = StatusOperations;
-    const ROUTE: Route = Route::get("/status");
+    const ROUTE: AdminRoute = AdminRoute::get("/status");
 
     async fn fulfil(self, operations: &StatusOperations) -> Result<Status, OperationError> {
         let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
@@ -136,7 +136,7 @@ impl Request for ShowStatus {
             agents_held = operations.catalog.group_standing(tenant).await?.held;
             for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
                 let usage = operations.budgets.usage(tenant, family).await?;
-                rate_budget.push(Budget::of(family, &usage, operations.clock.now()));
+                rate_budget.push(BudgetStatus::of(family, &usage, operations.clock.now()));
             }
         }
         let state = operations.state.as_ref();
@@ -240,8 +240,8 @@ impl SingleCommand for ShowStatus {
 }
 
 /// How a rate budget stands, in a line.
-fn budget_line(budget: &Budget) -> String {
-    let Budget { family, available, limit, limit_now, used, .. } = budget;
+fn budget_line(budget: &BudgetStatus) -> String {
+    let BudgetStatus { family, available, limit, limit_now, used, .. } = budget;
     let mut line = format!("{family}: {available} requests available now, {used} of {limit_now} used");
     if !budget.by_class.is_empty() {
         let classes: Vec<_> = budget.by_class.iter().map(|(class, used)| format!("{class} {used}")).collect();

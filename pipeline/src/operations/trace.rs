@@ -8,7 +8,7 @@ use model::{ContactId, DeadLetter, Hop};
 use serde::{Deserialize, Serialize};
 use state::State;
 
-use super::{OperationError, Request, Route, ServedTenant, SingleCommand, is_processed};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::tables::{table, time};
 
 /// What a conversation is traced with.
@@ -55,10 +55,10 @@ impl Trace {
     }
 }
 
-impl Request for TraceConversation {
+impl AdminRequest for TraceConversation {
     type Answer = Trace;
     type Handler = TraceOperations;
-    const ROUTE: Route = Route::get("/trace/{conversation_id}");
+    const ROUTE: AdminRoute = AdminRoute::get("/trace/{conversation_id}");
 
     async fn fulfil(self, operations: &TraceOperations) -> Result<Trace, OperationError> {
         let Self { conversation_id } = self;

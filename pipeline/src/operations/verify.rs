@@ -6,7 +6,7 @@ use model::ContactId;
 use serde::{Deserialize, Serialize};
 use stages::verify::{Verified, Verifier};
 
-use super::{OperationError, Request, Route, ServedTenant};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 
 /// What recordings are read back with.
 #[derive(Clone)]
@@ -30,10 +30,10 @@ pub(crate) struct ListRecorded {
     pub(crate) after: Option<Recorded>,
 }
 
-impl Request for ListRecorded {
+impl AdminRequest for ListRecorded {
     type Answer = Vec<Recorded>;
     type Handler = VerifyOperations;
-    const ROUTE: Route = Route::post_body("/recorded");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/recorded");
 
     async fn fulfil(self, operations: &VerifyOperations) -> Result<Vec<Recorded>, OperationError> {
         let Self { from, to, after } = self;
@@ -46,10 +46,10 @@ impl Request for ListRecorded {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Verify(pub(crate) Vec<ContactId>);
 
-impl Request for Verify {
+impl AdminRequest for Verify {
     type Answer = Verified;
     type Handler = VerifyOperations;
-    const ROUTE: Route = Route::post_body("/verifications");
+    const ROUTE: AdminRoute = AdminRoute::post_body("/verifications");
 
     async fn fulfil(self, operations: &VerifyOperations) -> Result<Verified, OperationError> {
         let Self(ids) = self;

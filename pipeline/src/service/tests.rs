@@ -35,11 +35,11 @@ fn config(dir: &Path) -> Config {
 }
 
 /// As patient as a service: what was open a moment ago may still let go of the state.
-async fn open(config: &Config) -> Doors {
+async fn open(config: &Config) -> OpenDoors {
     start::open_patiently(config, Service::Run).await.unwrap()
 }
 
-fn context(config: &Config, doors: &Doors) -> Context {
+fn context(config: &Config, doors: &OpenDoors) -> Context {
     Context::new(
         doors.clock.clone(),
         doors.metrics.clone(),

@@ -24,7 +24,7 @@ const ENOUGH: u64 = 100;
 
 /// A run, and when it will be through.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Progress {
+pub(crate) struct BackfillProgress {
     #[serde(flatten)]
     pub(crate) run: ReplayRun,
     /// Requests to NICE that the plan's missing calls take, by family; none without a plan.
@@ -59,15 +59,15 @@ pub(crate) struct ProgressEstimate {
     pub(in crate::operations) budgets: Arc<Budgets>,
     pub(in crate::operations) clock: Clock,
     /// Final conversations of the ranges that were asked for of late, by the backfill's number.
-    pub(in crate::operations) counts: Arc<Mutex<Counts>>,
+    pub(in crate::operations) counts: Arc<Mutex<RecentCounts>>,
 }
 
 /// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, Counted)>;
+type RecentCounts = HashMap<u64, (Instant, Counted)>;
 
 impl ProgressEstimate {
     /// A run with how far it has come, and when it will be through.
-    pub(super) async fn progress(&self, run: ReplayRun) -> Result<Progress, OperationError> {
+    pub(super) async fn progress(&self, run: ReplayRun) -> Result<BackfillProgress, OperationError> {
         let now = self.clock.now();
         let missing = run.plan.map_or(0, |plan| plan.missing);
         let requests = run.plan.map(|plan| Requests { acd: plan.requests + missing, media_playback: missing });
@@ -104,13 +104,23 @@ impl ProgressEstimate {
         };
         let left = per_second.map(|rate| SignedDuration::from_millis((remaining as f64 / rate * 1e3) as i64));
         let done_at = left.and_then(|left| now.checked_add(left).ok());
-        Ok(Progress { run, requests, planned_seconds, imported, imported_is_about, remaining, per_second, done_at })
+        Ok(BackfillProgress {
+            run,
+            requests,
+            planned_seconds,
+            imported,
+            imported_is_about,
+            remaining,
+            per_second,
+            done_at,
+        })
     }
 
     /// How many conversations of the run's range are final; counted anew at most every ten seconds.
     async fn standing(&self, run: &ReplayRun) -> Result<Counted, OperationError> {
-        let counted =
-            |counts: &Counts| counts.get(&run.id).filter(|(at, _)| at.elapsed() < COUNT_AGE).map(|(_, count)| *count);
+        let counted = |counts: &RecentCounts| {
+            counts.get(&run.id).filter(|(at, _)| at.elapsed() < COUNT_AGE).map(|(_, count)| *count)
+        };
         if let Some(count) = counted(&self.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(count);
         }

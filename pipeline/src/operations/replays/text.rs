@@ -3,7 +3,7 @@
 use catalog::{ReplayRun, RunState};
 use model::Members;
 
-use super::Progress;
+use super::BackfillProgress;
 use crate::tables::{table, time};
 
 pub(crate) fn reconciliation(run: &ReplayRun) -> String {
@@ -31,7 +31,7 @@ pub(crate) fn reconciliation(run: &ReplayRun) -> String {
     lines.join("\n")
 }
 
-pub(crate) fn plan(progress: &Progress) -> String {
+pub(crate) fn plan(progress: &BackfillProgress) -> String {
     let run = &progress.run;
     let plan = run.plan.unwrap_or_default();
     let mut lines = vec![format!("plan of backfill {}: calls that began from {} to {}", run.id, run.from, run.to)];
@@ -54,7 +54,7 @@ pub(crate) fn plan(progress: &Progress) -> String {
     lines.join("\n")
 }
 
-pub(crate) fn outcome(progress: &Progress) -> String {
+pub(crate) fn outcome(progress: &BackfillProgress) -> String {
     let (run, state) = (&progress.run, progress.run.state);
     let id = run.id;
     match state {
@@ -73,7 +73,7 @@ pub(crate) fn outcome(progress: &Progress) -> String {
     }
 }
 
-pub(crate) fn backfills(all: &[Progress]) -> String {
+pub(crate) fn backfills(all: &[BackfillProgress]) -> String {
     let mut table =
         table(&["id", "from", "to", "state", "calls", "missing", "on the queue", "imported", "per second", "done at"]);
     for progress in all {
@@ -105,7 +105,7 @@ pub(crate) fn doubt(slices: u64, first: Option<&str>) -> Option<String> {
 }
 
 /// How fast it goes, and when it ends.
-pub(crate) fn eta(progress: &Progress) -> String {
+pub(crate) fn eta(progress: &BackfillProgress) -> String {
     match (progress.per_second, progress.done_at) {
         (Some(rate), Some(at)) => format!(
             "{} of {} imported, {rate:.2} a second, the last one about {}",
@@ -118,7 +118,7 @@ pub(crate) fn eta(progress: &Progress) -> String {
 }
 
 /// How many are imported, or about how many.
-fn imported(progress: &Progress) -> String {
+fn imported(progress: &BackfillProgress) -> String {
     let about = if progress.imported_is_about { "about " } else { "" };
     format!("{about}{}", progress.imported)
 }
