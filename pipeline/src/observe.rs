@@ -145,7 +145,7 @@ impl Observed {
         let (log, now) = (state.processed().clone(), self.clock.now());
         match task::blocking(move || log.prune(now)).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(pruned)) => info!(pruned, "processed ids beyond the retention forgotten"),
+            Ok(Ok(pruned)) => info!(count = pruned, "processed ids beyond the retention forgotten"),
             Ok(Err(error)) => warn!(%error, "processed-id log not pruned, will retry"),
             Err(error) => error!(%error, "pruning broke off"),
         }
@@ -196,7 +196,7 @@ pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catal
         }
         match store.sweep().await {
             Ok(0) => {}
-            Ok(swept) => info!(swept, "half-written recordings of an earlier run removed"),
+            Ok(swept) => info!(count = swept, "half-written recordings of an earlier run removed"),
             Err(error) => warn!(%error, "recording store not swept, will retry"),
         }
         tokio::time::sleep(interval).await;

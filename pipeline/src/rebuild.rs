@@ -47,7 +47,7 @@ pub(crate) async fn catalog(
         None => 0,
     };
     if restored > 0 {
-        info!(restored, "conversations restored from the descriptions beside their recordings");
+        info!(count = restored, "conversations restored from the descriptions beside their recordings");
     }
     // It lies there also where an earlier start set it aside, and came no further.
     let was_lost = restored > 0 || !set_aside(state.store().dir()).is_empty();

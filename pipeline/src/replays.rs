@@ -125,7 +125,7 @@ impl Replays {
         let recheck = Recheck { catalog: self.replay.context.catalog.clone(), queue, clock };
         match recheck.due(&self.tenant, age, now).await {
             Ok(0) => {}
-            Ok(calls) => info!(calls, "calls that lack recordings are looked at once more"),
+            Ok(calls) => info!(count = calls, "calls that lack recordings are looked at once more"),
             Err(error) => warn!(%error, "calls that lack recordings are not looked at, the next night does it"),
         }
     }
@@ -134,7 +134,7 @@ impl Replays {
     async fn end_unfinished(&self, runs: &[&ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
         for &run in runs {
             let why = "not through when the next night came, which compares its calls again".to_owned();
-            warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
+            warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, reason = why, "reconciliation ended");
             let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
             self.replay.context.catalog.save_run(&ended, run.state).await?;
         }

@@ -74,8 +74,8 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let what = panic.payload_as_str().unwrap_or("of an unknown kind");
     let backtrace = std::backtrace::Backtrace::capture();
     match backtrace.status() {
-        std::backtrace::BacktraceStatus::Captured => tracing::error!(at, what, %backtrace, "panicked"),
-        _ => tracing::error!(at, what, "panicked"),
+        std::backtrace::BacktraceStatus::Captured => tracing::error!(path = at, error = what, %backtrace, "panicked"),
+        _ => tracing::error!(path = at, error = what, "panicked"),
     }
 }
 

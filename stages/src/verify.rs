@@ -151,7 +151,7 @@ impl Verifier {
             let (found_size_bytes, found_sha256) = found.unzip();
             error!(
                 tenant = %key.tenant, conversation.id = %key.external_id, position = recording.position,
-                problem = problem.as_str(), "a stored recording is not what its row says, a person must look"
+                reason = problem.as_str(), "a stored recording is not what its row says, a person must look"
             );
             verified.differences.push(Difference {
                 conversation_id: key.external_id,
@@ -183,7 +183,7 @@ impl Verifier {
             };
             for tenant in tenants {
                 match self.verify_any(&tenant, schedule.every).await {
-                    Ok(verified) => info!(%tenant, recordings = verified.recordings, "recordings verified"),
+                    Ok(verified) => info!(%tenant, count = verified.recordings, "recordings verified"),
                     Err(error) => warn!(%tenant, %error, "recordings not verified, will retry"),
                 }
             }

@@ -128,7 +128,7 @@ impl AdminRequest for DropDeadLetter {
         if !operations.catalog.remove_dead_letter(&letter).await? {
             return Err(OperationError::Refused(format!("dead letter {id} was just written anew; look at it again")));
         }
-        tracing::info!(id, reason = letter.reason, "dead letter dropped");
+        tracing::info!(dead_letter = id, reason = letter.reason, "dead letter dropped");
         Ok(())
     }
 }
@@ -153,7 +153,7 @@ impl AdminRequest for DropDeadLetters {
             return Ok(operations.catalog.count_dead_letters(before).await?);
         }
         let dropped = operations.catalog.drop_dead_letters(before).await?;
-        tracing::info!(dropped, %before, "dead letters dropped");
+        tracing::info!(count = dropped, to = %before, "dead letters dropped");
         Ok(dropped)
     }
 }

@@ -196,7 +196,7 @@ impl AdminRequest for ChangeBackfill {
         if !operations.catalog.change_run(&run, to, operations.clock.now()).await? {
             return Err(OperationError::Refused(format!("backfill {id} has just changed; look at it again")));
         }
-        tracing::info!(id, state = to.as_str(), "backfill changed by an operator");
+        tracing::info!(run = id, state = to.as_str(), "backfill changed by an operator");
         operations.wake.notify_one();
         run.state = to;
         operations.estimate.progress(run).await

@@ -153,7 +153,11 @@ impl AgentSessions {
             let (new, beyond) = shared.source.missing(&listened);
             if beyond > left_out {
                 let most = shared.source.most;
-                warn!(most, beyond, "too many agents, or too few open files allowed: the poll finds the others' calls");
+                warn!(
+                    limit = most,
+                    count = beyond,
+                    "too many agents, or too few open files allowed: the poll finds the others' calls"
+                );
             }
             left_out = beyond;
             for agent in new {

@@ -214,7 +214,7 @@ impl Listing {
             let span = to.duration_since(from);
             let read = match self.read(&nice, size, from, to, &mut requests).await {
                 Err(NiceError::TooMuch { what, .. }) if span > SHORTEST_ASKED => {
-                    debug!(what, %from, %to, "NICE does not give so much, less is asked for");
+                    debug!(reason = what, %from, %to, "NICE does not give so much, less is asked for");
                     self.most = (span / 2).max(SHORTEST_ASKED);
                     self.length = self.most;
                     continue;
@@ -223,7 +223,7 @@ impl Listing {
                 Err(NiceError::TooMuch { what, .. })
                     if self.failures + 1 >= MOST_FAILURES && answers_otherwise(&nice, to).await =>
                 {
-                    warn!(what, %from, %to, "a piece of NICE's list cannot be had, the listing goes on behind it");
+                    warn!(reason = what, %from, %to, "a piece of NICE's list cannot be had, the listing goes on behind it");
                     self.failures = 0;
                     return Ok(Some(self.slice(from, to, Vec::new(), Some(Doubt::NotRead), requests)));
                 }
@@ -349,7 +349,7 @@ impl Listing {
                 Err(NiceError::TooMuch { what, .. })
                     if self.failures + 1 >= MOST_FAILURES && answers_otherwise(&nice, self.to).await =>
                 {
-                    warn!(what, "the calls that began before the range cannot be had");
+                    warn!(reason = what, "the calls that began before the range cannot be had");
                     self.earlier = None;
                     let slice = self.slice(self.to, self.to, Vec::new(), Some(Doubt::NotRead), 0);
                     return Ok(Some(slice));
@@ -447,7 +447,7 @@ async fn page_through(
         if has_rested || (doubt.is_none() && pages.announced().is_some()) {
             break;
         }
-        debug!(round, "rows move while they are paged, paged again");
+        debug!(attempt = round, "rows move while they are paged, paged again");
     }
     let contacts = found.into_values().collect();
     let page = ContactPage { contacts, last_poll_time: told_at, total: None, next: None, refused_next: false };

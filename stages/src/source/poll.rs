@@ -100,7 +100,7 @@ fn tell_once(row: &BadRow, contact: ContactId, told: &mut HashSet<ContactId>) {
         told.clear();
     }
     if told.insert(contact) {
-        warn!(%contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
+        warn!(conversation.id = %contact, reason = row.reason, "a listed row cannot be read, the contact is asked for singly");
     }
 }
 
@@ -194,7 +194,7 @@ impl Poll {
         if since < reach {
             static ONCE: std::sync::Once = std::sync::Once::new();
             ONCE.call_once(
-                || warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
+                || warn!(watermark = %since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
             );
         }
         since.max(reach)
@@ -217,7 +217,7 @@ impl Poll {
         loop {
             let page = match changes.next(&nice, *size, self.context.flow.clock.now()).await {
                 Err(NiceError::TooMuch { what, why }) if size.shrink(why) => {
-                    warn!(what, rows = size.rows(), "NICE does not give so much, less is asked for");
+                    warn!(reason = what, count = size.rows(), "NICE does not give so much, less is asked for");
                     continue;
                 }
                 Err(NiceError::TooMuch { what, why: Excess::Damage })
@@ -226,7 +226,7 @@ impl Poll {
                     // It stands in each listing for as long as the overlap is, and is told of once.
                     if memory.doubt != Some(Doubt::NotRead) {
                         warn!(
-                            what,
+                            reason = what,
                             "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
                         );
                     }

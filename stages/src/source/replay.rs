@@ -164,7 +164,13 @@ impl Replay {
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
                 Some(Err(Stop::Troubled { why, delay })) => {
                     let delay = intervals.next_backoff().unwrap_or(self.context.flow.retry.error_delay_max).max(delay);
-                    warn!(kind, run = run.id, why, delay_secs = delay.as_secs_f64(), "replay waits, will retry");
+                    warn!(
+                        kind,
+                        run = run.id,
+                        reason = why,
+                        delay_secs = delay.as_secs_f64(),
+                        "replay waits, will retry"
+                    );
                     if stopping.run_until_cancelled(self.wait_in_trouble(&mut run, why, delay)).await.is_none() {
                         return;
                     }
@@ -438,7 +444,7 @@ impl Replay {
     }
 
     async fn fail(&self, mut run: ReplayRun, why: String) {
-        warn!(kind = run.kind.as_str(), run = run.id, why, "replay failed");
+        warn!(kind = run.kind.as_str(), run = run.id, reason = why, "replay failed");
         let before = run.state;
         (run.state, run.reason, run.finished_at) = (RunState::Failed, Some(why), Some(self.context.flow.clock.now()));
         if let Err(error) = self.context.catalog.save_run(&run, before).await {
