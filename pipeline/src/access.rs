@@ -1,4 +1,4 @@
-//! Who fulfils an operator's request: the running daemon, or this process where none runs.
+//! Who does an operator's request: the running daemon, or this process if none runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub(crate) async fn answer<R: SingleCommand + Served>(
 /// How long a command waits for the local state while another process has it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who fulfils a request.
+/// Who does a request.
 pub(crate) enum Access {
     Daemon(AdminClient),
     Here(Box<(Operations, OpenDoors, Option<LeaseGuard>)>),
@@ -108,9 +108,9 @@ impl Access {
     }
 }
 
-/// Who only looks makes no state: an empty one would pass for that of a service which has nothing to do.
+/// A listing creates no state: an empty one would look like a service that has nothing to do.
 fn is_there(dir: &Path) -> Result<(), CommandError> {
-    // What cannot be looked at is named by who opens it.
+    // If the directory cannot be read, opening it says why.
     if dir.try_exists().unwrap_or(true) {
         return Ok(());
     }
@@ -132,7 +132,7 @@ async fn lease(config: &Config, doors: &OpenDoors) -> Result<LeaseGuard, Command
     let held = doors.lease(&doors::tenant(config)?).try_hold().await?;
     held.ok_or_else(|| {
         CommandError::failed(
-            "another producer has the tenant and keeps the agents in step; run `agents sync` where it runs",
+            "another producer works for the tenant and syncs its agents; run `agents sync` where it runs",
         )
     })
 }

@@ -112,7 +112,7 @@ pub(crate) struct ServiceReadiness {
     producing: Option<watch::Receiver<bool>>,
 }
 
-/// What is said of a producer that does not work.
+/// What the pages say of a producer that waits.
 pub(crate) const WAITS: &str = "waiting for the lease: another producer has the tenant";
 
 impl ServiceReadiness {
@@ -131,7 +131,7 @@ impl ServiceReadiness {
         self.serving.store(serving, Ordering::SeqCst);
     }
 
-    /// What stands against it, if anything.
+    /// Why it does not work, if it does not.
     pub(crate) fn hindrance(&self) -> Option<&'static str> {
         if !self.serving.load(Ordering::SeqCst) {
             return Some("starting or draining");
@@ -200,7 +200,7 @@ async fn authorized(Context(context): Context<AdminContext>, request: HttpReques
     if bool::from(given.as_bytes().ct_eq(context.token.as_bytes())) {
         next.run(request).await
     } else {
-        (StatusCode::UNAUTHORIZED, "the token stands in admin.json in the state directory\n").into_response()
+        (StatusCode::UNAUTHORIZED, "the token is in admin.json in the state directory\n").into_response()
     }
 }
 
@@ -211,7 +211,7 @@ async fn readyz(Context(context): Context<AdminContext>) -> Response {
     }
     let now = clock.now();
     let standings = outside.standings().into_iter().map(|(system, standing)| match standing {
-        // It answers, and does not do what is asked: a full disk, a right that is missing.
+        // It answers, but does not do what it is asked for: its disk is full, or we lack a right.
         Standing::Here if blame.fails_for_some(system, now) => (
             system,
             Standing::Away { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },

@@ -48,7 +48,7 @@ pub(crate) use local::open_state;
 pub(crate) use nice::Nice;
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, hot_window, nightly, retry_policy, tenant};
+pub(crate) use translate::{first_look, nightly, recovery_window, retry_policy, tenant};
 pub(crate) use translate::{nice_settings, retention};
 pub(crate) use validate::validate;
 pub use wanted::Service;
@@ -129,7 +129,7 @@ impl OpenDoors {
         Context { flow, metrics: self.metrics.clone(), catalog: self.shared.catalog.clone() }
     }
 
-    /// What says of a listed call what became of it.
+    /// Finds out what became of a listed call.
     pub(crate) fn compare(&self, config: &Config) -> Compare {
         let delays = config.retry.not_ready_delays.iter().copied();
         Compare {
@@ -149,7 +149,7 @@ impl OpenDoors {
         self.state.as_ref().ok_or_else(|| CommandError::failed("this process keeps no local state"))
     }
 
-    /// The right to be the tenant's producer, to be waited for.
+    /// The lease of the tenant's producer, not held yet.
     pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
         match &self.leases {
             Leases::Lent(server) => Lease::Lent(server.clone(), tenant.clone()),
@@ -170,8 +170,8 @@ impl OpenDoors {
     /// The turns of the producer of the settings' tenant.
     pub(crate) fn turns(&self, config: &Config) -> Result<Turns, CommandError> {
         let (catalog, state) = (self.shared.catalog.clone(), self.state()?.clone());
-        let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
-        Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
+        let (tenant, retention, recovery_window) = (tenant(config)?, config.state.retention, recovery_window(config));
+        Ok(Turns::new(catalog, tenant, state, retention, recovery_window, self.clock.clone()))
     }
 
     /// Erases conversations; none where there is no recording store.
@@ -197,7 +197,7 @@ impl OpenDoors {
         probes.into_iter().flatten().filter(|(system, _)| self.shared.on_server.contains(system)).collect()
     }
 
-    /// Looks after the dead letters.
+    /// Replays and drops dead letters.
     pub(crate) fn shelf(&self, config: &Config) -> Shelf {
         Shelf {
             catalog: self.shared.catalog.clone(),
@@ -210,7 +210,7 @@ impl OpenDoors {
         }
     }
 
-    /// What reads recordings back, where there is a recording store.
+    /// Reads recordings back; none where there is no recording store.
     pub(crate) fn verifier(&self, config: &Config) -> Option<Verifier> {
         Some(Verifier {
             catalog: self.shared.catalog.clone(),
@@ -221,7 +221,7 @@ impl OpenDoors {
         })
     }
 
-    /// Leaves everything in order.
+    /// Flushes and closes everything.
     pub(crate) async fn close(&self) -> Result<(), CommandError> {
         self.shared.catalog.flush().await;
         self.shared.queue.close().await;
@@ -306,7 +306,7 @@ pub(crate) async fn queue(
 }
 
 /// Opens the recording store. What an earlier run left half written is swept by the service.
-/// Where its marks of uploads lie is known to a service only.
+/// Only a service has a folder for the marks of its uploads.
 pub(crate) async fn recordings(
     config: &Config,
     marks: Option<PathBuf>,

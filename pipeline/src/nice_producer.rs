@@ -56,9 +56,9 @@ pub(crate) struct NiceProducer {
     pub(crate) lease: Lease,
     /// What the tenant's producers know together.
     pub(crate) turns: Turns,
-    /// Keeps the agents in step.
+    /// Keeps the agents up to date.
     pub(crate) sync: Arc<SyncAgents>,
-    /// How often.
+    /// How often it reads the group.
     pub(crate) sync_interval: Duration,
     /// The poll of completed contacts, unless it is switched off.
     pub(crate) poll: Option<Poll>,
@@ -84,7 +84,7 @@ pub(crate) struct NiceProducer {
     pub(crate) context: Context,
 }
 
-/// What replays need besides.
+/// What replays need.
 #[derive(Clone)]
 pub(crate) struct ReplaySettings {
     /// Whose calls.
@@ -99,10 +99,10 @@ pub(crate) struct ReplaySettings {
     pub(crate) longest_call: Duration,
     /// Whether consumers take from the queue meanwhile.
     pub(crate) has_consumers: bool,
-    /// When the comparison is due; none where a command does one piece of work.
+    /// When the comparison is due; none in a command.
     pub(crate) nightly: Option<Nightly>,
     /// How far a wrong time of the first turn goes back.
-    pub(crate) hot_window: Duration,
+    pub(crate) recovery_window: Duration,
     /// Set when something was asked for in this process.
     pub(crate) wake: Arc<Notify>,
 }
@@ -145,7 +145,7 @@ impl NiceProducer {
             interval: config.events.poll_interval,
             overlap: config.events.poll_overlap,
             import_since: config.events.import_since,
-            hot_window: doors::hot_window(config),
+            recovery_window: doors::recovery_window(config),
             context: context.clone(),
         });
         let replays = ReplaySettings {
@@ -157,7 +157,7 @@ impl NiceProducer {
             // A command on embedded doors is alone with them.
             has_consumers: sources == Sources::All || doors.shared.on_server.contains(&System::Catalog),
             nightly: (sources == Sources::All).then(|| doors::nightly(config)),
-            hot_window: doors::hot_window(config),
+            recovery_window: doors::recovery_window(config),
             wake: doors.wake.clone(),
         };
         let listens = config.events.agent_sessions && sources == Sources::All;
@@ -220,7 +220,7 @@ impl NiceProducer {
             turn.cancel();
             let ended = flow.is_finished() || tokio::time::timeout(self.grace, flow).await.is_ok();
             if !ended && !stopping.is_cancelled() {
-                warn!("the flow did not end within the grace period, what it holds is found again");
+                warn!("the flow did not end within the grace period, its calls will be found again");
             }
             self.context.metrics.producer_lease_held.set(0);
             if ended_alone || stopping.is_cancelled() {
@@ -251,7 +251,7 @@ impl NiceProducer {
         self.context.metrics.producer_turns_refused.inc();
     }
 
-    /// Starts keeping the agents in step.
+    /// Starts the agent sync.
     fn agents(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
         let (sync, interval, retry) = (self.sync.clone(), self.sync_interval, self.context.flow.retry.clone());
         let turn = turn.clone();
@@ -287,7 +287,7 @@ impl NiceProducer {
             },
             tenant: settings.tenant,
             nightly: settings.nightly,
-            hot_window: settings.hot_window,
+            recovery_window: settings.recovery_window,
             wake: settings.wake,
         };
         (replayed, task::spawn("replays", replays.run()))

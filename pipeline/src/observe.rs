@@ -1,4 +1,4 @@
-//! Looks at the daemon from the side: gauges, the retention of processed ids, the health of the local state.
+//! Watches the daemon while it runs: gauges, the retention of processed ids, the health of the local state.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,7 +147,7 @@ impl Observed {
             Ok(Ok(0)) => {}
             Ok(Ok(pruned)) => info!(count = pruned, "processed ids beyond the retention forgotten"),
             Ok(Err(error)) => warn!(%error, "processed-id log not pruned, will retry"),
-            Err(error) => error!(%error, "pruning broke off"),
+            Err(error) => error!(%error, "pruning failed"),
         }
     }
 }
@@ -181,18 +181,18 @@ async fn in_time<T, E: std::fmt::Display>(
 ) -> Option<T> {
     match tokio::time::timeout(patience, question).await {
         Ok(Ok(answer)) => return Some(answer),
-        Ok(Err(error)) => warn!(%error, system, "does not say how it stands; the next look follows"),
-        Err(_) => warn!(system, "does not say in time how it stands; the next look follows"),
+        Ok(Err(error)) => warn!(%error, system, "does not report its state, will ask again"),
+        Err(_) => warn!(system, "does not report its state in time, will ask again"),
     }
     None
 }
 
-/// Removes what crashes left half written in the recording store, now and then every `interval`, until it is dropped.
+/// Removes half-written recordings that crashes have left, at once and then every `interval`, until it is dropped.
 pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catalog>, interval: Duration) {
     loop {
         match catalog.tenants().await {
             Ok(tenants) => store.learn(&tenants),
-            Err(error) => warn!(%error, "tenants not listed; those of before are swept"),
+            Err(error) => warn!(%error, "tenants not listed, sweeping those known before"),
         }
         match store.sweep().await {
             Ok(0) => {}

@@ -43,14 +43,14 @@ pub(crate) mod verify;
 
 /// One thing that an operator asks or does: its fields are the parameters of the route, or its body.
 pub(crate) trait AdminRequest: Serialize + DeserializeOwned + Send + 'static {
-    /// What is said to it.
+    /// What it is answered with.
     type Answer: Serialize + DeserializeOwned;
     /// The part of the operations that does it.
     type Handler: Sync;
     /// Where the daemon takes it.
     const ROUTE: AdminRoute;
 
-    /// Does it, in the daemon or in the command itself.
+    /// Does it, in the daemon or in the process of the command.
     fn fulfil(self, handler: &Self::Handler) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
 }
 
@@ -102,19 +102,19 @@ impl AdminRoute {
     }
 }
 
-/// Why an operator's wish was not fulfilled.
+/// Why a request of an operator failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperationError {
-    /// There is no such thing.
+    /// What it names does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The settings name no tenant, and it must be one.
+    /// The request is about one tenant, and the settings name none.
     #[error("{0}")]
     NoTenant(String),
-    /// It cannot be done with this.
+    /// This process, or this thing in its present state, does not allow it.
     #[error("{0}")]
     Refused(String),
-    /// It was asked for in a way that makes no sense.
+    /// Its parameters make no sense.
     #[error("{0}")]
     Invalid(String),
     /// NICE, the catalog or the queue did not answer a report.
@@ -135,7 +135,7 @@ pub(crate) enum OperationError {
     /// The recording store or the catalog did not answer.
     #[error("not verified to the end, run it again: {0}")]
     Verification(StageError),
-    /// A conversation is not erased, or not whole: an outside system failed.
+    /// A conversation is not or only partly erased: an outside system failed.
     #[error("not finished, run it again; consumers go on with it too: {0}")]
     Erasure(#[from] StageError),
     /// The rate budget did not answer.
@@ -157,7 +157,7 @@ pub(crate) struct Operations {
     pub(crate) verification: verify::VerifyOperations,
 }
 
-/// What runs in the process besides.
+/// What else runs in the process.
 #[derive(Clone, Default)]
 pub(crate) struct Running {
     /// The agent sync.

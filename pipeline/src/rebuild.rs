@@ -1,8 +1,9 @@
 //! Brings back what the local state knew, after it was set aside or lost.
 //!
-//! The conversations come back from the descriptions beside the recordings, and the dedupe asks the catalog about calls
-//! that a lost processed-id log does not know. What the catalog does not know is found again by the poll, whose first listing then reaches back over the whole
-//! hot window, wherever the recordings are. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
+//! The conversations come back from the descriptions beside the recordings. The dedupe asks the catalog about calls that
+//! a lost processed-id log does not know. The poll finds what the catalog does not know: its first listing goes back by the
+//! whole recovery window. What was erased does not come back: the list of it is a file beside the state. The set-aside
+//! directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
@@ -49,7 +50,7 @@ pub(crate) async fn catalog(
     if restored > 0 {
         info!(count = restored, "conversations restored from the descriptions beside their recordings");
     }
-    // It lies there also where an earlier start set it aside, and came no further.
+    // Also if an earlier start set the state aside, and ended before it had rebuilt it.
     let was_lost = restored > 0 || !set_aside(state.store().dir()).is_empty();
     if was_lost
         && let Some(tenant) = tenant
@@ -97,7 +98,7 @@ fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::R
         if depth + 1 == DEPTH && key_of(&entry.path()).is_some_and(|key| catalog.is_erased(&key)) {
             // The tombstone stood, and a crash came before the recordings were gone.
             std::fs::remove_dir_all(entry.path())?;
-            info!("finished an erasure that the lost state had begun");
+            info!("finished an erasure that was begun before the state was lost");
         } else if depth < DEPTH && entry.file_type()?.is_dir() {
             restored += restore(catalog, &entry.path(), depth + 1)?;
         } else if depth == DEPTH && entry.file_name() == "conversation.json" {

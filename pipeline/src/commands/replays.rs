@@ -26,7 +26,7 @@ use crate::operations::{
 };
 use crate::output;
 
-/// A run's trouble lasts at most so long before the command gives up waiting for it.
+/// How long a run may wait before the command gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time between two looks at a run.
@@ -61,7 +61,7 @@ impl Worker {
     }
 }
 
-/// Who works on a replay.
+/// The process that works on a replay: the daemon, or a producer of this command.
 struct ReplaySession {
     access: Access,
     worker: Option<Worker>,
@@ -97,9 +97,9 @@ pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Resu
     let replaying = ReplaySession::of(&config).await?;
     let mut run = replaying.access.ask(reconcile).await?;
     let bar = Bar::new();
-    let mut trouble = StallWatch::default();
+    let mut stall = StallWatch::default();
     while run.state.is_open() {
-        trouble.look(&run)?;
+        stall.look(&run)?;
         tokio::time::sleep(LOOK).await;
         run = replaying.access.ask(ShowReconciliation { id: run.id }).await?;
         bar.listing(&run);
@@ -130,7 +130,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     let run = replaying.access.ask(Backfill { from, to, members, plan_only: options.dry_run }).await?;
     let bar = Bar::new();
     let (mut progress, mut planned) = (replaying.access.ask(ShowBackfill { id: run.id }).await?, false);
-    let mut trouble = StallWatch::default();
+    let mut stall = StallWatch::default();
     loop {
         if !planned && progress.run.plan.is_some() && !options.json {
             bar.above(|| output::line(plan(&progress)));
@@ -140,7 +140,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
             break;
         }
         bar.backfill(&progress);
-        trouble.look(&progress.run)?;
+        stall.look(&progress.run)?;
         tokio::time::sleep(LOOK).await;
         progress = replaying.access.ask(ShowBackfill { id: run.id }).await?;
     }
@@ -183,12 +183,12 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), CommandE
     access.close().await
 }
 
-/// What stands in a run's way, and since when.
+/// Why a run waits, and since when.
 #[derive(Default)]
 struct StallWatch(Option<(String, Instant)>);
 
 impl StallWatch {
-    /// Says what is new of it; a trouble that lasts ends the command, and the run goes on where it stands.
+    /// Tells a new reason. A wait that lasts ends the command; a producer goes on with the run.
     fn look(&mut self, run: &ReplayRun) -> Result<(), CommandError> {
         let Some(reason) = &run.reason else {
             self.0 = None;

@@ -11,7 +11,7 @@ pub(super) enum Rank {
     File(usize),
     /// In the environment, at this key of the table; an unknown name comes last.
     Environment(usize),
-    /// Given nowhere, at this key of the table.
+    /// Missing, at this key of the table.
     Missing(usize),
 }
 

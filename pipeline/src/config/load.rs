@@ -31,7 +31,7 @@ impl Scope {
     }
 }
 
-/// Accepts every entry and fills in the defaults; in place of a value with a mistake stands its default.
+/// Accepts every entry and fills in the defaults. A value with a mistake is replaced by its default.
 pub(super) fn accept(
     file: Vec<GivenSetting>,
     environment: Vec<GivenSetting>,
@@ -54,7 +54,7 @@ pub(super) fn accept(
     (read, reader.accepted)
 }
 
-/// What no key alone can get wrong.
+/// Mistakes of several keys together.
 fn contradictions(settings: &Settings, reader: &mut SettingsReader<'_>) {
     let Settings { queue, catalog, nice, retry, .. } = settings;
     let setting = |section, key| reader.accepted.setting(section, key);

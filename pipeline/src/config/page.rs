@@ -39,7 +39,8 @@ pub(crate) fn default_page() -> String {
 const SETTINGS_HEAD: &str = "\
 # Settings
 
-This page is written from the table of the settings: `WRITE_DOCS=1 cargo test -p nice-knovvu --lib docs`.
+This page is written from the table of the settings by
+`WRITE_CONFIG_PAGE=1 WRITE_DOCS=1 cargo test -p nice-knovvu --lib page`.
 [`config.default.toml`](../pipeline/config.default.toml) is the same as a file to start from.
 
 Settings come from one TOML file and from the environment, which wins. A key is named there `NICE_KNOVVU_SECTION__KEY`,

@@ -33,7 +33,7 @@ pub(super) struct Setting {
     /// The value as TOML; a secret as a mask.
     pub(super) shown: String,
     pub(super) origin: SettingOrigin,
-    /// The file that holds it, of a secret that was given so.
+    /// The file of a secret that was given as a file.
     pub(super) file: Option<PathBuf>,
     pub(super) place: String,
     pub(super) rank: Rank,
@@ -103,7 +103,7 @@ pub(super) struct SettingsReader<'e> {
 }
 
 impl SettingsReader<'_> {
-    /// Reads the next key, which has a default; that stands in place of a value with a mistake.
+    /// Reads the next key, which has a default. The default also replaces a value with a mistake.
     pub(super) fn default<T>(&mut self, kind: &ValueKind<T>) -> T {
         let (place, value) = self.next(kind);
         value.unwrap_or_else(|| default(place.2, kind))
@@ -133,7 +133,7 @@ impl SettingsReader<'_> {
         (place, value)
     }
 
-    /// The ways in which a key is given, and where; those of the environment win.
+    /// The forms in which a key is given, and where; the environment wins.
     pub(super) fn ways(&self, key: usize) -> (Vec<&GivenSetting>, SettingOrigin) {
         let of_key = |entry: &&GivenSetting| entry.key == key;
         let environment: Vec<_> = self.environment.iter().filter(of_key).collect();
@@ -157,7 +157,7 @@ struct Mistake {
     fault: String,
 }
 
-/// Accepts one key, given in these ways or by its default; no mistake where it was reported already.
+/// Accepts one key, given in these forms or by its default; no mistake if it was reported already.
 fn accept<T>(
     key: &'static SettingKey,
     kind: &ValueKind<T>,

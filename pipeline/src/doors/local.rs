@@ -6,7 +6,7 @@ use runtime::{Clock, task};
 use stages::metrics::Metrics;
 use state::{Opened, State, StateOptions};
 
-use super::translate::{hot_window, tenant};
+use super::translate::{recovery_window, tenant};
 use crate::command_error::CommandError;
 use crate::config::{Config, RecordingsKind};
 use crate::rebuild;
@@ -40,7 +40,7 @@ pub(super) async fn embedded(
 ) -> Result<State, CommandError> {
     let recordings =
         (config.recordings.kind == RecordingsKind::Filesystem).then(|| config.recordings.dir(&config.state));
-    let since = clock.now().checked_sub(hot_window(config)).unwrap_or(Timestamp::MIN);
+    let since = clock.now().checked_sub(recovery_window(config)).unwrap_or(Timestamp::MIN);
     let tenant = tenant(config).ok();
     rebuild::catalog(&opened.state, catalog, recordings.as_deref(), tenant.as_ref(), since).await?;
     Ok(opened.state)

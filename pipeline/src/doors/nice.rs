@@ -26,7 +26,7 @@ pub(crate) struct Nice {
     pub(crate) producer: Arc<Tenants>,
     /// The consumer's, which puts a call back that would have to wait long, so that other tenants' calls go on.
     pub(crate) consumer: Arc<Tenants>,
-    /// How the budgets stand.
+    /// The request budgets.
     pub(crate) budgets: Arc<Budgets>,
 }
 
@@ -47,7 +47,7 @@ impl Nice {
         Ok(Self::asking(config, source, stores, Network::Internet, &Clock::system(), metrics))
     }
 
-    /// Clients whose settings and budgets stand there, and whose requests go this way.
+    /// Clients with these settings and budgets, whose requests go through this network.
     pub(super) fn asking(
         config: &Config,
         source: Arc<dyn SettingsSource>,
@@ -81,7 +81,7 @@ impl Nice {
     }
 }
 
-/// Where the settings of tenants stand.
+/// Where the settings of tenants are.
 fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, CommandError> {
     if let Some(database) = database {
         return match config.catalog.seal_key {
@@ -94,7 +94,7 @@ fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn Settin
     Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice, scope, retention }))
 }
 
-/// Settings that a listing does without.
+/// Settings that are missing, and that a listing does not need.
 struct Missing(&'static str);
 
 #[async_trait]

@@ -116,7 +116,7 @@ fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, CommandError> {
 /// Bytes in a MiB.
 const MIB: usize = 1 << 20;
 
-/// A key that is read again from its files when they change, if it stands in files.
+/// The key; if files hold it, it is read again when they change.
 fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<Credentials, CommandError> {
     let access_key_id = id.to_owned();
     match (secret, token) {
@@ -169,7 +169,7 @@ pub(crate) fn settings_table(config: &Config, database: &Database) -> SettingsTa
     SettingsTable::new(database.clone(), seal)
 }
 
-/// The same as where the registry of tenants reads them.
+/// The same table, as the registry of tenants takes it.
 pub(super) fn settings_source(config: &Config, database: &Database) -> Arc<dyn SettingsSource> {
     Arc::new(settings_table(config, database))
 }
@@ -179,7 +179,7 @@ pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
     Arc::new(SharedStores::new(database.clone()))
 }
 
-/// Fails where the way to the database is no session of its own, and a lease would mean nothing.
+/// Fails if connections to the database share sessions (a pooler): a lease would hold nothing then.
 pub(crate) async fn check_session(database: &Database) -> Result<(), CommandError> {
     Ok(::database::check_session(database).await?)
 }
@@ -192,7 +192,7 @@ pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
     }
 }
 
-/// What only the clients can tell of their settings is asked before anything is touched.
+/// Lets the clients check their settings before anything is touched.
 pub(super) fn validate(config: &Config) -> Result<(), CommandError> {
     if config.catalog.url.is_some() {
         database(config)?;

@@ -36,8 +36,8 @@ pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
     })
 }
 
-/// When calls are looked at first. Half the time until the deadline is left for the steps after it. Who takes short
-/// steps expects recordings soon.
+/// When the first look for a recording comes. It leaves half of the time until the deadline for further looks, and short
+/// steps mean that recordings are expected soon.
 pub(crate) fn first_look(config: &Config) -> Bounds {
     let retry = &config.retry;
     let longest_step = retry.not_ready_delays.iter().max().copied().unwrap_or_default();
@@ -77,8 +77,8 @@ pub(crate) fn nightly(config: &Config) -> Nightly {
     Nightly { at, timezone, window, longest_call, lateness, recheck }
 }
 
-/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
-/// been awaited until the deadline.
-pub(crate) fn hot_window(config: &Config) -> Duration {
+/// The recovery window: how far back the producer looks for calls after its local state was lost or a clock was wrong.
+/// A lost call may have waited for its recording until the deadline.
+pub(crate) fn recovery_window(config: &Config) -> Duration {
     config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }

@@ -75,13 +75,13 @@ pub(crate) struct ReadGroup {
     pub(crate) mode: SyncMode,
 }
 
-/// What becomes of a reading that is to be doubted: many agents gone at once, or hidden ones.
+/// What happens to a reading in which many agents are gone at once, or hidden.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SyncMode {
-    /// It is held.
+    /// It is held until it is confirmed.
     Sync,
-    /// It is believed.
+    /// It is accepted.
     Accept,
 }
 
@@ -141,7 +141,7 @@ impl AgentOperations {
             let reason = "this producer waits for the lease; ask the one that has it";
             return Err(OperationError::Refused(reason.to_owned()));
         }
-        let nobody = || OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned());
+        let nobody = || OperationError::Refused("this process does not sync the agents; ask the producer".to_owned());
         self.running.sync.as_ref().ok_or_else(nobody)
     }
 }

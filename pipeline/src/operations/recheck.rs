@@ -92,7 +92,7 @@ impl AdminRequest for RecheckRange {
         self.check(now)?;
         let (from, to) = (self.from, self.to.min(now));
         let enqueued = operations.recheck.range(tenant, from, to, EventSource::Backfill).await?;
-        tracing::info!(%from, %to, count = enqueued, "calls that lack recordings are looked at once more");
+        tracing::info!(%from, %to, count = enqueued, "calls that lack recordings are rechecked");
         Ok(Rechecked { enqueued })
     }
 }

@@ -32,10 +32,10 @@ pub(crate) struct ReportOperations {
 /// What became of every call that ended in a range is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ShowReport {
-    /// The first moment: RFC 3339, or a date in UTC
+    /// The beginning: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Timestamp,
-    /// The moment after the last: RFC 3339, or a date in UTC
+    /// The end, which is not included: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment)]
     to: Timestamp,
 }

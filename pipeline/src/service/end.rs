@@ -12,7 +12,7 @@ use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors::OpenDoors;
 
-/// Drains and closes; fails where the service ended for a fault.
+/// Drains and closes; fails if the service ended because of an error.
 pub(super) async fn end(
     config: &Config,
     doors: OpenDoors,
