@@ -24,7 +24,7 @@ use crate::{output, telemetry};
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, CommandError> {
     let file = config::settings_file(flag.map(Path::to_owned));
     let config = Config::load(file.as_deref(), std::env::vars_os(), need).map_err(CommandError::usage)?;
-    // A listing needs no setting that has no default; one without any would show a state that is nobody's.
+    // A listing needs no setting without a default. If nothing is set at all, it would show the state of nobody.
     if file.is_none() && need == Need::Local && !config.is_set() {
         return Err(CommandError::usage(
             "no settings: name a file with --config or in NICE_KNOVVU_CONFIG, write ./nice-knovvu.toml, or set \

@@ -26,7 +26,7 @@ pub(crate) struct AdminClient {
     http: reqwest::Client,
     base: String,
     token: String,
-    /// Where address and token stand.
+    /// The file with address and token.
     file: PathBuf,
 }
 

@@ -20,7 +20,7 @@ use backoff::backoff::Backoff;
 use catalog::Turn;
 use flow::FlowExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
-use model::{System, TenantId};
+use model::System;
 use queue::Queue;
 use quota::Rate;
 use runtime::task;
@@ -29,14 +29,12 @@ use stages::{
     dedupe::{Foreign, dedupe_after},
     enqueue::Enqueue,
     source::{
-        Found, agent_sessions, agent_sessions::AgentSessions, compare::Compare, poll, poll::Poll, replay::Replay,
-        roster::Roster, webhook,
+        Found, agent_sessions, agent_sessions::AgentSessions, poll, poll::Poll, replay::Replay, roster::Roster, webhook,
     },
     sync_agents::SyncAgents,
-    tenants::Tenants,
 };
 use state::{Inbox, ProcessedLog};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -46,7 +44,6 @@ use crate::config::Config;
 use crate::doors;
 use crate::doors::OpenDoors;
 use crate::lease::{Lease, LeaseGuard};
-use crate::nightly::Nightly;
 use crate::replays::Replays;
 use crate::turns::{Begun, Turns};
 
@@ -66,8 +63,8 @@ pub(crate) struct NiceProducer {
     pub(crate) agent_sessions: Option<AgentSessions>,
     /// What the webhook receiver has taken, if it is switched on or was.
     pub(crate) inbox: Inbox,
-    /// The nightly comparison and backfills.
-    pub(crate) replays: ReplaySettings,
+    /// The nightly comparison and backfills, of which each turn works on a copy.
+    pub(crate) replays: Replays,
     /// The dedupe's memory.
     pub(crate) processed: ProcessedLog,
     /// How far that memory reaches.
@@ -82,29 +79,6 @@ pub(crate) struct NiceProducer {
     pub(crate) working: watch::Sender<bool>,
     /// The machinery.
     pub(crate) context: Context,
-}
-
-/// What replays need.
-#[derive(Clone)]
-pub(crate) struct ReplaySettings {
-    /// Whose calls.
-    pub(crate) tenant: TenantId,
-    /// The way to the tenant's NICE.
-    pub(crate) tenants: Arc<Tenants>,
-    /// Whose calls are let through.
-    pub(crate) roster: watch::Receiver<Roster>,
-    /// Says what became of each call.
-    pub(crate) compare: Compare,
-    /// A call may have begun so long before it ended.
-    pub(crate) longest_call: Duration,
-    /// Whether consumers take from the queue meanwhile.
-    pub(crate) has_consumers: bool,
-    /// When the comparison is due; none in a command.
-    pub(crate) nightly: Option<Nightly>,
-    /// How far a wrong time of the first turn goes back.
-    pub(crate) recovery_window: Duration,
-    /// Set when something was asked for in this process.
-    pub(crate) wake: Arc<Notify>,
 }
 
 /// The time between two joins of agents' sessions: half of the budget is the poll's and the agent sync's.
@@ -148,14 +122,22 @@ impl NiceProducer {
             recovery_window: doors::recovery_window(config),
             context: context.clone(),
         });
-        let replays = ReplaySettings {
+        let replays = Replays {
+            replay: Replay {
+                tenants: doors.nice.producer.clone(),
+                roster: roster_reader.clone(),
+                compare: doors.compare(config),
+                processed: state.processed().clone(),
+                retention: config.state.retention,
+                queue: doors.shared.queue.clone(),
+                // A command on embedded doors is alone with them.
+                has_consumers: sources == Sources::All || doors.shared.on_server.contains(&System::Catalog),
+                longest_call: config.reconciliation.longest_call,
+                // Each turn has its own.
+                found: mpsc::channel(1).0,
+                context: context.clone(),
+            },
             tenant: tenant.clone(),
-            tenants: doors.nice.producer.clone(),
-            roster: roster_reader.clone(),
-            compare: doors.compare(config),
-            longest_call: config.reconciliation.longest_call,
-            // A command on embedded doors is alone with them.
-            has_consumers: sources == Sources::All || doors.shared.on_server.contains(&System::Catalog),
             nightly: (sources == Sources::All).then(|| doors::nightly(config)),
             recovery_window: doors::recovery_window(config),
             wake: doors.wake.clone(),
@@ -271,25 +253,8 @@ impl NiceProducer {
     /// Starts the replays, and gives what they find.
     fn replays(&self, context: &Context) -> (mpsc::Receiver<Found>, tokio_util::task::AbortOnDropHandle<()>) {
         let (found, replayed) = mpsc::channel(REPLAY_BOUND);
-        let settings = self.replays.clone();
-        let replays = Replays {
-            replay: Replay {
-                tenants: settings.tenants,
-                roster: settings.roster,
-                compare: settings.compare,
-                processed: self.processed.clone(),
-                retention: self.retention,
-                queue: self.queue.clone(),
-                has_consumers: settings.has_consumers,
-                longest_call: settings.longest_call,
-                found,
-                context: context.clone(),
-            },
-            tenant: settings.tenant,
-            nightly: settings.nightly,
-            recovery_window: settings.recovery_window,
-            wake: settings.wake,
-        };
+        let replay = Replay { found, context: context.clone(), ..self.replays.replay.clone() };
+        let replays = Replays { replay, ..self.replays.clone() };
         (replayed, task::spawn("replays", replays.run()))
     }
 
@@ -314,7 +279,8 @@ impl NiceProducer {
         }
         let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.flow.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
-        let foreign = begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
+        let foreign =
+            begun.unknown_before.map(|before| Foreign { compare: self.replays.replay.compare.clone(), before });
         info!("the producer works");
         task::spawn("nice_producer", async move {
             let unseen = dedupe_after(foreign, sources, processed, retention, &context);

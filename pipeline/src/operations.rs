@@ -78,7 +78,7 @@ pub(crate) trait SingleCommand: AdminRequest {
 /// A route below `/api/v1`.
 pub(crate) struct AdminRoute {
     pub(crate) method: Method,
-    /// With the names of fields in braces; the other fields stand in the query.
+    /// With the names of fields in braces; the other fields are in the query.
     pub(crate) path: &'static str,
     /// Whether the whole request is the JSON body instead.
     pub(crate) is_body: bool,

@@ -96,7 +96,7 @@ fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::R
             continue;
         }
         if depth + 1 == DEPTH && key_of(&entry.path()).is_some_and(|key| catalog.is_erased(&key)) {
-            // The tombstone stood, and a crash came before the recordings were gone.
+            // A crash came between the tombstone and the deletion of the recordings.
             std::fs::remove_dir_all(entry.path())?;
             info!("finished an erasure that was begun before the state was lost");
         } else if depth < DEPTH && entry.file_type()?.is_dir() {

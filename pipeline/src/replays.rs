@@ -35,6 +35,7 @@ const LOOKS_PER_SCHEDULE: u32 = 3;
 const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(12);
 
 /// What the producer needs for its replays.
+#[derive(Clone)]
 pub(crate) struct Replays {
     /// Works on one run.
     pub(crate) replay: Replay,
@@ -112,7 +113,7 @@ impl Replays {
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
-        // Only now: whoever dies in between leaves two runs open, and no call without one.
+        // Only now: a crash in between leaves two runs open, and no call without a run.
         self.end_unfinished(&unfinished, now).await?;
         self.recheck(nightly, now).await;
         Ok(())

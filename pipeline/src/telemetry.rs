@@ -17,7 +17,7 @@ use crate::command_error::CommandError;
 use crate::config::{LogConfig, LogFormat};
 
 /// The client of RabbitMQ calls a lost connection an error and writes out messages; what matters of it is logged by
-/// ours. It stands before the settings, which may say otherwise.
+/// ours. The filter of the settings comes after it and may change it.
 const ALWAYS: &str = "lapin=off";
 
 /// Lines that wait for the reader: some seconds of a service that logs much, and a megabyte or two.
@@ -84,7 +84,7 @@ pub(crate) fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
 }
 
-/// The modules of this program; of a library's, the level stands behind it: `hyper=debug`.
+/// The modules of this program. A module of a library needs its level: `hyper=debug`.
 const MODULES: [&str; 12] = [
     "nice_knovvu",
     "stages",

@@ -71,7 +71,7 @@ pub(super) async fn ask_nice(tenants: &Tenants, tenant: &TenantId, broken: &mut 
     report("media playback", playback(&nice), broken).await;
 }
 
-/// The local state, which only one process at a time can open. What is wrong with it stands in its line.
+/// The local state, which only one process at a time can open. Its line says what is wrong with it.
 async fn local(config: &Config, broken: &mut Vec<String>) -> Option<Opened> {
     match doors::open_state(config, StateOptions::default(), &Metrics::new()).await {
         Ok(opened) => {

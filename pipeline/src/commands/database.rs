@@ -62,7 +62,7 @@ async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<()
     Ok(())
 }
 
-/// One line for each key, as it would stand in a settings file.
+/// One line for each key, as in a settings file.
 fn lines(shown: &ShownSettings) -> String {
     let fields = serde_json::to_value(shown).unwrap_or_default();
     let line = |(key, value): (&String, &serde_json::Value)| format!("{key:<19} {value}");

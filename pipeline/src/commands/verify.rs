@@ -22,7 +22,7 @@ use crate::tables::table;
 const MOST_NAMED: usize = 10_000;
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Verification {
     from: Timestamp,
     to: Timestamp,
@@ -59,16 +59,7 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
         return Err(CommandError::usage("--from, --to: the range is empty, --from must lie before --to"));
     }
     let access = Access::of(&load(Need::Erasure)?, Wanted::Erasure).await?;
-    let mut found = Verification {
-        from,
-        to,
-        conversations: 0,
-        recordings: 0,
-        bytes: 0,
-        elsewhere: 0,
-        differing: 0,
-        differences: Vec::new(),
-    };
+    let mut found = Verification { from, to, ..Verification::default() };
     let mut sample = options.sample.map(|size| Sample { size: size as usize, seen: 0, picked: Vec::new() });
     let mut after = None;
     loop {

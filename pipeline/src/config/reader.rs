@@ -63,7 +63,7 @@ pub(super) struct GivenSetting {
     pub(super) key: usize,
     /// As itself, or as a file.
     pub(super) form: Form,
-    /// The key as written, with where it stands.
+    /// The key as written, and where.
     pub(super) place: String,
     /// Its place among mistakes.
     pub(super) rank: Rank,
@@ -72,7 +72,7 @@ pub(super) struct GivenSetting {
 }
 
 /// Reads a small text file whole; the fault says what is wrong with the file, not what is in it.
-pub(super) fn read_small(path: &Path, most: u64) -> Result<String, String> {
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
     match read {

@@ -40,7 +40,7 @@ pub(super) struct ValueKind<T> {
     read: fn(&Raw) -> Result<T, String>,
     /// The value as TOML; of a secret it is not asked for.
     show: fn(&T) -> String,
-    /// Whether the value is a secret: it may stand in a file of its own, and is never shown.
+    /// Whether the value is a secret: it may be given as a file, and is never shown.
     pub(super) is_secret: bool,
 }
 

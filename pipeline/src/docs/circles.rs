@@ -30,7 +30,7 @@ fn no_modules_use_each_other_in_a_circle() {
 /// One line for each use that is part of a circle.
 fn circles(modules: &[Module]) -> Vec<String> {
     let known: BTreeSet<&[String]> = modules.iter().map(|module| module.path.as_slice()).collect();
-    // By the module in which those that use each other stand.
+    // By the module that contains those that use each other.
     let mut uses: BTreeMap<&[String], Uses> = BTreeMap::new();
     for module in modules {
         let mut paths = Vec::new();
@@ -56,7 +56,7 @@ fn circles(modules: &[Module]) -> Vec<String> {
     lines
 }
 
-/// Whether one of the modules uses another one, be it by way of others.
+/// Whether one of the modules uses another one, directly or through others.
 fn reaches(uses: &Uses, from: &str, to: &str) -> bool {
     let (mut seen, mut open) = (BTreeSet::from([from]), vec![from]);
     while let Some(user) = open.pop() {
@@ -69,7 +69,7 @@ fn reaches(uses: &Uses, from: &str, to: &str) -> bool {
     seen.contains(to)
 }
 
-/// Collects the paths of the crate that the code of a module names. `prefix` is what stands before the braces of a `use`.
+/// Collects the paths of the crate that the code of a module names. `prefix` is the path before the braces of a `use`.
 fn collect(tokens: &[TokenTree], module: &[String], prefix: &[String], paths: &mut Vec<Names>) {
     let mut at = 0;
     while let Some(token) = tokens.get(at) {

@@ -50,7 +50,7 @@ fn collect(tokens: &[TokenTree], fields: &mut Vec<String>) {
     }
 }
 
-/// The fields of an event, which stand before its message; or those of a span, which stand behind its name.
+/// The fields of an event are before its message; those of a span are behind its name.
 fn fields_of(arguments: &[TokenTree], is_span: bool) -> Vec<String> {
     let is_text = |argument: &&[TokenTree]| matches!(argument, [TokenTree::Literal(_), ..]);
     let all = arguments.split(|token| is_punct(Some(token), ',')).filter(|argument| !argument.is_empty());

@@ -17,7 +17,7 @@ pub(super) struct Document {
     pub(super) links: Vec<Excerpt>,
     /// Code in a sentence.
     pub(super) spans: Vec<Excerpt>,
-    /// Code in a sentence that stands in the first column of a table of commands.
+    /// Code in the first column of a table of commands.
     pub(super) commands: Vec<Excerpt>,
     /// Lines of code, by language.
     pub(super) blocks: Vec<(String, Excerpt)>,
@@ -110,7 +110,7 @@ impl Document {
         }
     }
 
-    /// Where a piece stands.
+    /// Where a piece is.
     pub(super) fn at(&self, found: &Excerpt) -> String {
         format!("{}:{}", super::shown(&self.path), found.line)
     }

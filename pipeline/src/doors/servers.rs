@@ -1,7 +1,5 @@
 //! The servers of production: RabbitMQ, PostgreSQL and S3.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -149,18 +147,10 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// The text of a file that the settings name.
 fn readable(key: &str, path: &Path) -> Result<String, CommandError> {
-    let refuse = |why: &dyn std::fmt::Display| {
+    config::read_small(path, LARGEST_FILE).map_err(|fault| {
         let remedy = "correct the path, or let this user read the file";
-        CommandError::usage(format!("{key}: {}: {why}; {remedy}", path.display()))
-    };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| refuse(&error))?;
-    match file.take(LARGEST_FILE + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 > LARGEST_FILE => Err(refuse(&"larger than 1 MiB")),
-        // Some editors put a byte order mark in front of every text.
-        Ok(_) => Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned)),
-        Err(error) => Err(refuse(&error)),
-    }
+        CommandError::usage(format!("{key}: {}: {fault}; {remedy}", path.display()))
+    })
 }
 
 /// The NICE settings of all tenants; without the seal key they can be shown only.

@@ -111,7 +111,7 @@ impl AdminRequest for ReplayDeadLetter {
     }
 }
 
-/// A dead letter comes off the shelf for good.
+/// A dead letter is dropped for good.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DropDeadLetter {
     pub(crate) id: u64,
@@ -133,7 +133,7 @@ impl AdminRequest for DropDeadLetter {
     }
 }
 
-/// Every dead letter comes off the shelf that stands for longer, or is only counted.
+/// Every dead letter that is older is dropped, or only counted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DropDeadLetters {
     pub(crate) older_than_secs: u64,

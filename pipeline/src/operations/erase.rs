@@ -59,7 +59,7 @@ pub(crate) struct Erasable {
     pub(crate) known: bool,
     /// It was erased before, and is not to come back.
     pub(crate) erased: bool,
-    /// The state of its row, if one stands.
+    /// The state of its row, if there is one.
     pub(crate) state: Option<ConversationState>,
     /// Where its recordings lie, as its row says.
     pub(crate) recordings: Vec<String>,

@@ -74,7 +74,7 @@ impl AdminRequest for Reconcile {
     }
 }
 
-/// A comparison, as it stands.
+/// A comparison in its present state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowReconciliation {
     pub(crate) id: u64,
@@ -138,7 +138,7 @@ impl AdminRequest for ListBackfills {
     }
 }
 
-/// A backfill, as it stands.
+/// A backfill in its present state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowBackfill {
     pub(crate) id: u64,
@@ -162,7 +162,7 @@ pub(crate) struct ChangeBackfill {
     pub(crate) change: Change,
 }
 
-/// An operator's wish about a backfill.
+/// What an operator does with a backfill.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {

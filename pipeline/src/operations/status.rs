@@ -73,7 +73,7 @@ pub(crate) struct Status {
     pub(crate) last_reconciliation: Option<Timestamp>,
 }
 
-/// How a rate budget stands.
+/// The state of a rate budget.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BudgetStatus {
     pub(crate) family: String,
@@ -239,7 +239,7 @@ impl SingleCommand for ShowStatus {
     }
 }
 
-/// How a rate budget stands, in a line.
+/// The state of a rate budget, in a line.
 fn budget_line(budget: &BudgetStatus) -> String {
     let BudgetStatus { family, available, limit, limit_now, used, .. } = budget;
     let mut line = format!("{family}: {available} requests available now, {used} of {limit_now} used");

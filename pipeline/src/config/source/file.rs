@@ -85,7 +85,7 @@ fn unknown_section(written: &str) -> String {
     }
 }
 
-/// The remedy for a key that stands before the first section.
+/// The remedy for a key before the first section.
 fn outside(written: &str) -> String {
     match nearest(written, settings::all().map(|(_, _, key)| key.name)) {
         Some(name) => {

@@ -58,7 +58,7 @@ pub(crate) struct ProgressEstimate {
     pub(in crate::operations) queue: Arc<dyn Queue>,
     pub(in crate::operations) budgets: Arc<Budgets>,
     pub(in crate::operations) clock: Clock,
-    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
+    /// Final conversations of the ranges that were counted lately, by the number of the backfill.
     pub(in crate::operations) counts: Arc<Mutex<RecentCounts>>,
 }
 
