@@ -1,4 +1,4 @@
-//! Who fulfils an operator's request: the running daemon, or this process where none runs.
+//! Who does an operator's request: the running daemon, or this process if none runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 
 use crate::admin::Served;
 use crate::admin_client::AdminClient;
+use crate::command_error::CommandError;
 use crate::config::{self, Config, Need};
-use crate::doors::{self, Doors, Wanted};
-use crate::failure::Failure;
-use crate::lease::Held;
+use crate::doors::{self, OpenDoors, Wanted};
+use crate::lease::LeaseGuard;
 use crate::operations::{Operations, Running, SingleCommand};
 use crate::{output, telemetry};
 
 /// Loads the settings: the whole of them, before anything else is touched.
-pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
+pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, CommandError> {
     let file = config::settings_file(flag.map(Path::to_owned));
-    let config = Config::load(file.as_deref(), std::env::vars_os(), need).map_err(Failure::usage)?;
-    // A listing needs no setting that has no default; one without any would show a state that is nobody's.
+    let config = Config::load(file.as_deref(), std::env::vars_os(), need).map_err(CommandError::usage)?;
+    // A listing needs no setting without a default. If nothing is set at all, it would show the state of nobody.
     if file.is_none() && need == Need::Local && !config.is_set() {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "no settings: name a file with --config or in NICE_KNOVVU_CONFIG, write ./nice-knovvu.toml, or set \
              variables such as NICE_KNOVVU_TENANT__ID",
         ));
@@ -35,10 +35,14 @@ pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, Failure> {
 }
 
 /// Loads the settings that a command needs.
-pub(crate) type Load<'a> = &'a dyn Fn(Need) -> Result<Config, Failure>;
+pub(crate) type Load<'a> = &'a dyn Fn(Need) -> Result<Config, CommandError>;
 
 /// A command that is one request: asks, prints the answer, and ends as the answer says.
-pub(crate) async fn answer<R: SingleCommand + Served>(request: R, json: bool, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn answer<R: SingleCommand + Served>(
+    request: R,
+    json: bool,
+    load: Load<'_>,
+) -> Result<(), CommandError> {
     request.check(Clock::system().now())?;
     let access = Access::of(&load(R::NEED)?, R::WANTED).await?;
     let answer = access.ask(request).await?;
@@ -50,15 +54,15 @@ pub(crate) async fn answer<R: SingleCommand + Served>(request: R, json: bool, lo
 /// How long a command waits for the local state while another process has it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who fulfils a request.
+/// Who does a request.
 pub(crate) enum Access {
     Daemon(AdminClient),
-    Here(Box<(Operations, Doors, Option<Held>)>),
+    Here(Box<(Operations, OpenDoors, Option<LeaseGuard>)>),
 }
 
 impl Access {
     /// The daemon of this state directory, or else what is wanted itself.
-    pub(crate) async fn of(config: &Config, wanted: Wanted) -> Result<Self, Failure> {
+    pub(crate) async fn of(config: &Config, wanted: Wanted) -> Result<Self, CommandError> {
         telemetry::start(&config.log)?;
         let begun = Instant::now();
         let doors = loop {
@@ -88,15 +92,15 @@ impl Access {
     }
 
     /// Asks for one thing.
-    pub(crate) async fn ask<R: Served>(&self, request: R) -> Result<R::Answer, Failure> {
+    pub(crate) async fn ask<R: Served>(&self, request: R) -> Result<R::Answer, CommandError> {
         match self {
             Self::Daemon(daemon) => daemon.ask(&request).await,
-            Self::Here(here) => Ok(request.fulfil(&here.0).await?),
+            Self::Here(here) => Ok(request.fulfil(R::handler(&here.0)).await?),
         }
     }
 
     /// Leaves the local state in order.
-    pub(crate) async fn close(self) -> Result<(), Failure> {
+    pub(crate) async fn close(self) -> Result<(), CommandError> {
         match self {
             Self::Daemon(_) => Ok(()),
             Self::Here(here) => here.1.close().await,
@@ -104,30 +108,32 @@ impl Access {
     }
 }
 
-/// Who only looks makes no state: an empty one would pass for that of a service which has nothing to do.
-fn is_there(dir: &Path) -> Result<(), Failure> {
-    // What cannot be looked at is named by who opens it.
+/// A listing creates no state: an empty one would look like a service that has nothing to do.
+fn is_there(dir: &Path) -> Result<(), CommandError> {
+    // If the directory cannot be read, opening it says why.
     if dir.try_exists().unwrap_or(true) {
         return Ok(());
     }
     let here = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    Err(Failure::failed(format!(
+    Err(CommandError::failed(format!(
         "[state] dir: {} does not exist, so nothing has run with these settings here: start `nice-knovvu run`, or run \
          `nice-knovvu agents sync` once, or correct the directory",
         here.display()
     )))
 }
 
-fn sync_agents(config: &Config, doors: &Doors) -> Result<SyncAgents, Failure> {
+fn sync_agents(config: &Config, doors: &OpenDoors) -> Result<SyncAgents, CommandError> {
     let (roster, _) = watch::channel(Roster::default());
     Ok(doors.sync_agents(config, &doors.turns(config)?, roster))
 }
 
 /// Who joins is announced to the poll of the same process: the sync belongs to the tenant's producer.
-async fn lease(config: &Config, doors: &Doors) -> Result<Held, Failure> {
+async fn lease(config: &Config, doors: &OpenDoors) -> Result<LeaseGuard, CommandError> {
     let held = doors.lease(&doors::tenant(config)?).try_hold().await?;
     held.ok_or_else(|| {
-        Failure::failed("another producer has the tenant and keeps the agents in step; run `agents sync` where it runs")
+        CommandError::failed(
+            "another producer works for the tenant and syncs its agents; run `agents sync` where it runs",
+        )
     })
 }
 

@@ -19,7 +19,7 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State as Context},
     http::{StatusCode, header},
     middleware,
     middleware::Next,
@@ -27,22 +27,23 @@ use axum::{
     routing::{MethodFilter, get, on},
 };
 use flow::{Blame, Outside, StageError, outside::SystemHealth};
-use runtime::task;
+use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::{completeness::ReportError, metrics::Metrics, serve, source::ListError};
+use state::State;
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::operations::{
-    OperationError, Operations, Request, Route,
+    AdminRequest, AdminRoute, OperationError, Operations,
     agents::{ListAgents, ReadGroup, ShowHeldReading},
     dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
     erase::{EraseConversation, ShowErasable},
     recheck::{RecheckConversation, RecheckRange},
     replays::{Backfill, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation},
-    report::Report,
+    report::ShowReport,
     status::ShowStatus,
     trace::TraceConversation,
     verify::{ListRecorded, Verify},
@@ -66,49 +67,55 @@ pub(crate) struct Admin {
     _server: AbortOnDropHandle<()>,
 }
 
-/// What is served, and the token that opens the API.
-pub(crate) struct Pages {
-    pub(crate) router: Router,
-    pub(crate) token: String,
+/// The admin pages of a service, as `[admin] listen` serves them.
+pub struct AdminPages {
+    /// What answers.
+    pub router: Router,
+    /// The bearer token of `/api/v1`.
+    pub token: String,
 }
 
-impl Pages {
+impl AdminPages {
     /// The pages of a process.
-    pub(crate) fn new(
-        operations: Operations,
-        metrics: Metrics,
-        readiness: Readiness,
-        outside: Outside,
-        blame: Blame,
-    ) -> Self {
+    pub(crate) fn new(operations: Operations, metrics: Metrics, readiness: ReadinessCheck) -> Self {
         #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
-        let shared = Shared { operations, metrics, readiness, outside, blame, token: token.as_str().into() };
-        Self { router: router(shared), token }
+        let context = AdminContext { operations, metrics, readiness, token: token.as_str().into() };
+        Self { router: router(context), token }
     }
 }
 
+/// What the pages are answered from.
 #[derive(Clone)]
-struct Shared {
+struct AdminContext {
     operations: Operations,
     metrics: Metrics,
-    readiness: Readiness,
-    outside: Outside,
-    blame: Blame,
+    readiness: ReadinessCheck,
     token: Arc<str>,
+}
+
+/// What `/readyz` looks at.
+#[derive(Clone)]
+pub(crate) struct ReadinessCheck {
+    pub(crate) service: ServiceReadiness,
+    /// The local state, where the process keeps one.
+    pub(crate) state: Option<State>,
+    pub(crate) outside: Outside,
+    pub(crate) blame: Blame,
+    pub(crate) clock: Clock,
 }
 
 /// Whether the process works; clones share it.
 #[derive(Clone)]
-pub(crate) struct Readiness {
+pub(crate) struct ServiceReadiness {
     serving: Arc<AtomicBool>,
     producing: Option<watch::Receiver<bool>>,
 }
 
-/// What is said of a producer that does not work.
+/// What the pages say of a producer that waits.
 pub(crate) const WAITS: &str = "waiting for the lease: another producer has the tenant";
 
-impl Readiness {
+impl ServiceReadiness {
     /// Not ready yet. `producing`, where there is a producer, is set while it holds the tenant's lease.
     pub(crate) fn new(producing: Option<watch::Receiver<bool>>) -> Self {
         Self { serving: Arc::default(), producing }
@@ -124,7 +131,7 @@ impl Readiness {
         self.serving.store(serving, Ordering::SeqCst);
     }
 
-    /// What stands against it, if anything.
+    /// Why it does not work, if it does not.
     pub(crate) fn hindrance(&self) -> Option<&'static str> {
         if !self.serving.load(Ordering::SeqCst) {
             return Some("starting or draining");
@@ -136,11 +143,11 @@ impl Readiness {
 
 impl Admin {
     /// Serves on `listener` and writes `file`, by which commands find it.
-    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: Pages) -> Result<Self, Failure> {
-        let address = listener.local_addr().map_err(Failure::failed)?;
+    pub(crate) fn start(listener: TcpListener, file: Option<PathBuf>, pages: AdminPages) -> Result<Self, CommandError> {
+        let address = listener.local_addr().map_err(CommandError::failed)?;
         if let Some(file) = &file {
             write_file(file, &AdminFile { address, token: pages.token.clone() })
-                .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?;
+                .map_err(|error| CommandError::failed(format!("{}: {error}", file.display())))?;
         }
         let stopping = CancellationToken::new();
         let server = task::spawn("admin", serve::serve(listener, pages.router, stopping.clone()));
@@ -177,34 +184,35 @@ fn write_file(path: &Path, content: &AdminFile) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec(content)?)
 }
 
-fn router(shared: Shared) -> Router {
-    let api = api().route_layer(middleware::from_fn_with_state(shared.clone(), authorized));
+fn router(context: AdminContext) -> Router {
+    let api = api().route_layer(middleware::from_fn_with_state(context.clone(), authorized));
     Router::new()
         .route("/livez", get(|| async { ALIVE }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api)
-        .with_state(shared)
+        .with_state(context)
 }
 
-async fn authorized(State(shared): State<Shared>, request: HttpRequest, next: Next) -> Response {
+async fn authorized(Context(context): Context<AdminContext>, request: HttpRequest, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
-    if bool::from(given.as_bytes().ct_eq(shared.token.as_bytes())) {
+    if bool::from(given.as_bytes().ct_eq(context.token.as_bytes())) {
         next.run(request).await
     } else {
-        (StatusCode::UNAUTHORIZED, "the token stands in admin.json in the state directory\n").into_response()
+        (StatusCode::UNAUTHORIZED, "the token is in admin.json in the state directory\n").into_response()
     }
 }
 
-async fn readyz(State(shared): State<Shared>) -> Response {
-    if let Err(error) = shared.operations.check_state() {
+async fn readyz(Context(context): Context<AdminContext>) -> Response {
+    let ReadinessCheck { service, state, outside, blame, clock } = context.readiness;
+    if let Err(error) = state.map_or(Ok(()), |state| state.store().check()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("local state: {error}\n")).into_response();
     }
-    let now = shared.operations.now();
-    let health = shared.outside.health().into_iter().map(|(system, health)| match health {
-        // It answers, and does not do what is asked: a full disk, a right that is missing.
-        SystemHealth::Up if shared.blame.fails_for_some(system, now) => (
+    let now = clock.now();
+    let health = outside.health().into_iter().map(|(system, health)| match health {
+        // It answers, but does not do what it is asked for: its disk is full, or we lack a right.
+        SystemHealth::Up if blame.fails_for_some(system, now) => (
             system,
             SystemHealth::Down { since: now, why: "it answers, and fails for many calls: the log says why".to_owned() },
         ),
@@ -212,7 +220,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     });
     let health: Vec<_> = health.collect();
     let away = health.iter().any(|(_, health)| *health != SystemHealth::Up);
-    let (status, mut page) = match shared.readiness.hindrance() {
+    let (status, mut page) = match service.hindrance() {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         None if away => (StatusCode::SERVICE_UNAVAILABLE, "an outside system is away\n".to_owned()),
         None => (StatusCode::OK, "ready\n".to_owned()),
@@ -227,64 +235,60 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (status, page).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
+async fn metrics(Context(context): Context<AdminContext>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], context.metrics.render()).into_response()
 }
 
 /// A request that the daemon takes: it is in the list of routes.
-pub(crate) trait Served: Request {}
+pub(crate) trait Served: AdminRequest {
+    /// The part of the operations that does it.
+    fn handler(operations: &Operations) -> &Self::Handler;
+}
 
-/// The list of routes below `/api/v1`: one line for each request.
+/// The list of routes below `/api/v1`: the requests of each part of the operations.
 macro_rules! served {
-    ($($request:ty,)+) => {
-        $(impl Served for $request {})+
+    ($($part:ident: $($request:ty),+;)+) => {
+        $($(impl Served for $request {
+            fn handler(operations: &Operations) -> &Self::Handler {
+                &operations.$part
+            }
+        })+)+
 
-        fn api() -> Router<Shared> {
-            Router::new()$(.merge(route::<$request>()))+
+        fn api() -> Router<AdminContext> {
+            Router::new()$($(.merge(route::<$request>()))+)+
         }
     };
 }
 
 served! {
-    ShowStatus,
-    TraceConversation,
-    EraseConversation,
-    ShowErasable,
-    RecheckConversation,
-    RecheckRange,
-    ListRecorded,
-    Verify,
-    ListAgents,
-    ShowHeldReading,
-    ReadGroup,
-    ListDeadLetters,
-    DropDeadLetters,
-    ShowDeadLetter,
-    DropDeadLetter,
-    ReplayDeadLetter,
-    Reconcile,
-    ShowReconciliation,
-    Backfill,
-    ListBackfills,
-    ShowBackfill,
-    ChangeBackfill,
-    Report,
+    status: ShowStatus;
+    trace: TraceConversation;
+    erasure: EraseConversation, ShowErasable;
+    recheck: RecheckConversation, RecheckRange;
+    verification: ListRecorded, Verify;
+    agents: ListAgents, ShowHeldReading, ReadGroup;
+    dead_letters: ListDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
+    replays: Reconcile, ShowReconciliation, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
+    report: ShowReport;
 }
 
 /// The route of a request.
-fn route<R: Request>() -> Router<Shared> {
-    let Route { method, path, .. } = R::ROUTE;
+fn route<R: Served>() -> Router<AdminContext> {
+    let AdminRoute { method, path, .. } = R::ROUTE;
     let filter = MethodFilter::try_from(method).expect("a route has a usual method");
     Router::new().route(path, on(filter, answer::<R>))
 }
 
-async fn answer<R: Request>(State(shared): State<Shared>, asked: HttpRequest) -> Result<Json<R::Answer>, Response> {
+async fn answer<R: Served>(
+    Context(context): Context<AdminContext>,
+    asked: HttpRequest,
+) -> Result<Json<R::Answer>, Response> {
     let request = read::<R>(asked).await?;
-    request.fulfil(&shared.operations).await.map(Json).map_err(IntoResponse::into_response)
+    request.fulfil(R::handler(&context.operations)).await.map(Json).map_err(IntoResponse::into_response)
 }
 
 /// The request, from the body, or from path and query.
-async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
+async fn read<R: AdminRequest>(asked: HttpRequest) -> Result<R, Response> {
     if R::ROUTE.is_body {
         let body = Json::from_request(asked, &()).await;
         return body.map(|Json(request)| request).map_err(IntoResponse::into_response);
@@ -300,7 +304,7 @@ async fn read<R: Request>(asked: HttpRequest) -> Result<R, Response> {
 
 /// An error as a command reads it.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Problem {
+pub(crate) struct ErrorBody {
     pub(crate) error: String,
 }
 
@@ -316,6 +320,6 @@ impl IntoResponse for OperationError {
             Self::Sync(_) | Self::Erasure(_) | Self::Verification(_) => StatusCode::BAD_GATEWAY,
             Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(Problem { error: self.to_string() })).into_response()
+        (status, Json(ErrorBody { error: self.to_string() })).into_response()
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::admin::{ALIVE, AdminFile, Problem, Served};
+use crate::admin::{ALIVE, AdminFile, ErrorBody, Served};
+use crate::command_error::CommandError;
 use crate::doors;
-use crate::failure::Failure;
-use crate::operations::Route;
+use crate::operations::AdminRoute;
 
 /// A sync reads a whole group; everything else answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -26,18 +26,18 @@ pub(crate) struct AdminClient {
     http: reqwest::Client,
     base: String,
     token: String,
-    /// Where address and token stand.
+    /// The file with address and token.
     file: PathBuf,
 }
 
 impl AdminClient {
     /// Finds the daemon; none when no process answers (the file may be left over by one that was killed).
-    pub(crate) async fn find(state_dir: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn find(state_dir: &Path) -> Result<Option<Self>, CommandError> {
         let path = doors::admin_file(state_dir);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(CommandError::failed(format!("{}: {error}", path.display()))),
         };
         let Ok(AdminFile { address, token }) = serde_json::from_slice(&text) else { return Ok(None) };
         let http = reqwest::Client::builder()
@@ -45,7 +45,7 @@ impl AdminClient {
             .timeout(TIMEOUT)
             .connect_timeout(Duration::from_secs(2))
             .build()
-            .map_err(Failure::failed)?;
+            .map_err(CommandError::failed)?;
         let client = Self { http, base: format!("http://{address}"), token, file: path };
         let alive = client.http.get(format!("{}/livez", client.base)).timeout(ALIVE_WITHIN);
         let Ok(answer) = alive.send().await else { return Ok(None) };
@@ -66,9 +66,9 @@ impl AdminClient {
     }
 
     /// Asks for one thing; what has a body may take as long as it takes.
-    pub(crate) async fn ask<R: Served>(&self, request: &R) -> Result<R::Answer, Failure> {
-        let Route { method, path, is_body } = R::ROUTE;
-        let fields = serde_json::to_value(request).map_err(Failure::failed)?;
+    pub(crate) async fn ask<R: Served>(&self, request: &R) -> Result<R::Answer, CommandError> {
+        let AdminRoute { method, path, is_body } = R::ROUTE;
+        let fields = serde_json::to_value(request).map_err(CommandError::failed)?;
         if is_body {
             return self.send(self.http.request(method, self.url(path)).timeout(LONGEST).json(&fields)).await;
         }
@@ -87,23 +87,24 @@ impl AdminClient {
         format!("{}/api/v1{path}", self.base)
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CommandError> {
         let answer = request.bearer_auth(&self.token).send().await;
-        let answer = answer.map_err(|error| Failure::unreachable(format!("the daemon does not answer: {error}")))?;
+        let answer =
+            answer.map_err(|error| CommandError::unreachable(format!("the daemon does not answer: {error}")))?;
         let status = answer.status();
         if status.is_success() {
-            return answer.json().await.map_err(Failure::failed);
+            return answer.json().await.map_err(CommandError::failed);
         }
-        let problem = answer.json::<Problem>().await;
+        let problem = answer.json::<ErrorBody>().await;
         let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.error);
         match status {
-            StatusCode::UNAUTHORIZED => Err(Failure::failed(format!(
+            StatusCode::UNAUTHORIZED => Err(CommandError::failed(format!(
                 "{}: left over by a daemon that is gone, and another one has its address; remove this file",
                 self.file.display()
             ))),
-            StatusCode::BAD_REQUEST => Err(Failure::usage(message)),
-            StatusCode::BAD_GATEWAY => Err(Failure::unreachable(message)),
-            _ => Err(Failure::failed(message)),
+            StatusCode::BAD_REQUEST => Err(CommandError::usage(message)),
+            StatusCode::BAD_GATEWAY => Err(CommandError::unreachable(message)),
+            _ => Err(CommandError::failed(message)),
         }
     }
 }

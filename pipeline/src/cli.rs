@@ -9,7 +9,7 @@ use model::ContactId;
 use crate::arguments::{moment, number, span};
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
-use crate::operations::report::Report;
+use crate::operations::report::ShowReport;
 use crate::operations::status::ShowStatus;
 use crate::operations::trace::TraceConversation;
 
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Ask NICE once more for the recordings that calls lack: of one call, or of those that began in a date range
     Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
-    Report(Asked<Report>),
+    Report(Asked<ShowReport>),
     /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
     Erase(EraseOptions),
     /// Read stored recordings back and compare length and SHA-256 with their rows; exit code 4 where one differs
@@ -112,7 +112,7 @@ pub(crate) struct DemoOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileOptions {
-    /// How far back a call may have ended [default: window of the settings' section reconciliation]
+    /// How long ago a call may have ended [default: [reconciliation] window of the settings]
     #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(crate) window: Option<std::time::Duration>,
     /// As JSON
@@ -123,10 +123,10 @@ pub(crate) struct ReconcileOptions {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BackfillOptions {
-    /// The first moment: RFC 3339, or a date in UTC
+    /// The beginning: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
     pub(crate) from: Option<Timestamp>,
-    /// The moment after the last: RFC 3339, or a date in UTC
+    /// The end, which is not included: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
     pub(crate) to: Option<Timestamp>,
     /// Import the calls of those who were in the group when the call ended (the default)
@@ -135,7 +135,7 @@ pub(crate) struct BackfillOptions {
     /// Import the calls of those who are in the group today, whenever the call ended: at a first installation
     #[arg(long)]
     pub(crate) members_now: bool,
-    /// Only say what there is, what it costs and how long it takes
+    /// Import nothing; only show what there is, what it costs and how long it takes
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// As JSON
@@ -149,20 +149,20 @@ pub(crate) struct BackfillOptions {
 pub(crate) enum BackfillCommand {
     /// How far each backfill has come, newest first
     Status {
-        /// One alone
+        /// Only the one with this number
         #[arg(value_parser = number)]
         id: Option<u64>,
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Publish no more until it is resumed
+    /// Publish nothing more until it is resumed
     Pause {
         /// Its number
         #[arg(value_parser = number)]
         id: u64,
     },
-    /// Go on with one that is paused, or that was a dry run
+    /// Continue one that is paused, or that was a dry run
     Resume {
         /// Its number
         #[arg(value_parser = number)]
@@ -182,10 +182,10 @@ pub(crate) struct RecheckOptions {
     /// NICE's contact id of the leg
     #[arg(conflicts_with_all = ["from", "to"], required_unless_present_any = ["from", "to"])]
     pub(crate) conversation_id: Option<ContactId>,
-    /// The first moment at which a call began: RFC 3339, or a date in UTC
+    /// The earliest start of a call: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "to")]
     pub(crate) from: Option<Timestamp>,
-    /// The moment after the last: RFC 3339, or a date in UTC
+    /// The end, which is not included: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
     pub(crate) to: Option<Timestamp>,
     /// As JSON
@@ -197,10 +197,10 @@ pub(crate) struct RecheckOptions {
 pub(crate) struct EraseOptions {
     /// NICE's contact id of the leg
     pub(crate) conversation_id: ContactId,
-    /// Erase nothing, only say what would be erased
+    /// Erase nothing; only show what would be erased
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Also where nothing is known of the id: should a call of that id come, it is dropped
+    /// Erase even if nothing is known of the id: a later call with this id is dropped
     #[arg(long)]
     pub(crate) yes_unknown: bool,
     /// As JSON
@@ -210,13 +210,13 @@ pub(crate) struct EraseOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyOptions {
-    /// The first moment at which a call may have ended: RFC 3339, or a date in UTC [default: the first of all]
+    /// The earliest end of a call: RFC 3339, or a date in UTC [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) from: Option<Timestamp>,
-    /// The moment after the last: RFC 3339, or a date in UTC [default: now]
+    /// The end, which is not included: RFC 3339, or a date in UTC [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) to: Option<Timestamp>,
-    /// Only so many conversations, picked by chance [default: all]
+    /// Only this many conversations, picked at random [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: Option<u32>,
     /// As JSON
@@ -226,9 +226,9 @@ pub(crate) struct VerifyOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentsCommand {
-    /// Read the group now and bring the agents in step
+    /// Read the group now, and update the agents
     Sync {
-        /// Take what is read as it is, also where it would be held: many agents gone at once, or hidden ones
+        /// Accept what is read, even if many agents are gone at once or hidden
         #[arg(long)]
         accept: bool,
         /// As JSON
@@ -247,7 +247,7 @@ pub(crate) enum DeadLettersCommand {
     Show(Asked<ShowDeadLetter>),
     /// Put one, or all, back on the queue, behind fresh calls
     Replay(Selected),
-    /// Take one off the shelf for good, or all that stand for long
+    /// Drop one for good, or all that are old
     Drop(Dropped),
 }
 
@@ -261,15 +261,15 @@ pub(crate) enum SettingsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Replace them by the table `[nice]` of a TOML text on stdin, once NICE takes them; secrets are sealed
+    /// Replace them with the table `[nice]` of a TOML text on stdin, after NICE has accepted them; secrets are sealed
     Set {
         #[command(flatten)]
         tenant: TenantOption,
-        /// Without asking NICE first
+        /// Do not ask NICE first
         #[arg(long)]
         force: bool,
     },
-    /// Ask NICE with them: token, discovery, group, media playback
+    /// Try them on NICE: token, discovery, group, media playback
     Check {
         #[command(flatten)]
         tenant: TenantOption,
@@ -288,10 +288,10 @@ pub(crate) struct Selected {
     /// Its number in the list
     #[arg(value_parser = number, required_unless_present = "all", conflicts_with = "all")]
     pub(crate) id: Option<u64>,
-    /// Every one on the shelf
+    /// All of them
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only say which ones
+    /// Replay nothing; only show which ones
     #[arg(long, requires = "all")]
     pub(crate) dry_run: bool,
 }

@@ -39,7 +39,8 @@ mod tests;
 pub(crate) use self::page::default_page;
 #[cfg(test)]
 pub(crate) use self::page::{settings_page, written};
-pub(crate) use self::value::{Encryption, SecretSource};
+pub(crate) use self::reader::read_small;
+pub(crate) use self::value::{EncryptionKind, SecretSource};
 pub(crate) use self::{
     error::ConfigErrors,
     needs::Need,
@@ -87,7 +88,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let name = file.map(|path| path.display().to_string()).unwrap_or_default();
         let text = match file {
-            Some(path) => reader::read_small(path, LARGEST_FILE).map_err(|fault| {
+            Some(path) => read_small(path, LARGEST_FILE).map_err(|fault| {
                 let remedy = format!("correct --config or {}", source::FILE_VARIABLE);
                 ConfigErrors::one(&name, format!("the settings file cannot be used: {fault}; {remedy}"))
             })?,
@@ -96,7 +97,7 @@ impl Config {
         Self::from_text(&text, &name, env, need)
     }
 
-    /// As [`Config::load`], with the file already read; `name` stands for it in mistakes.
+    /// As [`Config::load`], with the file already read; mistakes call it `name`.
     pub(crate) fn from_text<K: Into<OsString>, V: Into<OsString>>(
         text: &str,
         name: &str,
@@ -125,7 +126,7 @@ impl Config {
 }
 
 impl NiceConfig {
-    /// Reads a table `[nice]` that stands alone; `name` stands for the text in mistakes.
+    /// Reads a table `[nice]` alone; mistakes call the text `name`.
     pub(crate) fn from_toml(text: &str, name: &str) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let Some(entries) = source::file::read_text(text, name, &mut errors) else { return Err(errors.sorted()) };

@@ -23,7 +23,7 @@ use stages::{
 
 use crate::config::Config;
 use crate::doors;
-use crate::doors::Doors;
+use crate::doors::OpenDoors;
 
 /// What the service needs.
 pub(crate) struct ConversationConsumer {
@@ -41,12 +41,12 @@ pub(crate) struct ConversationConsumer {
 
 impl ConversationConsumer {
     /// The consumer on opened doors; none where the process has no recording store.
-    pub(crate) fn new(config: &Config, doors: &Doors, context: &Context) -> Option<Self> {
-        let (catalog, clock) = (doors.catalog.clone(), doors.clock.clone());
+    pub(crate) fn new(config: &Config, doors: &OpenDoors, context: &Context) -> Option<Self> {
+        let (catalog, clock) = (doors.shared.catalog.clone(), doors.clock.clone());
         Some(Self {
             tenants: doors.nice.consumer.clone(),
-            queue: doors.queue.clone(),
-            recordings: doors.recordings.clone()?,
+            queue: doors.shared.queue.clone(),
+            recordings: doors.shared.recordings.clone()?,
             readiness: RecordingDelays::new(doors::first_look(config), catalog, clock, doors.metrics.clone()),
             context: context.clone(),
         })

@@ -12,7 +12,7 @@ use catalog::{Catalog, ConversationRow};
 use jiff::SignedDuration;
 use model::{ConversationKey, ConversationState, DeadLetter, TenantId};
 use nice_sim::{CallSpec, Sim, SimConfig, TruthLeg};
-use progress::Progress;
+use progress::ProgressView;
 use recordings::DESCRIPTION;
 use runtime::{Clock, task};
 use sha2::{Digest, Sha256};
@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoOptions;
+use crate::command_error::CommandError;
 use crate::config::{Config, Need};
 use crate::doors;
 use crate::doors::{Service, Wanted};
-use crate::failure::Failure;
 use crate::{service, shutdown, tables, telemetry};
 
 mod progress;
@@ -45,18 +45,21 @@ const MARKER: &str = "made-by-nice-knovvu-demo";
 const TENANT: &str = "demo";
 
 /// Runs the demo.
-pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
+pub(crate) async fn run(options: DemoOptions) -> Result<(), CommandError> {
     prepare(&options.dir)?;
-    let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
-    let sim = Sim::start(simulated_day(&options)).await.map_err(Failure::failed)?;
+    let (stopping, _signals) = shutdown::on_signal().map_err(CommandError::failed)?;
+    let sim = Sim::start(simulated_day(&options)).await.map_err(CommandError::failed)?;
     add_special_calls(&sim);
     let config = settings(&sim, &options.dir)?;
     telemetry::start(&config.log)?;
     eprintln!("simulated NICE at {}; {} calls end within {} s", sim.base_url(), options.calls, DAY.as_secs());
 
     let doors = doors::open(&config, Wanted::Service(Service::Run)).await?;
-    let watched =
-        Watched { catalog: doors.catalog.clone(), metrics: doors.metrics.clone(), tenant: doors::tenant(&config)? };
+    let watched = DemoState {
+        catalog: doors.shared.catalog.clone(),
+        metrics: doors.metrics.clone(),
+        tenant: doors::tenant(&config)?,
+    };
     let ending = stopping.child_token();
     let daemon = task::spawn("daemon", {
         let (config, ending) = (config.clone(), ending.clone());
@@ -64,30 +67,30 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
     });
     let ended = watch(&sim, &watched, &stopping).await;
     let report = match ended {
-        Ok(()) => Report::of(&watched, &sim.truth(), &options.dir.join("recordings")).await,
+        Ok(()) => DemoReport::of(&watched, &sim.truth(), &options.dir.join("recordings")).await,
         Err(failure) => Err(failure),
     };
     ending.cancel();
-    daemon.await.map_err(Failure::failed)??;
+    daemon.await.map_err(CommandError::failed)??;
     sim.shutdown().await;
     report?.print(&options.dir, stopping.is_cancelled())
 }
 
-struct Watched {
+struct DemoState {
     catalog: Arc<dyn Catalog>,
     metrics: Metrics,
     tenant: TenantId,
 }
 
 /// Empties the demo's own folder; never one that it did not make.
-fn prepare(dir: &Path) -> Result<(), Failure> {
-    let fail = |error: std::io::Error| Failure::failed(format!("--dir {}: {error}", dir.display()));
+fn prepare(dir: &Path) -> Result<(), CommandError> {
+    let fail = |error: std::io::Error| CommandError::failed(format!("--dir {}: {error}", dir.display()));
     match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => {}
         Ok(false) if dir.join(MARKER).exists() => std::fs::remove_dir_all(dir).map_err(fail)?,
         Ok(false) => {
             let remedy = "choose an empty or new folder";
-            return Err(Failure::usage(format!("--dir {}: not made by the demo; {remedy}", dir.display())));
+            return Err(CommandError::usage(format!("--dir {}: not made by the demo; {remedy}", dir.display())));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(fail(error)),
@@ -134,8 +137,8 @@ fn add_special_calls(sim: &Sim) {
 }
 
 /// The settings of the demo, given as the environment would give them.
-fn settings(sim: &Sim, dir: &Path) -> Result<Config, Failure> {
-    let dir = dir.to_str().ok_or_else(|| Failure::usage("--dir: not UTF-8; choose another folder"))?;
+fn settings(sim: &Sim, dir: &Path) -> Result<Config, CommandError> {
+    let dir = dir.to_str().ok_or_else(|| CommandError::usage("--dir: not UTF-8; choose another folder"))?;
     let filter = std::env::var_os("NICE_KNOVVU_LOG__FILTER").and_then(|filter| filter.into_string().ok());
     let pairs = [
         ("TENANT__ID", TENANT.to_owned()),
@@ -152,18 +155,18 @@ fn settings(sim: &Sim, dir: &Path) -> Result<Config, Failure> {
         ("LOG__FILTER", filter.unwrap_or_else(|| "error".to_owned())),
     ];
     let environment = pairs.map(|(key, value)| (format!("NICE_KNOVVU_{key}"), value));
-    Config::load(None, environment.into_iter().chain(sim.environment()), Need::Service).map_err(Failure::failed)
+    Config::load(None, environment.into_iter().chain(sim.environment()), Need::Service).map_err(CommandError::failed)
 }
 
 /// Shows the flow until every call of the group is final, the time is up, or a signal came.
-async fn watch(sim: &Sim, watched: &Watched, stopping: &CancellationToken) -> Result<(), Failure> {
-    let progress = Progress::new();
+async fn watch(sim: &Sim, watched: &DemoState, stopping: &CancellationToken) -> Result<(), CommandError> {
+    let progress = ProgressView::new();
     let begun = Instant::now();
     loop {
         let truth = sim.truth();
         let ended = truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Clock::system().now()).count();
         let expected = truth.iter().filter(|leg| leg.in_group).count() as u64;
-        let counts = watched.catalog.counts().await.map_err(Failure::failed)?;
+        let counts = watched.catalog.counts().await.map_err(CommandError::failed)?;
         progress.show(&watched.metrics, ended as u64, expected, &counts);
         let settled = counts.ready + counts.no_recording + counts.dead_letters;
         if settled >= expected || begun.elapsed() >= LONGEST || stopping.is_cancelled() {
@@ -175,7 +178,7 @@ async fn watch(sim: &Sim, watched: &Watched, stopping: &CancellationToken) -> Re
 
 /// What the demo brought, against what the simulated NICE holds.
 #[derive(Default)]
-struct Report {
+struct DemoReport {
     ended: usize,
     ready: usize,
     no_recording: usize,
@@ -186,15 +189,15 @@ struct Report {
     example: Option<PathBuf>,
 }
 
-impl Report {
-    async fn of(watched: &Watched, truth: &[TruthLeg], recordings: &Path) -> Result<Self, Failure> {
+impl DemoReport {
+    async fn of(watched: &DemoState, truth: &[TruthLeg], recordings: &Path) -> Result<Self, CommandError> {
         let mut report = Self::default();
-        let letters = watched.catalog.dead_letters(0, usize::MAX).await.map_err(Failure::failed)?;
+        let letters = watched.catalog.dead_letters(0, usize::MAX).await.map_err(CommandError::failed)?;
         for leg in truth.iter().filter(|leg| leg.in_group && leg.hung_up_at <= Clock::system().now()) {
             report.ended += 1;
-            let external_id = leg.contact_id.to_string().parse().map_err(Failure::failed)?;
+            let external_id = leg.contact_id.to_string().parse().map_err(CommandError::failed)?;
             let key = ConversationKey { tenant: watched.tenant.clone(), external_id };
-            let row = watched.catalog.conversation(&key).await.map_err(Failure::failed)?;
+            let row = watched.catalog.conversation(&key).await.map_err(CommandError::failed)?;
             report.count(row.as_ref(), &letters, leg);
             if let Some(row) = row.filter(|row| row.state.is_final()) {
                 report.compare(&row, leg, recordings);
@@ -226,7 +229,7 @@ impl Report {
         }
     }
 
-    fn print(&self, dir: &Path, stopped: bool) -> Result<(), Failure> {
+    fn print(&self, dir: &Path, stopped: bool) -> Result<(), CommandError> {
         let mut table = tables::table(&["calls of the group", "count"]);
         table.add_row(["ended", &self.ended.to_string()]);
         table.add_row(["ready for analysis", &self.ready.to_string()]);
@@ -251,13 +254,13 @@ impl Report {
             return Ok(());
         }
         if self.equal != self.recordings {
-            return Err(Failure::failed("a recording differs from what NICE sent"));
+            return Err(CommandError::failed("a recording differs from what NICE sent"));
         }
         if self.unfinished > 0 {
-            return Err(Failure::failed(format!("{} calls did not finish in time", self.unfinished)));
+            return Err(CommandError::failed(format!("{} calls did not finish in time", self.unfinished)));
         }
         if self.dead > 0 {
-            return Err(Failure::partly(format!("{} calls are dead letters", self.dead)));
+            return Err(CommandError::partly(format!("{} calls are dead letters", self.dead)));
         }
         Ok(())
     }

@@ -1,8 +1,16 @@
-//! The documents of the repository are true: pages that are written from the code, and what the others name exists.
+//! What holds the repository in order, beyond what the compiler does.
+//!
+//! The documents are true: pages are written from the code (`pages`), and what the others name exists (`names`). The
+//! code keeps the rules of `CONTRIBUTING.md`: modules without circles (`circles`), one name for one thing (`types`),
+//! and the fields of the log (`log_fields`).
 
+mod circles;
+mod log_fields;
 mod markdown;
 mod names;
 mod pages;
+mod source;
+mod types;
 
 use std::path::{Path, PathBuf};
 

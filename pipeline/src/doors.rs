@@ -31,8 +31,8 @@ use state::{Opened, State, StateOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::command_error::CommandError;
 use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
-use crate::failure::Failure;
 use crate::lease::{Lease, LeaseServer};
 use crate::turns::Turns;
 
@@ -48,7 +48,7 @@ pub(crate) use local::open_state;
 pub(crate) use nice::Nice;
 pub(crate) use servers::settings_table;
 pub(crate) use servers::{Database, catalog as server_catalog, check_session, database, install_crypto};
-pub(crate) use translate::{first_look, hot_window, nightly, retry_policy, tenant};
+pub(crate) use translate::{first_look, nightly, recovery_window, retry_policy, tenant};
 pub(crate) use translate::{nice_settings, retention};
 pub(crate) use validate::validate;
 pub use wanted::Service;
@@ -63,61 +63,81 @@ pub(crate) enum Leases {
 }
 
 /// The local state and the doors.
-pub(crate) struct Doors {
+pub(crate) struct OpenDoors {
     /// The local state, where the process keeps one.
     pub(crate) state: Option<State>,
-    /// The catalog.
-    pub(crate) catalog: Arc<dyn Catalog>,
-    /// The queue.
-    pub(crate) queue: Arc<dyn Queue>,
+    /// What the tenant's processes share.
+    pub(crate) shared: SharedDoors,
     /// Who keeps the leases.
     pub(crate) leases: Leases,
-    /// The systems of them that are on a server.
-    pub(crate) on_server: Vec<System>,
-    /// The recording store, for a consumer.
-    pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
     /// The way to NICE of every tenant.
     pub(crate) nice: Nice,
     /// Every metric.
     pub(crate) metrics: Metrics,
     /// The time.
     pub(crate) clock: Clock,
-    /// The calls that the consumer is working on.
-    pub(crate) freshness: Freshness,
-    /// How the systems stand that every call needs.
-    pub(crate) outside: Outside,
-    /// What became of calls lately.
-    pub(crate) blame: Blame,
+    /// What is known of the flow and of the systems around it.
+    pub(crate) monitors: Monitors,
     /// Tells the producer that a replay was asked for.
     pub(crate) wake: Arc<Notify>,
 }
 
-impl Doors {
+/// The doors that the tenant's processes share; built in, they are one process's alone.
+pub(crate) struct SharedDoors {
+    /// The catalog.
+    pub(crate) catalog: Arc<dyn Catalog>,
+    /// The queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// The recording store, for a consumer.
+    pub(crate) recordings: Option<Arc<dyn RecordingStore>>,
+    /// Which of them are on a server.
+    pub(crate) on_server: Vec<System>,
+}
+
+/// What is known of the flow and of the systems around it; clones share it.
+#[derive(Clone)]
+pub(crate) struct Monitors {
+    /// The calls that the consumer is working on.
+    pub(crate) freshness: Freshness,
+    /// Which of the systems that every call needs are away.
+    pub(crate) outside: Outside,
+    /// What became of calls lately.
+    pub(crate) blame: Blame,
+}
+
+impl Monitors {
+    fn new(clock: &Clock, metrics: &Metrics) -> Self {
+        let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
+        Self { freshness: Freshness::default(), outside, blame }
+    }
+}
+
+impl OpenDoors {
     /// The machinery of a flow that ends when `stopping` is set.
     pub(crate) fn flow(&self, config: &Config, stopping: CancellationToken) -> Context {
         let flow = FlowContext {
             clock: self.clock.clone(),
             metrics: self.metrics.flow.clone(),
-            journal: journal(&self.catalog),
+            journal: journal(&self.shared.catalog),
             retry: retry_policy(config),
-            outside: self.outside.clone(),
-            blame: self.blame.clone(),
-            freshness: self.freshness.clone(),
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
+            freshness: self.monitors.freshness.clone(),
             concurrency: config.consumer.concurrency,
             stopping,
         };
-        Context { flow, metrics: self.metrics.clone(), catalog: self.catalog.clone() }
+        Context { flow, metrics: self.metrics.clone(), catalog: self.shared.catalog.clone() }
     }
 
-    /// What says of a listed call what became of it.
+    /// Finds out what became of a listed call.
     pub(crate) fn compare(&self, config: &Config) -> Compare {
         let delays = config.retry.not_ready_delays.iter().copied();
         Compare {
             tenants: self.nice.producer.clone(),
-            catalog: self.catalog.clone(),
+            catalog: self.shared.catalog.clone(),
             processed: self.state.as_ref().map(|state| state.processed().clone()),
             polls: config.events.poll,
-            queue: self.queue.clone(),
+            queue: self.shared.queue.clone(),
             settle: config.reconciliation.settle,
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
             clock: self.clock.clone(),
@@ -125,11 +145,11 @@ impl Doors {
     }
 
     /// The local state of a process that keeps one.
-    pub(crate) fn state(&self) -> Result<&State, Failure> {
-        self.state.as_ref().ok_or_else(|| Failure::failed("this process keeps no local state"))
+    pub(crate) fn state(&self) -> Result<&State, CommandError> {
+        self.state.as_ref().ok_or_else(|| CommandError::failed("this process keeps no local state"))
     }
 
-    /// The right to be the tenant's producer, to be waited for.
+    /// The lease of the tenant's producer, not held yet.
     pub(crate) fn lease(&self, tenant: &TenantId) -> Lease {
         match &self.leases {
             Leases::Lent(server) => Lease::Lent(server.clone(), tenant.clone()),
@@ -148,18 +168,18 @@ impl Doors {
     }
 
     /// The turns of the producer of the settings' tenant.
-    pub(crate) fn turns(&self, config: &Config) -> Result<Turns, Failure> {
-        let (catalog, state) = (self.catalog.clone(), self.state()?.clone());
-        let (tenant, retention, hot_window) = (tenant(config)?, config.state.retention, hot_window(config));
-        Ok(Turns::new(catalog, tenant, state, retention, hot_window, self.clock.clone()))
+    pub(crate) fn turns(&self, config: &Config) -> Result<Turns, CommandError> {
+        let (catalog, state) = (self.shared.catalog.clone(), self.state()?.clone());
+        let (tenant, retention, recovery_window) = (tenant(config)?, config.state.retention, recovery_window(config));
+        Ok(Turns::new(catalog, tenant, state, retention, recovery_window, self.clock.clone()))
     }
 
     /// Erases conversations; none where there is no recording store.
     pub(crate) fn eraser(&self) -> Option<Eraser> {
         Some(Eraser {
-            catalog: self.catalog.clone(),
-            recordings: self.recordings.clone()?,
-            queue: self.queue.clone(),
+            catalog: self.shared.catalog.clone(),
+            recordings: self.shared.recordings.clone()?,
+            queue: self.shared.queue.clone(),
             tenants: self.nice.consumer.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -168,44 +188,44 @@ impl Doors {
 
     /// How to ask each system on a server whether it answers.
     pub(crate) fn probes(&self) -> Vec<(System, Probe)> {
-        let store = self.recordings.as_ref();
+        let store = self.shared.recordings.as_ref();
         let probes = [
-            Some((System::Catalog, probe(&self.catalog, |catalog| catalog.check()))),
-            Some((System::Queue, probe(&self.queue, |queue| queue.check()))),
+            Some((System::Catalog, probe(&self.shared.catalog, |catalog| catalog.check()))),
+            Some((System::Queue, probe(&self.shared.queue, |queue| queue.check()))),
             store.map(|store| (System::RecordingStore, probe(store, |store| store.answers()))),
         ];
-        probes.into_iter().flatten().filter(|(system, _)| self.on_server.contains(system)).collect()
+        probes.into_iter().flatten().filter(|(system, _)| self.shared.on_server.contains(system)).collect()
     }
 
-    /// Looks after the dead letters.
+    /// Replays and drops dead letters.
     pub(crate) fn shelf(&self, config: &Config) -> DeadLetterReplayer {
         DeadLetterReplayer {
-            letters: self.catalog.clone(),
-            timelines: self.catalog.clone(),
-            queue: self.queue.clone(),
-            outside: self.outside.clone(),
-            blame: self.blame.clone(),
+            letters: self.shared.catalog.clone(),
+            timelines: self.shared.catalog.clone(),
+            queue: self.shared.queue.clone(),
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
             longest: config.retry.dead_letter_age,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         }
     }
 
-    /// What reads recordings back, where there is a recording store.
+    /// Reads recordings back; none where there is no recording store.
     pub(crate) fn verifier(&self, config: &Config) -> Option<Verifier> {
         Some(Verifier {
-            catalog: self.catalog.clone(),
-            recordings: self.recordings.clone()?,
+            catalog: self.shared.catalog.clone(),
+            recordings: self.shared.recordings.clone()?,
             tenant: tenant(config).ok(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         })
     }
 
-    /// Leaves everything in order.
-    pub(crate) async fn close(&self) -> Result<(), Failure> {
-        self.catalog.flush().await;
-        self.queue.close().await;
+    /// Flushes and closes everything.
+    pub(crate) async fn close(&self) -> Result<(), CommandError> {
+        self.shared.catalog.flush().await;
+        self.shared.queue.close().await;
         match &self.state {
             Some(state) => Ok(state.store().close().await?),
             None => Ok(()),
@@ -226,7 +246,7 @@ where
 }
 
 /// Opens everything that is wanted.
-pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failure> {
+pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, CommandError> {
     let metrics = Metrics::new();
     let clock = Clock::system();
     let opened = match wanted.local(config) {
@@ -249,30 +269,24 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<Doors, Failu
             let state = local::embedded(config, opened, &catalog, &clock).await?;
             (Arc::new(catalog) as Arc<dyn Catalog>, Some(state))
         }
-        (None, None) => return Err(Failure::usage("[catalog] kind: not chosen")),
+        (None, None) => return Err(CommandError::usage("[catalog] kind: not chosen")),
     };
     let nice = Nice::new(config, state.as_ref(), database.as_ref(), &metrics)?;
-    let (freshness, wake) = (Freshness::default(), Arc::default());
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
     let on_server = [
         (System::Catalog, database.is_some()),
         (System::Queue, config.queue.kind != QueueKind::Embedded),
         (System::RecordingStore, config.recordings.kind == RecordingsKind::S3),
     ];
-    Ok(Doors {
+    let on_server = on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect();
+    Ok(OpenDoors {
         state,
+        shared: SharedDoors { catalog, queue, recordings, on_server },
         leases: Leases::Catalog(database),
-        on_server: on_server.into_iter().filter(|(_, is_there)| *is_there).map(|(system, _)| system).collect(),
-        catalog,
-        queue,
-        recordings,
         nice,
+        monitors: Monitors::new(&clock, &metrics),
         metrics,
         clock,
-        freshness,
-        outside,
-        blame,
-        wake,
+        wake: Arc::default(),
     })
 }
 
@@ -282,29 +296,29 @@ pub(crate) async fn queue(
     state: Option<&Opened>,
     clock: &Clock,
     metrics: &Metrics,
-) -> Result<Arc<dyn Queue>, Failure> {
+) -> Result<Arc<dyn Queue>, CommandError> {
     match (config.queue.kind, state) {
         (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
         (QueueKind::Rabbitmq, _) if config.queue.url.is_none() => {
-            Err(Failure::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
+            Err(CommandError::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
         }
         _ => servers::queue(config, metrics).await,
     }
 }
 
 /// Opens the recording store. What an earlier run left half written is swept by the service.
-/// Where its marks of uploads lie is known to a service only.
+/// Only a service has a folder for the marks of its uploads.
 pub(crate) async fn recordings(
     config: &Config,
     marks: Option<PathBuf>,
     metrics: &Metrics,
-) -> Result<Arc<dyn RecordingStore>, Failure> {
+) -> Result<Arc<dyn RecordingStore>, CommandError> {
     match config.recordings.kind {
         RecordingsKind::Filesystem => {
             let dir = config.recordings.dir(&config.state);
             let store = FilesystemStore::open(&dir).await.map_err(|error| {
                 let remedy = "make it, or let this user write to it";
-                Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
+                CommandError::failed(format!("[recordings] dir: {}: {error}; {remedy}", dir.display()))
             })?;
             Ok(Arc::new(store))
         }

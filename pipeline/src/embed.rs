@@ -4,45 +4,30 @@
 //! settings file; what they say of the kinds and addresses of servers is not looked at. Only the local state of a
 //! producer is its own, in `[state] dir`. Nothing listens: the admin pages and the webhook are handed over.
 
-use axum::Router;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::admin::AdminPages;
 pub use crate::doors::Service;
-pub use crate::doors::lent::World;
+pub use crate::doors::lent::LentDoors;
 pub use crate::lease::{LeaseServer, LentLease};
+pub use crate::service::ServiceRoutes;
 
 use crate::config::{Config, Need};
-use crate::doors::Doors;
+use crate::doors::OpenDoors;
 use crate::doors::lent::lent;
 use crate::service::{self, Front};
-
-/// The admin pages of a running service, as `[admin] listen` would serve them.
-pub struct AdminPages {
-    /// What answers.
-    pub router: Router,
-    /// The bearer token of `/api/v1`.
-    pub token: String,
-}
-
-/// What a running service answers in the program that it runs in.
-pub struct Handed {
-    /// The admin pages.
-    pub admin: AdminPages,
-    /// The webhook, as `[events] webhook_listen` would serve it; none where the settings do not switch it on.
-    pub webhook: Option<Router>,
-}
 
 /// A service whose doors are open.
 pub struct Embedded {
     config: Config,
     service: Service,
-    doors: Doors,
+    doors: OpenDoors,
 }
 
 impl Embedded {
     /// Reads the settings and opens the local state. The error says what to mend.
-    pub async fn open(settings: &str, service: Service, world: World) -> Result<Self, String> {
+    pub async fn open(settings: &str, service: Service, world: LentDoors) -> Result<Self, String> {
         let need = match service {
             Service::Run => Need::Service,
             Service::Producer => Need::Producer,
@@ -54,19 +39,11 @@ impl Embedded {
         Ok(Self { config, service, doors })
     }
 
-    /// Runs until `stopping` is set, and ends as the executable does on SIGTERM. `handed` receives what the service
+    /// Runs until `stopping` is set, and ends as the executable does on SIGTERM. `routes` receives what the service
     /// answers once it does.
-    pub async fn run(self, handed: oneshot::Sender<Handed>, stopping: CancellationToken) -> Result<(), String> {
-        let (hand, taken) = oneshot::channel::<service::Handed>();
-        let handing = async {
-            if let Ok(service::Handed { pages, webhook }) = taken.await {
-                let admin = AdminPages { router: pages.router, token: pages.token };
-                // Who does not want it has dropped the other end.
-                drop(handed.send(Handed { admin, webhook }));
-            }
-        };
-        let serving = service::serve_until(&self.config, self.service, self.doors, Front::Hands(hand), stopping);
-        let (served, ()) = tokio::join!(serving, handing);
+    pub async fn run(self, routes: oneshot::Sender<ServiceRoutes>, stopping: CancellationToken) -> Result<(), String> {
+        let front = Front::Hands(routes);
+        let served = service::serve_until(&self.config, self.service, self.doors, front, stopping).await;
         served.map_err(|failure| failure.message().to_owned())
     }
 }

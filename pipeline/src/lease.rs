@@ -6,7 +6,7 @@ use database::{HeldLease, ProducerLease};
 use futures::future::BoxFuture;
 use model::TenantId;
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 
 /// A server of leases that another program lends to a service in its own process; see [`crate::embed`].
 pub trait LeaseServer: Send + Sync {
@@ -31,7 +31,7 @@ pub(crate) enum Lease {
 }
 
 /// The right, for as long as it lives.
-pub(crate) enum Held {
+pub(crate) enum LeaseGuard {
     /// Cannot be lost.
     Sole,
     /// Lost with its connection.
@@ -42,26 +42,26 @@ pub(crate) enum Held {
 
 impl Lease {
     /// Waits for the right.
-    pub(crate) async fn hold(&self) -> Held {
+    pub(crate) async fn hold(&self) -> LeaseGuard {
         match self {
-            Self::Sole => Held::Sole,
-            Self::Contended(lease) => Held::Contended(lease.wait().await),
-            Self::Lent(server, tenant) => Held::Lent(server.hold(tenant).await),
+            Self::Sole => LeaseGuard::Sole,
+            Self::Contended(lease) => LeaseGuard::Contended(lease.wait().await),
+            Self::Lent(server, tenant) => LeaseGuard::Lent(server.hold(tenant).await),
         }
     }
 
     /// Takes the right if it is free.
-    pub(crate) async fn try_hold(&self) -> Result<Option<Held>, Failure> {
+    pub(crate) async fn try_hold(&self) -> Result<Option<LeaseGuard>, CommandError> {
         match self {
-            Self::Sole => Ok(Some(Held::Sole)),
-            Self::Contended(lease) => Ok(lease.try_take().await?.map(Held::Contended)),
+            Self::Sole => Ok(Some(LeaseGuard::Sole)),
+            Self::Contended(lease) => Ok(lease.try_take().await?.map(LeaseGuard::Contended)),
             // Only commands of an executable try, and none runs there.
-            Self::Lent(server, tenant) => Ok(Some(Held::Lent(server.hold(tenant).await))),
+            Self::Lent(server, tenant) => Ok(Some(LeaseGuard::Lent(server.hold(tenant).await))),
         }
     }
 }
 
-impl Held {
+impl LeaseGuard {
     /// Resolves when it is lost.
     pub(crate) async fn lost(&self) {
         match self {

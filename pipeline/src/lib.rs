@@ -9,6 +9,7 @@ mod admin;
 mod admin_client;
 mod arguments;
 mod cli;
+mod command_error;
 mod commands;
 mod config;
 mod conversation_consumer;
@@ -18,7 +19,6 @@ mod demo;
 mod docs;
 mod doors;
 pub mod embed;
-mod failure;
 mod lease;
 mod nice_producer;
 mod nightly;
@@ -40,8 +40,8 @@ use clap::Parser;
 
 use access::answer;
 use cli::{Asked, Cli, Command, EraseOptions, RecheckOptions};
+use command_error::CommandError;
 use doors::Service;
-use failure::Failure;
 use operations::erase::{EraseConversation, ShowErasable};
 use operations::recheck::{RecheckConversation, RecheckRange};
 
@@ -51,7 +51,7 @@ pub fn run() -> ExitCode {
     doors::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::failed(format!("cannot start: {error}")).report(),
+        Err(error) => return CommandError::failed(format!("cannot start: {error}")).report(),
     };
     let ended = runtime.block_on(dispatch(cli));
     // Work that still blocks a thread must not hold up the end of the process.
@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli) -> Result<(), Failure> {
+async fn dispatch(cli: Cli) -> Result<(), CommandError> {
     let load = |need| access::load(cli.config.as_deref(), need);
     match cli.command {
         Command::Run => service::run(load(config::Need::Service)?, Service::Run).await,
@@ -89,7 +89,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Recheck(RecheckOptions { from: Some(from), to: Some(to), json, .. }) => {
             answer(RecheckRange { from, to }, json, &load).await
         }
-        Command::Recheck(_) => Err(Failure::usage("CONVERSATION_ID, or --from and --to: one of the two is needed")),
+        Command::Recheck(_) => {
+            Err(CommandError::usage("CONVERSATION_ID, or --from and --to: one of the two is needed"))
+        }
         Command::Report(Asked { request, json }) => answer(request, json, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,

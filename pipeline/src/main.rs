@@ -1,4 +1,4 @@
-//! The executable `nice-knovvu`; all of it stands in the library.
+//! The executable `nice-knovvu`; its code is in the library.
 
 use std::process::ExitCode;
 

@@ -20,7 +20,7 @@ use backoff::backoff::Backoff;
 use catalog::ProducerTurn;
 use flow::FlowExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
-use model::{System, TenantId};
+use model::System;
 use queue::Queue;
 use quota::Rate;
 use runtime::task;
@@ -29,24 +29,22 @@ use stages::{
     dedupe::{Foreign, dedupe_after},
     enqueue::Enqueue,
     source::{
-        FoundEvent, agent_sessions, agent_sessions::AgentSessions, compare::Compare, poll, poll::Poll,
-        replay::ReplayWorker, roster::Roster, webhook,
+        FoundEvent, agent_sessions, agent_sessions::AgentSessions, poll, poll::Poll, replay::ReplayWorker,
+        roster::Roster, webhook,
     },
     sync_agents::SyncAgents,
-    tenants::Tenants,
 };
 use state::{Inbox, ProcessedLog};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors;
-use crate::doors::Doors;
-use crate::failure::Failure;
-use crate::lease::{Held, Lease};
-use crate::nightly::Nightly;
+use crate::doors::OpenDoors;
+use crate::lease::{Lease, LeaseGuard};
 use crate::replays::Replays;
 use crate::turns::{Begun, Turns};
 
@@ -56,9 +54,9 @@ pub(crate) struct NiceProducer {
     pub(crate) lease: Lease,
     /// What the tenant's producers know together.
     pub(crate) turns: Turns,
-    /// Keeps the agents in step.
+    /// Keeps the agents up to date.
     pub(crate) sync: Arc<SyncAgents>,
-    /// How often.
+    /// How often it reads the group.
     pub(crate) sync_interval: Duration,
     /// The poll of completed contacts, unless it is switched off.
     pub(crate) poll: Option<Poll>,
@@ -66,8 +64,8 @@ pub(crate) struct NiceProducer {
     pub(crate) agent_sessions: Option<AgentSessions>,
     /// What the webhook receiver has taken, if it is switched on or was.
     pub(crate) inbox: Inbox,
-    /// The nightly comparison and backfills.
-    pub(crate) replays: ReplaySettings,
+    /// The nightly comparison and backfills, of which each turn works on a copy.
+    pub(crate) replays: Replays,
     /// The dedupe's memory.
     pub(crate) processed: ProcessedLog,
     /// How far that memory reaches.
@@ -82,29 +80,6 @@ pub(crate) struct NiceProducer {
     pub(crate) working: watch::Sender<bool>,
     /// The machinery.
     pub(crate) context: Context,
-}
-
-/// What replays need besides.
-#[derive(Clone)]
-pub(crate) struct ReplaySettings {
-    /// Whose calls.
-    pub(crate) tenant: TenantId,
-    /// The way to the tenant's NICE.
-    pub(crate) tenants: Arc<Tenants>,
-    /// Whose calls are let through.
-    pub(crate) roster: watch::Receiver<Roster>,
-    /// Says what became of each call.
-    pub(crate) compare: Compare,
-    /// A call may have begun so long before it ended.
-    pub(crate) longest_call: Duration,
-    /// Whether consumers take from the queue meanwhile.
-    pub(crate) has_consumers: bool,
-    /// When the comparison is due; none where a command does one piece of work.
-    pub(crate) nightly: Option<Nightly>,
-    /// How far a wrong time of the first turn goes back.
-    pub(crate) hot_window: Duration,
-    /// Set when something was asked for in this process.
-    pub(crate) wake: Arc<Notify>,
 }
 
 /// The time between two joins of agents' sessions: half of the budget is the poll's and the agent sync's.
@@ -126,7 +101,12 @@ pub(crate) enum Sources {
 
 impl NiceProducer {
     /// The producer of the settings' tenant on opened doors.
-    pub(crate) fn new(config: &Config, doors: &Doors, context: &Context, sources: Sources) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        config: &Config,
+        doors: &OpenDoors,
+        context: &Context,
+        sources: Sources,
+    ) -> Result<Self, CommandError> {
         let state = doors.state()?;
         let tenant = doors::tenant(config)?;
         let turns = doors.turns(config)?;
@@ -140,19 +120,27 @@ impl NiceProducer {
             interval: config.events.poll_interval,
             overlap: config.events.poll_overlap,
             import_since: config.events.import_since,
-            hot_window: doors::hot_window(config),
+            recovery_window: doors::recovery_window(config),
             context: context.clone(),
         });
-        let replays = ReplaySettings {
+        let replays = Replays {
+            replay: ReplayWorker {
+                tenants: doors.nice.producer.clone(),
+                roster: roster_reader.clone(),
+                compare: doors.compare(config),
+                processed: state.processed().clone(),
+                retention: config.state.retention,
+                queue: doors.shared.queue.clone(),
+                // A command on embedded doors is alone with them.
+                has_consumers: sources == Sources::All || doors.shared.on_server.contains(&System::Catalog),
+                longest_call: config.reconciliation.longest_call,
+                // Each turn has its own.
+                found: mpsc::channel(1).0,
+                context: context.clone(),
+            },
             tenant: tenant.clone(),
-            tenants: doors.nice.producer.clone(),
-            roster: roster_reader.clone(),
-            compare: doors.compare(config),
-            longest_call: config.reconciliation.longest_call,
-            // A command on embedded doors is alone with them.
-            has_consumers: sources == Sources::All || doors.on_server.contains(&System::Catalog),
             nightly: (sources == Sources::All).then(|| doors::nightly(config)),
-            hot_window: doors::hot_window(config),
+            recovery_window: doors::recovery_window(config),
             wake: doors.wake.clone(),
         };
         let listens = config.events.agent_sessions && sources == Sources::All;
@@ -176,7 +164,7 @@ impl NiceProducer {
             replays,
             processed: state.processed().clone(),
             retention: config.state.retention,
-            queue: doors.queue.clone(),
+            queue: doors.shared.queue.clone(),
             fresh: config.events.fresh,
             grace: config.flow.grace,
             working: watch::Sender::new(false),
@@ -215,7 +203,7 @@ impl NiceProducer {
             turn.cancel();
             let ended = flow.is_finished() || tokio::time::timeout(self.grace, flow).await.is_ok();
             if !ended && !stopping.is_cancelled() {
-                warn!("the flow did not end within the grace period, what it holds is found again");
+                warn!("the flow did not end within the grace period, its calls will be found again");
             }
             self.context.metrics.producer_lease_held.set(0);
             if ended_alone || stopping.is_cancelled() {
@@ -226,7 +214,7 @@ impl NiceProducer {
     }
 
     /// Begins a turn in the catalog, as long as it takes; none if the lease is lost or the service drains before.
-    async fn begin(&self, held: &Held) -> Option<Begun> {
+    async fn begin(&self, held: &LeaseGuard) -> Option<Begun> {
         let begun = tokio::select! {
             biased;
             // Also while the catalog is asked and does not answer.
@@ -246,7 +234,7 @@ impl NiceProducer {
         self.context.metrics.producer_turns_refused.inc();
     }
 
-    /// Starts keeping the agents in step.
+    /// Starts the agent sync.
     fn agents(&self, turn: &CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
         let (sync, interval, retry) = (self.sync.clone(), self.sync_interval, self.context.flow.retry.clone());
         let turn = turn.clone();
@@ -266,25 +254,8 @@ impl NiceProducer {
     /// Starts the replays, and gives what they find.
     fn replays(&self, context: &Context) -> (mpsc::Receiver<FoundEvent>, tokio_util::task::AbortOnDropHandle<()>) {
         let (found, replayed) = mpsc::channel(REPLAY_BOUND);
-        let settings = self.replays.clone();
-        let replays = Replays {
-            replay: ReplayWorker {
-                tenants: settings.tenants,
-                roster: settings.roster,
-                compare: settings.compare,
-                processed: self.processed.clone(),
-                retention: self.retention,
-                queue: self.queue.clone(),
-                has_consumers: settings.has_consumers,
-                longest_call: settings.longest_call,
-                found,
-                context: context.clone(),
-            },
-            tenant: settings.tenant,
-            nightly: settings.nightly,
-            hot_window: settings.hot_window,
-            wake: settings.wake,
-        };
+        let replay = ReplayWorker { found, context: context.clone(), ..self.replays.replay.clone() };
+        let replays = Replays { replay, ..self.replays.clone() };
         (replayed, task::spawn("replays", replays.run()))
     }
 
@@ -309,7 +280,8 @@ impl NiceProducer {
         }
         let enqueue = Enqueue { queue: self.queue.clone(), fresh: self.fresh, clock: context.flow.clock.clone() };
         let (processed, retention) = (self.processed.clone(), self.retention);
-        let foreign = begun.unknown_before.map(|before| Foreign { compare: self.replays.compare.clone(), before });
+        let foreign =
+            begun.unknown_before.map(|before| Foreign { compare: self.replays.replay.compare.clone(), before });
         info!("the producer works");
         task::spawn("nice_producer", async move {
             let unseen = dedupe_after(foreign, sources, processed, retention, &context);

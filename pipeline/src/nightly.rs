@@ -60,8 +60,8 @@ impl Nightly {
         Some(self.window_to(&runs, since, now))
     }
 
-    /// Whether a run is that of the night that was due, be it under way still; one over a shorter window is not, and one
-    /// that an earlier night has left unfinished does not stand in the way.
+    /// Whether a run is that of the night that was due; it may still be under way. A run over a shorter window is not, nor
+    /// one that an earlier night has left unfinished.
     fn is_of_this_night(&self, run: &ReplayRun, due: Timestamp, now: Timestamp) -> bool {
         // A run's begin is kept less finely than its window.
         let is_whole = run.started_at.duration_since(run.from) + SignedDuration::from_secs(1) >= span(self.window);

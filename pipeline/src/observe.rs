@@ -1,4 +1,4 @@
-//! Looks at the daemon from the side: gauges, the retention of processed ids, the health of the local state.
+//! Watches the daemon while it runs: gauges, the retention of processed ids, the health of the local state.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::doors::Doors;
+use crate::doors::OpenDoors;
 use crate::telemetry;
 
 /// Time between two looks.
@@ -50,17 +50,17 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The parts of a running daemon.
-    pub(crate) fn of(doors: &Doors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
+    pub(crate) fn of(doors: &OpenDoors, tenant: Option<TenantId>, state_dir: &Path) -> Self {
         Self {
             state: doors.state.clone(),
             state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),
-            catalog: doors.catalog.clone(),
-            queue: doors.queue.clone(),
+            catalog: doors.shared.catalog.clone(),
+            queue: doors.shared.queue.clone(),
             budgets: doors.nice.budgets.clone(),
             tenant,
-            freshness: doors.freshness.clone(),
-            outside: doors.outside.clone(),
-            blame: doors.blame.clone(),
+            freshness: doors.monitors.freshness.clone(),
+            outside: doors.monitors.outside.clone(),
+            blame: doors.monitors.blame.clone(),
             metrics: doors.metrics.clone(),
             clock: doors.clock.clone(),
         }
@@ -145,9 +145,9 @@ impl Observed {
         let (log, now) = (state.processed().clone(), self.clock.now());
         match task::blocking(move || log.prune(now)).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(pruned)) => info!(pruned, "processed ids beyond the retention forgotten"),
+            Ok(Ok(pruned)) => info!(count = pruned, "processed ids beyond the retention forgotten"),
             Ok(Err(error)) => warn!(%error, "processed-id log not pruned, will retry"),
-            Err(error) => error!(%error, "pruning broke off"),
+            Err(error) => error!(%error, "pruning failed"),
         }
     }
 }
@@ -181,22 +181,22 @@ async fn in_time<T, E: std::fmt::Display>(
 ) -> Option<T> {
     match tokio::time::timeout(patience, question).await {
         Ok(Ok(answer)) => return Some(answer),
-        Ok(Err(error)) => warn!(%error, system, "does not say how it stands; the next look follows"),
-        Err(_) => warn!(system, "does not say in time how it stands; the next look follows"),
+        Ok(Err(error)) => warn!(%error, system, "does not report its state, will ask again"),
+        Err(_) => warn!(system, "does not report its state in time, will ask again"),
     }
     None
 }
 
-/// Removes what crashes left half written in the recording store, now and then every `interval`, until it is dropped.
+/// Removes half-written recordings that crashes have left, at once and then every `interval`, until it is dropped.
 pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catalog>, interval: Duration) {
     loop {
         match catalog.tenants().await {
             Ok(tenants) => store.learn(&tenants),
-            Err(error) => warn!(%error, "tenants not listed; those of before are swept"),
+            Err(error) => warn!(%error, "tenants not listed, sweeping those known before"),
         }
         match store.sweep().await {
             Ok(0) => {}
-            Ok(swept) => info!(swept, "half-written recordings of an earlier run removed"),
+            Ok(swept) => info!(count = swept, "half-written recordings of an earlier run removed"),
             Err(error) => warn!(%error, "recording store not swept, will retry"),
         }
         tokio::time::sleep(interval).await;

@@ -1,46 +1,39 @@
 //! What an operator may ask or do. The daemon does it over its admin address; where none runs, the command does
 //! it itself on the same code.
 //!
-//! Each file holds one subject: its [`Request`]s, which a command line parses and the admin route carries, what is done
-//! on them, their answers, and the tables that a person reads. A new request is a struct there and a line in the list of
-//! `admin.rs`; one that is a command of its own is a line in `cli.rs`, too.
+//! Each file holds one subject: its [`AdminRequest`]s, which a command line parses and the admin route carries; the part of
+//! the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a person reads.
+//! A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own is a line in
+//! `cli.rs`, too.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use catalog::{Catalog, CatalogError, RowCount};
-use flow::{Freshness, StageError};
+use catalog::CatalogError;
+use flow::StageError;
 use jiff::Timestamp;
 use model::{ContactId, ConversationKey, TenantId};
-use queue::{Queue, QueueError};
-use quota::{Budgets, StoreError};
+use queue::QueueError;
+use quota::StoreError;
 use reqwest::Method;
-use runtime::Clock;
 use serde::{Serialize, de::DeserializeOwned};
 use stages::{
     completeness::ReportError,
-    erase::Eraser,
-    metrics::Metrics,
-    source::{ListError, compare::Compare},
+    recheck::Recheck,
+    source::ListError,
     sync_agents::{SyncAgents, SyncError},
-    tenants::Tenants,
-    verify::Verifier,
 };
 use state::{State, StateError};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::watch;
 
+use crate::command_error::CommandError;
 use crate::config::{Config, Need};
 use crate::doors;
-use crate::doors::{Doors, Wanted};
-use crate::failure::Failure;
+use crate::doors::{OpenDoors, SharedDoors, Wanted};
 
 pub(crate) mod agents;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
+pub(crate) mod range;
 pub(crate) mod recheck;
 pub(crate) mod replays;
 pub(crate) mod report;
@@ -49,18 +42,20 @@ pub(crate) mod trace;
 pub(crate) mod verify;
 
 /// One thing that an operator asks or does: its fields are the parameters of the route, or its body.
-pub(crate) trait Request: Serialize + DeserializeOwned + Send + 'static {
-    /// What is said to it.
+pub(crate) trait AdminRequest: Serialize + DeserializeOwned + Send + 'static {
+    /// What it is answered with.
     type Answer: Serialize + DeserializeOwned;
+    /// The part of the operations that does it.
+    type Handler: Sync;
     /// Where the daemon takes it.
-    const ROUTE: Route;
+    const ROUTE: AdminRoute;
 
-    /// Does it, in the daemon or in the command itself.
-    fn fulfil(self, operations: &Operations) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
+    /// Does it, in the daemon or in the process of the command.
+    fn fulfil(self, handler: &Self::Handler) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
 }
 
 /// A request that is a command of its own.
-pub(crate) trait SingleCommand: Request {
+pub(crate) trait SingleCommand: AdminRequest {
     /// The settings that it cannot do without.
     const NEED: Need = Need::Local;
     /// The doors that it needs where no daemon runs.
@@ -75,21 +70,21 @@ pub(crate) trait SingleCommand: Request {
     fn table(answer: &Self::Answer) -> String;
 
     /// The exit code that the answer asks for.
-    fn verdict(_answer: &Self::Answer) -> Result<(), Failure> {
+    fn verdict(_answer: &Self::Answer) -> Result<(), CommandError> {
         Ok(())
     }
 }
 
 /// A route below `/api/v1`.
-pub(crate) struct Route {
+pub(crate) struct AdminRoute {
     pub(crate) method: Method,
-    /// With the names of fields in braces; the other fields stand in the query.
+    /// With the names of fields in braces; the other fields are in the query.
     pub(crate) path: &'static str,
     /// Whether the whole request is the JSON body instead.
     pub(crate) is_body: bool,
 }
 
-impl Route {
+impl AdminRoute {
     const fn get(path: &'static str) -> Self {
         Self { method: Method::GET, path, is_body: false }
     }
@@ -107,19 +102,19 @@ impl Route {
     }
 }
 
-/// Why an operator's wish was not fulfilled.
+/// Why a request of an operator failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperationError {
-    /// There is no such thing.
+    /// What it names does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The settings name no tenant, and it must be one.
+    /// The request is about one tenant, and the settings name none.
     #[error("{0}")]
     NoTenant(String),
-    /// It cannot be done with this.
+    /// This process, or this thing in its present state, does not allow it.
     #[error("{0}")]
     Refused(String),
-    /// It was asked for in a way that makes no sense.
+    /// Its parameters make no sense.
     #[error("{0}")]
     Invalid(String),
     /// NICE, the catalog or the queue did not answer a report.
@@ -140,7 +135,7 @@ pub(crate) enum OperationError {
     /// The recording store or the catalog did not answer.
     #[error("not verified to the end, run it again: {0}")]
     Verification(StageError),
-    /// A conversation is not erased, or not whole: an outside system failed.
+    /// A conversation is not or only partly erased: an outside system failed.
     #[error("not finished, run it again; consumers go on with it too: {0}")]
     Erasure(#[from] StageError),
     /// The rate budget did not answer.
@@ -148,51 +143,21 @@ pub(crate) enum OperationError {
     Budget(#[from] StoreError),
 }
 
-/// The doors that operations need.
+/// What an operator may ask or do, by subject. Each part has the doors that its requests need.
 #[derive(Clone)]
 pub(crate) struct Operations {
-    /// None: the process serves every tenant, and none is named in its settings.
-    tenant: Option<TenantId>,
-    catalog: Arc<dyn Catalog>,
-    queue: Arc<dyn Queue>,
-    /// None: the process keeps no state of its own.
-    state: Option<State>,
-    running: Running,
-    /// None: the process has no recording store.
-    eraser: Option<Eraser>,
-    /// None: the process has no recording store.
-    verifier: Option<Verifier>,
-    budgets: Arc<Budgets>,
-    freshness: Freshness,
-    metrics: Metrics,
-    clock: Clock,
-    replaying: Replaying,
-    reporting: Reporting,
+    pub(crate) agents: agents::AgentOperations,
+    pub(crate) dead_letters: dead_letters::DeadLetterOperations,
+    pub(crate) erasure: erase::ErasureOperations,
+    pub(crate) recheck: recheck::RecheckOperations,
+    pub(crate) replays: replays::ReplayOperations,
+    pub(crate) report: report::ReportOperations,
+    pub(crate) status: status::StatusOperations,
+    pub(crate) trace: trace::TraceOperations,
+    pub(crate) verification: verify::VerifyOperations,
 }
 
-/// What asks for replays.
-#[derive(Clone)]
-struct Replaying {
-    /// How far the comparison looks back.
-    window: Duration,
-    /// Tells the producer of this process.
-    wake: Arc<Notify>,
-    /// Final conversations of the ranges that were asked for of late, by the backfill's number.
-    counts: Arc<Mutex<Counts>>,
-}
-
-/// When they were counted, and how many.
-type Counts = HashMap<u64, (Instant, RowCount)>;
-
-/// What reports are made with.
-#[derive(Clone)]
-struct Reporting {
-    compare: Compare,
-    tenants: Arc<Tenants>,
-    longest_call: Duration,
-}
-
-/// What runs in the process besides.
+/// What else runs in the process.
 #[derive(Clone, Default)]
 pub(crate) struct Running {
     /// The agent sync.
@@ -205,59 +170,90 @@ pub(crate) struct Running {
 
 impl Operations {
     /// What an operator may ask or do with these doors.
-    pub(crate) fn new(config: &Config, doors: &Doors, running: Running) -> Self {
+    pub(crate) fn new(config: &Config, doors: &OpenDoors, running: Running) -> Self {
+        let tenant = ServedTenant(doors::tenant(config).ok());
+        let SharedDoors { catalog, queue, .. } = &doors.shared;
+        let (budgets, clock) = (&doors.nice.budgets, &doors.clock);
         Self {
-            tenant: doors::tenant(config).ok(),
-            catalog: doors.catalog.clone(),
-            queue: doors.queue.clone(),
-            state: doors.state.clone(),
-            running,
-            eraser: doors.eraser(),
-            verifier: doors.verifier(config),
-            budgets: doors.nice.budgets.clone(),
-            freshness: doors.freshness.clone(),
-            metrics: doors.metrics.clone(),
-            clock: doors.clock.clone(),
-            replaying: Replaying {
+            dead_letters: dead_letters::DeadLetterOperations {
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                clock: clock.clone(),
+            },
+            erasure: erase::ErasureOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                state: doors.state.clone(),
+                eraser: doors.eraser(),
+            },
+            recheck: recheck::RecheckOperations {
+                tenant: tenant.clone(),
+                recheck: Recheck { catalog: catalog.clone(), queue: queue.clone(), clock: clock.clone() },
+            },
+            replays: replays::ReplayOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                clock: clock.clone(),
                 window: config.reconciliation.window,
                 wake: doors.wake.clone(),
-                counts: Arc::default(),
+                estimate: replays::ProgressEstimate {
+                    catalog: catalog.clone(),
+                    queue: queue.clone(),
+                    budgets: budgets.clone(),
+                    clock: clock.clone(),
+                    counts: Arc::default(),
+                },
             },
-            reporting: Reporting {
+            report: report::ReportOperations {
+                tenant: tenant.clone(),
                 compare: doors.compare(config),
-                tenants: doors.nice.producer.clone(),
                 longest_call: config.reconciliation.longest_call,
             },
+            status: status::StatusOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                queue: queue.clone(),
+                state: doors.state.clone(),
+                budgets: budgets.clone(),
+                freshness: doors.monitors.freshness.clone(),
+                metrics: doors.metrics.clone(),
+                clock: clock.clone(),
+                running: running.clone(),
+            },
+            trace: trace::TraceOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                state: doors.state.clone(),
+            },
+            verification: verify::VerifyOperations { tenant: tenant.clone(), verifier: doors.verifier(config) },
+            agents: agents::AgentOperations { tenant, catalog: catalog.clone(), running },
         }
-    }
-
-    /// Whether the local state works, where there is one.
-    pub(crate) fn check_state(&self) -> Result<(), StateError> {
-        self.state.as_ref().map_or(Ok(()), |state| state.store().check())
-    }
-
-    /// The time.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn tenant(&self) -> Result<&TenantId, OperationError> {
-        let missing =
-            || OperationError::NoTenant("[tenant] id: missing, and the question is about one tenant".to_owned());
-        self.tenant.as_ref().ok_or_else(missing)
-    }
-
-    fn key(&self, external_id: ContactId) -> Result<ConversationKey, OperationError> {
-        Ok(ConversationKey { tenant: self.tenant()?.clone(), external_id })
-    }
-
-    /// Whether the dedupe lets no further event of a conversation through.
-    fn is_processed(&self, key: &ConversationKey) -> bool {
-        self.state.as_ref().is_some_and(|state| state.processed().contains(&key.digest()))
     }
 }
 
-impl From<OperationError> for Failure {
+/// The tenant of the settings; none where the process serves every tenant and its settings name none.
+#[derive(Clone)]
+pub(crate) struct ServedTenant(Option<TenantId>);
+
+impl ServedTenant {
+    fn get(&self) -> Result<&TenantId, OperationError> {
+        let missing =
+            || OperationError::NoTenant("[tenant] id: missing, and the question is about one tenant".to_owned());
+        self.0.as_ref().ok_or_else(missing)
+    }
+
+    fn key(&self, external_id: ContactId) -> Result<ConversationKey, OperationError> {
+        Ok(ConversationKey { tenant: self.get()?.clone(), external_id })
+    }
+}
+
+/// Whether the dedupe lets no further event of a conversation through.
+fn is_processed(state: Option<&State>, key: &ConversationKey) -> bool {
+    state.is_some_and(|state| state.processed().contains(&key.digest()))
+}
+
+impl From<OperationError> for CommandError {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Sync(SyncError::Settings(StageError::Permanent { .. }))

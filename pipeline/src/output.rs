@@ -1,4 +1,4 @@
-//! Results on stdout, and the last word on stderr. A reader that has seen enough (`| head`) is no error, and the work goes on without it.
+//! Results on stdout, and the last word on stderr. A reader that has gone (`| head`) is no error: the work goes on.
 
 use std::fmt::Display;
 use std::io::Write;

@@ -1,8 +1,9 @@
 //! Brings back what the local state knew, after it was set aside or lost.
 //!
-//! The conversations come back from the descriptions beside the recordings, and the dedupe asks the catalog about calls
-//! that a lost processed-id log does not know. What the catalog does not know is found again by the poll, whose first listing then reaches back over the whole
-//! hot window, wherever the recordings are. What was erased does not come back: the list of it lies beside the state, and outlives it. The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
+//! The conversations come back from the descriptions beside the recordings. The dedupe asks the catalog about calls that
+//! a lost processed-id log does not know. The poll finds what the catalog does not know: its first listing goes back by the
+//! whole recovery window. What was erased does not come back: the list of it is a file beside the state. The set-aside
+//! directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
@@ -16,7 +17,7 @@ use runtime::task;
 use state::State;
 use tracing::{info, warn};
 
-use crate::failure::Failure;
+use crate::command_error::CommandError;
 use crate::turns;
 
 /// The depth of `{tenant}/{yyyy}/{mm}/{dd}/{external_id}` below the recordings' folder.
@@ -37,9 +38,9 @@ pub(crate) async fn catalog(
     recordings: Option<&Path>,
     tenant: Option<&TenantId>,
     since: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let marks = state.store().tree(TREE)?;
-    if marks.contains_key(WHOLE).map_err(Failure::failed)? {
+    if marks.contains_key(WHOLE).map_err(CommandError::failed)? {
         return Ok(());
     }
     let restored = match recordings {
@@ -47,19 +48,19 @@ pub(crate) async fn catalog(
         None => 0,
     };
     if restored > 0 {
-        info!(restored, "conversations restored from the descriptions beside their recordings");
+        info!(count = restored, "conversations restored from the descriptions beside their recordings");
     }
-    // It lies there also where an earlier start set it aside, and came no further.
+    // Also if an earlier start set the state aside, and ended before it had rebuilt it.
     let was_lost = restored > 0 || !set_aside(state.store().dir()).is_empty();
     if was_lost
         && let Some(tenant) = tenant
         && turns::earlier_watermark(state)?.is_none()
-        && catalog.producer_memory(tenant).await.map_err(Failure::failed)?.poll_watermark.is_none()
+        && catalog.producer_memory(tenant).await.map_err(CommandError::failed)?.poll_watermark.is_none()
     {
-        catalog.advance_poll(tenant, since, None).await.map_err(Failure::failed)?;
+        catalog.advance_poll(tenant, since, None).await.map_err(CommandError::failed)?;
     }
-    marks.insert(WHOLE, b"").map_err(Failure::failed)?;
-    catalog.check().await.map_err(Failure::failed)
+    marks.insert(WHOLE, b"").map_err(CommandError::failed)?;
+    catalog.check().await.map_err(CommandError::failed)
 }
 
 /// The stores that were set aside in a state directory.
@@ -72,16 +73,16 @@ pub(crate) fn set_aside(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, Failure> {
+async fn restore_from(catalog: &EmbeddedCatalog, recordings: &Path) -> Result<u64, CommandError> {
     let (restoring, folder) = (catalog.clone(), recordings.to_owned());
     // A command, and the very first start, may come before there is any recording.
     let restored = task::blocking(move || match folder.try_exists()? {
         true => restore(&restoring, &folder, 0),
         false => Ok(0),
     });
-    restored.await.map_err(Failure::failed)?.map_err(|error| {
+    restored.await.map_err(CommandError::failed)?.map_err(|error| {
         let remedy = "let this user read it, then start again";
-        Failure::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
+        CommandError::failed(format!("[recordings] dir: {}: {error}; {remedy}", recordings.display()))
     })
 }
 
@@ -95,9 +96,9 @@ fn restore(catalog: &EmbeddedCatalog, folder: &Path, depth: usize) -> std::io::R
             continue;
         }
         if depth + 1 == DEPTH && key_of(&entry.path()).is_some_and(|key| catalog.is_erased(&key)) {
-            // The tombstone stood, and a crash came before the recordings were gone.
+            // A crash came between the tombstone and the deletion of the recordings.
             std::fs::remove_dir_all(entry.path())?;
-            info!("finished an erasure that the lost state had begun");
+            info!("finished an erasure that was begun before the state was lost");
         } else if depth < DEPTH && entry.file_type()?.is_dir() {
             restored += restore(catalog, &entry.path(), depth + 1)?;
         } else if depth == DEPTH && entry.file_name() == "conversation.json" {

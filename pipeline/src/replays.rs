@@ -22,7 +22,7 @@ use crate::nightly::Nightly;
 /// Backfills worked on at a time; others wait, oldest first.
 const BACKFILLS: usize = 4;
 
-/// The latest comparisons, by which the next is due and which tell of gaps; and open runs that are looked through.
+/// How many of the latest comparisons are read, to find the next one and gaps; and how many open runs.
 pub(crate) const LOOKED_THROUGH: usize = 100;
 
 /// Time between two looks for what others asked for.
@@ -35,15 +35,16 @@ const LOOKS_PER_SCHEDULE: u32 = 3;
 const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(12);
 
 /// What the producer needs for its replays.
+#[derive(Clone)]
 pub(crate) struct Replays {
     /// Works on one run.
     pub(crate) replay: ReplayWorker,
     /// Whose.
     pub(crate) tenant: TenantId,
-    /// When the comparison is due; none where a command does one piece of work.
+    /// When the comparison is due; none in a command.
     pub(crate) nightly: Option<Nightly>,
     /// How far the time of the tenant's first turn goes back if it cannot be true: before it, nothing was due.
-    pub(crate) hot_window: Duration,
+    pub(crate) recovery_window: Duration,
     /// Set when something was asked for in this process.
     pub(crate) wake: Arc<Notify>,
 }
@@ -58,10 +59,10 @@ impl Replays {
             if look.is_multiple_of(LOOKS_PER_SCHEDULE)
                 && let Err(error) = self.begin_due().await
             {
-                warn!(%error, "whether a comparison is due is not known, will retry");
+                warn!(%error, "cannot tell whether a comparison is due, will retry");
             }
             if let Err(error) = self.look(&mut working).await {
-                warn!(%error, "replays not looked through, will retry");
+                warn!(%error, "open replays not read, will retry");
             }
             let woken = async {
                 tokio::select! {
@@ -76,7 +77,7 @@ impl Replays {
         }
     }
 
-    /// Begins what is due, and takes up what is open.
+    /// Takes up the runs that are open.
     async fn look(&self, working: &mut BTreeMap<(RunKind, u64), AbortOnDropHandle<()>>) -> Result<(), CatalogError> {
         let catalog = &self.replay.context.catalog;
         let reconciliations = catalog.open_runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
@@ -99,7 +100,7 @@ impl Replays {
         let (catalog, now) = (&self.replay.context.catalog, self.replay.context.flow.clock.now());
         let runs = catalog.runs(&self.tenant, RunKind::Reconciliation, LOOKED_THROUGH).await?;
         self.show_last(&runs);
-        let since = watermark::worked_since(&**catalog, &self.tenant, now, self.hot_window).await?;
+        let since = watermark::worked_since(&**catalog, &self.tenant, now, self.recovery_window).await?;
         if nightly.due_window(&runs, since, now).is_none() {
             return Ok(());
         }
@@ -112,7 +113,7 @@ impl Replays {
         let mut run = ReplayRun::new(self.tenant.clone(), RunKind::Reconciliation, from, to, now);
         run.id = catalog.begin_run(&run).await?;
         info!(run = run.id, %from, %to, "the nightly comparison begins");
-        // Only now: whoever dies in between leaves two runs open, and no call without one.
+        // Only now: a crash in between leaves two runs open, and no call without a run.
         self.end_unfinished(&unfinished, now).await?;
         self.recheck(nightly, now).await;
         Ok(())
@@ -125,17 +126,18 @@ impl Replays {
         let recheck = Recheck { catalog: self.replay.context.catalog.clone(), queue, clock };
         match recheck.due(&self.tenant, age, now).await {
             Ok(0) => {}
-            Ok(calls) => info!(calls, "calls that lack recordings are looked at once more"),
-            Err(error) => warn!(%error, "calls that lack recordings are not looked at, the next night does it"),
+            Ok(calls) => info!(count = calls, "calls that lack recordings are rechecked"),
+            Err(error) => warn!(%error, "calls that lack recordings are not rechecked, the next night will do it"),
         }
     }
 
     /// Ends what earlier nights have left unfinished: the window that has begun contains theirs.
     async fn end_unfinished(&self, runs: &[&ReplayRun], now: Timestamp) -> Result<(), CatalogError> {
         for &run in runs {
-            let why = "not through when the next night came, which compares its calls again".to_owned();
-            warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, why, "reconciliation ended");
-            let ended = ReplayRun { state: RunState::Failed, reason: Some(why), finished_at: Some(now), ..run.clone() };
+            let reason = "not finished before the next night, which compares its calls again".to_owned();
+            warn!(run = run.id, from = %run.from, to = %run.to, reached = %run.reached, reason, "reconciliation ended");
+            let ended =
+                ReplayRun { state: RunState::Failed, reason: Some(reason), finished_at: Some(now), ..run.clone() };
             self.replay.context.catalog.save_run(&ended, run.state).await?;
         }
         Ok(())

@@ -7,10 +7,10 @@
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::conversation_consumer::ConversationConsumer;
-use crate::doors::{self, Doors, Service};
-use crate::failure::Failure;
+use crate::doors::{self, OpenDoors, Service};
 use crate::nice_producer::{NiceProducer, Sources};
 use crate::systemd::Notifier;
 use crate::{shutdown, telemetry};
@@ -19,13 +19,14 @@ mod end;
 mod start;
 mod watch;
 
-pub(crate) use start::{Front, Handed};
+pub(crate) use start::Front;
+pub use start::ServiceRoutes;
 
 /// The commands `run`, `producer` and `consumer`: until a signal.
-pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure> {
+pub(crate) async fn run(config: Config, service: Service) -> Result<(), CommandError> {
     let _log = telemetry::start_service(&config.log)?;
     doors::validate(&config, service)?;
-    let (stopping, _signals) = shutdown::on_signal().map_err(Failure::failed)?;
+    let (stopping, _signals) = shutdown::on_signal().map_err(CommandError::failed)?;
     // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
     let opened = stopping.run_until_cancelled(start::open_patiently(&config, service)).await;
     match opened {
@@ -38,10 +39,10 @@ pub(crate) async fn run(config: Config, service: Service) -> Result<(), Failure>
 pub(crate) async fn serve_until(
     config: &Config,
     service: Service,
-    doors: Doors,
+    doors: OpenDoors,
     front: Front,
     stopping: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let context = doors.flow(config, stopping.clone());
     // First, so that an address that is taken ends the start before anything has begun.
     let listener = start::admin_listener(config, &front).await?;
@@ -51,7 +52,7 @@ pub(crate) async fn serve_until(
     };
     let front = start::answer(config, &doors, producer.as_ref(), listener, front, &stopping).await?;
     let consumer = ConversationConsumer::new(config, &doors, &context);
-    let mut work = watch::Work::begin(config, service, &doors, producer, consumer);
+    let mut work = watch::ServiceTasks::begin(config, service, &doors, producer, consumer);
 
     front.readiness.set_serving(true);
     let notifier = Notifier::from_environment();

@@ -54,7 +54,7 @@ impl Notifier {
 
     /// Says at half of systemd's patience that the process is alive, until the task is dropped or `alive` denies it.
     ///
-    /// The task runs among those that do the work: a runtime that stands still sends nothing. None where systemd
+    /// The task runs among those that do the work: a runtime that hangs sends nothing. None where systemd
     /// does not watch.
     pub(crate) fn watchdog(&self, alive: impl Fn() -> bool + Send + 'static) -> Option<AbortOnDropHandle<()>> {
         let mut beats = tokio::time::interval(self.patience? / 2);

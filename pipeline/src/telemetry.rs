@@ -13,11 +13,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::command_error::CommandError;
 use crate::config::{LogConfig, LogFormat};
-use crate::failure::Failure;
 
 /// The client of RabbitMQ calls a lost connection an error and writes out messages; what matters of it is logged by
-/// ours. It stands before the settings, which may say otherwise.
+/// ours. The filter of the settings comes after it and may change it.
 const ALWAYS: &str = "lapin=off";
 
 /// Lines that wait for the reader: some seconds of a service that logs much, and a megabyte or two.
@@ -53,12 +53,12 @@ impl Drop for LogWriter {
 }
 
 /// Starts the logging of a command.
-pub(crate) fn start(config: &LogConfig) -> Result<(), Failure> {
+pub(crate) fn start(config: &LogConfig) -> Result<(), CommandError> {
     start_on(config, std::io::stderr)
 }
 
 /// Starts the logging of a service.
-pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, Failure> {
+pub(crate) fn start_service(config: &LogConfig) -> Result<LogWriter, CommandError> {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
     let (writer, worker) = builder.finish(std::io::stderr());
     // Only the first one writes, as only the first one logs.
@@ -74,8 +74,8 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let what = panic.payload_as_str().unwrap_or("of an unknown kind");
     let backtrace = std::backtrace::Backtrace::capture();
     match backtrace.status() {
-        std::backtrace::BacktraceStatus::Captured => tracing::error!(at, what, %backtrace, "panicked"),
-        _ => tracing::error!(at, what, "panicked"),
+        std::backtrace::BacktraceStatus::Captured => tracing::error!(path = at, error = what, %backtrace, "panicked"),
+        _ => tracing::error!(path = at, error = what, "panicked"),
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
 }
 
-/// The modules of this program; of a library's, the level stands behind it: `hyper=debug`.
+/// The modules of this program. A module of a library needs its level: `hyper=debug`.
 const MODULES: [&str; 12] = [
     "nice_knovvu",
     "stages",
@@ -107,12 +107,12 @@ fn is_mistaken(word: &str) -> bool {
 }
 
 /// A filter that cannot be read is a mistake of the settings.
-fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), Failure>
+fn start_on<W>(config: &LogConfig, writer: W) -> Result<(), CommandError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let unusable = |fault: String| {
-        Failure::usage(format!("[log] filter: {fault}; write a level such as \"info\", or \"info,stages=debug\""))
+        CommandError::usage(format!("[log] filter: {fault}; write a level such as \"info\", or \"info,stages=debug\""))
     };
     if let Some(word) = config.filter.split(',').map(str::trim).find(|word| is_mistaken(word)) {
         return Err(unusable(format!(
@@ -127,7 +127,7 @@ where
         LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     }
-    .map_err(Failure::failed)
+    .map_err(CommandError::failed)
 }
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ mod tests {
             let panicking = (0..3).map(|_| std::thread::spawn(|| panic!("a poison conversation")));
             assert!(panicking.collect::<Vec<_>>().into_iter().all(|thread| thread.join().is_err()));
             drop(log);
-            let _code = Failure::failed("the last word").report();
+            let _code = CommandError::failed("the last word").report();
             std::process::exit(7);
         }
         let (_unread, pipe) = std::io::pipe().unwrap();

@@ -53,7 +53,7 @@ pub(crate) struct Turns {
     tenant: TenantId,
     state: State,
     retention: Duration,
-    hot_window: Duration,
+    recovery_window: Duration,
     clock: Clock,
     current: CurrentTurn,
     poll: Watermark,
@@ -69,19 +69,19 @@ pub(crate) struct Begun {
 }
 
 impl Turns {
-    /// The turns of a producer whose processed-id log remembers so much; a stored time that cannot be true goes back by
-    /// `hot_window`.
+    /// The turns of a producer. Its processed-id log remembers `retention`; a stored time in the future goes back by
+    /// `recovery_window`.
     pub(crate) fn new(
         catalog: Arc<dyn Catalog>,
         tenant: TenantId,
         state: State,
         retention: Duration,
-        hot_window: Duration,
+        recovery_window: Duration,
         clock: Clock,
     ) -> Self {
         let current = CurrentTurn::default();
         let poll = Watermark::new(catalog.in_turn(current.clone()), tenant.clone());
-        Self { catalog, tenant, state, retention, hot_window, clock, current, poll }
+        Self { catalog, tenant, state, retention, recovery_window, clock, current, poll }
     }
 
     /// Whose turns.
@@ -120,7 +120,7 @@ impl Turns {
         self.current.set(Some(turn.clone()));
         self.take_over_from_earlier_version(now).await?;
         // Before NICE is asked: a key that is mended hours later does not move the beginning.
-        worked_since(&*self.catalog(), &self.tenant, now, self.hot_window).await?;
+        worked_since(&*self.catalog(), &self.tenant, now, self.recovery_window).await?;
         self.poll.load().await?;
         info!(turn = turn.number, watermark = ?self.poll.get(), ?unknown_before, "a turn of the producer begins");
         Ok(Begun { turn, unknown_before })
@@ -141,7 +141,7 @@ impl Turns {
     /// A time to come was written by a wrong clock.
     async fn take_over_from_earlier_version(&self, now: Timestamp) -> Result<(), TurnError> {
         let believed = |at: Timestamp| match is_beyond(at, now) {
-            true => now.checked_sub(self.hot_window).unwrap_or(Timestamp::MIN),
+            true => now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN),
             false => at,
         };
         let known = self.catalog.producer_memory(&self.tenant).await?;
@@ -150,7 +150,7 @@ impl Turns {
         let catalog = self.catalog();
         if let Some(at) = poll.map(believed) {
             catalog.advance_poll(&self.tenant, at, None).await?;
-            info!(watermark = %at, "the poll's watermark of an earlier version stands in the catalog now");
+            info!(watermark = %at, "the poll's watermark of an earlier version is in the catalog now");
         }
         if let Some(at) = since.map(believed) {
             catalog.note_worked_since(&self.tenant, at).await?;

@@ -190,7 +190,7 @@ impl Eraser {
         match self.catalog.clock(now).await {
             Ok(theirs) if now.duration_since(theirs).abs() > MOST_APART => {
                 let remedy = "nothing is erased by the retention, correct the clocks";
-                return error!(ours = %now, %theirs, remedy, "the catalog's clock and ours differ by more than an hour");
+                return error!(%now, catalog_now = %theirs, remedy, "the catalog's clock and ours differ by more than an hour");
             }
             Ok(_) => {}
             Err(error) => return warn!(%error, "the catalog's clock not read, will retry"),
@@ -254,10 +254,10 @@ impl Eraser {
             after = batch.into_iter().last();
         }
         if erased > 0 {
-            info!(%tenant, erased, "conversations beyond the retention erased");
+            info!(%tenant, count = erased, "conversations beyond the retention erased");
         }
         for (reason, conversations) in &elsewhere {
-            warn!(%tenant, conversations, reason, "conversations beyond the retention stay");
+            warn!(%tenant, count = conversations, reason, "conversations beyond the retention stay");
         }
         Ok(whole && elsewhere.is_empty())
     }

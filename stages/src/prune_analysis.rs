@@ -18,7 +18,7 @@ pub async fn prune_analysis(catalog: Arc<dyn AnalysisQueue>, keep: Duration) {
     loop {
         match catalog.prune_analysis(keep).await {
             Ok(0) => {}
-            Ok(pruned) => info!(pruned, "finished entries of the analysis queue removed"),
+            Ok(pruned) => info!(count = pruned, "finished entries of the analysis queue removed"),
             Err(error) => warn!(%error, "analysis queue not pruned, will retry"),
         }
         // Not all processes at the same moment.

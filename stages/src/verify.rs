@@ -183,7 +183,7 @@ impl Verifier {
             };
             for tenant in tenants {
                 match self.verify_any(&tenant, schedule.every).await {
-                    Ok(verified) => info!(%tenant, recordings = verified.recordings, "recordings verified"),
+                    Ok(verified) => info!(%tenant, count = verified.recordings, "recordings verified"),
                     Err(error) => warn!(%tenant, %error, "recordings not verified, will retry"),
                 }
             }

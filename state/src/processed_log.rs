@@ -213,7 +213,7 @@ impl Log {
                 break;
             }
             if name != current {
-                tracing::warn!(day = %name.day, ids = of_segment, "too many processed ids, the oldest are forgotten");
+                tracing::warn!(from = %name.day, count = of_segment, "too many processed ids, the oldest are forgotten");
                 self.forget(disk, name)?;
                 ids -= of_segment;
             }

@@ -40,6 +40,7 @@ mod directory;
 mod fate;
 mod faults;
 mod listener;
+mod memory;
 mod quota;
 mod recording;
 mod service;

@@ -2,20 +2,25 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use crate::{
-    api::{acd::row::Rows, auth::Tokens, extraction::Jobs, sessions::Sessions},
-    chance::derive,
+    chance::{Dice, derive},
     clock::{Clock, Millis},
     config::SimConfig,
     counters::Counters,
     fate::Fates,
     faults::{FaultDraws, Faults},
+    memory::{
+        extractions::Jobs,
+        lock,
+        media::{Hashes, Served},
+        rows::Rows,
+        sessions::Sessions,
+        tokens::Tokens,
+    },
     quota::Quota,
-    truth::Hashes,
-    webhook::Announcer,
     world::World,
 };
 
@@ -43,7 +48,8 @@ pub(crate) struct Service {
     media_opened: Mutex<HashMap<String, u32>>,
     pub(crate) media_served: Served,
     logged_out: Mutex<BTreeSet<i64>>,
-    pub(crate) announcer: Announcer,
+    /// Decides which ends are announced never or twice, and how the body looks.
+    pub(crate) announcing: Mutex<Dice>,
 }
 
 impl Service {
@@ -66,7 +72,7 @@ impl Service {
             media_opened: Mutex::default(),
             media_served: Served::default(),
             logged_out: Mutex::default(),
-            announcer: Announcer::new(config.seed),
+            announcing: Mutex::new(Dice::new(config.seed, "webhook")),
             config,
             base,
             trap,
@@ -136,32 +142,4 @@ impl Service {
             logged_out.insert(agent)
         };
     }
-}
-
-/// Each version of each medium that was handed out to its end, and when it last was; the last one last.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Served(Arc<Mutex<HashMap<String, Versions>>>);
-
-/// Versions of a medium, each with a time.
-type Versions = Vec<(u32, Millis)>;
-
-impl Served {
-    /// Notes that a version of a medium was handed out to its end.
-    pub(crate) fn note(&self, name: &str, version: u32, now: Millis) {
-        let mut served = lock(&self.0);
-        let versions = served.entry(name.to_owned()).or_default();
-        versions.retain(|(other, _)| *other != version);
-        versions.push((version, now));
-    }
-
-    /// The versions of a medium that were handed out to their ends, each with the beginning of the last such answer; the
-    /// last one last.
-    pub(crate) fn of(&self, name: &str) -> Versions {
-        lock(&self.0).get(name).cloned().unwrap_or_default()
-    }
-}
-
-/// Locks, whatever became of an earlier holder: no value here is left half-changed by a panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

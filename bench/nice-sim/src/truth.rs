@@ -1,10 +1,6 @@
 //! What an importer must end with: the oracle's side of the story.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, ops::Range};
 
 use jiff::Timestamp;
 
@@ -13,6 +9,7 @@ use crate::{
     clock::{Millis, timestamp},
     config::NotReady,
     fate::{RecordingFate, version_of},
+    memory::media::Hashes,
     recording::Recording,
     service::Service,
     world::{SECOND_PART, second_part_of},
@@ -105,22 +102,6 @@ pub struct TruthMedium {
     pub handed_out: Vec<usize>,
 }
 
-/// The hashes computed so far: a recording of gibibytes is generated once.
-#[derive(Debug, Default)]
-pub(crate) struct Hashes(Mutex<HashMap<Recording, String>>);
-
-impl Hashes {
-    fn of(&self, recording: Recording) -> TruthRecording {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&recording).cloned();
-        let sha256 = known.unwrap_or_else(|| {
-            let sha256 = recording.sha256();
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(recording, sha256.clone());
-            sha256
-        });
-        TruthRecording { size: recording.size, sha256 }
-    }
-}
-
 /// A medium whose bytes are still to be hashed.
 #[derive(Debug)]
 pub(crate) struct Medium {
@@ -205,7 +186,10 @@ fn media(service: &Service, call: &Call, leg: &Leg, fate: RecordingFate) -> Vec<
 pub(crate) fn hashed(legs: Vec<(TruthLeg, Vec<Medium>)>, hashes: &Hashes, now: Millis) -> Vec<TruthLeg> {
     let tell = |medium: Medium| {
         let Medium { recording, served, at, unlisted_before, fate } = medium;
-        let versions = (0..=fate.version(now)).map(|version| hashes.of(version_of(recording, version)));
+        let versions = (0..=fate.version(now)).map(|version| {
+            let recording = version_of(recording, version);
+            TruthRecording { size: recording.size, sha256: hashes.sha256(recording) }
+        });
         TruthMedium {
             available_at: timestamp(at),
             unlisted_before,

@@ -1,21 +1,13 @@
 //! Pushes the end of calls to a receiver, as a Studio script would: once, at the end of after-call work, without retry.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    chance::Dice,
-    clock,
-    config::WebhookConfig,
-    service::{Service, lock},
-};
+use crate::{chance::Dice, clock, config::WebhookConfig, memory::lock, service::Service};
 
 /// How often the schedule is looked at: a push comes at most so much late.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,20 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pushes under way at a time; a script engine has more lines, a simulator needs none.
 const IN_FLIGHT: usize = 32;
 
-/// Decides which ends are lost, which come twice, and how a body looks.
-#[derive(Debug)]
-pub(crate) struct Announcer(Mutex<Dice>);
-
-impl Announcer {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(Mutex::new(Dice::new(seed, "webhook")))
-    }
-}
-
 /// Takes the bodies that are due: one for each ended leg, none where it is lost, two where it comes twice.
 pub(crate) fn due(service: &Service, receiver: &WebhookConfig) -> Vec<Value> {
     let ended = service.world_mut().take_unannounced(service.now());
-    let mut dice = lock(&service.announcer.0);
+    let mut dice = lock(&service.announcing);
     let mut bodies = Vec::new();
     for contact_id in ended {
         if dice.hits(receiver.loss_share) {

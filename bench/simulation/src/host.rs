@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use nice_knovvu::embed::{AdminPages, Embedded, Handed, Service, World};
+use nice_knovvu::embed::{AdminPages, Embedded, LentDoors, Service, ServiceRoutes};
 use runtime::{ClockSkew, Machine};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::journal::Journal;
 const RESTART: Duration = Duration::from_secs(2);
 
 /// Gives a machine its doors; a machine that is started again has new ones.
-pub type Doors = Arc<dyn Fn(&Machine) -> World + Send + Sync>;
+pub type Doors = Arc<dyn Fn(&Machine) -> LentDoors + Send + Sync>;
 
 /// A machine with its service.
 pub struct Host {
@@ -98,7 +98,7 @@ impl Host {
                 async move { Embedded::open(&settings, service, world).await?.run(admin, stopping).await }
             };
             let showing = async {
-                if let Ok(Handed { admin, webhook }) = admitted.await
+                if let Ok(ServiceRoutes { admin, webhook }) = admitted.await
                     && let Some(running) = &mut self.state().running
                 {
                     (running.pages, running.webhook) = (Some(admin), webhook);

@@ -11,10 +11,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::plan::Telling;
-use crate::world::{World, lock};
-
-/// What the script presents.
-pub const SECRET: &str = "the script of the tenant";
+use crate::world::{WEBHOOK_TOKEN, World, lock};
 
 /// The script runs so long after the end of a call at most.
 const TICK: Duration = Duration::from_secs(2);
@@ -61,7 +58,7 @@ async fn post(world: &World, tenant: usize, event: Value, late: Duration) {
         if !world.internet.of(*number).carries() {
             continue;
         }
-        let told = timeout(PATIENCE, host.tell(&event, SECRET)).await.ok().flatten();
+        let told = timeout(PATIENCE, host.tell(&event, WEBHOOK_TOKEN)).await.ok().flatten();
         world.journal.note(format_args!("script tells {}: {:?}", host.name, told.map(|status| status.as_u16())));
         if told == Some(StatusCode::ACCEPTED) {
             return;
@@ -85,9 +82,9 @@ mod tests {
         let _running = [&producer, &consumer].map(|host| task::spawn("host", host.clone().run()));
         sleep(Duration::from_secs(60)).await;
         let event = serde_json::json!({ "contactId": 698_800_000_001_u64 });
-        assert_eq!(producer.tell(&event, SECRET).await, Some(StatusCode::ACCEPTED));
+        assert_eq!(producer.tell(&event, WEBHOOK_TOKEN).await, Some(StatusCode::ACCEPTED));
         assert_eq!(producer.tell(&event, "somebody").await, Some(StatusCode::UNAUTHORIZED));
-        assert_eq!(consumer.tell(&event, SECRET).await, None);
+        assert_eq!(consumer.tell(&event, WEBHOOK_TOKEN).await, None);
         producer.kill();
         consumer.kill();
     }

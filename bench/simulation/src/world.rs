@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use model::{Retention, TenantId};
 use nice::{Auth, GroupKind, GroupSelector, Network, NiceSettings};
-use nice_knovvu::embed::{LeaseServer, LentLease, Service, World as Lent};
+use nice_knovvu::embed::{LeaseServer, LentDoors as Lent, LentLease, Service};
 use nice_sim::{Sim, SimConfig};
 use runtime::{Clock, ClockSkew, Machine};
 use secrecy::SecretString;
@@ -25,8 +25,10 @@ use crate::standins::{
     Life, Link, LinkOptions, Patience, ServerRoom, Weather,
     lease::{Held, LeaseOf},
 };
-use crate::webhook;
 use crate::wire::{Services, Wire};
+
+/// The bearer token that NICE's script presents.
+pub const WEBHOOK_TOKEN: &str = "the script of the tenant";
 
 /// When every simulation begins: a Monday.
 pub const BEGAN: &str = "2026-01-05T06:00:00Z";
@@ -212,7 +214,7 @@ impl World {
                  webhook = {webhook}\nwebhook_token = \"{}\"\n[reconciliation]\nat = \"{:02}:00\"\n",
                 self.tenants[at].id,
                 poll_interval.as_secs(),
-                webhook::SECRET,
+                WEBHOOK_TOKEN,
                 settings.nightly[at],
             ));
         }
@@ -308,7 +310,7 @@ fn nice(plan: &Plan, at: usize, host: &str, clock: &Clock) -> Sim {
         group.agents = 24;
     }
     config.acd.strict_window = true;
-    config.webhook = tenant.webhook.then(|| nice_sim::WebhookConfig::new("", webhook::SECRET));
+    config.webhook = tenant.webhook.then(|| nice_sim::WebhookConfig::new("", WEBHOOK_TOKEN));
     config.tenant.tenant_id = format!("11ee0000-1111-2222-3333-0242ac11{at:04}");
     let clock = clock.clone();
     Sim::in_memory(config, &format!("https://{host}"), move || clock.now())

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::callers::{Grouped, Target, drive};
+use crate::callers::drive;
 use crate::machine;
-use crate::peers::{Ours, Raw};
+use crate::peers::{Grouped, Ours, Raw, Target};
 
 /// What one engine is told.
 #[derive(Debug, Args)]

@@ -5,8 +5,7 @@ use std::path::Path;
 use model::Key;
 use state::{ClaimOutcome, State, StateOptions};
 
-use super::{Id, id};
-use crate::callers::Target;
+use super::{Id, Target, id};
 
 /// An open state.
 #[derive(Clone)]

@@ -12,8 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use super::{Id, id};
-use crate::callers::BATCH_LIMIT;
+use super::{BATCH_LIMIT, Id, id};
 
 /// The largest batch there is.
 const MAX_BATCH_BYTES: u64 = (BATCH_LIMIT * size_of::<Id>()) as u64;

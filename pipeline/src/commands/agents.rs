@@ -2,18 +2,18 @@
 
 use crate::access::{Access, Load, answer, print};
 use crate::cli::{AgentsCommand, Asked};
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::operations::SingleCommand;
-use crate::operations::agents::{Doubt, ListAgents, ReadGroup, ShowHeldReading, held};
+use crate::operations::agents::{ListAgents, ReadGroup, ShowHeldReading, SyncMode, held};
 
 /// `agents sync` and `agents list`.
-pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), CommandError> {
     match command {
         AgentsCommand::Sync { accept, json } => {
-            let doubt = if accept { Doubt::Accept } else { Doubt::Sync };
-            answer(ReadGroup { doubt }, json, load).await
+            let mode = if accept { SyncMode::Accept } else { SyncMode::Sync };
+            answer(ReadGroup { mode }, json, load).await
         }
         AgentsCommand::List(Asked { request, json }) => {
             let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;

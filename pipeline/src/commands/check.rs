@@ -12,14 +12,14 @@ use stages::{metrics::Metrics, tenants::Tenants};
 use state::{Opened, StateOptions};
 
 use crate::admin_client::AdminClient;
+use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
 use crate::doors;
 use crate::doors::{Service, Wanted};
-use crate::failure::Failure;
 use crate::{output, telemetry};
 
 /// Exit code 3 when one of the outside systems does not answer as it must, 1 when it is our own state.
-pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Failure> {
+pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), CommandError> {
     telemetry::start(&config.log)?;
     doors::validate(&config, Service::Run)?;
     let tenants = doors::Nice::unmetered(&config, doors::database(&config)?.as_ref(), Arc::new(Unmetered))?;
@@ -53,10 +53,10 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Fai
         report("local state", opened.state.store().close(), &mut broken_here).await;
     }
     if !broken_here.is_empty() {
-        return Err(Failure::failed(format!("not in order: {}", [broken_here, broken].concat().join(", "))));
+        return Err(CommandError::failed(format!("not in order: {}", [broken_here, broken].concat().join(", "))));
     }
     if !broken.is_empty() {
-        return Err(Failure::unreachable(format!("not in order: {}", broken.join(", "))));
+        return Err(CommandError::unreachable(format!("not in order: {}", broken.join(", "))));
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ pub(super) async fn ask_nice(tenants: &Tenants, tenant: &TenantId, broken: &mut 
     report("media playback", playback(&nice), broken).await;
 }
 
-/// The local state, which only one process at a time can open. What is wrong with it stands in its line.
+/// The local state, which only one process at a time can open. Its line says what is wrong with it.
 async fn local(config: &Config, broken: &mut Vec<String>) -> Option<Opened> {
     match doors::open_state(config, StateOptions::default(), &Metrics::new()).await {
         Ok(opened) => {

@@ -12,15 +12,15 @@ use stages::tenants::{SettingsRow, SettingsTable};
 use super::check::ask_nice;
 use crate::access::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
+use crate::command_error::CommandError;
 use crate::config::{Config, Need, NiceConfig};
-use crate::failure::Failure;
 use crate::{doors, output, telemetry};
 
 /// Longer than any table of settings.
 const LONGEST: u64 = 1 << 20;
 
 /// `migrate`.
-pub(crate) async fn migrate(load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn migrate(load: Load<'_>) -> Result<(), CommandError> {
     let config = load(Need::Catalog)?;
     telemetry::start(&config.log)?;
     let applied = schema::migrate(&database(&config)?).await?;
@@ -32,7 +32,7 @@ pub(crate) async fn migrate(load: Load<'_>) -> Result<(), Failure> {
 }
 
 /// `settings`.
-pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result<(), CommandError> {
     let config = load(Need::Settings)?;
     telemetry::start(&config.log)?;
     let database = database(&config)?;
@@ -47,22 +47,22 @@ pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result
             ask_nice(&tenants, &tenant_of(tenant, &config)?, &mut broken).await;
             match broken.is_empty() {
                 true => Ok(()),
-                false => Err(Failure::unreachable(format!("not in order: {}", broken.join(", ")))),
+                false => Err(CommandError::unreachable(format!("not in order: {}", broken.join(", ")))),
             }
         }
     }
 }
 
-async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<(), Failure> {
+async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<(), CommandError> {
     let shown = table.show(tenant).await?;
     let shown = shown.ok_or_else(|| {
-        Failure::failed(format!("tenant {tenant} has no NICE settings; run: nice-knovvu settings set < nice.toml"))
+        CommandError::failed(format!("tenant {tenant} has no NICE settings; run: nice-knovvu settings set < nice.toml"))
     })?;
     print(json, &shown, lines);
     Ok(())
 }
 
-/// One line for each key, as it would stand in a settings file.
+/// One line for each key, as in a settings file.
 fn lines(shown: &SettingsRow) -> String {
     let fields = serde_json::to_value(shown).unwrap_or_default();
     let line = |(key, value): (&String, &serde_json::Value)| format!("{key:<19} {value}");
@@ -71,18 +71,18 @@ fn lines(shown: &SettingsRow) -> String {
 }
 
 /// What was set before stays until NICE takes what is set now.
-async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<(), Failure> {
+async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<(), CommandError> {
     let mut text = String::new();
     let read = std::io::stdin().take(LONGEST + 1).read_to_string(&mut text);
-    let length = read.map_err(|error| Failure::usage(format!("stdin: {error}; give a TOML text with [nice]")))?;
+    let length = read.map_err(|error| CommandError::usage(format!("stdin: {error}; give a TOML text with [nice]")))?;
     if length as u64 > LONGEST {
-        return Err(Failure::usage("stdin: longer than 1 MiB; give a TOML text with the table [nice]"));
+        return Err(CommandError::usage("stdin: longer than 1 MiB; give a TOML text with the table [nice]"));
     }
     // Some editors put a byte order mark in front of every text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let nice = NiceConfig::from_toml(text, "stdin").map_err(Failure::usage)?;
+    let nice = NiceConfig::from_toml(text, "stdin").map_err(CommandError::usage)?;
     let (scope, retention) = (nice.recording_scope, doors::retention(&nice)?);
-    let settings = doors::nice_settings(&nice).ok_or_else(|| Failure::usage("stdin: [nice]: not complete"))?;
+    let settings = doors::nice_settings(&nice).ok_or_else(|| CommandError::usage("stdin: [nice]: not complete"))?;
     if !force {
         try_out(&settings).await?;
     }
@@ -95,20 +95,27 @@ async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<()
 const TRIAL: Duration = Duration::from_secs(60);
 
 /// Asks NICE for a token, for where it is and for the group.
-async fn try_out(settings: &NiceSettings) -> Result<(), Failure> {
-    let (quota, metrics, timeouts) = (Arc::new(Unmetered), NiceMetrics::default(), Timeouts::default());
-    let nice = NiceClient::new(settings.clone(), Network::Internet, quota, metrics, timeouts);
-    let nice = nice.map_err(|error| Failure::usage(format!("stdin: [nice]: {error}")))?;
+async fn try_out(settings: &NiceSettings) -> Result<(), CommandError> {
+    let nice = NiceClient::new(
+        settings.clone(),
+        Network::Internet,
+        Arc::new(Unmetered),
+        NiceMetrics::default(),
+        Timeouts::default(),
+    );
+    let nice = nice.map_err(|error| CommandError::usage(format!("stdin: [nice]: {error}")))?;
     let stays = "nothing is changed, the settings of before stay";
     match tokio::time::timeout(TRIAL, nice.check()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error @ (NiceError::Refused { .. } | NiceError::Permanent { .. }))) => Err(Failure::failed(format!(
-            "NICE does not take these settings: {error}; {stays}; correct key, secret, issuer, role or group under \
+        Ok(Err(error @ (NiceError::Refused { .. } | NiceError::Permanent { .. }))) => {
+            Err(CommandError::failed(format!(
+                "NICE does not take these settings: {error}; {stays}; correct key, secret, issuer, role or group under \
              [nice], or set them unasked with --force"
-        ))),
-        Ok(Err(error)) => Err(Failure::unreachable(format!("{error}; {stays}; {UNASKED}"))),
+            )))
+        }
+        Ok(Err(error)) => Err(CommandError::unreachable(format!("{error}; {stays}; {UNASKED}"))),
         Err(_) => {
-            Err(Failure::unreachable(format!("NICE did not answer in {} s; {stays}; {UNASKED}", TRIAL.as_secs())))
+            Err(CommandError::unreachable(format!("NICE did not answer in {} s; {stays}; {UNASKED}", TRIAL.as_secs())))
         }
     }
 }
@@ -117,17 +124,17 @@ async fn try_out(settings: &NiceSettings) -> Result<(), Failure> {
 const UNASKED: &str =
     "correct issuer and the other URLs under [nice], try again later, or set them unasked with --force";
 
-fn tenant_of(option: TenantOption, config: &Config) -> Result<TenantId, Failure> {
+fn tenant_of(option: TenantOption, config: &Config) -> Result<TenantId, CommandError> {
     match option.id {
         Some(tenant) => Ok(tenant),
         None => doors::tenant(config)
-            .map_err(|_| Failure::usage("--tenant: missing; name the tenant, or set [tenant] id in the settings")),
+            .map_err(|_| CommandError::usage("--tenant: missing; name the tenant, or set [tenant] id in the settings")),
     }
 }
 
-fn database(config: &Config) -> Result<Database, Failure> {
+fn database(config: &Config) -> Result<Database, CommandError> {
     doors::database(config)?.ok_or_else(|| {
-        Failure::usage(
+        CommandError::usage(
             "[catalog] kind: the embedded catalog has neither migrations nor settings in a database, those of [nice] \
              stand in the settings file; choose kind = \"postgres\" with a url",
         )

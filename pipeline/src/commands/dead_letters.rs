@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::access::{Access, Load, print};
 use crate::cli::{Asked, DeadLettersCommand, Dropped, Selected};
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::operations::SingleCommand;
 use crate::operations::dead_letters::{
     DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter,
@@ -14,7 +14,7 @@ use crate::operations::dead_letters::{
 use crate::output;
 
 /// `dead-letters`.
-pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) -> Result<(), CommandError> {
     let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     match command {
         DeadLettersCommand::List(Asked { request, json }) => {
@@ -48,7 +48,7 @@ pub(crate) async fn dead_letters(command: DeadLettersCommand, load: Load<'_>) ->
 }
 
 /// Replays every letter; those that cannot be replayed stay, and are named.
-async fn replay_all(access: &Access) -> Result<(), Failure> {
+async fn replay_all(access: &Access) -> Result<(), CommandError> {
     let letters = access.ask(ListDeadLetters {}).await?;
     let mut stayed = 0;
     for letter in &letters {
@@ -59,7 +59,7 @@ async fn replay_all(access: &Access) -> Result<(), Failure> {
     }
     output::line(format!("{} of {} dead letters are back on the queue", letters.len() - stayed, letters.len()));
     if stayed > 0 {
-        return Err(Failure::partly(format!("{stayed} dead letters stay on the shelf")));
+        return Err(CommandError::partly(format!("{stayed} dead letters stay on the shelf")));
     }
     Ok(())
 }

@@ -12,20 +12,21 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::access::{Access, Load, print};
 use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions};
+use crate::command_error::CommandError;
 use crate::config::{Config, Need};
-use crate::doors::{Doors, Wanted};
-use crate::failure::Failure;
+use crate::doors::{OpenDoors, Wanted};
 use crate::nice_producer::{NiceProducer, Sources};
 use crate::operations::{
     OperationError, Operations, Running,
+    range::check_range,
     replays::{
-        Backfill, Change, ChangeBackfill, ListBackfills, Progress, Reconcile, ShowBackfill, ShowReconciliation,
-        backfills, check_range, eta, outcome, plan, reconciliation,
+        Backfill, BackfillProgress, Change, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation,
+        backfills, eta, outcome, plan, reconciliation,
     },
 };
 use crate::output;
 
-/// A run's trouble lasts at most so long before the command gives up waiting for it.
+/// How long a run may wait before the command gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time between two looks at a run.
@@ -39,7 +40,7 @@ struct Worker {
 
 impl Worker {
     /// Starts one on these doors. Where another producer has the tenant, this one waits, and that one works.
-    async fn start(config: &Config, doors: &Doors) -> Result<(Self, Operations), Failure> {
+    async fn start(config: &Config, doors: &OpenDoors) -> Result<(Self, Operations), CommandError> {
         let stopping = CancellationToken::new();
         let context = doors.flow(config, stopping.clone());
         let producer = NiceProducer::new(config, doors, &context, Sources::Replays)?;
@@ -60,14 +61,14 @@ impl Worker {
     }
 }
 
-/// Who works on a replay.
-struct Replaying {
+/// The process that works on a replay: the daemon, or a producer of this command.
+struct ReplaySession {
     access: Access,
     worker: Option<Worker>,
 }
 
-impl Replaying {
-    async fn of(config: &Config) -> Result<Self, Failure> {
+impl ReplaySession {
+    async fn of(config: &Config) -> Result<Self, CommandError> {
         let mut access = Access::of(config, Wanted::Replay).await?;
         let worker = match &mut access {
             Access::Daemon(_) => None,
@@ -80,7 +81,7 @@ impl Replaying {
         Ok(Self { access, worker })
     }
 
-    async fn close(self) -> Result<(), Failure> {
+    async fn close(self) -> Result<(), CommandError> {
         if let Some(worker) = self.worker {
             worker.stop().await;
         }
@@ -89,16 +90,16 @@ impl Replaying {
 }
 
 /// `reconcile`.
-pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Result<(), CommandError> {
     let config = load(Need::Nice)?;
     let reconcile = Reconcile { window_seconds: options.window.map(|window| window.as_secs().max(1)) };
     reconcile.begin(config.reconciliation.window, Clock::system().now())?;
-    let replaying = Replaying::of(&config).await?;
+    let replaying = ReplaySession::of(&config).await?;
     let mut run = replaying.access.ask(reconcile).await?;
     let bar = Bar::new();
-    let mut trouble = Trouble::default();
+    let mut stall = StallWatch::default();
     while run.state.is_open() {
-        trouble.look(&run)?;
+        stall.look(&run)?;
         tokio::time::sleep(LOOK).await;
         run = replaying.access.ask(ShowReconciliation { id: run.id }).await?;
         bar.listing(&run);
@@ -109,12 +110,12 @@ pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Resu
 }
 
 /// `backfill` and its subcommands.
-pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result<(), CommandError> {
     if let Some(command) = options.command {
         return change(command, load).await;
     }
     let (Some(from), Some(to)) = (options.from, options.to) else {
-        return Err(Failure::usage("--from, --to: both are needed"));
+        return Err(CommandError::usage("--from, --to: both are needed"));
     };
     let members = if options.members_now { Members::Now } else { Members::Then };
     let now = Clock::system().now();
@@ -125,11 +126,11 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
             horizon(now)
         );
     }
-    let replaying = Replaying::of(&load(Need::Nice)?).await?;
+    let replaying = ReplaySession::of(&load(Need::Nice)?).await?;
     let run = replaying.access.ask(Backfill { from, to, members, plan_only: options.dry_run }).await?;
     let bar = Bar::new();
     let (mut progress, mut planned) = (replaying.access.ask(ShowBackfill { id: run.id }).await?, false);
-    let mut trouble = Trouble::default();
+    let mut stall = StallWatch::default();
     loop {
         if !planned && progress.run.plan.is_some() && !options.json {
             bar.above(|| output::line(plan(&progress)));
@@ -139,7 +140,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
             break;
         }
         bar.backfill(&progress);
-        trouble.look(&progress.run)?;
+        stall.look(&progress.run)?;
         tokio::time::sleep(LOOK).await;
         progress = replaying.access.ask(ShowBackfill { id: run.id }).await?;
     }
@@ -153,13 +154,13 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
         RunState::Done | RunState::Planned => Ok(()),
         RunState::Failed => {
             let reason = progress.run.reason.unwrap_or_default();
-            Err(Failure::failed(format!("backfill {} failed: {reason}", run.id)))
+            Err(CommandError::failed(format!("backfill {} failed: {reason}", run.id)))
         }
-        state => Err(Failure::failed(format!("backfill {} is {}", run.id, state.as_str()))),
+        state => Err(CommandError::failed(format!("backfill {} is {}", run.id, state.as_str()))),
     }
 }
 
-async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure> {
+async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), CommandError> {
     let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
     let (id, change) = match command {
         BackfillCommand::Status { id, json } => {
@@ -182,13 +183,13 @@ async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), Failure>
     access.close().await
 }
 
-/// What stands in a run's way, and since when.
+/// Why a run waits, and since when.
 #[derive(Default)]
-struct Trouble(Option<(String, Instant)>);
+struct StallWatch(Option<(String, Instant)>);
 
-impl Trouble {
-    /// Says what is new of it; a trouble that lasts ends the command, and the run goes on where it stands.
-    fn look(&mut self, run: &ReplayRun) -> Result<(), Failure> {
+impl StallWatch {
+    /// Tells a new reason. A wait that lasts ends the command; a producer goes on with the run.
+    fn look(&mut self, run: &ReplayRun) -> Result<(), CommandError> {
         let Some(reason) = &run.reason else {
             self.0 = None;
             return Ok(());
@@ -208,7 +209,7 @@ impl Trouble {
         self.0 = Some((reason.clone(), since));
         match since.elapsed() < PATIENCE {
             true => Ok(()),
-            false => Err(Failure::unreachable(format!(
+            false => Err(CommandError::unreachable(format!(
                 "{} {} waits: {reason}; a producer goes on with it as soon as that is over",
                 run.kind.as_str(),
                 run.id
@@ -239,7 +240,7 @@ impl Bar {
         self.0.set_message(format!("seconds compared, {} missing{reason}", run.found.missing));
     }
 
-    fn backfill(&self, progress: &Progress) {
+    fn backfill(&self, progress: &BackfillProgress) {
         let run = &progress.run;
         let reason = run.reason.as_ref().map(|reason| format!(" (waits: {reason})")).unwrap_or_default();
         match run.plan {

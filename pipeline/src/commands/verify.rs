@@ -12,9 +12,9 @@ use stages::verify::{RecordingMismatch, Verified};
 
 use crate::access::{Access, Load, print};
 use crate::cli::VerifyOptions;
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::operations::verify::{LISTED, ListRecorded, VERIFIED_AT_ONCE, Verify};
 use crate::tables::table;
 
@@ -22,7 +22,7 @@ use crate::tables::table;
 const MOST_NAMED: usize = 10_000;
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Verification {
     from: Timestamp,
     to: Timestamp,
@@ -52,23 +52,14 @@ impl Verification {
 }
 
 /// `verify`.
-pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), Failure> {
+pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(), CommandError> {
     let from = options.from.unwrap_or(Timestamp::UNIX_EPOCH);
     let to = options.to.unwrap_or_else(|| Clock::system().now());
     if from >= to {
-        return Err(Failure::usage("--from, --to: the range is empty, --from must lie before --to"));
+        return Err(CommandError::usage("--from, --to: the range is empty, --from must lie before --to"));
     }
     let access = Access::of(&load(Need::Erasure)?, Wanted::Erasure).await?;
-    let mut found = Verification {
-        from,
-        to,
-        conversations: 0,
-        recordings: 0,
-        bytes: 0,
-        elsewhere: 0,
-        differing: 0,
-        differences: Vec::new(),
-    };
+    let mut found = Verification { from, to, ..Verification::default() };
     let mut sample = options.sample.map(|size| Sample { size: size as usize, seen: 0, picked: Vec::new() });
     let mut after = None;
     loop {
@@ -91,11 +82,11 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     access.close().await?;
     match found.differing {
         0 => Ok(()),
-        differing => Err(Failure::partly(format!("{differing} recordings are not what their rows say"))),
+        differing => Err(CommandError::partly(format!("{differing} recordings are not what their rows say"))),
     }
 }
 
-async fn read_back(access: &Access, ids: &[ContactId], found: &mut Verification) -> Result<(), Failure> {
+async fn read_back(access: &Access, ids: &[ContactId], found: &mut Verification) -> Result<(), CommandError> {
     for ids in ids.chunks(VERIFIED_AT_ONCE) {
         found.add(ids.len(), access.ask(Verify(ids.to_vec())).await?);
     }

@@ -4,14 +4,14 @@
 
 use std::fmt;
 
-/// Where a mistake stands among the others: first the file by position, then the environment, then what is missing.
+/// The order of mistakes: first those of the file, by position; then the environment; then what is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// At this byte of the file.
     File(usize),
     /// In the environment, at this key of the table; an unknown name comes last.
     Environment(usize),
-    /// Given nowhere, at this key of the table.
+    /// Missing, at this key of the table.
     Missing(usize),
 }
 

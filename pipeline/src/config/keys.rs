@@ -10,12 +10,12 @@ pub(super) struct Section {
     pub(super) name: &'static str,
     /// The lines of its comment, each with the blank before it.
     about: &'static str,
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [SettingKey],
 }
 
 /// A setting.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct SettingKey {
     pub(super) name: &'static str,
     pub(super) preset: Preset,
     pub(super) needed: Needed,
@@ -106,7 +106,7 @@ macro_rules! settings {
 
         impl Settings {
             /// Reads every key in the order of the table.
-            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+            pub(super) fn read(reader: &mut SettingsReader<'_>) -> Self {
                 Self {
                     $($section: $Section {
                         $($key: reader.$preset(&$kind),)+
@@ -118,13 +118,13 @@ macro_rules! settings {
         /// Every section, in the order of the page.
         pub(super) const SECTIONS: &[Section] = &[$(
             Section::new(stringify!($section), concat!($($about),+), &[$(
-                Key::new(
+                SettingKey::new(
                     stringify!($key),
                     settings!(@preset $preset $value),
                     settings!(@needed $($needed)?),
                     concat!($($meaning),+),
                     $change,
-                    { const KIND: Kind<$type> = $kind; KIND.is_secret },
+                    { const KIND: ValueKind<$type> = $kind; KIND.is_secret },
                 ),
             )+]),
         )+];
@@ -139,7 +139,7 @@ macro_rules! settings {
 pub(super) use settings;
 
 impl Section {
-    pub(super) const fn new(name: &'static str, about: &'static str, keys: &'static [Key]) -> Self {
+    pub(super) const fn new(name: &'static str, about: &'static str, keys: &'static [SettingKey]) -> Self {
         Self { name, about, keys }
     }
 
@@ -149,7 +149,7 @@ impl Section {
     }
 }
 
-impl Key {
+impl SettingKey {
     pub(super) const fn new(
         name: &'static str,
         preset: Preset,

@@ -8,9 +8,9 @@ use secrecy::ExposeSecret;
 
 use super::{
     error::{ConfigErrors, Rank},
-    keys::{Form, Key, Preset, Section, environment_name},
+    keys::{Form, Preset, Section, SettingKey, environment_name},
     needs::Need,
-    reader::{Accepted, Entry, Origin, Reader, Setting, named_file},
+    reader::{Accepted, GivenSetting, Setting, SettingOrigin, SettingsReader, named_file},
     settings::{self, Settings},
     value::{CatalogKind, QueueKind},
 };
@@ -31,17 +31,17 @@ impl Scope {
     }
 }
 
-/// Accepts every entry and fills in the defaults; in place of a value with a mistake stands its default.
+/// Accepts every entry and fills in the defaults. A value with a mistake is replaced by its default.
 pub(super) fn accept(
-    file: Vec<Entry>,
-    environment: Vec<Entry>,
+    file: Vec<GivenSetting>,
+    environment: Vec<GivenSetting>,
     need: Need,
     file_name: &str,
     scope: Scope,
     errors: &mut ConfigErrors,
 ) -> (Settings, Accepted) {
     let mut reader =
-        Reader { keys: Box::new(settings::all()), file, environment, errors, accepted: Accepted::default() };
+        SettingsReader { keys: Box::new(settings::all()), file, environment, errors, accepted: Accepted::default() };
     let read = Settings::read(&mut reader);
     contradictions(&read, &mut reader);
     let prefix = if file_name.is_empty() { String::new() } else { format!("{file_name}: ") };
@@ -54,8 +54,8 @@ pub(super) fn accept(
     (read, reader.accepted)
 }
 
-/// What no key alone can get wrong.
-fn contradictions(settings: &Settings, reader: &mut Reader<'_>) {
+/// Mistakes of several keys together.
+fn contradictions(settings: &Settings, reader: &mut SettingsReader<'_>) {
     let Settings { queue, catalog, nice, retry, .. } = settings;
     let setting = |section, key| reader.accepted.setting(section, key);
     let rabbitmq = queue.url.as_ref().filter(|_| queue.kind == QueueKind::Rabbitmq);
@@ -86,7 +86,7 @@ fn contradictions(settings: &Settings, reader: &mut Reader<'_>) {
     if let (Some(least), Some(most)) = (setting("retry", "error_delay_min"), setting("retry", "error_delay_max"))
         && retry.error_delay_min > retry.error_delay_max
     {
-        let culprit = if least.origin == Origin::Default { most } else { least };
+        let culprit = if least.origin == SettingOrigin::Default { most } else { least };
         let (shortest, longest) = (&least.shown, &most.shown);
         let fault = format!("error_delay_min = {shortest} is longer than error_delay_max = {longest}; change one");
         reader.errors.add(culprit.rank, &culprit.place, fault);
@@ -94,7 +94,7 @@ fn contradictions(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 /// Why a key has to be given, and the ways to give it.
-fn missing(section: &Section, key: &Key, scope: Scope) -> String {
+fn missing(section: &Section, key: &SettingKey, scope: Scope) -> String {
     let mut ways = Vec::new();
     for form in key.forms() {
         let written = key.written(*form);

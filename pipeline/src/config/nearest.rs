@@ -16,7 +16,7 @@ fn slips(candidate: &str) -> usize {
     (candidate.len() / 3).max(1)
 }
 
-/// `text` as it may stand within one line of an error: escaped, and cut where it is long.
+/// `text` for one line of an error: escaped, and cut if it is long.
 pub(super) fn one_line(text: &str) -> String {
     /// Longer than any key; a longer name is noise.
     const LONGEST: usize = 80;

@@ -31,7 +31,7 @@ pub(crate) enum Need {
 impl Needed {
     /// Whether a command with this need cannot do without the key.
     pub(super) fn by(self, need: Need, settings: &Settings, accepted: &Accepted) -> bool {
-        // A kind with a mistake asks for nothing.
+        // If the kind itself is a mistake, nothing follows from it.
         let is = |section, key, chosen| chosen && accepted.setting(section, key).is_some();
         let is_embedded = is("catalog", "kind", settings.catalog.kind == CatalogKind::Embedded);
         let is_postgres = is("catalog", "kind", settings.catalog.kind == CatalogKind::Postgres);

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    keys::{Form, Key, Needed, Preset},
-    reader::{Accepted, Origin},
+    keys::{Form, Needed, Preset, SettingKey},
+    reader::{Accepted, SettingOrigin},
     settings::SECTIONS,
 };
 
@@ -39,7 +39,8 @@ pub(crate) fn default_page() -> String {
 const SETTINGS_HEAD: &str = "\
 # Settings
 
-This page is written from the table of the settings: `WRITE_DOCS=1 cargo test -p nice-knovvu --lib docs`.
+This page is written from the table of the settings by
+`WRITE_CONFIG_PAGE=1 WRITE_DOCS=1 cargo test -p nice-knovvu --lib page`.
 [`config.default.toml`](../pipeline/config.default.toml) is the same as a file to start from.
 
 Settings come from one TOML file and from the environment, which wins. A key is named there `NICE_KNOVVU_SECTION__KEY`,
@@ -80,7 +81,7 @@ pub(crate) fn written() -> impl Iterator<Item = (&'static str, String)> {
 
 /// The line of a key: its default, or how it would look.
 #[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
-fn example(key: &Key) -> String {
+fn example(key: &SettingKey) -> String {
     match key.preset {
         Preset::Default(default) => format!("{} = {default}", key.name),
         Preset::Example(path) if key.is_secret => {
@@ -116,10 +117,10 @@ pub(super) fn redacted(accepted: &Accepted) -> String {
             match accepted.setting(section.name, key.name) {
                 Some(setting) => {
                     let origin = match setting.origin {
-                        Origin::Default => "default",
-                        Origin::File => "file",
-                        Origin::Environment => "environment",
-                        Origin::SecretFile => "secret file",
+                        SettingOrigin::Default => "default",
+                        SettingOrigin::File => "file",
+                        SettingOrigin::Environment => "environment",
+                        SettingOrigin::SecretFile => "secret file",
                     };
                     line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.shown));
                 }

@@ -12,8 +12,8 @@ use model::text::without_mark;
 
 use super::{
     error::{ConfigErrors, Rank},
-    keys::{Form, Key, Preset, Section},
-    value::{Kind, Raw},
+    keys::{Form, Preset, Section, SettingKey},
+    value::{Raw, ValueKind},
 };
 
 /// Longer than any key, token or password.
@@ -21,7 +21,7 @@ const LARGEST_SECRET: u64 = 64 << 10;
 
 /// Where an accepted value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum SettingOrigin {
     Default,
     File,
     Environment,
@@ -32,8 +32,8 @@ pub(super) enum Origin {
 pub(super) struct Setting {
     /// The value as TOML; a secret as a mask.
     pub(super) shown: String,
-    pub(super) origin: Origin,
-    /// The file that holds it, of a secret that was given so.
+    pub(super) origin: SettingOrigin,
+    /// The file of a secret that was given as a file.
     pub(super) file: Option<PathBuf>,
     pub(super) place: String,
     pub(super) rank: Rank,
@@ -53,17 +53,17 @@ impl Accepted {
     /// says nothing of whose they are: an image gives that.
     pub(super) fn is_any_given(&self) -> bool {
         let tells = |section, key| !matches!((section, key), ("state", "dir") | ("admin" | "log", _));
-        self.0.iter().any(|((section, key), setting)| setting.origin != Origin::Default && tells(*section, *key))
+        self.0.iter().any(|((section, key), setting)| setting.origin != SettingOrigin::Default && tells(*section, *key))
     }
 }
 
 /// A key as it was given.
-pub(super) struct Entry {
+pub(super) struct GivenSetting {
     /// The key's place in the table.
     pub(super) key: usize,
     /// As itself, or as a file.
     pub(super) form: Form,
-    /// The key as written, with where it stands.
+    /// The key as written, and where.
     pub(super) place: String,
     /// Its place among mistakes.
     pub(super) rank: Rank,
@@ -72,7 +72,7 @@ pub(super) struct Entry {
 }
 
 /// Reads a small text file whole; the fault says what is wrong with the file, not what is in it.
-pub(super) fn read_small(path: &Path, most: u64) -> Result<String, String> {
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
     match read {
@@ -91,30 +91,30 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<String, String> {
 }
 
 /// A key of the table: its place, its section, itself.
-pub(super) type Place = (usize, &'static Section, &'static Key);
+pub(super) type TableEntry = (usize, &'static Section, &'static SettingKey);
 
 /// Reads the keys of the table in their order.
-pub(super) struct Reader<'e> {
-    pub(super) keys: Box<dyn Iterator<Item = Place>>,
-    pub(super) file: Vec<Entry>,
-    pub(super) environment: Vec<Entry>,
+pub(super) struct SettingsReader<'e> {
+    pub(super) keys: Box<dyn Iterator<Item = TableEntry>>,
+    pub(super) file: Vec<GivenSetting>,
+    pub(super) environment: Vec<GivenSetting>,
     pub(super) errors: &'e mut ConfigErrors,
     pub(super) accepted: Accepted,
 }
 
-impl Reader<'_> {
-    /// Reads the next key, which has a default; that stands in place of a value with a mistake.
-    pub(super) fn default<T>(&mut self, kind: &Kind<T>) -> T {
+impl SettingsReader<'_> {
+    /// Reads the next key, which has a default. The default also replaces a value with a mistake.
+    pub(super) fn default<T>(&mut self, kind: &ValueKind<T>) -> T {
         let (place, value) = self.next(kind);
         value.unwrap_or_else(|| default(place.2, kind))
     }
 
     /// Reads the next key; none where it is not given, or has a mistake.
-    pub(super) fn example<T>(&mut self, kind: &Kind<T>) -> Option<T> {
+    pub(super) fn example<T>(&mut self, kind: &ValueKind<T>) -> Option<T> {
         self.next(kind).1
     }
 
-    fn next<T>(&mut self, kind: &Kind<T>) -> (Place, Option<T>) {
+    fn next<T>(&mut self, kind: &ValueKind<T>) -> (TableEntry, Option<T>) {
         let place = self.keys.next().expect("the struct and the table come from the same entries");
         let (at, section, key) = place;
         let (ways, origin) = self.ways(at);
@@ -133,19 +133,19 @@ impl Reader<'_> {
         (place, value)
     }
 
-    /// The ways in which a key is given, and where; those of the environment win.
-    pub(super) fn ways(&self, key: usize) -> (Vec<&Entry>, Origin) {
-        let of_key = |entry: &&Entry| entry.key == key;
+    /// The forms in which a key is given, and where; the environment wins.
+    pub(super) fn ways(&self, key: usize) -> (Vec<&GivenSetting>, SettingOrigin) {
+        let of_key = |entry: &&GivenSetting| entry.key == key;
         let environment: Vec<_> = self.environment.iter().filter(of_key).collect();
         match environment.is_empty() {
-            true => (self.file.iter().filter(of_key).collect(), Origin::File),
-            false => (environment, Origin::Environment),
+            true => (self.file.iter().filter(of_key).collect(), SettingOrigin::File),
+            false => (environment, SettingOrigin::Environment),
         }
     }
 }
 
 /// The default of a key.
-fn default<T>(key: &Key, kind: &Kind<T>) -> T {
+fn default<T>(key: &SettingKey, kind: &ValueKind<T>) -> T {
     let (Preset::Default(text) | Preset::Example(text)) = key.preset;
     kind.read(&Raw::from_toml(text)).expect("a test reads every default of the table")
 }
@@ -157,24 +157,24 @@ struct Mistake {
     fault: String,
 }
 
-/// Accepts one key, given in these ways or by its default; no mistake where it was reported already.
+/// Accepts one key, given in these forms or by its default; no mistake if it was reported already.
 fn accept<T>(
-    key: &'static Key,
-    kind: &Kind<T>,
-    ways: &[&Entry],
-    origin: Origin,
+    key: &'static SettingKey,
+    kind: &ValueKind<T>,
+    ways: &[&GivenSetting],
+    origin: SettingOrigin,
 ) -> Result<Option<(T, Setting)>, Option<Mistake>> {
     let entry = match (ways, &key.preset) {
         ([], Preset::Example(_)) => return Ok(None),
         ([], Preset::Default(_)) => {
             let (value, rank) = (default(key, kind), Rank::Missing(0));
             let (shown, place) = (kind.show(&value), String::new());
-            return Ok(Some((value, Setting { shown, origin: Origin::Default, file: None, place, rank })));
+            return Ok(Some((value, Setting { shown, origin: SettingOrigin::Default, file: None, place, rank })));
         }
         ([entry], _) => *entry,
         ([entry, other, ..], _) => {
             let (value, file) = (key.written(Form::Value), key.written(Form::SecretFile));
-            let Entry { rank, place, .. } = if entry.rank > other.rank { entry } else { other };
+            let GivenSetting { rank, place, .. } = if entry.rank > other.rank { entry } else { other };
             let fault = format!("{value} and {file} are both given; remove one of them");
             return Err(Some(Mistake { rank: *rank, place: place.clone(), fault }));
         }
@@ -183,7 +183,9 @@ fn accept<T>(
     let read = match (entry.form, &entry.raw) {
         (_, Raw::Unreadable) => return Err(None),
         (Form::Value, raw) => kind.read(raw).map(|value| (value, origin, None)),
-        (Form::SecretFile, raw) => read_secret(kind, raw).map(|(value, file)| (value, Origin::SecretFile, Some(file))),
+        (Form::SecretFile, raw) => {
+            read_secret(kind, raw).map(|(value, file)| (value, SettingOrigin::SecretFile, Some(file)))
+        }
     };
     match read {
         Ok((value, origin, file)) => {
@@ -195,7 +197,7 @@ fn accept<T>(
 }
 
 /// Reads a secret from its file.
-fn read_secret<T>(kind: &Kind<T>, raw: &Raw) -> Result<(T, PathBuf), String> {
+fn read_secret<T>(kind: &ValueKind<T>, raw: &Raw) -> Result<(T, PathBuf), String> {
     let (Raw::Text(path) | Raw::Typeless(path)) = raw else {
         return Err(format!("found {}, expected the path of a file in quotes", raw.type_name()));
     };

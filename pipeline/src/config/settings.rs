@@ -17,8 +17,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 use stages::tenants::RecordingScope;
 
-use super::keys::{Key, Needed, Preset, Section, settings};
-use super::reader::{Place, Reader};
+use super::keys::{Needed, Preset, Section, SettingKey, settings};
+use super::reader::{SettingsReader, TableEntry};
 use super::value::*;
 
 settings! {
@@ -29,11 +29,11 @@ settings! {
             "It must not change afterwards: it is part of every key.";
     }
 
-    /// The tenant's NICE settings. With [catalog] kind = "postgres" they stand in the database instead.
+    /// The tenant's NICE settings. With [catalog] kind = "postgres" they are in the database instead.
     nice: NiceConfig {
-        /// Where discovery begins.
+        /// The URL at which discovery begins.
         issuer: Url = URL, default("https://cxone.niceincontact.com"),
-            "Your tenant lives in a sovereign cloud, such as https://cxone-gov.niceincontact.com.";
+            "Your tenant is in a sovereign cloud, such as https://cxone-gov.niceincontact.com.";
         /// How a token is obtained: oauth needs client_id and client_secret too, access_key (UserHub) only the key.
         auth_flow: AuthFlow = word(), default("oauth"),
             "NICE has issued an access key but no client to you.";
@@ -54,14 +54,14 @@ settings! {
         group: String = TEXT, example("Knovvu", Nice), "";
         /// The version in the paths of NICE's ACD API.
         api_version: String = API_VERSION, default("v33.0"),
-            "NICE announces the end of this one.";
-        /// Root of the ACD API; empty: as discovery says.
+            "NICE announces that it ends this version.";
+        /// Base URL of the ACD API; empty: discovery gives it.
         acd_url: Option<Url> = URL_OR_NONE, default(""),
-            "Discovery is wrong or unreachable, or a proxy stands in between.";
-        /// Root of media playback and data extraction; empty: as discovery says.
+            "Discovery is wrong or unreachable, or a proxy is in between.";
+        /// Base URL of media playback and data extraction; empty: discovery gives it.
         facade_url: Option<Url> = URL_OR_NONE, default(""),
             "As acd_url.";
-        /// Root of the token service; empty: as discovery says.
+        /// Base URL of the token service; empty: discovery gives it.
         auth_url: Option<Url> = URL_OR_NONE, default(""),
             "As acd_url.";
         /// Recordings are fetched from these only: host, *.suffix or host:port (a loopback address needs its port).
@@ -72,26 +72,26 @@ settings! {
             "The store is reached by an interface endpoint in your own network. Never this machine, never metadata.";
         /// Which audio belongs to a conversation: this agent's leg, or the whole call.
         recording_scope: RecordingScope = word(), default("leg"),
-            "The analysis shall hear what was said before and after a transfer.";
+            "The analysis needs what was said before and after a transfer.";
         /// How long conversations are kept after their end, 1d or more; none: for ever.
         retention: Duration = DAYS, example("365d"),
-            "Your rules say when call audio is to be gone: what ended before is erased, and not imported any more.";
+            "Your rules limit how long call audio may be kept. Calls that ended earlier are erased, and no longer imported.";
     }
 
     /// The group's users become Knovvu agents.
     agents: AgentsConfig {
         /// How often the group's users are read.
         sync_interval: Duration = INTERVAL, default("10m"),
-            "New agents shall appear sooner, or NICE complains of too many calls.";
-        /// A reading that loses more agents than this at once, and more than hold_share, is held and not believed.
+            "New agents must appear sooner, or NICE complains about too many requests.";
+        /// If a reading of the group loses more agents than this, and more than hold_share, it is held: nothing changes yet.
         hold_count: u32 = count::<_, 0, 10_000>(), default(5),
-            "Many agents leave at once and often, or a small group shall be guarded too.";
+            "Many agents often leave at the same time, or a small group needs this protection too.";
         /// The share of the agents, 0 to 1, that a reading may lose at once; see hold_count.
         hold_share: f64 = SHARE, default(0.2),
             "As hold_count.";
         /// How long such a reading is held before it is taken after all; `agents sync --accept` takes it at once.
         hold_for: Duration = SPAN, default("24h"),
-            "Nobody looks at alarms for longer than that, over a long weekend say.";
+            "Alarms may stay unread for longer than that, such as over a long weekend.";
     }
 
     /// How the end of a call becomes known. The poll is the truth, the others only make it faster.
@@ -102,15 +102,15 @@ settings! {
         /// How often the poll asks.
         poll_interval: Duration = INTERVAL, default("15s"),
             "A longer one saves calls of the [limits] acd budget, a shorter one saves waiting.";
-        /// How far each poll looks back behind the last one: NICE may list a contact so late.
+        /// How far each poll looks back behind the last one, since NICE may list a contact that late.
         poll_overlap: Duration = SPAN, default("30m"),
-            "NICE lists contacts later than that: nights find calls missing (replay_last_missing).";
+            "NICE lists contacts later than that: the nightly comparison finds missing calls (replay_last_missing).";
         /// How far back the very first start reaches: a duration before it, or a moment. Older calls come by backfill.
         import_since: ImportSince = SINCE, default("1h"),
-            "The calls of the last days shall come by themselves. Once the group was read it changes nothing.";
+            "The calls of the last days must come without a backfill. After the first reading of the group it has no effect.";
         /// A call that ended longer ago than this goes behind fresh calls: to the backfill queue.
         fresh: Duration = INTERVAL, default("1h"),
-            "Calls become known late as a rule, and shall not wait behind a backfill.";
+            "Calls usually become known late, and must not wait behind a backfill.";
         /// Accept POST /nice/events/contact-ended.
         webhook: bool = FLAG, default(false),
             "A Studio script can announce the end of each call.";
@@ -122,35 +122,35 @@ settings! {
             "`openssl rand -hex 32` makes one.";
         /// Listen to the session events of every agent who is logged in, by long poll: one connection for each.
         agent_sessions: bool = FLAG, default(false),
-            "Calls shall be known within a second, and your service user may join sessions. Leave the poll on.";
+            "Calls must be known within a second, and your service user may join sessions. Leave the poll on.";
     }
 
     /// The nightly comparison of NICE's list with the catalog.
     reconciliation: ReconciliationConfig {
         /// Time of day at which it begins.
         at: Time = TIME, default("02:00"),
-            "Your calm hours are others.";
+            "Your quiet hours are at another time.";
         /// The time zone of that time, by its IANA name.
         timezone: TimeZone = ZONE, default("UTC"),
-            "The night is your local one, such as Europe/Berlin.";
+            "The time must be your local time, such as Europe/Berlin.";
         /// How far it looks back.
         window: Duration = INTERVAL, default("24h"),
-            "More than a day, so that a night without a run is covered.";
-        /// NICE may list a call so long after its end: each night looks so far back behind what earlier ones covered.
+            "A window of more than a day also covers a night without a run.";
+        /// How long after its end NICE may list a call: each night goes this far back behind what earlier nights covered.
         lateness: Duration = SPAN, default("24h"),
-            "Your NICE lists calls later than that. Listing is cheap: a request for some thousand calls.";
-        /// How long calls last at most as a rule: NICE lists by start, so the list begins this much before the window.
+            "Your NICE lists calls later than that. Listing is cheap: one request for some thousand calls.";
+        /// The usual maximum length of a call: NICE lists calls by their start, so the list begins this much before the window.
         longest_call: Duration = SPAN, default("4h"),
             "Many calls last longer. The few that do are found by their last change, which takes more requests.";
-        /// Longer than the flow leaves a call without a word: what was found before and is missing is replayed after it.
+        /// A call that was found, and shows no progress for this long, is missing and is replayed.
         settle: Duration = SPAN, default("1h"),
-            "A large backlog is usual; a replay too early is harmless, but costs calls.";
+            "A large backlog is usual. A replay that comes too early is harmless, but costs requests.";
         /// At this age a call without a recording, or without all that NICE names, is looked at once more. "0s": never.
         recheck: Duration = SPAN, default("7d"),
-            "Your NICE is later still with its recordings, or never late.";
+            "Your NICE gives recordings even later, or is never late.";
     }
 
-    /// NICE's limits for one tenant of NICE's, shared by all processes and Knovvu tenants. Never more than this in ANY such span.
+    /// NICE's limits for one NICE tenant, shared by all processes and Knovvu tenants. ANY window of that length stays below them.
     limits: LimitsConfig {
         /// Requests for recordings.
         media_playback: Rate = RATE, default("150/5m"),
@@ -158,12 +158,12 @@ settings! {
         /// Requests to the ACD API.
         acd: Rate = RATE, default("2/s"),
             "As media_playback.";
-        /// The share of the budget, 0 to 1, that backfill and reconciliation may never take beyond the 15 % that are their floor.
+        /// The share of the budget, 0 to 1, that backfill and reconciliation leave to live calls; 15 % are theirs in any case.
         live_reserve: f64 = SHARE, default(0.5),
-            "A backfill shall go faster, at the cost of fresh calls.";
-        /// Rows that a request for completed calls asks for. Where NICE cannot give so many, fewer are asked for.
+            "A backfill must go faster, at the cost of fresh calls.";
+        /// Rows that a request for completed calls asks for. If NICE cannot give so many, fewer are asked for.
         page_size: u32 = count::<_, 50, 10_000>(), default(4000),
-            "The network or NICE is too slow for so large an answer: some 1.5 MB.";
+            "The network or NICE is too slow for an answer of some 1.5 MB.";
         /// How long NICE may take for an answer, recordings excepted.
         timeout: Duration = INTERVAL, default("30s"),
             "Lists of calls take longer (nice_requests_total{status=\"timeout\"}).";
@@ -171,24 +171,24 @@ settings! {
 
     /// What waits, and for how long.
     retry: RetryConfig {
-        /// The steps in which a call waits whose recording is not ready; the last one repeats.
+        /// How long a call waits before each next look for its recording; the last step repeats.
         not_ready_delays: Vec<Duration> = INTERVALS, default(["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]),
             "Your NICE is ready sooner or later; the broker keeps one queue per step.";
-        /// The share of recordings, 0 to 0.999, that shall be there when a call is looked at first; 0: look at once.
+        /// The share of recordings, 0 to 0.999, that should be there at the first look for them; 0: look at once.
         first_look: f64 = QUANTILE, default(0.99),
-            "Calls shall be ready sooner at the cost of the [limits] media_playback budget: 0.5, say. When they are there is learned.";
-        /// How long after its end a call is looked at first, before anything is learned; at most the longest of not_ready_delays. 0: at once.
+            "Calls must be ready sooner, at the cost of the [limits] media_playback budget: try 0.5. The delay is learned from earlier calls.";
+        /// How long after the end of a call the first look comes, before anything is learned; at most the longest of not_ready_delays. 0: at once.
         first_guess: Duration = SPAN, default("5m"),
             "A new tenant's recordings are known to take longer, and its first hundred calls use up the budget.";
-        /// After so long a wait for its recording a call is final: no_recording. An outage or a backlog takes nothing of it.
+        /// How long a call waits for its recording before it ends as no_recording. Outages and backlogs do not count.
         recording_deadline: Duration = INTERVAL, default("48h"),
-            "NICE delivers later than that, or your retention rules forbid to wait.";
+            "NICE delivers later than that, or your retention rules do not allow the wait.";
         /// The first delay after a failed call to an outside system.
         error_delay_min: Duration = INTERVAL, default("1s"),
             "An outside system recovers more slowly, or asks for fewer calls.";
-        /// The longest such delay; they double up to it, with jitter. What concerns one call alone slows down to an hour.
+        /// The longest such delay; delays double up to it, with jitter. If a failure concerns one call alone, they grow to an hour.
         error_delay_max: Duration = INTERVAL, default("5m"),
-            "Recovery after an outage shall be noticed sooner.";
+            "The end of an outage must be noticed sooner.";
         /// A dead letter that is older is dropped, and counted (dead_letters_dropped_total).
         dead_letter_age: Duration = INTERVAL, default("365d"),
             "Your rules say that nothing of a call is kept for longer.";
@@ -196,9 +196,9 @@ settings! {
 
     /// How a process ends.
     flow: FlowConfig {
-        /// After SIGTERM, how long the stages may finish what they hold.
+        /// How long the stages may take to finish their work after SIGTERM.
         grace: Duration = SPAN, default("30s"),
-            "Long recordings shall not be fetched twice, or your orchestrator kills sooner.";
+            "Long recordings must not be fetched twice, or your orchestrator kills the process sooner.";
     }
 
     /// The conversation consumer.
@@ -216,10 +216,10 @@ settings! {
         /// Where the broker is, with its password: amqps://user:password@host:5671/vhost; fluvio: host:port.
         url: SecretString = SECRET, example("/run/secrets/queue_url", Rabbitmq),
             "A secret, since it contains the password. Plain amqp:// is accepted only to a loopback address.";
-        /// A file of certificates in PEM that are trusted besides the system's; amqps only.
+        /// A PEM file of certificates that are trusted besides those of the system; amqps only.
         ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
-            "The broker's certificate is of your own authority.";
-        /// The names of all queues begin with it.
+            "Your own authority has signed the certificate of the broker.";
+        /// The prefix of the names of all queues.
         prefix: String = NAME, default("knovvu.nice"),
             "Several installations share a broker.";
     }
@@ -238,12 +238,12 @@ settings! {
         /// The key that seals NICE's secrets in the database: 32 bytes in hex. The same for all processes.
         seal_key: SealKey = SEAL_KEY, example("/run/secrets/seal_key", Sealed),
             "`openssl rand -hex 32` makes one. Without it the sealed secrets are lost.";
-        /// postgres only: the key by which erased conversations are known; none: one that is derived from seal_key.
+        /// postgres only: the key that recognizes erased conversations; none: a key that is derived from seal_key.
         erasure_key: SealKey = SEAL_KEY, example("/run/secrets/erasure_key"),
-            "The seal key was replaced after something was erased: set this to the one before, or it comes back.";
+            "The seal key was replaced after an erasure: set this to the first seal key, or what was erased comes back.";
         /// postgres only: how long finished entries of the analysis queue are kept; at least a day.
         analysis_retention: Duration = DAYS, default("30d"),
-            "Somebody evaluates them later, or the table is to stay smaller.";
+            "Somebody evaluates them later, or the table must stay smaller.";
     }
 
     /// Where the recordings are stored.
@@ -277,23 +277,23 @@ settings! {
         credentials_profile: String = TEXT, default("default"),
             "The file holds several.";
         /// Which encryption at rest the store is asked for; s3 only.
-        encryption: Encryption = word(), default("none"),
+        encryption: EncryptionKind = word(), default("none"),
             "Your rules demand it and the bucket does not encrypt by itself.";
         /// The key of sse-kms; none: the store's default key.
         kms_key_id: String = TEXT, example("arn:aws:kms:eu-central-1:111122223333:key/recordings"),
             "The recordings have a key of their own.";
-        /// What all uploads of a process hold of their recordings at a time, in MiB; s3 only.
+        /// Memory in MiB for the parts of recordings that a process uploads at a time; s3 only.
         memory_mib: usize = count::<_, 12, 4096>(), default(32),
-            "Many recordings above 5 MiB arrive slowly at a time: each takes up to 10 MiB, and the others wait.";
-        /// The slowest that a recording may arrive from its host, in bytes per second over a minute of waiting for it.
+            "Many recordings above 5 MiB arrive slowly at the same time: each takes up to 10 MiB, and the others wait.";
+        /// The lowest rate at which a recording may arrive from its host, in bytes per second over a minute.
         min_rate: u64 = count::<_, 1, 100_000_000>(), default(1024),
-            "Slower ones hold a place of [consumer] concurrency for too long, or a poor line is all that you have.";
-        /// A file of certificates in PEM that are trusted besides the system's; s3 only.
+            "Slower recordings occupy a place of [consumer] concurrency for too long, or your network is slow.";
+        /// A PEM file of certificates that are trusted besides those of the system; s3 only.
         ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
-            "The store's certificate is of your own authority.";
-        /// Consumers read recordings of the last so many days back, spread over as many days, 1d or more; none: never.
+            "Your own authority has signed the certificate of the store.";
+        /// Consumers read back recordings of calls that ended within this time, spread over the same time; 1d or more; none: never.
         verify_every: Duration = DAYS, example("30d"),
-            "You want to know that what is stored stays what it was; `recordings_verified_total` and an alert tell.";
+            "You want proof that stored recordings do not change; `recordings_verified_total` and an alert show it.";
         /// How many conversations of each tenant each consumer reads back within verify_every.
         verify_sample: u32 = count::<_, 1, 1_000_000>(), default(1000),
             "More certainty, for more requests and traffic of the store.";
@@ -301,9 +301,9 @@ settings! {
 
     /// What a process remembers on its local disk.
     state: StateConfig {
-        /// The directory; one process at a time.
+        /// The directory; only one process at a time may use it.
         dir: PathBuf = PATH, default("./data"),
-            "It shall lie on a disk that survives the process.";
+            "It must be on a disk that survives the process.";
         /// How long processed ids are remembered; beyond it the catalog decides.
         retention: Duration = INTERVAL, default("3d"),
             "Less disk, or fewer questions to the catalog.";
@@ -323,12 +323,12 @@ settings! {
             "A log collector reads it.";
         /// Level, or levels by module, such as info,stages=debug.
         filter: String = TEXT, default("info"),
-            "Something has to be understood.";
+            "You look for the cause of a problem.";
     }
 }
 
 /// Every key with its section and its place on the page.
-pub(super) fn all() -> impl Iterator<Item = Place> {
+pub(super) fn all() -> impl Iterator<Item = TableEntry> {
     SECTIONS
         .iter()
         .flat_map(|section| section.keys.iter().map(move |key| (section, key)))

@@ -1,7 +1,7 @@
 //! Where settings come from: the file's text and the environment → entries of known keys, and unknown ones as mistakes.
 
 use super::{
-    keys::{Form, Key, Section},
+    keys::{Form, Section, SettingKey},
     nearest::one_line,
     settings,
 };
@@ -13,7 +13,7 @@ pub(super) mod file;
 pub(super) const FILE_VARIABLE: &str = "NICE_KNOVVU_CONFIG";
 
 /// The key and form that `written` means in a section.
-fn find(section: &str, written: &str) -> Option<(usize, &'static Key, Form)> {
+fn find(section: &str, written: &str) -> Option<(usize, &'static SettingKey, Form)> {
     let mut keys = settings::all().filter(|(_, known, _)| known.name == section);
     keys.find_map(|(place, _, key)| {
         let form = key.forms().iter().find(|form| key.written(**form) == written)?;

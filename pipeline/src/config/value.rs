@@ -33,41 +33,41 @@ pub(super) use self::raw::Raw;
 const MASK: &str = "\"********\"";
 
 /// How a setting of type `T` is written.
-pub(super) struct Kind<T> {
+pub(super) struct ValueKind<T> {
     /// What it accepts, with an example.
     expected: fn() -> Cow<'static, str>,
     /// Reads a value; an empty fault means that its type or bounds are already the whole mistake.
     read: fn(&Raw) -> Result<T, String>,
     /// The value as TOML; of a secret it is not asked for.
     show: fn(&T) -> String,
-    /// Whether the value is a secret: it may stand in a file of its own, and is never shown.
+    /// Whether the value is a secret: it may be given as a file, and is never shown.
     pub(super) is_secret: bool,
 }
 
 type Expected = fn() -> Cow<'static, str>;
-type Read<T> = fn(&Raw) -> Result<T, String>;
+type ReadValue<T> = fn(&Raw) -> Result<T, String>;
 
-const fn open<T>(expected: Expected, read: Read<T>, show: fn(&T) -> String) -> Kind<T> {
-    Kind { expected, read, show, is_secret: false }
+const fn open<T>(expected: Expected, read: ReadValue<T>, show: fn(&T) -> String) -> ValueKind<T> {
+    ValueKind { expected, read, show, is_secret: false }
 }
 
-const fn secret<T>(expected: Expected, read: Read<T>) -> Kind<T> {
-    Kind { expected, read, show: |_| MASK.to_owned(), is_secret: true }
+const fn secret<T>(expected: Expected, read: ReadValue<T>) -> ValueKind<T> {
+    ValueKind { expected, read, show: |_| MASK.to_owned(), is_secret: true }
 }
 
-const fn texts(expected: Expected, read: Read<String>) -> Kind<String> {
+const fn texts(expected: Expected, read: ReadValue<String>) -> ValueKind<String> {
     open(expected, read, |text| quoted(text))
 }
 
-const fn spans(expected: Expected, read: Read<Duration>) -> Kind<Duration> {
+const fn spans(expected: Expected, read: ReadValue<Duration>) -> ValueKind<Duration> {
     open(expected, read, |span| quoted(&time::duration_text(*span)))
 }
 
-const fn shares(expected: Expected, read: Read<f64>) -> Kind<f64> {
+const fn shares(expected: Expected, read: ReadValue<f64>) -> ValueKind<f64> {
     open(expected, read, |share| format!("{share:?}"))
 }
 
-const fn hosts(read: Read<Vec<MediaHost>>) -> Kind<Vec<MediaHost>> {
+const fn hosts(read: ReadValue<Vec<MediaHost>>) -> ValueKind<Vec<MediaHost>> {
     open(
         || "a list of host, *.suffix or host:port, such as [\"*.amazonaws.com\", \"127.0.0.1:8080\"]".into(),
         read,
@@ -81,40 +81,40 @@ const A_URL: Expected = || "an address such as \"https://example.com\"".into();
 const A_SPAN: Expected = || "a duration with its unit (ms, s, m, h, d), such as \"15s\" or \"10m\"".into();
 
 /// Any text that is not empty.
-pub(super) const TEXT: Kind<String> = texts(A_TEXT, |raw| text::plain(raw.text()?));
+pub(super) const TEXT: ValueKind<String> = texts(A_TEXT, |raw| text::plain(raw.text()?));
 
 /// A name that becomes part of others.
-pub(super) const NAME: Kind<String> =
+pub(super) const NAME: ValueKind<String> =
     texts(|| "1 to 64 letters, digits, _, - or ., such as \"knovvu.nice\"".into(), |raw| text::name(raw.text()?));
 
 /// The id of a tenant.
-pub(super) const TENANT_ID: Kind<TenantId> = open(
+pub(super) const TENANT_ID: ValueKind<TenantId> = open(
     || "1 to 64 letters, digits, _ or -, such as \"acme\"".into(),
     |raw| raw.text()?.parse().map_err(|_| String::new()),
     |id| quoted(id.as_str()),
 );
 
 /// A version of NICE's API.
-pub(super) const API_VERSION: Kind<String> =
+pub(super) const API_VERSION: ValueKind<String> =
     texts(|| "a version such as \"v33.0\"".into(), |raw| text::api_version(raw.text()?));
 
 /// A bucket's name.
-pub(super) const BUCKET: Kind<String> =
+pub(super) const BUCKET: ValueKind<String> =
     texts(|| "3 to 63 of a-z, 0-9, - and ., such as \"recordings\"".into(), |raw| text::bucket(raw.text()?));
 
 /// A path.
-pub(super) const PATH: Kind<PathBuf> =
+pub(super) const PATH: ValueKind<PathBuf> =
     open(A_PATH, |raw| Ok(text::plain(raw.text()?)?.into()), |path| quoted(&path.to_string_lossy()));
 
 /// A path; the empty text is none.
-pub(super) const PATH_OR_NONE: Kind<Option<PathBuf>> =
+pub(super) const PATH_OR_NONE: ValueKind<Option<PathBuf>> =
     open(A_PATH, |raw| unless_empty(raw, PATH), |path| path.as_ref().map_or_else(|| quoted(""), PATH.show));
 
 /// true or false.
-pub(super) const FLAG: Kind<bool> = open(|| "true or false".into(), Raw::flag, bool::to_string);
+pub(super) const FLAG: ValueKind<bool> = open(|| "true or false".into(), Raw::flag, bool::to_string);
 
 /// A whole number within these bounds.
-pub(super) const fn count<T: TryFrom<u32> + ToString, const LEAST: u32, const MOST: u32>() -> Kind<T> {
+pub(super) const fn count<T: TryFrom<u32> + ToString, const LEAST: u32, const MOST: u32>() -> ValueKind<T> {
     open(
         || format!("a whole number from {LEAST} to {MOST}, such as 16").into(),
         |raw| T::try_from(raw.count(LEAST, MOST)?).map_err(|_| String::new()),
@@ -123,23 +123,23 @@ pub(super) const fn count<T: TryFrom<u32> + ToString, const LEAST: u32, const MO
 }
 
 /// A number from 0 to 1.
-pub(super) const SHARE: Kind<f64> = shares(|| "a number from 0 to 1, such as 0.5".into(), Raw::share);
+pub(super) const SHARE: ValueKind<f64> = shares(|| "a number from 0 to 1, such as 0.5".into(), Raw::share);
 
 /// A share below 1.
-pub(super) const QUANTILE: Kind<f64> = shares(|| "a number from 0 to 0.999, such as 0.99".into(), Raw::quantile);
+pub(super) const QUANTILE: ValueKind<f64> = shares(|| "a number from 0 to 0.999, such as 0.99".into(), Raw::quantile);
 
 /// A duration; zero is possible.
-pub(super) const SPAN: Kind<Duration> = spans(A_SPAN, |raw| time::duration(&raw.with_unit()?));
+pub(super) const SPAN: ValueKind<Duration> = spans(A_SPAN, |raw| time::duration(&raw.with_unit()?));
 
 /// A duration longer than zero.
-pub(super) const INTERVAL: Kind<Duration> = spans(A_SPAN, |raw| time::interval(&raw.with_unit()?));
+pub(super) const INTERVAL: ValueKind<Duration> = spans(A_SPAN, |raw| time::interval(&raw.with_unit()?));
 
 /// A duration of a day or more.
-pub(super) const DAYS: Kind<Duration> =
+pub(super) const DAYS: ValueKind<Duration> =
     spans(|| "a duration of at least \"1d\", such as \"365d\"".into(), |raw| time::retention(&raw.with_unit()?));
 
 /// A moment, or a duration before now.
-pub(super) const SINCE: Kind<ImportSince> = open(
+pub(super) const SINCE: ValueKind<ImportSince> = open(
     || "a duration before now with its unit, or a moment, such as \"1h\" or \"2026-04-01T00:00:00Z\"".into(),
     |raw| time::since(&raw.with_unit()?),
     |since| match since {
@@ -149,61 +149,61 @@ pub(super) const SINCE: Kind<ImportSince> = open(
 );
 
 /// A list of durations longer than zero.
-pub(super) const INTERVALS: Kind<Vec<Duration>> = open(
+pub(super) const INTERVALS: ValueKind<Vec<Duration>> = open(
     || "a list of durations, such as [\"30s\", \"1m\"]".into(),
     |raw| time::delays(&raw.list(Raw::with_unit)?),
     |spans| list_text(spans.iter().map(|span| time::duration_text(*span))),
 );
 
 /// So many in a window.
-pub(super) const RATE: Kind<Rate> = open(
+pub(super) const RATE: ValueKind<Rate> = open(
     || "a rate such as \"150/5m\" or \"2/s\"".into(),
     |raw| time::rate(&raw.with_unit()?),
     |rate| quoted(&time::rate_text(*rate)),
 );
 
 /// The root of a service.
-pub(super) const URL: Kind<Url> = open(A_URL, |raw| address::url(raw.text()?), |url| quoted(url.as_str()));
+pub(super) const URL: ValueKind<Url> = open(A_URL, |raw| address::url(raw.text()?), |url| quoted(url.as_str()));
 
 /// The root of a service; the empty text is none.
-pub(super) const URL_OR_NONE: Kind<Option<Url>> =
+pub(super) const URL_OR_NONE: ValueKind<Option<Url>> =
     open(A_URL, |raw| unless_empty(raw, URL), |url| url.as_ref().map_or_else(|| quoted(""), URL.show));
 
 /// A list of hosts; an empty one would refuse every recording.
-pub(super) const MEDIA_HOSTS: Kind<Vec<MediaHost>> = hosts(|raw| match media_hosts(raw)? {
+pub(super) const MEDIA_HOSTS: ValueKind<Vec<MediaHost>> = hosts(|raw| match media_hosts(raw)? {
     none if none.is_empty() => Err("an empty list refuses every recording".to_owned()),
     hosts => Ok(hosts),
 });
 
 /// A list of hosts that may be empty.
-pub(super) const MEDIA_HOSTS_OR_NONE: Kind<Vec<MediaHost>> = hosts(media_hosts);
+pub(super) const MEDIA_HOSTS_OR_NONE: ValueKind<Vec<MediaHost>> = hosts(media_hosts);
 
 /// A time zone by its name.
-pub(super) const ZONE: Kind<TimeZone> = open(
+pub(super) const ZONE: ValueKind<TimeZone> = open(
     || "a time zone such as \"UTC\" or \"Europe/Berlin\"".into(),
     |raw| time::zone(raw.text()?),
     |zone| quoted(zone.iana_name().unwrap_or("UTC")),
 );
 
 /// A time of day.
-pub(super) const TIME: Kind<Time> = open(
+pub(super) const TIME: ValueKind<Time> = open(
     || "a time of day such as \"02:00\"".into(),
     |raw| time::time_of_day(raw.text()?),
     |time| quoted(&time.strftime("%H:%M").to_string()),
 );
 
 /// An IP address and port to listen on.
-pub(super) const LISTEN: Kind<SocketAddr> = open(
+pub(super) const LISTEN: ValueKind<SocketAddr> = open(
     || "an IP address with a port, such as \"127.0.0.1:9464\"".into(),
     |raw| address::listen(raw.text()?),
     |address| quoted(&address.to_string()),
 );
 
 /// A secret text.
-pub(super) const SECRET: Kind<SecretString> = secret(A_TEXT, |raw| Ok(text::plain(raw.text()?)?.into()));
+pub(super) const SECRET: ValueKind<SecretString> = secret(A_TEXT, |raw| Ok(text::plain(raw.text()?)?.into()));
 
 /// A secret text that may change while the process runs, where a file holds it.
-pub(super) const SECRET_SOURCE: Kind<SecretSource> = secret(A_TEXT, |raw| {
+pub(super) const SECRET_SOURCE: ValueKind<SecretSource> = secret(A_TEXT, |raw| {
     let text = text::plain(raw.text()?)?;
     Ok(match raw {
         Raw::Held { file, .. } => SecretSource::File(file.clone()),
@@ -212,13 +212,13 @@ pub(super) const SECRET_SOURCE: Kind<SecretSource> = secret(A_TEXT, |raw| {
 });
 
 /// A secret key of 32 bytes in hex.
-pub(super) const SEAL_KEY: Kind<SealKey> = secret(
+pub(super) const SEAL_KEY: ValueKind<SealKey> = secret(
     || "32 bytes as 64 hex digits, such as `openssl rand -hex 32` prints".into(),
     |raw| Ok(SealKey(Arc::new(SecretBox::new(Box::new(text::hex_key(raw.text()?)?))))),
 );
 
 /// One of the words of an enumeration.
-pub(super) const fn word<T: Words>() -> Kind<T> {
+pub(super) const fn word<T: Words>() -> ValueKind<T> {
     open(
         || T::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ").into(),
         |raw| text::word(raw.text()?, T::WORDS),
@@ -250,7 +250,7 @@ macro_rules! words {
     };
 }
 
-impl<T> Kind<T> {
+impl<T> ValueKind<T> {
     /// Reads a value, or says what is wrong with it. A fault of a secret never shows it.
     pub(super) fn read(&self, raw: &Raw) -> Result<T, String> {
         let fault = match (self.read)(raw) {
@@ -269,7 +269,7 @@ impl<T> Kind<T> {
 }
 
 /// Reads a text that may be empty, for none.
-fn unless_empty<T>(raw: &Raw, kind: Kind<T>) -> Result<Option<T>, String> {
+fn unless_empty<T>(raw: &Raw, kind: ValueKind<T>) -> Result<Option<T>, String> {
     if raw.text()?.is_empty() { Ok(None) } else { (kind.read)(raw).map(Some) }
 }
 
@@ -341,7 +341,7 @@ words!(
 
 words!(
     /// Which encryption at rest the store is asked for.
-    enum Encryption {
+    enum EncryptionKind {
         /// As the bucket says.
         None = "none",
         /// With keys of the store.

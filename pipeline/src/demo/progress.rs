@@ -25,14 +25,14 @@ const SHOWN: [&str; 9] = [
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The live view; it is wiped when it is dropped.
-pub(super) struct Progress {
+pub(super) struct ProgressView {
     lines: MultiProgress,
     calls: ProgressBar,
     stages: Vec<ProgressBar>,
     last_line: Cell<Option<Instant>>,
 }
 
-impl Progress {
+impl ProgressView {
     /// An empty view.
     pub(super) fn new() -> Self {
         let lines = MultiProgress::new();
@@ -75,7 +75,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressView {
     fn drop(&mut self) {
         for line in self.stages.iter().chain([&self.calls]) {
             line.abandon();

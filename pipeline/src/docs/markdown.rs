@@ -14,18 +14,18 @@ pub(super) struct Document {
     /// Where its headings can be linked to.
     pub(super) anchors: BTreeSet<String>,
     /// What its links point at.
-    pub(super) links: Vec<Found>,
+    pub(super) links: Vec<Excerpt>,
     /// Code in a sentence.
-    pub(super) spans: Vec<Found>,
-    /// Code in a sentence that stands in the first column of a table of commands.
-    pub(super) commands: Vec<Found>,
+    pub(super) spans: Vec<Excerpt>,
+    /// Code in the first column of a table of commands.
+    pub(super) commands: Vec<Excerpt>,
     /// Lines of code, by language.
-    pub(super) blocks: Vec<(String, Found)>,
+    pub(super) blocks: Vec<(String, Excerpt)>,
 }
 
 /// A piece of a document.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct Excerpt {
     pub(super) text: String,
     /// The line on which it begins.
     pub(super) line: usize,
@@ -53,14 +53,14 @@ impl Document {
     }
 
     fn walk(&mut self, text: &str) {
-        let found = |piece: &str, at: &Range<usize>| Found {
+        let found = |piece: &str, at: &Range<usize>| Excerpt {
             text: piece.to_owned(),
             line: text[..at.start].matches('\n').count() + 1,
         };
         let mut slugs: BTreeMap<String, usize> = BTreeMap::new();
         let mut heading = None::<String>;
-        let mut block = None::<(String, Found)>;
-        let mut table = Table::default();
+        let mut block = None::<(String, Excerpt)>;
+        let mut table = TableCursor::default();
         for (event, at) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
             match event {
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
@@ -81,11 +81,11 @@ impl Document {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     self.links.push(found(&dest_url, &at));
                 }
-                Event::Start(Tag::Table(_)) => table = Table::default(),
+                Event::Start(Tag::Table(_)) => table = TableCursor::default(),
                 Event::Start(Tag::TableRow) => table.column = 0,
                 Event::End(TagEnd::TableCell) => table.column += 1,
                 Event::End(TagEnd::TableHead) => table.in_body = true,
-                Event::End(TagEnd::Table) => table = Table::default(),
+                Event::End(TagEnd::Table) => table = TableCursor::default(),
                 Event::Text(piece) => {
                     if let Some((_, block)) = &mut block {
                         block.text.push_str(&piece);
@@ -110,15 +110,15 @@ impl Document {
         }
     }
 
-    /// Where a piece stands.
-    pub(super) fn at(&self, found: &Found) -> String {
+    /// Where a piece is.
+    pub(super) fn at(&self, found: &Excerpt) -> String {
         format!("{}:{}", super::shown(&self.path), found.line)
     }
 }
 
 /// Where the parser is in a table.
 #[derive(Debug, Default)]
-struct Table {
+struct TableCursor {
     is_of_commands: bool,
     in_body: bool,
     column: usize,
@@ -137,7 +137,7 @@ fn a_document_is_read_as_a_forge_shows_it() {
                 | command | is |\n|---|---|\n| `run` | `no` |\n\n| name |\n|---|\n| `other` |\n";
     let document = Document::parse(Path::new("x.md"), text.to_owned());
     assert_eq!(document.anchors, ["one-two--three", "same", "same-1"].map(str::to_owned).into());
-    let texts = |found: &[Found]| found.iter().map(|found| found.text.clone()).collect::<Vec<_>>();
+    let texts = |found: &[Excerpt]| found.iter().map(|found| found.text.clone()).collect::<Vec<_>>();
     assert_eq!(texts(&document.links), ["b.md#c"]);
     assert_eq!(document.links[0].line, 6);
     assert_eq!(texts(&document.spans), ["two", "d e", "run", "no", "other"]);

@@ -295,24 +295,3 @@ fn every_file_of_the_source_is_there() {
     }
     assert_none(&mistakes);
 }
-
-#[test]
-fn every_field_of_the_log_is_logged() {
-    let page = Document::read(&root().join("docs/LOGGING.md"));
-    let (_, table) = page.text.split_once("| field |").expect("the page has a table of fields");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('|'));
-    let fields: Vec<_> =
-        rows.flat_map(|(names, _)| names.split("`, `")).map(|name| name.trim_matches([' ', '`'])).collect();
-    assert!(fields.len() >= 20, "{fields:?}");
-    let sources: Vec<_> = files(&[".rs"])
-        .iter()
-        .filter(|path| ["pipeline/src", "stages", "state/src"].iter().any(|part| path.starts_with(root().join(part))))
-        .map(|path| std::fs::read_to_string(path).expect("a source file"))
-        .collect();
-    let is_logged = |field: &str| {
-        let written = [format!("{field} = "), format!("%{field}"), format!("({field}, "), format!(" {field}, ")];
-        sources.iter().any(|source| written.iter().any(|written| source.contains(written.as_str())))
-    };
-    let unknown: Vec<_> = fields.into_iter().filter(|field| !is_logged(field)).map(str::to_owned).collect();
-    assert_none(&unknown);
-}

@@ -12,8 +12,8 @@ use crate::config::settings_page;
 const COMMANDS_HEAD: &str = "\
 # Commands
 
-This page is written from the program: `WRITE_DOCS=1 cargo test -p nice-knovvu --lib docs`. [README](../README.md) says
-in a line what each command is for.
+This page is written from the program by `WRITE_DOCS=1 cargo test -p nice-knovvu --lib page`. The
+[README](../README.md) says in a line what each command is for.
 
 Every command takes `--config FILE`, the settings file; without it `NICE_KNOVVU_CONFIG` names the file, else
 `./nice-knovvu.toml` is read if it is there. A time is RFC 3339 with an offset, or a date, which is its midnight UTC.
@@ -51,7 +51,7 @@ fn is_written(name: &str, page: &str) {
         std::fs::write(&file, page).expect("the page is written");
     }
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(written == page, "docs/{name} is stale; write it: WRITE_DOCS=1 cargo test -p nice-knovvu --lib docs");
+    assert!(written == page, "docs/{name} is stale; write it: WRITE_DOCS=1 cargo test -p nice-knovvu --lib page");
 }
 
 /// A command with its arguments, then each of its own commands.

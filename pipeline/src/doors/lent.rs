@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use catalog::Catalog;
-use flow::{Blame, Freshness, Outside};
 use model::System;
 use nice::Network;
 use queue::Queue;
@@ -13,14 +12,14 @@ use runtime::Clock;
 use stages::{metrics::Metrics, tenants::SettingsSource};
 use state::StateOptions;
 
-use super::{Doors, Leases, Nice, Service, local};
+use super::{Leases, Monitors, Nice, OpenDoors, Service, SharedDoors, local};
+use crate::command_error::CommandError;
 use crate::config::Config;
-use crate::failure::Failure;
 use crate::lease::LeaseServer;
 
 /// Everything outside of a service.
 #[derive(Clone)]
-pub struct World {
+pub struct LentDoors {
     /// The time.
     pub clock: Clock,
     /// The Knovvu database.
@@ -40,8 +39,8 @@ pub struct World {
 }
 
 /// What the world lends, and the local state of a producer, which is the service's own.
-pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Result<Doors, Failure> {
-    let World { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
+pub(crate) async fn lent(config: &Config, service: Service, world: LentDoors) -> Result<OpenDoors, CommandError> {
+    let LentDoors { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
     let metrics = Metrics::new();
     let options = StateOptions { inline_commits: true, clock: clock.clone(), ..StateOptions::default() };
     let state = match service.produces() {
@@ -49,20 +48,15 @@ pub(crate) async fn lent(config: &Config, service: Service, world: World) -> Res
         false => None,
     };
     let nice = Nice::asking(config, settings, budgets, network, &clock, &metrics);
-    let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
-    Ok(Doors {
+    let recordings = service.consumes().then_some(recordings);
+    Ok(OpenDoors {
         state,
+        shared: SharedDoors { catalog, queue, recordings, on_server: System::SHARED.to_vec() },
         leases: Leases::Lent(leases),
-        on_server: System::SHARED.to_vec(),
-        catalog,
-        queue,
-        recordings: service.consumes().then_some(recordings),
         nice,
+        monitors: Monitors::new(&clock, &metrics),
         metrics,
         clock,
-        freshness: Freshness::default(),
-        outside,
-        blame,
         wake: Arc::default(),
     })
 }

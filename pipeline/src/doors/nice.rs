@@ -16,8 +16,8 @@ use state::State;
 use super::servers;
 use super::servers::Database;
 use super::translate::{nice_settings, retention, tenant};
+use crate::command_error::CommandError;
 use crate::config::{Config, LimitsConfig};
-use crate::failure::Failure;
 
 /// Every tenant's client, once for each of the two services.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct Nice {
     pub(crate) producer: Arc<Tenants>,
     /// The consumer's, which puts a call back that would have to wait long, so that other tenants' calls go on.
     pub(crate) consumer: Arc<Tenants>,
-    /// How the budgets stand.
+    /// The request budgets.
     pub(crate) budgets: Arc<Budgets>,
 }
 
@@ -37,17 +37,17 @@ impl Nice {
         state: Option<&State>,
         database: Option<&Database>,
         metrics: &Metrics,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let stores: Arc<dyn Stores> = match (database, state) {
             (Some(database), _) => servers::budgets(database),
             (None, Some(state)) => Arc::new(LocalStores::new(state.clone())),
-            (None, None) => return Err(Failure::failed("this process has no place for a rate budget")),
+            (None, None) => return Err(CommandError::failed("this process has no place for a rate budget")),
         };
         let source = source(config, database)?;
         Ok(Self::asking(config, source, stores, Network::Internet, &Clock::system(), metrics))
     }
 
-    /// Clients whose settings and budgets stand there, and whose requests go this way.
+    /// Clients with these settings and budgets, whose requests go through this network.
     pub(super) fn asking(
         config: &Config,
         source: Arc<dyn SettingsSource>,
@@ -75,14 +75,14 @@ impl Nice {
         config: &Config,
         database: Option<&Database>,
         quota: Arc<dyn Quota>,
-    ) -> Result<Tenants, Failure> {
+    ) -> Result<Tenants, CommandError> {
         let (source, options) = (source(config, database)?, options(config));
         Ok(Tenants::with_options(source, Arc::new(move |_| quota.clone()), Metrics::new(), options))
     }
 }
 
-/// Where the settings of tenants stand.
-fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, Failure> {
+/// Where the settings of tenants are.
+fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn SettingsSource>, CommandError> {
     if let Some(database) = database {
         return match config.catalog.seal_key {
             None => Ok(Arc::new(Missing("[catalog] seal_key: missing"))),
@@ -94,7 +94,7 @@ fn source(config: &Config, database: Option<&Database>) -> Result<Arc<dyn Settin
     Ok(Arc::new(FixedSettings { tenant: tenant(config)?, nice, scope, retention }))
 }
 
-/// Settings that a listing does without.
+/// Settings that are missing, and that a listing does not need.
 struct Missing(&'static str);
 
 #[async_trait]

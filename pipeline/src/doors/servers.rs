@@ -1,7 +1,5 @@
 //! The servers of production: RabbitMQ, PostgreSQL and S3.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +14,9 @@ use stages::{
     tenants::{Seal, SettingsError, SettingsSource, SettingsTable},
 };
 
+use crate::command_error::CommandError;
 use crate::config;
 use crate::config::{CatalogKind, Config, QueueKind, RecordingsConfig, RecordingsKind, SecretSource};
-use crate::failure::Failure;
 use crate::lease::Lease;
 
 pub(crate) use database::Database;
@@ -33,21 +31,21 @@ pub(crate) fn install_crypto() {
 }
 
 /// The way to the Knovvu database, where it is on a server; connects to nothing yet.
-pub(crate) fn database(config: &Config) -> Result<Option<Database>, Failure> {
+pub(crate) fn database(config: &Config) -> Result<Option<Database>, CommandError> {
     match (config.catalog.kind, &config.catalog.url) {
         (CatalogKind::Postgres, Some(url)) => {
             let connections = config.catalog.connections;
             Ok(Some(Database::new(DatabaseOptions { url: url.clone(), connections, service: SERVICE })?))
         }
         (CatalogKind::Postgres, None) => {
-            Err(Failure::usage("[catalog] url: missing, but needed for [catalog] kind = \"postgres\""))
+            Err(CommandError::usage("[catalog] url: missing, but needed for [catalog] kind = \"postgres\""))
         }
         (CatalogKind::Embedded, _) => Ok(None),
     }
 }
 
 /// The catalog in that database, whose tables must be the ones we know, and whose tombstones must be of our key.
-pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<dyn Catalog>, Failure> {
+pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<dyn Catalog>, CommandError> {
     schema::check(database).await?;
     let key = config.catalog.erasure_key.as_ref().or(config.catalog.seal_key.as_ref());
     let catalog = PostgresCatalog::new(database.clone(), key.map(|key| TombstoneKey::derived(key.expose())));
@@ -56,15 +54,15 @@ pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<
 }
 
 /// The queue on a broker.
-pub(super) async fn queue(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Queue>, Failure> {
+pub(super) async fn queue(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Queue>, CommandError> {
     match rabbit(config)? {
         Some(options) => Ok(Arc::new(RabbitQueue::connect(options, &metrics.queue).await?)),
-        None => Err(Failure::usage("[queue] kind: not part of this executable")),
+        None => Err(CommandError::usage("[queue] kind: not part of this executable")),
     }
 }
 
 /// The settings of RabbitMQ, where it is the queue and its address is given.
-fn rabbit(config: &Config) -> Result<Option<RabbitOptions>, Failure> {
+fn rabbit(config: &Config) -> Result<Option<RabbitOptions>, CommandError> {
     let queue = &config.queue;
     let Some(url) = queue.url.clone().filter(|_| queue.kind == QueueKind::Rabbitmq) else { return Ok(None) };
     Ok(Some(RabbitOptions {
@@ -82,16 +80,16 @@ pub(super) async fn recordings(
     config: &Config,
     marks: Option<PathBuf>,
     metrics: &Metrics,
-) -> Result<Arc<dyn RecordingStore>, Failure> {
+) -> Result<Arc<dyn RecordingStore>, CommandError> {
     let Some(options) = s3(&config.recordings)? else {
-        return Err(Failure::usage("[recordings] endpoint, bucket: missing"));
+        return Err(CommandError::usage("[recordings] endpoint, bucket: missing"));
     };
     let options = S3Options { marks, ..options };
-    Ok(Arc::new(S3Store::open(options, metrics.recordings.clone()).await.map_err(Failure::usage)?))
+    Ok(Arc::new(S3Store::open(options, metrics.recordings.clone()).await.map_err(CommandError::usage)?))
 }
 
 /// The settings of S3, where it is the store and its bucket and key are given.
-fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, Failure> {
+fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, CommandError> {
     if store.kind != RecordingsKind::S3 {
         return Ok(None);
     }
@@ -104,9 +102,9 @@ fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, Failure> {
         return Ok(None);
     };
     let encryption = match store.encryption {
-        config::Encryption::None => Encryption::Bucket,
-        config::Encryption::SseS3 => Encryption::SseS3,
-        config::Encryption::SseKms => Encryption::SseKms { key_id: store.kms_key_id.clone() },
+        config::EncryptionKind::None => Encryption::Bucket,
+        config::EncryptionKind::SseS3 => Encryption::SseS3,
+        config::EncryptionKind::SseKms => Encryption::SseKms { key_id: store.kms_key_id.clone() },
     };
     let options =
         S3Options::new(endpoint.clone(), bucket.clone(), store.region.clone(), credentials).for_rate(store.min_rate);
@@ -116,8 +114,8 @@ fn s3(store: &RecordingsConfig) -> Result<Option<S3Options>, Failure> {
 /// Bytes in a MiB.
 const MIB: usize = 1 << 20;
 
-/// A key that is read again from its files when they change, if it stands in files.
-fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<Credentials, Failure> {
+/// The key; if files hold it, it is read again when they change.
+fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<Credentials, CommandError> {
     let access_key_id = id.to_owned();
     match (secret, token) {
         (SecretSource::Here(secret), None) => {
@@ -138,7 +136,7 @@ fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<
             secret_access_key_file: secret.clone(),
             session_token_file: Some(token.clone()),
         }),
-        _ => Err(Failure::usage(
+        _ => Err(CommandError::usage(
             "[recordings] session_token: give it as secret_access_key is given: both in files, or neither",
         )),
     }
@@ -148,19 +146,11 @@ fn key(id: &str, secret: &SecretSource, token: Option<&SecretSource>) -> Result<
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// The text of a file that the settings name.
-fn readable(key: &str, path: &Path) -> Result<String, Failure> {
-    let refuse = |why: &dyn std::fmt::Display| {
+fn readable(key: &str, path: &Path) -> Result<String, CommandError> {
+    config::read_small(path, LARGEST_FILE).map_err(|fault| {
         let remedy = "correct the path, or let this user read the file";
-        Failure::usage(format!("{key}: {}: {why}; {remedy}", path.display()))
-    };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| refuse(&error))?;
-    match file.take(LARGEST_FILE + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 > LARGEST_FILE => Err(refuse(&"larger than 1 MiB")),
-        // Some editors put a byte order mark in front of every text.
-        Ok(_) => Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned)),
-        Err(error) => Err(refuse(&error)),
-    }
+        CommandError::usage(format!("{key}: {}: {fault}; {remedy}", path.display()))
+    })
 }
 
 /// The NICE settings of all tenants; without the seal key they can be shown only.
@@ -169,7 +159,7 @@ pub(crate) fn settings_table(config: &Config, database: &Database) -> SettingsTa
     SettingsTable::new(database.clone(), seal)
 }
 
-/// The same as where the registry of tenants reads them.
+/// The same table, as the registry of tenants takes it.
 pub(super) fn settings_source(config: &Config, database: &Database) -> Arc<dyn SettingsSource> {
     Arc::new(settings_table(config, database))
 }
@@ -179,8 +169,8 @@ pub(super) fn budgets(database: &Database) -> Arc<dyn Stores> {
     Arc::new(SharedStores::new(database.clone()))
 }
 
-/// Fails where the way to the database is no session of its own, and a lease would mean nothing.
-pub(crate) async fn check_session(database: &Database) -> Result<(), Failure> {
+/// Fails if connections to the database share sessions (a pooler): a lease would hold nothing then.
+pub(crate) async fn check_session(database: &Database) -> Result<(), CommandError> {
     Ok(::database::check_session(database).await?)
 }
 
@@ -192,8 +182,8 @@ pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
     }
 }
 
-/// What only the clients can tell of their settings is asked before anything is touched.
-pub(super) fn validate(config: &Config) -> Result<(), Failure> {
+/// Lets the clients check their settings before anything is touched.
+pub(super) fn validate(config: &Config) -> Result<(), CommandError> {
     if config.catalog.url.is_some() {
         database(config)?;
     }
@@ -211,7 +201,7 @@ pub(super) fn validate(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-impl From<RabbitError> for Failure {
+impl From<RabbitError> for CommandError {
     fn from(error: RabbitError) -> Self {
         match &error {
             RabbitError::Url(_) | RabbitError::Prefix => Self::usage(error),
@@ -223,7 +213,7 @@ impl From<RabbitError> for Failure {
     }
 }
 
-impl From<SettingsError> for Failure {
+impl From<SettingsError> for CommandError {
     fn from(error: SettingsError) -> Self {
         match &error {
             SettingsError::Unreachable(_) => Self::unreachable(format!("[catalog] url: {error}")),
@@ -232,7 +222,7 @@ impl From<SettingsError> for Failure {
     }
 }
 
-impl From<DatabaseError> for Failure {
+impl From<DatabaseError> for CommandError {
     fn from(error: DatabaseError) -> Self {
         match &error {
             DatabaseError::Settings(_) => Self::usage(error),

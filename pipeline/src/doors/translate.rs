@@ -7,8 +7,8 @@ use model::{Retention, TenantId};
 use nice::{Auth, GroupSelector, NiceSettings};
 use stages::readiness::Bounds;
 
+use crate::command_error::CommandError;
 use crate::config::{AuthFlow, Config, NiceConfig, ReconciliationConfig};
-use crate::failure::Failure;
 use crate::nightly::Nightly;
 
 /// The settings `[nice]` as the client takes them; none where they are not complete for their flow.
@@ -36,8 +36,8 @@ pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
     })
 }
 
-/// When calls are looked at first. Half the time until the deadline is left for the steps after it. Who takes short
-/// steps expects recordings soon.
+/// When the first look for a recording comes. It leaves half of the time until the deadline for further looks, and short
+/// steps mean that recordings are expected soon.
 pub(crate) fn first_look(config: &Config) -> Bounds {
     let retry = &config.retry;
     let longest_step = retry.not_ready_delays.iter().max().copied().unwrap_or_default();
@@ -49,8 +49,8 @@ pub(crate) fn first_look(config: &Config) -> Bounds {
 }
 
 /// How long the tenant's conversations are kept.
-pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, Failure> {
-    let shorter = || Failure::usage("[nice] retention: shorter than a day");
+pub(crate) fn retention(nice: &NiceConfig) -> Result<Retention, CommandError> {
+    let shorter = || CommandError::usage("[nice] retention: shorter than a day");
     nice.retention.map_or(Ok(Retention::default()), |kept_for| Retention::new(kept_for).ok_or_else(shorter))
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn retry_policy(config: &Config) -> RetryPolicy {
 }
 
 /// The tenant of the settings.
-pub(crate) fn tenant(config: &Config) -> Result<TenantId, Failure> {
-    config.tenant.id.clone().ok_or_else(|| Failure::usage("[tenant] id: missing"))
+pub(crate) fn tenant(config: &Config) -> Result<TenantId, CommandError> {
+    config.tenant.id.clone().ok_or_else(|| CommandError::usage("[tenant] id: missing"))
 }
 
 /// When the nightly comparison is due.
@@ -77,8 +77,8 @@ pub(crate) fn nightly(config: &Config) -> Nightly {
     Nightly { at, timezone, window, longest_call, lateness, recheck }
 }
 
-/// How far back a call may have ended whose traces were only in a local state that is lost: its recording may have
-/// been awaited until the deadline.
-pub(crate) fn hot_window(config: &Config) -> Duration {
+/// The recovery window: how far back the producer looks for calls after its local state was lost or a clock was wrong.
+/// A lost call may have waited for its recording until the deadline.
+pub(crate) fn recovery_window(config: &Config) -> Duration {
     config.state.retention.max(config.reconciliation.window).max(config.retry.recording_deadline)
 }

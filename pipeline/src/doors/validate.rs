@@ -4,13 +4,13 @@ use tracing::warn;
 
 use super::servers;
 use super::wanted::Service;
+use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
-use crate::failure::Failure;
 
 /// Refuses the kind `fluvio`, which is not there yet, and settings that cannot work together. Touches nothing.
-pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure> {
+pub(crate) fn validate(config: &Config, service: Service) -> Result<(), CommandError> {
     if config.queue.kind == QueueKind::Fluvio {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
         ));
     }
@@ -25,10 +25,10 @@ pub(crate) fn validate(config: &Config, service: Service) -> Result<(), Failure>
 }
 
 /// `producer` and `consumer` alone need doors that more than one process can open.
-fn shared(config: &Config, service: Service) -> Result<(), Failure> {
+fn shared(config: &Config, service: Service) -> Result<(), CommandError> {
     let refuse = |section: &str, server: &str| {
         let service = service.name();
-        Err(Failure::usage(format!(
+        Err(CommandError::usage(format!(
             "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
              nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
         )))
@@ -43,9 +43,9 @@ fn shared(config: &Config, service: Service) -> Result<(), Failure> {
 }
 
 /// Refuses settings of the sources that cannot work together.
-fn sources(config: &Config) -> Result<(), Failure> {
+fn sources(config: &Config) -> Result<(), CommandError> {
     if !config.events.poll && !config.events.webhook && !config.events.agent_sessions {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "[events] poll, webhook, agent_sessions: all are false, so no call would ever be found; set one of them \
              to true",
         ));
@@ -58,7 +58,7 @@ fn sources(config: &Config) -> Result<(), Failure> {
     }
     let listen = config.events.webhook_listen;
     if config.events.webhook && listen == config.admin.listen && listen.port() != 0 {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "[events] webhook_listen: the same address as [admin] listen; give each a port of its own",
         ));
     }

@@ -66,7 +66,7 @@ impl Wanted {
         produces || config.catalog.kind == CatalogKind::Embedded || config.queue.kind == QueueKind::Embedded
     }
 
-    /// Whether it works for so long that the way to the database is looked at first.
+    /// Whether it works for so long that the connection to the database is checked first.
     pub(super) fn works(self) -> bool {
         match self {
             Self::Service(_) | Self::AgentSync | Self::Replay | Self::Erasure => true,

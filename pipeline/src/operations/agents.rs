@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catalog::HeldReading;
+use catalog::{Agents, HeldReading};
 use clap::Args;
 use flow::StageError;
 use model::{Agent, System};
@@ -10,22 +10,31 @@ use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::sync_agents::{REMEDY, SyncAgents, SyncError, SyncReport};
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand};
+use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::failure::Failure;
 use crate::tables::{table, time};
+
+/// What is asked of the agents and of the group.
+#[derive(Clone)]
+pub(crate) struct AgentOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Agents>,
+    pub(super) running: Running,
+}
 
 /// Every agent is asked for, former ones too.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ListAgents {}
 
-impl Request for ListAgents {
+impl AdminRequest for ListAgents {
     type Answer = Vec<Agent>;
-    const ROUTE: Route = Route::get("/agents");
+    type Handler = AgentOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/agents");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Vec<Agent>, OperationError> {
-        Ok(operations.catalog.agents(operations.tenant()?).await?)
+    async fn fulfil(self, operations: &AgentOperations) -> Result<Vec<Agent>, OperationError> {
+        Ok(operations.catalog.agents(operations.tenant.get()?).await?)
     }
 }
 
@@ -50,40 +59,42 @@ impl SingleCommand for ListAgents {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowHeldReading {}
 
-impl Request for ShowHeldReading {
+impl AdminRequest for ShowHeldReading {
     type Answer = Option<HeldReading>;
-    const ROUTE: Route = Route::get("/agents/held");
+    type Handler = AgentOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/agents/held");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Option<HeldReading>, OperationError> {
-        Ok(operations.catalog.group_standing(operations.tenant()?).await?.held)
+    async fn fulfil(self, operations: &AgentOperations) -> Result<Option<HeldReading>, OperationError> {
+        Ok(operations.catalog.group_standing(operations.tenant.get()?).await?.held)
     }
 }
 
 /// The group is read now.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReadGroup {
-    pub(crate) doubt: Doubt,
+    pub(crate) mode: SyncMode,
 }
 
-/// What becomes of a reading that is to be doubted: many agents gone at once, or hidden ones.
+/// What happens to a reading in which many agents are gone at once, or hidden.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Doubt {
-    /// It is held.
+pub(crate) enum SyncMode {
+    /// It is held until it is confirmed.
     Sync,
-    /// It is believed.
+    /// It is accepted.
     Accept,
 }
 
-impl Request for ReadGroup {
+impl AdminRequest for ReadGroup {
     type Answer = SyncReport;
-    const ROUTE: Route = Route::post("/agents/{doubt}");
+    type Handler = AgentOperations;
+    const ROUTE: AdminRoute = AdminRoute::post("/agents/{mode}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<SyncReport, OperationError> {
+    async fn fulfil(self, operations: &AgentOperations) -> Result<SyncReport, OperationError> {
         let sync = operations.agent_sync()?.clone();
-        match self.doubt {
-            Doubt::Sync => to_its_end(async move { sync.run_once().await }).await,
-            Doubt::Accept => to_its_end(async move { sync.accept().await }).await,
+        match self.mode {
+            SyncMode::Sync => to_its_end(async move { sync.run_once().await }).await,
+            SyncMode::Accept => to_its_end(async move { sync.accept().await }).await,
         }
     }
 }
@@ -102,8 +113,8 @@ impl SingleCommand for ReadGroup {
         }
     }
 
-    fn verdict(report: &SyncReport) -> Result<(), Failure> {
-        report.held.as_ref().map_or(Ok(()), |reading| Err(Failure::partly(held(reading))))
+    fn verdict(report: &SyncReport) -> Result<(), CommandError> {
+        report.held.as_ref().map_or(Ok(()), |reading| Err(CommandError::partly(held(reading))))
     }
 }
 
@@ -124,13 +135,13 @@ pub(crate) fn held(held: &HeldReading) -> String {
     )
 }
 
-impl Operations {
+impl AgentOperations {
     fn agent_sync(&self) -> Result<&Arc<SyncAgents>, OperationError> {
         if self.running.producing.as_ref().is_some_and(|producing| !*producing.borrow()) {
             let reason = "this producer waits for the lease; ask the one that has it";
             return Err(OperationError::Refused(reason.to_owned()));
         }
-        let nobody = || OperationError::Refused("this process keeps no agents in step; ask the producer".to_owned());
+        let nobody = || OperationError::Refused("this process does not sync the agents; ask the producer".to_owned());
         self.running.sync.as_ref().ok_or_else(nobody)
     }
 }

@@ -1,17 +1,21 @@
 //! `dead-letters`: conversations set aside with their reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::Catalog;
 use clap::Args;
 use jiff::Timestamp;
 use model::DeadLetter;
+use queue::Queue;
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::{
     shelf,
     shelf::{AskedBy, ReplayError},
 };
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, SingleCommand};
 use crate::arguments::number;
 use crate::tables::{table, time};
 
@@ -21,16 +25,25 @@ const PAGE: usize = 500;
 /// The most dead letters in one listing; the rest is named by the metric and comes after these are dealt with.
 const MOST_LISTED: usize = 100_000;
 
+/// What is asked of the shelf of dead letters.
+#[derive(Clone)]
+pub(crate) struct DeadLetterOperations {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) clock: Clock,
+}
+
 /// Every dead letter is asked for, oldest first, without its message: that may tell of people, and is for who asks for
 /// the one.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ListDeadLetters {}
 
-impl Request for ListDeadLetters {
+impl AdminRequest for ListDeadLetters {
     type Answer = Vec<DeadLetter>;
-    const ROUTE: Route = Route::get("/dead-letters");
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/dead-letters");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Vec<DeadLetter>, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetter>, OperationError> {
         let mut all = Vec::new();
         loop {
             let after = all.last().map_or(0, |letter: &DeadLetter| letter.id);
@@ -58,11 +71,12 @@ pub(crate) struct ShowDeadLetter {
     id: u64,
 }
 
-impl Request for ShowDeadLetter {
+impl AdminRequest for ShowDeadLetter {
     type Answer = DeadLetter;
-    const ROUTE: Route = Route::get("/dead-letters/{id}");
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/dead-letters/{id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<DeadLetter, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<DeadLetter, OperationError> {
         operations.dead_letter(self.id).await
     }
 }
@@ -80,11 +94,12 @@ pub(crate) struct ReplayDeadLetter {
     pub(crate) id: u64,
 }
 
-impl Request for ReplayDeadLetter {
+impl AdminRequest for ReplayDeadLetter {
     type Answer = ();
-    const ROUTE: Route = Route::post("/dead-letters/{id}/replay");
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::post("/dead-letters/{id}/replay");
 
-    async fn fulfil(self, operations: &Operations) -> Result<(), OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let letter = operations.dead_letter(self.id).await?;
         let now = operations.clock.now();
         let (catalog, queue) = (&*operations.catalog, &*operations.queue);
@@ -97,28 +112,29 @@ impl Request for ReplayDeadLetter {
     }
 }
 
-/// A dead letter comes off the shelf for good.
+/// A dead letter is dropped for good.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DropDeadLetter {
     pub(crate) id: u64,
 }
 
-impl Request for DropDeadLetter {
+impl AdminRequest for DropDeadLetter {
     type Answer = ();
-    const ROUTE: Route = Route::delete("/dead-letters/{id}");
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::delete("/dead-letters/{id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<(), OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<(), OperationError> {
         let Self { id } = self;
         let letter = operations.dead_letter(id).await?;
         if !operations.catalog.remove_dead_letter(&letter).await? {
             return Err(OperationError::Refused(format!("dead letter {id} was just written anew; look at it again")));
         }
-        tracing::info!(id, reason = letter.reason, "dead letter dropped");
+        tracing::info!(dead_letter = id, reason = letter.reason, "dead letter dropped");
         Ok(())
     }
 }
 
-/// Every dead letter comes off the shelf that stands for longer, or is only counted.
+/// Every dead letter that is older is dropped, or only counted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DropDeadLetters {
     pub(crate) older_than_secs: u64,
@@ -126,23 +142,24 @@ pub(crate) struct DropDeadLetters {
     pub(crate) dry_run: bool,
 }
 
-impl Request for DropDeadLetters {
+impl AdminRequest for DropDeadLetters {
     type Answer = u64;
-    const ROUTE: Route = Route::post_body("/dead-letters/drop");
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::post_body("/dead-letters/drop");
 
-    async fn fulfil(self, operations: &Operations) -> Result<u64, OperationError> {
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<u64, OperationError> {
         let age = Duration::from_secs(self.older_than_secs);
         let before = operations.clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
         if self.dry_run {
             return Ok(operations.catalog.count_dead_letters(before).await?);
         }
         let dropped = operations.catalog.drop_dead_letters(before).await?;
-        tracing::info!(dropped, %before, "dead letters dropped");
+        tracing::info!(count = dropped, to = %before, "dead letters dropped");
         Ok(dropped)
     }
 }
 
-impl Operations {
+impl DeadLetterOperations {
     async fn dead_letter(&self, id: u64) -> Result<DeadLetter, OperationError> {
         let letter = self.catalog.dead_letter(id).await?;
         letter.ok_or_else(|| OperationError::NotFound(format!("there is no dead letter {id}")))

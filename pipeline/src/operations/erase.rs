@@ -4,21 +4,36 @@
 //! the producer, whose daemon would be found here, has no recording store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use catalog::ConversationStatus;
+use catalog::{Catalog, ConversationStatus};
 use flow::StageError;
 use model::{ContactId, ConversationKey, ConversationState};
+use queue::Queue;
 use serde::{Deserialize, Serialize};
-use stages::erase::ErasureReport;
+use stages::erase::{Eraser, ErasureReport};
+use state::State;
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::rebuild;
 
+/// What is asked of the erasure of a conversation.
+#[derive(Clone)]
+pub(crate) struct ErasureOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    /// None: the process keeps no state of its own.
+    pub(super) state: Option<State>,
+    /// None: the process has no recording store.
+    pub(super) eraser: Option<Eraser>,
+}
+
 /// What was erased, and what is left to others.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Erased {
+pub(crate) struct ErasureAnswer {
     pub(crate) conversation_id: ContactId,
     /// The first digits of what is left of it: the log names it by them.
     pub(crate) tombstone: String,
@@ -44,7 +59,7 @@ pub(crate) struct Erasable {
     pub(crate) known: bool,
     /// It was erased before, and is not to come back.
     pub(crate) erased: bool,
-    /// The state of its row, if one stands.
+    /// The state of its row, if there is one.
     pub(crate) state: Option<ConversationState>,
     /// Where its recordings lie, as its row says.
     pub(crate) recordings: Vec<String>,
@@ -62,18 +77,19 @@ pub(crate) struct ShowErasable {
     pub(crate) conversation_id: ContactId,
 }
 
-impl Request for ShowErasable {
+impl AdminRequest for ShowErasable {
     type Answer = Erasable;
-    const ROUTE: Route = Route::get("/conversations/{conversation_id}/erasure");
+    type Handler = ErasureOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/conversations/{conversation_id}/erasure");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Erasable, OperationError> {
-        let key = operations.key(self.conversation_id)?;
+    async fn fulfil(self, operations: &ErasureOperations) -> Result<Erasable, OperationError> {
+        let key = operations.tenant.key(self.conversation_id)?;
         let erased = operations.catalog.status(&key).await? == ConversationStatus::Erased;
         let row = operations.catalog.conversation(&key).await?;
         let (hops, messages) =
             (operations.catalog.hops(&key).await?.len() as u64, operations.queue.messages_of(&key).await?);
         let dead_letters = u64::from(operations.catalog.dead_letter_of(&key).await?.is_some());
-        let processed = operations.is_processed(&key);
+        let processed = is_processed(operations.state.as_ref(), &key);
         let known = erased || row.is_some() || processed || hops + dead_letters + messages.unwrap_or_default() > 0;
         Ok(Erasable {
             conversation_id: key.external_id,
@@ -128,12 +144,13 @@ pub(crate) struct EraseConversation {
     pub(crate) yes_unknown: bool,
 }
 
-impl Request for EraseConversation {
-    type Answer = Erased;
-    const ROUTE: Route = Route::delete("/conversations/{conversation_id}");
+impl AdminRequest for EraseConversation {
+    type Answer = ErasureAnswer;
+    type Handler = ErasureOperations;
+    const ROUTE: AdminRoute = AdminRoute::delete("/conversations/{conversation_id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Erased, OperationError> {
-        let key = operations.key(self.conversation_id)?;
+    async fn fulfil(self, operations: &ErasureOperations) -> Result<ErasureAnswer, OperationError> {
+        let key = operations.tenant.key(self.conversation_id)?;
         let external_id = key.external_id;
         let Some(eraser) = &operations.eraser else {
             return Err(OperationError::Refused(
@@ -158,7 +175,7 @@ impl Request for EraseConversation {
         let recordings_looked_for = objects.is_some();
         let objects = objects.unwrap_or_default();
         let set_aside = operations.state.as_ref().map(|state| rebuild::set_aside(state.store().dir()));
-        Ok(Erased {
+        Ok(ErasureAnswer {
             conversation_id: external_id,
             tombstone: tombstone.to_string(),
             found: rows.conversation || objects + rows.dead_letters + rows.hops + messages.unwrap_or_default() > 0,
@@ -176,8 +193,10 @@ impl SingleCommand for EraseConversation {
     const NEED: Need = Need::Erasure;
     const WANTED: Wanted = Wanted::Erasure;
 
-    fn table(erased: &Erased) -> String {
-        let Erased { conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, .. } = erased;
+    fn table(erased: &ErasureAnswer) -> String {
+        let ErasureAnswer {
+            conversation_id, tombstone, found, objects, dead_letters, hops, messages, set_aside, ..
+        } = erased;
         let mut lines = vec![match found {
             _ if !erased.recordings_looked_for => format!(
                 "conversation {conversation_id} stays away, but its recordings were not looked for (tombstone {tombstone})"
@@ -212,12 +231,12 @@ impl SingleCommand for EraseConversation {
     }
 }
 
-impl Operations {
+impl ErasureOperations {
     /// Whether anything tells that the conversation exists, or existed.
     async fn is_known(&self, key: &ConversationKey) -> Result<bool, OperationError> {
         // A row, a dead letter, or a tombstone.
         Ok(self.catalog.known(std::slice::from_ref(key)).await?.contains(&true)
-            || self.is_processed(key)
+            || is_processed(self.state.as_ref(), key)
             || !self.catalog.hops(key).await?.is_empty()
             || self.queue.messages_of(key).await?.is_some_and(|messages| messages > 0))
     }

@@ -6,8 +6,15 @@ use model::{ContactId, EventSource};
 use serde::{Deserialize, Serialize};
 use stages::recheck::{Recheck, RecheckError};
 
-use super::replays::check_range;
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::range::check_range;
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
+
+/// What is asked of calls that lack recordings.
+#[derive(Clone)]
+pub(crate) struct RecheckOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) recheck: Recheck,
+}
 
 /// What was put on the queue.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,17 +38,18 @@ pub(crate) struct RecheckConversation {
     pub(crate) conversation_id: ContactId,
 }
 
-impl Request for RecheckConversation {
+impl AdminRequest for RecheckConversation {
     type Answer = Rechecked;
-    const ROUTE: Route = Route::post("/conversations/{conversation_id}/recheck");
+    type Handler = RecheckOperations;
+    const ROUTE: AdminRoute = AdminRoute::post("/conversations/{conversation_id}/recheck");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Rechecked, OperationError> {
-        let key = operations.key(self.conversation_id)?;
+    async fn fulfil(self, operations: &RecheckOperations) -> Result<Rechecked, OperationError> {
+        let key = operations.tenant.key(self.conversation_id)?;
         let external_id = key.external_id;
-        if operations.catalog.status(&key).await? == ConversationStatus::Erased {
+        if operations.recheck.catalog.status(&key).await? == ConversationStatus::Erased {
             return Err(OperationError::Refused(format!("conversation {external_id} was erased, and stays away")));
         }
-        let row = operations.catalog.conversation(&key).await?.filter(|row| row.state.is_final());
+        let row = operations.recheck.catalog.conversation(&key).await?.filter(|row| row.state.is_final());
         let Some(row) = row else {
             return Err(OperationError::NotFound(format!(
                 "conversation {external_id} is neither ready nor without a recording: `trace` tells how it stands, and \
@@ -53,7 +61,7 @@ impl Request for RecheckConversation {
         }
         let (master, agent, ended_at) = (row.master_external_id, row.agent_external_id, row.ended_at);
         let call = Lacking { tenant: key.tenant, external_id, master, agent, ended_at };
-        operations.rechecks().one(&call, EventSource::Backfill).await?;
+        operations.recheck.one(&call, EventSource::Backfill).await?;
         Ok(Rechecked { enqueued: 1 })
     }
 }
@@ -74,16 +82,17 @@ pub(crate) struct RecheckRange {
     pub(crate) to: Timestamp,
 }
 
-impl Request for RecheckRange {
+impl AdminRequest for RecheckRange {
     type Answer = Rechecked;
-    const ROUTE: Route = Route::post_body("/rechecks");
+    type Handler = RecheckOperations;
+    const ROUTE: AdminRoute = AdminRoute::post_body("/rechecks");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Rechecked, OperationError> {
-        let (tenant, now) = (operations.tenant()?, operations.clock.now());
+    async fn fulfil(self, operations: &RecheckOperations) -> Result<Rechecked, OperationError> {
+        let (tenant, now) = (operations.tenant.get()?, operations.recheck.clock.now());
         self.check(now)?;
         let (from, to) = (self.from, self.to.min(now));
-        let enqueued = operations.rechecks().range(tenant, from, to, EventSource::Backfill).await?;
-        tracing::info!(%from, %to, enqueued, "calls that lack recordings are looked at once more");
+        let enqueued = operations.recheck.range(tenant, from, to, EventSource::Backfill).await?;
+        tracing::info!(%from, %to, count = enqueued, "calls that lack recordings are rechecked");
         Ok(Rechecked { enqueued })
     }
 }
@@ -95,11 +104,5 @@ impl SingleCommand for RecheckRange {
 
     fn table(rechecked: &Rechecked) -> String {
         RecheckConversation::table(rechecked)
-    }
-}
-
-impl Operations {
-    fn rechecks(&self) -> Recheck {
-        Recheck { catalog: self.catalog.clone(), queue: self.queue.clone(), clock: self.clock.clone() }
     }
 }

@@ -1,54 +1,67 @@
 //! `report`: what became of every call that ended in a date range.
 
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stages::completeness::{self, CallCounts, Completeness, ReportRequest};
-use stages::source::roster::Roster;
+use stages::source::{compare::Compare, roster::Roster};
 use tokio::sync::watch;
 
-use super::replays::{check_listed, check_range, doubt};
-use super::{OperationError, Operations, Reporting, Request, Route, SingleCommand};
+use super::range::{check_listed, check_range};
+use super::replays::doubt;
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
 use crate::arguments::moment;
+use crate::command_error::CommandError;
 use crate::config::Need;
-use crate::failure::Failure;
 use crate::tables::{numbers, table, time};
 
 /// Exceptions shown in a table; JSON has all of them.
 const SHOWN: usize = 50;
 
+/// What reports are made with.
+#[derive(Clone)]
+pub(crate) struct ReportOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) compare: Compare,
+    /// A call may have begun so long before it ended.
+    pub(super) longest_call: Duration,
+}
+
 /// What became of every call that ended in a range is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct Report {
-    /// The first moment: RFC 3339, or a date in UTC
+pub(crate) struct ShowReport {
+    /// The beginning: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Timestamp,
-    /// The moment after the last: RFC 3339, or a date in UTC
+    /// The end, which is not included: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment)]
     to: Timestamp,
 }
 
-impl Request for Report {
+impl AdminRequest for ShowReport {
     type Answer = Completeness;
-    const ROUTE: Route = Route::post_body("/report");
+    type Handler = ReportOperations;
+    const ROUTE: AdminRoute = AdminRoute::post_body("/report");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Completeness, OperationError> {
-        let (tenant, now) = (operations.tenant()?.clone(), operations.clock.now());
+    async fn fulfil(self, operations: &ReportOperations) -> Result<Completeness, OperationError> {
+        let ReportOperations { tenant, compare, longest_call } = operations.clone();
+        let (tenant, now) = (tenant.get()?.clone(), compare.clock.now());
         self.check(now)?;
-        if operations.catalog.agents_read_at(&tenant).await?.is_none() {
+        if compare.catalog.agents_read_at(&tenant).await?.is_none() {
             let reason = "the group was never read, so no call is known to be its; run `nice-knovvu agents sync`";
             return Err(OperationError::Refused(reason.to_owned()));
         }
         let (roster, reader) = watch::channel(Roster::default());
-        Roster::replace(&roster, &operations.catalog.agents(&tenant).await?);
-        let Reporting { compare, tenants, longest_call } = operations.reporting.clone();
-        let (from, to) = (self.from, self.to.min(now));
+        Roster::replace(&roster, &compare.catalog.agents(&tenant).await?);
+        let (from, to, tenants) = (self.from, self.to.min(now), compare.tenants.clone());
         let roster = reader.borrow().clone();
         Ok(completeness::report(ReportRequest { tenants, tenant, roster, compare, from, to, longest_call }).await?)
     }
 }
 
-impl SingleCommand for Report {
+impl SingleCommand for ShowReport {
     const NEED: Need = Need::Nice;
 
     fn check(&self, now: Timestamp) -> Result<(), OperationError> {
@@ -119,10 +132,10 @@ impl SingleCommand for Report {
         lines.join("\n")
     }
 
-    fn verdict(report: &Completeness) -> Result<(), Failure> {
+    fn verdict(report: &Completeness) -> Result<(), CommandError> {
         match report.total.missing {
             0 => Ok(()),
-            missing => Err(Failure::partly(format!("{missing} calls are missing"))),
+            missing => Err(CommandError::partly(format!("{missing} calls are missing"))),
         }
     }
 }

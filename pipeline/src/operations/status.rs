@@ -1,21 +1,43 @@
 //! `status`: stages, backlog, lag and rate budget.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use catalog::{ConversationCounts, HeldReading, RunKind, RunState};
+use catalog::{Catalog, ConversationCounts, HeldReading, RunKind, RunState};
 use clap::Args;
-use flow::metrics::{OUTCOMES, STAGES};
+use flow::{
+    Freshness,
+    metrics::{OUTCOMES, STAGES},
+};
 use jiff::Timestamp;
 use model::{ApiFamily, TenantId};
-use queue::Backlog;
-use quota::Usage;
+use queue::{Backlog, Queue};
+use quota::{Budgets, Usage};
+use runtime::Clock;
 use serde::{Deserialize, Serialize};
+use stages::metrics::Metrics;
+use state::State;
 
-use super::{OperationError, Operations, Request, Route, SingleCommand, agents};
+use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand, agents};
 use crate::tables::{numbers, table, time};
 
 /// Runs looked through for the last comparison that came to its end.
 const LOOKED_BACK: usize = 30;
+
+/// What the state of the whole is read from.
+#[derive(Clone)]
+pub(crate) struct StatusOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) queue: Arc<dyn Queue>,
+    /// None: the process keeps no state of its own.
+    pub(super) state: Option<State>,
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) freshness: Freshness,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    pub(super) running: Running,
+}
 
 /// The state of the whole is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -41,7 +63,7 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) agents_missing: u64,
     pub(crate) poll_watermark: Option<Timestamp>,
-    pub(crate) rate_budget: Vec<Budget>,
+    pub(crate) rate_budget: Vec<BudgetStatus>,
     pub(crate) stages: Vec<StageStatus>,
     /// None, as the two that follow: the process keeps no state of its own.
     pub(crate) webhook_inbox: Option<usize>,
@@ -51,9 +73,9 @@ pub(crate) struct Status {
     pub(crate) last_reconciliation: Option<Timestamp>,
 }
 
-/// How a rate budget stands.
+/// The state of a rate budget.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Budget {
+pub(crate) struct BudgetStatus {
     pub(crate) family: String,
     /// Requests that may leave now.
     pub(crate) available: u32,
@@ -75,7 +97,7 @@ pub(crate) struct Budget {
     pub(crate) why: String,
 }
 
-impl Budget {
+impl BudgetStatus {
     fn of(family: ApiFamily, usage: &Usage, now: Timestamp) -> Self {
         Self {
             family: family.as_str().to_owned(),
@@ -100,20 +122,21 @@ pub(crate) struct StageStatus {
     pub(crate) outcomes: BTreeMap<String, u64>,
 }
 
-impl Request for ShowStatus {
+impl AdminRequest for ShowStatus {
     type Answer = Status;
-    const ROUTE: Route = Route::get("/status");
+    type Handler = StatusOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/status");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Status, OperationError> {
+    async fn fulfil(self, operations: &StatusOperations) -> Result<Status, OperationError> {
         let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
         let mut agents_held = None;
-        if let Some(tenant) = &operations.tenant {
+        if let Some(tenant) = &operations.tenant.0 {
             agents = operations.catalog.agents(tenant).await?;
             agents_last_sync = operations.catalog.agents_read_at(tenant).await?;
             agents_held = operations.catalog.group_standing(tenant).await?.held;
             for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
                 let usage = operations.budgets.usage(tenant, family).await?;
-                rate_budget.push(Budget::of(family, &usage, operations.clock.now()));
+                rate_budget.push(BudgetStatus::of(family, &usage, operations.clock.now()));
             }
         }
         let state = operations.state.as_ref();
@@ -126,14 +149,14 @@ impl Request for ShowStatus {
             outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
         });
         let (mut last_reconciliation, mut poll_watermark) = (None, None);
-        if let Some(tenant) = &operations.tenant {
+        if let Some(tenant) = &operations.tenant.0 {
             poll_watermark = operations.catalog.producer_memory(tenant).await?.poll_watermark;
             let runs = operations.catalog.runs(tenant, RunKind::Reconciliation, LOOKED_BACK).await?;
             last_reconciliation =
                 runs.into_iter().find(|run| run.state == RunState::Done).and_then(|run| run.finished_at);
         }
         Ok(Status {
-            tenant: operations.tenant.clone(),
+            tenant: operations.tenant.0.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: operations.running.since,
             backlog: operations.queue.backlog().await?,
@@ -216,9 +239,9 @@ impl SingleCommand for ShowStatus {
     }
 }
 
-/// How a rate budget stands, in a line.
-fn budget_line(budget: &Budget) -> String {
-    let Budget { family, available, limit, limit_now, used, .. } = budget;
+/// The state of a rate budget, in a line.
+fn budget_line(budget: &BudgetStatus) -> String {
+    let BudgetStatus { family, available, limit, limit_now, used, .. } = budget;
     let mut line = format!("{family}: {available} requests available now, {used} of {limit_now} used");
     if !budget.by_class.is_empty() {
         let classes: Vec<_> = budget.by_class.iter().map(|(class, used)| format!("{class} {used}")).collect();

@@ -1,12 +1,24 @@
 //! `trace`: everything known of one conversation, hop by hop.
 
-use catalog::{ConversationRow, ConversationStatus};
+use std::sync::Arc;
+
+use catalog::{Catalog, ConversationRow, ConversationStatus};
 use clap::Args;
 use model::{ContactId, DeadLetter, Hop};
 use serde::{Deserialize, Serialize};
+use state::State;
 
-use super::{OperationError, Operations, Request, Route, SingleCommand};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::tables::{table, time};
+
+/// What a conversation is traced with.
+#[derive(Clone)]
+pub(crate) struct TraceOperations {
+    pub(super) tenant: ServedTenant,
+    pub(super) catalog: Arc<dyn Catalog>,
+    /// None: the process keeps no state of its own.
+    pub(super) state: Option<State>,
+}
 
 /// Everything known of one conversation is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -43,13 +55,14 @@ impl Trace {
     }
 }
 
-impl Request for TraceConversation {
+impl AdminRequest for TraceConversation {
     type Answer = Trace;
-    const ROUTE: Route = Route::get("/trace/{conversation_id}");
+    type Handler = TraceOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/trace/{conversation_id}");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Trace, OperationError> {
+    async fn fulfil(self, operations: &TraceOperations) -> Result<Trace, OperationError> {
         let Self { conversation_id } = self;
-        let key = operations.key(conversation_id)?;
+        let key = operations.tenant.key(conversation_id)?;
         if operations.catalog.status(&key).await? == ConversationStatus::Erased {
             return Ok(Trace::erased(conversation_id));
         }
@@ -57,7 +70,7 @@ impl Request for TraceConversation {
         let hops = operations.catalog.hops(&key).await?;
         let dead_letter = operations.catalog.dead_letter_of(&key).await?;
         let dead_letter = dead_letter.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter });
-        let processed = operations.is_processed(&key);
+        let processed = is_processed(operations.state.as_ref(), &key);
         if row.is_none() && hops.is_empty() && dead_letter.is_none() && !processed {
             return Err(OperationError::NotFound(format!("nothing is known of conversation {conversation_id}")));
         }

@@ -6,7 +6,15 @@ use model::ContactId;
 use serde::{Deserialize, Serialize};
 use stages::verify::{Verified, Verifier};
 
-use super::{OperationError, Operations, Request, Route};
+use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
+
+/// What recordings are read back with.
+#[derive(Clone)]
+pub(crate) struct VerifyOperations {
+    pub(super) tenant: ServedTenant,
+    /// None: the process has no recording store.
+    pub(super) verifier: Option<Verifier>,
+}
 
 /// Conversations in one answer of a listing.
 pub(crate) const LISTED: usize = 1_000;
@@ -22,13 +30,14 @@ pub(crate) struct ListRecorded {
     pub(crate) after: Option<Recorded>,
 }
 
-impl Request for ListRecorded {
+impl AdminRequest for ListRecorded {
     type Answer = Vec<Recorded>;
-    const ROUTE: Route = Route::post_body("/recorded");
+    type Handler = VerifyOperations;
+    const ROUTE: AdminRoute = AdminRoute::post_body("/recorded");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Vec<Recorded>, OperationError> {
+    async fn fulfil(self, operations: &VerifyOperations) -> Result<Vec<Recorded>, OperationError> {
         let Self { from, to, after } = self;
-        let listed = operations.verifier()?.list(operations.tenant()?, from, to, after, LISTED).await;
+        let listed = operations.verifier()?.list(operations.tenant.get()?, from, to, after, LISTED).await;
         listed.map_err(OperationError::Verification)
     }
 }
@@ -37,25 +46,26 @@ impl Request for ListRecorded {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Verify(pub(crate) Vec<ContactId>);
 
-impl Request for Verify {
+impl AdminRequest for Verify {
     type Answer = Verified;
-    const ROUTE: Route = Route::post_body("/verifications");
+    type Handler = VerifyOperations;
+    const ROUTE: AdminRoute = AdminRoute::post_body("/verifications");
 
-    async fn fulfil(self, operations: &Operations) -> Result<Verified, OperationError> {
+    async fn fulfil(self, operations: &VerifyOperations) -> Result<Verified, OperationError> {
         let Self(ids) = self;
         if ids.len() > VERIFIED_AT_ONCE {
             return Err(OperationError::Invalid(format!("at most {VERIFIED_AT_ONCE} conversations at a time")));
         }
         let mut verified = Verified::default();
         for external_id in ids {
-            let key = operations.key(external_id)?;
+            let key = operations.tenant.key(external_id)?;
             verified.add(operations.verifier()?.verify(&key).await.map_err(OperationError::Verification)?);
         }
         Ok(verified)
     }
 }
 
-impl Operations {
+impl VerifyOperations {
     fn verifier(&self) -> Result<&Verifier, OperationError> {
         self.verifier.as_ref().ok_or_else(|| {
             OperationError::Refused(

@@ -9,11 +9,11 @@ use tokio::{net::TcpListener, sync::oneshot, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Pages, Readiness};
+use crate::admin::{Admin, AdminPages, ReadinessCheck, ServiceReadiness};
+use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors;
-use crate::doors::{Doors, Service, Wanted};
-use crate::failure::Failure;
+use crate::doors::{OpenDoors, Service, Wanted};
 use crate::nice_producer::NiceProducer;
 use crate::operations::{Operations, Running};
 
@@ -27,7 +27,7 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 const SERVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens the doors. A command may have the local state for a moment, and the servers may be starting like us.
-pub(super) async fn open_patiently(config: &Config, service: Service) -> Result<Doors, Failure> {
+pub(super) async fn open_patiently(config: &Config, service: Service) -> Result<OpenDoors, CommandError> {
     let begun = Instant::now();
     loop {
         match doors::open(config, Wanted::Service(service)).await {
@@ -48,22 +48,22 @@ pub(crate) enum Front {
     /// At `[admin] listen`, and at `[events] webhook_listen`.
     Listens,
     /// Through the program that it runs in.
-    Hands(oneshot::Sender<Handed>),
+    Hands(oneshot::Sender<ServiceRoutes>),
 }
 
-/// What would listen otherwise.
-pub(crate) struct Handed {
+/// What a running service answers, in the program that it runs in.
+pub struct ServiceRoutes {
     /// The admin pages.
-    pub(crate) pages: Pages,
-    /// The webhook receiver, where the settings switch it on.
-    pub(crate) webhook: Option<Router>,
+    pub admin: AdminPages,
+    /// The webhook, as `[events] webhook_listen` would serve it; none where the settings do not switch it on.
+    pub webhook: Option<Router>,
 }
 
 /// What answers while the service runs.
 pub(super) struct Answering {
     pub(super) admin: Option<Admin>,
     pub(super) webhook: Option<AbortOnDropHandle<()>>,
-    pub(super) readiness: Readiness,
+    pub(super) readiness: ServiceReadiness,
 }
 
 impl Answering {
@@ -74,7 +74,7 @@ impl Answering {
 }
 
 /// The listener at `[admin] listen`, where the service listens.
-pub(super) async fn admin_listener(config: &Config, front: &Front) -> Result<Option<TcpListener>, Failure> {
+pub(super) async fn admin_listener(config: &Config, front: &Front) -> Result<Option<TcpListener>, CommandError> {
     match front {
         Front::Listens => Ok(Some(bind("[admin] listen", config.admin.listen).await?)),
         Front::Hands(_) => Ok(None),
@@ -84,22 +84,28 @@ pub(super) async fn admin_listener(config: &Config, front: &Front) -> Result<Opt
 /// Answers, or hands over what would.
 pub(super) async fn answer(
     config: &Config,
-    doors: &Doors,
+    doors: &OpenDoors,
     producer: Option<&NiceProducer>,
     listener: Option<TcpListener>,
     front: Front,
     stopping: &CancellationToken,
-) -> Result<Answering, Failure> {
+) -> Result<Answering, CommandError> {
     let running = Running {
         sync: producer.map(|producer| producer.sync.clone()),
         producing: producer.map(|producer| producer.working.subscribe()),
         since: Some(doors.clock.now()),
     };
-    let readiness = Readiness::new(running.producing.clone());
+    let readiness = ServiceReadiness::new(running.producing.clone());
     let file = doors.state.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let operations = Operations::new(config, doors, running);
-    let (outside, blame) = (doors.outside.clone(), doors.blame.clone());
-    let pages = Pages::new(operations, doors.metrics.clone(), readiness.clone(), outside, blame);
+    let check = ReadinessCheck {
+        service: readiness.clone(),
+        state: doors.state.clone(),
+        outside: doors.monitors.outside.clone(),
+        blame: doors.monitors.blame.clone(),
+        clock: doors.clock.clone(),
+    };
+    let pages = AdminPages::new(operations, doors.metrics.clone(), check);
     let receiver = match producer {
         Some(producer) => webhook_receiver(config, doors, producer)?,
         None => None,
@@ -110,7 +116,7 @@ pub(super) async fn answer(
         }
         (None, Front::Hands(asked)) => {
             // Who does not want them has dropped the other end.
-            drop(asked.send(Handed { pages, webhook: receiver }));
+            drop(asked.send(ServiceRoutes { admin: pages, webhook: receiver }));
             (None, None)
         }
         (None, Front::Listens) => (None, None),
@@ -119,7 +125,11 @@ pub(super) async fn answer(
 }
 
 /// What answers the webhook, where it is switched on.
-fn webhook_receiver(config: &Config, doors: &Doors, producer: &NiceProducer) -> Result<Option<Router>, Failure> {
+fn webhook_receiver(
+    config: &Config,
+    doors: &OpenDoors,
+    producer: &NiceProducer,
+) -> Result<Option<Router>, CommandError> {
     let Some(token) = config.events.webhook_token.as_ref().filter(|_| config.events.webhook) else { return Ok(None) };
     let (inbox, working) = (producer.inbox.clone(), producer.working.clone());
     let receiver = Receiver::new(inbox, doors::tenant(config)?, token, doors.metrics.clone());
@@ -131,15 +141,15 @@ async fn listen_for_events(
     config: &Config,
     receiver: Option<Router>,
     stopping: &CancellationToken,
-) -> Result<Option<AbortOnDropHandle<()>>, Failure> {
+) -> Result<Option<AbortOnDropHandle<()>>, CommandError> {
     let Some(receiver) = receiver else { return Ok(None) };
     let listener = bind("[events] webhook_listen", config.events.webhook_listen).await?;
-    info!(listen = %listener.local_addr().map_err(Failure::failed)?, "webhook receiver listens");
+    info!(listen = %listener.local_addr().map_err(CommandError::failed)?, "webhook receiver listens");
     Ok(Some(task::spawn("webhook", serve::serve(listener, receiver, stopping.clone()))))
 }
 
-async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address")))
+async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, CommandError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        CommandError::failed(format!("{key}: cannot listen on {address}: {error}; choose a free address"))
+    })
 }

@@ -35,12 +35,18 @@ fn config(dir: &Path) -> Config {
 }
 
 /// As patient as a service: what was open a moment ago may still let go of the state.
-async fn open(config: &Config) -> Doors {
+async fn open(config: &Config) -> OpenDoors {
     start::open_patiently(config, Service::Run).await.unwrap()
 }
 
-fn context(config: &Config, doors: &Doors) -> Context {
-    Context::new(doors.clock.clone(), doors.metrics.clone(), doors.catalog.clone(), doors::retry_policy(config), 4)
+fn context(config: &Config, doors: &OpenDoors) -> Context {
+    Context::new(
+        doors.clock.clone(),
+        doors.metrics.clone(),
+        doors.shared.catalog.clone(),
+        doors::retry_policy(config),
+        4,
+    )
 }
 
 /// A queue whose deliveries end with an error.
@@ -73,7 +79,8 @@ impl Queue for Broken {
 async fn a_queue_that_fails_is_named_and_the_disk_is_not_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let doors = Doors { queue: Arc::new(Broken), ..open(&config).await };
+    let mut doors = open(&config).await;
+    doors.shared.queue = Arc::new(Broken);
     let failure =
         serve_until(&config, Service::Run, doors, Front::Listens, CancellationToken::new()).await.unwrap_err();
     assert!(failure.message().starts_with("the queue failed"), "{}", failure.message());
@@ -119,7 +126,8 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
     let database = doors::Database::new(DatabaseOptions { url, connections: 4, service: "test" }).unwrap();
     schema::migrate(&database).await.unwrap();
     let catalog = PostgresCatalog::new(database.clone(), None);
-    let doors = Doors { catalog: Arc::new(catalog), ..open(&config).await };
+    let mut doors = open(&config).await;
+    doors.shared.catalog = Arc::new(catalog);
     let tenant = doors::tenant(&config).unwrap();
     let agent = Agent {
         external_id: "7".parse().unwrap(),
@@ -129,7 +137,7 @@ async fn a_turn_does_not_begin_with_the_agents_of_the_turn_before() {
         last_name: "Bell".to_owned(),
         memberships: Memberships::since(jiff::Timestamp::UNIX_EPOCH),
     };
-    doors.catalog.save_agents(&tenant, &[agent]).await.unwrap();
+    doors.shared.catalog.save_agents(&tenant, &[agent]).await.unwrap();
 
     let mut producer = NiceProducer::new(&config, &doors, &context(&config, &doors), Sources::All).unwrap();
     producer.lease = crate::lease::Lease::Contended(ProducerLease::new(database.clone(), tenant));

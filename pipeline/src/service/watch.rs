@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
-use crate::admin::{Readiness, WAITS};
+use crate::admin::{ServiceReadiness, WAITS};
 use crate::config::{CatalogKind, Config};
 use crate::conversation_consumer::ConversationConsumer;
-use crate::doors::{self, Doors, Service};
+use crate::doors::{self, OpenDoors, Service};
 use crate::nice_producer::NiceProducer;
 use crate::observe::{self, Observed};
 use crate::systemd::Notifier;
@@ -23,9 +23,9 @@ use crate::systemd::Notifier;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
-pub(super) struct Work {
-    pub(super) producing: Part,
-    pub(super) consuming: Part,
+pub(super) struct ServiceTasks {
+    pub(super) producing: ServiceTask,
+    pub(super) consuming: ServiceTask,
     /// Looks at the daemon, and asks the systems on servers whether they answer.
     pub(super) looking: Vec<AbortOnDropHandle<()>>,
     /// Keeps the stores in order; begins nothing more once the service ends.
@@ -39,12 +39,12 @@ pub(super) struct Work {
     pub(super) observing: AbortOnDropHandle<()>,
 }
 
-impl Work {
+impl ServiceTasks {
     /// Begins all of it.
     pub(super) fn begin(
         config: &Config,
         service: Service,
-        doors: &Doors,
+        doors: &OpenDoors,
         producer: Option<NiceProducer>,
         consumer: Option<ConversationConsumer>,
     ) -> Self {
@@ -54,8 +54,9 @@ impl Work {
         let producing = part("producer", producer.map(NiceProducer::run));
         let upkeep = upkeep(config, service, doors);
         let asking = doors.probes().into_iter();
-        let looking =
-            asking.map(|(system, probe)| task::spawn("outside", doors.outside.clone().watch(system, probe))).collect();
+        let looking = asking
+            .map(|(system, probe)| task::spawn("outside", doors.monitors.outside.clone().watch(system, probe)))
+            .collect();
         let failed = queue_broken.clone();
         let consuming = part(
             "consumer",
@@ -84,10 +85,10 @@ impl Work {
     }
 }
 
-fn upkeep(config: &Config, service: Service, doors: &Doors) -> Vec<AbortOnDropHandle<()>> {
+fn upkeep(config: &Config, service: Service, doors: &OpenDoors) -> Vec<AbortOnDropHandle<()>> {
     let mut upkeep = Vec::new();
-    if let Some(store) = doors.recordings.clone() {
-        upkeep.push(task::spawn("sweep", observe::sweep(store, doors.catalog.clone(), SWEEP_INTERVAL)));
+    if let Some(store) = doors.shared.recordings.clone() {
+        upkeep.push(task::spawn("sweep", observe::sweep(store, doors.shared.catalog.clone(), SWEEP_INTERVAL)));
     }
     if let Some(eraser) = doors.eraser() {
         upkeep.push(task::spawn("erase", eraser.run()));
@@ -101,14 +102,18 @@ fn upkeep(config: &Config, service: Service, doors: &Doors) -> Vec<AbortOnDropHa
         upkeep.push(task::spawn("verify", verifier.run(schedule)));
     }
     if config.catalog.kind == CatalogKind::Postgres {
-        let pruning = prune_analysis(doors.catalog.clone(), config.catalog.analysis_retention);
+        let pruning = prune_analysis(doors.shared.catalog.clone(), config.catalog.analysis_retention);
         upkeep.push(task::spawn("prune analysis", pruning));
     }
     upkeep
 }
 
 /// Tells systemd that the service is ready, whether the producer works, and that the process is alive.
-pub(super) fn tell(notifier: Notifier, readiness: &Readiness, state: Option<State>) -> Vec<AbortOnDropHandle<()>> {
+pub(super) fn tell(
+    notifier: Notifier,
+    readiness: &ServiceReadiness,
+    state: Option<State>,
+) -> Vec<AbortOnDropHandle<()>> {
     notifier.ready();
     let announcing = readiness.producing().map(|producing| task::spawn("announce", announce(notifier, producing)));
     let alive = move || state.as_ref().is_none_or(|state| state.store().check().is_ok());
@@ -127,14 +132,14 @@ async fn announce(notifier: Notifier, mut producing: watch::Receiver<bool>) {
 }
 
 /// One of the two services, where the process runs it.
-pub(super) type Part = Option<AbortOnDropHandle<()>>;
+pub(super) type ServiceTask = Option<AbortOnDropHandle<()>>;
 
-fn part(name: &'static str, work: Option<impl Future<Output = ()> + Send + 'static>) -> Part {
+fn part(name: &'static str, work: Option<impl Future<Output = ()> + Send + 'static>) -> ServiceTask {
     work.map(|work| task::spawn(name, work))
 }
 
 /// Resolves when the part ends; never where there is none.
-async fn ended(part: &mut Part) {
+async fn ended(part: &mut ServiceTask) {
     match part {
         Some(part) => drop(part.await),
         None => std::future::pending().await,

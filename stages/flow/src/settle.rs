@@ -109,7 +109,7 @@ async fn settle(
 pub(super) async fn settle_done(delivery: Delivery, why: &str, metrics: &FlowMetrics) {
     if let Err(error) = delivery.ack().await {
         metrics.stage_items.with_label_values(&["dequeue", "handed_back"]).inc();
-        warn!(%error, why, "acknowledgement failed, the item will come again");
+        warn!(%error, reason = why, "acknowledgement failed, the item will come again");
         return;
     }
     crash::point("message_acked");

@@ -37,7 +37,8 @@ impl SingleFlight {
         // Another may have fetched it, or failed to, while this one waited for its turn.
         match lookup() {
             Lookup::Use(found) => found,
-            Lookup::Renew(_) | Lookup::Fetch => fetch(is_renewal).await,
+            // Boxed: it is rare, and whoever awaits this would hold the room for it.
+            Lookup::Renew(_) | Lookup::Fetch => Box::pin(fetch(is_renewal)).await,
         }
     }
 }

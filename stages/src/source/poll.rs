@@ -65,7 +65,7 @@ pub struct Poll {
     /// How far the very first listing reaches back.
     pub import_since: ImportSince,
     /// How far a listing reaches back whose watermark a wrong clock has put into the future.
-    pub hot_window: Duration,
+    pub recovery_window: Duration,
     /// The machinery.
     pub context: Context,
 }
@@ -185,7 +185,7 @@ impl Poll {
     /// Fixes where the very first listing begins: it must not creep forward while NICE cannot be read. And moves a
     /// watermark back that lies in the future.
     async fn begin(&self) {
-        if let Err(error) = self.watermark.doubt(self.context.flow.clock.now(), self.hot_window).await {
+        if let Err(error) = self.watermark.doubt(self.context.flow.clock.now(), self.recovery_window).await {
             warn!(%error, "the watermark lies in the future and is not moved back, will retry");
         }
         if self.watermark.get().is_none() {

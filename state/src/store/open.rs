@@ -143,7 +143,7 @@ fn remove_snapshots(path: &Path, which: impl Fn(&str, u64) -> bool) -> Result<us
         let name = name.to_string_lossy();
         if name.starts_with("snap.") && which(&name, entry.metadata().map_err(failed)?.len()) {
             std::fs::remove_file(entry.path()).map_err(failed)?;
-            tracing::warn!(snapshot = %name, "removed an unusable snapshot of the local store");
+            tracing::warn!(path = %name, "removed an unusable snapshot of the local store");
             removed += 1;
         }
     }

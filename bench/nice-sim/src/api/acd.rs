@@ -21,16 +21,7 @@ use super::{
     reply::{Answer, retry_after, scalars_as_strings, server_error},
     sessions,
 };
-use crate::service::Service;
-
-/// Which set of field names a request gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Names {
-    /// Up to v29.
-    Old,
-    /// From v30 on.
-    New,
-}
+use crate::{memory::rows::Names, service::Service};
 
 /// Answers an ACD request.
 pub(crate) async fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {

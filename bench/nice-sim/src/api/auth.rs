@@ -1,6 +1,6 @@
 //! Tokens: the OAuth password grant, the UserHub's access-key call, and the refresh of both.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use axum::{http::header, response::Response};
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,47 +12,12 @@ use super::{
     reply::{Answer, server_error},
 };
 use crate::{
-    clock::{self, Millis, millis},
-    service::{Service, lock},
+    clock::{self, millis},
+    service::Service,
 };
 
 /// How long a refresh token lives: a working day.
 const REFRESH_TTL: Duration = Duration::from_secs(8 * 3600);
-
-/// Tokens kept; the oldest go first, so that a client that never caches cannot fill the memory.
-const KEPT: usize = 10_000;
-
-/// The tokens in force, with the end of each.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens(Mutex<Live>);
-
-#[derive(Debug, Default)]
-struct Live {
-    issued: u64,
-    access: HashMap<String, Millis>,
-    refresh: HashMap<String, Millis>,
-}
-
-impl Tokens {
-    /// Whether a token is in force.
-    pub(crate) fn valid(&self, token: &str, now: Millis) -> bool {
-        lock(&self.0).access.get(token).is_some_and(|ends| now < *ends)
-    }
-
-    /// Takes a token out of force.
-    pub(crate) fn revoke(&self, token: &str) {
-        lock(&self.0).access.remove(token);
-    }
-
-    /// Takes all access tokens out of force.
-    pub(crate) fn revoke_all(&self) {
-        lock(&self.0).access.clear();
-    }
-
-    fn take_refresh(&self, token: &str, now: Millis) -> bool {
-        lock(&self.0).refresh.remove(token).is_some_and(|ends| now < ends)
-    }
-}
 
 /// Answers the token paths.
 pub(crate) fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {
@@ -183,15 +148,7 @@ fn body_fields(ask: &Ask) -> HashMap<String, String> {
 fn issue(service: &Service) -> Value {
     let tenant = &service.config.tenant;
     let now = service.now();
-    let mut live = lock(&service.tokens.0);
-    live.access.retain(|_, ends| *ends > now);
-    live.refresh.retain(|_, ends| *ends > now);
-    if live.access.len() >= KEPT || live.refresh.len() >= KEPT {
-        live.access.clear();
-        live.refresh.clear();
-    }
-    live.issued += 1;
-    let serial = live.issued;
+    let serial = service.tokens.next_serial(now);
     let expires_in = tenant.token_ttl.as_secs();
     // The APIs look at the token's own end, by their own clocks.
     let issued_at = now + service.faults.current().token_clock_millis;
@@ -213,8 +170,8 @@ fn issue(service: &Service) -> Value {
     });
     let access = sign(&claims, service.link_key);
     let refresh = hex::encode(Sha256::digest(format!("refresh {serial} {}", service.link_key)));
-    live.access.insert(access.clone(), issued_at + millis(tenant.token_ttl));
-    live.refresh.insert(refresh.clone(), now + millis(REFRESH_TTL));
+    let ends = [issued_at + millis(tenant.token_ttl), now + millis(REFRESH_TTL)];
+    service.tokens.insert([&access, &refresh], ends);
     let as_text = tenant.expires_in_as_string;
     json!({
         "access_token": access,

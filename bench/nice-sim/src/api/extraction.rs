@@ -4,8 +4,6 @@
 //! where the file lies: `/_extracts/{job}.csv?expires=…&signature=…`, which knows no tokens. A file has one row per
 //! segment that begins in the asked days of UTC, however old, and is made when it is fetched.
 
-use std::sync::Mutex;
-
 use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -26,39 +24,9 @@ use crate::{
     config::ExtractionOutcome,
     directory::Directory,
     fate::RecordingFate,
-    service::{Service, lock},
+    memory::extractions::{Job, Version},
+    service::Service,
 };
-
-/// Jobs kept; the oldest go first.
-const KEPT: usize = 1000;
-
-/// The jobs so far.
-#[derive(Debug, Default)]
-pub(crate) struct Jobs(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    begun: u64,
-    last_call: Option<Millis>,
-    jobs: Vec<Job>,
-}
-
-/// One extraction.
-#[derive(Clone, Debug)]
-struct Job {
-    id: String,
-    version: Version,
-    from: Millis,
-    to: Millis,
-    ends_at: Millis,
-}
-
-/// The column sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Seven,
-    Ten,
-}
 
 /// Answers `/data-extraction/v1/jobs…`.
 pub(crate) fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {
@@ -80,41 +48,32 @@ pub(crate) fn answer(service: &Service, ask: &Ask) -> (&'static str, Response) {
     let answer = match endpoint {
         "extraction-begin" => begin(service, ask),
         "extraction-jobs" => {
-            let jobs = lock(&service.extractions.0).jobs.clone();
-            Answer::Json(200, jobs.iter().map(|job| status(service, job)).collect())
+            Answer::Json(200, service.extractions.all().iter().map(|job| status(service, job)).collect())
         }
         _ => {
-            let job = find(service, ask.raw_part(3));
+            let job = service.extractions.find(ask.raw_part(3));
             job.map_or_else(|| Answer::gateway(404, "no such job"), |job| Answer::Json(200, status(service, &job)))
         }
     };
     (endpoint, answer.plain())
 }
 
-fn find(service: &Service, id: &str) -> Option<Job> {
-    lock(&service.extractions.0).jobs.iter().find(|job| job.id == id).cloned()
-}
-
 /// Begins a job, unless another one runs or the last call was a moment ago.
 fn begin(service: &Service, ask: &Ask) -> Answer {
     let config = &service.config.extraction;
     let now = service.now();
-    let mut state = lock(&service.extractions.0);
-    let too_soon = state.last_call.replace(now).is_some_and(|last| now < last + millis(config.pace));
-    if too_soon || state.jobs.iter().any(|job| now < job.ends_at) {
+    if !service.extractions.may_begin(now, millis(config.pace)) {
         return Answer::gateway(403, "another extraction of the tenant is running, or the last call was too recent");
     }
     let (version, from, to) = match wanted(&ask.body, config.days_max) {
         Ok(wanted) => wanted,
         Err(why) => return Answer::gateway(400, why),
     };
-    state.begun += 1;
-    let id = Dice::new(service.config.seed, &format!("extraction {}", state.begun)).uuid();
-    if state.jobs.len() == KEPT {
-        state.jobs.remove(0);
-    }
-    state.jobs.push(Job { id: id.clone(), version, from, to, ends_at: now + millis(config.job_time) });
-    Answer::Json(202, json!(id))
+    let job = |number: u64| {
+        let id = Dice::new(service.config.seed, &format!("extraction {number}")).uuid();
+        Job { id, version, from, to, ends_at: now + millis(config.job_time) }
+    };
+    Answer::Json(202, json!(service.extractions.begin(job).id))
 }
 
 /// Reads what a job is asked for; both days are in it.
@@ -179,7 +138,7 @@ fn open(service: &Service, ask: &Ask) -> Response {
     if service.now() >= expires {
         return media::refused(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
-    match name.strip_suffix(".csv").and_then(|id| find(service, id)) {
+    match name.strip_suffix(".csv").and_then(|id| service.extractions.find(id)) {
         Some(job) => ([(header::CONTENT_TYPE, "text/csv")], table(service, &job)).into_response(),
         None => media::refused(StatusCode::NOT_FOUND, "NoSuchKey", "the key does not exist"),
     }

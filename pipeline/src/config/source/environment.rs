@@ -7,7 +7,7 @@ use crate::config::{
     error::{ConfigErrors, Rank},
     keys::{ENVIRONMENT_PREFIX, Form, environment_name},
     nearest::nearest,
-    reader::Entry,
+    reader::GivenSetting,
     settings::SECTIONS,
     value::Raw,
 };
@@ -19,7 +19,7 @@ const CRASH_VARIABLE: &str = "NICE_KNOVVU_CRASH_AT";
 pub(in crate::config) fn read_environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
     errors: &mut ConfigErrors,
-) -> Vec<Entry> {
+) -> Vec<GivenSetting> {
     let mut entries = Vec::new();
     for (variable, value) in variables {
         if !variable.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
@@ -33,7 +33,7 @@ pub(in crate::config) fn read_environment(
 }
 
 /// Reads one variable that begins as a setting does.
-fn read_variable(variable: &OsStr, value: OsString, errors: &mut ConfigErrors) -> Option<Entry> {
+fn read_variable(variable: &OsStr, value: OsString, errors: &mut ConfigErrors) -> Option<GivenSetting> {
     let Some(name) = variable.to_str() else {
         let place = shown(&variable.to_string_lossy());
         errors.add(Rank::Environment(usize::MAX), &place, "the name of the variable is not UTF-8; remove it");
@@ -48,10 +48,10 @@ fn read_variable(variable: &OsStr, value: OsString, errors: &mut ConfigErrors) -
     };
     let rank = Rank::Environment(key);
     match value.into_string() {
-        Ok(text) => Some(Entry { key, form, place: name.to_owned(), rank, raw: Raw::Typeless(text) }),
+        Ok(text) => Some(GivenSetting { key, form, place: name.to_owned(), rank, raw: Raw::Typeless(text) }),
         Err(_) => {
             errors.add(rank, name, "the value is not UTF-8; write it in UTF-8");
-            Some(Entry { key, form, place: name.to_owned(), rank, raw: Raw::Unreadable })
+            Some(GivenSetting { key, form, place: name.to_owned(), rank, raw: Raw::Unreadable })
         }
     }
 }

@@ -7,14 +7,14 @@ use crate::config::{
     error::{ConfigErrors, Rank},
     keys::Section,
     nearest::nearest,
-    reader::Entry,
+    reader::GivenSetting,
     settings::{self, SECTIONS},
     value::Raw,
 };
 
 /// Reads every key of the file named `name`. Where the text is not TOML that is the only mistake reported:
 /// what the rest would have been is unknown.
-pub(in crate::config) fn read_text(text: &str, name: &str, errors: &mut ConfigErrors) -> Option<Vec<Entry>> {
+pub(in crate::config) fn read_text(text: &str, name: &str, errors: &mut ConfigErrors) -> Option<Vec<GivenSetting>> {
     let document = match DeTable::parse(text) {
         Ok(document) => document,
         Err(error) => {
@@ -46,7 +46,7 @@ fn read_section(
     section: &'static Section,
     table: &DeTable<'_>,
     name: &str,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<GivenSetting>,
     errors: &mut ConfigErrors,
 ) {
     for (key, value) in table {
@@ -55,7 +55,7 @@ fn read_section(
         let place = format!("{name}: [{}] {}", section.name, shown(written));
         match find(section.name, written) {
             Some((key, _, form)) => {
-                entries.push(Entry { key, form, place, rank, raw: Raw::from(value.get_ref()) });
+                entries.push(GivenSetting { key, form, place, rank, raw: Raw::from(value.get_ref()) });
             }
             None => errors.add(rank, &place, unknown_key(section, written)),
         }
@@ -85,7 +85,7 @@ fn unknown_section(written: &str) -> String {
     }
 }
 
-/// The remedy for a key that stands before the first section.
+/// The remedy for a key before the first section.
 fn outside(written: &str) -> String {
     match nearest(written, settings::all().map(|(_, _, key)| key.name)) {
         Some(name) => {

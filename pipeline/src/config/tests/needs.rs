@@ -87,7 +87,7 @@ fn authorities_of_our_own_and_the_encryption_arrive_in_their_fields() {
     assert_eq!(config.queue.ca_file.as_deref(), Some(Path::new("/etc/broker.pem")));
     assert_eq!(config.catalog.connections, 3);
     let store = &config.recordings;
-    assert_eq!((store.encryption, store.kms_key_id.as_deref()), (Encryption::SseKms, Some("calls")));
+    assert_eq!((store.encryption, store.kms_key_id.as_deref()), (EncryptionKind::SseKms, Some("calls")));
     assert_eq!(store.ca_file.as_deref(), Some(Path::new("/etc/s3.pem")));
 }
 

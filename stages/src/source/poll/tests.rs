@@ -140,7 +140,7 @@ impl Rig {
             interval: Duration::from_secs(1),
             overlap: Duration::from_secs(120),
             import_since: ImportSince::Before(Duration::from_secs(3600)),
-            hot_window: Duration::from_secs(3 * 86_400),
+            recovery_window: Duration::from_secs(3 * 86_400),
             context: Context::new(
                 Clock::fixed(NOW.parse().unwrap()),
                 metrics,
@@ -230,7 +230,7 @@ async fn a_clock_that_ran_ahead_for_a_moment_blinds_the_poll_no_longer() {
     let rig = Rig::new(vec![(1, before_now(60_000))]).await;
     rig.poll.watermark.advance(before_now(-5 * 86_400_000).unwrap()).await.unwrap();
     rig.poll.begin().await;
-    assert_eq!(stored(&rig.state.crashed()).await, before_now(3 * 86_400_000), "as far back as the hot window");
+    assert_eq!(stored(&rig.state.crashed()).await, before_now(3 * 86_400_000), "as far back as the recovery window");
     let (listed, found) = rig.list().await;
     assert!(listed.is_ok() && found.len() == 1);
     assert_eq!(rig.watermark(), before_now(120_000));

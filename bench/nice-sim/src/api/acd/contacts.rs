@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::{
     Names,
     paging::{self, Page, Row, bad_request, instant},
-    path_id,
-    row::{self, Look},
+    path_id, row,
 };
 use crate::{
     api::{ask::Ask, reply::Answer},
     call::{Call, Kind, Leg},
     chance::{derive, word},
     clock,
+    memory::rows::Look,
     service::Service,
 };
 

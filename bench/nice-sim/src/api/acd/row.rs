@@ -1,10 +1,5 @@
 //! A contact as a row, and its field names in old versions.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
-
 use serde_json::{Value, json};
 
 use super::{Names, paging::Row};
@@ -14,41 +9,8 @@ use crate::{
     chance::{derive, word},
     clock::{self, Millis},
     directory::Directory,
-    service::{Service, lock},
+    service::Service,
 };
-
-/// Rows kept; a poll asks for the same ones over and over.
-const KEPT: usize = 2048;
-
-/// What a row of a contact that is over depends on, besides the contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) names: Names,
-    pub(crate) is_half: bool,
-    pub(crate) updated_at: Millis,
-    /// The service's clock is off by so much.
-    pub(crate) skew: Millis,
-}
-
-/// The rows that were made last, by contact id.
-#[derive(Debug, Default)]
-pub(crate) struct Rows(Mutex<HashMap<i64, (Look, Arc<Row>)>>);
-
-impl Rows {
-    /// The row of a contact that is over, made where it is not kept or looks otherwise now.
-    pub(crate) fn get(&self, contact_id: i64, look: Look, make: impl FnOnce() -> Row) -> Arc<Row> {
-        let mut rows = lock(&self.0);
-        if let Some((_, row)) = rows.get(&contact_id).filter(|(kept, _)| *kept == look) {
-            return Arc::clone(row);
-        }
-        let row = Arc::new(make());
-        if rows.len() >= KEPT {
-            rows.clear();
-        }
-        rows.insert(contact_id, (look, Arc::clone(&row)));
-        row
-    }
-}
 
 /// The names that changed, new and old.
 const RENAMED: [(&str, &str); 7] = [

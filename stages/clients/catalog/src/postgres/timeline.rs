@@ -144,7 +144,7 @@ impl Timeline {
         }
         let left_out = self.left_out.fetch_add(1, Ordering::Relaxed) + 1;
         if left_out.is_power_of_two() {
-            tracing::warn!(left_out, "timeline: the database does not keep up, hops are left out");
+            tracing::warn!(count = left_out, "timeline: the database does not keep up, hops are left out");
         }
     }
 
@@ -269,7 +269,7 @@ async fn write(database: &Database, hops: &mut Vec<PendingHop>) {
         )
         .await;
     if let Err(error) = written {
-        tracing::warn!(%error, hops = hops.len(), "timeline not written");
+        tracing::warn!(%error, count = hops.len(), "timeline not written");
     }
     hops.clear();
 }

@@ -68,7 +68,7 @@ impl S3Store {
             {
                 tracing::debug!(error = %failure, "what the store wrote to find it out stays; it is empty");
             }
-            tracing::trace!(?conditions, "what the recording store does about conditions");
+            tracing::trace!("what the recording store does about conditions: {conditions:?}");
             Ok(conditions)
         };
         self.conditions.get_or_try_init(ask).await.copied()

@@ -208,7 +208,7 @@ impl S3Store {
             }
         }
         if aborted > 0 {
-            tracing::info!(aborted, "uploads that were left open are aborted");
+            tracing::info!(count = aborted, "uploads that were left open are aborted");
         }
         Ok(aborted)
     }

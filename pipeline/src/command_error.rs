@@ -6,13 +6,13 @@ use crate::output;
 
 /// The end of a command that did not succeed.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CommandError {
     code: u8,
     message: String,
     locked: bool,
 }
 
-impl Failure {
+impl CommandError {
     /// Exit code 1: it failed.
     pub(crate) fn failed(message: impl ToString) -> Self {
         Self { code: 1, message: message.to_string(), locked: false }
@@ -55,7 +55,7 @@ impl Failure {
     }
 }
 
-impl From<state::StateError> for Failure {
+impl From<state::StateError> for CommandError {
     fn from(error: state::StateError) -> Self {
         let locked = matches!(error, state::StateError::Locked { .. });
         Self { locked, ..Self::failed(error) }
