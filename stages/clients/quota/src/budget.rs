@@ -63,7 +63,7 @@ pub struct Budget {
     restraint: Option<Restraint>,
 }
 
-/// How it stands with a class.
+/// What a class has been granted, and whether it waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct ClassState {
@@ -87,7 +87,7 @@ impl Budget {
         for report in &request.reports {
             self.hear(report, age, &turn);
         }
-        // Told first, or a refusal that was just heard would not hold.
+        // Reports first, or a refusal that was just heard would not hold.
         let turn = TurnContext::new(self, &request.terms);
         self.restraint = self.restraint.filter(|restraint| self.time < restraint.over_at(turn.grain.counted));
         for class in QuotaClass::ALL.into_iter().filter(|class| request.wanted[*class as usize] > 0) {
@@ -126,7 +126,7 @@ impl Budget {
         decision
     }
 
-    /// How it stands, by a clock that may be any.
+    /// How much of it is in use, by a clock that may be any.
     pub fn usage(&self, clock: Micros, terms: &Terms) -> Usage {
         let mut budget = self.clone();
         budget.advance(clock, Duration::ZERO, None);

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::keeper::Keeper;
-use super::permit::{Patience, PermitWaiter, Word};
+use super::permit::{GateMessage, Patience, PermitWaiter};
 use super::{BudgetStore, Terms};
 use crate::QuotaMetrics;
 
@@ -32,7 +32,7 @@ const WORDS: usize = 4096;
 /// One process's way to one budget; it ends when dropped.
 #[derive(Debug)]
 pub struct QuotaGate {
-    words: mpsc::Sender<Word>,
+    words: mpsc::Sender<GateMessage>,
     family: ApiFamily,
     metrics: QuotaMetrics,
     _keeper: AbortOnDropHandle<()>,
@@ -51,7 +51,7 @@ impl QuotaGate {
     pub async fn admit(&self, class: QuotaClass, patience: Patience) -> Result<Box<dyn Permit>, QuotaError> {
         let since = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let asked = self.words.send(Word::Asks(PermitWaiter { class, since, patience, reply })).await;
+        let asked = self.words.send(GateMessage::Wait(PermitWaiter { class, since, patience, reply })).await;
         let ended = |_| QuotaError { what: "the rate budget has no keeper".to_owned(), retry_after: None };
         let admitted = match asked {
             Ok(()) => answer.await.unwrap_or_else(|error| Err(ended(error.to_string()))),

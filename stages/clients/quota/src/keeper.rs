@@ -9,7 +9,7 @@ use runtime::chance;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::warn;
 
-use super::permit::{GrantedPermit, Patience, PermitWaiter, Word};
+use super::permit::{GateMessage, GrantedPermit, Patience, PermitWaiter};
 use super::request::{ASKED_AGAIN, CLASSES};
 use super::{BudgetRequest, BudgetStore, GrantOutcome, GrantReport, Micros, Terms, Witness};
 use crate::QuotaMetrics;
@@ -60,7 +60,7 @@ pub(super) struct Keeper {
     family: ApiFamily,
     terms: Terms,
     /// Weak, so that nobody waits for a keeper that waits for itself.
-    words: mpsc::WeakSender<Word>,
+    words: mpsc::WeakSender<GateMessage>,
     refusals: prometheus::IntCounter,
     begun: Instant,
     waiting: [VecDeque<PermitWaiter>; CLASSES],
@@ -86,7 +86,7 @@ impl Keeper {
         store: Arc<dyn BudgetStore>,
         family: ApiFamily,
         terms: Terms,
-        words: mpsc::WeakSender<Word>,
+        words: mpsc::WeakSender<GateMessage>,
         metrics: &QuotaMetrics,
     ) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Keeper {
     }
 
     /// Ends with the last sender of words.
-    pub(super) async fn run(mut self, mut heard: mpsc::Receiver<Word>) {
+    pub(super) async fn run(mut self, mut heard: mpsc::Receiver<GateMessage>) {
         loop {
             let word = match self.wakes_at() {
                 Some(at) => tokio::time::timeout_at(at, heard.recv()).await,
@@ -128,10 +128,10 @@ impl Keeper {
         }
     }
 
-    fn hear(&mut self, word: Word) {
+    fn hear(&mut self, word: GateMessage) {
         match word {
-            Word::Asks(waiter) => self.waiting[waiter.class as usize].push_back(waiter),
-            Word::Tells(report) => {
+            GateMessage::Wait(waiter) => self.waiting[waiter.class as usize].push_back(waiter),
+            GateMessage::Report(report) => {
                 let within = if is_refusal(&report) { Duration::ZERO } else { TOLD_WITHIN };
                 let at = Instant::now() + within;
                 self.tell_at = Some(self.tell_at.map_or(at, |tell_at| tell_at.min(at)));

@@ -36,12 +36,12 @@ impl Patience {
 /// A granted request leaves within this time, or asks again: see `UNDER_WAY` in `window`.
 const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the keeper hears.
-pub(super) enum Word {
+/// What the keeper is told.
+pub(super) enum GateMessage {
     /// Somebody wants to send a request.
-    Asks(PermitWaiter),
-    /// A request is over.
-    Tells(GrantReport),
+    Wait(PermitWaiter),
+    /// A granted request is over.
+    Report(GrantReport),
 }
 
 /// Somebody who waits for a permit.
@@ -55,7 +55,7 @@ pub(super) struct PermitWaiter {
 /// A permit of this gate.
 #[derive(Debug)]
 pub(super) struct GrantedPermit {
-    pub(super) words: mpsc::Sender<Word>,
+    pub(super) words: mpsc::Sender<GateMessage>,
     pub(super) report: GrantReport,
     /// When the process began to live, and when this was asked for.
     pub(super) begun: Instant,
@@ -85,7 +85,7 @@ impl Drop for GrantedPermit {
             GrantOutcome::Over(at) => *at = self.begun.elapsed(),
             GrantOutcome::Refused(_) => self.refusals.inc(),
         }
-        if self.words.try_send(Word::Tells(self.report)).is_err() {
+        if self.words.try_send(GateMessage::Report(self.report)).is_err() {
             debug!("the fate of a request goes untold, its place stays taken for a minute more");
         }
     }

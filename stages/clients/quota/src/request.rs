@@ -36,7 +36,7 @@ pub enum GrantOutcome {
     Refused(Option<Duration>),
 }
 
-/// A granted request whose fate is known.
+/// A granted request, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantReport {
     /// Under what it is settled, as [`Grant::at`] says.
@@ -49,7 +49,7 @@ pub struct GrantReport {
     pub outcome: GrantOutcome,
 }
 
-/// What a process has to say and to ask.
+/// What a process reports to a budget, and what it asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BudgetRequest {
     /// The limit.

@@ -30,6 +30,6 @@ pub trait BudgetStore: Send + Sync + 'static {
         age: &(dyn Fn() -> Duration + Send + Sync),
     ) -> Result<BudgetDecision, StoreError>;
 
-    /// How it stands.
+    /// How much of it is in use.
     async fn usage(&self, terms: &Terms) -> Result<Usage, StoreError>;
 }

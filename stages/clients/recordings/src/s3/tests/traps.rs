@@ -464,8 +464,8 @@ async fn an_upload_is_stale_by_the_clock_of_the_store_and_its_latest_part() {
         ("2026-04-01T11:00:00.000Z", Some("some day"), false),
     ] {
         let uploads = format!(
-            "<ListMultipartUploadsResult><ActiveUpload><Key>{key}</Key><UploadId>u</UploadId>\
-             <Initiated>{initiated}</Initiated></ActiveUpload></ListMultipartUploadsResult>"
+            "<ListMultipartUploadsResult><Upload><Key>{key}</Key><UploadId>u</UploadId>\
+             <Initiated>{initiated}</Initiated></Upload></ListMultipartUploadsResult>"
         );
         let part = part.map(|at| format!("<Part><PartNumber>1</PartNumber><LastModified>{at}</LastModified></Part>"));
         let parts = format!("<ListPartsResult>{}</ListPartsResult>", part.unwrap_or_default());
@@ -486,8 +486,8 @@ async fn every_page_of_a_listing_is_swept() {
     let page = |id: u32, is_last: bool| {
         format!(
             "<ListMultipartUploadsResult><IsTruncated>{}</IsTruncated><NextKeyMarker>k{id}</NextKeyMarker>\
-             <NextUploadIdMarker>u{id}</NextUploadIdMarker><ActiveUpload><Key>{}</Key><UploadId>u{id}</UploadId>\
-             <Initiated>2026-04-01T11:00:00.000Z</Initiated></ActiveUpload></ListMultipartUploadsResult>",
+             <NextUploadIdMarker>u{id}</NextUploadIdMarker><Upload><Key>{}</Key><UploadId>u{id}</UploadId>\
+             <Initiated>2026-04-01T11:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>",
             !is_last,
             key(u64::from(id) + 1, 0),
         )

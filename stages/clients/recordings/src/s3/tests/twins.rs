@@ -10,8 +10,8 @@ const DATE: &str = "date: Wed, 01 Apr 2026 12:00:00 GMT";
 /// A listing with one upload of the first key.
 fn listing(id: &str, initiated: &str) -> String {
     format!(
-        "<ListMultipartUploadsResult><ActiveUpload><Key>{}</Key><UploadId>{id}</UploadId><Initiated>{initiated}</Initiated>\
-         </ActiveUpload></ListMultipartUploadsResult>",
+        "<ListMultipartUploadsResult><Upload><Key>{}</Key><UploadId>{id}</UploadId><Initiated>{initiated}</Initiated>\
+         </Upload></ListMultipartUploadsResult>",
         key(1, 0)
     )
 }
