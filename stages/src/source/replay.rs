@@ -88,7 +88,9 @@ impl ReplayWorker {
         let stopping = self.context.flow.stopping.clone();
         let mut progress = ReplayProgress::default();
         while run.state.is_open() {
-            match stopping.run_until_cancelled(self.pass(&mut run, &mut progress, &mut intervals)).await {
+            // In a box: a future that holds so many others is too deep for the compiler of whoever awaits it.
+            let pass = Box::pin(self.pass(&mut run, &mut progress, &mut intervals));
+            match stopping.run_until_cancelled(pass).await {
                 Some(Ok(())) => {}
                 None | Some(Err(Stop::Ended)) => return,
                 Some(Err(Stop::Failed(why))) => return self.fail(run, why).await,
