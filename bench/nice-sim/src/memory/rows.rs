@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use super::lock;
 use crate::clock::Millis;
 
+/// A row of a list.
+pub(crate) type Row = Map<String, Value>;
+
 /// Which set of field names a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
@@ -34,16 +37,11 @@ pub(crate) struct Look {
 
 /// The rows that were made last, by contact id.
 #[derive(Debug, Default)]
-pub(crate) struct Rows(Mutex<HashMap<i64, (Look, Arc<Map<String, Value>>)>>);
+pub(crate) struct Rows(Mutex<HashMap<i64, (Look, Arc<Row>)>>);
 
 impl Rows {
     /// The row of a contact that is over, made where it is not kept or looks otherwise now.
-    pub(crate) fn get(
-        &self,
-        contact_id: i64,
-        look: Look,
-        make: impl FnOnce() -> Map<String, Value>,
-    ) -> Arc<Map<String, Value>> {
+    pub(crate) fn get(&self, contact_id: i64, look: Look, make: impl FnOnce() -> Row) -> Arc<Row> {
         let mut rows = lock(&self.0);
         if let Some((_, row)) = rows.get(&contact_id).filter(|(kept, _)| *kept == look) {
             return Arc::clone(row);

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -14,8 +14,7 @@ use crate::{
     service::Service,
 };
 
-/// A row of a list.
-pub(crate) type Row = Map<String, Value>;
+pub(crate) use crate::memory::rows::Row;
 
 /// The part of a list that a request asks for.
 #[derive(Debug)]
