@@ -15,7 +15,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Direction,
-    EventSource, Extension, Hop, Memberships, ObjectKey, StoredRecording, TenantId,
+    EventSource, Extension, Hop, Lane, Memberships, ObjectKey, StoredRecording, TenantId,
 };
 use runtime::task;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use jiff::{SignedDuration, Unit};
-use model::{ConversationState, EventSource, StoredRecording};
+use model::{ConversationState, EventSource, Lane, StoredRecording};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::{

@@ -12,7 +12,7 @@ use database::{
     testing::{open, test_database},
 };
 use futures::future::join_all;
-use model::{ConversationState, Hop};
+use model::{ContactEvent, ConversationState, Hop};
 use runtime::task;
 use test_servers::{Postgres, Proxy};
 use tokio::{

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use database::schema;
 use jiff::SignedDuration;
-use model::{AgentId, ContactEvent, ConversationState, Hop, Memberships, Retention};
+use model::{AgentId, ConversationState, Hop, Memberships, Retention};
 use runtime::Clock;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    sample::{at, conversation, key, recording},
+    sample::{at, conversation, event, key, recording},
     *,
 };
 use crate::{

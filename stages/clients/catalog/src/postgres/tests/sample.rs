@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, ObjectKey,
+    AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, Lane, ObjectKey,
     StoredRecording,
 };
 
@@ -12,6 +12,11 @@ pub(super) fn at(seconds: i64) -> Timestamp {
 
 pub(super) fn key(id: u64) -> ConversationKey {
     ConversationKey { tenant: "acme".parse().unwrap(), external_id: ContactId::from_number(id).unwrap() }
+}
+
+/// The event of that conversation.
+pub(super) fn event(id: u64) -> ContactEvent {
+    ContactEvent::new(key(id).tenant, key(id).external_id, EventSource::Poll)
 }
 
 pub(super) fn conversation(id: u64) -> Conversation {
