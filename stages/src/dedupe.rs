@@ -31,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flow::Delivery;
 use futures::{Stream, StreamExt};
-use hearsay::{Hearsay, Suspicion};
+use hearsay::{Hearsay, HearsayCheck};
 use jiff::Timestamp;
 use model::{ContactEvent, EventSource, Hop, Settle, SettleError};
 use runtime::crash;
@@ -145,9 +145,9 @@ impl Dedupe {
     /// Whether the consumer has dropped what a webhook told, now that another source lists it as the group's.
     async fn was_dropped(&self, event: &ContactEvent, digest: &model::Key, now: Timestamp) -> bool {
         match self.hearsay.doubt(digest, now) {
-            Suspicion::None => return false,
-            Suspicion::Dropped => return true,
-            Suspicion::Ask => {}
+            HearsayCheck::None => return false,
+            HearsayCheck::Dropped => return true,
+            HearsayCheck::Ask => {}
         }
         // A catalog that does not answer is asked again: the call is listed again.
         let Ok(hops) = self.context.catalog.last_hops(&[event.key()]).await else { return false };

@@ -85,7 +85,7 @@ pub async fn replay(
     let detail = Some("dead letter replayed".to_owned());
     timelines.record_hop(&event.key(), Hop { at: now, stage, outcome, attempt: 0, took_millis: 0, detail }).await;
     let removed = letters.remove_dead_letter(letter).await?;
-    info!(id = letter.id, removed, conversation.id = %event.conversation, "dead letter replayed");
+    info!(dead_letter = letter.id, found = removed, conversation.id = %event.conversation, "dead letter replayed");
     Ok(removed)
 }
 
@@ -169,7 +169,7 @@ impl DeadLetterReplayer {
         let Ok(before) = self.clock.now().checked_sub(self.longest) else { return Ok(0) };
         let dropped = self.letters.drop_dead_letters(before).await?;
         if dropped > 0 {
-            warn!(dropped, "dead letters dropped that stood for longer than [retry] dead_letter_age");
+            warn!(count = dropped, "dead letters dropped that stood for longer than [retry] dead_letter_age");
             self.metrics.dead_letters_dropped.inc_by(dropped);
         }
         Ok(dropped)

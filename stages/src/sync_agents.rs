@@ -180,7 +180,7 @@ impl SyncAgents {
         match report.held {
             Some(held) if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) => {
                 let HeldReading { since, lost, active, hidden, .. } = held;
-                warn!(%since, lost, active, hidden, remedy = REMEDY, "the reading of the group is held");
+                warn!(from = %since, lost, active, hidden, remedy = REMEDY, "the reading of the group is held");
                 *told = Some(Instant::now());
             }
             Some(_) => debug!("the reading of the group is held still"),

@@ -173,7 +173,7 @@ pub async fn worked_since(
             return Ok(since);
         }
         note = back(now.min(clock), window);
-        warn!(%since, %now, to = %note, "the time of the first turn lies in the future: a clock was wrong; it goes back");
+        warn!(from = %since, %now, to = %note, "the time of the first turn lies in the future: a clock was wrong; it goes back");
     }
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
 }

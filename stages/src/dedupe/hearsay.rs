@@ -24,7 +24,7 @@ const MOST: usize = 100_000;
 
 /// What is to be done with an event that another source found and that is on the queue already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Suspicion {
+pub(super) enum HearsayCheck {
     /// It is known.
     None,
     /// It may have been dropped: the catalog knows.
@@ -57,21 +57,21 @@ impl Hearsay {
     }
 
     /// Whether it may have been dropped, now that another source has found the call.
-    pub(super) fn doubt(&self, key: &Key, now: Timestamp) -> Suspicion {
+    pub(super) fn doubt(&self, key: &Key, now: Timestamp) -> HearsayCheck {
         let mut all = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(told) = all.get_mut(key) else { return Suspicion::None };
+        let Some(told) = all.get_mut(key) else { return HearsayCheck::None };
         let is_past =
             |since: Timestamp, by: Duration| Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= by);
         match told.asked {
-            None if is_past(told.at, UNCONFIRMED) => Suspicion::Dropped,
+            None if is_past(told.at, UNCONFIRMED) => HearsayCheck::Dropped,
             Some((_, MOST_QUESTIONS)) => {
                 all.remove(key);
-                Suspicion::None
+                HearsayCheck::None
             }
-            Some((last, _)) if !is_past(last, ASK_AGAIN) => Suspicion::None,
+            Some((last, _)) if !is_past(last, ASK_AGAIN) => HearsayCheck::None,
             asked => {
                 told.asked = Some((now, asked.map_or(1, |(_, times)| times + 1)));
-                Suspicion::Ask
+                HearsayCheck::Ask
             }
         }
     }

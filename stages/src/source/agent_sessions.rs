@@ -111,7 +111,11 @@ impl AgentSessions {
             let (new, beyond) = nice.source.missing(&listened);
             if beyond > left_out {
                 let most = nice.source.most;
-                warn!(most, beyond, "too many agents, or too few open files allowed: the poll finds the others' calls");
+                warn!(
+                    limit = most,
+                    count = beyond,
+                    "too many agents, or too few open files allowed: the poll finds the others' calls"
+                );
             }
             left_out = beyond;
             for agent in new {

@@ -85,7 +85,7 @@ impl Changes {
                 None if self.is_to_be_repeated() => {
                     self.rounds += 1;
                     self.has_news = false;
-                    debug!(round = self.rounds, "rows move while they are paged, they are paged again");
+                    debug!(attempt = self.rounds, "rows move while they are paged, they are paged again");
                     self.pages = CompletedPages::new(CompletedFilter::UpdatedSince(self.since));
                 }
                 None => self.ended = true,

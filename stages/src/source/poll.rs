@@ -209,7 +209,7 @@ impl Poll {
         if since < earliest {
             static ONCE: std::sync::Once = std::sync::Once::new();
             ONCE.call_once(
-                || warn!(%since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
+                || warn!(watermark = %since, "the watermark lies beyond NICE's 30 days; calls before that need a backfill"),
             );
         }
         since.max(earliest)
@@ -267,7 +267,7 @@ impl Poll {
                 page => return page,
             };
             if state.size(nice).shrink(why) {
-                warn!(error = what, rows = state.size(nice).rows(), "NICE does not give so much, less is asked for");
+                warn!(error = what, count = state.size(nice).rows(), "NICE does not give so much, less is asked for");
             } else if why == Excess::Damage && state.damaged >= MOST_DAMAGED && !just_stepped {
                 // It stands in each listing for as long as the overlap is, and is told of once.
                 if state.doubt != Some(ListDoubt::NotRead) {

@@ -97,7 +97,7 @@ async fn page_through(
         if has_rested || (doubt.is_none() && pages.announced().is_some()) {
             break;
         }
-        debug!(round, "rows move while they are paged, paged again");
+        debug!(attempt = round, "rows move while they are paged, paged again");
     }
     let contacts = found.into_values().collect();
     let page = ContactPage { contacts, last_poll_time: told_at, total: None, next: None, refused_next: false };

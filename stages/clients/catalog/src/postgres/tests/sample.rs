@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, Lane, ObjectKey,
-    StoredRecording,
+    AgentId, ContactEvent, ContactId, Conversation, ConversationKey, Direction, EventSource, Extension, Lane,
+    ObjectKey, StoredRecording,
 };
 
 pub(super) fn at(seconds: i64) -> Timestamp {
