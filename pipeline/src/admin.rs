@@ -20,13 +20,14 @@ use std::sync::{
 use axum::{
     Json, Router,
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State as Context},
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     middleware,
     middleware::Next,
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on},
 };
 use flow::{Blame, Outside, StageError, outside::SystemHealth};
+use futures::{FutureExt, future::BoxFuture};
 use runtime::{Clock, task};
 use serde::{Deserialize, Serialize};
 use stages::{completeness::ReportError, metrics::Metrics, serve, source::ListError};
@@ -255,7 +256,7 @@ macro_rules! served {
         })+)+
 
         fn api() -> Router<AdminContext> {
-            Router::new()$($(.merge(route::<$request>()))+)+
+            Router::new()$($(.merge(route(<$request>::ROUTE, answer::<$request>)))+)+
         }
     };
 }
@@ -272,34 +273,54 @@ served! {
     report: ShowReport;
 }
 
-/// The route of a request.
-fn route<R: Served>() -> Router<AdminContext> {
-    let AdminRoute { method, path, .. } = R::ROUTE;
-    let filter = MethodFilter::try_from(method).expect("a route has a usual method");
-    Router::new().route(path, on(filter, answer::<R>))
+/// Does a request, and answers it.
+type Answering = fn(AdminContext, HttpRequest) -> BoxFuture<'static, Response>;
+
+/// The route of a request. It is the same for all of them, so that it is compiled once.
+fn route(route: AdminRoute, answering: Answering) -> Router<AdminContext> {
+    let filter = MethodFilter::try_from(route.method).expect("a route has a usual method");
+    let handler = move |Context(context): Context<AdminContext>, asked: HttpRequest| answering(context, asked);
+    Router::new().route(route.path, on(filter, handler))
 }
 
-async fn answer<R: Served>(
-    Context(context): Context<AdminContext>,
-    asked: HttpRequest,
-) -> Result<Json<R::Answer>, Response> {
-    let request = read::<R>(asked).await?;
-    request.fulfil(R::handler(&context.operations)).await.map(Json).map_err(IntoResponse::into_response)
+fn answer<R: Served>(context: AdminContext, asked: HttpRequest) -> BoxFuture<'static, Response> {
+    let answering = async move {
+        let request = match R::ROUTE.is_body {
+            true => serde_json::from_value(body(asked).await?).map_err(unreadable)?,
+            false => Query::<R>::try_from_uri(&fields(asked).await?).map_err(IntoResponse::into_response)?.0,
+        };
+        let answer = request.fulfil(R::handler(&context.operations)).await.map_err(IntoResponse::into_response)?;
+        Ok(written(serde_json::to_vec(&answer)))
+    };
+    answering.map(|answer: Result<_, Response>| answer.unwrap_or_else(|refused| refused)).boxed()
 }
 
-/// The request, from the body, or from path and query.
-async fn read<R: AdminRequest>(asked: HttpRequest) -> Result<R, Response> {
-    if R::ROUTE.is_body {
-        let body = Json::from_request(asked, &()).await;
-        return body.map(|Json(request)| request).map_err(IntoResponse::into_response);
+/// The body of a request that has one.
+async fn body(asked: HttpRequest) -> Result<serde_json::Value, Response> {
+    Json::from_request(asked, &()).await.map(|Json(value)| value).map_err(IntoResponse::into_response)
+}
+
+fn written(answer: Result<Vec<u8>, serde_json::Error>) -> Response {
+    match answer {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the answer cannot be written: {error}\n")).into_response()
+        }
     }
+}
+
+fn unreadable(error: serde_json::Error) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, format!("the request cannot be read: {error}\n")).into_response()
+}
+
+/// The fields of another request, from path and query, as one query.
+async fn fields(asked: HttpRequest) -> Result<Uri, Response> {
     let (mut parts, _) = asked.into_parts();
     let path = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(IntoResponse::into_response)?;
     let mut fields = reqwest::Url::parse("http://admin/").expect("it is one");
     fields.set_query(parts.uri.query());
     fields.query_pairs_mut().extend_pairs(path.iter());
-    let fields = fields.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
-    Query::try_from_uri(&fields).map(|Query(request)| request).map_err(IntoResponse::into_response)
+    fields.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST.into_response())
 }
 
 /// An error as a command reads it.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{RequestBuilder, StatusCode};
-use serde::de::DeserializeOwned;
 
 use crate::admin::{ALIVE, AdminFile, ErrorBody, Served};
 use crate::command_error::CommandError;
@@ -67,8 +67,13 @@ impl AdminClient {
 
     /// Asks for one thing; what has a body may take as long as it takes.
     pub(crate) async fn ask<R: Served>(&self, request: &R) -> Result<R::Answer, CommandError> {
-        let AdminRoute { method, path, is_body } = R::ROUTE;
         let fields = serde_json::to_value(request).map_err(CommandError::failed)?;
+        serde_json::from_slice(&self.answer(R::ROUTE, fields).await?).map_err(CommandError::failed)
+    }
+
+    /// The answer to the request with these fields.
+    async fn answer(&self, route: AdminRoute, fields: serde_json::Value) -> Result<Bytes, CommandError> {
+        let AdminRoute { method, path, is_body } = route;
         if is_body {
             return self.send(self.http.request(method, self.url(path)).timeout(LONGEST).json(&fields)).await;
         }
@@ -87,13 +92,13 @@ impl AdminClient {
         format!("{}/api/v1{path}", self.base)
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CommandError> {
+    async fn send(&self, request: RequestBuilder) -> Result<Bytes, CommandError> {
         let answer = request.bearer_auth(&self.token).send().await;
         let answer =
             answer.map_err(|error| CommandError::unreachable(format!("the daemon does not answer: {error}")))?;
         let status = answer.status();
         if status.is_success() {
-            return answer.json().await.map_err(CommandError::failed);
+            return answer.bytes().await.map_err(CommandError::failed);
         }
         let problem = answer.json::<ErrorBody>().await;
         let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.error);
