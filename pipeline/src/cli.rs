@@ -61,7 +61,8 @@ pub(crate) enum Command {
     Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
     Report(Asked<ShowReport>),
-    /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it back
+    /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it
+    /// back
     Erase(EraseOptions),
     /// Read stored recordings back and compare length and SHA-256 with their rows; exit code 4 where one differs
     Verify(VerifyOptions),

@@ -38,9 +38,9 @@ impl Nightly {
         })
     }
 
-    /// The window of a run that is due: none if one was begun since. `runs` are the comparisons so far in any order, also
-    /// those of another producer; before the first of them nothing was due until `since`, when this producer first worked.
-    /// Nights that were missed are made up for in one window.
+    /// The window of a run that is due: none if one was begun since. `runs` are the comparisons so far in any order,
+    /// also those of another producer; before the first of them nothing was due until `since`, when this producer first
+    /// worked. Nights that were missed are made up for in one window.
     pub(crate) fn due_window(
         &self,
         runs: &[ReplayRun],
@@ -60,8 +60,8 @@ impl Nightly {
         Some(self.window_to(&runs, since, now))
     }
 
-    /// Whether a run is that of the night that was due; it may still be under way. A run over a shorter window is not, nor
-    /// one that an earlier night has left unfinished.
+    /// Whether a run is that of the night that was due; it may still be under way. A run over a shorter window is not,
+    /// nor one that an earlier night has left unfinished.
     fn is_of_this_night(&self, run: &ReplayRun, due: Timestamp, now: Timestamp) -> bool {
         // A run's begin is kept less finely than its window.
         let is_whole = run.started_at.duration_since(run.from) + SignedDuration::from_secs(1) >= span(self.window);

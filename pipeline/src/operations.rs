@@ -1,10 +1,10 @@
 //! What an operator may ask or do. The daemon does it over its admin address; where none runs, the command does
 //! it itself on the same code.
 //!
-//! Each file holds one subject: its [`AdminRequest`]s, which a command line parses and the admin route carries; the part of
-//! the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a person reads.
-//! A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own is a line in
-//! `cli.rs`, too.
+//! Each file holds one subject: its [`AdminRequest`]s, which a command line parses and the admin route carries; the
+//! part of the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a
+//! person reads. A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own
+//! is a line in `cli.rs`, too.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Brings back what the local state knew, after it was set aside or lost.
 //!
-//! The conversations come back from the descriptions beside the recordings. The dedupe asks the catalog about calls that
-//! a lost processed-id log does not know. The poll finds what the catalog does not know: its first listing goes back by the
-//! whole recovery window. What was erased does not come back: the list of it is a file beside the state. The set-aside
-//! directory keeps the rest (dead letters, timelines) for a person to look at.
+//! The conversations come back from the descriptions beside the recordings. The dedupe asks the catalog about calls
+//! that a lost processed-id log does not know. The poll finds what the catalog does not know: its first listing goes
+//! back by the whole recovery window. What was erased does not come back: the list of it is a file beside the state.
+//! The set-aside directory keeps the rest (dead letters, timelines) for a person to look at.
 //!
 //! # After a crash
 //! A mark in the local state says that it is whole. Without it the next start, or the next command, rebuilds again.
@@ -30,8 +30,8 @@ const MAX_DESCRIPTION: u64 = 4 << 20;
 const TREE: &str = "rebuild";
 const WHOLE: &str = "catalog";
 
-/// Restores the conversations that are described beside their recordings in a folder, unless that was done before. Where
-/// any were, or a state was set aside, the poll's first listing begins at `since`.
+/// Restores the conversations that are described beside their recordings in a folder, unless that was done before.
+/// Where any were, or a state was set aside, the poll's first listing begins at `since`.
 pub(crate) async fn catalog(
     state: &State,
     catalog: &EmbeddedCatalog,

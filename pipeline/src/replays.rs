@@ -119,7 +119,8 @@ impl Replays {
         Ok(())
     }
 
-    /// Looks once more at the calls that lack recordings and have come to that age. What fails is done by the next night.
+    /// Looks once more at the calls that lack recordings and have come to that age. What fails is done by the next
+    /// night.
     async fn recheck(&self, nightly: &Nightly, now: Timestamp) {
         let Some(age) = nightly.recheck else { return };
         let (queue, clock) = (self.replay.queue.clone(), self.replay.context.flow.clock.clone());

@@ -1,10 +1,10 @@
 //! Stage 5, await recording: lets a conversation pass once its recording is likely there.
 //!
 //! # Contract
-//! NICE is not asked before the time that the calls before this one took ([`RecordingDelays`]), so that most are asked for
-//! once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that ended
-//! long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth of it
-//! after a look in vain. A few are looked at early, for it may have become shorter.
+//! NICE is not asked before the time that the calls before this one took ([`RecordingDelays`]), so that most are asked
+//! for once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that
+//! ended long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth
+//! of it after a look in vain. A few are looked at early, for it may have become shorter.
 
 use std::sync::Arc;
 

@@ -1,11 +1,12 @@
 //! The completeness report: of every call that NICE lists in a range, what became of it.
 //!
 //! In: a range of ends of calls. Out: for each UTC day, how many calls of the group ended and how many of them are
-//! ready, without a recording, set aside, on their way, excluded, not looked for yet, or missing; and each that is neither ready nor without
-//! a recording, or lacks recordings that NICE names, by its id, with its reason. Nothing is changed.
+//! ready, without a recording, set aside, on their way, excluded, not looked for yet, or missing; and each that is
+//! neither ready nor without a recording, or lacks recordings that NICE names, by its id, with its reason. Nothing is
+//! changed.
 //!
-//! `ended = ready + no_recording + dead + in_flight + excluded + not_looked_for_yet + missing`; the proof is that `missing`
-//! is zero, and that NICE's list adds up.
+//! `ended = ready + no_recording + dead + in_flight + excluded + not_looked_for_yet + missing`; the proof is that
+//! `missing` is zero, and that NICE's list adds up.
 
 use std::sync::Arc;
 use std::time::Duration;

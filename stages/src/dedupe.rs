@@ -17,8 +17,8 @@
 //! compared its calls with the catalog before; what the log remembers of them was wrong.
 //!
 //! # Another producer's calls
-//! The log of a producer that was passive lacks what another one found meanwhile. Of a call that may be of that time the
-//! catalog and the timeline are asked: what is known or on its way is dropped, and marked.
+//! The log of a producer that was passive lacks what another one found meanwhile. Of a call that may be of that time
+//! the catalog and the timeline are asked: what is known or on its way is dropped, and marked.
 //!
 //! # Hearsay
 //! The consumer drops what only a webhook told and NICE does not know after an hour. The first time that another source

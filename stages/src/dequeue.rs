@@ -1,13 +1,13 @@
 //! Stage 4, dequeue: queue messages → deliveries of conversations that are not finished.
 //!
 //! # Contract
-//! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its
-//! neighbours are not delayed. Nothing begins its way while a system is away that every call needs: what was delivered
-//! waits, and goes back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of
-//! them at a time goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]), and of several
-//! copies of one message only one goes on ([`Copies`]). A redelivery of a conversation that is final is acknowledged at
-//! once, and so is any message of one that was erased. A recheck passes where the final row lacks recordings, and nowhere
-//! else; delivered too often, it ends, for its row stands.
+//! A malformed body, an unknown schema, a message that was delivered too often: a dead letter, and its neighbours are
+//! not delayed. Nothing begins its way while a system is away that every call needs: what was delivered waits, and goes
+//! back unasked before the broker loses patience. Where a stage fails for many calls of a tenant, one of them at a time
+//! goes on. Each tenant has its share of what is worked on at a time ([`FairShare`]), and of several copies of one
+//! message only one goes on ([`Copies`]). A redelivery of a conversation that is final is acknowledged at once, and so
+//! is any message of one that was erased. A recheck passes where the final row lacks recordings, and nowhere else;
+//! delivered too often, it ends, for its row stands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,8 +74,8 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, con
     let now = flow.clock.now();
     let letter = match ContactEvent::decode(&body) {
         Ok(mut event) if !over_limit => {
-            // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a clock
-            // that ran ahead, and what counts from then would wait until that time has come.
+            // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a
+            // clock that ran ahead, and what counts from then would wait until that time has come.
             event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
             let admitted = lost.run_until_cancelled(admit(event, settle, lost.clone(), share, copies, flow)).await;
             if admitted.is_none() {
@@ -127,8 +127,8 @@ async fn slot(
 /// How long a delivery waits for a system that is away. The broker takes back what is not settled after half an hour.
 const HELD: Duration = Duration::from_secs(600);
 
-/// Waits until the systems are here that every call needs, then for a slot of the delivery's tenant. What has waited for
-/// long goes back to the queue for a while: nothing can be done with it, or the tenant's work is slow and holds its
+/// Waits until the systems are here that every call needs, then for a slot of the delivery's tenant. What has waited
+/// for long goes back to the queue for a while: nothing can be done with it, or the tenant's work is slow and holds its
 /// share. Where the service drains, it goes back at once.
 async fn admit(
     event: ContactEvent,

@@ -178,7 +178,7 @@ impl DownloadRecording {
         for segment in segments {
             let segment = PlaybackOf::Segment(segment);
             match segment.fetch(nice).await {
-                // NamedRecording by the contact's answer, with one recording as a rule.
+                // Named by the contact's answer, with one recording as a rule.
                 Err(NiceError::NotReady { .. }) => {
                     let (position, mark) = (next_position(&named), StartMark { started_at: None, nth: 0 });
                     named.push(NamedRecording { position, of: segment, mark, rank: 0, source: None, link: None });
@@ -212,7 +212,8 @@ impl DownloadRecording {
     }
 }
 
-/// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names none.
+/// What becomes of a call of which nothing was there until the deadline: it has no recording only where NICE names
+/// none.
 fn at_the_deadline(reason: &'static str) -> Result<OpenedMedia, StageError> {
     match reason {
         NOTHING_NAMED => Ok(OpenedMedia { media: Vec::new(), missing: 0, gone: None }),

@@ -140,8 +140,8 @@ impl Eraser {
         Ok(Some(objects))
     }
 
-    /// Looks at pending erasures and at the retention, now and then, until it is dropped. Neither waits for the other: a
-    /// first sweep may take hours.
+    /// Looks at pending erasures and at the retention, now and then, until it is dropped. Neither waits for the other:
+    /// a first sweep may take hours.
     pub async fn run(self) {
         tokio::join!(now_and_then(LOOK, || self.look_again()), now_and_then(SWEEP, || self.expire()));
     }

@@ -2,12 +2,13 @@
 //!
 //! # Contract
 //! A contact that NICE does not know, or that is still going on, is awaited until the deadline, and is a dead letter
-//! then; one that goes back by itself where NICE had named the contact before, or the group was not read. One that only a
-//! webhook named, and that NICE has not known at some looks within an hour, is dropped with a counted reason: the poll
-//! would find a real one. What is no phone call of an agent who was in the group at its end, or ended before what the
-//! tenant keeps, is dropped with a counted reason and leaves no row.
+//! then; one that goes back by itself where NICE had named the contact before, or the group was not read. One that only
+//! a webhook named, and that NICE has not known at some looks within an hour, is dropped with a counted reason: the
+//! poll would find a real one. What is no phone call of an agent who was in the group at its end, or ended before what
+//! the tenant keeps, is dropped with a counted reason and leaves no row.
 //!
-//! A recheck is of a conversation whose row is final: it is what that row says, and NICE's record is not asked for again.
+//! A recheck is of a conversation whose row is final: it is what that row says, and NICE's record is not asked for
+//! again.
 //!
 //! # No verdict on half a record
 //! Seconds after a call NICE may show a record without its agent, which is there a moment later. That a call was never
@@ -29,8 +30,8 @@ use crate::recheck::NOTHING_NEW;
 use crate::tenants::Tenant;
 use crate::watermark::is_beyond;
 
-/// When a record counts as final that is not warehoused: this long after the end its agent does not change any more. That
-/// happens within about a minute, and after-call work is done by then.
+/// When a record counts as final that is not warehoused: this long after the end its agent does not change any more.
+/// That happens within about a minute, and after-call work is done by then.
 const FINAL_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// The same for a record that is whole: it is known who took the call.
@@ -97,8 +98,8 @@ impl Stage<Arc<Tenant>> for FetchMetadata {
         }
         let known = self.agents.agent(&event.tenant, agent).await?;
         if !known.is_some_and(|agent| is_of_group(&agent, event, ended_at)) {
-            // An agent may have joined since the group was read: only a later reading tells. One that a clock wrote which
-            // ran ahead tells nothing.
+            // An agent may have joined since the group was read: only a later reading tells. One that a clock wrote
+            // which ran ahead tells nothing.
             let read_at = self.agents.agents_read_at(&event.tenant).await?;
             return match read_at.is_some_and(|read_at| read_at >= ended_at && read_at <= now) {
                 true => dropped("not_in_group", is_final || is_whole(&contact, now)),
@@ -176,7 +177,8 @@ fn is_whole(contact: &Contact, now: Timestamp) -> bool {
     ended_at.is_some_and(|ended_at| now.duration_since(ended_at) >= WHOLE_AFTER)
 }
 
-/// Whether NICE's record does not change any more, as far as a verdict needs. Half a record has no duration, or none yet.
+/// Whether NICE's record does not change any more, as far as a verdict needs. Half a record has no duration, or none
+/// yet.
 fn is_final(contact: &Contact, now: Timestamp) -> bool {
     let ended_at = contact.ended_at().filter(|_| contact.total_duration.is_some_and(|duration| !duration.is_zero()));
     let changed_at = [ended_at, contact.last_update_time].into_iter().flatten().max();
@@ -191,8 +193,8 @@ fn dropped(verdict: &'static str, is_final: bool) -> Result<Outcome<FetchedConve
     }
 }
 
-/// Whether the call is the group's: by its end, or, where a backfill asked for that, by who was a member when it was put
-/// on the queue.
+/// Whether the call is the group's: by its end, or, where a backfill asked for that, by who was a member when it was
+/// put on the queue.
 fn is_of_group(agent: &Agent, event: &ContactEvent, ended_at: Timestamp) -> bool {
     // A dead letter that is replayed counts as new, and its agent as when the backfill found it.
     let found_at = event.first_queued_at.or(event.queued_at);
@@ -209,7 +211,8 @@ fn incomplete(reason: &'static str, given_up: bool) -> StageError {
     }
 }
 
-/// NICE has named the contact before, unless a webhook alone has: then that it does not know it says nothing of the call.
+/// NICE has named the contact before, unless a webhook alone has: then that it does not know it says nothing of the
+/// call.
 fn unknown_at_the_deadline(event: &ContactEvent) -> StageError {
     let reason = "NICE did not know the contact until the deadline";
     match event.is_unconfirmed() {

@@ -85,7 +85,7 @@ pub async fn replay(
     let detail = Some("dead letter replayed".to_owned());
     timelines.record_hop(&event.key(), Hop { at: now, stage, outcome, attempt: 0, took_millis: 0, detail }).await;
     let removed = letters.remove_dead_letter(letter).await?;
-    info!(dead_letter = letter.id, found = removed, conversation.id = %event.conversation, "dead letter replayed");
+    info!(dead_letter = letter.id, conversation.id = %event.conversation, "dead letter replayed");
     Ok(removed)
 }
 

@@ -35,8 +35,8 @@ use crate::recheck::NOTHING_NEW;
 /// The media type of a recording for which NICE names none.
 const DEFAULT_CONTENT_TYPE: &str = "video/mp4";
 
-/// After so many bytes an attempt is asked for again: the least part of an upload. Before the store begins one, which ends
-/// what others have open for the key, it has asked within the first part.
+/// After so many bytes an attempt is asked for again: the least part of an upload. Before the store begins one, which
+/// ends what others have open for the key, it has asked within the first part.
 const LOOK_EVERY: u64 = 5 * 1024 * 1024;
 
 /// Stores recordings and completes conversations.

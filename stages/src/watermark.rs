@@ -155,8 +155,8 @@ impl Watermark {
     }
 }
 
-/// When the tenant was first worked for: noted as `now` if it is not. One in the future, by our clock and the catalog's,
-/// goes back by `window`.
+/// When the tenant was first worked for: noted as `now` if it is not. One in the future, by our clock and the
+/// catalog's, goes back by `window`.
 pub async fn worked_since(
     catalog: &dyn Catalog,
     tenant: &TenantId,
@@ -178,8 +178,8 @@ pub async fn worked_since(
     Ok(catalog.note_worked_since(tenant, note).await?.worked_since.unwrap_or(note))
 }
 
-/// The earlier of our clock, which says `now`, and the catalog's. A record up to then tells of nothing to come, unless both
-/// clocks run ahead.
+/// The earlier of our clock, which says `now`, and the catalog's. A record up to then tells of nothing to come, unless
+/// both clocks run ahead.
 pub async fn agreed_now(catalog: &dyn Catalog, now: Timestamp) -> Result<Timestamp, CatalogError> {
     Ok(now.min(catalog.clock(now).await?))
 }

@@ -91,7 +91,7 @@ impl ErasureList {
 impl std::fmt::Debug for ErasureList {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Erased").field("digests", &self.inner.digests().len()).finish_non_exhaustive()
+        f.debug_struct("ErasureList").field("digests", &self.inner.digests().len()).finish_non_exhaustive()
     }
 }
 

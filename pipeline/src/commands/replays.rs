@@ -46,8 +46,8 @@ impl Worker {
         let producer = NiceProducer::new(config, doors, &context, Sources::Replays)?;
         let running = Running { sync: Some(producer.sync.clone()), ..Running::default() };
         let operations = Operations::new(config, doors, running);
-        // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the agents
-        // are its business: who joins is announced to its poll.
+        // Whether NICE can be asked is known before anything is begun. Where another producer has the tenant, the
+        // agents are its business: who joins is announced to its poll.
         if let Some(_held) = producer.lease.try_hold().await? {
             producer.sync.run_once().await.map_err(OperationError::from)?;
         }

@@ -240,7 +240,7 @@ settings! {
             "`openssl rand -hex 32` makes one. Without it the sealed secrets are lost.";
         /// postgres only: the key that recognizes erased conversations; none: a key that is derived from seal_key.
         erasure_key: SealKey = SEAL_KEY, example("/run/secrets/erasure_key"),
-            "The seal key was replaced after an erasure: set this to the first seal key, or what was erased comes back.";
+            "The seal key was replaced after an erasure: set this to the seal key of that time, or what was erased comes back.";
         /// postgres only: how long finished entries of the analysis queue are kept; at least a day.
         analysis_retention: Duration = DAYS, default("30d"),
             "Somebody evaluates them later, or the table must stay smaller.";
@@ -285,9 +285,9 @@ settings! {
         /// Memory in MiB for the parts of recordings that a process uploads at a time; s3 only.
         memory_mib: usize = count::<_, 12, 4096>(), default(32),
             "Many recordings above 5 MiB arrive slowly at the same time: each takes up to 10 MiB, and the others wait.";
-        /// The lowest rate at which a recording may arrive from its host, in bytes per second over a minute.
+        /// The lowest rate at which a recording may arrive from its host, in bytes per second over a minute in which it is waited for.
         min_rate: u64 = count::<_, 1, 100_000_000>(), default(1024),
-            "Slower recordings occupy a place of [consumer] concurrency for too long, or your network is slow.";
+            "Slower recordings occupy a slot of [consumer] concurrency for too long, or your network is slow.";
         /// A PEM file of certificates that are trusted besides those of the system; s3 only.
         ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
             "Your own authority has signed the certificate of the store.";

@@ -32,8 +32,8 @@ fn no_two_types_have_the_same_name() {
     assert!(mistakes.is_empty(), "types share a name. {REMEDY}\n{}\n", mistakes.join("\n"));
 }
 
-/// Collects the names of the types that the code defines. `is_body` is within an `impl` or `trait`, where a `type` is no
-/// name of its own.
+/// Collects the names of the types that the code defines. `is_body` is within an `impl` or `trait`, where a `type` is
+/// no name of its own.
 fn collect(tokens: impl IntoIterator<Item = TokenTree>, is_body: bool, types: &mut Vec<String>) {
     let (mut before, mut is_next_body) = (String::new(), false);
     for token in tokens {

@@ -36,8 +36,8 @@ pub(crate) fn nice_settings(nice: &NiceConfig) -> Option<NiceSettings> {
     })
 }
 
-/// When the first look for a recording comes. It leaves half of the time until the deadline for further looks, and short
-/// steps mean that recordings are expected soon.
+/// When the first look for a recording comes. It leaves half of the time until the deadline for further looks, and
+/// short steps mean that recordings are expected soon.
 pub(crate) fn first_look(config: &Config) -> Bounds {
     let retry = &config.retry;
     let longest_step = retry.not_ready_delays.iter().max().copied().unwrap_or_default();

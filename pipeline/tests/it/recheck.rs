@@ -158,7 +158,7 @@ async fn the_nightly_run_looks_once_more_at_a_call_of_that_age() {
     bed.set("RECONCILIATION__AT", at);
     let daemon = bed.start();
     until(&bed, id, "ready", |trace| trace["state"] == "ready").await;
-    assert!(daemon.logged().contains("calls that lack recordings are looked at once more calls=1"));
+    assert!(daemon.logged().contains("calls that lack recordings are rechecked count=1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,9 @@
 //! Whose fault is it? One failure does not tell; what happens to other calls does.
 //!
-//! In: at each stage and for each tenant, which calls passed and which failed. Out: whether a failure counts against its
-//! call. It does only where the same stage passed another call of the tenant since this one failed before, or where the
-//! failure concerns one call as far as it can tell (a link that is refused), and not many calls at once. A call that
-//! fails while nothing else passes waits, however long that lasts: then it is the system, or nobody knows.
+//! In: at each stage and for each tenant, which calls passed and which failed. Out: whether a failure counts against
+//! its call. It does only where the same stage passed another call of the tenant since this one failed before, or where
+//! the failure concerns one call as far as it can tell (a link that is refused), and not many calls at once. A call
+//! that fails while nothing else passes waits, however long that lasts: then it is the system, or nobody knows.
 //!
 //! While a stage fails for many calls of a tenant, one call at a time finds out whether it works again, and the others
 //! wait on the queue without asking anybody.
@@ -201,8 +201,8 @@ impl Blame {
         self.lock().values().any(|lately| lately.failing(now) == Some(system))
     }
 
-    /// Shows for which tenants NICE and the media host fail, and for which they do not: of those whose calls were seen, and
-    /// of this process's own, if it has one.
+    /// Shows for which tenants NICE and the media host fail, and for which they do not: of those whose calls were seen,
+    /// and of this process's own, if it has one.
     pub fn show(&self, own: Option<&TenantId>, now: Timestamp) {
         let all = self.lock();
         for system in [System::Nice, System::MediaHost] {
@@ -282,8 +282,8 @@ mod tests {
         for now in 0..100 {
             assert_eq!(failed(1, now), Fault::Call);
         }
-        let verdicts: Vec<_> = (2..=4).map(|id| failed(id, 100)).collect();
-        assert_eq!(verdicts, [Fault::Call, Fault::Call, Fault::System]);
+        let faults: Vec<_> = (2..=4).map(|id| failed(id, 100)).collect();
+        assert_eq!(faults, [Fault::Call, Fault::Call, Fault::System]);
         assert_eq!(failed(1, 101), Fault::System, "the first one too, from now on");
         assert!(blame.admit(&key(9).tenant, &[STAGE], &retry(), at(101)).is_ok(), "and nobody is held back for it");
         blame.passed(STAGE, &key(9), at(102));

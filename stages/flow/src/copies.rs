@@ -1,14 +1,16 @@
 //! Copies of one message: only one of them goes on.
 //!
-//! A deferral publishes the message again and then acknowledges the old one. If the broker has published it and its confirm
-//! is lost, the old message comes again, and there are two. Each of them may be doubled again at its next deferral. Each
-//! message counts its deferrals, so a copy can be recognised: a later message of the same line was confirmed.
+//! A deferral publishes the message again and then acknowledges the old one. If the broker has published it and its
+//! confirm is lost, the old message comes again, and there are two. Each of them may be doubled again at its next
+//! deferral. Each message counts its deferrals, so a copy can be recognised: a later message of the same line was
+//! confirmed.
 //!
 //! # Contract
-//! This process works on one message of a line at a time. A second one waits for some seconds, then goes back to the queue
-//! for a while. A message whose successor was confirmed is a copy: it is acknowledged without work, for its successor is
-//! on the queue. So each process lets one copy go on at each deferral, however many there are. Nothing is dropped on
-//! suspicion: a copy that this process does not remember is worked on, and a finished call needs no work twice.
+//! This process works on one message of a line at a time. A second one waits for some seconds, then goes back to the
+//! queue for a while. A message whose successor was confirmed is a copy: it is acknowledged without work, for its
+//! successor is on the queue. So each process lets one copy go on at each deferral, however many there are. Nothing is
+//! dropped on suspicion: a copy that this process does not remember is worked on, and a finished call needs no work
+//! twice.
 //!
 //! # After a crash
 //! Nothing is kept, and the next deferral of each line is the first that is remembered.
@@ -25,8 +27,8 @@ use tokio::{
 
 use super::delivery::Hold;
 
-/// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more waiting
-/// calls than this only means that a copy may be worked on.
+/// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more
+/// waiting calls than this only means that a copy may be worked on.
 const REMEMBERED: usize = 30_000;
 
 /// How long a message waits for another one of its line: most calls are done by then. It holds up others that came off
@@ -102,8 +104,8 @@ impl Copies {
     }
 }
 
-/// A message that was put on the queue by itself has a line of its own, though others tell of the same call: a poll knows
-/// more than the webhook before it.
+/// A message that was put on the queue by itself has a line of its own, though others tell of the same call: a poll
+/// knows more than the webhook before it.
 fn line(event: &ContactEvent) -> Line {
     let queued_at = event.queued_at.map(|at| at.to_string()).unwrap_or_default();
     let traceparent = event.traceparent.as_deref().unwrap_or_default();

@@ -5,12 +5,12 @@
 //!
 //! # Contract
 //! A tenant holds as many slots as are worked on at a time (`[consumer] concurrency`); all together hold twice as many,
-//! so that one cannot take the last. Tenants whose work has lasted long of late are slow, and slow ones together hold no
-//! more than one tenant may, in equal parts; a part is never less than one slot. What is under way keeps its slot.
+//! so that one cannot take the last. Tenants whose work has lasted long of late are slow, and slow ones together hold
+//! no more than one tenant may, in equal parts; a part is never less than one slot. What is under way keeps its slot.
 //!
-//! Whoever finds no slot waits here, live before backfill, then in the order of arrival. Of a slow tenant only a few wait,
-//! so that its slots do not stand empty: more would hold what others come through. They go back to the queue for some
-//! seconds, the longer the more often they did.
+//! Whoever finds no slot waits here, live before backfill, then in the order of arrival. Of a slow tenant only a few
+//! wait, so that its slots do not stand empty: more would hold what others come through. They go back to the queue for
+//! some seconds, the longer the more often they did.
 //!
 //! # After a crash
 //! Nothing is kept: the queue delivers again, and a slow tenant is noticed within seconds.
@@ -201,8 +201,8 @@ impl SlotTable {
         Admission::Again(since + patience)
     }
 
-    /// Whether a message of a slow tenant waits here: one of its next few, at least one, and of all slow tenants together
-    /// not more than half of what one may hold.
+    /// Whether a message of a slow tenant waits here: one of its next few, at least one, and of all slow tenants
+    /// together not more than half of what one may hold.
     fn is_among_next(&self, inner: &Inner, tenant: &TenantId, turn: (Lane, u64), slow: usize, now: Instant) -> bool {
         let all = (inner.slots / 2).max(1);
         let keeps = (all / slow.max(1)).max(1);

@@ -1,9 +1,9 @@
 //! The health of the outside systems that every call needs.
 //!
-//! Each system is asked every few seconds, and at once after a request to it failed. One question without an answer says
-//! nothing; after the second one the system counts as down, and after one answer as up. While one is down, no new call
-//! begins, and calls under way wait in place: NICE is not asked for what could not be stored. Those who wait are woken
-//! when the system is up again.
+//! Each system is asked every few seconds, and at once after a request to it failed. One question without an answer
+//! says nothing; after the second one the system counts as down, and after one answer as up. While one is down, no new
+//! call begins, and calls under way wait in place: NICE is not asked for what could not be stored. Those who wait are
+//! woken when the system is up again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,8 +142,8 @@ impl Outside {
         timeout(patience, all).await.is_ok()
     }
 
-    /// The pause before a request to the system is repeated: `delay` where it answers others, and as long as it is away,
-    /// but not longer than `patience`. Who waits is woken when it is back.
+    /// The pause before a request to the system is repeated: `delay` where it answers others, and as long as it is
+    /// away, but not longer than `patience`. Who waits is woken when it is back.
     pub async fn pause(&self, system: System, delay: Duration, patience: Duration) {
         let begun = Instant::now();
         let watched = self.of(system);

@@ -54,8 +54,8 @@ impl FlowContext {
         }
     }
 
-    /// Puts a letter on the shelf and logs it. Once this returns without an error, the message may be acknowledged: after a
-    /// crash in between the same letter is written again.
+    /// Puts a letter on the shelf and logs it. Once this returns without an error, the message may be acknowledged:
+    /// after a crash in between the same letter is written again.
     pub async fn shelve(&self, stage: &'static str, letter: DeadLetter) -> Result<(), JournalError> {
         let reason = letter.reason.clone();
         if self.journal.add_dead_letter(letter).await? {
@@ -73,8 +73,8 @@ impl FlowContext {
         self.metrics.conversations_done.with_label_values(&[RECHECK_GIVEN_UP]).inc();
     }
 
-    /// Repeats `work` with growing delays until it succeeds; none when the service drains first. `failed` says in the log
-    /// what does not work.
+    /// Repeats `work` with growing delays until it succeeds; none when the service drains first. `failed` says in the
+    /// log what does not work.
     pub async fn insist<T, E: std::fmt::Display, Working: Future<Output = Result<T, E>>>(
         &self,
         failed: &'static str,

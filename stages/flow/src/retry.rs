@@ -128,8 +128,8 @@ impl RetryPolicy {
         event.is_unconfirmed() && is_old && event.unknown >= UNCONFIRMED_LOOKS
     }
 
-    /// Whether a call is given up for its failures: those that count against it have cost it as much time as a recording
-    /// may take. What lasts for a month, and not for a system that fails for many, is a matter for people.
+    /// Whether a call is given up for its failures: those that count against it have cost it as much time as a
+    /// recording may take. What lasts for a month, and not for a system that fails for many, is a matter for people.
     pub fn errors_given_up(&self, trouble: &Trouble, fault: Fault, now: Timestamp) -> bool {
         let is_charged = trouble.times >= MIN_ATTEMPTS && trouble.charged() >= self.recording_deadline;
         is_charged || (fault != Fault::System && now.duration_since(trouble.since) >= LONGEST_TROUBLE)

@@ -190,7 +190,8 @@ async fn process_once<In: Again, S: Stage<In>>(
     }
 }
 
-/// The pause before an attempt in place; false when the service drains. Who waits for a system is woken when it is back.
+/// The pause before an attempt in place; false when the service drains. Who waits for a system is woken when it is
+/// back.
 async fn wait_in_place(system: System, intervals: &mut Intervals, patience: Duration, context: &FlowContext) -> bool {
     let delay = intervals.next_backoff().unwrap_or(LONGEST_IN_PLACE).min(LONGEST_IN_PLACE);
     context.stopping.run_until_cancelled(context.outside.pause(system, delay, patience)).await.is_some()

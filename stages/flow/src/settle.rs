@@ -1,4 +1,5 @@
-//! What becomes of an item that a stage has worked on: it passes on, is acknowledged, comes again later, or is set aside.
+//! What becomes of an item that a stage has worked on: it passes on, is acknowledged, comes again later, or is set
+//! aside.
 
 use std::time::Duration;
 

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 /// The shortest retention: as long as a call may be on its way.
 const SHORTEST: Duration = Duration::from_secs(86_400);
 
-/// How much longer a row is kept that is not final: any work on it that began in time is over by then. More than the longest call takes to arrive that arrives no faster than it was spoken.
+/// How much longer a row is kept that is not final: any work on it that began in time is over by then. More than the
+/// longest call takes to arrive that arrives no faster than it was spoken.
 const UNFINISHED: SignedDuration = SignedDuration::from_hours(6);
 
 /// How long the conversations of a tenant are kept after their end; by default for ever.

@@ -89,8 +89,8 @@ impl Trouble {
         self.stage == stage && self.system == system
     }
 
-    /// One more failure. Where it counts against the call, the wait before it counts too: the time that was meant, even if
-    /// the message waited longer.
+    /// One more failure. Where it counts against the call, the wait before it counts too: the time that was meant, even
+    /// if the message waited longer.
     #[must_use]
     pub fn again(&self, is_charged: bool, now: Timestamp) -> Self {
         let charged = if is_charged { self.delay_millis } else { 0 };

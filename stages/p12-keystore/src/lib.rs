@@ -1,7 +1,7 @@
 //! The reader of PKCS #12 files that `tcp-stream` asks for by name, and that reads none.
 //!
-//! `lapin` reaches RabbitMQ through `tcp-stream`, whose TLS over rustls always brings a reader of client certificates in
-//! PKCS #12: 30 crates of old ciphers, ASN.1 and large numbers. We show the broker no client certificate, so nothing
+//! `lapin` reaches RabbitMQ through `tcp-stream`, whose TLS over rustls always brings a reader of client certificates
+//! in PKCS #12: 30 crates of old ciphers, ASN.1 and large numbers. We show the broker no client certificate, so nothing
 //! here is ever called. `[patch.crates-io]` of the workspace puts this crate in its place.
 
 /// What a file would hold; there is none.

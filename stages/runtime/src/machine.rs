@@ -97,8 +97,8 @@ impl Machine {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Polls none of its tasks ever again; all of their futures are dropped in the next turn of the scheduler. What they
-    /// begin while they are dropped never runs. The task that calls this goes on to its next pause.
+    /// Polls none of its tasks ever again; all of their futures are dropped in the next turn of the scheduler. What
+    /// they begin while they are dropped never runs. The task that calls this goes on to its next pause.
     pub fn kill(&self) {
         let (aborted, woken): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
@@ -155,8 +155,8 @@ impl Machine {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the waker of a gate that is polled. While the machine runs, too: the kill wakes whoever has been polled and
-    /// waits.
+    /// Takes the waker of a gate that is polled. While the machine runs, too: the kill wakes whoever has been polled
+    /// and waits.
     fn holds(&self, gate: u64, waker: Waker) {
         if let Some(held) = self.state().gates.get_mut(&gate) {
             held.waker = Some(waker);

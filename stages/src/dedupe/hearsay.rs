@@ -1,9 +1,9 @@
 //! What a webhook told first: ids that NICE may not know, or of which it may not have known all yet.
 //!
-//! The consumer drops such an id after an hour in which NICE did not know it. When the poll finds it later, it was real,
-//! and late: the dedupe lets it through once more. It also drops one whose record names no agent of the group. When the
-//! poll finds the call with one, within the hour, the dedupe asks what became of it, now and then as long as it is listed.
-//! Kept in memory: after a restart the nightly comparison finds it.
+//! The consumer drops such an id after an hour in which NICE did not know it. When the poll finds it later, it was
+//! real, and late: the dedupe lets it through once more. It also drops one whose record names no agent of the group.
+//! When the poll finds the call with one, within the hour, the dedupe asks what became of it, now and then as long as
+//! it is listed. Kept in memory: after a restart the nightly comparison finds it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -63,9 +63,9 @@ pub(super) fn name(named: &mut Vec<NamedRecording>, of: &PlaybackOf, playback: P
     }
 }
 
-/// Those that are not stored, at the positions that are free; none where what is stored cannot be told from others. Where
-/// nothing that is stored is found again by its source, NICE does not tell sources apart for good: then the rank counts,
-/// provided that as many are named as before.
+/// Those that are not stored, at the positions that are free; none where what is stored cannot be told from others.
+/// Where nothing that is stored is found again by its source, NICE does not tell sources apart for good: then the rank
+/// counts, provided that as many are named as before.
 pub(super) fn lacking(mut named: Vec<NamedRecording>, row: &ConversationRow) -> Option<Vec<NamedRecording>> {
     let stored = &row.recordings;
     let is_named_again = |recording: &&RecordingRow| {

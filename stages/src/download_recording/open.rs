@@ -19,7 +19,7 @@ pub(super) const SOME_WITHOUT_LINK: &str = "some of the recordings have no link 
 pub(super) struct OpenedMedia {
     /// Opened and checked.
     pub(super) media: Vec<PlacedMedia>,
-    /// NamedRecording, and not given.
+    /// Named, and not given.
     pub(super) missing: u32,
     /// Why one of them was not, although it had a link.
     pub(super) gone: Option<NiceError>,

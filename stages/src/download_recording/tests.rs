@@ -156,7 +156,8 @@ impl std::ops::Deref for TestCall {
     }
 }
 
-/// A call of one leg that ended, and was waited for, `age` before the clock of the tests, and was looked for so often in vain.
+/// A call of one leg that ended, and was waited for, `age` before the clock of the tests, and was looked for so often
+/// in vain.
 pub(crate) fn conversation(age: SignedDuration, not_ready: u32) -> TestCall {
     let ended_at = "2026-04-01T17:00:00Z".parse::<Timestamp>().unwrap() - age;
     let awaited_millis = u64::try_from(age.as_millis()).unwrap();

@@ -1,9 +1,9 @@
 //! The completed calls that changed since a time, in the order of their changes.
 //!
 //! Rows move while they are paged: one that changes goes to the end, and those behind it each take a step forward, over
-//! the boundary of two pages perhaps. So a list of several pages goes on at the newest row of a page, not behind it. Where
-//! the rows do not allow that (more of one second than a page has, no times, no order) it is paged, and that again until
-//! no new row appears.
+//! the boundary of two pages perhaps. So a list of several pages goes on at the newest row of a page, not behind it.
+//! Where the rows do not allow that (more of one second than a page has, no times, no order) it is paged, and that
+//! again until no new row appears.
 
 use std::time::Duration;
 
@@ -108,8 +108,8 @@ impl Changes {
         }
     }
 
-    /// What speaks against it that all rows were given, once the end was reached. A count says little here, for rows come
-    /// while they are listed; but none of many says that NICE hides them.
+    /// What speaks against it that all rows were given, once the end was reached. A count says little here, for rows
+    /// come while they are listed; but none of many says that NICE hides them.
     pub(super) fn doubt(&self) -> Option<ListDoubt> {
         if self.has_stepped_over {
             return Some(ListDoubt::NotRead);

@@ -1,7 +1,7 @@
 //! What became of each call that NICE lists: the catalog, the timeline and the dedupe's memory are asked.
 //!
-//! In: events of a listing. Out: for each a [`CallStatus`]. What stands in the catalog is the truth; of what does not, the
-//! timeline says whether it is on its way still. Nothing is changed here.
+//! In: events of a listing. Out: for each a [`CallStatus`]. What stands in the catalog is the truth; of what does not,
+//! the timeline says whether it is on its way still. Nothing is changed here.
 
 use std::sync::Arc;
 use std::time::Duration;

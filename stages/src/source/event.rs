@@ -1,7 +1,8 @@
 //! From what NICE lists to an event, the same for the poll, the replays and the completeness report.
 //!
-//! In: a listed call, or a row that cannot be read. Out: the event of a phone call of a group agent; of a row that tells
-//! its id an event of that id alone; of any other row a dead letter. Nothing is kept: after a crash the list is read again.
+//! In: a listed call, or a row that cannot be read. Out: the event of a phone call of a group agent; of a row that
+//! tells its id an event of that id alone; of any other row a dead letter. Nothing is kept: after a crash the list is
+//! read again.
 
 use flow::JournalError;
 use model::{ContactEvent, DeadLetter, EventSource, Members, TenantId};

@@ -9,8 +9,8 @@
 //! [`listing`] reads a range of NICE's calls, [`compare`] says what became of each; the completeness report stands on
 //! the same two. `changes` reads what has changed since a time, and `pages` a single list of NICE's.
 //!
-//! Each source makes its event once (`event`: of a listed call) and hands it as a [`FoundEvent`] to the one dedupe; nothing
-//! after it knows which source an event came from.
+//! Each source makes its event once (`event`: of a listed call) and hands it as a [`FoundEvent`] to the one dedupe;
+//! nothing after it knows which source an event came from.
 
 pub mod agent_sessions;
 mod changes;

@@ -58,7 +58,8 @@ impl PageSize {
         Self { most, now: most }
     }
 
-    /// Half as many; false where that would be too few. A damaged answer is divided down to the row that does the damage.
+    /// Half as many; false where that would be too few. A damaged answer is divided down to the row that does the
+    /// damage.
     pub(super) fn shrink(&mut self, why: Excess) -> bool {
         let (before, least) = (self.now, if why == Excess::Damage { 1 } else { SMALLEST.min(self.most) });
         self.now = (self.now / 2).max(least).min(before);
@@ -87,7 +88,7 @@ impl PageSize {
 #[derive(Debug)]
 pub(super) struct CompletedPages {
     filter: CompletedFilter,
-    /// CompletedPages begin in the middle of the one before: a row that moves over their boundary stands in another.
+    /// Pages begin in the middle of the one before: a row that moves over their boundary stands in another.
     overlapping: bool,
     skip: u64,
     next: Option<NextLink>,
@@ -95,7 +96,7 @@ pub(super) struct CompletedPages {
     rows: u64,
     longest: u64,
     announced: Option<u64>,
-    /// CompletedPages in a row that brought no new row.
+    /// Pages in a row that brought no new row.
     repeats: u32,
     requests: u64,
 }

@@ -251,8 +251,8 @@ impl Poll {
         }
     }
 
-    /// The next page, in fewer rows where NICE does not give as many. A row that could not be read several times is passed
-    /// over.
+    /// The next page, in fewer rows where NICE does not give as many. A row that could not be read several times is
+    /// passed over.
     async fn next_page(
         &self,
         changes: &mut Changes,

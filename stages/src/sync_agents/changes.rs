@@ -8,8 +8,8 @@ use nice::GroupAgent;
 
 use super::report::SyncReport;
 
-/// The rows that must be written so that the agents follow the group as it was `now`, and what that changes. Who is new in
-/// it, or back, came at an unknown moment after `last`.
+/// The rows that must be written so that the agents follow the group as it was `now`, and what that changes. Who is new
+/// in it, or back, came at an unknown moment after `last`.
 pub(super) fn compare(
     before: &[Agent],
     group: Vec<GroupAgent>,

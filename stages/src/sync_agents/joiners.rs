@@ -32,7 +32,8 @@ impl SyncAgents {
         let seen = [known.worked_since, read_at, first_held].into_iter().flatten().min();
         let mut installed_at = seen.unwrap_or(begun).min(begun);
         if read_at.is_some() {
-            // The group was read, and was empty: for as long as a hold lasts that may have been a mistake, before then not.
+            // The group was read, and was empty: for as long as a hold lasts that may have been a mistake, before then
+            // not.
             installed_at = installed_at.max(back(begun, self.rules.hold_for));
         }
         let since = self.import_since.of(installed_at);

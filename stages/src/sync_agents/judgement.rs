@@ -92,7 +92,8 @@ impl ReadingComparison {
 }
 
 /// Whether the agents follow a reading. What has been the same at every reading for long enough is believed in the end;
-/// one that tells of much more than the one before begins anew, and so does one after a time without readings. A time beyond `now` that stands in the catalog is not believed.
+/// one that tells of much more than the one before begins anew, and so does one after a time without readings. A time
+/// beyond `now` that stands in the catalog is not believed.
 pub(super) fn judge(
     look: &ReadingComparison,
     standing: &GroupStanding,

@@ -24,14 +24,23 @@ mod write;
 
 pub use self::row::SettingsRow;
 
-/// Of one tenant, or of all.
-const SELECT: &str = r#"
+/// Reads rows; the condition follows.
+macro_rules! select {
+    ($condition:literal) => {
+        concat!(
+            r#"
     select tenant_id, issuer, auth_flow, client_id, client_secret, access_key_id, access_key_secret, group_kind,
            "group", api_version, acd_url, facade_url, auth_url, media_hosts, private_media_hosts, recording_scope,
            extract(epoch from retention)::bigint as retention_secs, revision, updated_at
-    from nice_settings
-    where $1::text is null or tenant_id = $1
-    order by tenant_id"#;
+    from nice_settings "#,
+            $condition
+        )
+    };
+}
+
+const SELECT_ONE: &str = select!("where tenant_id = $1");
+
+const SELECT_ALL: &str = select!("order by tenant_id");
 
 const RETENTIONS: &str = "
     select tenant_id, extract(epoch from retention)::bigint from nice_settings where retention is not null";
@@ -75,15 +84,19 @@ impl SettingsTable {
 
     /// All settings by tenant, secrets masked.
     pub async fn list(&self) -> Result<Vec<SettingsRow>, SettingsError> {
-        Ok(self.select(None).await?.into_iter().map(SettingsRow::masked).collect())
+        Ok(self.select(SELECT_ALL, &[]).await?.into_iter().map(SettingsRow::masked).collect())
     }
 
     async fn read(&self, tenant: &TenantId) -> Result<Option<SettingsRow>, SettingsError> {
-        Ok(self.select(Some(tenant.as_str())).await?.pop())
+        Ok(self.select(SELECT_ONE, &[&tenant.as_str()]).await?.pop())
     }
 
-    async fn select(&self, tenant: Option<&str>) -> Result<Vec<SettingsRow>, SettingsError> {
-        let rows = self.database.query("read NICE settings", SELECT, &[&tenant]).await.map_err(unreachable)?;
+    async fn select(
+        &self,
+        statement: &'static str,
+        tenant: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<SettingsRow>, SettingsError> {
+        let rows = self.database.query("read NICE settings", statement, tenant).await.map_err(unreachable)?;
         rows.iter().map(|row| SettingsRow::read(row).map_err(|error| unusable("a row", error))).collect()
     }
 

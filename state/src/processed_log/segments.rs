@@ -45,7 +45,8 @@ pub(super) fn day_of(at: Timestamp) -> Date {
 }
 
 impl Segments {
-    /// Reads every id on disk and hands them to `found`, many at a time; a day of more than `part_limit` ids goes on in a new tree.
+    /// Reads every id on disk and hands them to `found`, many at a time; a day of more than `part_limit` ids goes on in
+    /// a new tree.
     pub(super) fn load(
         database: &sled::Db,
         part_limit: u64,

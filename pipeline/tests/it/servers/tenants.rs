@@ -125,8 +125,8 @@ async fn a_media_host_that_stalls_after_the_headers_holds_up_its_own_tenant_only
     let left = bed.unfinished("beta").await;
     assert!(stuck.iter().all(|id| left.contains(id)), "{stuck:?}, of which {left:?} are left");
     println!("nine of ten of acme's calls took {alone:.1} s alone, {beside:.1} s beside");
-    // A stalled body is given up after half a minute. Sixty of them on four places, one after the other, would take seven
-    // minutes, and acme's calls behind them as long. A slow machine takes some seconds to send the sixty back.
+    // A stalled body is given up after half a minute. Sixty of them on four places, one after the other, would take
+    // seven minutes, and acme's calls behind them as long. A slow machine takes some seconds to send the sixty back.
     assert!(beside <= alone + 60.0, "{alone:.1} s alone, {beside:.1} s beside a tenant that stalls");
 
     bed.sim_of("beta").set_faults(Faults::none());

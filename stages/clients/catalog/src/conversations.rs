@@ -20,8 +20,8 @@ pub trait Conversations: Send + Sync + 'static {
     /// nothing is written, which is an error.
     async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
 
-    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row asks
-    /// for no attempt of this kind. Durable once it returns.
+    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row
+    /// asks for no attempt of this kind. Durable once it returns.
     async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError>;
 
     /// Whether an attempt may still complete: it is the latest, and the row still asks for one of its kind.
@@ -66,8 +66,8 @@ pub trait Conversations: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Lacking>, CatalogError>;
 
-    /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is, which is an error
-    /// of an attempt where it has recordings; so is an attempt that is not the latest any more.
+    /// The state `no_recording`, durable once it returns; no analysis entry. A final row stays as it is, which is an
+    /// error of an attempt where it has recordings; so is an attempt that is not the latest any more.
     async fn complete_without_recording(
         &self,
         key: &ConversationKey,

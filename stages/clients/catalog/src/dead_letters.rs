@@ -25,7 +25,8 @@ pub trait DeadLetters: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, CatalogError>;
 
-    /// Takes the dead letters off the shelf that were set aside before `before`, and counts them. Durable once it returns.
+    /// Takes the dead letters off the shelf that were set aside before `before`, and counts them. Durable once it
+    /// returns.
     async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;
 
     /// How many there are.

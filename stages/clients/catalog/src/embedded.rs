@@ -169,7 +169,8 @@ impl Inner {
         self.get(&keyed(kind::CONVERSATION, &key.tenant, key.external_id.get()))
     }
 
-    /// What `pick` makes of the tenant's rows in the order of their ids, at most `limit` after `after`. Reads every row.
+    /// What `pick` makes of the tenant's rows in the order of their ids, at most `limit` after `after`. Reads every
+    /// row.
     async fn scan<Row: DeserializeOwned, T: Send + 'static>(
         self: &Arc<Self>,
         tenant: &TenantId,

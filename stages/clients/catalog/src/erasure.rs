@@ -54,8 +54,8 @@ pub trait Erasures: Send + Sync + 'static {
         ids: &[ContactId],
     ) -> Result<u64, CatalogError>;
 
-    /// The right to erase what is beyond the tenant's retention, for as long as it lives; none while another process has
-    /// it. It ends with the process. A catalog that one process has alone always gives it.
+    /// The right to erase what is beyond the tenant's retention, for as long as it lives; none while another process
+    /// has it. It ends with the process. A catalog that one process has alone always gives it.
     async fn retention_turn(&self, _tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
         Ok(Some(RetentionTurn::default()))
     }

@@ -44,8 +44,8 @@ pub struct Lessons {
     /// By what the delay is multiplied. It becomes longer only up to the consumer's own, for what several learned of
     /// the same calls is one thing.
     pub factor: f64,
-    /// Whether early looks showed that it may be as short as the consumer's own: then it becomes no longer than that, and
-    /// the factor does not count.
+    /// Whether early looks showed that it may be as short as the consumer's own: then it becomes no longer than that,
+    /// and the factor does not count.
     pub shortened: bool,
     /// What the consumer knows.
     pub own: LearnedDelay,

@@ -150,8 +150,8 @@ impl Database {
         }
     }
 
-    /// Whether all connections are at work, and the server has answered some of it lately: a question would wait for the
-    /// others, and its wait would say nothing of the server.
+    /// Whether all connections are at work, and the server has answered some of it lately: a question would wait for
+    /// the others, and its wait would say nothing of the server.
     pub fn is_at_work(&self) -> bool {
         let pool = self.inner.pool.status();
         let is_full = pool.available == 0 && (pool.waiting > 0 || pool.size >= pool.max_size);

@@ -1,8 +1,8 @@
-//! The way to the Knovvu database in PostgreSQL, for those who have SQL: a pool, TLS, bounded waits, and the repetition of
-//! what a lost connection or a failover broke off.
+//! The way to the Knovvu database in PostgreSQL, for those who have SQL: a pool, TLS, bounded waits, and the repetition
+//! of what a lost connection or a failover broke off.
 //!
-//! On [`Database`] stand [`schema`], and [`ProducerLease`], which keeps a tenant's second producer passive. The catalog,
-//! the rate budgets and the settings of tenants have their own SQL.
+//! On [`Database`] stand [`schema`], and [`ProducerLease`], which keeps a tenant's second producer passive. The
+//! catalog, the rate budgets and the settings of tenants have their own SQL.
 //!
 //! What holds after a crash, of this process or of the server: what was answered is there, what was not answered
 //! may be there. Every write goes by key and has the effect of one however often it is repeated.

@@ -25,8 +25,8 @@ const ORDER: &str = "lastUpdateTime asc";
 /// What is read of a row, in the names of all versions: a row that has only that is an eighth of a whole one.
 ///
 /// NICE's documentation has the parameter `fields` and says neither which versions take it nor what becomes of a name
-/// that a version does not know. So whole rows are asked for until some of them, asked for both ways, prove that nothing
-/// is missing of the chosen fields; where it is, or where they are refused, whole rows are asked for always.
+/// that a version does not know. So whole rows are asked for until some of them, asked for both ways, prove that
+/// nothing is missing of the chosen fields; where it is, or where they are refused, whole rows are asked for always.
 const FIELDS: &str = "contactId,masterContactId,agentId,contactStartDate,contactStart,totalDurationSeconds,mediaTypeId,\
                       mediaType,lastUpdateTime";
 
@@ -39,7 +39,8 @@ const OF_NO_USE: u8 = 2;
 const PROOF: u32 = 100;
 
 impl NiceClient {
-    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty page.
+    /// Reads one page of completed contacts. How many there are, and whether more follow, is known only by an empty
+    /// page.
     ///
     /// Contacts that change while pages are read move to the end of the order: page on by `skip` with an overlap,
     /// or compare the number of different contacts with `total`.

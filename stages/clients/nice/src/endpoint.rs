@@ -30,8 +30,8 @@ macro_rules! endpoints {
                 match self { $(Self::$endpoint => $cap),+ }
             }
 
-            /// The budget it draws on. Data extraction has a pace of its own, a long poll only waits, and tokens, discovery
-            /// and media are no calls of an API.
+            /// The budget it draws on. Data extraction has a pace of its own, a long poll only waits, and tokens,
+            /// discovery and media are no calls of an API.
             pub(super) fn family(self) -> Option<ApiFamily> {
                 match self { $(Self::$endpoint => $family),+ }
             }

@@ -109,7 +109,8 @@ impl NiceError {
     }
 }
 
-/// How long an item, or the poll, waits after NICE refused us: only a person can mend it, and NICE must not be hammered.
+/// How long an item, or the poll, waits after NICE refused us: only a person can mend it, and NICE must not be
+/// hammered.
 pub const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
 impl DoorError for NiceError {

@@ -3,8 +3,8 @@
 //! In: a range of days. Out: an [`Extraction`], a stream of rows that are read as they arrive. NICE makes the listing
 //! in a job of its own: it is begun, looked at until it is over, and its file fetched from an object store, under the
 //! rules that hold for recordings. NICE takes one job of a tenant at a time and one call in 30 seconds, so the callers
-//! of one client take [turns](ExtractionTurn). After a crash a job may go on without a reader; it ends by itself, and until then
-//! NICE refuses the next one, which is waited out.
+//! of one client take [turns](ExtractionTurn). After a crash a job may go on without a reader; it ends by itself, and
+//! until then NICE refuses the next one, which is waited out.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The group's agents, read whole.
 //!
-//! A short list would make agents look as if they had left, and their calls would no longer be imported. So
-//! every page must be readable, and every row have its id. Agents whom NICE hides, and those whom it counts and does not
-//! name, are told: whoever asks decides whether such a reading is believed.
+//! A short list would make agents look as if they had left, and their calls would no longer be imported. So every page
+//! must be readable, and every row have its id. Agents whom NICE hides, and those whom it counts and does not name, are
+//! told: whoever asks decides whether such a reading is believed.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -63,8 +63,8 @@ pub struct BudgetRequest {
 }
 
 impl BudgetRequest {
-    /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE refused
-    /// is told again, which teaches nothing new where it was heard.
+    /// The same after a turn of which nobody knows whether it was saved: nothing is settled twice, and what NICE
+    /// refused is told again, which teaches nothing new where it was heard.
     pub fn once_more(&self) -> Self {
         let refused = self.reports.iter().filter(|report| matches!(report.outcome, GrantOutcome::Refused(_)));
         Self { reports: refused.map(|report| GrantReport { at: UNSETTLED, ..*report }).collect(), ..self.clone() }

@@ -92,8 +92,8 @@ impl FilesystemStore {
         private_folders(folder).await?;
         let (dir, to, found) = (self.dir.clone(), target.clone(), found.cloned());
         let moving = task::blocking(move || {
-            // One process at a time looks and moves. A network file system may lock no folder: there the attempt's number
-            // in the catalog is what tells, and a moment is left between look and move.
+            // One process at a time looks and moves. A network file system may lock no folder: there the attempt's
+            // number in the catalog is what tells, and a moment is left between look and move.
             let lock = std::fs::File::open(dir)?;
             if let Err(error) = lock.lock() {
                 tracing::debug!(%error, "the folder of recordings cannot be locked");

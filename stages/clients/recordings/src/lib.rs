@@ -1,8 +1,8 @@
 //! The door to the recording store.
 //!
-//! An object is written whole or not at all: a body that ends in an error, a crash, a full disk leave nothing
-//! under the key. Writing a key again replaces the object. NICE may give a recording twice with other bytes, and two
-//! consumers may hold the same call: [`RecordingStore::put_if_unchanged`] replaces only what its caller has seen. Memory does not
+//! An object is written whole or not at all: a body that ends in an error, a crash, a full disk leave nothing under the
+//! key. Writing a key again replaces the object. NICE may give a recording twice with other bytes, and two consumers
+//! may hold the same call: [`RecordingStore::put_if_unchanged`] replaces only what its caller has seen. Memory does not
 //! grow with the size of a recording.
 
 #![warn(clippy::iter_over_hash_type)] // a simulation repeats itself only where the order is always the same
@@ -53,8 +53,8 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// The bucket or folder that holds the objects, as it stands in the recording's row.
     fn bucket(&self) -> &str;
 
-    /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole and
-    /// durable. An error of the body is passed on as it is; one of the store is transient.
+    /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole
+    /// and durable. An error of the body is passed on as it is; one of the store is transient.
     async fn put(
         &self,
         key: &ObjectKey,
@@ -64,8 +64,8 @@ pub trait RecordingStore: Send + Sync + 'static {
         self.put_if_unchanged(key, content_type, None, body).await
     }
 
-    /// The same, if under `key` still lies what was `found`; if another object came there meanwhile nothing is changed, and
-    /// the caller was overtaken: no fault of the store's.
+    /// The same, if under `key` still lies what was `found`; if another object came there meanwhile nothing is changed,
+    /// and the caller was overtaken: no fault of the store's.
     async fn put_if_unchanged(
         &self,
         key: &ObjectKey,
@@ -91,8 +91,8 @@ pub trait RecordingStore: Send + Sync + 'static {
     /// The length of an object, if it is there.
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError>;
 
-    /// Whether what a row says to lie in `bucket` under `object_key` lies in this store: what is elsewhere is not erased
-    /// by erasing here.
+    /// Whether what a row says to lie in `bucket` under `object_key` lies in this store: what is elsewhere is not
+    /// erased by erasing here.
     async fn keeps(&self, bucket: &str, _object_key: &str) -> Result<bool, RecordingStoreError> {
         Ok(bucket == self.bucket())
     }

@@ -206,8 +206,8 @@ async fn the_other_tenants_calls_take_hardly_longer_while_one_media_host_stalls(
     assert!(beside <= alone * 2, "{beside:?} {alone:?}");
 }
 
-/// How long it takes until the last of the healthy calls is done: each comes in the order of the queue, of which so many
-/// messages are taken at a time, and is worked on for a second.
+/// How long it takes until the last of the healthy calls is done: each comes in the order of the queue, of which so
+/// many messages are taken at a time, and is worked on for a second.
 async fn took(share: &FairShare, stalled: usize) -> Duration {
     let taken = Arc::new(tokio::sync::Semaphore::new(FairShare::prefetch(PLACES)));
     let begun = Instant::now();

@@ -206,7 +206,8 @@ fn a_longer_delay_is_learned_from_the_calls_that_came_too_early() {
         let seen = simulate(&phases, rate, BOUNDS);
         let looks = seen.looks_per_call(10_000, 12_000);
         println!("{rate}: {:.2} looks per call at once, {looks:.4} then", seen.looks_per_call(2_000, 3_000));
-        // Until the longer delay is what is usual, early looks in a row may by chance bring the old one back for a while.
+        // Until the longer delay is what is usual, early looks in a row may by chance bring the old one back for a
+        // while.
         assert!(looks <= 1.15, "{rate} calls per second: {looks}");
     }
 }

@@ -1,7 +1,7 @@
 //! One agent, who is listened to until it leaves the group or the service drains.
 //!
-//! In: the answers of its session. Out: an event of each call that counts as ended. What ends it early (a crash, a closed
-//! dedupe) loses what was not passed on; the poll finds it.
+//! In: the answers of its session. Out: an event of each call that counts as ended. What ends it early (a crash, a
+//! closed dedupe) loses what was not passed on; the poll finds it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The tenant's NICE, as all of its listeners share it.
 //!
-//! Joins draw on the rate budget: few run at a time, and they are spread. Once NICE has refused several in a row, or is in
-//! trouble, all of them pause. Long polls cost nothing of the budget and do not wait for each other.
+//! Joins draw on the rate budget: few run at a time, and they are spread. Once NICE has refused several in a row, or is
+//! in trouble, all of them pause. Long polls cost nothing of the budget and do not wait for each other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -27,8 +27,8 @@ impl EarlierCalls {
         Self { given: HashSet::new(), before, clock, changes: Changes::since(since), counted: 0 }
     }
 
-    /// The next of them, as a slice of this span; none at the end, or a last one that says what does not add up. After an
-    /// error the same page again.
+    /// The next of them, as a slice of this span; none at the end, or a last one that says what does not add up. After
+    /// an error the same page again.
     pub(super) async fn next(
         &mut self,
         nice: &NiceClient,

@@ -12,8 +12,8 @@ use crate::source::earliest_listed;
 /// The most calls of a day that data extraction lists: far more than a tenant has.
 const MOST_OF_A_DAY: usize = 1_000_000;
 
-/// What is left of the day of `from`, before `end`. Calls without a recording of voice are left out: nothing of them could
-/// be imported.
+/// What is left of the day of `from`, before `end`. Calls without a recording of voice are left out: nothing of them
+/// could be imported.
 pub(super) async fn read_day(nice: &NiceClient, from: Timestamp, end: Timestamp) -> Result<Slice, NiceError> {
     let day = from.to_zoned(TimeZone::UTC).date();
     let span = Span { from, to: first_moment_after(day).min(end) };

@@ -1,8 +1,8 @@
 //! All rows of one span of time.
 //!
-//! In: a span, and how many rows are asked for at a time. Out: its pages, with what speaks against it that these are all;
-//! or the word that there are more rows than one answer holds. Only a span that cannot be cut any more is paged, and that
-//! again until no row is missing.
+//! In: a span, and how many rows are asked for at a time. Out: its pages, with what speaks against it that these are
+//! all; or the word that there are more rows than one answer holds. Only a span that cannot be cut any more is paged,
+//! and that again until no row is missing.
 
 use std::collections::BTreeMap;
 
@@ -72,8 +72,8 @@ async fn read_one(
     Ok(SpanAnswer::Whole(read, pages.doubt()))
 }
 
-/// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again, in pages that overlap,
-/// until they are as many as NICE says there are, or until nothing new appears.
+/// All rows of a span that cannot be cut. Rows may move from page to page meanwhile: paged again, in pages that
+/// overlap, until they are as many as NICE says there are, or until nothing new appears.
 async fn page_through(
     nice: &NiceClient,
     size: PageSize,

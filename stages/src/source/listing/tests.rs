@@ -48,7 +48,7 @@ async fn every_call_is_listed_once_in_few_requests() {
     let (ids, requests) = list(&nice).await;
     assert_eq!(ids.len(), 19_200);
     assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), all(19_200));
-    // CompletedPages are filled to 70 % and more: 7 at best, and for each the question what follows.
+    // Pages are filled to 70 % and more: 7 at best, and for each the question what follows.
     assert!(requests <= 20, "{requests}");
 }
 

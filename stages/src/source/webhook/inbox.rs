@@ -1,8 +1,8 @@
 //! From the inbox to the dedupe.
 //!
-//! In: the events that were answered with 202, in their order. Out: each as an event, until the dedupe has settled it; only
-//! then it leaves the inbox. What cannot be read as an event becomes a dead letter. After a crash the inbox is read from its
-//! beginning.
+//! In: the events that were answered with 202, in their order. Out: each as an event, until the dedupe has settled it;
+//! only then it leaves the inbox. What cannot be read as an event becomes a dead letter. After a crash the inbox is
+//! read from its beginning.
 
 use std::sync::{
     Arc,

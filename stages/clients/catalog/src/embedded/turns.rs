@@ -1,5 +1,5 @@
-//! The producer's turns and its memory. Only one process can open the catalog; a write of a turn that is over is refused
-//! all the same, for a task of it may be left in that process.
+//! The producer's turns and its memory. Only one process can open the catalog; a write of a turn that is over is
+//! refused all the same, for a task of it may be left in that process.
 
 use std::sync::MutexGuard;
 

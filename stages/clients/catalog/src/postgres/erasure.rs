@@ -193,7 +193,8 @@ fn erasure(row: &Row) -> Result<Erasure, CatalogError> {
     })
 }
 
-/// One process at a time erases what is beyond a tenant's retention. The lock is the session's: it ends with the process.
+/// One process at a time erases what is beyond a tenant's retention. The lock is the session's: it ends with the
+/// process.
 const RETENTION_TURN: &str = "select pg_try_advisory_lock(hashtextextended('nice-knovvu retention ' || $1, 0))";
 
 /// A session that holds a lock. It is not given back to the pool, where it would keep the lock.

@@ -1,7 +1,8 @@
 //! The producer's turns and its memory: one row for each tenant.
 //!
-//! A statement that writes in a turn asks `fence_turn` (see `migrations/V0010__producer_turns.sql`), or, where it writes
-//! to that row itself, writes only while the row has the turn's number. No time is stored beyond the server's clock.
+//! A statement that writes in a turn asks `fence_turn` (see `migrations/V0010__producer_turns.sql`), or, where it
+//! writes to that row itself, writes only while the row has the turn's number. No time is stored beyond the server's
+//! clock.
 
 use async_trait::async_trait;
 use database::DatabaseError;
@@ -110,7 +111,8 @@ pub(super) fn failed(turn: Option<&ProducerTurn>, error: DatabaseError) -> Catal
 }
 
 impl PostgresCatalog {
-    /// Writes to the producer's memory in the turn of this handle: the tenant and the turn's number stand before `values`.
+    /// Writes to the producer's memory in the turn of this handle: the tenant and the turn's number stand before
+    /// `values`.
     async fn remember(
         &self,
         what: &'static str,

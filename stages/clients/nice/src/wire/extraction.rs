@@ -1,8 +1,8 @@
 //! Data extraction: the answers about a job, and the rows of its file.
 //!
-//! The file is CSV of any length, read as it arrives: [`ExtractionTable`] holds one row, whatever is sent. Columns are found by
-//! name, since their set and order depend on the version. Of a row only ids, a date and a status are kept; names and
-//! numbers of people go no further than the row's buffer.
+//! The file is CSV of any length, read as it arrives: [`ExtractionTable`] holds one row, whatever is sent. Columns are
+//! found by name, since their set and order depend on the version. Of a row only ids, a date and a status are kept;
+//! names and numbers of people go no further than the row's buffer.
 
 use bytes::{Buf, Bytes};
 use csv_core::{ReadRecordResult, Reader};

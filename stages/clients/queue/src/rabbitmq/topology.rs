@@ -3,7 +3,8 @@
 //! ```text
 //! {prefix}            direct    live → {prefix}.live   backfill → {prefix}.backfill   dead → {prefix}.dead
 //! {prefix}.retry.30s  fanout    → {prefix}.retry.30s, which lets a message go back to {prefix} when its time is over
-//! {prefix}.begun.…    direct    a mark at a suspect, of which there are few and mostly none; nothing is published there
+//! {prefix}.begun.…    direct    a mark at a suspect, of which there are few and mostly none; nothing is published
+//! there
 //! ```
 //!
 //! Everything is durable, and every queue is a quorum queue. A message that leaves a queue by itself (its time in a

@@ -1,9 +1,9 @@
 //! What an object may be written in place of, and whether the store heeds it.
 //!
 //! A store that heeds conditions decides itself, in the moment in which it writes. AWS and MinIO do; others only for a
-//! PUT, or not at all, and take the header without a word. So the store is asked once, with a condition that cannot hold.
-//! Where it does not heed one, the object is looked at just before: what another consumer writes between that look and
-//! the write is not noticed. [`Conditions::caveat`] says so.
+//! PUT, or not at all, and take the header without a word. So the store is asked once, with a condition that cannot
+//! hold. Where it does not heed one, the object is looked at just before: what another consumer writes between that
+//! look and the write is not noticed. [`Conditions::caveat`] says so.
 
 use super::dispatcher::Condition;
 use super::error::{S3Error, S3ErrorKind};

@@ -1,9 +1,9 @@
 //! The transport under rusoto: a signed request in, reqwest's answer out.
 //!
-//! What rusoto would misread is put right here, before it sees an answer: a success that carries an error, white
-//! space before the XML, headers that it cannot parse. An object streams; no other answer of S3 that is asked for here
-//! is large, so each is read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a signature
-//! goes to the endpoint and nowhere else.
+//! What rusoto would misread is put right here, before it sees an answer: a success that carries an error, white space
+//! before the XML, headers that it cannot parse. An object streams; no other answer of S3 that is asked for here is
+//! large, so each is read whole, up to a cap. Redirects are not followed and proxies of the environment are not used: a
+//! signature goes to the endpoint and nowhere else.
 
 use std::error::Error;
 use std::sync::{

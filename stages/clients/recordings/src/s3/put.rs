@@ -4,9 +4,9 @@
 //! error; before that nothing is to be seen under the key. A body or a store that fails aborts the upload.
 //!
 //! The object carries the SHA-256 of its content. S3 wants metadata before the content, and the hash of what streams is
-//! known only at its end: what goes in one PUT carries it as metadata, what went in parts as a tag, which needs no second
-//! version of the object. A crash before the tag leaves a whole object without it, of a call that is not ready: the next
-//! delivery writes it again.
+//! known only at its end: what goes in one PUT carries it as metadata, what went in parts as a tag, which needs no
+//! second version of the object. A crash before the tag leaves a whole object without it, of a call that is not ready:
+//! the next delivery writes it again.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;

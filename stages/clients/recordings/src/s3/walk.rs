@@ -1,7 +1,8 @@
 //! How far the search for open uploads has come.
 //!
-//! A listing of a bucket may be long, and a sweep is one of many: each reads some pages and goes on where the one before
-//! stopped, from tenant to tenant. Without knowing the tenants it reads the whole bucket, with what others keep there.
+//! A listing of a bucket may be long, and a sweep is one of many: each reads some pages and goes on where the one
+//! before stopped, from tenant to tenant. Without knowing the tenants it reads the whole bucket, with what others keep
+//! there.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -110,8 +110,8 @@ pub(super) async fn fates(
     Ok(fates)
 }
 
-/// How many of the tenant's conversations that began in `[from, to)` are final, and after so much counting about how many:
-/// what the planner expects by what it knows of the table.
+/// How many of the tenant's conversations that began in `[from, to)` are final, and after so much counting about how
+/// many: what the planner expects by what it knows of the table.
 pub(in crate::postgres) async fn final_between(
     database: &Database,
     tenant: &TenantId,

@@ -23,8 +23,8 @@ const RECORDED: &str = "
     order by c.ended_on, length(c.external_id), c.external_id
     limit $7";
 
-/// In the order of the index that `conversations_by_day` is. A call ends on the day of its start or, if it is very long,
-/// on one of the next.
+/// In the order of the index that `conversations_by_day` is. A call ends on the day of its start or, if it is very
+/// long, on one of the next.
 const LACKING: &str = "
     select tenant_id, external_id, master_external_id, agent_external_id, ended_at from conversations
     where ended_on between ($3::timestamptz at time zone 'UTC')::date and ($4::timestamptz at time zone 'UTC')::date + 7

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use jiff::{SignedDuration, Unit};
-use model::{ConversationState, EventSource, Lane, StoredRecording};
+use model::{ContactEvent, ConversationState, EventSource, Lane, StoredRecording};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::{
-    sample::{at, conversation, key, recording},
+    sample::{at, conversation, event, key, recording},
     *,
 };
 use crate::AnalysisCounts;
@@ -288,7 +288,7 @@ async fn calls_that_have_just_ended_go_before_a_backfill_of_older_ones() {
     let complete = async |id: u64, source: EventSource, late: bool| {
         let mut conversation = conversation(id);
         conversation.source = source;
-        conversation.lane = if late { Lane::Backfill } else { Lane::Live };
+        conversation.lane = Lane::of(&ContactEvent { source, late, ..event(id) });
         catalog.save_metadata(&conversation).await.unwrap();
         catalog.complete(&key(id), &[recording(id)], 0, at(i64::try_from(id).unwrap()), None).await.unwrap();
     };
