@@ -274,12 +274,12 @@ served! {
 }
 
 /// Does a request, and answers it.
-type Answering = fn(AdminContext, HttpRequest) -> BoxFuture<'static, Response>;
+type AnswerRequest = fn(AdminContext, HttpRequest) -> BoxFuture<'static, Response>;
 
 /// The route of a request. It is the same for all of them, so that it is compiled once.
-fn route(route: AdminRoute, answering: Answering) -> Router<AdminContext> {
+fn route(route: AdminRoute, answer: AnswerRequest) -> Router<AdminContext> {
     let filter = MethodFilter::try_from(route.method).expect("a route has a usual method");
-    let handler = move |Context(context): Context<AdminContext>, asked: HttpRequest| answering(context, asked);
+    let handler = move |Context(context): Context<AdminContext>, asked: HttpRequest| answer(context, asked);
     Router::new().route(route.path, on(filter, handler))
 }
 
