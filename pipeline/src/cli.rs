@@ -113,7 +113,7 @@ pub(crate) struct DemoOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileOptions {
-    /// How long ago a call may have ended [default: [reconciliation] window of the settings]
+    /// How long ago a call may have ended (default: the window of the settings)
     #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(crate) window: Option<std::time::Duration>,
     /// As JSON

@@ -3,8 +3,8 @@
 //! # Contract
 //! NICE is not asked before the time that the calls before this one took ([`RecordingDelays`]), so that most are asked
 //! for once. The message waits meanwhile and holds no worker; neither an attempt nor a look is counted. A call that
-//! ended long ago passes at once, and so does a recheck, and none waits for longer than the learned delay, and a tenth
-//! of it after a look in vain. A few are looked at early, for it may have become shorter.
+//! ended long ago passes at once, and so does a recheck. No call waits longer than the learned delay; after a look that
+//! found nothing it waits at most a tenth of that. A few are looked at early, for it may have become shorter.
 
 use std::sync::Arc;
 

@@ -74,8 +74,8 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, con
     let now = flow.clock.now();
     let letter = match ContactEvent::decode(&body) {
         Ok(mut event) if !over_limit => {
-            // Others may write none, and no deadline would ever pass. Whoever has put it there long after now had a
-            // clock that ran ahead, and what counts from then would wait until that time has come.
+            // Another program may write none, and no deadline would ever pass. One in the future was written by a wrong
+            // clock, and the deadline would start too late.
             event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
             let admitted = lost.run_until_cancelled(admit(event, settle, lost.clone(), share, copies, flow)).await;
             if admitted.is_none() {

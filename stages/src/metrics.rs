@@ -46,8 +46,7 @@ runtime::metrics! {
         webhook_requests: counters("webhook_requests_total", &["status"]),
         /// The agents of the group by state.
         agents: gauges("agents", &["state"]),
-        /// Agents that a reading of the group would take from it which is held, hidden ones among them; 0 when none is
-        /// held.
+        /// While a reading of the group is held: agents that would leave if it were accepted, hidden ones included; else 0.
         agents_held: gauge("agents_held"),
         /// When the group was last read whole (Unix time).
         agents_last_sync: float_gauge("agents_last_sync_timestamp_seconds"),

@@ -2,9 +2,9 @@
 //!
 //! In: of each recording that was found, when its call had ended, when it was last looked for in vain, and now. Out:
 //! how long after its end a call is looked at first. What is learned is a delay for each tenant, from a first guess on.
-//! It follows the share of recordings that shall be there at the first look: each one that was not there in time makes
-//! it longer, each that was there makes it shorter, in such a proportion that it stands still where the shares are as
-//! wished. An incident of NICE is no evidence, and a few calls are looked at early to learn whether it may be shorter.
+//! A recording that was not there in time makes the delay longer, one that was there makes it shorter. The steps are such
+//! that the delay stops changing when the wanted share of recordings is there at the first look. An incident of NICE is no
+//! evidence, and a few calls are looked at early to learn whether it may be shorter.
 //!
 //! It is a hint. Consumers keep it in the catalog, so that it outlives them and is one for all; where the catalog
 //! fails, or a crash forgets the latest looks, calls are looked at a little too early or too late, and none is lost.

@@ -135,7 +135,7 @@ settings! {
             "The time must be your local time, such as Europe/Berlin.";
         /// How far it looks back.
         window: Duration = INTERVAL, default("24h"),
-            "A window of more than a day also covers a night without a run.";
+            "You want more than a day compared every night. Nights without a run are covered in any case.";
         /// How long after its end NICE may list a call: each night goes this far back behind what earlier nights covered.
         lateness: Duration = SPAN, default("24h"),
             "Your NICE lists calls later than that. Listing is cheap: one request for some thousand calls.";
@@ -180,13 +180,13 @@ settings! {
         /// How long after the end of a call the first look comes, before anything is learned; at most the longest of not_ready_delays. 0: at once.
         first_guess: Duration = SPAN, default("5m"),
             "A new tenant's recordings are known to take longer, and its first hundred calls use up the budget.";
-        /// How long a call waits for its recording before it ends as no_recording. Outages and backlogs do not count.
+        /// How long a call waits for its recording. Then it ends as no_recording, or as a dead letter if NICE names one. Outages and backlogs do not count.
         recording_deadline: Duration = INTERVAL, default("48h"),
             "NICE delivers later than that, or your retention rules do not allow the wait.";
         /// The first delay after a failed call to an outside system.
         error_delay_min: Duration = INTERVAL, default("1s"),
             "An outside system recovers more slowly, or asks for fewer calls.";
-        /// The longest such delay; delays double up to it, with jitter. If a failure concerns one call alone, they grow to an hour.
+        /// The longest such delay; delays double up to it, with jitter. If a failure concerns one call alone, they grow to the longest of not_ready_delays.
         error_delay_max: Duration = INTERVAL, default("5m"),
             "The end of an outage must be noticed sooner.";
         /// A dead letter that is older is dropped, and counted (dead_letters_dropped_total).
@@ -210,7 +210,7 @@ settings! {
 
     /// The queue between producer and consumer.
     queue: QueueConfig {
-        /// embedded: on the local disk, both services in one process; rabbitmq and fluvio: any number of processes.
+        /// embedded: on the local disk, both services in one process; rabbitmq: any number of processes; fluvio: not yet.
         kind: QueueKind = word(), default("embedded"),
             "Production.";
         /// Where the broker is, with its password: amqps://user:password@host:5671/vhost; fluvio: host:port.

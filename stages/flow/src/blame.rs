@@ -1,9 +1,9 @@
 //! Whose fault is it? One failure does not tell; what happens to other calls does.
 //!
 //! In: at each stage and for each tenant, which calls passed and which failed. Out: whether a failure counts against
-//! its call. It does only where the same stage passed another call of the tenant since this one failed before, or where
-//! the failure concerns one call as far as it can tell (a link that is refused), and not many calls at once. A call
-//! that fails while nothing else passes waits, however long that lasts: then it is the system, or nobody knows.
+//! its call. It counts in two cases. Another call of the tenant has passed the same stage since this call's last failure.
+//! Or the failure can concern only this call, such as a refused link, and does not meet many calls at once. A call that
+//! fails while nothing else passes waits, however long that lasts: then it is the system, or nobody knows.
 //!
 //! While a stage fails for many calls of a tenant, one call at a time finds out whether it works again, and the others
 //! wait on the queue without asking anybody.

@@ -1,4 +1,4 @@
-//! The machinery of the flow, written once. A stage does not spawn tasks, sleep, count or own a channel.
+//! The machinery of the flow, written once. A stage does not spawn tasks, sleep, count its items or own a channel.
 //!
 //! - [`stage`]: the [`Stage`] trait.
 //! - [`run`]: [`FlowExt::through`] runs a stage over a stream of deliveries.

@@ -32,7 +32,7 @@ runtime::metrics! {
         stage_in_flight: gauges("stage_in_flight", &["stage"]),
         /// Time that items waited because the next stage was full.
         stage_wait: float_counters("stage_wait_seconds_total", &["stage"]),
-        /// Items that needed no further work, by reason.
+        /// Conversations that needed no further work, by reason: no_recording, already_final, copy, erased, not_in_group and others.
         conversations_done: counters("conversations_done_total", &["reason"]),
         /// Age, since its call ended or its wait for NICE was over, of the oldest conversation that is due.
         freshness_lag: float_gauge("freshness_lag_seconds"),

@@ -34,7 +34,7 @@ const LAST_LOOKS: usize = 3;
 /// A contact that nobody but a webhook has named is looked for during this time at least.
 pub const UNCONFIRMED: Duration = Duration::from_secs(3600);
 
-/// And at so many looks at least, and one more: one that was late for want of room, or after an outage, says little.
+/// It must also have been looked for this many times before the present look: one late look proves little.
 const UNCONFIRMED_LOOKS: u32 = 3;
 
 /// The settings `[retry]`.

@@ -2,12 +2,12 @@
 //!
 //! In: a span of time, by the start of calls. Out: slices of it in their order, each with all its rows.
 //!
-//! A slice is as long as one answer of NICE holds: the question for what follows it is answered with nothing, and so no
-//! row can slip from a page that is to come to one that was read, whatever changes meanwhile. The length follows the
+//! A slice fits into one answer of NICE: the request for a second page returns nothing. So no row can move from a page
+//! that is to come to one that was read, whatever changes meanwhile. The length follows the
 //! density of the calls. Only where a single second has more rows than an answer, it is paged, and that again until no
 //! row is missing. What NICE cannot give in time, or at all, is asked for in shorter slices, and at last in fewer rows.
 //!
-//! What does not add up is asked for again, and if it still does not, the slice is handed on with its [`ListDoubt`].
+//! What does not add up is asked for again, and if it still does not, the slice is handed on with its `ListDoubt`.
 //!
 //! Days beyond NICE's reach are read by data extraction where that is wanted: a slice is a day then, or what is left of
 //! it, and of a call there is no end. Calls that began before the range, and changed since a time, are read at its end

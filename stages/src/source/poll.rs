@@ -273,7 +273,7 @@ impl Poll {
                 if state.doubt != Some(ListDoubt::NotRead) {
                     warn!(
                         error = what,
-                        "a listed row cannot be read, it is passed over: the nightly comparison sees to it"
+                        "a row of NICE's list is unreadable and was skipped; the nightly comparison will check it"
                     );
                 }
                 changes.step_over(size.rows());

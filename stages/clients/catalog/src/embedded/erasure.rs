@@ -1,6 +1,6 @@
 //! Erasure and retention in the embedded catalog.
 //!
-//! Tombstones lie in files beside the store ([`state::Erased`]), pending erasures in its tree. The pending one is
+//! Tombstones lie in files beside the store ([`state::ErasureList`]), pending erasures in its tree. The pending one is
 //! written first, so that a crash between the two leaves an erasure that is begun anew, and never a tombstone whose
 //! erasure nobody remembers.
 
