@@ -14,7 +14,7 @@ use model::ContactEvent;
 use runtime::task;
 use state::{Inbox, InboxId};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::Context;
 use crate::source::{FoundEvent, Receipt, event::set_aside, found::count};
@@ -39,8 +39,15 @@ async fn drain_inbox(inbox: Inbox, context: Context, found: mpsc::Sender<FoundEv
             after = None;
             tokio::time::sleep(retry.error_delay_min).await;
         }
-        let read = || std::future::ready(inbox.next(after, BATCH));
-        let Some(batch) = context.flow.insist("inbox not read", read).await else { return };
+        let batch = match inbox.next(after, BATCH) {
+            Ok(batch) => batch,
+            // At an even pace: the sender has had its answer, and the event is not to wait longer than the disk does.
+            Err(error) => {
+                error!(%error, "inbox not read, will retry");
+                tokio::time::sleep(retry.error_delay_min).await;
+                continue;
+            }
+        };
         if batch.is_empty() {
             // Woken by a new event; now and then for those that were handed back.
             let _woken = tokio::time::timeout(retry.error_delay_max, inbox.wait()).await;
