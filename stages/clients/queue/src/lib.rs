@@ -19,10 +19,14 @@ use tokio_util::sync::CancellationToken;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
+#[cfg(feature = "fluvio")]
+mod fluvio;
 mod metrics;
 mod rabbitmq;
 
 pub use embedded::EmbeddedQueue;
+#[cfg(feature = "fluvio")]
+pub use fluvio::{FluvioError, FluvioOptions, FluvioQueue};
 pub use metrics::QueueMetrics;
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 
