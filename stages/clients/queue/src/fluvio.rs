@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::QueueError;
 
-mod cluster;
 mod log;
 
 /// The settings `[queue]` of Fluvio.
