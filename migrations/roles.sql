@@ -37,7 +37,7 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.analysis_failed') is null then
+    if to_regclass('public.queue_partitions') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
@@ -45,7 +45,8 @@ begin
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
         recordings, analysis_queue, analysis_failed, dead_letters, timeline, reconciliation_runs, backfills,
-        nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns
+        nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns,
+        queue_members, queue_partitions
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         extend_analysis(bigint, timestamptz), fail_analysis(bigint, timestamptz, text, boolean),
@@ -70,6 +71,9 @@ begin
 
     grant insert, update on agents, agents_read to knovvu_producer;
     grant select on producer_turns to knovvu_consumer;
+    -- The queue on Fluvio: a producer counts what waits.
+    grant select on queue_members, queue_partitions to knovvu_producer;
+    grant select, insert, update, delete on queue_members, queue_partitions to knovvu_consumer;
     grant select, insert, update on producer_turns to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.
     grant select (id, tenant_id, integration_type, external_id, master_external_id, agent_external_id, started_at,

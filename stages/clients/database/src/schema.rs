@@ -36,6 +36,7 @@ const STEPS: &[(&str, &str)] = embedded![
     "V0014__recording_attempts",
     "V0015__usual_readiness",
     "V0016__private_media_hosts",
+    "V0017__queue_partitions",
 ];
 
 /// Taken while the tables are changed: "knovvu" in ASCII.

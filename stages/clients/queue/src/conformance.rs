@@ -39,6 +39,11 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// A queue under test.
 pub trait Subject: Sized {
+    /// Whether it can be had on this machine; who says no prints why.
+    async fn is_here() -> bool {
+        true
+    }
+
     /// A queue of its own, empty.
     async fn fresh() -> Self;
 
@@ -83,7 +88,9 @@ macro_rules! queue_checks {
         $($attributes)*
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $check() {
-            $crate::conformance::$check::<$subject>().await;
+            if <$subject as $crate::conformance::Subject>::is_here().await {
+                $crate::conformance::$check::<$subject>().await;
+            }
         }
     };
 }
@@ -233,14 +240,22 @@ pub async fn unsettled_messages_survive_a_crash<S: Subject>() {
     assert_quiet(&mut deliveries).await;
 }
 
+/// Of one conversation: a queue may divide the others.
 pub async fn messages_keep_their_order<S: Subject>() {
     let mut subject = S::fresh().await;
-    publish(&subject.queue(), Lane::Live, 0..100).await;
-    subject = subject.crash().await;
-    publish(&subject.queue(), Lane::Live, 100..200).await;
+    let mut message = event(EventSource::Poll);
+    for half in [0..100, 100..200] {
+        for attempt in half {
+            message.attempt = attempt;
+            subject.queue().publish(Lane::Live, message.encode().into()).await.unwrap();
+        }
+        subject = subject.crash().await;
+    }
     let mut deliveries = subject.queue().deliveries(16);
-    for number in 0..200 {
-        assert_eq!(next_text(&mut deliveries).await, number.to_string());
+    for attempt in 0..200 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(ContactEvent::decode(&delivery.body).unwrap().attempt, attempt);
+        delivery.settle.ack().await.unwrap();
     }
 }
 
@@ -254,13 +269,16 @@ pub async fn live_goes_before_backfill<S: Subject>() {
     for _ in 0..3 {
         texts.push(next_text(&mut deliveries).await);
     }
-    assert_eq!(texts, ["l1", "l2", "b1"]);
+    assert_eq!(texts.iter().map(|text| &text[..1]).collect::<String>(), "llb", "{texts:?}");
     drop(deliveries);
     publish(&queue, Lane::Live, ["l3"]).await;
     let mut deliveries = queue.deliveries(1);
-    for expected in ["l3", "b2", "b3"] {
-        assert_eq!(next_text(&mut deliveries).await, expected);
+    assert_eq!(next_text(&mut deliveries).await, "l3");
+    for _ in 0..2 {
+        texts.push(next_text(&mut deliveries).await);
     }
+    texts.sort();
+    assert_eq!(texts, ["b1", "b2", "b3", "l1", "l2"]);
 }
 
 pub async fn a_delayed_message_does_not_come_before_its_time<S: Subject>() {

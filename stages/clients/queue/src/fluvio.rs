@@ -1,10 +1,74 @@
-//! The alternative to RabbitMQ: Fluvio.
+//! The alternative to RabbitMQ: Fluvio, a log of partitioned topics.
+//!
+//! In: messages, acknowledged once every replica that is in step has them. Out: deliveries that are acknowledged,
+//! deferred through a delay step, or come again. Fluvio has neither consumers that share a topic, nor delays, nor a
+//! count of deliveries; all three are here.
+//!
+//! - [`topics`]: what they are called, and which one a message goes to.
+//! - [`log`]: what is needed of a log; [`cluster`]: a cluster of Fluvio is one.
+//! - [`publisher`]: publishes that await their own acknowledgement, in batches.
+//! - [`ledger`]: who reads which partition, and how far; [`member`]: a consumer that comes to its [`share`].
+//! - [`reader`]: reads a [`partition`], whose [`window`] knows what may be committed.
+//! - [`delays`]: what is not due yet.
+//! - [`pool`]: what waits to be handed out; [`deliveries`]: hands it out; [`settle`]: what becomes of it.
+//!
+//! # After a crash
+//! What was acknowledged lies in the log. The ledger knows up to which offset all is settled; from there on everything
+//! is delivered again by whoever has the partition next. A crash repeats messages, and never loses one.
+//!
+//! # The delivery limit
+//! A partition whose owners die again and again over the same record gives up all that they may have died over to
+//! `{prefix}-dead`, where suspects are taken one at a time. One that [`DELIVERY_LIMIT`](crate::DELIVERY_LIMIT)
+//! processes died over in all is over the limit. One that comes through is an ordinary message again.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::QueueError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{future::join_all, stream::BoxStream};
+use model::Lane;
+use runtime::{Clock, task};
+use state::Store;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
+use self::context::Context;
+use self::ledger::{DatabaseLedger, Ledger, LocalLedger};
+use self::log::Log;
+use self::member::Member;
+use self::partition::OwnedPartition;
+use self::topics::{TopicRole, Topics};
+use crate::{Backlog, Queue, QueueDelivery, QueueError};
+
+mod context;
+mod delays;
+mod deliveries;
+mod ledger;
 mod log;
+mod member;
+mod partition;
+mod pool;
+mod publisher;
+mod reader;
+mod settle;
+mod share;
+mod topics;
+mod window;
+
+/// How long a consumer may say nothing before the others take its partitions.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// How long the answer may take to whoever asks how the queue is.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a reader that begins waits to learn what lies in the live topic.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the end of a process may wait for what it gives back.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The settings `[queue]` of Fluvio.
 #[derive(Debug, Clone)]
@@ -70,3 +134,159 @@ impl From<FluvioError> for QueueError {
         Self(error.to_string())
     }
 }
+
+/// Where it is written who reads which partition, and how far.
+pub enum FluvioLedger {
+    /// The Knovvu database, for any number of processes.
+    Database(database::Database),
+    /// The local state of a process that has the queue to itself.
+    Local(Store),
+}
+
+/// A durable queue with delays in Fluvio.
+#[derive(Clone)]
+pub struct FluvioQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    member: Mutex<Option<RunningMember>>,
+}
+
+/// The task of the member; it ends with this.
+struct RunningMember {
+    stopping: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Inner {
+    fn member(&self) -> MutexGuard<'_, Option<RunningMember>> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who reads becomes a member; who only publishes does not.
+    fn start_member(&self) {
+        self.member().get_or_insert_with(|| {
+            let stopping = CancellationToken::new();
+            let running = Member::new(self.context.clone()).run(stopping.clone());
+            RunningMember { stopping, task: task::spawn("fluvio member", running) }
+        });
+    }
+
+    /// What lies in live partitions by now goes before backfill, as far as this can be found out in time.
+    async fn catch_up(&self) {
+        let is_live = |owned: &Arc<OwnedPartition>| owned.role == TopicRole::Lane(Lane::Live);
+        let live: Vec<_> = self.context.owned().values().filter(|owned| is_live(owned)).cloned().collect();
+        let look = live.iter().map(|owned| async {
+            if let Ok(bounds) = self.context.log.bounds(&owned.partition).await {
+                let is_behind = owned.catch_up_to(bounds.end);
+                self.context.pool.set_behind(&owned.partition, is_behind);
+            }
+        });
+        if timeout(CATCH_UP_TIMEOUT, join_all(look)).await.is_err() {
+            debug!("it is not known in time what lies in the live topic");
+        }
+    }
+
+    /// How many messages wait where. What other processes work on counts as waiting.
+    async fn count(&self) -> Result<Backlog, QueueError> {
+        let Context { log, ledger, topics, .. } = &*self.context;
+        let all = topics.all();
+        let (bounds, settled) = futures::try_join!(log.all_bounds(&all), ledger.settled())?;
+        let mut backlog = Backlog::default();
+        for (partition, bounds) in bounds {
+            let owned = self.context.owned().get(&partition).cloned();
+            let waiting = match owned {
+                Some(owned) => {
+                    let window = owned.window();
+                    backlog.in_flight += window.in_hand() as u64;
+                    window.waiting() as u64 + between(window.read_to(), bounds.end)
+                }
+                None => between(settled.get(&partition).copied().unwrap_or_default().max(bounds.start), bounds.end),
+            };
+            match topics.role(&partition.topic) {
+                Some(TopicRole::Lane(Lane::Live) | TopicRole::Suspects) => backlog.live += waiting,
+                Some(TopicRole::Lane(Lane::Backfill)) => backlog.backfill += waiting,
+                Some(TopicRole::Delay(_)) => backlog.delayed += waiting,
+                None => {}
+            }
+        }
+        Ok(backlog)
+    }
+}
+
+fn between(from: i64, to: i64) -> u64 {
+    u64::try_from(to - from).unwrap_or_default()
+}
+
+impl FluvioQueue {
+    async fn over(
+        log: Arc<dyn Log>,
+        topics: Topics,
+        ledger: Arc<dyn Ledger>,
+        lease: Duration,
+        clock: Clock,
+    ) -> Result<Self, FluvioError> {
+        log.ensure(&topics.all()).await?;
+        let context = Arc::new(Context::new(Arc::new(topics), log, ledger, lease, clock));
+        Ok(Self { inner: Arc::new(Inner { context, member: Mutex::default() }) })
+    }
+}
+
+fn ledger(place: FluvioLedger, topics: &Topics, lease: Duration) -> Result<Arc<dyn Ledger>, FluvioError> {
+    Ok(match place {
+        FluvioLedger::Database(database) => Arc::new(DatabaseLedger::new(database, topics.prefix(), lease)),
+        FluvioLedger::Local(store) => {
+            let opened = LocalLedger::open(store, topics.groups().concat());
+            Arc::new(opened.map_err(|error| FluvioError::Failed(error.to_string()))?)
+        }
+    })
+}
+
+#[async_trait]
+impl Queue for FluvioQueue {
+    async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
+        self.inner.context.publisher.publish(lane, body, delay).await
+    }
+
+    fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {
+        deliveries::deliveries(self.inner.clone(), prefetch)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, QueueError> {
+        timeout(QUESTION_TIMEOUT, self.inner.count()).await.map_err(|_| no_answer())?
+    }
+
+    async fn check(&self) -> Result<(), QueueError> {
+        let Context { log, ledger, topics, .. } = &*self.inner.context;
+        let all = topics.all();
+        let checked = async { futures::try_join!(log.check(&all), ledger.settled()).map(drop) };
+        timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| no_answer())?
+    }
+
+    /// Gives its partitions back, so that others need not wait until its lease is over.
+    async fn close(&self) {
+        let running = self.inner.member().take();
+        let closing = async {
+            if let Some(RunningMember { stopping, task }) = running {
+                stopping.cancel();
+                // It panics nowhere; and if it did, the lease would end.
+                task.await.ok();
+            }
+            self.inner.context.log.close().await;
+        };
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            debug!("partitions of the queue not given back in time");
+        }
+    }
+}
+
+fn no_answer() -> QueueError {
+    QueueError(format!("the cluster did not answer within {QUESTION_TIMEOUT:?}"))
+}
+
+#[cfg(test)]
+mod memory_log;
+#[cfg(test)]
+mod tests;

@@ -23,10 +23,12 @@ mod embedded;
 mod fluvio;
 mod metrics;
 mod rabbitmq;
+mod retry;
+mod steps;
 
 pub use embedded::EmbeddedQueue;
 #[cfg(feature = "fluvio")]
-pub use fluvio::{FluvioError, FluvioOptions, FluvioQueue};
+pub use fluvio::{FluvioError, FluvioLedger, FluvioOptions, FluvioQueue};
 pub use metrics::QueueMetrics;
 pub use rabbitmq::{RabbitError, RabbitOptions, RabbitQueue};
 

@@ -9,7 +9,7 @@
 //! - [`deliveries`]: live before backfill, and one suspect at a time; [`session`]: as the broker sends them.
 //! - [`suspects`]: which of them processes have died over.
 //! - [`settle`]: acknowledge, defer, hand back; [`ownership`]: for as long as a message is ours.
-//! - [`amqp`]: what the broker's refusals mean; [`retry`]: the pauses between attempts.
+//! - [`amqp`]: what the broker's refusals mean.
 //!
 //! # After a crash
 //! What was confirmed is delivered; what was not settled is delivered again. A crash of us, of the broker or of the
@@ -51,7 +51,6 @@ mod connection;
 mod deliveries;
 mod ownership;
 mod publisher;
-mod retry;
 mod session;
 mod settle;
 mod suspects;

@@ -22,10 +22,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::amqp::{OK, code};
-use super::retry::{intervals, pause};
 use super::suspects::SuspectMarks;
 use super::topology::Topology;
 use super::{RabbitError, RabbitOptions};
+use crate::retry::{intervals, pause};
 use crate::{QueueError, QueueMetrics};
 
 /// Both sides send something this often; one that is silent for twice as long is given up.

@@ -19,10 +19,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::amqp::code;
-use super::retry::{intervals, pause};
 use super::session::{Interrupted, SHORT_TROUBLE, Session};
 use super::settle::HeldMessage;
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
+use crate::retry::{intervals, pause};
 use crate::{QueueDelivery, QueueError};
 
 /// How long a suspect that a process has died over waits for its neighbours to be settled, to be worked on alone.

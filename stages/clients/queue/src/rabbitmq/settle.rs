@@ -26,9 +26,9 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::ownership::Ownership;
-use super::retry::{intervals, pause};
 use super::suspects::{Record, Suspect, SuspectMarks};
 use super::{ANSWER_TIMEOUT, Inner, RabbitError};
+use crate::retry::{intervals, pause};
 use crate::{Backlog, QueueDelivery};
 
 /// Messages that the broker has sent to this process and that are not settled.

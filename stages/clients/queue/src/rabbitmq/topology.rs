@@ -11,7 +11,6 @@
 //! delay step is over, or it came back too often) is removed only after the next queue has confirmed it. Declaring
 //! changes nothing that exists; a delay step of former settings goes on and drains by itself.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lapin::{
@@ -28,7 +27,8 @@ use tracing::warn;
 
 use super::RabbitError;
 use super::amqp::{close, failed, refused};
-use crate::{Backlog, DELAY_STEPS, DELIVERY_LIMIT};
+use crate::steps::{DelaySteps, step_name};
+use crate::{Backlog, DELIVERY_LIMIT};
 
 /// The processes that may die over a suspect before it is over the limit.
 pub(super) const PROBATION: u32 = 3;
@@ -58,8 +58,7 @@ pub(super) struct PublishRoute {
 /// The names of everything.
 pub(super) struct Topology {
     prefix: String,
-    /// In milliseconds, which is what the broker counts in.
-    steps: BTreeSet<u64>,
+    steps: DelaySteps,
     /// When something that was missing was declared again; one at a time does it for all who miss it.
     declared_again: Mutex<Option<Instant>>,
 }
@@ -71,9 +70,7 @@ impl Topology {
         if prefix.is_empty() || prefix.len() > 100 || !prefix.bytes().all(is_allowed) || prefix.starts_with("amq.") {
             return Err(RabbitError::Prefix);
         }
-        let asked = delays.iter().map(|delay| millis(*delay)).filter(|millis| *millis > 0);
-        let steps = DELAY_STEPS.iter().map(|seconds| seconds * 1000).chain(asked).collect();
-        Ok(Self { prefix: prefix.to_owned(), steps, declared_again: Mutex::default() })
+        Ok(Self { prefix: prefix.to_owned(), steps: DelaySteps::with(delays), declared_again: Mutex::default() })
     }
 
     /// The queue of a lane.
@@ -94,18 +91,13 @@ impl Topology {
     /// The way to a lane: at once, or through the shortest delay step that is not shorter than the delay. A delay
     /// beyond the longest step waits as long as that.
     pub(super) fn route(&self, lane: Lane, delay: Duration) -> PublishRoute {
-        let delay = millis(delay);
-        let step = self.steps.range(delay..).next().or_else(|| self.steps.last()).filter(|_| delay > 0);
-        let exchange = step.map_or_else(|| self.prefix.as_str().into(), |step| self.step(*step));
+        let exchange = self.steps.of(delay).map_or_else(|| self.prefix.as_str().into(), |step| self.step(step));
         PublishRoute { exchange, key: lane.as_str().into() }
     }
 
     /// The name of a delay step: of its exchange and its queue.
     fn step(&self, millis: u64) -> ShortString {
-        match millis % 1000 {
-            0 => format!("{}.retry.{}s", self.prefix, millis / 1000).into(),
-            _ => format!("{}.retry.{millis}ms", self.prefix).into(),
-        }
+        format!("{}.retry.{}", self.prefix, step_name(millis)).into()
     }
 
     /// Declares everything; what exists already stays as it is.
@@ -140,11 +132,11 @@ impl Topology {
             declare_queue(&channel, &self.lane(lane), arguments, &exchange, lane.as_str()).await?;
         }
         declare_queue(&channel, &self.dead(), arguments(SUSPECT_RETURNS), &exchange, "dead").await?;
-        for millis in &self.steps {
-            let step = self.step(*millis);
+        for millis in self.steps.iter() {
+            let step = self.step(millis);
             let mut arguments = arguments(SUSPECT_RETURNS);
             dead_letter_to(&mut arguments, &exchange);
-            arguments.insert("x-message-ttl".into(), number(*millis));
+            arguments.insert("x-message-ttl".into(), number(millis));
             declare_exchange(&channel, &step, ExchangeKind::Fanout).await?;
             declare_queue(&channel, &step, arguments, &step, "").await?;
         }
@@ -160,8 +152,8 @@ impl Topology {
             backfill: ready(&channel, self.lane(Lane::Backfill)).await?,
             ..Backlog::default()
         };
-        for step in &self.steps {
-            backlog.delayed += ready(&channel, self.step(*step)).await?;
+        for step in self.steps.iter() {
+            backlog.delayed += ready(&channel, self.step(step)).await?;
         }
         close(&channel).await;
         Ok(backlog)
@@ -229,11 +221,6 @@ fn number(number: u64) -> AMQPValue {
     AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// Rounded up, so that no message comes before its time.
-fn millis(delay: Duration) -> u64 {
-    u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,12 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_rounded_up_to_the_next_step() {
+    fn a_delay_leads_through_its_step() {
         assert_eq!(way(Duration::ZERO), "knovvu.nice");
         assert_eq!(way(Duration::from_nanos(1)), "knovvu.nice.retry.150ms");
-        assert_eq!(way(Duration::from_millis(151)), "knovvu.nice.retry.1s");
-        assert_eq!(way(Duration::from_secs(30)), "knovvu.nice.retry.30s");
-        assert_eq!(way(Duration::from_micros(30_000_001)), "knovvu.nice.retry.60s");
         assert_eq!(way(Duration::MAX), "knovvu.nice.retry.3600s");
     }
 

@@ -1,4 +1,4 @@
-//! The pauses between attempts at what the broker did not do.
+//! The pauses between attempts at what a broker did not do.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
 /// Intervals between attempts: short enough that everything flows again at once when the broker is back, and with
 /// jitter, so that many processes do not come in the same moment.
-pub(super) fn intervals() -> ExponentialBackoff {
+pub(crate) fn intervals() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(Duration::from_millis(200))
         .with_max_interval(Duration::from_secs(2))
@@ -17,6 +17,6 @@ pub(super) fn intervals() -> ExponentialBackoff {
 }
 
 /// Sleeps for the next interval.
-pub(super) async fn pause(intervals: &mut ExponentialBackoff) {
+pub(crate) async fn pause(intervals: &mut ExponentialBackoff) {
     tokio::time::sleep(intervals.next_backoff().unwrap_or(intervals.max_interval)).await;
 }

@@ -1,0 +1,155 @@
+//! A log in memory, in place of a cluster: partitions that keep their records, streams that can be broken.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{
+    MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
+use std::{collections::BTreeMap, ops::Range};
+
+use futures::stream;
+use tokio::sync::watch;
+
+use super::log::{NewRecord, Partition, Record, Records, Topic};
+use super::*;
+
+#[derive(Default)]
+struct Kept {
+    start: i64,
+    records: Vec<Record>,
+}
+
+impl Kept {
+    fn end(&self) -> i64 {
+        self.start + self.records.len() as i64
+    }
+
+    fn from(&self, offset: i64) -> Vec<Record> {
+        self.records.iter().filter(|record| record.offset >= offset).cloned().collect()
+    }
+}
+
+/// The log.
+#[derive(Default)]
+pub(super) struct MemoryLog {
+    partitions: Mutex<BTreeMap<Partition, Kept>>,
+    /// Changes with everything that is appended.
+    appended: watch::Sender<u64>,
+    is_away: AtomicBool,
+    appends: Mutex<Vec<usize>>,
+}
+
+impl MemoryLog {
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, Kept>> {
+        self.partitions.lock().unwrap()
+    }
+
+    /// Every stream ends with an error, and nothing is appended, until it is back.
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+        self.appended.send_modify(|count| *count += 1);
+    }
+
+    /// The records of a topic are forgotten, as by their age.
+    pub(super) fn expire(&self, topic: &str) {
+        for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
+            *kept = Kept { start: kept.end(), records: Vec::new() };
+        }
+    }
+
+    /// The topic is deleted, and made anew.
+    pub(super) fn make_anew(&self, topic: &str) {
+        for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
+            *kept = Kept::default();
+        }
+    }
+
+    /// How many records each append brought.
+    pub(super) fn appends(&self) -> Vec<usize> {
+        self.appends.lock().unwrap().clone()
+    }
+
+    fn here(&self) -> Result<(), QueueError> {
+        match self.is_away.load(Ordering::SeqCst) {
+            true => Err(QueueError("away".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The log, as any number of processes have it.
+pub(super) struct SharedLog(pub(super) Arc<MemoryLog>);
+
+#[async_trait]
+impl Log for SharedLog {
+    async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError> {
+        for topic in topics {
+            for number in 0..topic.partitions {
+                self.0.partitions().entry(Partition { topic: topic.name.clone(), number }).or_default();
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(&self, topic: &Arc<str>, records: Vec<NewRecord>) -> Result<(), QueueError> {
+        // Others run meanwhile, as with a network.
+        tokio::task::yield_now().await;
+        self.0.here()?;
+        self.0.appends.lock().unwrap().push(records.len());
+        {
+            let mut partitions = self.0.partitions();
+            let count = partitions.keys().filter(|partition| partition.topic == *topic).count() as u64;
+            for NewRecord { key, body } in records {
+                let mut hasher = DefaultHasher::new();
+                key.hash(&mut hasher);
+                let number = (hasher.finish() % count) as u32;
+                let kept = partitions.get_mut(&Partition { topic: topic.clone(), number }).unwrap();
+                let offset = kept.end();
+                kept.records.push(Record { offset, key: key.into(), body });
+            }
+        }
+        self.0.appended.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    async fn read(&self, partition: &Partition, from: i64) -> Result<Records, QueueError> {
+        self.0.here()?;
+        let (log, partition, appended) = (self.0.clone(), partition.clone(), self.0.appended.subscribe());
+        let records = stream::unfold((from, appended), move |(from, mut appended)| {
+            let (log, partition) = (log.clone(), partition.clone());
+            async move {
+                loop {
+                    appended.borrow_and_update();
+                    if let Err(error) = log.here() {
+                        return Some((vec![Err(error)], (from, appended)));
+                    }
+                    let found = log.partitions().get(&partition).map(|kept| kept.from(from)).unwrap_or_default();
+                    if let Some(last) = found.last() {
+                        let next = last.offset + 1;
+                        return Some((found.into_iter().map(Ok).collect(), (next, appended)));
+                    }
+                    appended.changed().await.ok()?;
+                }
+            }
+        });
+        Ok(Box::pin(futures::StreamExt::flat_map(records, stream::iter)))
+    }
+
+    async fn bounds(&self, partition: &Partition) -> Result<Range<i64>, QueueError> {
+        self.0.here()?;
+        let partitions = self.0.partitions();
+        let kept = partitions.get(partition).ok_or_else(|| QueueError("no such partition".to_owned()))?;
+        Ok(kept.start..kept.end())
+    }
+
+    async fn all_bounds(&self, _topics: &[Topic]) -> Result<BTreeMap<Partition, Range<i64>>, QueueError> {
+        self.0.here()?;
+        Ok(self.0.partitions().iter().map(|(partition, kept)| (partition.clone(), kept.start..kept.end())).collect())
+    }
+
+    async fn check(&self, _topics: &[Topic]) -> Result<(), QueueError> {
+        self.0.here()
+    }
+
+    async fn close(&self) {}
+}

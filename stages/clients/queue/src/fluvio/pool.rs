@@ -1,0 +1,125 @@
+//! The records that wait to be handed out, of all partitions that this member has: live before backfill.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::Lane;
+use tokio::sync::{Notify, futures::Notified};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::log::{Partition, Record};
+use super::partition::OwnedPartition;
+use super::topics::TopicRole;
+
+/// A record that waits to be handed out.
+pub(super) struct WaitingRecord {
+    /// Where it lies.
+    pub owned: Arc<OwnedPartition>,
+    /// The record.
+    pub record: Record,
+    /// So many processes died over it that it is not to be read any more.
+    pub over_limit: bool,
+}
+
+/// The records that wait. Each partition puts a bounded number of them here.
+#[derive(Default)]
+pub(super) struct Pool {
+    queues: Mutex<Queues>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queues {
+    live: VecDeque<WaitingRecord>,
+    suspects: VecDeque<WaitingRecord>,
+    backfill: VecDeque<WaitingRecord>,
+    /// Live partitions of which not everything is read that lay there when their reading began.
+    behind: BTreeSet<Partition>,
+    /// Until when the partitions are ours for certain.
+    ours_until: Option<Instant>,
+}
+
+impl Queues {
+    fn of(&mut self, role: TopicRole) -> &mut VecDeque<WaitingRecord> {
+        match role {
+            TopicRole::Lane(Lane::Live) => &mut self.live,
+            TopicRole::Lane(Lane::Backfill) => &mut self.backfill,
+            TopicRole::Suspects | TopicRole::Delay(_) => &mut self.suspects,
+        }
+    }
+
+    fn first(&mut self) -> Option<WaitingRecord> {
+        if let Some(first) = self.live.pop_front().or_else(|| self.suspects.pop_front()) {
+            return Some(first);
+        }
+        // Live ones may be on their way here.
+        if self.behind.is_empty() { self.backfill.pop_front() } else { None }
+    }
+}
+
+impl Pool {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A record waits, behind the others of its kind.
+    pub(super) fn push(&self, waiting: WaitingRecord) {
+        let role = waiting.owned.role;
+        self.queues().of(role).push_back(waiting);
+        self.changed.notify_waiters();
+    }
+
+    /// A record that was handed out waits again, before the others of its kind.
+    pub(super) fn push_back_first(&self, waiting: WaitingRecord) {
+        let role = waiting.owned.role;
+        self.queues().of(role).push_front(waiting);
+        self.changed.notify_waiters();
+    }
+
+    /// The next record, handed out, and the token that ends when it is taken back. None where nothing waits, or where
+    /// it is not certain that the partitions are still ours.
+    pub(super) fn take(&self) -> Option<(WaitingRecord, CancellationToken)> {
+        let mut queues = self.queues();
+        if queues.ours_until.is_none_or(|until| until <= Instant::now()) {
+            return None;
+        }
+        while let Some(waiting) = queues.first() {
+            // One that was settled or lost meanwhile is passed over.
+            if let Some(lost) = waiting.owned.hand_out(&waiting.record) {
+                return Some((waiting, lost));
+            }
+        }
+        None
+    }
+
+    /// Ends when something has changed since it was made.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// The partitions are ours until then.
+    pub(super) fn ours_until(&self, until: Instant) {
+        self.queues().ours_until = Some(until);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether not all is read of a live partition that lay there when its reading began: backfill waits as long.
+    pub(super) fn set_behind(&self, partition: &Partition, is_behind: bool) {
+        let mut queues = self.queues();
+        let is_new = match is_behind {
+            true => queues.behind.insert(partition.clone()),
+            false => queues.behind.remove(partition),
+        };
+        drop(queues);
+        if is_new {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Takes out what waits of a partition that is given or lost.
+    pub(super) fn forget(&self, owned: &OwnedPartition) {
+        self.queues().of(owned.role).retain(|waiting| !std::ptr::eq(&*waiting.owned, owned));
+        self.set_behind(&owned.partition, false);
+    }
+}

@@ -1,0 +1,151 @@
+//! The topics: what they are called, and which one a message goes to.
+//!
+//! ```text
+//! {prefix}-live, {prefix}-backfill   the lanes, in as many partitions as the settings say
+//! {prefix}-retry-30s                 a delay step; when its time is over, a message goes back to its lane
+//! {prefix}-dead                      messages that processes died over, one at a time
+//! ```
+//!
+//! A step and the dead letters' neighbour have one partition: one consumer holds what is not due, or works on a suspect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Lane;
+
+use super::FluvioError;
+use super::log::{Partition, Topic};
+use crate::steps::{DelaySteps, step_name};
+
+/// How long a record is kept, read or not: longer than any outage that nobody notices.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The longest prefix: a topic's name has at most 63 characters.
+const LONGEST_PREFIX: usize = 40;
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TopicRole {
+    /// Messages that are due.
+    Lane(Lane),
+    /// Messages that processes died over.
+    Suspects,
+    /// Messages that are not due before they lay here that long.
+    Delay(Duration),
+}
+
+/// The topics below a prefix.
+#[derive(Debug)]
+pub(super) struct Topics {
+    live: Arc<str>,
+    backfill: Arc<str>,
+    dead: Arc<str>,
+    prefix: String,
+    steps: DelaySteps,
+    all: Vec<(TopicRole, Topic)>,
+}
+
+impl Topics {
+    /// The topics below a prefix.
+    pub(super) fn new(
+        prefix: &str,
+        delays: &[Duration],
+        partitions: u32,
+        replication: u32,
+    ) -> Result<Self, FluvioError> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        if !begins || prefix.len() > LONGEST_PREFIX || !prefix.bytes().all(is_allowed) {
+            return Err(FluvioError::Prefix);
+        }
+        // Of other characters than these a topic's name is not made.
+        let prefix = prefix.to_ascii_lowercase().replace(['.', '_'], "-");
+        let named = |name: &str| -> Arc<str> { format!("{prefix}-{name}").into() };
+        let (live, backfill, dead) = (named(Lane::Live.as_str()), named(Lane::Backfill.as_str()), named("dead"));
+        let steps = DelaySteps::with(delays);
+        let topic = |name: Arc<str>, partitions| Topic { name, partitions, replication, retention: RETENTION };
+        let mut all = vec![
+            (TopicRole::Lane(Lane::Live), topic(live.clone(), partitions)),
+            (TopicRole::Lane(Lane::Backfill), topic(backfill.clone(), partitions)),
+            (TopicRole::Suspects, topic(dead.clone(), 1)),
+        ];
+        for millis in steps.iter() {
+            let step = named(&format!("retry-{}", step_name(millis)));
+            all.push((TopicRole::Delay(Duration::from_millis(millis)), topic(step, 1)));
+        }
+        Ok(Self { live, backfill, dead, prefix, steps, all })
+    }
+
+    /// What the names of all begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The topic of a lane.
+    pub(super) fn lane(&self, lane: Lane) -> &Arc<str> {
+        match lane {
+            Lane::Live => &self.live,
+            Lane::Backfill => &self.backfill,
+        }
+    }
+
+    /// The topic of suspects.
+    pub(super) fn dead(&self) -> &Arc<str> {
+        &self.dead
+    }
+
+    /// The topic of the step for a delay, with its length; none for no delay.
+    pub(super) fn step(&self, delay: Duration) -> Option<(&Arc<str>, Duration)> {
+        let length = Duration::from_millis(self.steps.of(delay)?);
+        let (_, topic) = self.all.iter().find(|(role, _)| *role == TopicRole::Delay(length))?;
+        Some((&topic.name, length))
+    }
+
+    /// Every topic as it must be.
+    pub(super) fn all(&self) -> Vec<Topic> {
+        self.all.iter().map(|(_, topic)| topic.clone()).collect()
+    }
+
+    /// What a topic is for; none where it is not ours.
+    pub(super) fn role(&self, name: &str) -> Option<TopicRole> {
+        self.all.iter().find(|(_, topic)| &*topic.name == name).map(|(role, _)| *role)
+    }
+
+    /// Every partition, in groups of which each consumer has its share: live, backfill, all else.
+    pub(super) fn groups(&self) -> [Vec<Partition>; 3] {
+        let mut groups = [Vec::new(), Vec::new(), Vec::new()];
+        for (role, topic) in &self.all {
+            let group = match role {
+                TopicRole::Lane(Lane::Live) => &mut groups[0],
+                TopicRole::Lane(Lane::Backfill) => &mut groups[1],
+                TopicRole::Suspects | TopicRole::Delay(_) => &mut groups[2],
+            };
+            group.extend((0..topic.partitions).map(|number| Partition { topic: topic.name.clone(), number }));
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_of_the_prefix_becomes_a_hyphen_and_each_step_has_its_topic() {
+        let topics = Topics::new("knovvu.nice", &[Duration::from_millis(150)], 8, 1).unwrap();
+        assert_eq!(&**topics.lane(Lane::Live), "knovvu-nice-live");
+        assert_eq!(&**topics.dead(), "knovvu-nice-dead");
+        let step = |delay| topics.step(delay).map(|(name, _)| name.to_string());
+        assert_eq!(step(Duration::from_secs(30)).as_deref(), Some("knovvu-nice-retry-30s"));
+        assert_eq!(step(Duration::from_millis(20)).as_deref(), Some("knovvu-nice-retry-150ms"));
+        assert_eq!(step(Duration::ZERO), None);
+        assert_eq!(topics.groups().map(|group| group.len()), [8, 8, 14]);
+    }
+
+    #[test]
+    fn a_prefix_is_a_plain_name() {
+        for prefix in ["", "1st", "-a", "a b", "ü", "a/b", &"a".repeat(41)] {
+            assert!(matches!(Topics::new(prefix, &[], 1, 1), Err(FluvioError::Prefix)), "{prefix}");
+        }
+    }
+}
