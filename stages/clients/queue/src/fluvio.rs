@@ -189,6 +189,15 @@ impl Inner {
         }
     }
 
+    /// Writes down what is settled; asks only, where this process has no partition.
+    async fn commit(&self) -> Result<(), QueueError> {
+        let progress: Vec<_> = self.context.owned().values().map(|owned| owned.progress()).collect();
+        if !progress.is_empty() {
+            self.context.ledger.commit(&progress).await?;
+        }
+        self.context.ledger.settled().await.map(drop)
+    }
+
     /// How many messages wait where. What other processes work on counts as waiting.
     async fn count(&self) -> Result<Backlog, QueueError> {
         let Context { log, ledger, topics, .. } = &*self.context;
@@ -258,10 +267,11 @@ impl Queue for FluvioQueue {
         timeout(QUESTION_TIMEOUT, self.inner.count()).await.map_err(|_| no_answer())?
     }
 
+    /// Whether the cluster answers, and the ledger takes what is settled by now.
     async fn check(&self) -> Result<(), QueueError> {
-        let Context { log, ledger, topics, .. } = &*self.inner.context;
+        let Context { log, topics, .. } = &*self.inner.context;
         let all = topics.all();
-        let checked = async { futures::try_join!(log.check(&all), ledger.settled()).map(drop) };
+        let checked = async { futures::try_join!(log.check(&all), self.inner.commit()).map(drop) };
         timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| no_answer())?
     }
 
