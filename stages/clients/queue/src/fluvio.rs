@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::QueueError;
 
+mod cluster;
 mod log;
 
 /// The settings `[queue]` of Fluvio.
