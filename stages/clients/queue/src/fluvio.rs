@@ -35,14 +35,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use self::cluster::Cluster;
 use self::context::Context;
 use self::ledger::{DatabaseLedger, Ledger, LocalLedger};
 use self::log::Log;
 use self::member::Member;
 use self::partition::OwnedPartition;
 use self::topics::{TopicRole, Topics};
-use crate::{Backlog, Queue, QueueDelivery, QueueError};
+use crate::{Backlog, Queue, QueueDelivery, QueueError, QueueMetrics};
 
+mod cluster;
 mod context;
 mod delays;
 mod deliveries;
@@ -87,6 +89,18 @@ pub struct FluvioOptions {
     pub delays: Vec<Duration>,
     /// The name of the service, as the cluster's operators see it.
     pub service: String,
+}
+
+impl FluvioOptions {
+    /// Whether the settings can be used at all; connects to nothing.
+    pub fn validate(&self) -> Result<(), FluvioError> {
+        cluster::validate(self)?;
+        self.topics().map(drop)
+    }
+
+    fn topics(&self) -> Result<Topics, FluvioError> {
+        Topics::new(&self.prefix, &self.delays, self.partitions, self.replication)
+    }
 }
 
 /// Why the cluster cannot be used. The texts name the setting and the remedy.
@@ -230,6 +244,19 @@ fn between(from: i64, to: i64) -> u64 {
 }
 
 impl FluvioQueue {
+    /// Connects, and makes the topics that are missing. From then on a lost connection is made again.
+    pub async fn connect(
+        options: FluvioOptions,
+        place: FluvioLedger,
+        clock: Clock,
+        metrics: &QueueMetrics,
+    ) -> Result<Self, FluvioError> {
+        let topics = options.topics()?;
+        let log = Arc::new(Cluster::new(&options, metrics.clone())?);
+        let ledger = ledger(place, &topics, LEASE)?;
+        Self::over(log, topics, ledger, LEASE, clock).await
+    }
+
     async fn over(
         log: Arc<dyn Log>,
         topics: Topics,
