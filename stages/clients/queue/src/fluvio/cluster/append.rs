@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_key_means_the_same_partition_for_ever() {
-        let of = |key| partition_of(key, 12);
+        let of = |key: &str| partition_of(key, 12);
         assert_eq!(
             [of(""), of("a"), of("contact-1"), of("contact-2")],
             [of(""), of("a"), of("contact-1"), of("contact-2")]
