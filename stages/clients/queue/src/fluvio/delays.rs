@@ -8,17 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backoff::backoff::Backoff;
 use futures::future::join_all;
 use runtime::Clock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::context::Context;
 use super::log::Record;
 use super::partition::OwnedPartition;
 use super::publisher::DelayKey;
-use crate::retry::{intervals, pause};
+use crate::retry::{Trouble, intervals, pause};
 
 /// Records that go to their lanes together.
 const MOST_AT_ONCE: usize = 256;
@@ -78,7 +79,7 @@ impl HeldRecords {
 
 /// Sends what is due to its lane, and settles it then: a crash in between leaves both, never none.
 pub(super) async fn release(context: Arc<Context>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
-    let mut intervals = intervals();
+    let (mut intervals, mut trouble) = (intervals(), Trouble::default());
     loop {
         let mut due = held.due().await;
         while !due.is_empty() {
@@ -97,10 +98,16 @@ pub(super) async fn release(context: Arc<Context>, owned: Arc<OwnedPartition>, h
             }
             due = left;
             match failed {
-                None => backoff::backoff::Backoff::reset(&mut intervals),
+                None => {
+                    Backoff::reset(&mut intervals);
+                    trouble.is_over();
+                }
                 Some(error) => {
                     let (topic, count) = (&*owned.partition.topic, due.len());
-                    warn!(topic, count, %error, "messages that are due are not on their lane, trying on");
+                    match trouble.failed() {
+                        true => warn!(topic, count, %error, "messages that are due are not on their lane, trying on"),
+                        false => debug!(topic, count, %error, "messages that are due are not on their lane, trying on"),
+                    }
                     pause(&mut intervals).await;
                 }
             }

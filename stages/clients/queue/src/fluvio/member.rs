@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Lane;
 use runtime::task;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -167,7 +168,7 @@ impl Member {
         debug!(topic = &*partition.topic, partition = partition.number, "a partition was taken");
         let owned = Arc::new(OwnedPartition::new(lease, role));
         // Until it is known what lies there.
-        self.context.pool.set_behind(partition, role == TopicRole::Lane(model::Lane::Live));
+        self.context.pool.set_behind(partition, role == TopicRole::Lane(Lane::Live));
         self.context.owned().insert(partition.clone(), owned.clone());
         let held = Arc::default();
         let mut reading =
@@ -269,7 +270,8 @@ fn take_back(context: &Arc<Context>, holder: &mut Holder) {
     let Some(hand) = holder.owned.holding_up(LONGEST_IN_HAND, LARGEST_GAP) else { return };
     let (context, owned) = (context.clone(), holder.owned.clone());
     holder.taking_back = Some(task::spawn("fluvio take back", async move {
-        let TopicRole::Lane(lane) = owned.role else { return };
+        // A suspect that is worked on for so long has not ended its process.
+        let lane = if let TopicRole::Lane(lane) = owned.role { lane } else { Lane::Live };
         let (topic, partition) = (&*owned.partition.topic, owned.partition.number);
         match context.publisher.publish(lane, hand.record.body.clone(), TAKEN_BACK_FOR).await {
             Ok(()) => {

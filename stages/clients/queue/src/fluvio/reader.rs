@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use backoff::backoff::Backoff;
 use futures::StreamExt;
 use model::Lane;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::context::Context;
 use super::delays::HeldRecords;
@@ -17,7 +18,7 @@ use super::log::Record;
 use super::partition::OwnedPartition;
 use super::pool::WaitingRecord;
 use super::topics::TopicRole;
-use crate::retry::{intervals, pause};
+use crate::retry::{Trouble, intervals, pause};
 use crate::{DELIVERY_LIMIT, QueueError};
 
 /// Processes that die over the records of a lane's partition before those go to the suspects.
@@ -44,17 +45,21 @@ const SHORT_LOOKS: u32 = 5;
 /// Reads a partition until it is given or lost.
 pub(super) async fn read(context: Arc<Context>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
     let (mut intervals, mut short_looks) = (intervals(), 0);
-    let mut is_set_aside = false;
+    let (mut is_set_aside, mut trouble) = (false, Trouble::default());
     loop {
         let mut reading =
             Reading { context: &context, owned: &owned, held: &held, short_looks: &mut short_looks, has_read: false };
         let ended = reading.read_once(&mut is_set_aside).await;
         if reading.has_read {
-            backoff::backoff::Backoff::reset(&mut intervals);
+            Backoff::reset(&mut intervals);
+            trouble.is_over();
         }
         if let Err(error) = ended {
             let (topic, partition) = (&*owned.partition.topic, owned.partition.number);
-            warn!(topic, partition, %error, "a partition is not read, trying on");
+            match trouble.failed() {
+                true => warn!(topic, partition, %error, "a partition is not read, trying on"),
+                false => debug!(topic, partition, %error, "a partition is not read, trying on"),
+            }
         }
         // An outage of this one holds no backfill up.
         owned.need_not_catch_up();
