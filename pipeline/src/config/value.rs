@@ -375,6 +375,25 @@ words!(
     }
 );
 
+impl QueueKind {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Embedded, Self::Rabbitmq, Self::Fluvio];
+
+    /// The kind of this word.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Its word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Fluvio => "fluvio",
+        }
+    }
+}
+
 /// Reads a list of hosts.
 fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
     let texts = raw.list(|element| element.text().map(str::to_owned))?;
