@@ -3,11 +3,13 @@
 # docker build -t nice-knovvu-sim --target nice-sim .      the simulated NICE, for demonstrations
 
 FROM rust:1.95-bookworm AS build
+# The queue on Fluvio is built in only where it is asked for: --build-arg FEATURES=nice-knovvu/fluvio
+ARG FEATURES=""
 WORKDIR /src
 COPY . .
 # Registry and target directory stay on the building machine, so that a second build compiles what has changed only.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked -p nice-knovvu -p nice-sim \
+    cargo build --release --locked -p nice-knovvu -p nice-sim --features "$FEATURES" \
     && install -D -t /out target/release/nice-knovvu target/release/nice-sim \
     && install -d -m 700 /out/state
 

@@ -1,8 +1,17 @@
 //! What stands on the command line: moments, spans, numbers of lists.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 
+use crate::config::QueueKind;
+
 pub(crate) use crate::config::span;
+
+/// Reads a kind of queue.
+pub(crate) fn queue_kind() -> impl TypedValueParser<Value = QueueKind> {
+    let words = QueueKind::ALL.map(QueueKind::as_str);
+    PossibleValuesParser::new(words).try_map(|word| QueueKind::named(&word).ok_or("no queue has this name"))
+}
 
 /// Reads the number of a dead letter or a backfill.
 pub(crate) fn number(text: &str) -> Result<u64, String> {

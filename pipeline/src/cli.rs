@@ -6,7 +6,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use model::ContactId;
 
-use crate::arguments::{moment, number, span};
+use crate::arguments::{moment, number, queue_kind, span};
+use crate::config::QueueKind;
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
 use crate::operations::report::ShowReport;
@@ -39,9 +40,9 @@ Exit codes: 0 done; 1 failed; 2 usage or settings; 3 an outside system cannot be
 pub(crate) enum Command {
     /// Run both services in one process
     Run,
-    /// Run the Nice Producer alone (needs RabbitMQ and PostgreSQL)
+    /// Run the Nice Producer alone (needs PostgreSQL, and RabbitMQ or Fluvio)
     Producer,
-    /// Run the Conversation Consumer alone, in any number (needs RabbitMQ and PostgreSQL)
+    /// Run the Conversation Consumer alone, in any number (needs PostgreSQL, and RabbitMQ or Fluvio)
     Consumer,
     /// Watch simulated calls flow through all stages, on embedded defaults, then read a report
     #[cfg(feature = "demo")]
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// Conversations set aside with their reason
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// The queue between producer and consumers
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// A tenant's NICE settings in the Knovvu database
     #[command(subcommand)]
     Settings(SettingsCommand),
@@ -250,6 +254,28 @@ pub(crate) enum DeadLettersCommand {
     Replay(Selected),
     /// Drop one for good, or all that are old
     Drop(Dropped),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Move every message that waits to another queue, the delayed ones when they are due; one of the two is that of
+    /// the settings
+    Move(MoveOptions),
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "nice-knovvu queue move <--from <KIND>|--to <KIND>> [--json]")]
+pub(crate) struct MoveOptions {
+    /// The queue to empty: embedded, rabbitmq or fluvio [default: that of the settings]
+    #[arg(long, value_name = "KIND", value_parser = queue_kind(), required_unless_present = "to",
+        hide_possible_values = true)]
+    pub(crate) from: Option<QueueKind>,
+    /// The queue to fill, likewise [default: that of the settings]
+    #[arg(long, value_name = "KIND", value_parser = queue_kind(), hide_possible_values = true)]
+    pub(crate) to: Option<QueueKind>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod agents;
 mod check;
 mod database;
 mod dead_letters;
+mod queue;
 mod replays;
 mod verify;
 
@@ -11,5 +12,6 @@ pub(crate) use agents::agents;
 pub(crate) use check::check;
 pub(crate) use database::{migrate, settings};
 pub(crate) use dead_letters::dead_letters;
+pub(crate) use queue::queue;
 pub(crate) use replays::{backfill, reconcile};
 pub(crate) use verify::verify;

@@ -27,6 +27,7 @@ mod load;
 mod nearest;
 mod needs;
 mod page;
+mod queue;
 mod reader;
 mod settings;
 mod source;

@@ -2,7 +2,7 @@
 //!
 //! - `wanted`: which service runs, and what a command needs.
 //! - `local`: the local state, and what brings it back after it was lost.
-//! - `servers`: RabbitMQ, PostgreSQL and S3.
+//! - `servers`: RabbitMQ, PostgreSQL and S3; `fluvio`: Fluvio, in an executable that is built with it.
 //! - `nice`: the way to NICE.
 //! - `lent`: doors of another program, in its own process.
 //! - `translate`: settings as the stages take them; `validate`: settings that are refused.
@@ -27,7 +27,7 @@ use stages::{
     sync_agents::{HoldRules, SyncAgents},
     verify::Verifier,
 };
-use state::{Opened, State, StateOptions};
+use state::{State, StateOptions, Store};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
 use crate::lease::{Lease, LeaseServer};
 use crate::turns::Turns;
 
+mod fluvio;
 pub(crate) mod lent;
 mod local;
 mod nice;
@@ -257,7 +258,8 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, C
     if let (Some(database), true) = (&database, wanted.works()) {
         servers::check_session(database).await?;
     }
-    let queue = queue(config, opened.as_ref(), &clock, &metrics).await?;
+    let place = QueuePlace { state: opened.as_ref().map(|opened| opened.state.store()), database: database.as_ref() };
+    let queue = queue(config, config.queue.kind, place, &clock, &metrics).await?;
     let recordings = match wanted.recordings() {
         true => Some(recordings(config, wanted.marks(config), &metrics).await?),
         false => None,
@@ -290,19 +292,38 @@ pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, C
     })
 }
 
-/// Opens the queue; the embedded one lies in the local state.
+/// Where a queue keeps what is not on its server.
+#[derive(Clone, Copy)]
+pub(crate) struct QueuePlace<'a> {
+    /// The local state, where the process keeps one.
+    pub(crate) state: Option<&'a Store>,
+    /// The Knovvu database, where it is on a server.
+    #[cfg_attr(not(feature = "fluvio"), allow(dead_code, reason = "no other queue needs it"))]
+    pub(crate) database: Option<&'a Database>,
+}
+
+/// Opens the queue of this kind.
 pub(crate) async fn queue(
     config: &Config,
-    state: Option<&Opened>,
+    kind: QueueKind,
+    place: QueuePlace<'_>,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Queue>, CommandError> {
-    match (config.queue.kind, state) {
-        (QueueKind::Embedded, Some(opened)) => Ok(Arc::new(EmbeddedQueue::open(opened.state.store(), clock.clone())?)),
-        (QueueKind::Rabbitmq, _) if config.queue.url.is_none() => {
-            Err(CommandError::usage("[queue] url: missing, but needed for [queue] kind = \"rabbitmq\""))
-        }
-        _ => servers::queue(config, metrics).await,
+    match (kind, place.state) {
+        (QueueKind::Embedded, Some(store)) => Ok(Arc::new(EmbeddedQueue::open(store, clock.clone())?)),
+        (QueueKind::Embedded, None) => Err(CommandError::failed("this process keeps no local state for its queue")),
+        (QueueKind::Rabbitmq, _) => servers::rabbit_queue(config, metrics).await,
+        (QueueKind::Fluvio, _) => fluvio::open(config, place, clock, metrics).await,
+    }
+}
+
+/// Lets the client of this queue check its settings; touches no server.
+pub(crate) fn validate_queue(config: &Config, kind: QueueKind) -> Result<(), CommandError> {
+    match kind {
+        QueueKind::Embedded => Ok(()),
+        QueueKind::Rabbitmq => servers::validate_rabbit(config),
+        QueueKind::Fluvio => fluvio::validate(config),
     }
 }
 

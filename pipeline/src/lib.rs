@@ -25,6 +25,7 @@ mod nightly;
 mod observe;
 mod operations;
 mod output;
+pub mod queue_move;
 mod rebuild;
 mod replays;
 mod service;
@@ -81,6 +82,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         }
         Command::Verify(options) => commands::verify(options, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
+        Command::Queue(command) => commands::queue(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,
         Command::Recheck(RecheckOptions { conversation_id: Some(conversation_id), json, .. }) => {

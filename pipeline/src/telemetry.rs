@@ -16,9 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::command_error::CommandError;
 use crate::config::{LogConfig, LogFormat};
 
-/// The client of RabbitMQ calls a lost connection an error and writes out messages; what matters of it is logged by
-/// ours. The filter of the settings comes after it and may change it.
-const ALWAYS: &str = "lapin=off";
+/// The clients of RabbitMQ and Fluvio call a lost connection an error and write out messages; what matters of it is
+/// logged by ours. The filter of the settings comes after it and may change it.
+const ALWAYS: &str = "lapin=off,fluvio=off";
 
 /// Lines that wait for the reader: some seconds of a service that logs much, and a megabyte or two.
 const BUFFERED_LINES: usize = 4096;

@@ -15,14 +15,15 @@ use crate::admin_client::AdminClient;
 use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
 use crate::doors;
-use crate::doors::{Service, Wanted};
+use crate::doors::{Database, QueuePlace, Service, Wanted};
 use crate::{output, telemetry};
 
 /// Exit code 3 when one of the outside systems does not answer as it must, 1 when it is our own state.
 pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), CommandError> {
     telemetry::start(&config.log)?;
     doors::validate(&config, Service::Run)?;
-    let tenants = doors::Nice::unmetered(&config, doors::database(&config)?.as_ref(), Arc::new(Unmetered))?;
+    let database = doors::database(&config)?;
+    let tenants = doors::Nice::unmetered(&config, database.as_ref(), Arc::new(Unmetered))?;
     if show_settings {
         output::line(config.to_redacted_toml());
     }
@@ -37,8 +38,14 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Com
         None if Wanted::Service(Service::Run).local(&config) => local(&config, &mut broken_here).await,
         None => None,
     };
-    if state.is_some() || config.queue.kind != QueueKind::Embedded {
-        report("queue", queue(&config, state.as_ref()), &mut broken).await;
+    // Where a daemon has the state that the queue needs, its readiness tells of the queue too.
+    let asks_queue = match config.queue.kind {
+        QueueKind::Embedded => state.is_some(),
+        QueueKind::Rabbitmq => true,
+        QueueKind::Fluvio => state.is_some() || database.is_some(),
+    };
+    if asks_queue {
+        report("queue", queue(&config, state.as_ref(), database.as_ref()), &mut broken).await;
     }
     if state.is_some() || config.catalog.kind != CatalogKind::Embedded {
         report("catalog", catalog(&config, state.as_ref()), &mut broken).await;
@@ -87,10 +94,13 @@ async fn local(config: &Config, broken: &mut Vec<String>) -> Option<Opened> {
     }
 }
 
-async fn queue(config: &Config, state: Option<&Opened>) -> Result<(), String> {
-    let queue = doors::queue(config, state, &Clock::system(), &Metrics::new()).await;
+async fn queue(config: &Config, state: Option<&Opened>, database: Option<&Database>) -> Result<(), String> {
+    let place = QueuePlace { state: state.map(|opened| opened.state.store()), database };
+    let queue = doors::queue(config, config.queue.kind, place, &Clock::system(), &Metrics::new()).await;
     let queue = queue.map_err(|failure| failure.message().to_owned())?;
-    queue.check().await.map_err(|error| error.to_string())
+    let answer = queue.check().await.map_err(|error| error.to_string());
+    queue.close().await;
+    answer
 }
 
 async fn catalog(config: &Config, state: Option<&Opened>) -> Result<(), String> {

@@ -10,6 +10,7 @@ use super::{
     error::{ConfigErrors, Rank},
     keys::{Form, Preset, Section, SettingKey, environment_name},
     needs::Need,
+    queue::AMQP,
     reader::{Accepted, GivenSetting, Setting, SettingOrigin, SettingsReader, named_file},
     settings::{self, Settings},
     value::{CatalogKind, QueueKind},
@@ -57,13 +58,17 @@ pub(super) fn accept(
 /// Mistakes of several keys together.
 fn contradictions(settings: &Settings, reader: &mut SettingsReader<'_>) {
     let Settings { queue, catalog, nice, retry, .. } = settings;
+    if let Some((key, fault)) = queue.fault()
+        && let Some(Setting { place, rank, .. }) = reader.accepted.setting("queue", key)
+    {
+        reader.errors.add(*rank, place, fault);
+    }
     let setting = |section, key| reader.accepted.setting(section, key);
     let rabbitmq = queue.url.as_ref().filter(|_| queue.kind == QueueKind::Rabbitmq);
     let postgres = catalog.url.as_ref().filter(|_| catalog.kind == CatalogKind::Postgres);
-    for (section, kind, url, schemes) in [
-        ("queue", "rabbitmq", rabbitmq, ["amqp://", "amqps://"]),
-        ("catalog", "postgres", postgres, ["postgres://", "postgresql://"]),
-    ] {
+    for (section, kind, url, schemes) in
+        [("queue", "rabbitmq", rabbitmq, AMQP), ("catalog", "postgres", postgres, ["postgres://", "postgresql://"])]
+    {
         if let (Some(url), Some(Setting { place, rank, file, .. })) = (url, setting(section, "url"))
             && !schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme))
         {

@@ -4,6 +4,10 @@
 //! from this table; a key that is not here does not exist. [`super::keys::settings`] says how an entry is written.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "a meaning names sections as the file does: [nice]")]
+#![cfg_attr(
+    not(feature = "fluvio"),
+    allow(dead_code, reason = "nothing reads what is Fluvio's; `./lint` looks with it")
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -173,7 +177,7 @@ settings! {
     retry: RetryConfig {
         /// How long a call waits before each next look for its recording; the last step repeats.
         not_ready_delays: Vec<Duration> = INTERVALS, default(["30s", "1m", "2m", "5m", "10m", "15m", "30m", "60m"]),
-            "Your NICE is ready sooner or later; the broker keeps one queue per step.";
+            "Your NICE is ready sooner or later; the broker keeps one queue or topic per step.";
         /// The share of recordings, 0 to 0.999, that should be there at the first look for them; 0: look at once.
         first_look: f64 = QUANTILE, default(0.99),
             "Calls must be ready sooner, at the cost of the [limits] media_playback budget: try 0.5. The delay is learned from earlier calls.";
@@ -210,18 +214,30 @@ settings! {
 
     /// The queue between producer and consumer.
     queue: QueueConfig {
-        /// embedded: on the local disk, both services in one process; rabbitmq: any number of processes; fluvio: not yet.
+        /// embedded: on the local disk, both services in one process; rabbitmq or fluvio: any number of processes.
         kind: QueueKind = word(), default("embedded"),
-            "Production.";
-        /// Where the broker is, with its password: amqps://user:password@host:5671/vhost; fluvio: host:port.
+            "Production. `queue move` brings what waits from one kind to another.";
+        /// Where RabbitMQ is, with its password: amqps://user:password@host:5671/vhost.
         url: SecretString = SECRET, example("/run/secrets/queue_url", Rabbitmq),
             "A secret, since it contains the password. Plain amqp:// is accepted only to a loopback address.";
         /// A PEM file of certificates that are trusted besides those of the system; amqps only.
         ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
             "Your own authority has signed the certificate of the broker.";
-        /// The prefix of the names of all queues.
+        /// The prefix of the names of all queues, or topics. In those of Fluvio a dot becomes a hyphen.
         prefix: String = NAME, default("knovvu.nice"),
             "Several installations share a broker.";
+        /// host:port of the controller (SC) of a Fluvio cluster on this machine, spoken to in clear; empty: what the profile says.
+        fluvio: Option<String> = HOST_PORT_OR_NONE, default(""),
+            "A trial without a profile. It stands beside url, so that one file can name both queues.";
+        /// The profile of Fluvio's own configuration with address, TLS and authentication; empty: the current one. fluvio only.
+        profile: Option<String> = TEXT_OR_NONE, default(""),
+            "The configuration holds several clusters, or the current one is changed by hand.";
+        /// Into how many partitions each lane is divided: the most consumers that share it. Fixed once the topics exist. fluvio only.
+        partitions: u32 = count::<_, 1, 64>(), default(8),
+            "More than eight consumers. Set it before the first start.";
+        /// How many brokers (SPUs) keep each message. Fixed once the topics exist. fluvio only.
+        replication: u32 = count::<_, 1, 9>(), default(1),
+            "Production: 3, so that a broker that is lost takes no message along.";
     }
 
     /// The Knovvu database.

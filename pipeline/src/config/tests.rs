@@ -128,8 +128,34 @@ fn every_production_kind_has_its_typed_section() {
     assert_eq!((config.catalog.kind, config.catalog.url.is_some()), (CatalogKind::Postgres, true));
     assert_eq!(config.catalog.seal_key.as_ref().map(|key| key.expose()), Some(&[0x0f; 32]));
     assert_eq!((config.recordings.kind, config.recordings.region.as_str()), (RecordingsKind::S3, "us-east-1"));
-    let fluvio = load("[queue]\nkind = \"fluvio\"", &[], Need::Local).expect("fluvio has a profile of its own");
-    assert_eq!((fluvio.queue.kind, fluvio.queue.url.is_none()), (QueueKind::Fluvio, true));
+}
+
+#[test]
+fn fluvio_is_found_by_its_key_by_the_url_of_before_or_by_its_profile() {
+    let read =
+        |text: &str| load(&format!("[queue]\n{text}"), &[], Need::Local).unwrap_or_else(|errors| panic!("{errors}"));
+    let alone = read("kind = \"fluvio\"");
+    assert!(alone.queue.cluster().is_none() && alone.queue.profile.is_none(), "its own configuration knows");
+    assert_eq!((alone.queue.partitions, alone.queue.replication), (8, 1));
+    let profile = read("kind = \"fluvio\"\nprofile = \"site\"\npartitions = 64\nreplication = 3");
+    let queue = &profile.queue;
+    assert_eq!((queue.profile.as_deref(), queue.partitions, queue.replication), (Some("site"), 64, 3));
+    let named = read("kind = \"fluvio\"\nfluvio = \"SC.example.com:9003\"");
+    assert_eq!(named.queue.cluster().as_deref(), Some("sc.example.com:9003"));
+    assert!(named.to_redacted_toml().contains("fluvio = \"sc.example.com:9003\""), "it is no secret");
+    let by_url = read("kind = \"fluvio\"\nurl = \"[::1]:9003\"");
+    assert_eq!((by_url.queue.cluster().as_deref(), by_url.queue.rabbitmq().is_none()), (Some("[::1]:9003"), true));
+}
+
+#[test]
+fn one_file_names_both_queues_whichever_it_is_that_counts() {
+    let both = "url = \"amqps://u:s3cr3t@broker/v\"\nfluvio = \"127.0.0.1:9003\"\n";
+    for kind in ["rabbitmq", "fluvio", "embedded"] {
+        let config = load(&format!("[queue]\nkind = \"{kind}\"\n{both}"), &[], Need::Local).expect("both are named");
+        let url = config.queue.rabbitmq().map(|url| url.expose_secret().to_owned());
+        assert_eq!(url.as_deref(), Some("amqps://u:s3cr3t@broker/v"), "{kind}");
+        assert_eq!(config.queue.cluster().as_deref(), Some("127.0.0.1:9003"), "{kind}");
+    }
 }
 
 #[test]

@@ -83,6 +83,10 @@ const A_SPAN: Expected = || "a duration with its unit (ms, s, m, h, d), such as 
 /// Any text that is not empty.
 pub(super) const TEXT: ValueKind<String> = texts(A_TEXT, |raw| text::plain(raw.text()?));
 
+/// Any text; the empty one is none.
+pub(super) const TEXT_OR_NONE: ValueKind<Option<String>> =
+    open(A_TEXT, |raw| unless_empty(raw, TEXT), |text| quoted(text.as_deref().unwrap_or_default()));
+
 /// A name that becomes part of others.
 pub(super) const NAME: ValueKind<String> =
     texts(|| "1 to 64 letters, digits, _, - or ., such as \"knovvu.nice\"".into(), |raw| text::name(raw.text()?));
@@ -197,6 +201,16 @@ pub(super) const LISTEN: ValueKind<SocketAddr> = open(
     || "an IP address with a port, such as \"127.0.0.1:9464\"".into(),
     |raw| address::listen(raw.text()?),
     |address| quoted(&address.to_string()),
+);
+
+/// A host and a port to connect to; the empty text is none.
+pub(super) const HOST_PORT_OR_NONE: ValueKind<Option<String>> = open(
+    || "a host with a port, such as \"127.0.0.1:9003\"".into(),
+    |raw| match raw.text()? {
+        "" => Ok(None),
+        text => address::host_port(text).map(Some),
+    },
+    |address| quoted(address.as_deref().unwrap_or_default()),
 );
 
 /// A secret text.
@@ -361,6 +375,25 @@ words!(
     }
 );
 
+impl QueueKind {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Embedded, Self::Rabbitmq, Self::Fluvio];
+
+    /// The kind of this word.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Its word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Fluvio => "fluvio",
+        }
+    }
+}
+
 /// Reads a list of hosts.
 fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
     let texts = raw.list(|element| element.text().map(str::to_owned))?;
@@ -373,6 +406,11 @@ fn media_hosts(raw: &Raw) -> Result<Vec<MediaHost>, String> {
 /// The texts as a TOML array.
 fn list_text(texts: impl Iterator<Item = String>) -> String {
     format!("[{}]", texts.map(|text| quoted(&text)).collect::<Vec<_>>().join(", "))
+}
+
+/// Host and port of a server to connect to.
+pub(super) fn host_port(text: &str) -> Result<String, String> {
+    address::host_port(text)
 }
 
 /// A span of time, longer than none.

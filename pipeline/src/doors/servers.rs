@@ -16,13 +16,13 @@ use stages::{
 
 use crate::command_error::CommandError;
 use crate::config;
-use crate::config::{CatalogKind, Config, QueueKind, RecordingsConfig, RecordingsKind, SecretSource};
+use crate::config::{CatalogKind, Config, RecordingsConfig, RecordingsKind, SecretSource};
 use crate::lease::Lease;
 
 pub(crate) use database::Database;
 
 /// What the servers' operators see of us.
-const SERVICE: &str = "nice-knovvu";
+pub(super) const SERVICE: &str = "nice-knovvu";
 
 /// Chooses the one cryptography that every TLS connection uses.
 pub(crate) fn install_crypto() {
@@ -53,25 +53,31 @@ pub(crate) async fn catalog(config: &Config, database: &Database) -> Result<Arc<
     Ok(Arc::new(catalog))
 }
 
-/// The queue on a broker.
-pub(super) async fn queue(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Queue>, CommandError> {
-    match rabbit(config)? {
-        Some(options) => Ok(Arc::new(RabbitQueue::connect(options, &metrics.queue).await?)),
-        None => Err(CommandError::usage("[queue] kind: not part of this executable")),
-    }
+/// The queue on RabbitMQ.
+pub(super) async fn rabbit_queue(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Queue>, CommandError> {
+    Ok(Arc::new(RabbitQueue::connect(rabbit(config)?, &metrics.queue).await?))
 }
 
-/// The settings of RabbitMQ, where it is the queue and its address is given.
-fn rabbit(config: &Config) -> Result<Option<RabbitOptions>, CommandError> {
+/// The settings of RabbitMQ, be it the queue or the one beside it.
+fn rabbit(config: &Config) -> Result<RabbitOptions, CommandError> {
     let queue = &config.queue;
-    let Some(url) = queue.url.clone().filter(|_| queue.kind == QueueKind::Rabbitmq) else { return Ok(None) };
-    Ok(Some(RabbitOptions {
+    let Some(url) = queue.rabbitmq().cloned() else {
+        return Err(CommandError::usage(
+            "[queue] url: missing, but needed for RabbitMQ; write amqps://user:password@host:port/vhost, or url_file",
+        ));
+    };
+    Ok(RabbitOptions {
         url,
         prefix: queue.prefix.clone(),
         delays: config.retry.not_ready_delays.clone(),
         ca: queue.ca_file.as_deref().map(|path| readable("[queue] ca_file", path)).transpose()?,
         service: SERVICE.to_owned(),
-    }))
+    })
+}
+
+/// Lets the client of RabbitMQ check its settings.
+pub(super) fn validate_rabbit(config: &Config) -> Result<(), CommandError> {
+    Ok(rabbit(config)?.validate()?)
 }
 
 /// The recording store in a bucket; connects to nothing yet. `marks` is where this machine's processes tell each other
@@ -182,13 +188,10 @@ pub(super) fn lease(database: Option<&Database>, tenant: &TenantId) -> Lease {
     }
 }
 
-/// Lets the clients check their settings before anything is touched.
+/// Lets the clients of database and store check their settings before anything is touched.
 pub(super) fn validate(config: &Config) -> Result<(), CommandError> {
     if config.catalog.url.is_some() {
         database(config)?;
-    }
-    if let Some(options) = rabbit(config)? {
-        options.validate()?;
     }
     let store = &config.recordings;
     if s3(store)?.is_some() {

@@ -1,19 +1,16 @@
-//! Settings that cannot work together, and a kind that is not there yet, are refused before anything is touched.
+//! Settings that cannot work together, and a kind that is not in this executable, are refused before anything is
+//! touched.
 
 use tracing::warn;
 
-use super::servers;
 use super::wanted::Service;
+use super::{servers, validate_queue};
 use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
 
-/// Refuses the kind `fluvio`, which is not there yet, and settings that cannot work together. Touches nothing.
+/// Refuses a queue that this executable does not have, and settings that cannot work together. Touches nothing.
 pub(crate) fn validate(config: &Config, service: Service) -> Result<(), CommandError> {
-    if config.queue.kind == QueueKind::Fluvio {
-        return Err(CommandError::usage(
-            "[queue] kind: \"fluvio\" is not part of this executable; choose kind = \"rabbitmq\" or \"embedded\"",
-        ));
-    }
+    validate_queue(config, config.queue.kind)?;
     servers::validate(config)?;
     if service != Service::Run {
         shared(config, service)?;
@@ -26,18 +23,18 @@ pub(crate) fn validate(config: &Config, service: Service) -> Result<(), CommandE
 
 /// `producer` and `consumer` alone need doors that more than one process can open.
 fn shared(config: &Config, service: Service) -> Result<(), CommandError> {
-    let refuse = |section: &str, server: &str| {
+    let refuse = |section: &str, other: &str| {
         let service = service.name();
         Err(CommandError::usage(format!(
             "[{section}] kind: the embedded {section} is open to one process only, so `{service}` alone would reach \
-             nobody; use `nice-knovvu run`, or choose kind = \"{server}\" with a url"
+             nobody; use `nice-knovvu run`, or choose {other}"
         )))
     };
     if config.queue.kind == QueueKind::Embedded {
-        return refuse("queue", "rabbitmq");
+        return refuse("queue", "kind = \"rabbitmq\" with a url, or kind = \"fluvio\"");
     }
     if config.catalog.kind == CatalogKind::Embedded {
-        return refuse("catalog", "postgres");
+        return refuse("catalog", "kind = \"postgres\" with a url");
     }
     Ok(())
 }

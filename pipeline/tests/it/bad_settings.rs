@@ -200,10 +200,22 @@ const CASES: &[Case] = &[
         &["[queue] ca_file", "nowhere.pem", "correct the path"],
     ),
     case(
-        "queue of a build with Fluvio",
-        &[("queue.kind", "\"fluvio\""), ("queue.url", "\"h:9003\"")],
+        "Fluvio at an address of another kind",
+        &[("queue.kind", "\"fluvio\""), ("queue.fluvio", "\"https://h:9003\"")],
         &[],
-        &["[queue] kind", "fluvio", "embedded"],
+        &["[queue] fluvio", "host with a port"],
+    ),
+    case(
+        "Fluvio at an address that may hold a password",
+        &[("queue.kind", "\"fluvio\""), ("queue.url", "\"https://u:canary-password@h\"")],
+        &[],
+        &["[queue] url", "amqp://", "[queue] fluvio"],
+    ),
+    case(
+        "more partitions than Fluvio is asked for",
+        &[("queue.kind", "\"fluvio\""), ("queue.partitions", "65")],
+        &[],
+        &["[queue] partitions", "65", "from 1 to 64"],
     ),
     case("PostgreSQL without its address", &[SEALED, POSTGRES], &[], &["[catalog] url", "missing"]),
     case(
@@ -475,10 +487,39 @@ fn a_service_alone_is_refused_on_a_queue_or_catalog_that_one_process_can_open() 
     let rabbitmq = [("queue.kind", "\"rabbitmq\""), ("queue.url", "\"amqps://u:canary-password@h\"")];
     for command in ["producer", "consumer"] {
         let embedded = place.run(&place.text(&[]), &[command], &[]);
-        is_refused(&embedded, &["[queue] kind", "nice-knovvu run", "rabbitmq"], command);
+        is_refused(&embedded, &["[queue] kind", "nice-knovvu run", "rabbitmq", "fluvio"], command);
         let halfway = place.run(&place.text(&rabbitmq), &[command], &[]);
         is_refused(&halfway, &["[catalog] kind", "nice-knovvu run", "postgres"], command);
         place.untouched(command);
+    }
+}
+
+#[test]
+fn a_queue_that_is_not_in_the_executable_is_refused_by_every_command_that_asks_it() {
+    if cfg!(feature = "fluvio") {
+        return;
+    }
+    let place = Place::new();
+    let lines = [("queue.kind", "\"fluvio\""), ("queue.fluvio", "\"h:9003\"")];
+    let says = ["[queue] kind", "fluvio", "--features fluvio", "rabbitmq", "embedded"];
+    for arguments in [&["run"][..], &["check"], &["queue", "move", "--from", "embedded"]] {
+        is_refused(&place.run(&place.text(&lines), arguments, &[]), &says, &format!("{arguments:?}"));
+        place.untouched("a queue that is not there");
+    }
+}
+
+#[test]
+fn a_move_without_another_queue_is_refused() {
+    let place = Place::new();
+    for (arguments, says) in [
+        (&["queue", "move"][..], &["--from"][..]),
+        (&["queue", "move", "--from", "kafka"], &["kafka", "--from"]),
+        (&["queue", "move", "--from", "embedded"], &["[queue] kind", "embedded", "the other queue"]),
+        (&["queue", "move", "--from", "rabbitmq", "--to", "fluvio"], &["[queue] kind", "one of the two"]),
+        (&["queue", "move", "--from", "rabbitmq"], &["[queue] url", "missing", "RabbitMQ"]),
+    ] {
+        is_refused(&place.run(&place.text(&[]), arguments, &[]), says, &format!("{arguments:?}"));
+        place.untouched("a move");
     }
 }
 

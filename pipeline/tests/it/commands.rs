@@ -64,6 +64,23 @@ async fn dead_letters_are_counted_before_they_are_replayed_or_dropped_by_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_built_in_queue_is_moved_by_nobody_else_while_a_daemon_has_it() {
+    let mut bed = Bed::new(hurried(412, 0)).await;
+    // Nothing listens there, and nothing is asked before the state is ours.
+    bed.set("QUEUE__URL", "amqp://127.0.0.1:1");
+    let moved = |bed: &Bed| bed.ended(&["queue", "move", "--from", "rabbitmq"]);
+    let mut daemon = bed.start();
+    daemon.ready().await;
+    let ended = moved(&bed);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("[state] dir") && ended.stderr.contains("stop it"), "{ended:?}");
+    assert!(daemon.terminate().success());
+    let ended = moved(&bed);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stderr.contains("[queue] url") && ended.stderr.contains("127.0.0.1:1"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verify_names_the_recordings_that_are_not_what_their_rows_say() {
     let bed = Bed::new(hurried(411, 0)).await;
     let mut daemon = bed.start();

@@ -55,6 +55,18 @@ const ROWS: &[Row] = &[
     ("[limits]\nacd = \"2/0s\"", &[], &["the window: must be longer than zero"]),
     ("[limits]\nacd = \"2/5\"", &[], &["the window: a bare number has no unit"]),
     ("[limits]\nacd = \"2/fortnight\"", &[], &["the window: the unit is not one of"]),
+    // Fluvio.
+    ("[queue]\nfluvio = \"sc.example.com\"", &[], &["[queue] fluvio: found \"sc.example.com\" (it has no port)", "such as \"127.0.0.1:9003\""]),
+    ("[queue]\nfluvio = \"tcp://h:9003\"", &[], &["neither a scheme nor a path belongs here"]),
+    ("[queue]\nfluvio = \"h:0\"", &[], &["a number from 1 to 65535"]),
+    ("[queue]\nfluvio = \"u@h:9003\"", &[], &["what stands before the port is no host"]),
+    ("[queue]\nfluvio = \"::1:9003\"", &[], &["what stands before the port is no host"]),
+    ("[queue]\npartitions = 0", &[], &["[queue] partitions: found the number 0", "from 1 to 64"]),
+    ("[queue]\nreplication = 10", &[], &["[queue] replication: found the number 10", "from 1 to 9"]),
+    ("[queue]\nkind = \"fluvio\"\nurl = \"https://u:s3cr3t@h\"", &[], &["[queue] url: with kind = \"fluvio\"", "amqps://", "[queue] fluvio"]),
+    ("[queue]\nkind = \"fluvio\"\nurl = \"h:9003\"\nfluvio = \"h:9003\"", &[], &["[queue] url: [queue] fluvio names the cluster already"]),
+    ("[queue]\nprofile = \"p\"\nfluvio = \"h:9003\"", &[], &["[queue] profile: [queue] fluvio names the cluster already"]),
+    ("[queue]\nkind = \"fluvio\"\nprofile = \"p\"\nurl = \"h:9003\"", &[], &["[queue] url: [queue] profile names the cluster already"]),
     // Other types and bounds.
     ("[limits]\nlive_reserve = 1.5", &[], &["found the number 1.5, expected a number from 0 to 1, such as 0.5"]),
     ("[limits]\nlive_reserve = nan", &[], &["[limits] live_reserve", "expected a number from 0 to 1"]),

@@ -70,6 +70,19 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an IP address with a port".to_owned())
 }
 
+/// Reads `host:port` of a server to connect to.
+pub(super) fn host_port(text: &str) -> Result<String, String> {
+    if text.contains("://") || text.contains('/') {
+        return Err("neither a scheme nor a path belongs here".to_owned());
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| "it has no port".to_owned())?;
+    let host = canonical(host).ok_or_else(|| "what stands before the port is no host".to_owned())?;
+    match port.parse::<u16>() {
+        Ok(port @ 1..) => Ok(format!("{host}:{port}")),
+        _ => Err("the port is a number from 1 to 65535".to_owned()),
+    }
+}
+
 /// The host as a URL would spell it (lower case, one spelling per IP address), or none where it is no host.
 fn canonical(host: &str) -> Option<String> {
     let bracketed = host.starts_with('[') && host.ends_with(']');
