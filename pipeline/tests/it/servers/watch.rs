@@ -17,7 +17,7 @@ impl ServerBed {
 
     /// The queues of the bed with the messages that lie in each or are under way from it.
     pub(crate) async fn queues(&self) -> Vec<(String, u64)> {
-        let listed = self.servers.rabbitmq.ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
+        let listed = self.servers.rabbitmq().ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
         let queue = |line: &str| {
             let (name, messages) = line.split_once(char::is_whitespace)?;
             let name = name.strip_prefix(&format!("{}.", self.prefix))?;
@@ -30,7 +30,7 @@ impl ServerBed {
     /// unacknowledged have left a delay step and are not confirmed by their lane yet.
     async fn broker(&self) -> String {
         let list = ["list_queues", "name", "messages", "messages_ready", "messages_unacknowledged", "consumers"];
-        let listing = self.servers.rabbitmq.ctl(&list);
+        let listing = self.servers.rabbitmq().ctl(&list);
         // A broker that does not answer is no reason to hide the logs.
         AssertUnwindSafe(listing).catch_unwind().await.unwrap_or_else(|_| "the broker lists no queues".to_owned())
     }
