@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use test_servers::RabbitMq;
 
@@ -40,6 +40,35 @@ async fn a_confirmed_message_survives_a_kill() {
     let got = manage(&server, "POST", "queues/%2f/kept/get", get);
     assert!(got.contains(r#""payload":"seven""#), "{got}");
     assert!(server.cpu_seconds() > 0.0);
+}
+
+#[tokio::test]
+async fn a_message_that_was_due_before_its_next_queue_was_there_comes_soon_after_it() {
+    let server = RabbitMq::start().await;
+    manage(&server, "PUT", "queues/%2f/lane", r#"{"durable": true, "arguments": {"x-queue-type": "quorum"}}"#);
+    let step = r#"{"durable": true, "arguments": {"x-queue-type": "quorum", "x-message-ttl": 100,
+        "x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once",
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lane"}}"#;
+    manage(&server, "PUT", "queues/%2f/step", step);
+    let counted =
+        async || server.ctl(&["list_queues", "--no-table-headers", "name", "messages", "messages_ready"]).await;
+    let becomes = async |expected: &str| {
+        let begun = Instant::now();
+        while !counted().await.contains(expected) {
+            // Less than what the broker would wait for by default.
+            assert!(begun.elapsed() < Duration::from_secs(120), "not {expected:?}: {}", counted().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let lane = "{'%2F_lane', node()}";
+    server.ctl(&["eval", &format!("ok = ra:stop_server(quorum_queues, {lane}).")]).await;
+    let message = r#"{"routing_key": "step", "payload": "seven", "payload_encoding": "string",
+        "properties": {"delivery_mode": 2}}"#;
+    assert_eq!(manage(&server, "POST", "exchanges/%2f/amq.default/publish", message), r#"{"routed":true}"#);
+    // It has left the step, and nothing has taken it.
+    becomes("step\t1\t0").await;
+    server.ctl(&["eval", &format!("ok = ra:restart_server(quorum_queues, {lane}).")]).await;
+    becomes("lane\t1\t1").await;
 }
 
 #[tokio::test]

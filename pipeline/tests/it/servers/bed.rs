@@ -136,7 +136,7 @@ impl ServerBed {
 
     async fn manage(&self, path: &str, body: Value) {
         let client = http_client().build().unwrap();
-        let url = format!("{}/api/{path}", self.servers.rabbitmq.management_url());
+        let url = format!("{}/api/{path}", self.servers.rabbitmq().management_url());
         let answer = client.put(url).basic_auth("guest", Some("guest")).json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
@@ -224,7 +224,7 @@ impl ServerBed {
     }
 
     fn queue_url(&self) -> String {
-        format!("amqp://{}:{RABBITMQ_PASSWORD}@{}/%2f", self.queue_user(), self.proxies.rabbitmq.address())
+        format!("amqp://{}:{RABBITMQ_PASSWORD}@{}/%2f", self.queue_user(), self.proxies.rabbitmq().address())
     }
 
     /// The database as this role reaches it.

@@ -169,7 +169,7 @@ async fn check_says_of_each_server_whether_it_answers() {
         assert!(line.is_some_and(|line| line.ends_with("ok")), "{system}: {}", healthy.stdout);
     }
 
-    let (postgres, rabbitmq) = (bed.proxies.postgres.address(), bed.proxies.rabbitmq.address());
+    let (postgres, rabbitmq) = (bed.proxies.postgres.address(), bed.proxies.rabbitmq().address());
     let catalog = bed.catalog_url(Role::Both);
     let nowhere = "127.0.0.1:1";
     for (key, value, system) in [

@@ -10,6 +10,12 @@ pub(crate) enum Held<T: 'static> {
     Own(Box<T>),
 }
 
+impl<T> Held<T> {
+    fn own(server: T) -> Self {
+        Self::Own(Box::new(server))
+    }
+}
+
 impl<T> Deref for Held<T> {
     type Target = T;
 
@@ -24,8 +30,9 @@ impl<T> Deref for Held<T> {
 /// One of each server.
 pub(crate) struct Servers {
     pub(crate) postgres: Held<Postgres>,
-    pub(crate) rabbitmq: Held<RabbitMq>,
     pub(crate) s3: Held<S3>,
+    /// None where the queue is another.
+    rabbitmq: Option<Held<RabbitMq>>,
 }
 
 impl Servers {
@@ -33,30 +40,96 @@ impl Servers {
     pub(crate) async fn shared() -> Self {
         let (postgres, rabbitmq, s3) =
             tokio::join!(test_servers::postgres(), test_servers::rabbitmq(), test_servers::s3());
-        Self { postgres: Held::Shared(postgres), rabbitmq: Held::Shared(rabbitmq), s3: Held::Shared(s3) }
+        Self { postgres: Held::Shared(postgres), rabbitmq: Some(Held::Shared(rabbitmq)), s3: Held::Shared(s3) }
     }
 
     /// The test's own, which it may kill.
     pub(crate) async fn own() -> Self {
         let (postgres, rabbitmq, s3) = tokio::join!(Postgres::start(), RabbitMq::start(), S3::start());
-        let (postgres, rabbitmq, s3) = (Box::new(postgres), Box::new(rabbitmq), Box::new(s3));
-        Self { postgres: Held::Own(postgres), rabbitmq: Held::Own(rabbitmq), s3: Held::Own(s3) }
+        Self { postgres: Held::own(postgres), rabbitmq: Some(Held::own(rabbitmq)), s3: Held::own(s3) }
     }
+
+    /// RabbitMQ, of a bed that has it.
+    pub(crate) fn rabbitmq(&self) -> &RabbitMq {
+        self.rabbitmq.as_ref().expect("the bed has RabbitMQ")
+    }
+
+    /// `kill -9` of one; its files stay.
+    pub(crate) async fn kill(&self, server: Server) {
+        match server {
+            Server::Postgres => self.postgres.kill().await,
+            Server::RabbitMq => self.rabbitmq().kill().await,
+            Server::S3 => self.s3.kill().await,
+        }
+    }
+
+    /// Starts one that was killed, and returns once it answers.
+    pub(crate) async fn start_again(&self, server: Server) {
+        match server {
+            Server::Postgres => self.postgres.start_again().await,
+            Server::RabbitMq => self.rabbitmq().start_again().await,
+            Server::S3 => self.s3.start_again().await,
+        }
+    }
+
+    /// SIGSTOP: it accepts connections and answers nothing.
+    pub(crate) fn freeze(&self, server: Server) {
+        match server {
+            Server::Postgres => self.postgres.freeze(),
+            Server::RabbitMq => self.rabbitmq().freeze(),
+            Server::S3 => self.s3.freeze(),
+        }
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self, server: Server) {
+        match server {
+            Server::Postgres => self.postgres.thaw(),
+            Server::RabbitMq => self.rabbitmq().thaw(),
+            Server::S3 => self.s3.thaw(),
+        }
+    }
+}
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Server {
+    Postgres,
+    RabbitMq,
+    S3,
 }
 
 /// What stands between the services and each server.
 pub(crate) struct Proxies {
     pub(crate) postgres: Proxy,
-    pub(crate) rabbitmq: Proxy,
     pub(crate) s3: Proxy,
+    rabbitmq: Option<Proxy>,
 }
 
 impl Proxies {
     pub(crate) async fn before(servers: &Servers) -> Self {
+        let rabbitmq = match &servers.rabbitmq {
+            Some(rabbitmq) => Some(Proxy::before(rabbitmq.address()).await),
+            None => None,
+        };
         Self {
             postgres: Proxy::before(servers.postgres.address()).await,
-            rabbitmq: Proxy::before(servers.rabbitmq.address()).await,
             s3: Proxy::before(servers.s3.address()).await,
+            rabbitmq,
+        }
+    }
+
+    /// That of RabbitMQ, of a bed that has it.
+    pub(crate) fn rabbitmq(&self) -> &Proxy {
+        self.rabbitmq.as_ref().expect("the bed has RabbitMQ")
+    }
+
+    /// That of a server.
+    pub(crate) fn of(&self, server: Server) -> &Proxy {
+        match server {
+            Server::Postgres => &self.postgres,
+            Server::RabbitMq => self.rabbitmq(),
+            Server::S3 => &self.s3,
         }
     }
 }

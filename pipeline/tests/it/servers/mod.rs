@@ -4,6 +4,7 @@
 
 mod bed;
 mod calls;
+mod faults;
 mod machines;
 mod oracle;
 mod store;

@@ -46,7 +46,7 @@ async fn readyz_names_the_system_that_is_away_and_the_process_lives_on() {
     consumer.ready().await;
     readiness(&consumer, 200, "recording_store: answers").await;
     let proxies =
-        [("catalog", &bed.proxies.postgres), ("queue", &bed.proxies.rabbitmq), ("recording_store", &bed.proxies.s3)];
+        [("catalog", &bed.proxies.postgres), ("queue", bed.proxies.rabbitmq()), ("recording_store", &bed.proxies.s3)];
     for (system, proxy) in proxies {
         proxy.stall(true);
         readiness(&consumer, 503, &format!("{system}: away since")).await;

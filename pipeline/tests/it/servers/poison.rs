@@ -11,7 +11,7 @@ use crate::harness::{Ended, PATIENCE};
 
 /// Publishes straight to queues of the bed, past the producer, and returns once the broker has the messages.
 pub(super) async fn publish(bed: &ServerBed, queue: &str, bodies: &[Vec<u8>]) {
-    let url = bed.servers.rabbitmq.url();
+    let url = bed.servers.rabbitmq().url();
     let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();

@@ -85,7 +85,7 @@ async fn day(bed: &mut ServerBed, format: &str) -> Vec<String> {
     bed.sim().set_faults(Faults::all(1801));
     let ids = place(bed, 12);
     let proxies = &bed.proxies;
-    for proxy in [&proxies.postgres, &proxies.rabbitmq, &proxies.s3] {
+    for proxy in [&proxies.postgres, proxies.rabbitmq(), &proxies.s3] {
         proxy.cut();
         proxy.refuse(true);
         place(bed, 2);

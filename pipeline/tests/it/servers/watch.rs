@@ -1,7 +1,9 @@
 //! What a test sees of a bed while its services work.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::bed::ServerBed;
@@ -15,13 +17,22 @@ impl ServerBed {
 
     /// The queues of the bed with the messages that lie in each or are under way from it.
     pub(crate) async fn queues(&self) -> Vec<(String, u64)> {
-        let listed = self.servers.rabbitmq.ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
+        let listed = self.servers.rabbitmq().ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
         let queue = |line: &str| {
             let (name, messages) = line.split_once(char::is_whitespace)?;
             let name = name.strip_prefix(&format!("{}.", self.prefix))?;
             Some((name.to_owned(), messages.trim().parse().ok()?))
         };
         listed.lines().filter_map(queue).collect()
+    }
+
+    /// Where the broker has messages, for whoever reads why a test failed. Those that are neither ready nor
+    /// unacknowledged have left a delay step and are not confirmed by their lane yet.
+    async fn broker(&self) -> String {
+        let list = ["list_queues", "name", "messages", "messages_ready", "messages_unacknowledged", "consumers"];
+        let listing = self.servers.rabbitmq().ctl(&list);
+        // A broker that does not answer is no reason to hide the logs.
+        AssertUnwindSafe(listing).catch_unwind().await.unwrap_or_else(|_| "the broker lists no queues".to_owned())
     }
 
     /// The conversations of a tenant that are final: in a row or as a dead letter.
@@ -52,7 +63,9 @@ impl ServerBed {
             if left.len() < least {
                 (least, since) = (left.len(), Instant::now());
             }
-            assert!(since.elapsed() < PATIENCE, "{tenant}: nothing goes on, {left:?} are left\n{}", self.tails());
+            if since.elapsed() > PATIENCE {
+                panic!("{tenant}: nothing goes on, {left:?} are left\n{}\n{}", self.broker().await, self.tails());
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -65,11 +78,12 @@ impl ServerBed {
         }
         let final_since = Instant::now();
         loop {
-            let queues = self.queues().await;
-            if queues.iter().all(|(_, messages)| *messages == 0) {
+            if self.queues().await.iter().all(|(_, messages)| *messages == 0) {
                 return begun.elapsed();
             }
-            assert!(final_since.elapsed() < PATIENCE, "all is final, but {queues:?}\n{}", self.tails());
+            if final_since.elapsed() > PATIENCE {
+                panic!("all is final, but messages are left\n{}\n{}", self.broker().await, self.tails());
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
