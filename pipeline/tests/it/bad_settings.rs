@@ -494,17 +494,25 @@ fn a_service_alone_is_refused_on_a_queue_or_catalog_that_one_process_can_open() 
     }
 }
 
+/// An executable without Fluvio says so; one with it looks at the address and the profile.
 #[test]
-fn a_queue_that_is_not_in_the_executable_is_refused_by_every_command_that_asks_it() {
-    if cfg!(feature = "fluvio") {
-        return;
-    }
+fn a_queue_that_cannot_be_opened_is_refused_by_every_command_that_asks_it() {
     let place = Place::new();
-    let lines = [("queue.kind", "\"fluvio\""), ("queue.fluvio", "\"h:9003\"")];
-    let says = ["[queue] kind", "fluvio", "--features fluvio", "rabbitmq", "embedded"];
-    for arguments in [&["run"][..], &["check"], &["queue", "move", "--from", "embedded"]] {
-        is_refused(&place.run(&place.text(&lines), arguments, &[]), &says, &format!("{arguments:?}"));
-        place.untouched("a queue that is not there");
+    let kind = ("queue.kind", "\"fluvio\"");
+    let missing = &["[queue] kind", "fluvio", "--features fluvio", "rabbitmq", "embedded"][..];
+    for (line, says) in [
+        (("queue.fluvio", "\"h:9003\""), &["[queue]", "in clear", "[queue] profile"][..]),
+        (("queue.profile", "\"nowhere\""), &["[queue] profile"]),
+    ] {
+        let says = if cfg!(feature = "fluvio") { says } else { missing };
+        for arguments in [&["run"][..], &["check"], &["queue", "move", "--from", "embedded"]] {
+            is_refused(
+                &place.run(&place.text(&[kind, line]), arguments, &[]),
+                says,
+                &format!("{line:?} {arguments:?}"),
+            );
+            place.untouched("a queue that cannot be opened");
+        }
     }
 }
 
