@@ -46,7 +46,10 @@ pub(super) struct Cluster {
 impl Cluster {
     /// A cluster that the options describe. Connects to nothing yet.
     pub(super) fn new(options: &FluvioOptions, metrics: QueueMetrics) -> Result<Self, FluvioError> {
-        let target = ClusterTarget::of(options)?;
+        Self::at(ClusterTarget::of(options)?, metrics)
+    }
+
+    fn at(target: ClusterTarget, metrics: QueueMetrics) -> Result<Self, FluvioError> {
         if target.is_anonymous() {
             warn!(
                 remedy = "take a profile of Fluvio with tls_policy \"verified\"",
