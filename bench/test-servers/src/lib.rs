@@ -1,4 +1,5 @@
-//! Real servers for tests: PostgreSQL, PgBouncer, RabbitMQ, Prometheus and an S3 store, private to the test process.
+//! Real servers for tests: PostgreSQL, PgBouncer, RabbitMQ, Fluvio, Prometheus and an S3 store, private to the test
+//! process.
 //!
 //! Each listens on 127.0.0.1 on ports of its own, keeps its files in a directory of its own, and ends with the
 //! test process even where that is killed: a shell at the other end of a pipe sees the pipe end, kills what is
@@ -14,6 +15,7 @@
 //! [`Proxy`] belongs to the test that makes it.
 
 mod daemon;
+mod fluvio;
 mod home;
 mod pgbouncer;
 mod ports;
@@ -30,6 +32,7 @@ mod tls;
 
 use tokio::sync::OnceCell;
 
+pub use fluvio::Fluvio;
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use prometheus::Prometheus;
@@ -47,6 +50,13 @@ pub async fn postgres() -> &'static Postgres {
 pub async fn rabbitmq() -> &'static RabbitMq {
     static SHARED: OnceCell<RabbitMq> = OnceCell::const_new();
     SHARED.get_or_init(RabbitMq::start).await
+}
+
+/// The Fluvio that all tests of this process share; each takes topics of its own. None where this machine has none, which
+/// is said on the error output.
+pub async fn fluvio() -> Option<&'static Fluvio> {
+    static SHARED: OnceCell<Option<Fluvio>> = OnceCell::const_new();
+    SHARED.get_or_init(Fluvio::find).await.as_ref()
 }
 
 /// The S3 store that all tests of this process share; each takes a [`bucket`](S3::bucket) of its own.

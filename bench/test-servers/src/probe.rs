@@ -27,6 +27,12 @@ impl Probe {
         Self { port: Some(port), question: START, answer: b"R" }
     }
 
+    /// Fluvio's question for the versions that it understands, to which both of its servers answer.
+    pub(crate) fn fluvio(port: u16) -> Self {
+        const VERSIONS: &[u8] = b"\0\0\0\x15\0\x12\0\x01\0\0\0\x01\0\0\0\x051.0.0\0\0\0\0";
+        Self { port: Some(port), question: VERSIONS, answer: b"\0\0" }
+    }
+
     /// Any answer of HTTP.
     pub(crate) fn http(port: u16) -> Self {
         Self { port: Some(port), question: b"GET / HTTP/1.0\r\n\r\n", answer: b"H" }

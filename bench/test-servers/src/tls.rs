@@ -15,17 +15,22 @@ pub(crate) struct Identity {
 impl Identity {
     /// For 127.0.0.1 and localhost.
     pub(crate) fn new() -> Self {
-        Self::make().expect("nothing in them is from outside")
+        Self::for_names(&["127.0.0.1", "localhost"])
     }
 
-    fn make() -> Result<Self, rcgen::Error> {
+    /// For these names.
+    pub(crate) fn for_names(names: &[&str]) -> Self {
+        Self::make(names).expect("nothing in them is from outside")
+    }
+
+    fn make(names: &[&str]) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.distinguished_name.push(DnType::CommonName, "test-servers authority");
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails ends the test")]
 
 mod end;
+mod fluvio;
 mod postgres;
 mod proxy;
 mod rabbitmq;

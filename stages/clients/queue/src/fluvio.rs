@@ -36,9 +36,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use self::cluster::Cluster;
-use self::context::Context;
+use self::context::QueueContext;
 use self::ledger::{DatabaseLedger, Ledger, LocalLedger};
-use self::log::Log;
+use self::log::TopicLog;
 use self::member::Member;
 use self::partition::OwnedPartition;
 use self::topics::{TopicRole, Topics};
@@ -164,7 +164,7 @@ pub struct FluvioQueue {
 }
 
 struct Inner {
-    context: Arc<Context>,
+    context: Arc<QueueContext>,
     member: Mutex<Option<RunningMember>>,
 }
 
@@ -214,7 +214,7 @@ impl Inner {
 
     /// How many messages wait where. What other processes work on counts as waiting.
     async fn count(&self) -> Result<Backlog, QueueError> {
-        let Context { log, ledger, topics, .. } = &*self.context;
+        let QueueContext { log, ledger, topics, .. } = &*self.context;
         let all = topics.all();
         let (bounds, settled) = futures::try_join!(log.all_bounds(&all), ledger.settled())?;
         let mut backlog = Backlog::default();
@@ -258,14 +258,14 @@ impl FluvioQueue {
     }
 
     async fn over(
-        log: Arc<dyn Log>,
+        log: Arc<dyn TopicLog>,
         topics: Topics,
         ledger: Arc<dyn Ledger>,
         lease: Duration,
         clock: Clock,
     ) -> Result<Self, FluvioError> {
         log.ensure(&topics.all()).await?;
-        let context = Arc::new(Context::new(Arc::new(topics), log, ledger, lease, clock));
+        let context = Arc::new(QueueContext::new(Arc::new(topics), log, ledger, lease, clock));
         Ok(Self { inner: Arc::new(Inner { context, member: Mutex::default() }) })
     }
 }
@@ -296,7 +296,7 @@ impl Queue for FluvioQueue {
 
     /// Whether the cluster answers, and the ledger takes what is settled by now.
     async fn check(&self) -> Result<(), QueueError> {
-        let Context { log, topics, .. } = &*self.inner.context;
+        let QueueContext { log, topics, .. } = &*self.inner.context;
         let all = topics.all();
         let checked = async { futures::try_join!(log.check(&all), self.inner.commit()).map(drop) };
         timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| no_answer())?

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::log::{Log, NewRecord, Partition, Records, Topic};
+use super::log::{NewRecord, Partition, Records, Topic, TopicLog};
 use super::{FluvioError, FluvioOptions};
 use crate::{QueueError, QueueMetrics};
 
@@ -46,7 +46,10 @@ pub(super) struct Cluster {
 impl Cluster {
     /// A cluster that the options describe. Connects to nothing yet.
     pub(super) fn new(options: &FluvioOptions, metrics: QueueMetrics) -> Result<Self, FluvioError> {
-        let target = ClusterTarget::of(options)?;
+        Self::at(ClusterTarget::of(options)?, metrics)
+    }
+
+    fn at(target: ClusterTarget, metrics: QueueMetrics) -> Result<Self, FluvioError> {
         if target.is_anonymous() {
             warn!(
                 remedy = "take a profile of Fluvio with tls_policy \"verified\"",
@@ -59,7 +62,7 @@ impl Cluster {
 }
 
 #[async_trait]
-impl Log for Cluster {
+impl TopicLog for Cluster {
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError> {
         topics::ensure(&self.leaders, topics).await
     }

@@ -7,24 +7,24 @@ use std::time::Duration;
 use runtime::Clock;
 
 use super::ledger::Ledger;
-use super::log::{Log, Partition};
+use super::log::{Partition, TopicLog};
 use super::partition::OwnedPartition;
 use super::pool::Pool;
-use super::publisher::Publisher;
+use super::publisher::TopicPublisher;
 use super::topics::Topics;
 
 /// What every part works with.
-pub(super) struct Context {
+pub(super) struct QueueContext {
     /// The topics.
     pub topics: Arc<Topics>,
     /// Where they lie.
-    pub log: Arc<dyn Log>,
+    pub log: Arc<dyn TopicLog>,
     /// Who reads which partition.
     pub ledger: Arc<dyn Ledger>,
     /// How long a member may say nothing before others take its partitions.
     pub lease: Duration,
     /// The way to the topics.
-    pub publisher: Publisher,
+    pub publisher: TopicPublisher,
     /// What waits to be handed out here.
     pub pool: Pool,
     /// The time.
@@ -32,16 +32,16 @@ pub(super) struct Context {
     owned: Mutex<BTreeMap<Partition, Arc<OwnedPartition>>>,
 }
 
-impl Context {
+impl QueueContext {
     /// Nothing is owned yet.
     pub(super) fn new(
         topics: Arc<Topics>,
-        log: Arc<dyn Log>,
+        log: Arc<dyn TopicLog>,
         ledger: Arc<dyn Ledger>,
         lease: Duration,
         clock: Clock,
     ) -> Self {
-        let publisher = Publisher::new(&log, topics.clone(), clock.clone());
+        let publisher = TopicPublisher::new(&log, topics.clone(), clock.clone());
         let (pool, owned) = (Pool::default(), Mutex::default());
         Self { topics, log, ledger, lease, publisher, pool, clock, owned }
     }

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::context::Context;
-use super::log::Record;
+use super::context::QueueContext;
+use super::log::TopicRecord;
 use super::partition::OwnedPartition;
 use super::publisher::DelayKey;
 use crate::retry::{Trouble, intervals, pause};
@@ -27,17 +27,17 @@ const MOST_AT_ONCE: usize = 256;
 /// The records of a step that were read and are not due.
 #[derive(Default)]
 pub(super) struct HeldRecords {
-    held: Mutex<BTreeMap<(Instant, i64), Record>>,
+    held: Mutex<BTreeMap<(Instant, i64), TopicRecord>>,
     changed: Notify,
 }
 
 impl HeldRecords {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<(Instant, i64), Record>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<(Instant, i64), TopicRecord>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds a record until it is due.
-    pub(super) fn hold(&self, record: Record, step: Duration, clock: &Clock) {
+    pub(super) fn hold(&self, record: TopicRecord, step: Duration, clock: &Clock) {
         // One that was put here by somebody else is due at once.
         let wait = DelayKey::decode(&record.key)
             .map_or(Duration::ZERO, |key| Duration::try_from(key.due.duration_since(clock.now())).unwrap_or_default());
@@ -51,7 +51,7 @@ impl HeldRecords {
     }
 
     /// Waits until something is due, and takes it out.
-    async fn due(&self) -> Vec<Record> {
+    async fn due(&self) -> Vec<TopicRecord> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -78,7 +78,7 @@ impl HeldRecords {
 }
 
 /// Sends what is due to its lane, and settles it then: a crash in between leaves both, never none.
-pub(super) async fn release(context: Arc<Context>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
+pub(super) async fn release(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
     let (mut intervals, mut trouble) = (intervals(), Trouble::default());
     loop {
         let mut due = held.due().await;
@@ -122,9 +122,9 @@ mod tests {
 
     use super::*;
 
-    fn record(offset: i64, due: Timestamp) -> Record {
+    fn record(offset: i64, due: Timestamp) -> TopicRecord {
         let key = format!("live {}", due.as_millisecond());
-        Record { offset, key: Bytes::from(key), body: Bytes::new() }
+        TopicRecord { offset, key: Bytes::from(key), body: Bytes::new() }
     }
 
     /// Which records are due at which second.
@@ -145,7 +145,7 @@ mod tests {
         for (offset, due) in [(0, 3600), (1, 10), (2, 30), (3, -5)] {
             held.hold(record(offset, begin + jiff::SignedDuration::from_secs(due)), step, &clock);
         }
-        held.hold(Record { offset: 4, key: Bytes::from("foreign"), body: Bytes::new() }, step, &clock);
+        held.hold(TopicRecord { offset: 4, key: Bytes::from("foreign"), body: Bytes::new() }, step, &clock);
         assert_eq!(order(&held, 5).await, [(3, 0), (4, 0), (1, 10), (0, 30), (2, 30)]);
     }
 

@@ -47,7 +47,7 @@ pub(super) struct NewRecord {
 
 /// A record in its place.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
+pub(super) struct TopicRecord {
     /// Its place in the partition. Later records have greater ones; there may be gaps.
     pub offset: i64,
     /// What it was appended with.
@@ -57,11 +57,11 @@ pub(super) struct Record {
 }
 
 /// Records as they come.
-pub(super) type Records = BoxStream<'static, Result<Record, QueueError>>;
+pub(super) type Records = BoxStream<'static, Result<TopicRecord, QueueError>>;
 
 /// A log of topics.
 #[async_trait]
-pub(super) trait Log: Send + Sync + 'static {
+pub(super) trait TopicLog: Send + Sync + 'static {
     /// Makes the topics that are missing. One that exists and differs in partitions or retention is an error that
     /// names it.
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError>;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::context::Context;
+use super::context::QueueContext;
 use super::delays;
 use super::ledger::{Progress, RollCall};
 use super::log::Partition;
@@ -58,7 +58,7 @@ struct Holder {
 
 /// The member.
 pub(super) struct Member {
-    context: Arc<Context>,
+    context: Arc<QueueContext>,
     holders: BTreeMap<Partition, Holder>,
     /// Since when the ledger has answered without a break.
     steady_since: Option<Instant>,
@@ -68,7 +68,7 @@ pub(super) struct Member {
 
 impl Member {
     /// A member that has nothing yet.
-    pub(super) fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<QueueContext>) -> Self {
         Self { context, holders: BTreeMap::new(), steady_since: None, has_entered: false, has_trouble: false }
     }
 
@@ -263,7 +263,7 @@ impl Member {
 }
 
 /// A record that keeps the commit back too long comes again later, and who works on it learns that.
-fn take_back(context: &Arc<Context>, holder: &mut Holder) {
+fn take_back(context: &Arc<QueueContext>, holder: &mut Holder) {
     if holder.taking_back.as_ref().is_some_and(|task| !task.is_finished()) {
         return;
     }

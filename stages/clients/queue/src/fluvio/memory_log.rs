@@ -10,21 +10,21 @@ use std::{collections::BTreeMap, ops::Range};
 use futures::stream;
 use tokio::sync::watch;
 
-use super::log::{NewRecord, Partition, Record, Records, Topic};
+use super::log::{NewRecord, Partition, Records, Topic, TopicRecord};
 use super::*;
 
 #[derive(Default)]
-struct Kept {
+struct KeptRecords {
     start: i64,
-    records: Vec<Record>,
+    records: Vec<TopicRecord>,
 }
 
-impl Kept {
+impl KeptRecords {
     fn end(&self) -> i64 {
         self.start + self.records.len() as i64
     }
 
-    fn from(&self, offset: i64) -> Vec<Record> {
+    fn from(&self, offset: i64) -> Vec<TopicRecord> {
         self.records.iter().filter(|record| record.offset >= offset).cloned().collect()
     }
 }
@@ -32,7 +32,7 @@ impl Kept {
 /// The log.
 #[derive(Default)]
 pub(super) struct MemoryLog {
-    partitions: Mutex<BTreeMap<Partition, Kept>>,
+    partitions: Mutex<BTreeMap<Partition, KeptRecords>>,
     /// Changes with everything that is appended.
     appended: watch::Sender<u64>,
     is_away: AtomicBool,
@@ -40,7 +40,7 @@ pub(super) struct MemoryLog {
 }
 
 impl MemoryLog {
-    fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, Kept>> {
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, KeptRecords>> {
         self.partitions.lock().unwrap()
     }
 
@@ -53,14 +53,14 @@ impl MemoryLog {
     /// The records of a topic are forgotten, as by their age.
     pub(super) fn expire(&self, topic: &str) {
         for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
-            *kept = Kept { start: kept.end(), records: Vec::new() };
+            *kept = KeptRecords { start: kept.end(), records: Vec::new() };
         }
     }
 
     /// The topic is deleted, and made anew.
     pub(super) fn make_anew(&self, topic: &str) {
         for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
-            *kept = Kept::default();
+            *kept = KeptRecords::default();
         }
     }
 
@@ -81,7 +81,7 @@ impl MemoryLog {
 pub(super) struct SharedLog(pub(super) Arc<MemoryLog>);
 
 #[async_trait]
-impl Log for SharedLog {
+impl TopicLog for SharedLog {
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError> {
         for topic in topics {
             for number in 0..topic.partitions {
@@ -105,7 +105,7 @@ impl Log for SharedLog {
                 let number = (hasher.finish() % count) as u32;
                 let kept = partitions.get_mut(&Partition { topic: topic.clone(), number }).unwrap();
                 let offset = kept.end();
-                kept.records.push(Record { offset, key: key.into(), body });
+                kept.records.push(TopicRecord { offset, key: key.into(), body });
             }
         }
         self.0.appended.send_modify(|count| *count += 1);

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{PartitionLease, Progress};
-use super::log::{Partition, Record};
+use super::log::{Partition, TopicRecord};
 use super::topics::TopicRole;
-use super::window::{Hand, Window};
+use super::window::{Hand, UnsettledWindow};
 
 /// A partition that this member has, until it gives or loses it.
 pub(super) struct OwnedPartition {
@@ -23,7 +23,7 @@ pub(super) struct OwnedPartition {
     pub role: TopicRole,
     /// How it was when it was taken.
     pub lease: PartitionLease,
-    window: Mutex<Window>,
+    window: Mutex<UnsettledWindow>,
     begun: AtomicI64,
     /// Before this offset there is something that lay there when somebody began to read.
     catch_up_to: AtomicI64,
@@ -39,7 +39,7 @@ impl OwnedPartition {
         Self {
             partition: lease.partition.clone(),
             role,
-            window: Mutex::new(Window::new(lease.next)),
+            window: Mutex::new(UnsettledWindow::new(lease.next)),
             begun: AtomicI64::new(lease.begun),
             catch_up_to: AtomicI64::new(0),
             lease,
@@ -49,7 +49,7 @@ impl OwnedPartition {
     }
 
     /// What was read and is not settled.
-    pub(super) fn window(&self) -> MutexGuard<'_, Window> {
+    pub(super) fn window(&self) -> MutexGuard<'_, UnsettledWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +82,7 @@ impl OwnedPartition {
     }
 
     /// A record goes out; none if it does not wait here any more. The token ends when it is taken back.
-    pub(super) fn hand_out(&self, record: &Record) -> Option<CancellationToken> {
+    pub(super) fn hand_out(&self, record: &TopicRecord) -> Option<CancellationToken> {
         if self.has_ended() {
             return None;
         }
@@ -137,7 +137,7 @@ impl OwnedPartition {
         self.until(|window| window.waiting() + window.in_hand() == 0).await;
     }
 
-    async fn until(&self, is_so: impl Fn(&Window) -> bool) {
+    async fn until(&self, is_so: impl Fn(&UnsettledWindow) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, futures::Notified};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::log::{Partition, Record};
+use super::log::{Partition, TopicRecord};
 use super::partition::OwnedPartition;
 use super::topics::TopicRole;
 
@@ -17,7 +17,7 @@ pub(super) struct WaitingRecord {
     /// Where it lies.
     pub owned: Arc<OwnedPartition>,
     /// The record.
-    pub record: Record,
+    pub record: TopicRecord,
     /// So many processes died over it that it is not to be read any more.
     pub over_limit: bool,
 }

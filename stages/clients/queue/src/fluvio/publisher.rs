@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::log::{Log, NewRecord, Record};
+use super::log::{NewRecord, TopicLog, TopicRecord};
 use super::topics::Topics;
 use crate::QueueError;
 
@@ -29,19 +29,19 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_IN_BATCH: usize = 512;
 
 /// A record, and who waits for its acknowledgement.
-type Waiting = (NewRecord, oneshot::Sender<Result<(), QueueError>>);
+type WaitingPublish = (NewRecord, oneshot::Sender<Result<(), QueueError>>);
 
 /// Publishes to all topics.
-pub(super) struct Publisher {
+pub(super) struct TopicPublisher {
     topics: Arc<Topics>,
     clock: Clock,
-    appenders: BTreeMap<Arc<str>, mpsc::Sender<Waiting>>,
+    appenders: BTreeMap<Arc<str>, mpsc::Sender<WaitingPublish>>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-impl Publisher {
+impl TopicPublisher {
     /// A publisher to a log.
-    pub(super) fn new(log: &Arc<dyn Log>, topics: Arc<Topics>, clock: Clock) -> Self {
+    pub(super) fn new(log: &Arc<dyn TopicLog>, topics: Arc<Topics>, clock: Clock) -> Self {
         let (mut appenders, mut tasks) = (BTreeMap::new(), Vec::new());
         for topic in topics.all() {
             let (sender, receiver) = mpsc::channel(MOST_IN_BATCH);
@@ -61,14 +61,14 @@ impl Publisher {
     }
 
     /// A record whose delay is over goes to its lane.
-    pub(super) async fn release(&self, record: &Record) -> Result<(), QueueError> {
+    pub(super) async fn release(&self, record: &TopicRecord) -> Result<(), QueueError> {
         let lane = DelayKey::decode(&record.key).map_or(Lane::Live, |key| key.lane);
         let (key, body) = (key_of(&record.body), record.body.clone());
         self.append(self.topics.lane(lane), NewRecord { key, body }).await
     }
 
     /// A record that processes died over goes to the suspects.
-    pub(super) async fn suspect(&self, record: &Record) -> Result<(), QueueError> {
+    pub(super) async fn suspect(&self, record: &TopicRecord) -> Result<(), QueueError> {
         let (key, body) = (key_of(&record.body), record.body.clone());
         self.append(self.topics.dead(), NewRecord { key, body }).await
     }
@@ -100,7 +100,7 @@ fn closed() -> QueueError {
 }
 
 /// Appends what comes, batch after batch.
-async fn append_all(log: Arc<dyn Log>, topic: Arc<str>, mut waiting: mpsc::Receiver<Waiting>) {
+async fn append_all(log: Arc<dyn TopicLog>, topic: Arc<str>, mut waiting: mpsc::Receiver<WaitingPublish>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, MOST_IN_BATCH).await > 0 {
         let (records, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();

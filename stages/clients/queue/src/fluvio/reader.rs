@@ -11,10 +11,10 @@ use futures::StreamExt;
 use model::Lane;
 use tracing::{debug, error, warn};
 
-use super::context::Context;
+use super::context::QueueContext;
 use super::delays::HeldRecords;
 use super::ledger::Progress;
-use super::log::Record;
+use super::log::TopicRecord;
 use super::partition::OwnedPartition;
 use super::pool::WaitingRecord;
 use super::topics::TopicRole;
@@ -43,7 +43,7 @@ const BEGUN_AHEAD: i64 = 64;
 const SHORT_LOOKS: u32 = 5;
 
 /// Reads a partition until it is given or lost.
-pub(super) async fn read(context: Arc<Context>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
+pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
     let (mut intervals, mut short_looks) = (intervals(), 0);
     let (mut is_set_aside, mut trouble) = (false, Trouble::default());
     loop {
@@ -69,7 +69,7 @@ pub(super) async fn read(context: Arc<Context>, owned: Arc<OwnedPartition>, held
 }
 
 struct Reading<'a> {
-    context: &'a Arc<Context>,
+    context: &'a Arc<QueueContext>,
     owned: &'a Arc<OwnedPartition>,
     held: &'a HeldRecords,
     short_looks: &'a mut u32,
@@ -91,7 +91,7 @@ impl Reading<'_> {
         let mut records = context.log.read(&owned.partition, from).await?.ready_chunks(CHUNK);
         while let Some(chunk) = records.next().await {
             let mut failed = None;
-            let is_new = |record: &Record| record.offset >= owned.window().read_to();
+            let is_new = |record: &TopicRecord| record.offset >= owned.window().read_to();
             let mut read = Vec::with_capacity(chunk.len());
             for record in chunk {
                 match record {
@@ -177,7 +177,7 @@ impl Reading<'_> {
         self.write(owned.progress()).await
     }
 
-    async fn lane(&self, records: Vec<Record>) -> Result<(), QueueError> {
+    async fn lane(&self, records: Vec<TopicRecord>) -> Result<(), QueueError> {
         for record in records {
             self.owned.room(READ_AHEAD).await;
             self.begin(record.offset, BEGUN_AHEAD).await?;
@@ -187,7 +187,7 @@ impl Reading<'_> {
     }
 
     /// One at a time, so that a crash has one cause.
-    async fn suspects(&self, records: Vec<Record>) -> Result<(), QueueError> {
+    async fn suspects(&self, records: Vec<TopicRecord>) -> Result<(), QueueError> {
         for record in records {
             self.owned.all_settled().await;
             let lease = &self.owned.lease;
@@ -200,7 +200,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn put(&self, record: Record, over_limit: bool) {
+    fn put(&self, record: TopicRecord, over_limit: bool) {
         self.owned.window().add(record.offset);
         self.context.pool.push(WaitingRecord { owned: self.owned.clone(), record, over_limit });
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::context::Context;
+use super::context::QueueContext;
 use super::pool::WaitingRecord;
 use crate::retry::{intervals, pause};
 
@@ -23,7 +23,7 @@ const HELD_FOR_DEFERRAL: Duration = Duration::from_secs(300);
 
 /// Answers for one delivery; dropping it hands the message back.
 pub(super) struct FluvioSettle {
-    context: Arc<Context>,
+    context: Arc<QueueContext>,
     /// None once it is settled.
     waiting: Option<WaitingRecord>,
     lost: CancellationToken,
@@ -33,7 +33,7 @@ pub(super) struct FluvioSettle {
 impl FluvioSettle {
     /// For a record that was handed out.
     pub(super) fn new(
-        context: Arc<Context>,
+        context: Arc<QueueContext>,
         waiting: WaitingRecord,
         lost: CancellationToken,
         permit: OwnedSemaphorePermit,

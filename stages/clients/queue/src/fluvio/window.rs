@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::log::Record;
+use super::log::TopicRecord;
 
 /// A record that is worked on.
 #[derive(Debug, Clone)]
 pub(super) struct Hand {
     /// The record.
-    pub record: Record,
+    pub record: TopicRecord,
     /// Since when.
     pub since: Instant,
     /// Ends when it is taken back.
@@ -21,20 +21,20 @@ pub(super) struct Hand {
 
 /// Where a record that is not settled is.
 #[derive(Debug)]
-enum Place {
+enum RecordPlace {
     Waiting,
     InHand(Hand),
 }
 
 /// The window. Records may settle in any order.
 #[derive(Debug)]
-pub(super) struct Window {
-    unsettled: BTreeMap<i64, Place>,
+pub(super) struct UnsettledWindow {
+    unsettled: BTreeMap<i64, RecordPlace>,
     read_to: i64,
     in_hand: usize,
 }
 
-impl Window {
+impl UnsettledWindow {
     /// Nothing is read yet; everything before `next` is settled.
     pub(super) fn new(next: i64) -> Self {
         Self { unsettled: BTreeMap::new(), read_to: next, in_hand: 0 }
@@ -63,15 +63,15 @@ impl Window {
 
     /// A record was read, and waits.
     pub(super) fn add(&mut self, offset: i64) {
-        self.unsettled.insert(offset, Place::Waiting);
+        self.unsettled.insert(offset, RecordPlace::Waiting);
         self.read_to = self.read_to.max(offset + 1);
     }
 
     /// A record that waits is handed out. False if it does not wait here any more.
     pub(super) fn begin(&mut self, hand: Hand) -> bool {
         match self.unsettled.get_mut(&hand.record.offset) {
-            Some(place @ Place::Waiting) => {
-                *place = Place::InHand(hand);
+            Some(place @ RecordPlace::Waiting) => {
+                *place = RecordPlace::InHand(hand);
                 self.in_hand += 1;
                 true
             }
@@ -82,8 +82,8 @@ impl Window {
     /// A record is handed back, and waits again. False if it is settled meanwhile.
     pub(super) fn give_back(&mut self, offset: i64) -> bool {
         match self.unsettled.get_mut(&offset) {
-            Some(place @ Place::InHand(_)) => {
-                *place = Place::Waiting;
+            Some(place @ RecordPlace::InHand(_)) => {
+                *place = RecordPlace::Waiting;
                 self.in_hand -= 1;
                 true
             }
@@ -94,11 +94,11 @@ impl Window {
     /// A record is done with. False if it was already.
     pub(super) fn settle(&mut self, offset: i64) -> bool {
         match self.unsettled.remove(&offset) {
-            Some(Place::InHand(_)) => {
+            Some(RecordPlace::InHand(_)) => {
                 self.in_hand -= 1;
                 true
             }
-            Some(Place::Waiting) => true,
+            Some(RecordPlace::Waiting) => true,
             None => false,
         }
     }
@@ -116,7 +116,7 @@ impl Window {
     /// The oldest record, if it keeps the commit back too long: it has been worked on for `longest`, or `gap` offsets
     /// were read after it.
     pub(super) fn holding_up(&self, longest: Duration, gap: i64) -> Option<Hand> {
-        let (offset, Place::InHand(hand)) = self.unsettled.first_key_value()? else { return None };
+        let (offset, RecordPlace::InHand(hand)) = self.unsettled.first_key_value()? else { return None };
         let is_overdue = hand.since.elapsed() >= longest || self.read_to - offset > gap;
         is_overdue.then(|| hand.clone())
     }
@@ -124,7 +124,7 @@ impl Window {
     /// Everything that is worked on is taken back.
     pub(super) fn lose(&self) {
         for place in self.unsettled.values() {
-            if let Place::InHand(hand) = place {
+            if let RecordPlace::InHand(hand) = place {
                 hand.lost.cancel();
             }
         }
@@ -139,13 +139,13 @@ mod tests {
     use super::*;
 
     fn hand(offset: i64) -> Hand {
-        let record = Record { offset, key: Bytes::new(), body: Bytes::new() };
+        let record = TopicRecord { offset, key: Bytes::new(), body: Bytes::new() };
         Hand { record, since: Instant::now(), lost: CancellationToken::new() }
     }
 
     #[test]
     fn the_commit_goes_up_to_the_oldest_record_that_is_not_settled() {
-        let mut window = Window::new(10);
+        let mut window = UnsettledWindow::new(10);
         assert_eq!((window.settled_to(), window.read_to()), (10, 10));
         for offset in [10, 11, 14] {
             window.add(offset);
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_record_holds_the_commit_up_by_its_time_or_by_what_was_read_after_it() {
-        let mut window = Window::new(0);
+        let mut window = UnsettledWindow::new(0);
         window.add(0);
         assert!(window.holding_up(Duration::ZERO, 0).is_none(), "it only waits");
         window.begin(hand(0));
@@ -180,7 +180,7 @@ mod tests {
         /// Whatever the order: nothing unsettled lies before the commit, and at the end it is behind the last record.
         #[test]
         fn no_order_of_settling_commits_what_is_not_settled(order in Just((0..40i64).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut window = Window::new(0);
+            let mut window = UnsettledWindow::new(0);
             (0..40).for_each(|offset| window.add(offset));
             let mut left: std::collections::BTreeSet<i64> = (0..40).collect();
             for offset in order {

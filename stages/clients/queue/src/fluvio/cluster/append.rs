@@ -153,10 +153,7 @@ mod tests {
     #[test]
     fn a_key_means_the_same_partition_for_ever() {
         let of = |key: &str| partition_of(key, 12);
-        assert_eq!(
-            [of(""), of("a"), of("contact-1"), of("contact-2")],
-            [of(""), of("a"), of("contact-1"), of("contact-2")]
-        );
+        assert_eq!([of(""), of("a"), of("contact-1")], [2, 2, 10]);
         let used: std::collections::BTreeSet<_> = (0..1_000).map(|i| of(&i.to_string())).collect();
         assert_eq!(used.len(), 12, "every partition has its share");
     }

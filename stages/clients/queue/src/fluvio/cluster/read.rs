@@ -21,7 +21,7 @@ use fluvio_spu_schema::server::update_offset::{OffsetUpdate, UpdateOffsetsReques
 use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
-use super::super::log::{Partition, Record, Records};
+use super::super::log::{Partition, Records, TopicRecord};
 use super::leaders::Leaders;
 use super::peer::{Peer, PeerConnection};
 use super::{QUESTION_TIMEOUT, failure, offsets};
@@ -64,7 +64,7 @@ struct Reader {
     version: Version,
     most_bytes: i32,
     /// Of the last piece, what was not asked for yet.
-    waiting: VecDeque<Record>,
+    waiting: VecDeque<TopicRecord>,
     /// The offset of the record that comes next, behind those that wait.
     next: i64,
     /// The broker's number for this reading, where it must be told up to where the last piece was taken.
@@ -108,7 +108,7 @@ impl Reader {
         Ok(reader)
     }
 
-    async fn next(&mut self) -> Result<Record, QueueError> {
+    async fn next(&mut self) -> Result<TopicRecord, QueueError> {
         loop {
             if let Some(record) = self.waiting.pop_front() {
                 return Ok(record);
@@ -198,7 +198,7 @@ impl Reader {
                 if offset >= self.next {
                     let key = record.key.map(|key| Bytes::copy_from_slice(key.as_ref())).unwrap_or_default();
                     let body = Bytes::copy_from_slice(record.value.as_ref());
-                    self.waiting.push_back(Record { offset, key, body });
+                    self.waiting.push_back(TopicRecord { offset, key, body });
                 }
             }
             self.next = self.next.max(end);

@@ -20,11 +20,40 @@ pub(super) struct ClusterTarget {
 impl ClusterTarget {
     /// Reads the profile where one is to be used, and with it the certificates that it names.
     pub(super) fn of(options: &FluvioOptions) -> Result<Self, FluvioError> {
-        let config = match &options.address {
-            Some(address) => plain(address)?,
-            None => of_profile(options.profile.as_deref())?,
+        match &options.address {
+            Some(address) => Self::with(plain(address)?, &options.service),
+            None => {
+                let file = ConfigFile::load(None);
+                let file = file.map_err(|error| no_profile(format!("no configuration of Fluvio: {error}")))?;
+                Self::in_file(&file, options.profile.as_deref(), &options.service)
+            }
+        }
+    }
+
+    /// What a profile says, or the current one.
+    pub(super) fn in_file(file: &ConfigFile, profile: Option<&str>, client: &str) -> Result<Self, FluvioError> {
+        let config = match profile {
+            Some(name) => {
+                let found = file.config().cluster_with_profile(name);
+                found.ok_or_else(|| no_profile(format!("there is no profile {name:?} with a cluster")))?
+            }
+            None => {
+                let current = file.config().current_cluster();
+                current.map_err(|error| no_profile(format!("no current profile: {error}")))?
+            }
         };
-        let target = Self { config: Arc::new(config), client: options.service.clone() };
+        if config.tls == TlsPolicy::Disabled && !is_loopback(&config.endpoint) {
+            return Err(FluvioError::Profile(format!(
+                "its cluster at {} would be spoken to in clear; beyond this machine it needs TLS, `tls_policy` \
+                 \"verified\"",
+                config.endpoint
+            )));
+        }
+        Self::with(config.clone(), client)
+    }
+
+    fn with(config: FluvioClusterConfig, client: &str) -> Result<Self, FluvioError> {
+        let target = Self { config: Arc::new(config), client: client.to_owned() };
         // Makes the certificates known now, and not when the first connection is made.
         target.client_config().map_err(FluvioError::Profile)?;
         Ok(target)
@@ -90,24 +119,8 @@ fn plain(address: &str) -> Result<FluvioClusterConfig, FluvioError> {
     Ok(FluvioClusterConfig::new(address))
 }
 
-fn of_profile(name: Option<&str>) -> Result<FluvioClusterConfig, FluvioError> {
-    let unusable = |what: String| FluvioError::Profile(format!("{what}; make one with `fluvio profile add`"));
-    let file = ConfigFile::load(None).map_err(|error| unusable(format!("no configuration of Fluvio: {error}")))?;
-    let config = match name {
-        Some(name) => {
-            let found = file.config().cluster_with_profile(name);
-            found.ok_or_else(|| unusable(format!("there is no profile {name:?} with a cluster")))?
-        }
-        None => file.config().current_cluster().map_err(|error| unusable(format!("no current profile: {error}")))?,
-    };
-    if config.tls == TlsPolicy::Disabled && !is_loopback(&config.endpoint) {
-        return Err(FluvioError::Profile(format!(
-            "its cluster at {} would be spoken to in clear; beyond this machine it needs TLS, `tls_policy` \
-             \"verified\"",
-            config.endpoint
-        )));
-    }
-    Ok(config.clone())
+fn no_profile(what: String) -> FluvioError {
+    FluvioError::Profile(format!("{what}; make one with `fluvio profile add`"))
 }
 
 fn is_loopback(address: &str) -> bool {
