@@ -122,6 +122,59 @@ mod alone {
     queue_checks!(Alone);
 }
 
+/// A cluster where this machine has one; its topics are divided as those in memory.
+struct OnCluster {
+    options: FluvioOptions,
+    database: Database,
+    queue: FluvioQueue,
+}
+
+impl OnCluster {
+    async fn open(options: FluvioOptions, database: Database) -> Self {
+        let topics = options.topics().unwrap();
+        let ledger = ledger(FluvioLedger::Database(database.clone()), &topics, SHORT_LEASE).unwrap();
+        let log = Arc::new(Cluster::new(&options, QueueMetrics::default()).unwrap());
+        let queue = FluvioQueue::over(log, topics, ledger, SHORT_LEASE, Clock::system()).await.unwrap();
+        Self { options, database, queue }
+    }
+}
+
+impl Subject for OnCluster {
+    async fn is_here() -> bool {
+        test_servers::fluvio().await.is_some()
+    }
+
+    async fn fresh() -> Self {
+        let server = test_servers::fluvio().await.unwrap();
+        let options = FluvioOptions {
+            address: Some(server.address().to_string()),
+            profile: None,
+            prefix: format!("test.{:016x}", rand::random::<u64>()),
+            partitions: 3,
+            replication: 1,
+            delays: Vec::new(),
+            service: "test".to_owned(),
+        };
+        Self::open(options, test_database().await).await
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::new(self.queue.clone())
+    }
+
+    async fn crash(self) -> Self {
+        self.queue.sever();
+        self.queue.inner.context.log.close().await;
+        forget_members(&self.database).await;
+        Self::open(self.options, self.database).await
+    }
+}
+
+mod on_cluster {
+    use super::*;
+    queue_checks!(OnCluster);
+}
+
 type Deliveries = BoxStream<'static, Result<QueueDelivery, QueueError>>;
 
 async fn next(deliveries: &mut Deliveries) -> QueueDelivery {
