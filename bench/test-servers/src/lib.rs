@@ -52,8 +52,8 @@ pub async fn rabbitmq() -> &'static RabbitMq {
     SHARED.get_or_init(RabbitMq::start).await
 }
 
-/// The Fluvio that all tests of this process share; each takes topics of its own. None where this machine has none, which
-/// is said on the error output.
+/// The Fluvio that all tests of this process share; each takes topics of its own. None where this machine has none,
+/// which is said on the error output.
 pub async fn fluvio() -> Option<&'static Fluvio> {
     static SHARED: OnceCell<Option<Fluvio>> = OnceCell::const_new();
     SHARED.get_or_init(Fluvio::find).await.as_ref()

@@ -53,7 +53,6 @@ async fn append_all(leaders: &Leaders, topic: &Arc<str>, records: Vec<NewRecord>
     let mut by_broker = BTreeMap::<_, Vec<_>>::new();
     for (number, records) in by_partition {
         let Some(broker) = of_topic.get(number as usize) else { continue };
-        by_broker.entry(broker.address()).or_insert_with(|| vec![]);
         let batches = pack(records)?.into_iter().map(|(batch, size)| (number, batch, size));
         by_broker.entry(broker.address()).or_default().extend(batches.map(|packed| (broker, packed)));
     }

@@ -27,7 +27,7 @@ use super::peer::{Peer, PeerConnection};
 use super::{QUESTION_TIMEOUT, failure, offsets};
 use crate::QueueError;
 
-/// What a piece of the log holds at most: two of the batches that are written here, so that each is whole in some piece.
+/// What a piece of the log holds at most: two of the batches that are written here, so that each fits into one.
 pub(super) const MOST_BYTES: i32 = 1 << 20;
 
 /// As much as is read in one piece where others have written larger batches; more than Fluvio itself takes.
