@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use clap::Args;
-use test_servers::{Postgres, RabbitMq, S3};
+use test_servers::{Fluvio, Postgres, RabbitMq, S3};
 
 use crate::broker::Broker;
 use crate::source::{self, Source};
@@ -36,6 +36,8 @@ pub(crate) struct Bed {
     pub(crate) postgres: Postgres,
     /// The broker.
     pub(crate) rabbitmq: RabbitMq,
+    /// The other one, where it is asked for.
+    pub(crate) fluvio: Option<Fluvio>,
     /// The recording store.
     pub(crate) s3: S3,
     /// NICE.
@@ -56,6 +58,8 @@ pub(crate) struct Used {
     pub(crate) postgres: f64,
     /// RabbitMQ.
     pub(crate) rabbitmq: f64,
+    /// Fluvio, both of its processes.
+    pub(crate) fluvio: f64,
     /// The recording store.
     pub(crate) s3: f64,
     /// The simulated NICE.
@@ -69,6 +73,7 @@ impl Used {
         Self {
             postgres: each(self.postgres, earlier.postgres),
             rabbitmq: each(self.rabbitmq, earlier.rabbitmq),
+            fluvio: each(self.fluvio, earlier.fluvio),
             s3: each(self.s3, earlier.s3),
             source: each(self.source, earlier.source),
         }
@@ -76,7 +81,7 @@ impl Used {
 
     /// All servers together.
     pub(crate) fn sum(self) -> f64 {
-        self.postgres + self.rabbitmq + self.s3 + self.source
+        self.postgres + self.rabbitmq + self.fluvio + self.s3 + self.source
     }
 }
 
@@ -88,7 +93,13 @@ impl Bed {
         let (postgres, rabbitmq, s3) = tokio::join!(Postgres::start(), RabbitMq::start(), S3::start());
         let broker = Broker::connect(&rabbitmq.url()).await?;
         let statistics = connect(&postgres.url()).await?;
-        Ok(Self { postgres, rabbitmq, s3, source, broker, statistics, dir: dir.to_owned() })
+        Ok(Self { postgres, rabbitmq, fluvio: None, s3, source, broker, statistics, dir: dir.to_owned() })
+    }
+
+    /// The same, and Fluvio.
+    pub(crate) async fn start_with_fluvio(dir: &Path, source: source::Options) -> anyhow::Result<Self> {
+        let fluvio = Fluvio::find().await.context("no fluvio-run on the PATH: leave --queue fluvio out")?;
+        Ok(Self { fluvio: Some(fluvio), ..Self::start(dir, source).await? })
     }
 
     /// An empty store in the place of the full one: it keeps its objects in memory.
@@ -113,6 +124,7 @@ impl Bed {
         Ok(Used {
             postgres: self.postgres.cpu_seconds(),
             rabbitmq: self.rabbitmq.cpu_seconds(),
+            fluvio: self.fluvio.as_ref().map_or(0.0, Fluvio::cpu_seconds),
             s3: self.s3.cpu_seconds(),
             source: self.source.process.cpu_seconds()?,
         })

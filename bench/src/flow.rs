@@ -18,7 +18,7 @@ pub(crate) use measure::{Outcome, Work, measure};
 
 use crate::bed::{Bed, Common};
 use crate::machine;
-use crate::program::{Plan, Program};
+use crate::program::{Plan, Program, QueueServer};
 use crate::source;
 use report::Report;
 
@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// How our daemon runs: ours, ours-webhook
     #[arg(long, num_args = 0.., value_delimiter = ',', default_value = "ours,ours-webhook")]
     ours: Vec<Program>,
+    /// The queues of our daemon, in turn: rabbitmq, fluvio; the peers use RabbitMQ
+    #[arg(long, value_delimiter = ',', default_value = "rabbitmq")]
+    queue: Vec<QueueServer>,
     /// The peers: faststream, node, naive
     #[arg(long, num_args = 0.., value_delimiter = ',', default_value = "faststream,node,naive")]
     peers: Vec<Program>,
@@ -60,12 +63,16 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
     let dir = options.common.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let programs: Vec<Program> = options.ours.iter().chain(&options.peers).copied().collect();
+    let ours = options.queue.iter().flat_map(|queue| options.ours.iter().map(|program| program.on(*queue)));
+    let programs: Vec<Program> = ours.chain(options.peers.iter().copied()).collect();
     for program in &programs {
         program.prepare(&options.common)?;
     }
     for &latency in &options.latencies {
-        let bed = Bed::start(&dir, of_nice(options, latency)).await?;
+        let bed = match options.queue.contains(&QueueServer::Fluvio) {
+            true => Bed::start_with_fluvio(&dir, of_nice(options, latency)).await?,
+            false => Bed::start(&dir, of_nice(options, latency)).await?,
+        };
         let report = rounds(options, &programs, bed, &dir, latency).await?;
         report.print();
     }

@@ -20,6 +20,12 @@ pub(crate) enum Program {
     Ours,
     /// Our producer and consumer; the events come by webhook.
     OursWebhook,
+    /// As `Ours`, on Fluvio.
+    #[value(skip)]
+    OursOnFluvio,
+    /// As `OursWebhook`, on Fluvio.
+    #[value(skip)]
+    OursWebhookOnFluvio,
     /// Python: FastStream, asyncpg, aiobotocore, aiohttp, uvloop.
     #[value(name = "faststream")]
     FastStream,
@@ -35,6 +41,8 @@ impl Program {
         match self {
             Self::Ours => "nice-knovvu, consumer",
             Self::OursWebhook => "nice-knovvu, webhook to ready",
+            Self::OursOnFluvio => "nice-knovvu on Fluvio, consumer",
+            Self::OursWebhookOnFluvio => "nice-knovvu on Fluvio, webhook to ready",
             Self::FastStream => "FastStream",
             Self::Node => "Node",
             Self::Naive => "naive Rust",
@@ -43,7 +51,16 @@ impl Program {
 
     /// Whether it is our daemon.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursWebhook)
+        matches!(self, Self::Ours | Self::OursWebhook | Self::OursOnFluvio | Self::OursWebhookOnFluvio)
+    }
+
+    /// The same with this queue. The peers know RabbitMQ only.
+    pub(crate) fn on(self, queue: QueueServer) -> Self {
+        match (self, queue) {
+            (Self::Ours, QueueServer::Fluvio) => Self::OursOnFluvio,
+            (Self::OursWebhook, QueueServer::Fluvio) => Self::OursWebhookOnFluvio,
+            (other, _) => other,
+        }
     }
 
     /// Installs what it needs.
@@ -52,13 +69,23 @@ impl Program {
             Self::FastStream => install::python(&common.peers_dir, "faststream").map(drop),
             Self::Node => install::node(&common.peers_dir, "node").map(drop),
             Self::Naive => Ok(()),
-            Self::Ours | Self::OursWebhook => {
+            Self::Ours | Self::OursWebhook | Self::OursOnFluvio | Self::OursWebhookOnFluvio => {
                 let daemon = common.daemon.display();
                 ensure!(common.daemon.exists(), "{daemon} is missing: cargo build --release, or name it with --daemon");
                 Ok(())
             }
         }
     }
+}
+
+/// The server that our daemon has its queue on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueServer {
+    /// As the peers.
+    #[value(name = "rabbitmq")]
+    RabbitMq,
+    /// Our daemon alone.
+    Fluvio,
 }
 
 /// How a program is started.
@@ -82,6 +109,8 @@ pub(crate) struct Running {
     pub(crate) output: Output,
     /// The queue in which work waits.
     pub(crate) queue: String,
+    /// Where that is.
+    pub(crate) server: QueueServer,
 }
 
 /// Where work comes from.
@@ -90,6 +119,8 @@ pub(crate) enum Input {
     Ids,
     /// The queue, our messages.
     Messages,
+    /// The queue on Fluvio, our messages: they come there by way of RabbitMQ, before the consumers start.
+    Moved(daemon::LateConsumers),
     /// The producer's webhook.
     Webhook { url: String, token: String },
 }
@@ -106,8 +137,10 @@ impl Running {
     /// Starts a program on fresh names in all servers, and returns when it waits for work.
     pub(crate) async fn start(bed: &Bed, program: Program, common: &Common, plan: &Plan) -> anyhow::Result<Self> {
         match program {
-            Program::Ours => daemon::start(bed, common, plan, false).await,
-            Program::OursWebhook => daemon::start(bed, common, plan, true).await,
+            Program::Ours => daemon::start(bed, common, plan, QueueServer::RabbitMq, false).await,
+            Program::OursWebhook => daemon::start(bed, common, plan, QueueServer::RabbitMq, true).await,
+            Program::OursOnFluvio => daemon::start(bed, common, plan, QueueServer::Fluvio, false).await,
+            Program::OursWebhookOnFluvio => daemon::start(bed, common, plan, QueueServer::Fluvio, true).await,
             peer => peer::start(bed, peer, common, plan).await,
         }
     }
@@ -117,7 +150,7 @@ impl Running {
         let id = call.id;
         match self.input {
             Input::Ids => id.to_string().into_bytes(),
-            Input::Messages => daemon::message(call).into_bytes(),
+            Input::Messages | Input::Moved(_) => daemon::message(call).into_bytes(),
             Input::Webhook { .. } => {
                 format!(r#"{{"contactId":"{id}","masterContactId":"{id}","agentId":"{}"}}"#, call.agent).into_bytes()
             }
@@ -132,6 +165,22 @@ impl Running {
                 let row = client.query_one("SELECT count(*) FROM analysis_queue", &[]).await?;
                 Ok(usize::try_from(row.get::<_, i64>(0))?)
             }
+        }
+    }
+
+    /// Whether one of so many messages still waits for a worker.
+    pub(crate) async fn waits(&self, bed: &Bed, events: usize) -> anyhow::Result<bool> {
+        match (&self.input, &self.output) {
+            // Each message has an offset of its own, which is passed once it is settled.
+            (Input::Moved(_), Output::Table { client, .. }) => {
+                let topic = self.queue.replace('.', "-");
+                let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM queue_partitions WHERE topic = $1";
+                let row = client.query_one(query, &[&topic]).await?;
+                Ok(usize::try_from(row.get::<_, i64>(0))? < events)
+            }
+            // Nobody knows how many the producer has published; it keeps repeats away, so nothing waits when all is done.
+            (Input::Webhook { .. }, _) if self.server == QueueServer::Fluvio => Ok(false),
+            _ => Ok(bed.broker.depth(&self.queue).await? > 0),
         }
     }
 

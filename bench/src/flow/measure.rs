@@ -64,15 +64,30 @@ pub(crate) async fn measure(
     let mut running = Running::start(bed, program, common, plan).await?;
     let events = if program.is_ours() { &work.events } else { &work.unique };
     let bodies: Vec<Vec<u8>> = events.iter().map(|call| running.body(call)).collect();
-    let through_webhook = matches!(running.input, Input::Webhook { .. });
-    if !through_webhook {
-        running.freeze(true)?;
-        bed.broker.fill(&running.queue, &bodies).await?;
+    let mut late = None;
+    match &running.input {
+        Input::Webhook { .. } => {}
+        Input::Moved(consumers) => late = Some(consumers.fill(bed, &running.queue, &bodies).await?),
+        Input::Ids | Input::Messages => {
+            running.freeze(true)?;
+            bed.broker.fill(&running.queue, &bodies).await?;
+        }
     }
-    tokio::time::sleep(SETTLE).await;
+    // Late consumers work already, and what they have done when the clock begins does not count.
+    let already = match late {
+        Some(processes) => {
+            running.processes.extend(processes);
+            running.done(bed).await?
+        }
+        None => {
+            tokio::time::sleep(SETTLE).await;
+            0
+        }
+    };
     let counts = if count_syncs { Some(Counts::attach(bed, &running).await?) } else { None };
 
-    let conversations = work.unique.len();
+    let all = work.unique.len();
+    let conversations = all - already.min(all);
     let (used, cpu, own) = (bed.used()?, running.cpu_seconds()?, cpu_seconds(std::process::id())?);
     let begun = Instant::now();
     let posts = if let Input::Webhook { url, token } = &running.input {
@@ -81,13 +96,13 @@ pub(crate) async fn measure(
         running.freeze(false)?;
         None
     };
-    finished(bed, &mut running, conversations).await?;
+    finished(bed, &mut running, all).await?;
     let seconds = begun.elapsed().as_secs_f64();
     if let Some(posts) = posts {
         posts.await??;
     }
     // Repeats may still wait: they are part of the cost.
-    drained(bed, &mut running).await?;
+    drained(bed, &mut running, events.len()).await?;
     let each = |seconds: f64| seconds * 1000.0 / conversations.max(1) as f64;
     let mut outcome = Outcome {
         rate: conversations as f64 / seconds,
@@ -123,9 +138,9 @@ async fn finished(bed: &Bed, running: &mut Running, conversations: usize) -> any
 }
 
 /// Waits until no message waits for a worker.
-async fn drained(bed: &Bed, running: &mut Running) -> anyhow::Result<()> {
+async fn drained(bed: &Bed, running: &mut Running, events: usize) -> anyhow::Result<()> {
     let begun = Instant::now();
-    while bed.broker.depth(&running.queue).await? > 0 {
+    while running.waits(bed, events).await? {
         running.check()?;
         ensure!(begun.elapsed() < PATIENCE, "messages are left in {}", running.queue);
         tokio::time::sleep(Duration::from_millis(20)).await;

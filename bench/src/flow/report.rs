@@ -60,14 +60,15 @@ impl Report {
         println!();
         println!(
             "| processes | program | conv/s | ceiling | of it | CPU ms | peak RSS MiB | PostgreSQL ms | RabbitMQ ms | \
-             S3 ms | NICE ms | generator ms | log syncs |"
+             Fluvio ms | S3 ms | NICE ms | generator ms | log syncs |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
         for (program, processes) in self.lines() {
             let of = |figure: fn(&Outcome) -> f64| self.median_of(program, processes, figure);
             let ceiling = cores * 1000.0 / of(|outcome| outcome.servers.sum()).max(f64::MIN_POSITIVE);
             println!(
-                "| {processes} | {} | {:.0} | {ceiling:.0} | {:.0} % | {:.3} | {:.0} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.2} |",
+                "| {processes} | {} | {:.0} | {ceiling:.0} | {:.0} % | {:.3} | {:.0} | {:.3} | {:.3} | {:.3} | \
+                 {:.3} | {:.3} | {:.3} | {:.2} |",
                 program.name(),
                 of(|outcome| outcome.rate),
                 of(|outcome| outcome.rate) / ceiling * 100.0,
@@ -75,6 +76,7 @@ impl Report {
                 of(|outcome| outcome.peak) / MIB,
                 of(|outcome| outcome.servers.postgres),
                 of(|outcome| outcome.servers.rabbitmq),
+                of(|outcome| outcome.servers.fluvio),
                 of(|outcome| outcome.servers.s3),
                 of(|outcome| outcome.servers.source),
                 of(|outcome| outcome.generator),

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use super::{Input, Output, Plan, Running};
+use super::{Input, Output, Plan, QueueServer, Running};
 use crate::bed::{Bed, Common, connect};
 use crate::process::Process;
 use crate::source::EndedCall;
@@ -32,10 +32,22 @@ struct Settings {
 }
 
 /// Prepares a database and starts the services; the producer only where events come by webhook.
-pub(super) async fn start(bed: &Bed, common: &Common, plan: &Plan, webhook: bool) -> anyhow::Result<Running> {
+pub(super) async fn start(
+    bed: &Bed,
+    common: &Common,
+    plan: &Plan,
+    queue: QueueServer,
+    webhook: bool,
+) -> anyhow::Result<Running> {
     let (run, dir) = bed.run()?;
     let database = bed.postgres.database().await;
-    let settings = Settings { common: common.clone(), pairs: pairs(bed, &run, &database, plan).await };
+    let mut pairs = pairs(bed, &run, &database, plan).await;
+    if queue == QueueServer::Fluvio {
+        let fluvio = bed.fluvio.as_ref().context("the bed has no Fluvio")?;
+        pairs.retain(|(key, _)| *key != "QUEUE__KIND");
+        pairs.extend([("QUEUE__KIND", "fluvio".to_owned()), ("QUEUE__FLUVIO", fluvio.address().to_string())]);
+    }
+    let settings = Settings { common: common.clone(), pairs };
     settings.command(&dir, &["migrate"], "")?;
     let catalog = connect(&database).await?;
     catalog.execute("INSERT INTO tenants (tenant_id, slug) VALUES ($1, $1)", &[&TENANT]).await?;
@@ -50,11 +62,39 @@ pub(super) async fn start(bed: &Bed, common: &Common, plan: &Plan, webhook: bool
         processes.push(settings.service("producer", &dir.join("producer"), more.to_vec()).await?);
         input = Input::Webhook { url: format!("http://{listen}/nice/events/contact-ended"), token };
     }
-    for number in 0..plan.processes {
-        processes.push(settings.service("consumer", &dir.join(format!("consumer{number}")), Vec::new()).await?);
-    }
     let output = Output::Table { client: catalog, database };
-    Ok(Running { processes, input, output, queue: format!("{run}.live") })
+    if queue == QueueServer::Fluvio && !webhook {
+        let late = LateConsumers { settings, dir, processes: plan.processes };
+        return Ok(Running {
+            processes,
+            input: Input::Moved(late),
+            output,
+            queue: format!("{run}.live"),
+            server: queue,
+        });
+    }
+    processes.extend(settings.consumers(&dir, plan.processes).await?);
+    Ok(Running { processes, input, output, queue: format!("{run}.live"), server: queue })
+}
+
+/// Consumers on Fluvio that start when their queue is full. One that stood frozen meanwhile, as those on RabbitMQ do,
+/// would be taken for dead.
+pub(crate) struct LateConsumers {
+    settings: Settings,
+    dir: PathBuf,
+    processes: usize,
+}
+
+impl LateConsumers {
+    /// Fills the queue by way of RabbitMQ's, and starts the consumers.
+    pub(crate) async fn fill(&self, bed: &Bed, queue: &str, bodies: &[Vec<u8>]) -> anyhow::Result<Vec<Process>> {
+        let on_rabbitmq = self.settings.with("QUEUE__KIND", "rabbitmq");
+        // It declares the queue that it counts.
+        on_rabbitmq.command(&self.dir, &["status"], "")?;
+        bed.broker.fill(queue, bodies).await?;
+        self.settings.command(&self.dir, &["queue", "move", "--from", "rabbitmq"], "")?;
+        self.settings.consumers(&self.dir, self.processes).await
+    }
 }
 
 async fn pairs(bed: &Bed, run: &str, database: &str, plan: &Plan) -> Vec<(&'static str, String)> {
@@ -85,6 +125,21 @@ async fn pairs(bed: &Bed, run: &str, database: &str, plan: &Plan) -> Vec<(&'stat
 }
 
 impl Settings {
+    /// The same with another value of a key.
+    fn with(&self, key: &'static str, value: &str) -> Self {
+        let others = self.pairs.iter().filter(|(known, _)| *known != key).cloned();
+        Self { common: self.common.clone(), pairs: others.chain([(key, value.to_owned())]).collect() }
+    }
+
+    /// Starts so many consumers, one after the other.
+    async fn consumers(&self, dir: &Path, count: usize) -> anyhow::Result<Vec<Process>> {
+        let mut processes = Vec::new();
+        for number in 0..count {
+            processes.push(self.service("consumer", &dir.join(format!("consumer{number}")), Vec::new()).await?);
+        }
+        Ok(processes)
+    }
+
     fn executable(&self, state: &Path, admin: SocketAddr, more: &[(&str, String)]) -> Command {
         let places = [("STATE__DIR", state.display().to_string()), ("ADMIN__LISTEN", admin.to_string())];
         let mut command = Command::new(&self.common.daemon);

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Input, Output, Plan, Program, Running, install};
+use super::{Input, Output, Plan, Program, QueueServer, Running, install};
 use crate::bed::{Bed, Common, connect};
 use crate::process::Process;
 
@@ -48,7 +48,13 @@ pub(super) async fn start(bed: &Bed, program: Program, common: &Common, plan: &P
         wait_until_ready(&mut process, &dir).await?;
         processes.push(process);
     }
-    Ok(Running { processes, input: Input::Ids, output: Output::Queue(output), queue: input })
+    Ok(Running {
+        processes,
+        input: Input::Ids,
+        output: Output::Queue(output),
+        queue: input,
+        server: QueueServer::RabbitMq,
+    })
 }
 
 fn command(program: Program, common: &Common) -> anyhow::Result<Command> {
@@ -68,7 +74,9 @@ fn command(program: Program, common: &Common) -> anyhow::Result<Command> {
             command.arg("naive");
             command
         }
-        Program::Ours | Program::OursWebhook => anyhow::bail!("the daemon is no peer"),
+        Program::Ours | Program::OursWebhook | Program::OursOnFluvio | Program::OursWebhookOnFluvio => {
+            anyhow::bail!("the daemon is no peer")
+        }
     })
 }
 

@@ -90,11 +90,9 @@ impl ServerBed {
         let mut bed =
             Self { servers, proxies, tenants: Vec::new(), dir, prefix, bucket, database, settings: hurried_settings() };
         bed.make_roles().await;
-        bed.make_queue_user().await;
+        bed.name_queues().await;
         for (key, value) in [
             ("STATE__DIR", bed.path("producer").display().to_string()),
-            ("QUEUE__KIND", "rabbitmq".to_owned()),
-            ("QUEUE__URL", bed.queue_url()),
             ("QUEUE__PREFIX", bed.prefix.clone()),
             ("CATALOG__KIND", "postgres".to_owned()),
             ("CATALOG__SEAL_KEY", SEAL_KEY.to_owned()),
@@ -108,6 +106,29 @@ impl ServerBed {
             bed.set(key, value);
         }
         bed
+    }
+
+    /// RabbitMQ is the queue of a bed that has it, and Fluvio the one beside it; see [`ServerBed::change_queue`].
+    async fn name_queues(&mut self) {
+        if let Some(address) = self.servers.fluvio().map(|fluvio| fluvio.address().to_string()) {
+            self.set("QUEUE__FLUVIO", address);
+            self.change_queue("fluvio");
+        }
+        if self.servers.has_rabbitmq() {
+            self.make_queue_user().await;
+            self.set("QUEUE__URL", self.queue_url());
+            self.change_queue("rabbitmq");
+        }
+    }
+
+    /// Which of its queues the services that start from now on use.
+    pub(crate) fn change_queue(&mut self, kind: &str) {
+        self.set("QUEUE__KIND", kind);
+    }
+
+    /// Whether the services use Fluvio.
+    pub(crate) fn is_on_fluvio(&self) -> bool {
+        self.settings.iter().any(|(key, value)| key == "NICE_KNOVVU_QUEUE__KIND" && value == "fluvio")
     }
 
     async fn make_roles(&self) {

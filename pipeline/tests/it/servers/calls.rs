@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nice_sim::{CallSpec, RecordingSize, Sim, SimConfig};
 
+use super::sized;
 use crate::harness::hurried;
 
 /// Larger than two parts of a multipart upload.
@@ -28,7 +29,8 @@ pub(crate) fn recorded(sim: &Sim, number: usize) -> CallSpec {
         4 => CallSpec { outbound: true, ..plain },
         5 => CallSpec { recording_delay: Some(Duration::from_secs(2)), ..plain },
         6 => CallSpec { break_first: 1, ..plain },
-        7 if number % 30 == 7 => CallSpec { size: Some(LARGE), ..plain },
+        // A store in memory holds no more of them in a long run.
+        7 if number % sized(30, 300) == 7 => CallSpec { size: Some(LARGE), ..plain },
         8 if number % 30 == 8 => CallSpec { size: Some(0), ..plain },
         9 => CallSpec { elevated: true, ..plain },
         _ => plain,

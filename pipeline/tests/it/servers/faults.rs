@@ -15,6 +15,9 @@ use crate::harness::{Daemon, PATIENCE};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     ConsumerKilled,
+    ConsumerAdded,
+    /// The one that was added last ends in good order.
+    ConsumerTakenAway,
     ProducerKilled,
     Restarted(Server),
     Cut(Server),
@@ -60,6 +63,15 @@ impl Stage {
                 self.consumers[number].kill();
                 self.consumers[number] = self.bed.consumer(&format!("consumer-{number}"));
             }
+            Fault::ConsumerAdded => {
+                let added = self.bed.consumer(&format!("consumer-{}", self.consumers.len()));
+                self.consumers.push(added);
+            }
+            Fault::ConsumerTakenAway => {
+                let mut last = self.consumers.pop().expect("there are consumers");
+                last.ready().await;
+                terminate([last]);
+            }
             Fault::ProducerKilled => {
                 self.producer.kill();
                 self.producer = self.bed.producer();
@@ -81,6 +93,21 @@ impl Stage {
                 tokio::time::sleep(away * sized(3, 15) as u32).await;
                 servers.thaw(server);
             }
+        }
+    }
+
+    /// Waits until no more than so many calls are left to be done.
+    pub(super) async fn at_most_left(&self, calls: usize) {
+        let begun = Instant::now();
+        loop {
+            let left = self.bed.unfinished("acme").await;
+            if left.len() <= calls {
+                return;
+            }
+            if begun.elapsed() > PATIENCE {
+                panic!("{left:?} are left\n{}\n{}", self.bed.broker().await, self.bed.tails());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

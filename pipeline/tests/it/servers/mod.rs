@@ -1,4 +1,4 @@
-//! Producer and consumers as processes of their own on real servers: PostgreSQL, RabbitMQ and an S3 store.
+//! Producer and consumers as processes of their own on real servers: PostgreSQL, RabbitMQ or Fluvio, and an S3 store.
 //!
 //! The sizes are those of a short run; `SOAK=1` makes them those of a long one.
 
@@ -16,6 +16,7 @@ mod chaos;
 mod commands;
 mod erase;
 mod flow;
+mod fluvio;
 mod lease;
 mod outages;
 mod poison;

@@ -1,12 +1,13 @@
 //! What a test sees of a bed while its services work.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use serde_json::Value;
 
-use super::bed::ServerBed;
+use super::bed::{Role, ServerBed};
 use crate::harness::{PATIENCE, tail};
 
 impl ServerBed {
@@ -17,6 +18,22 @@ impl ServerBed {
 
     /// The queues of the bed with the messages that lie in each or are under way from it.
     pub(crate) async fn queues(&self) -> Vec<(String, u64)> {
+        match self.is_on_fluvio() {
+            true => self.backlog(),
+            false => self.rabbitmq_queues().await,
+        }
+    }
+
+    /// What `status` says of the queue: a topic keeps what was settled, and only the program tells it from the rest.
+    pub(crate) fn backlog(&self) -> Vec<(String, u64)> {
+        let asked = self.ended(Role::Both, &["status", "--json"]);
+        // The cluster may be away.
+        let Ok(status) = serde_json::from_str::<Value>(&asked.stdout) else { return vec![(asked.said(), 1)] };
+        let counts = status["backlog"].as_object().expect("status tells of the queue");
+        counts.iter().map(|(place, count)| (place.clone(), count.as_u64().unwrap())).collect()
+    }
+
+    async fn rabbitmq_queues(&self) -> Vec<(String, u64)> {
         let listed = self.servers.rabbitmq().ctl(&["list_queues", "--no-table-headers", "name", "messages"]).await;
         let queue = |line: &str| {
             let (name, messages) = line.split_once(char::is_whitespace)?;
@@ -26,9 +43,19 @@ impl ServerBed {
         listed.lines().filter_map(queue).collect()
     }
 
+    /// Who reads which partition of Fluvio, and how far.
+    async fn partitions(&self) -> String {
+        let query =
+            "select topic, number, owner, next_offset, begun, deaths, epoch from queue_partitions order by 1, 2";
+        format!("{:?}\n{}", self.backlog(), self.psql(query).await)
+    }
+
     /// Where the broker has messages, for whoever reads why a test failed. Those that are neither ready nor
     /// unacknowledged have left a delay step and are not confirmed by their lane yet.
-    async fn broker(&self) -> String {
+    pub(crate) async fn broker(&self) -> String {
+        if self.is_on_fluvio() {
+            return self.partitions().await;
+        }
         let list = ["list_queues", "name", "messages", "messages_ready", "messages_unacknowledged", "consumers"];
         let listing = self.servers.rabbitmq().ctl(&list);
         // A broker that does not answer is no reason to hide the logs.
@@ -45,7 +72,7 @@ impl ServerBed {
 
     /// The calls of the tenant's group that are not final yet.
     pub(crate) async fn unfinished(&self, tenant: &str) -> Vec<i64> {
-        let done = self.final_ids(tenant).await;
+        let done: BTreeSet<i64> = self.final_ids(tenant).await.into_iter().collect();
         let truth = self.sim_of(tenant).truth();
         let expected = truth.iter().filter(|leg| leg.in_group).map(|leg| leg.contact_id);
         expected.filter(|id| !done.contains(id)).collect()
