@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::daemon::Daemon;
 use crate::home::Home;
@@ -24,10 +25,18 @@ const SPU_NAME: &str = "custom-spu-5001";
 /// What the certificates are for: SC and SPU, as the client names them.
 const TLS_DOMAIN: &str = "fluvio.test";
 
+/// The SC writes what it knows of a partition every 400 ms while records come, and all of it within a few milliseconds.
+/// So one that has written nothing for this long is between two writes.
+const CALM: Duration = Duration::from_millis(100);
+
+/// How often a calm moment is looked for; some hundred times what it takes.
+const LOOKS: usize = 1000;
+
 /// A cluster of Fluvio with one SC and one SPU.
 pub struct Fluvio {
     sc: Server,
     spu: Server,
+    metadata: PathBuf,
     port: u16,
     spu_port: u16,
     profile: Option<PathBuf>,
@@ -88,7 +97,7 @@ impl Fluvio {
         let spu = Daemon::start("spu", &spu_home, spu_home.dir("work"), command, probe)?;
 
         let (sc, spu) = (Server::new(vec![sc], sc_home), Server::new(vec![spu], spu_home));
-        Ok(Self { sc, spu, port: ports.sc, spu_port: ports.spu, profile })
+        Ok(Self { sc, spu, metadata, port: ports.sc, spu_port: ports.spu, profile })
     }
 
     /// Where the SC listens.
@@ -107,8 +116,28 @@ impl Fluvio {
     }
 
     /// `kill -9` of the SC; its files stay.
+    ///
+    /// It writes its files in place. Killed in the middle of that it leaves half a file, over which it reads no partition
+    /// at all when it starts again, until somebody deletes that file. No client can mend that, so it dies between two
+    /// writes.
     pub async fn kill_sc(&self) {
+        for _ in 0..LOOKS {
+            self.sc.freeze();
+            if self.is_calm() {
+                break;
+            }
+            self.sc.thaw();
+            tokio::time::sleep(CALM / 10).await;
+        }
         self.sc.kill().await;
+    }
+
+    /// Whether the SC has written nothing for a moment.
+    fn is_calm(&self) -> bool {
+        let files = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let written = files(&self.metadata).flat_map(|kind| files(&kind).collect::<Vec<_>>());
+        let age = |file: PathBuf| std::fs::metadata(file).ok()?.modified().ok()?.elapsed().ok();
+        written.filter_map(age).min().is_none_or(|youngest| youngest >= CALM)
     }
 
     /// Starts the SC on the same ports and files, and returns once it answers.
