@@ -107,7 +107,7 @@ impl FluvioOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FluvioError {
     /// The address is none.
-    #[error("[queue] url: {0}; write host:port of the cluster's controller")]
+    #[error("[queue] fluvio: {0}; write host:port of the cluster's controller")]
     Address(String),
     /// There is no such profile, or it cannot be used.
     #[error("[queue] profile: {0}")]
@@ -116,7 +116,7 @@ pub enum FluvioError {
     #[error("[queue] prefix: 1 to 40 letters, digits, '.', '-' and '_' for Fluvio, beginning with a letter")]
     Prefix,
     /// Nothing answers.
-    #[error("[queue] url: the cluster at {address} cannot be reached: {reason}")]
+    #[error("[queue] fluvio, or profile: the cluster at {address} cannot be reached: {reason}")]
     Unreachable {
         /// Host and port.
         address: String,
@@ -124,10 +124,7 @@ pub enum FluvioError {
         reason: String,
     },
     /// Something of this name exists and is not what is needed.
-    #[error(
-        "the topic {name} exists with {found}, but {needed} are needed: delete it once it is empty, set {setting} to \
-         what it has, or choose another [queue] prefix"
-    )]
+    #[error("the topic {name} exists with {found}, but needed is {needed}: {remedy}, or choose another [queue] prefix")]
     Differs {
         /// The topic.
         name: String,
@@ -135,8 +132,8 @@ pub enum FluvioError {
         found: String,
         /// What it must have.
         needed: String,
-        /// The setting that says what it must have.
-        setting: &'static str,
+        /// What a person can do.
+        remedy: &'static str,
     },
     /// The cluster answered with another error, or not in time.
     #[error("the cluster did not do what was asked: {0}")]
@@ -194,8 +191,8 @@ impl Inner {
         let live: Vec<_> = self.context.owned().values().filter(|owned| is_live(owned)).cloned().collect();
         let look = live.iter().map(|owned| async {
             if let Ok(bounds) = self.context.log.bounds(&owned.partition).await {
-                let is_behind = owned.catch_up_to(bounds.end);
-                self.context.pool.set_behind(&owned.partition, is_behind);
+                owned.catch_up_to(bounds.end);
+                self.context.pool.look_behind(owned);
             }
         });
         if timeout(CATCH_UP_TIMEOUT, join_all(look)).await.is_err() {

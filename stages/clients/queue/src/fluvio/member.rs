@@ -167,8 +167,7 @@ impl Member {
         let Some(lease) = self.context.ledger.take(partition).await? else { return Ok(()) };
         debug!(topic = &*partition.topic, partition = partition.number, "a partition was taken");
         let owned = Arc::new(OwnedPartition::new(lease, role));
-        // Until it is known what lies there.
-        self.context.pool.set_behind(partition, role == TopicRole::Lane(Lane::Live));
+        self.context.pool.look_behind(&owned);
         self.context.owned().insert(partition.clone(), owned.clone());
         let held = Arc::default();
         let mut reading =
@@ -188,6 +187,7 @@ impl Member {
             && holder.give_by.is_none()
         {
             holder.give_by = Some(Instant::now() + GIVE_PATIENCE.min(self.context.lease));
+            holder.owned.hand_out_no_more();
             holder.reading.clear();
             self.context.pool.forget(&holder.owned);
         }

@@ -2,11 +2,11 @@
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 use std::time::Duration;
 
-use model::SettleError;
+use model::{Lane, SettleError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,10 @@ pub(super) struct OwnedPartition {
     pub lease: PartitionLease,
     window: Mutex<UnsettledWindow>,
     begun: AtomicI64,
-    /// Before this offset there is something that lay there when somebody began to read.
+    /// Before this offset lies what backfill waits for.
     catch_up_to: AtomicI64,
+    /// Set once it is for another: nothing more of it is handed out.
+    is_for_another: AtomicBool,
     /// Set once it is given or lost: nothing of it settles any more.
     ended: CancellationToken,
     /// A record was handed out or settled.
@@ -41,7 +43,9 @@ impl OwnedPartition {
             role,
             window: Mutex::new(UnsettledWindow::new(lease.next)),
             begun: AtomicI64::new(lease.begun),
-            catch_up_to: AtomicI64::new(0),
+            // Until it is known what lies there.
+            catch_up_to: AtomicI64::new(if role == TopicRole::Lane(Lane::Live) { i64::MAX } else { 0 }),
+            is_for_another: AtomicBool::new(false),
             lease,
             ended: CancellationToken::new(),
             changed: Notify::new(),
@@ -70,20 +74,34 @@ impl OwnedPartition {
         self.begun.fetch_max(offset, Ordering::SeqCst);
     }
 
-    /// What lies before `end` is read before any backfill is handed out. Whether something does.
-    pub(super) fn catch_up_to(&self, end: i64) -> bool {
-        let end = self.catch_up_to.fetch_max(end, Ordering::SeqCst).max(end);
-        self.window().read_to() < end
+    /// It is known what lies there; nothing, where it cannot be read.
+    pub(super) fn found(&self, end: Option<i64>) {
+        let is_live = self.role == TopicRole::Lane(Lane::Live);
+        self.catch_up_to.store(end.filter(|_| is_live).unwrap_or_default(), Ordering::SeqCst);
     }
 
-    /// Nobody waits for what lies here.
-    pub(super) fn need_not_catch_up(&self) {
-        self.catch_up_to.store(0, Ordering::SeqCst);
+    /// What lies before `end` is read before any backfill is handed out.
+    pub(super) fn catch_up_to(&self, end: i64) {
+        self.catch_up_to.fetch_max(end, Ordering::SeqCst);
+    }
+
+    /// Whether backfill waits for something that is not read yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_ours() && self.window().read_to() < self.catch_up_to.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more of it is handed out.
+    pub(super) fn hand_out_no_more(&self) {
+        self.is_for_another.store(true, Ordering::SeqCst);
+    }
+
+    fn is_ours(&self) -> bool {
+        !self.has_ended() && !self.is_for_another.load(Ordering::SeqCst)
     }
 
     /// A record goes out; none if it does not wait here any more. The token ends when it is taken back.
     pub(super) fn hand_out(&self, record: &TopicRecord) -> Option<CancellationToken> {
-        if self.has_ended() {
+        if !self.is_ours() {
             return None;
         }
         let lost = self.ended.child_token();

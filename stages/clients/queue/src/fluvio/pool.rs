@@ -34,7 +34,7 @@ struct Queues {
     live: VecDeque<WaitingRecord>,
     suspects: VecDeque<WaitingRecord>,
     backfill: VecDeque<WaitingRecord>,
-    /// Live partitions of which not everything is read that lay there when their reading began.
+    /// Partitions that backfill waits for.
     behind: BTreeSet<Partition>,
     /// Until when the partitions are ours for certain.
     ours_until: Option<Instant>,
@@ -104,12 +104,14 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
-    /// Whether not all is read of a live partition that lay there when its reading began: backfill waits as long.
-    pub(super) fn set_behind(&self, partition: &Partition, is_behind: bool) {
+    /// Looks whether backfill has to wait for a partition: where not all is read that is to be read before. To be asked
+    /// whenever that may have changed.
+    pub(super) fn look_behind(&self, owned: &OwnedPartition) {
         let mut queues = self.queues();
-        let is_new = match is_behind {
-            true => queues.behind.insert(partition.clone()),
-            false => queues.behind.remove(partition),
+        // With the lock held: of two that look, the later one is right.
+        let is_new = match owned.is_behind() {
+            true => queues.behind.insert(owned.partition.clone()),
+            false => queues.behind.remove(&owned.partition),
         };
         drop(queues);
         if is_new {
@@ -117,9 +119,9 @@ impl Pool {
         }
     }
 
-    /// Takes out what waits of a partition that is given or lost.
+    /// Takes out what waits of a partition that is for another, or lost.
     pub(super) fn forget(&self, owned: &OwnedPartition) {
         self.queues().of(owned.role).retain(|waiting| !std::ptr::eq(&*waiting.owned, owned));
-        self.set_behind(&owned.partition, false);
+        self.look_behind(owned);
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use backoff::backoff::Backoff;
 use futures::StreamExt;
-use model::Lane;
 use tracing::{debug, error, warn};
 
 use super::context::QueueContext;
@@ -62,8 +61,8 @@ pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>,
             }
         }
         // An outage of this one holds no backfill up.
-        owned.need_not_catch_up();
-        context.pool.set_behind(&owned.partition, false);
+        owned.found(None);
+        context.pool.look_behind(&owned);
         pause(&mut intervals).await;
     }
 }
@@ -86,7 +85,8 @@ impl Reading<'_> {
             self.set_suspects_aside(&bounds).await?;
             *is_set_aside = true;
         }
-        self.note_behind(bounds.end);
+        owned.found(Some(bounds.end));
+        context.pool.look_behind(owned);
         let from = owned.window().read_to();
         let mut records = context.log.read(&owned.partition, from).await?.ready_chunks(CHUNK);
         while let Some(chunk) = records.next().await {
@@ -112,7 +112,7 @@ impl Reading<'_> {
                     }
                 }
             }
-            self.note_behind(bounds.end);
+            context.pool.look_behind(owned);
             if let Some(error) = failed {
                 return Err(error);
             }
@@ -140,14 +140,6 @@ impl Reading<'_> {
         }
         *self.short_looks = 0;
         Ok(())
-    }
-
-    /// Backfill waits while there is something in a live partition that was there when its reading began.
-    fn note_behind(&self, end: i64) {
-        if self.owned.role == TopicRole::Lane(Lane::Live) {
-            let is_behind = self.owned.catch_up_to(end);
-            self.context.pool.set_behind(&self.owned.partition, is_behind);
-        }
     }
 
     /// Where processes died over a lane's records again and again, those that may be the cause go to the suspects. A

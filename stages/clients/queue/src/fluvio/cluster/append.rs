@@ -34,7 +34,7 @@ pub(super) const BATCH_BYTES: usize = 512 << 10;
 const REQUEST_BYTES: usize = 1 << 20;
 
 /// A batch on its way to a partition, and its size.
-type Packed = (u32, Batch<RawRecords>, usize);
+type PackedBatch = (u32, Batch<RawRecords>, usize);
 
 /// Appends the records, and returns once every replica that is in step has all of them.
 pub(super) async fn append(leaders: &Leaders, topic: &Arc<str>, records: Vec<NewRecord>) -> Result<(), QueueError> {
@@ -52,13 +52,14 @@ async fn append_all(leaders: &Leaders, topic: &Arc<str>, records: Vec<NewRecord>
     }
     let mut by_broker = BTreeMap::<_, Vec<_>>::new();
     for (number, records) in by_partition {
-        let Some(broker) = of_topic.get(number as usize) else { continue };
+        let broker = of_topic.get(number as usize);
+        let broker = broker.ok_or_else(|| failure(format!("{topic}: no partition {number} is there")))?;
         let batches = pack(records)?.into_iter().map(|(batch, size)| (number, batch, size));
         by_broker.entry(broker.address()).or_default().extend(batches.map(|packed| (broker, packed)));
     }
     let brokers = by_broker.into_values().map(|packed| async move {
         let Some((broker, _)) = packed.first() else { return Ok(()) };
-        let broker = broker.clone();
+        let broker: Arc<Peer> = Arc::clone(broker);
         let packed = packed.into_iter().map(|(_, packed)| packed);
         // One after the other: of one partition, what was handed in first must be stored first.
         for request in requests(packed.collect()) {
@@ -101,7 +102,7 @@ fn batch(records: Vec<FluvioRecord>) -> Result<(Batch<RawRecords>, usize), Queue
 }
 
 /// Divides batches into requests, in their order.
-fn requests(packed: Vec<Packed>) -> Vec<Vec<Packed>> {
+fn requests(packed: Vec<PackedBatch>) -> Vec<Vec<PackedBatch>> {
     let (mut requests, mut open, mut size) = (Vec::new(), Vec::new(), 0);
     for packed in packed {
         let more = packed.2;
@@ -116,7 +117,7 @@ fn requests(packed: Vec<Packed>) -> Vec<Vec<Packed>> {
     requests
 }
 
-async fn produce(broker: &Peer, topic: &Arc<str>, packed: Vec<Packed>) -> Result<(), QueueError> {
+async fn produce(broker: &Peer, topic: &Arc<str>, packed: Vec<PackedBatch>) -> Result<(), QueueError> {
     let mut partitions = BTreeMap::<u32, RecordSet<RawRecords>>::new();
     for (number, batch, _) in packed {
         partitions.entry(number).or_default().batches.push(batch);

@@ -59,11 +59,6 @@ impl ClusterTarget {
         Ok(target)
     }
 
-    /// Host and port of the controller.
-    pub(super) fn address(&self) -> &str {
-        &self.config.endpoint
-    }
-
     /// Whether whoever answers need not show who it is.
     pub(super) fn is_anonymous(&self) -> bool {
         matches!(self.config.tls, TlsPolicy::Anonymous)
@@ -158,7 +153,7 @@ mod tests {
     fn beyond_this_machine_nothing_goes_in_clear() {
         for address in ["10.0.0.1:9003", "fluvio.example.com:9003", "[2001:db8::1]:9003"] {
             let error = options(address).validate().unwrap_err().to_string();
-            assert!(error.starts_with("[queue] url:") && error.contains("profile with TLS"), "{error}");
+            assert!(error.starts_with("[queue] fluvio:") && error.contains("profile with TLS"), "{error}");
         }
         let target = ClusterTarget::of(&options("127.0.0.1:9003")).unwrap();
         target.broker("main", "127.0.0.1:9005").unwrap();

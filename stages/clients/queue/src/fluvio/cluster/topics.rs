@@ -109,24 +109,24 @@ fn spec(topic: &Topic) -> TopicSpec {
 }
 
 fn compare(needed: &Topic, found: &TopicSpec) -> Result<(), FluvioError> {
-    let differs = |found: String, needed_is: String, setting| FluvioError::Differs {
+    let differs = |found: String, needed_is: String, remedy| FluvioError::Differs {
         name: needed.name.to_string(),
         found,
         needed: needed_is,
-        setting,
+        remedy,
     };
     if found.partitions() != needed.partitions {
         return Err(differs(
             format!("{} partitions", found.partitions()),
-            needed.partitions.to_string(),
-            "[queue] partitions",
+            format!("{}", needed.partitions),
+            "set [queue] partitions to what it has, delete the topic once it is empty",
         ));
     }
     if found.retention_secs() != seconds(needed.retention) {
         return Err(differs(
             format!("a retention of {} s", found.retention_secs()),
             format!("{} s", seconds(needed.retention)),
-            "its retention",
+            "delete the topic once it is empty, and it is made anew",
         ));
     }
     if found.replication_factor() != Some(needed.replication) {
