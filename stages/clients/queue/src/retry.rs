@@ -30,13 +30,13 @@ const TOLD_AFTER: Duration = Duration::from_secs(30);
 /// Since when something fails, and whether that was told.
 #[cfg(feature = "fluvio")]
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct LongFailure {
     since: Option<Instant>,
     is_told: bool,
 }
 
 #[cfg(feature = "fluvio")]
-impl Trouble {
+impl LongFailure {
     /// It failed. True once, when it has failed for long.
     pub(crate) fn failed(&mut self) -> bool {
         let lasts = self.since.get_or_insert_with(Instant::now).elapsed() >= TOLD_AFTER;

@@ -19,7 +19,7 @@ use super::context::QueueContext;
 use super::log::TopicRecord;
 use super::partition::OwnedPartition;
 use super::publisher::DelayKey;
-use crate::retry::{Trouble, intervals, pause};
+use crate::retry::{LongFailure, intervals, pause};
 
 /// Records that go to their lanes together.
 const MOST_AT_ONCE: usize = 256;
@@ -79,7 +79,7 @@ impl HeldRecords {
 
 /// Sends what is due to its lane, and settles it then: a crash in between leaves both, never none.
 pub(super) async fn release(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
-    let (mut intervals, mut trouble) = (intervals(), Trouble::default());
+    let (mut intervals, mut trouble) = (intervals(), LongFailure::default());
     loop {
         let mut due = held.due().await;
         while !due.is_empty() {

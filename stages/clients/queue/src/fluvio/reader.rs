@@ -17,7 +17,7 @@ use super::log::TopicRecord;
 use super::partition::OwnedPartition;
 use super::pool::WaitingRecord;
 use super::topics::TopicRole;
-use crate::retry::{Trouble, intervals, pause};
+use crate::retry::{LongFailure, intervals, pause};
 use crate::{DELIVERY_LIMIT, QueueError};
 
 /// Processes that die over the records of a lane's partition before those go to the suspects.
@@ -44,7 +44,7 @@ const SHORT_LOOKS: u32 = 5;
 /// Reads a partition until it is given or lost.
 pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
     let (mut intervals, mut short_looks) = (intervals(), 0);
-    let (mut is_set_aside, mut trouble) = (false, Trouble::default());
+    let (mut is_set_aside, mut trouble) = (false, LongFailure::default());
     loop {
         let mut reading =
             Reading { context: &context, owned: &owned, held: &held, short_looks: &mut short_looks, has_read: false };
