@@ -248,19 +248,30 @@ impl FluvioQueue {
         clock: Clock,
         metrics: &QueueMetrics,
     ) -> Result<Self, FluvioError> {
-        let topics = options.topics()?;
         let log = Arc::new(Cluster::new(&options, metrics.clone())?);
-        let ledger = ledger(place, &topics, LEASE)?;
-        Self::over(log, topics, ledger, LEASE, clock).await
+        Self::over(log, &options, place, LEASE, clock).await
     }
 
     async fn over(
         log: Arc<dyn TopicLog>,
-        topics: Topics,
-        ledger: Arc<dyn Ledger>,
+        options: &FluvioOptions,
+        place: FluvioLedger,
         lease: Duration,
         clock: Clock,
     ) -> Result<Self, FluvioError> {
+        let names = log.names().await?;
+        // A delay step of former settings goes on until it is empty.
+        let former = options.topics()?.steps_among(&names);
+        let delays = options.delays.iter().copied().chain(former).collect();
+        let topics = FluvioOptions { delays, ..options.clone() }.topics()?;
+        let ledger = ledger(place, &topics, lease)?;
+        // Before it is there: of a topic that is made anew nothing may count as settled.
+        let missing =
+            topics.all().into_iter().map(|topic| topic.name).filter(|topic| !names.contains(&topic.to_string()));
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() {
+            ledger.begin_anew(&missing).await.map_err(|QueueError(reason)| FluvioError::Failed(reason))?;
+        }
         log.ensure(&topics.all()).await?;
         let context = Arc::new(QueueContext::new(Arc::new(topics), log, ledger, lease, clock));
         Ok(Self { inner: Arc::new(Inner { context, member: Mutex::default() }) })

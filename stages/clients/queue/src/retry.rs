@@ -25,7 +25,7 @@ pub(crate) async fn pause(intervals: &mut ExponentialBackoff) {
 
 /// How long something of many may fail before it is told by itself: the outage of a broker is told where it is noticed.
 #[cfg(feature = "fluvio")]
-const TOLD_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const TOLD_AFTER: Duration = Duration::from_secs(30);
 
 /// Since when something fails, and whether that was told.
 #[cfg(feature = "fluvio")]

@@ -34,8 +34,9 @@ mod target;
 mod tests;
 mod topics;
 
-/// How long a machine of the cluster may take for an answer.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a machine of the cluster may take for an answer; shorter than whoever asks the queue waits, so that a
+/// connection that hangs is given up.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A cluster of Fluvio. Connections are made when they are needed, and again when they are lost.
 pub(super) struct Cluster {
@@ -63,6 +64,10 @@ impl Cluster {
 
 #[async_trait]
 impl TopicLog for Cluster {
+    async fn names(&self) -> Result<Vec<String>, FluvioError> {
+        topics::names(&self.leaders).await
+    }
+
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError> {
         topics::ensure(&self.leaders, topics).await
     }

@@ -1,8 +1,9 @@
 //! What is not due yet: the records of a delay step, each held until its time, with one timer for all.
 //!
 //! A record says when it is due by the clock of whoever published it. Here it waits at most as long as its step, from
-//! when it was read: so a clock that runs ahead holds nothing up for longer, and what is due never waits behind what
-//! is not.
+//! when it was read: so a clock that runs ahead holds nothing up for longer. What is due does not wait behind what is
+//! not, as far as both are in memory; of a step of which more waits than that, the later ones are read as the first are
+//! due.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,11 +44,6 @@ impl HeldRecords {
             .map_or(Duration::ZERO, |key| Duration::try_from(key.due.duration_since(clock.now())).unwrap_or_default());
         self.held().insert((Instant::now() + wait.min(step), record.offset), record);
         self.changed.notify_waiters();
-    }
-
-    /// Nothing is held any more.
-    pub(super) fn clear(&self) {
-        self.held().clear();
     }
 
     /// Waits until something is due, and takes it out.

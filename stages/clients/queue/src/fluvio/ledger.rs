@@ -3,6 +3,7 @@
 //! Both stand in one row, under a number that grows with every owner: who has lost a partition cannot move its offset.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -24,7 +25,7 @@ pub(super) struct PartitionLease {
     pub epoch: i64,
     /// All records before this offset are settled.
     pub next: i64,
-    /// No record from this offset on was handed out.
+    /// No record from this offset on was handed out by the owner before.
     pub begun: i64,
     /// The consumers that died since `next` moved last, while they worked on records of the partition.
     pub deaths: u32,
@@ -63,6 +64,12 @@ pub(super) trait Ledger: Send + Sync + 'static {
 
     /// Says that this member lives. With `sweep`, members that said nothing for too long are struck off.
     async fn roll_call(&self, sweep: bool) -> Result<RollCall, QueueError>;
+
+    /// Nothing of these topics is settled, and nobody has a partition of them: they are made now.
+    async fn begin_anew(&self, topics: &[Arc<str>]) -> Result<(), QueueError>;
+
+    /// The owner begins its partition anew at an offset: what was settled is of a log that is gone.
+    async fn restart(&self, progress: &Progress) -> Result<(), QueueError>;
 
     /// Takes a partition that nobody has, or nobody who lives. None where somebody was faster.
     async fn take(&self, partition: &Partition) -> Result<Option<PartitionLease>, QueueError>;

@@ -62,6 +62,9 @@ pub(super) type Records = BoxStream<'static, Result<TopicRecord, QueueError>>;
 /// A log of topics.
 #[async_trait]
 pub(super) trait TopicLog: Send + Sync + 'static {
+    /// The names of all topics that there are, those of others too.
+    async fn names(&self) -> Result<Vec<String>, FluvioError>;
+
     /// Makes the topics that are missing. One that exists and differs in partitions or retention is an error that
     /// names it.
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError>;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use model::Lane;
 use runtime::task;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -29,6 +30,7 @@ use super::reader;
 use super::share::{Holding, Share, share};
 use super::topics::TopicRole;
 use crate::QueueError;
+use crate::retry::{intervals, pause};
 
 /// How often the offsets are written that have changed.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
@@ -81,15 +83,17 @@ impl Member {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
-            let done = tokio::select! {
+            let is_renewal = tokio::select! {
                 biased;
                 () = stopping.cancelled() => break,
-                _ = renewals.tick() => self.renew().await,
-                _ = commits.tick() => self.commit().await,
+                _ = renewals.tick() => true,
+                _ = commits.tick() => false,
             };
+            let work = async { if is_renewal { self.renew().await.map(|()| true) } else { self.commit().await } };
+            let Some(done) = stopping.run_until_cancelled(work).await else { break };
             match done {
-                Ok(()) if std::mem::take(&mut self.has_trouble) => info!("the ledger of the queue answers again"),
-                Ok(()) => {}
+                Ok(true) if std::mem::take(&mut self.has_trouble) => info!("the ledger of the queue answers again"),
+                Ok(_) => {}
                 Err(error) if std::mem::replace(&mut self.has_trouble, true) => {
                     debug!(%error, "the ledger of the queue cannot be reached, trying on");
                 }
@@ -108,8 +112,8 @@ impl Member {
                 self.steady_since.get_or_insert(begun);
                 self.context.pool.ours_until(begun + self.context.lease);
                 self.compare(roll);
-                self.share(roll).await?;
                 self.give_what_is_ready().await?;
+                self.share(roll, begun).await?;
             }
             Err(_) => self.steady_since = None,
         }
@@ -139,27 +143,31 @@ impl Member {
     }
 
     /// Takes what is free of its share, and begins to give what is more.
-    async fn share(&mut self, roll: &RollCall) -> Result<(), QueueError> {
+    async fn share(&mut self, roll: &RollCall, begun: Instant) -> Result<(), QueueError> {
+        // In the ledger as ours and not here: the answer to its taking was lost. Nobody else would read it.
+        let me = self.context.ledger.me();
+        let is_orphan = |(partition, (owner, _)): &(&Partition, &(String, i64))| {
+            owner == me && !self.holders.contains_key(*partition)
+        };
+        let orphans: Vec<_> = roll.owners.iter().filter(is_orphan).map(|(partition, _)| partition.clone()).collect();
         let owner = |partition: &Partition| {
             let owner = roll.owners.get(partition).map(|(owner, _)| owner.clone());
             owner.filter(|owner| roll.members.contains(owner))
         };
-        let holding =
-            |partition: Partition| Holding { owner: self.owner_here(&partition, owner(&partition)), partition };
+        let holding = |partition: Partition| Holding { owner: owner(&partition), partition };
         let groups = self.context.topics.groups().map(|group| group.into_iter().map(holding).collect::<Vec<_>>());
         let Share { take, give } = share(&groups, &roll.members, self.context.ledger.me());
         for partition in give {
             self.begin_to_give(&partition);
         }
-        for partition in take {
+        for partition in orphans.into_iter().chain(take) {
+            // The rest with the next renewal: the lease must not run out meanwhile.
+            if begun.elapsed() > self.context.lease / 4 {
+                break;
+            }
             self.take(&partition).await?;
         }
         Ok(())
-    }
-
-    /// One that is in the ledger as ours, and not here, is as good as free: the answer to its taking was lost.
-    fn owner_here(&self, partition: &Partition, owner: Option<String>) -> Option<String> {
-        owner.filter(|owner| owner != self.context.ledger.me() || self.holders.contains_key(partition))
     }
 
     async fn take(&mut self, partition: &Partition) -> Result<(), QueueError> {
@@ -201,10 +209,18 @@ impl Member {
         };
         let ready = self.holders.values().filter(|holder| is_ready(holder));
         let ready: Vec<_> = ready.map(|holder| holder.owned.clone()).collect();
-        for owned in ready {
+        let ledger = self.context.ledger.clone();
+        let gives = ready.iter().map(|owned| {
             // Before the offset is read: what settles afterwards fails, and comes again.
             owned.end();
-            self.context.ledger.give(&owned.progress()).await?;
+            let progress = owned.progress();
+            let ledger = &ledger;
+            async move { ledger.give(&progress).await }
+        });
+        // At once: the end of a process is short.
+        let given = join_all(gives).await;
+        for (owned, given) in ready.iter().zip(given) {
+            given?;
             debug!(topic = &*owned.partition.topic, partition = owned.partition.number, "a partition was given");
             self.lose(&owned.partition);
         }
@@ -220,8 +236,16 @@ impl Member {
         }
     }
 
-    /// Writes how far each partition has come.
-    async fn commit(&mut self) -> Result<(), QueueError> {
+    /// Writes how far each partition has come. Whether there was anything to write.
+    async fn commit(&mut self) -> Result<bool, QueueError> {
+        // One that nobody reads any more, for it begins anew or its reader broke off, is taken again.
+        let is_unread = |holder: &Holder| {
+            let has_stopped = holder.owned.has_ended() || holder.reading.iter().any(|task| task.is_finished());
+            holder.give_by.is_none() && has_stopped
+        };
+        let unread = self.holders.values().filter(|holder| is_unread(holder));
+        let unread: Vec<_> = unread.map(|holder| holder.owned.partition.clone()).collect();
+        unread.iter().for_each(|partition| self.lose(partition));
         let mut changed = Vec::new();
         for holder in self.holders.values_mut() {
             let progress = holder.owned.progress();
@@ -231,7 +255,7 @@ impl Member {
             take_back(&self.context, holder);
         }
         if changed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let lost = self.context.ledger.commit(&changed).await?;
         for progress in changed {
@@ -240,7 +264,7 @@ impl Member {
             }
         }
         lost.iter().for_each(|partition| self.lose(partition));
-        Ok(())
+        Ok(true)
     }
 
     /// Gives everything back at once: the process ends.
@@ -273,13 +297,20 @@ fn take_back(context: &Arc<QueueContext>, holder: &mut Holder) {
         // A suspect that is worked on for so long has not ended its process.
         let lane = if let TopicRole::Lane(lane) = owned.role { lane } else { Lane::Live };
         let (topic, partition) = (&*owned.partition.topic, owned.partition.number);
-        match context.publisher.publish(lane, hand.record.body.clone(), TAKEN_BACK_FOR).await {
-            Ok(()) => {
-                warn!(topic, partition, "a message was in hand for too long: it was taken back, and comes again");
-                drop(owned.settle(hand.record.offset));
-                hand.lost.cancel();
+        let mut intervals = intervals();
+        // Until it settles by itself after all.
+        while owned.holding_up(LONGEST_IN_HAND, LARGEST_GAP).is_some_and(|now| now.record.offset == hand.record.offset)
+        {
+            match context.publisher.publish(lane, hand.record.body.clone(), TAKEN_BACK_FOR).await {
+                Ok(()) => {
+                    warn!(topic, partition, "a message was in hand for too long: it was taken back, and comes again");
+                    drop(owned.settle(hand.record.offset));
+                    hand.lost.cancel();
+                    return;
+                }
+                Err(error) => debug!(topic, partition, %error, "a message in hand for too long is not taken back yet"),
             }
-            Err(error) => warn!(topic, partition, %error, "a message that is in hand for too long is not taken back"),
+            pause(&mut intervals).await;
         }
     }));
 }

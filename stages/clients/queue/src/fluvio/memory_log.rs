@@ -57,11 +57,17 @@ impl MemoryLog {
         }
     }
 
-    /// The topic is deleted, and made anew.
-    pub(super) fn make_anew(&self, topic: &str) {
+    /// The topic is deleted.
+    pub(super) fn delete(&self, topic: &str) {
+        self.partitions().retain(|partition, _| &*partition.topic != topic);
+    }
+
+    /// Each partition of the topic loses all that it has, as where the disk of a broker is replaced.
+    pub(super) fn empty(&self, topic: &str) {
         for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
             *kept = KeptRecords::default();
         }
+        self.appended.send_modify(|count| *count += 1);
     }
 
     /// How many records each append brought.
@@ -82,6 +88,13 @@ pub(super) struct SharedLog(pub(super) Arc<MemoryLog>);
 
 #[async_trait]
 impl TopicLog for SharedLog {
+    async fn names(&self) -> Result<Vec<String>, FluvioError> {
+        let partitions = self.0.partitions();
+        let names: std::collections::BTreeSet<_> =
+            partitions.keys().map(|partition| partition.topic.to_string()).collect();
+        Ok(names.into_iter().collect())
+    }
+
     async fn ensure(&self, topics: &[Topic]) -> Result<(), FluvioError> {
         for topic in topics {
             for number in 0..topic.partitions {

@@ -42,7 +42,7 @@ impl OwnedPartition {
             partition: lease.partition.clone(),
             role,
             window: Mutex::new(UnsettledWindow::new(lease.next)),
-            begun: AtomicI64::new(lease.begun),
+            begun: AtomicI64::new(lease.next),
             // Until it is known what lies there.
             catch_up_to: AtomicI64::new(if role == TopicRole::Lane(Lane::Live) { i64::MAX } else { 0 }),
             is_for_another: AtomicBool::new(false),

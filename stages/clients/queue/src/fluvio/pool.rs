@@ -50,7 +50,8 @@ impl Queues {
     }
 
     fn first(&mut self) -> Option<WaitingRecord> {
-        if let Some(first) = self.live.pop_front().or_else(|| self.suspects.pop_front()) {
+        // There is one suspect at a time, so it holds nobody up; behind live ones it might wait for ever.
+        if let Some(first) = self.suspects.pop_front().or_else(|| self.live.pop_front()) {
             return Some(first);
         }
         // Live ones may be on their way here.

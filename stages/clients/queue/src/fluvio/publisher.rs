@@ -22,8 +22,8 @@ use crate::QueueError;
 /// How long a publish may take, with its wait for the batch before it. The caller repeats it.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long one batch may take.
-const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one batch may take; longer than the log's own limit, which gives up what hangs.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Records of one batch: some 150 KB of ordinary messages.
 const MOST_IN_BATCH: usize = 512;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use backoff::backoff::Backoff;
 use futures::StreamExt;
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::context::QueueContext;
@@ -17,7 +18,7 @@ use super::log::TopicRecord;
 use super::partition::OwnedPartition;
 use super::pool::WaitingRecord;
 use super::topics::TopicRole;
-use crate::retry::{LongFailure, intervals, pause};
+use crate::retry::{LongFailure, TOLD_AFTER, intervals, pause};
 use crate::{DELIVERY_LIMIT, QueueError};
 
 /// Processes that die over the records of a lane's partition before those go to the suspects.
@@ -29,7 +30,7 @@ const SUSPECT_DEATHS: u32 = DELIVERY_LIMIT - LANE_DEATHS;
 /// Records of a partition that wait to be handed out: so that the next one is there when one is settled.
 const READ_AHEAD: usize = 256;
 
-/// Records of a delay step in memory, some 1 MB. Those after them are read when some of these are due.
+/// Records of a delay step in memory, some 1 MB of ordinary messages. Those after them are read when some of these are due.
 const HELD_AHEAD: usize = 2_000;
 
 /// Records that are taken from the stream at once.
@@ -38,18 +39,20 @@ const CHUNK: usize = 64;
 /// Offsets for which a crash counts before their records are there, so that not every record costs a write.
 const BEGUN_AHEAD: i64 = 64;
 
-/// How often a log must be found shorter than what was read of it before that is believed.
-const SHORT_LOOKS: u32 = 5;
+/// For how many leases a log must be found shorter than what was read of it before that is believed: a minute. A broker
+/// that comes back may know of less for a while, and there is nothing to read meanwhile.
+const SHORT_FOR: u32 = 12;
 
 /// Reads a partition until it is given or lost.
 pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
-    let (mut intervals, mut short_looks) = (intervals(), 0);
+    let (mut intervals, mut short_since) = (intervals(), None);
     let (mut is_set_aside, mut trouble) = (false, LongFailure::default());
     loop {
         let mut reading =
-            Reading { context: &context, owned: &owned, held: &held, short_looks: &mut short_looks, has_read: false };
+            Reading { context: &context, owned: &owned, held: &held, short_since: &mut short_since, has_read: false };
+        let begun = Instant::now();
         let ended = reading.read_once(&mut is_set_aside).await;
-        if reading.has_read {
+        if reading.has_read || begun.elapsed() >= TOLD_AFTER {
             Backoff::reset(&mut intervals);
             trouble.is_over();
         }
@@ -71,7 +74,7 @@ struct Reading<'a> {
     context: &'a Arc<QueueContext>,
     owned: &'a Arc<OwnedPartition>,
     held: &'a HeldRecords,
-    short_looks: &'a mut u32,
+    short_since: &'a mut Option<Instant>,
     has_read: bool,
 }
 
@@ -80,7 +83,7 @@ impl Reading<'_> {
     async fn read_once(&mut self, is_set_aside: &mut bool) -> Result<(), QueueError> {
         let (context, owned) = (self.context, self.owned);
         let bounds = context.log.bounds(&owned.partition).await?;
-        self.find_place(&bounds)?;
+        self.find_place(&bounds).await?;
         if !*is_set_aside {
             self.set_suspects_aside(&bounds).await?;
             *is_set_aside = true;
@@ -121,24 +124,26 @@ impl Reading<'_> {
     }
 
     /// Where to go on, in a log that may have been cut at its begin, or made anew.
-    fn find_place(&mut self, bounds: &Range<i64>) -> Result<(), QueueError> {
+    async fn find_place(&mut self, bounds: &Range<i64>) -> Result<(), QueueError> {
         let (topic, partition) = (&*self.owned.partition.topic, self.owned.partition.number);
         let read_to = self.owned.window().read_to();
         if read_to > bounds.end {
-            *self.short_looks += 1;
-            if *self.short_looks < SHORT_LOOKS {
+            let since = *self.short_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < self.context.lease * SHORT_FOR {
                 return Err(QueueError(format!("it ends at {}, before {read_to}, which was read", bounds.end)));
             }
             error!(topic, partition, "the topic was made anew or has lost its end: reading it from its begin");
-            self.context.pool.forget(self.owned);
-            self.held.clear();
-            self.owned.window().restart(bounds.start);
+            // This member has it no more, and takes it again: what is in hand is of the log that is gone.
+            let progress = Progress { next: bounds.start, ..self.owned.progress() };
+            self.context.ledger.restart(&progress).await?;
+            self.owned.end();
+            return Err(QueueError("it begins anew".to_owned()));
         } else if read_to < bounds.start {
             let count = bounds.start - read_to;
             error!(topic, partition, count, "messages were deleted for their age before they were read");
             self.owned.window().skip_to(bounds.start);
         }
-        *self.short_looks = 0;
+        *self.short_since = None;
         Ok(())
     }
 
@@ -185,7 +190,6 @@ impl Reading<'_> {
             let lease = &self.owned.lease;
             let over_limit = record.offset == lease.next && lease.deaths >= SUSPECT_DEATHS;
             // What was settled before must be in the ledger: else a crash would count for that one.
-            self.owned.begin_up_to(record.offset + 1);
             self.write(self.owned.progress()).await?;
             self.put(record, over_limit);
         }

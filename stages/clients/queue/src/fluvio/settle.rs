@@ -42,6 +42,9 @@ impl FluvioSettle {
     }
 
     fn settle(&mut self) -> Result<(), SettleError> {
+        if self.lost.is_cancelled() {
+            return Err(taken_back());
+        }
         match &self.waiting {
             Some(waiting) => waiting.owned.settle(waiting.record.offset)?,
             None => return Ok(()),
@@ -49,6 +52,10 @@ impl FluvioSettle {
         self.waiting = None;
         Ok(())
     }
+}
+
+fn taken_back() -> SettleError {
+    SettleError("the message was taken back, and comes again".to_owned())
 }
 
 #[async_trait]
@@ -63,7 +70,7 @@ impl Settle for FluvioSettle {
         let mut intervals = intervals();
         loop {
             if self.lost.is_cancelled() {
-                return Err(SettleError("the message was taken back, and comes again".to_owned()));
+                return Err(taken_back());
             }
             match self.context.publisher.publish(lane, body.clone(), delay).await {
                 Ok(()) => return self.settle(),
@@ -80,6 +87,7 @@ impl Settle for FluvioSettle {
 impl Drop for FluvioSettle {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take()
+            && !self.lost.is_cancelled()
             && waiting.owned.take_back(waiting.record.offset)
         {
             self.context.pool.push_back_first(waiting);

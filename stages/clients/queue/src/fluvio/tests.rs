@@ -20,15 +20,25 @@ const SHORT_LEASE: Duration = Duration::from_millis(1500);
 /// Ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn topics() -> Topics {
-    Topics::new("test", &[], 3, 1).unwrap()
+fn options(delays: &[Duration]) -> FluvioOptions {
+    FluvioOptions {
+        address: None,
+        profile: None,
+        prefix: "test".to_owned(),
+        partitions: 3,
+        replication: 1,
+        delays: delays.to_vec(),
+        service: "test".to_owned(),
+    }
+}
+
+async fn open_with(log: &Arc<MemoryLog>, place: FluvioLedger, delays: &[Duration]) -> FluvioQueue {
+    let log = Arc::new(SharedLog(log.clone()));
+    FluvioQueue::over(log, &options(delays), place, SHORT_LEASE, Clock::system()).await.unwrap()
 }
 
 async fn open(log: &Arc<MemoryLog>, place: FluvioLedger) -> FluvioQueue {
-    let topics = topics();
-    let ledger = ledger(place, &topics, SHORT_LEASE).unwrap();
-    let log = Arc::new(SharedLog(log.clone()));
-    FluvioQueue::over(log, topics, ledger, SHORT_LEASE, Clock::system()).await.unwrap()
+    open_with(log, place, &[]).await
 }
 
 impl FluvioQueue {
@@ -131,10 +141,9 @@ struct OnCluster {
 
 impl OnCluster {
     async fn open(options: FluvioOptions, database: Database) -> Self {
-        let topics = options.topics().unwrap();
-        let ledger = ledger(FluvioLedger::Database(database.clone()), &topics, SHORT_LEASE).unwrap();
         let log = Arc::new(Cluster::new(&options, QueueMetrics::default()).unwrap());
-        let queue = FluvioQueue::over(log, topics, ledger, SHORT_LEASE, Clock::system()).await.unwrap();
+        let place = FluvioLedger::Database(database.clone());
+        let queue = FluvioQueue::over(log, &options, place, SHORT_LEASE, Clock::system()).await.unwrap();
         Self { options, database, queue }
     }
 }
@@ -202,234 +211,290 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// How the live topic, the backfill topic and all else are divided.
-fn shares(queues: &[&FluvioQueue]) -> Vec<[usize; 3]> {
-    let share = |queue: &&FluvioQueue| {
-        let (live, backfill) = (queue.owned("test-live"), queue.owned("test-backfill"));
-        [live, backfill, queue.inner.context.owned().len() - live - backfill]
-    };
-    queues.iter().map(share).collect()
-}
+mod on_servers {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_comes_goes_or_dies_changes_the_shares_and_loses_nothing() {
-    let subject = OnDatabase::fresh().await;
-    let (first, second, third) = (subject.queue.clone(), subject.another().await, subject.another().await);
-    let mut reading = first.deliveries(8);
-    assert!(reading.next().now_or_never().is_none());
-    until("one has all", async || shares(&[&first]) == [[3, 3, 13]]).await;
-    let mut reading_too = second.deliveries(8);
-    assert!(reading_too.next().now_or_never().is_none());
-    until("two have a half", async || {
-        let shares = shares(&[&first, &second]);
-        (0..3).all(|group| shares[0][group].abs_diff(shares[1][group]) <= 1 && shares[0][group] > 0)
-            && shares.iter().flatten().sum::<usize>() == 19
-    })
-    .await;
-
-    // One goes with a word, another dies without.
-    publish(&first, 0..60).await;
-    let mut seen = BTreeSet::new();
-    let held = next(&mut reading_too).await;
-    second.close().await;
-    assert!(held.lost.is_cancelled());
-    assert!(held.settle.ack().await.is_err(), "it is another's now");
-    let mut last = third.deliveries(8);
-    assert!(last.next().now_or_never().is_none());
-    until("the third has its share", async || third.inner.context.owned().len() >= 9).await;
-    let held = next(&mut reading).await;
-    first.sever();
-    while seen.len() < 60 {
-        seen.insert(next_text(&mut last).await);
-    }
-    drop(held);
-    until("the last one has all", async || shares(&[&third]) == [[3, 3, 13]]).await;
-    until("all is settled", async || third.backlog().await.unwrap() == Backlog::default()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_has_lost_a_partition_moves_its_offset_no_more() {
-    let subject = OnDatabase::fresh().await;
-    publish(&subject.queue, ["one"]).await;
-    let mut deliveries = subject.queue.deliveries(1);
-    let held = next(&mut deliveries).await;
-    let sql = subject.database.client().await.unwrap();
-    // Another takes everything.
-    sql.execute("update queue_partitions set owner = 'another', epoch = epoch + 1", &[]).await.unwrap();
-    sql.execute("insert into queue_members (queue, member, seen_at) values ('test', 'another', 'infinity')", &[])
-        .await
-        .unwrap();
-    timeout(PATIENCE, held.lost.cancelled()).await.expect("it learns of it");
-    assert!(held.settle.ack().await.is_err());
-    tokio::time::sleep(2 * SHORT_LEASE).await;
-    assert_eq!(subject.number("select sum(next_offset)::bigint from queue_partitions").await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_slow_message_does_not_keep_the_offset_of_the_others_back() {
-    let subject = OnDatabase::fresh().await;
-    let event = |attempt| {
-        let mut event = ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), EventSource::Poll);
-        event.attempt = attempt;
-        Bytes::from(event.encode())
-    };
-    // Of one conversation, so that they lie in one partition.
-    let publishes = (0..10_100).map(|attempt| subject.queue.publish(Lane::Live, event(attempt)));
-    futures::stream::iter(publishes).buffered(512).for_each(async |published| published.unwrap()).await;
-    let mut deliveries = subject.queue.deliveries(16);
-    let slow = next(&mut deliveries).await;
-    for _ in 1..10_100 {
-        next(&mut deliveries).await.settle.ack().await.unwrap();
-    }
-    timeout(PATIENCE, slow.lost.cancelled()).await.expect("it is taken back");
-    assert!(slow.settle.ack().await.is_err());
-    until("the offset moves", async || {
-        subject.number("select max(next_offset) from queue_partitions where topic = 'test-live'").await == 10_100
-    })
-    .await;
-    let backlog = subject.queue.backlog().await.unwrap();
-    assert_eq!(backlog, Backlog { delayed: 1, ..Backlog::default() }, "it comes again");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_arrives_together_goes_as_one_batch() {
-    let subject = OnDatabase::fresh().await;
-    publish(&subject.queue, 0..500).await;
-    let appends = subject.log.appends();
-    assert_eq!(appends.iter().sum::<usize>(), 500);
-    assert!(appends.len() < 50, "{appends:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_log_is_waited_for() {
-    let subject = OnDatabase::fresh().await;
-    let queue = subject.queue.clone();
-    publish(&queue, ["one"]).await;
-    let mut deliveries = queue.deliveries(8);
-    let held = next(&mut deliveries).await;
-    queue.publish_delayed(Lane::Live, Bytes::from("later"), Duration::from_secs(1)).await.unwrap();
-    subject.log.set_away(true);
-    assert!(queue.check().await.is_err() && queue.backlog().await.is_err());
-    assert!(queue.publish(Lane::Live, Bytes::from("lost")).await.is_err());
-    held.settle.ack().await.unwrap();
-    let mut settled = subject.another().await.deliveries(8);
-    assert!(settled.next().now_or_never().is_none());
-    drop(settled);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    subject.log.set_away(false);
-    publish(&queue, ["two"]).await;
-    let texts = BTreeSet::from([next_text(&mut deliveries).await, next_text(&mut deliveries).await]);
-    assert_eq!(texts, BTreeSet::from(["later".to_owned(), "two".to_owned()]));
-    queue.check().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_database_stops_the_handing_out_and_condemns_nothing() {
-    let server = test_servers::Postgres::start().await;
-    let proxy = test_servers::Proxy::before(server.address()).await;
-    let direct = database::testing::TestDatabase::on(&server).await;
-    let url = direct.url("test_services").replace(&server.address().to_string(), &proxy.address().to_string());
-    let log = Arc::<MemoryLog>::default();
-    let queue = open(&log, FluvioLedger::Database(database::testing::open(&url))).await;
-    publish(&queue, 0..20).await;
-    let mut deliveries = queue.deliveries(2);
-    let held = next(&mut deliveries).await;
-    proxy.stall(true);
-    let pool = &queue.inner.context.pool;
-    until("nothing is handed out", async || {
-        // Whatever is handed out before is handed back.
-        drop(deliveries.next().now_or_never());
-        tokio::time::sleep(SHORT_LEASE / 4).await;
-        let taken = pool.take();
-        let is_none = taken.is_none();
-        if let Some((waiting, _)) = taken {
-            waiting.owned.take_back(waiting.record.offset);
-            pool.push_back_first(waiting);
-        }
-        is_none
-    })
-    .await;
-    proxy.stall(false);
-    held.settle.ack().await.unwrap();
-    let mut seen = BTreeSet::new();
-    while seen.len() < 19 {
-        let delivery = next(&mut deliveries).await;
-        assert!(!delivery.over_limit);
-        seen.insert(String::from_utf8(delivery.body.to_vec()).unwrap());
-        delivery.settle.ack().await.unwrap();
-    }
-    let sql = direct.admin.client().await.unwrap();
-    let deaths: i64 = sql.query_one("select sum(deaths) from queue_partitions", &[]).await.unwrap().get(0);
-    assert_eq!(deaths, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_lost_its_begin_or_was_made_anew_is_read_from_where_it_begins() {
-    let mut subject = OnDatabase::fresh().await;
-    publish(&subject.queue, 0..30).await;
-    subject.log.expire("test-live");
-    publish(&subject.queue, 100..110).await;
-    let mut seen = BTreeSet::new();
-    let mut deliveries = subject.queue.deliveries(8);
-    while seen.len() < 10 {
-        seen.insert(next_text(&mut deliveries).await.parse::<u32>().unwrap());
-    }
-    assert_eq!(seen, (100..110).collect());
-    until("all is settled", async || subject.queue.backlog().await.unwrap() == Backlog::default()).await;
-    drop(deliveries);
-    subject.log.make_anew("test-live");
-    publish(&subject.queue, 200..203).await;
-    subject = subject.crash().await;
-    let mut deliveries = subject.queue.deliveries(8);
-    let mut seen = BTreeSet::new();
-    while seen.len() < 3 {
-        seen.insert(next_text(&mut deliveries).await.parse::<u32>().unwrap());
-    }
-    assert_eq!(seen, (200..203).collect());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_that_die_over_one_message_do_not_condemn_those_beside_it() {
-    let mut subject = OnDatabase::fresh().await;
-    publish(&subject.queue, ["poison"]).await;
-    publish(&subject.queue, 0..12).await;
-    let mut innocent = BTreeSet::<Bytes>::new();
-    for death in 0.. {
-        assert!(death < 40, "nothing is condemned: {innocent:?}");
-        let mut deliveries = subject.queue.deliveries(6);
-        let mut held = Vec::new();
-        // The poison kills its process, with all that it holds; what is not taken by then is not harmed.
-        let over_limit = loop {
-            let Ok(delivery) = timeout(SHORT_LEASE, deliveries.next()).await else {
-                // Suspects are taken one at a time: those that are held come first.
-                for QueueDelivery { body, settle, .. } in held.drain(..) {
-                    innocent.insert(body);
-                    settle.ack().await.unwrap();
-                }
-                continue;
-            };
-            let delivery = delivery.unwrap().unwrap();
-            if &delivery.body[..] == b"poison" {
-                let over_limit = delivery.over_limit;
-                held.push(delivery);
-                break over_limit;
-            }
-            assert!(!delivery.over_limit);
-            held.push(delivery);
+    /// How the live topic, the backfill topic and all else are divided.
+    fn shares(queues: &[&FluvioQueue]) -> Vec<[usize; 3]> {
+        let share = |queue: &&FluvioQueue| {
+            let (live, backfill) = (queue.owned("test-live"), queue.owned("test-backfill"));
+            [live, backfill, queue.inner.context.owned().len() - live - backfill]
         };
-        if over_limit {
-            held.pop().unwrap().settle.ack().await.unwrap();
-            break;
+        queues.iter().map(share).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_consumer_that_comes_goes_or_dies_changes_the_shares_and_loses_nothing() {
+        let subject = OnDatabase::fresh().await;
+        let (first, second, third) = (subject.queue.clone(), subject.another().await, subject.another().await);
+        let mut reading = first.deliveries(8);
+        assert!(reading.next().now_or_never().is_none());
+        until("one has all", async || shares(&[&first]) == [[3, 3, 13]]).await;
+        let mut reading_too = second.deliveries(8);
+        assert!(reading_too.next().now_or_never().is_none());
+        until("two have a half", async || {
+            let shares = shares(&[&first, &second]);
+            (0..3).all(|group| shares[0][group].abs_diff(shares[1][group]) <= 1 && shares[0][group] > 0)
+                && shares.iter().flatten().sum::<usize>() == 19
+        })
+        .await;
+
+        // One goes with a word, another dies without.
+        publish(&first, 0..60).await;
+        let mut seen = BTreeSet::new();
+        let held = next(&mut reading_too).await;
+        second.close().await;
+        assert!(held.lost.is_cancelled());
+        assert!(held.settle.ack().await.is_err(), "it is another's now");
+        let mut last = third.deliveries(8);
+        assert!(last.next().now_or_never().is_none());
+        until("the third has its share", async || third.inner.context.owned().len() >= 9).await;
+        let held = next(&mut reading).await;
+        first.sever();
+        while seen.len() < 60 {
+            seen.insert(next_text(&mut last).await);
         }
-        subject.queue.check().await.unwrap();
+        drop(held);
+        until("the last one has all", async || shares(&[&third]) == [[3, 3, 13]]).await;
+        until("all is settled", async || third.backlog().await.unwrap() == Backlog::default()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_lost_a_partition_moves_its_offset_no_more() {
+        let subject = OnDatabase::fresh().await;
+        publish(&subject.queue, ["one"]).await;
+        let mut deliveries = subject.queue.deliveries(1);
+        let held = next(&mut deliveries).await;
+        let sql = subject.database.client().await.unwrap();
+        // Another takes everything.
+        sql.execute("update queue_partitions set owner = 'another', epoch = epoch + 1", &[]).await.unwrap();
+        sql.execute("insert into queue_members (queue, member, seen_at) values ('test', 'another', 'infinity')", &[])
+            .await
+            .unwrap();
+        timeout(PATIENCE, held.lost.cancelled()).await.expect("it learns of it");
+        assert!(held.settle.ack().await.is_err());
+        tokio::time::sleep(2 * SHORT_LEASE).await;
+        assert_eq!(subject.number("select sum(next_offset)::bigint from queue_partitions").await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_slow_message_does_not_keep_the_offset_of_the_others_back() {
+        let subject = OnDatabase::fresh().await;
+        let event = |attempt| {
+            let mut event =
+                ContactEvent::new("acme".parse().unwrap(), "698800000001".parse().unwrap(), EventSource::Poll);
+            event.attempt = attempt;
+            Bytes::from(event.encode())
+        };
+        // Of one conversation, so that they lie in one partition.
+        let publishes = (0..10_100).map(|attempt| subject.queue.publish(Lane::Live, event(attempt)));
+        futures::stream::iter(publishes).buffered(512).for_each(async |published| published.unwrap()).await;
+        let mut deliveries = subject.queue.deliveries(16);
+        let slow = next(&mut deliveries).await;
+        for _ in 1..10_100 {
+            next(&mut deliveries).await.settle.ack().await.unwrap();
+        }
+        timeout(PATIENCE, slow.lost.cancelled()).await.expect("it is taken back");
+        assert!(slow.settle.ack().await.is_err());
+        until("the offset moves", async || {
+            subject.number("select max(next_offset) from queue_partitions where topic = 'test-live'").await == 10_100
+        })
+        .await;
+        let backlog = subject.queue.backlog().await.unwrap();
+        assert_eq!(backlog, Backlog { delayed: 1, ..Backlog::default() }, "it comes again");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_arrives_together_goes_as_one_batch() {
+        let subject = OnDatabase::fresh().await;
+        publish(&subject.queue, 0..500).await;
+        let appends = subject.log.appends();
+        assert_eq!(appends.iter().sum::<usize>(), 500);
+        assert!(appends.len() < 50, "{appends:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_outage_of_the_log_is_waited_for() {
+        let subject = OnDatabase::fresh().await;
+        let queue = subject.queue.clone();
+        publish(&queue, ["one"]).await;
+        let mut deliveries = queue.deliveries(8);
+        let held = next(&mut deliveries).await;
+        queue.publish_delayed(Lane::Live, Bytes::from("later"), Duration::from_secs(1)).await.unwrap();
+        subject.log.set_away(true);
+        assert!(queue.check().await.is_err() && queue.backlog().await.is_err());
+        assert!(queue.publish(Lane::Live, Bytes::from("lost")).await.is_err());
+        held.settle.ack().await.unwrap();
+        let mut settled = subject.another().await.deliveries(8);
+        assert!(settled.next().now_or_never().is_none());
+        drop(settled);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        subject.log.set_away(false);
+        publish(&queue, ["two"]).await;
+        let texts = BTreeSet::from([next_text(&mut deliveries).await, next_text(&mut deliveries).await]);
+        assert_eq!(texts, BTreeSet::from(["later".to_owned(), "two".to_owned()]));
+        queue.check().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_outage_of_the_database_stops_the_handing_out_and_condemns_nothing() {
+        let server = test_servers::Postgres::start().await;
+        let proxy = test_servers::Proxy::before(server.address()).await;
+        let direct = database::testing::TestDatabase::on(&server).await;
+        let url = direct.url("test_services").replace(&server.address().to_string(), &proxy.address().to_string());
+        let log = Arc::<MemoryLog>::default();
+        let queue = open(&log, FluvioLedger::Database(database::testing::open(&url))).await;
+        // One that only waits for the other to be struck off.
+        let another = open(&log, FluvioLedger::Database(database::testing::open(&url))).await;
+        let mut others = another.deliveries(2);
+        publish(&queue, 0..20).await;
+        let mut deliveries = queue.deliveries(2);
+        let held = next(&mut deliveries).await;
+        proxy.stall(true);
+        let pool = &queue.inner.context.pool;
+        until("nothing is handed out", async || {
+            // Whatever is handed out before is handed back.
+            drop(deliveries.next().now_or_never());
+            tokio::time::sleep(SHORT_LEASE / 4).await;
+            let taken = pool.take();
+            let is_none = taken.is_none();
+            if let Some((waiting, _)) = taken {
+                waiting.owned.take_back(waiting.record.offset);
+                pool.push_back_first(waiting);
+            }
+            is_none
+        })
+        .await;
+        proxy.stall(false);
+        held.settle.ack().await.ok();
+        let mut seen = BTreeSet::new();
+        while seen.len() < 19 {
+            let delivery = tokio::select! { one = next(&mut deliveries) => one, other = next(&mut others) => other };
+            assert!(!delivery.over_limit);
+            seen.insert(String::from_utf8(delivery.body.to_vec()).unwrap());
+            delivery.settle.ack().await.ok();
+        }
+        let sql = direct.admin.client().await.unwrap();
+        let deaths: i64 = sql.query_one("select sum(deaths) from queue_partitions", &[]).await.unwrap().get(0);
+        assert_eq!(deaths, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_topic_that_lost_its_begin_or_was_made_anew_is_read_from_where_it_begins() {
+        let mut subject = OnDatabase::fresh().await;
+        publish(&subject.queue, 0..30).await;
+        subject.log.expire("test-live");
+        publish(&subject.queue, 100..110).await;
+        let mut seen = BTreeSet::new();
+        let mut deliveries = subject.queue.deliveries(8);
+        while seen.len() < 10 {
+            seen.insert(next_text(&mut deliveries).await.parse::<u32>().unwrap());
+        }
+        assert_eq!(seen, (100..110).collect());
+        until("all is settled", async || subject.queue.backlog().await.unwrap() == Backlog::default()).await;
+        drop(deliveries);
+
+        // Deleted, and made anew by a process that starts; there is more in it than there was.
+        subject.log.delete("test-live");
+        let producer = subject.another().await;
+        publish(&producer, 1000..1100).await;
         subject = subject.crash().await;
+        let mut deliveries = subject.queue.deliveries(8);
+        let mut seen = BTreeSet::new();
+        while seen.len() < 100 {
+            seen.insert(next_text(&mut deliveries).await.parse::<u32>().unwrap());
+        }
+        assert_eq!(seen, (1000..1100).collect());
+
+        // Emptied behind the back of a consumer: believed when it lasts.
+        until("all is settled", async || subject.queue.backlog().await.unwrap() == Backlog::default()).await;
+        subject.log.set_away(true);
+        subject.log.empty("test-live");
+        subject.log.set_away(false);
+        publish(&subject.queue, 2000..2003).await;
+        let mut seen = BTreeSet::new();
+        while seen.len() < 3 {
+            seen.insert(next_text(&mut deliveries).await.parse::<u32>().unwrap());
+        }
+        assert_eq!(seen, (2000..2003).collect());
     }
-    let mut deliveries = subject.queue.deliveries(16);
-    while innocent.len() < 12 {
-        let delivery = next(&mut deliveries).await;
-        assert!(!delivery.over_limit);
-        innocent.insert(delivery.body.clone());
-        delivery.settle.ack().await.unwrap();
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_in_a_delay_step_of_former_settings_still_comes() {
+        let subject = OnDatabase::fresh().await;
+        let (place, step) = (|| FluvioLedger::Database(subject.database.clone()), Duration::from_millis(2_345));
+        let former = open_with(&subject.log, place(), &[step]).await;
+        former.publish_delayed(Lane::Live, Bytes::from("one"), step).await.unwrap();
+        let queue = open_with(&subject.log, place(), &[]).await;
+        assert_eq!(queue.backlog().await.unwrap().delayed, 1);
+        assert_eq!(next_text(&mut queue.deliveries(1)).await, "one");
     }
-    until("all is settled", async || subject.queue.backlog().await.unwrap() == Backlog::default()).await;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_partition_whose_taking_was_not_answered_is_taken_again() {
+        let subject = OnDatabase::fresh().await;
+        let (first, second) = (subject.queue.clone(), subject.another().await);
+        let (mut reading, mut reading_too) = (first.deliveries(8), second.deliveries(8));
+        assert!(reading.next().now_or_never().is_none() && reading_too.next().now_or_never().is_none());
+        until("both have a share", async || shares(&[&first, &second]).iter().flatten().sum::<usize>() == 19).await;
+        // The ledger gives everything to the first one, which knows nothing of it.
+        let sql = subject.database.client().await.unwrap();
+        let me = first.inner.context.ledger.me().to_owned();
+        sql.execute("update queue_partitions set owner = $1, epoch = epoch + 1", &[&me]).await.unwrap();
+        publish(&second, 0..30).await;
+        let mut seen = BTreeSet::new();
+        while seen.len() < 30 {
+            let delivery = tokio::select! { one = next(&mut reading) => one, other = next(&mut reading_too) => other };
+            seen.insert(delivery.body.clone());
+            // It may be lost again at this moment.
+            delivery.settle.ack().await.ok();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn processes_that_die_over_one_message_do_not_condemn_those_beside_it() {
+        let mut subject = OnDatabase::fresh().await;
+        publish(&subject.queue, ["poison"]).await;
+        publish(&subject.queue, 0..12).await;
+        let mut innocent = BTreeSet::<Bytes>::new();
+        for death in 0.. {
+            assert!(death < 40, "nothing is condemned: {innocent:?}");
+            let mut deliveries = subject.queue.deliveries(6);
+            let (mut held, begun) = (Vec::new(), Instant::now());
+            // The poison kills its process, with all that it holds; what is not taken by then is not harmed.
+            let over_limit = loop {
+                assert!(begun.elapsed() < PATIENCE, "the poison comes no more");
+                let Ok(delivery) = timeout(SHORT_LEASE, deliveries.next()).await else {
+                    // Suspects are taken one at a time: those that are held come first.
+                    for QueueDelivery { body, settle, .. } in held.drain(..) {
+                        innocent.insert(body);
+                        settle.ack().await.unwrap();
+                    }
+                    continue;
+                };
+                let delivery = delivery.unwrap().unwrap();
+                if &delivery.body[..] == b"poison" {
+                    let over_limit = delivery.over_limit;
+                    held.push(delivery);
+                    break over_limit;
+                }
+                assert!(!delivery.over_limit);
+                held.push(delivery);
+            };
+            if over_limit {
+                held.pop().unwrap().settle.ack().await.unwrap();
+                break;
+            }
+            subject.queue.check().await.unwrap();
+            subject = subject.crash().await;
+        }
+        let mut deliveries = subject.queue.deliveries(16);
+        while innocent.len() < 12 {
+            let delivery = next(&mut deliveries).await;
+            assert!(!delivery.over_limit);
+            innocent.insert(delivery.body.clone());
+            delivery.settle.ack().await.unwrap();
+        }
+        until("all is settled", async || subject.queue.backlog().await.unwrap() == Backlog::default()).await;
+    }
 }

@@ -101,6 +101,16 @@ impl Topics {
         Some((&topic.name, length))
     }
 
+    /// The lengths of the delay steps among the names of topics.
+    pub(super) fn steps_among(&self, names: &[String]) -> Vec<Duration> {
+        let begin = format!("{}-retry-", self.prefix);
+        let length = |step: &str| match step.strip_suffix("ms") {
+            Some(millis) => millis.parse().ok().map(Duration::from_millis),
+            None => step.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+        };
+        names.iter().filter_map(|name| length(name.strip_prefix(&begin)?)).collect()
+    }
+
     /// Every topic as it must be.
     pub(super) fn all(&self) -> Vec<Topic> {
         self.all.iter().map(|(_, topic)| topic.clone()).collect()
@@ -139,6 +149,9 @@ mod tests {
         assert_eq!(step(Duration::from_secs(30)).as_deref(), Some("knovvu-nice-retry-30s"));
         assert_eq!(step(Duration::from_millis(20)).as_deref(), Some("knovvu-nice-retry-150ms"));
         assert_eq!(step(Duration::ZERO), None);
+        let names = ["knovvu-nice-retry-45s", "knovvu-nice-retry-7ms", "other-retry-3s", "knovvu-nice-live"];
+        let former = topics.steps_among(&names.map(str::to_owned));
+        assert_eq!(former, [Duration::from_secs(45), Duration::from_millis(7)]);
         assert_eq!(topics.groups().map(|group| group.len()), [8, 8, 14]);
     }
 

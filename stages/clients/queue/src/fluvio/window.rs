@@ -55,12 +55,6 @@ impl UnsettledWindow {
         self.read_to = self.read_to.max(offset);
     }
 
-    /// Begins anew: what was read is of a log that is gone.
-    pub(super) fn restart(&mut self, offset: i64) {
-        self.lose();
-        *self = Self::new(offset);
-    }
-
     /// A record was read, and waits.
     pub(super) fn add(&mut self, offset: i64) {
         self.unsettled.insert(offset, RecordPlace::Waiting);
@@ -119,15 +113,6 @@ impl UnsettledWindow {
         let (offset, RecordPlace::InHand(hand)) = self.unsettled.first_key_value()? else { return None };
         let is_overdue = hand.since.elapsed() >= longest || self.read_to - offset > gap;
         is_overdue.then(|| hand.clone())
-    }
-
-    /// Everything that is worked on is taken back.
-    pub(super) fn lose(&self) {
-        for place in self.unsettled.values() {
-            if let RecordPlace::InHand(hand) = place {
-                hand.lost.cancel();
-            }
-        }
     }
 }
 

@@ -22,6 +22,9 @@ use crate::QueueError;
 /// All of an append, with the connection that it may need.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a broker may take for its acknowledgement; with the wait for its replicas.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(7);
+
 /// How long a broker waits for the other replicas before it says that it has waited in vain.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -133,7 +136,7 @@ async fn produce(broker: &Peer, topic: &Arc<str>, packed: Vec<PackedBatch>) -> R
     let mut request = DefaultProduceRequest::default();
     // Committed: all replicas that are in step have it. What is not is lost with its broker.
     (request.isolation, request.timeout, request.topics) = (Isolation::ReadCommitted, REPLICAS_TIMEOUT, vec![of_topic]);
-    let answer = broker.ask(APPEND_TIMEOUT, |_| Ok(request)).await?;
+    let answer = broker.ask(ACKNOWLEDGED_WITHIN, |_| Ok(request)).await?;
     for number in numbers {
         let partition = Partition { topic: topic.clone(), number };
         let mut answers = answer.responses.iter().flat_map(|topic| &topic.partitions);

@@ -8,6 +8,7 @@ use fluvio::dataplane::record::ReplicaKey;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::spu::SpuSpec;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::super::log::Partition;
 use super::controller;
@@ -103,16 +104,21 @@ impl Leaders {
         let brokers = controller::list::<SpuSpec>(&self.controller).await?;
         let partitions = controller::list::<PartitionSpec>(&self.controller).await?;
         let mut known = self.lock();
-        let mut now = BTreeMap::new();
+        // A controller that has not read all yet tells of less: what was known before stays until it is told anew.
+        let mut now = known.brokers.clone();
         for broker in brokers {
             let address = self.address(&broker.spec);
-            let old = known.brokers.remove(&broker.spec.id).filter(|old| old.address() == address);
+            let old = known.brokers.get(&broker.spec.id).filter(|old| old.address() == address);
             let peer = match old {
-                Some(old) => old,
-                // Used for nothing where it may not be spoken to; what needs it says so.
+                Some(old) => old.clone(),
                 None => match self.target.broker(&broker.name, &address) {
                     Ok(config) => Arc::new(Peer::new(config, self.metrics.clone())),
-                    Err(error) => return Err(error),
+                    // Used for nothing: what needs it has no leader.
+                    Err(error) => {
+                        warn!(%error, "a broker of the cluster is not spoken to");
+                        now.remove(&broker.spec.id);
+                        continue;
+                    }
                 },
             };
             if known.closed {
@@ -124,6 +130,12 @@ impl Leaders {
         for partition in partitions {
             if let Ok(ReplicaKey { topic, partition: number }) = partition.name.parse() {
                 topics.entry(topic).or_default().insert(number, partition.spec.leader);
+            }
+        }
+        for (topic, before) in &known.topics {
+            let now = topics.entry(topic.clone()).or_default();
+            if now.len() < before.len() {
+                now.clone_from(before);
             }
         }
         (known.brokers, known.topics, known.good_until) = (now, topics, Some(GoodUntil::SomethingFails));

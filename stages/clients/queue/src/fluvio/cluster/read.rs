@@ -153,7 +153,9 @@ impl Reader {
                 let answer = <DefaultStreamFetchRequest as Request>::Response::decode_from(&mut frame, self.version);
                 let answer = answer.map_err(failure)?;
                 let was = self.next;
-                self.take_batches(answer.partition.records.batches).await?;
+                if self.take_batches(answer.partition.records.batches).await? {
+                    return Ok(());
+                }
                 match answer.partition.error_code {
                     ErrorCode::None => {}
                     code => return Err(offsets::of_partition(&self.partition, &code)),
@@ -175,11 +177,12 @@ impl Reader {
         Ok(())
     }
 
-    async fn take_batches(&mut self, batches: Vec<Batch<RawRecords>>) -> Result<(), QueueError> {
-        let Some(first) = batches.first() else { return Ok(()) };
+    /// True where it was opened anew for that, and the answer is of the former connection.
+    async fn take_batches(&mut self, batches: Vec<Batch<RawRecords>>) -> Result<bool, QueueError> {
+        let Some(first) = batches.first() else { return Ok(false) };
         let needed = first.batch_len();
         if !is_whole(first) {
-            return self.open_wider(needed).await;
+            return self.open_wider(needed).await.map(|()| true);
         }
         for batch in batches.into_iter().take_while(is_whole) {
             let count = batch.records_len();
@@ -203,7 +206,7 @@ impl Reader {
             }
             self.next = self.next.max(end);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads on in larger pieces: a batch does not fit into one.

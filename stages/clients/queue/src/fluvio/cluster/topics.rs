@@ -33,6 +33,11 @@ const SEGMENT_BYTES: u32 = 16 << 20;
 /// or not; where the disk is full it refuses the message instead, and the publisher waits.
 const PARTITION_BYTES: u64 = 1 << 50;
 
+/// The names of all topics.
+pub(super) async fn names(leaders: &Leaders) -> Result<Vec<String>, FluvioError> {
+    Ok(existing(leaders).await?.into_iter().map(|(name, _)| name).collect())
+}
+
 /// Makes the topics that are missing, and returns once every partition of all of them has a leader that answers.
 pub(super) async fn ensure(leaders: &Leaders, needed: &[Topic]) -> Result<(), FluvioError> {
     let there = existing(leaders).await?;

@@ -1,6 +1,7 @@
 //! The ledger in the Knovvu database. Only its clock says who lives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,19 +34,33 @@ const OWNERS: &str = "select topic, number, owner, epoch from queue_partitions w
 /// An owner that is still there has not let go: it died, and counts if it had begun a record. A second run of a take
 /// whose answer was lost finds its own name.
 const TAKE: &str = "
-    update queue_partitions p set owner = $4, epoch = epoch + 1,
-        deaths = deaths + (owner is not null and owner <> $4 and begun > next_offset)::int
-    where queue = $1 and topic = $2 and number = $3 and (owner is null or owner = $4 or not exists (
-        select from queue_members m where m.queue = p.queue and m.member = p.owner))
-    returning epoch, next_offset, begun, deaths";
+    with before as materialized (
+        select topic, number, begun from queue_partitions where queue = $1 and topic = $2 and number = $3 for update
+    )
+    update queue_partitions p set owner = $4, epoch = epoch + 1, begun = p.next_offset,
+        deaths = deaths + (owner is not null and owner <> $4 and p.begun > p.next_offset)::int
+    from before
+    where p.topic = before.topic and p.number = before.number
+        and (owner is null or owner = $4 or not exists (
+            select from queue_members m where m.queue = p.queue and m.member = p.owner))
+    returning p.epoch, p.next_offset, before.begun, p.deaths";
 
-/// Not awaited on disk: what a crash of the server undoes here is delivered again.
+const BEGIN_ANEW: &str = "
+    update queue_partitions set next_offset = 0, begun = 0, deaths = 0, epoch = epoch + 1
+    where queue = $1 and topic = any($2)";
+
+const RESTART: &str = "
+    update queue_partitions set next_offset = $4, begun = $4, deaths = 0 where topic = $1 and number = $2 and epoch = $3";
+
+/// Of two that overtake each other, the one that has come further counts. Not awaited on disk: what a crash of the
+/// server undoes here is delivered again.
 const COMMIT: &str = "
-    update queue_partitions p set next_offset = c.next_offset, begun = greatest(p.begun, c.begun),
+    update queue_partitions p set next_offset = greatest(p.next_offset, c.next_offset),
+        begun = greatest(p.begun, c.begun),
         deaths = case when c.next_offset > p.next_offset then 0 else p.deaths end
     from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
         as c (topic, number, epoch, next_offset, begun)
-    where p.topic = c.topic and p.number = c.number and p.epoch = c.epoch
+    where p.topic = c.topic and p.number = c.number and p.epoch = c.epoch and p.owner is not null
     returning p.topic, p.number, set_config('synchronous_commit', 'off', true)";
 
 const GIVE: &str = "
@@ -145,6 +160,17 @@ impl Ledger for DatabaseLedger {
         let written: Vec<Partition> = rows.iter().map(partition).collect();
         let lost = progress.iter().filter(|row| !written.contains(&row.partition));
         Ok(lost.map(|row| row.partition.clone()).collect())
+    }
+
+    async fn begin_anew(&self, topics: &[Arc<str>]) -> Result<(), QueueError> {
+        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        self.query("begin queue topics anew", BEGIN_ANEW, &[&self.queue, &topics]).await.map(drop)
+    }
+
+    async fn restart(&self, progress: &Progress) -> Result<(), QueueError> {
+        let (topic, number) = (&*progress.partition.topic, number(&progress.partition));
+        let parameters: [&(dyn ToSql + Sync); 4] = [&topic, &number, &progress.epoch, &progress.next];
+        self.query("begin queue partition anew", RESTART, &parameters).await.map(drop)
     }
 
     async fn give(&self, progress: &Progress) -> Result<(), QueueError> {

@@ -1,6 +1,7 @@
 //! The ledger in the local state, for a process that has the queue to itself: everything is its own.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -33,13 +34,15 @@ pub(in crate::fluvio) struct LocalLedger {
     /// The greatest number of an owner that was given before this process; the ones after it are its own.
     partitions: Vec<Partition>,
     epoch: i64,
+    /// Whoever reads a row and writes it.
+    writing: Mutex<()>,
 }
 
 impl LocalLedger {
     /// Opens the ledger of these partitions.
     pub(in crate::fluvio) fn open(store: Store, partitions: Vec<Partition>) -> Result<Self, StateError> {
         let tree = store.tree(TREE)?;
-        let ledger = Self { store, tree, partitions, epoch: 0 };
+        let ledger = Self { store, tree, partitions, epoch: 0, writing: Mutex::default() };
         let greatest = ledger.partitions.iter().map(|partition| ledger.read(partition).map(|row| row.epoch));
         let greatest = greatest.collect::<Result<Vec<_>, _>>()?.into_iter().max();
         Ok(Self { epoch: greatest.unwrap_or_default() + 1, ..ledger })
@@ -58,14 +61,20 @@ impl LocalLedger {
 
     /// Writes how far the owner has come; false if it is not the owner any more.
     fn advance(&self, progress: &Progress, is_taken: bool) -> Result<bool, QueueError> {
+        let _writing = self.writing();
         let row = self.read(&progress.partition).map_err(|error| self.broken(error))?;
-        if row.epoch != progress.epoch {
+        if row.epoch != progress.epoch || !row.is_taken {
             return Ok(false);
         }
         let deaths = if progress.next > row.next { 0 } else { row.deaths };
-        let begun = if is_taken { row.begun.max(progress.begun) } else { progress.next };
-        let row = LocalPartition { next: progress.next, begun, deaths, is_taken, ..row };
+        let next = row.next.max(progress.next);
+        let begun = if is_taken { row.begun.max(progress.begun) } else { next };
+        let row = LocalPartition { next, begun, deaths, is_taken, ..row };
         self.write(&progress.partition, &row).map(|()| true)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn broken(&self, error: StateError) -> QueueError {
@@ -103,10 +112,9 @@ impl Ledger for LocalLedger {
         let row = self.read(partition).map_err(|error| self.broken(error))?;
         let has_died = row.is_taken && row.epoch < self.epoch && row.begun > row.next;
         let epoch = self.epoch.max(row.epoch + 1);
-        let row = LocalPartition { deaths: row.deaths + u32::from(has_died), epoch, is_taken: true, ..row };
-        self.write(partition, &row)?;
+        let (next, begun, deaths) = (row.next, row.begun, row.deaths + u32::from(has_died));
+        self.write(partition, &LocalPartition { begun: next, deaths, epoch, is_taken: true, ..row })?;
         self.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
-        let LocalPartition { next, begun, deaths, epoch, .. } = row;
         Ok(Some(PartitionLease { partition: partition.clone(), epoch, next, begun, deaths }))
     }
 
@@ -120,6 +128,27 @@ impl Ledger for LocalLedger {
         // Not awaited: what a power cut undoes is delivered again.
         self.store.commit_soon();
         Ok(lost)
+    }
+
+    async fn begin_anew(&self, topics: &[Arc<str>]) -> Result<(), QueueError> {
+        for partition in self.partitions.iter().filter(|partition| topics.contains(&partition.topic)) {
+            let _writing = self.writing();
+            let epoch = self.read(partition).map_err(|error| self.broken(error))?.epoch + 1;
+            self.write(partition, &LocalPartition { epoch, ..LocalPartition::default() })?;
+        }
+        self.leave().await
+    }
+
+    async fn restart(&self, progress: &Progress) -> Result<(), QueueError> {
+        {
+            let _writing = self.writing();
+            let row = self.read(&progress.partition).map_err(|error| self.broken(error))?;
+            if row.epoch == progress.epoch {
+                let (next, begun, deaths) = (progress.next, progress.next, 0);
+                self.write(&progress.partition, &LocalPartition { next, begun, deaths, ..row })?;
+            }
+        }
+        self.leave().await
     }
 
     async fn give(&self, progress: &Progress) -> Result<(), QueueError> {
