@@ -112,8 +112,9 @@ impl Member {
                 self.steady_since.get_or_insert(begun);
                 self.context.pool.ours_until(begun + self.context.lease);
                 self.compare(roll);
-                self.give_what_is_ready().await?;
                 self.share(roll, begun).await?;
+                // After the share: what is given now is in the roll call as ours.
+                self.give_what_is_ready().await?;
             }
             Err(_) => self.steady_since = None,
         }
@@ -161,11 +162,11 @@ impl Member {
             self.begin_to_give(&partition);
         }
         for partition in orphans.into_iter().chain(take) {
+            self.take(&partition).await?;
             // The rest with the next renewal: the lease must not run out meanwhile.
-            if begun.elapsed() > self.context.lease / 4 {
+            if begun.elapsed() > self.context.lease / 2 {
                 break;
             }
-            self.take(&partition).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{
     MutexGuard,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use std::{collections::BTreeMap, ops::Range};
 
@@ -36,6 +36,8 @@ pub(super) struct MemoryLog {
     /// Changes with everything that is appended.
     appended: watch::Sender<u64>,
     is_away: AtomicBool,
+    /// How often every stream was ended.
+    breaks: AtomicU64,
     appends: Mutex<Vec<usize>>,
 }
 
@@ -67,6 +69,7 @@ impl MemoryLog {
         for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
             *kept = KeptRecords::default();
         }
+        self.breaks.fetch_add(1, Ordering::SeqCst);
         self.appended.send_modify(|count| *count += 1);
     }
 
@@ -128,12 +131,15 @@ impl TopicLog for SharedLog {
     async fn read(&self, partition: &Partition, from: i64) -> Result<Records, QueueError> {
         self.0.here()?;
         let (log, partition, appended) = (self.0.clone(), partition.clone(), self.0.appended.subscribe());
+        let breaks = self.0.breaks.load(Ordering::SeqCst);
         let records = stream::unfold((from, appended), move |(from, mut appended)| {
             let (log, partition) = (log.clone(), partition.clone());
             async move {
                 loop {
                     appended.borrow_and_update();
-                    if let Err(error) = log.here() {
+                    let is_whole = log.breaks.load(Ordering::SeqCst) == breaks;
+                    let whole = is_whole.then_some(()).ok_or_else(|| QueueError("broken off".to_owned()));
+                    if let Err(error) = log.here().and(whole) {
                         return Some((vec![Err(error)], (from, appended)));
                     }
                     let found = log.partitions().get(&partition).map(|kept| kept.from(from)).unwrap_or_default();
