@@ -71,8 +71,9 @@ begin
 
     grant insert, update on agents, agents_read to knovvu_producer;
     grant select on producer_turns to knovvu_consumer;
-    -- The queue on Fluvio: a producer counts what waits.
+    -- The queue on Fluvio: a producer counts what waits; of a topic that it makes anew nothing counts as settled.
     grant select on queue_members, queue_partitions to knovvu_producer;
+    grant update (next_offset, begun, deaths, epoch) on queue_partitions to knovvu_producer;
     grant select, insert, update, delete on queue_members, queue_partitions to knovvu_consumer;
     grant select, insert, update on producer_turns to knovvu_producer;
     -- Everything but the customer's number and NICE's own record.
