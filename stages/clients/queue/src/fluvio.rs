@@ -264,7 +264,7 @@ impl FluvioQueue {
         let former = options.topics()?.steps_among(&names);
         let delays = options.delays.iter().copied().chain(former).collect();
         let topics = FluvioOptions { delays, ..options.clone() }.topics()?;
-        let ledger = ledger(place, &topics, lease)?;
+        let ledger = open_ledger(place, &topics, lease)?;
         // Before it is there: of a topic that is made anew nothing may count as settled.
         let missing =
             topics.all().into_iter().map(|topic| topic.name).filter(|topic| !names.contains(&topic.to_string()));
@@ -278,7 +278,7 @@ impl FluvioQueue {
     }
 }
 
-fn ledger(place: FluvioLedger, topics: &Topics, lease: Duration) -> Result<Arc<dyn Ledger>, FluvioError> {
+fn open_ledger(place: FluvioLedger, topics: &Topics, lease: Duration) -> Result<Arc<dyn Ledger>, FluvioError> {
     Ok(match place {
         FluvioLedger::Database(database) => Arc::new(DatabaseLedger::new(database, topics.prefix(), lease)),
         FluvioLedger::Local(store) => {
