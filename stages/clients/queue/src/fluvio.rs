@@ -21,6 +21,7 @@
 //! `{prefix}-dead`, where suspects are taken one at a time. One that [`DELIVERY_LIMIT`](crate::DELIVERY_LIMIT)
 //! processes died over in all is over the limit. One that comes through is an ordinary message again.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use state::Store;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::cluster::Cluster;
 use self::context::QueueContext;
@@ -65,6 +66,10 @@ const LEASE: Duration = Duration::from_secs(5);
 
 /// How long the answer may take to whoever asks how the queue is.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often, and how many times, it is looked for topics of which the ledger knows more than the controller.
+const LOOK_FOR_TOPICS_EVERY: Duration = Duration::from_millis(500);
+const LOOKS_FOR_TOPICS: usize = 20;
 
 /// How long a reader that begins waits to learn what lies in the live topic.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -212,8 +217,12 @@ impl Inner {
     /// How many messages wait where. What other processes work on counts as waiting.
     async fn count(&self) -> Result<Backlog, QueueError> {
         let QueueContext { log, ledger, topics, .. } = &*self.context;
-        let all = topics.all();
-        let (bounds, settled) = futures::try_join!(log.all_bounds(&all), ledger.settled())?;
+        let (needed, former) = (topics.needed(), topics.former());
+        let (mut bounds, settled) = futures::try_join!(log.all_bounds(&needed), ledger.settled())?;
+        // One that is empty may be deleted meanwhile.
+        for topic in former {
+            bounds.extend(log.all_bounds(&[topic]).await.unwrap_or_default());
+        }
         let mut backlog = Backlog::default();
         for (partition, bounds) in bounds {
             let owned = self.context.owned().get(&partition).cloned();
@@ -259,20 +268,37 @@ impl FluvioQueue {
         lease: Duration,
         clock: Clock,
     ) -> Result<Self, FluvioError> {
-        let names = log.names().await?;
-        // A delay step of former settings goes on until it is empty.
-        let former = options.topics()?.steps_among(&names);
-        let delays = options.delays.iter().copied().chain(former).collect();
-        let topics = FluvioOptions { delays, ..options.clone() }.topics()?;
+        let failed = |QueueError(reason)| FluvioError::Failed(reason);
+        let mut names = log.names().await?;
+        let topics = options.topics()?.with_former(&names);
         let ledger = open_ledger(place, &topics, lease)?;
-        // Before it is there: of a topic that is made anew nothing may count as settled.
-        let missing =
-            topics.all().into_iter().map(|topic| topic.name).filter(|topic| !names.contains(&topic.to_string()));
-        let missing: Vec<_> = missing.collect();
-        if !missing.is_empty() {
-            ledger.begin_anew(&missing).await.map_err(|QueueError(reason)| FluvioError::Failed(reason))?;
+        let missing = |names: &[String]| -> Vec<Arc<str>> {
+            let topics = topics.needed().into_iter().map(|topic| topic.name);
+            topics.filter(|topic| !names.iter().any(|name| **name == **topic)).collect()
+        };
+        let settled = match missing(&names).is_empty() {
+            true => BTreeMap::new(),
+            false => ledger.settled().await.map_err(failed)?,
+        };
+        let is_doubtful =
+            |topic: &Arc<str>| settled.iter().any(|(partition, next)| partition.topic == *topic && *next > 0);
+        // A controller that has just begun may not know all topics yet: what is settled is not forgotten for that.
+        for _ in 0..LOOKS_FOR_TOPICS {
+            if !missing(&names).iter().any(is_doubtful) {
+                break;
+            }
+            tokio::time::sleep(LOOK_FOR_TOPICS_EVERY).await;
+            names = log.names().await?;
         }
-        log.ensure(&topics.all()).await?;
+        let missing = missing(&names);
+        if !missing.is_empty() {
+            for topic in missing.iter().filter(|topic| is_doubtful(topic)) {
+                warn!(topic = &**topic, "the topic is gone and is made anew: it is read from its begin");
+            }
+            // Before it is there: of a topic that is made anew nothing may count as settled.
+            ledger.begin_anew(&missing).await.map_err(failed)?;
+        }
+        log.ensure(&topics.needed()).await?;
         let context = Arc::new(QueueContext::new(Arc::new(topics), log, ledger, lease, clock));
         Ok(Self { inner: Arc::new(Inner { context, member: Mutex::default() }) })
     }
@@ -305,8 +331,8 @@ impl Queue for FluvioQueue {
     /// Whether the cluster answers, and the ledger takes what is settled by now.
     async fn check(&self) -> Result<(), QueueError> {
         let QueueContext { log, topics, .. } = &*self.inner.context;
-        let all = topics.all();
-        let checked = async { futures::try_join!(log.check(&all), self.inner.commit()).map(drop) };
+        let needed = topics.needed();
+        let checked = async { futures::try_join!(log.check(&needed), self.inner.commit()).map(drop) };
         timeout(QUESTION_TIMEOUT, checked).await.map_err(|_| no_answer())?
     }
 

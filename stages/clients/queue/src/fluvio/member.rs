@@ -173,7 +173,11 @@ impl Member {
 
     async fn take(&mut self, partition: &Partition) -> Result<(), QueueError> {
         let Some(role) = self.context.topics.role(&partition.topic) else { return Ok(()) };
-        let Some(lease) = self.context.ledger.take(partition).await? else { return Ok(()) };
+        let Some(lease) = self.context.ledger.take(partition).await? else {
+            // Somebody was faster; or its row is gone, and is made again with the next roll call.
+            self.has_entered = false;
+            return Ok(());
+        };
         debug!(topic = &*partition.topic, partition = partition.number, "a partition was taken");
         let owned = Arc::new(OwnedPartition::new(lease, role));
         self.context.pool.look_behind(&owned);

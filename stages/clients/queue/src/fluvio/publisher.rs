@@ -43,7 +43,7 @@ impl TopicPublisher {
     /// A publisher to a log.
     pub(super) fn new(log: &Arc<dyn TopicLog>, topics: Arc<Topics>, clock: Clock) -> Self {
         let (mut appenders, mut tasks) = (BTreeMap::new(), Vec::new());
-        for topic in topics.all() {
+        for topic in topics.needed() {
             let (sender, receiver) = mpsc::channel(MOST_IN_BATCH);
             appenders.insert(topic.name.clone(), sender);
             tasks.push(task::spawn("fluvio publisher", append_all(log.clone(), topic.name, receiver)));

@@ -45,13 +45,16 @@ const SHORT_FOR: u32 = 12;
 
 /// Reads a partition until it is given or lost.
 pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>, held: Arc<HeldRecords>) {
-    let (mut intervals, mut short_since) = (intervals(), None);
+    let (mut intervals, mut short) = (intervals(), None);
     let (mut is_set_aside, mut trouble) = (false, LongFailure::default());
     loop {
-        let mut reading =
-            Reading { context: &context, owned: &owned, held: &held, short_since: &mut short_since, has_read: false };
+        let mut reading = Reading { context: &context, owned: &owned, held: &held, short: &mut short, has_read: false };
         let begun = Instant::now();
         let ended = reading.read_once(&mut is_set_aside).await;
+        if owned.has_ended() {
+            // The member sees that nobody reads it, and takes it again.
+            return;
+        }
         if reading.has_read || begun.elapsed() >= TOLD_AFTER {
             Backoff::reset(&mut intervals);
             trouble.is_over();
@@ -70,11 +73,18 @@ pub(super) async fn read(context: Arc<QueueContext>, owned: Arc<OwnedPartition>,
     }
 }
 
+/// A log that is shorter than what was read of it.
+struct Short {
+    since: Instant,
+    /// The least that it was.
+    end: i64,
+}
+
 struct Reading<'a> {
     context: &'a Arc<QueueContext>,
     owned: &'a Arc<OwnedPartition>,
     held: &'a HeldRecords,
-    short_since: &'a mut Option<Instant>,
+    short: &'a mut Option<Short>,
     has_read: bool,
 }
 
@@ -82,7 +92,16 @@ impl Reading<'_> {
     /// Reads until the stream ends.
     async fn read_once(&mut self, is_set_aside: &mut bool) -> Result<(), QueueError> {
         let (context, owned) = (self.context, self.owned);
-        let bounds = context.log.bounds(&owned.partition).await?;
+        let bounds = match context.log.bounds(&owned.partition).await {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                // While nobody answers it is not known to be short.
+                if let Some(short) = self.short.as_mut() {
+                    short.since = Instant::now();
+                }
+                return Err(error);
+            }
+        };
         self.find_place(&bounds).await?;
         if !*is_set_aside {
             self.set_suspects_aside(&bounds).await?;
@@ -103,7 +122,7 @@ impl Reading<'_> {
                     Err(error) => failed = Some(error),
                 }
             }
-            self.has_read |= !read.is_empty();
+            let has_some = !read.is_empty();
             match owned.role {
                 TopicRole::Lane(_) => self.lane(read).await?,
                 TopicRole::Suspects => self.suspects(read).await?,
@@ -115,6 +134,7 @@ impl Reading<'_> {
                     }
                 }
             }
+            self.has_read |= has_some;
             context.pool.look_behind(owned);
             if let Some(error) = failed {
                 return Err(error);
@@ -128,23 +148,32 @@ impl Reading<'_> {
         let (topic, partition) = (&*self.owned.partition.topic, self.owned.partition.number);
         let read_to = self.owned.window().read_to();
         if read_to > bounds.end {
-            let since = *self.short_since.get_or_insert_with(Instant::now);
-            if since.elapsed() < self.context.lease * SHORT_FOR {
+            let short = self.short.get_or_insert_with(|| Short { since: Instant::now(), end: bounds.end });
+            short.end = short.end.min(bounds.end);
+            if short.since.elapsed() < self.context.lease * SHORT_FOR {
                 return Err(QueueError(format!("it ends at {}, before {read_to}, which was read", bounds.end)));
             }
             error!(topic, partition, "the topic was made anew or has lost its end: reading it from its begin");
-            // This member has it no more, and takes it again: what is in hand is of the log that is gone.
-            let progress = Progress { next: bounds.start, ..self.owned.progress() };
-            self.context.ledger.restart(&progress).await?;
-            self.owned.end();
-            return Err(QueueError("it begins anew".to_owned()));
-        } else if read_to < bounds.start {
+            return self.begin_anew(bounds.start).await;
+        }
+        if let Some(short) = self.short.take() {
+            error!(topic, partition, "the topic has lost its end, and has new messages there: reading it from there");
+            return self.begin_anew(short.end.max(bounds.start)).await;
+        }
+        if read_to < bounds.start {
             let count = bounds.start - read_to;
             error!(topic, partition, count, "messages were deleted for their age before they were read");
             self.owned.window().skip_to(bounds.start);
         }
-        *self.short_since = None;
         Ok(())
+    }
+
+    /// This member has it no more, and takes it again: what is in hand is of the log that is gone.
+    async fn begin_anew(&self, offset: i64) -> Result<(), QueueError> {
+        let progress = Progress { next: offset, ..self.owned.progress() };
+        self.context.ledger.restart(&progress).await?;
+        self.owned.end();
+        Err(QueueError("it begins anew".to_owned()))
     }
 
     /// Where processes died over a lane's records again and again, those that may be the cause go to the suspects. A

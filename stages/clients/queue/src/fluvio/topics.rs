@@ -6,7 +6,7 @@
 //! {prefix}-dead                      messages that processes died over, one at a time
 //! ```
 //!
-//! A step and the dead letters' neighbour have one partition: one consumer holds what is not due, or works on a suspect.
+//! A step and the topic of suspects have one partition: one consumer holds what is not due, or works on a suspect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,9 @@ pub(super) struct Topics {
     dead: Arc<str>,
     prefix: String,
     steps: DelaySteps,
-    all: Vec<(TopicRole, Topic)>,
+    needed: Vec<(TopicRole, Topic)>,
+    /// Delay steps of former settings: what waits there still comes, and nothing more goes there.
+    former: Vec<(TopicRole, Topic)>,
 }
 
 impl Topics {
@@ -64,16 +66,36 @@ impl Topics {
         let (live, backfill, dead) = (named(Lane::Live.as_str()), named(Lane::Backfill.as_str()), named("dead"));
         let steps = DelaySteps::with(delays);
         let topic = |name: Arc<str>, partitions| Topic { name, partitions, replication, retention: RETENTION };
-        let mut all = vec![
+        let mut needed = vec![
             (TopicRole::Lane(Lane::Live), topic(live.clone(), partitions)),
             (TopicRole::Lane(Lane::Backfill), topic(backfill.clone(), partitions)),
             (TopicRole::Suspects, topic(dead.clone(), 1)),
         ];
         for millis in steps.iter() {
             let step = named(&format!("retry-{}", step_name(millis)));
-            all.push((TopicRole::Delay(Duration::from_millis(millis)), topic(step, 1)));
+            needed.push((TopicRole::Delay(Duration::from_millis(millis)), topic(step, 1)));
         }
-        Ok(Self { live, backfill, dead, prefix, steps, all })
+        Ok(Self { live, backfill, dead, prefix, steps, needed, former: Vec::new() })
+    }
+
+    /// With the delay steps of former settings that are among the names of topics.
+    pub(super) fn with_former(mut self, names: &[String]) -> Self {
+        let begin = format!("{}-retry-", self.prefix);
+        let length = |step: &str| match step.strip_suffix("ms") {
+            Some(millis) => millis.parse().ok().map(Duration::from_millis),
+            None => step.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+        };
+        for name in names {
+            if let (None, Some(length)) = (self.role(name), name.strip_prefix(&begin).and_then(length)) {
+                let topic = Topic { name: name.as_str().into(), partitions: 1, replication: 1, retention: RETENTION };
+                self.former.push((TopicRole::Delay(length), topic));
+            }
+        }
+        self
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(TopicRole, Topic)> {
+        self.needed.iter().chain(&self.former)
     }
 
     /// What the names of all begin with.
@@ -97,34 +119,29 @@ impl Topics {
     /// The topic of the step for a delay, with its length; none for no delay.
     pub(super) fn step(&self, delay: Duration) -> Option<(&Arc<str>, Duration)> {
         let length = Duration::from_millis(self.steps.of(delay)?);
-        let (_, topic) = self.all.iter().find(|(role, _)| *role == TopicRole::Delay(length))?;
+        let (_, topic) = self.needed.iter().find(|(role, _)| *role == TopicRole::Delay(length))?;
         Some((&topic.name, length))
     }
 
-    /// The lengths of the delay steps among the names of topics.
-    pub(super) fn steps_among(&self, names: &[String]) -> Vec<Duration> {
-        let begin = format!("{}-retry-", self.prefix);
-        let length = |step: &str| match step.strip_suffix("ms") {
-            Some(millis) => millis.parse().ok().map(Duration::from_millis),
-            None => step.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
-        };
-        names.iter().filter_map(|name| length(name.strip_prefix(&begin)?)).collect()
+    /// Every topic that must be there, as it must be.
+    pub(super) fn needed(&self) -> Vec<Topic> {
+        self.needed.iter().map(|(_, topic)| topic.clone()).collect()
     }
 
-    /// Every topic as it must be.
-    pub(super) fn all(&self) -> Vec<Topic> {
-        self.all.iter().map(|(_, topic)| topic.clone()).collect()
+    /// The delay steps of former settings. Who has emptied one may delete it.
+    pub(super) fn former(&self) -> Vec<Topic> {
+        self.former.iter().map(|(_, topic)| topic.clone()).collect()
     }
 
     /// What a topic is for; none where it is not ours.
     pub(super) fn role(&self, name: &str) -> Option<TopicRole> {
-        self.all.iter().find(|(_, topic)| &*topic.name == name).map(|(role, _)| *role)
+        self.all().find(|(_, topic)| &*topic.name == name).map(|(role, _)| *role)
     }
 
     /// Every partition, in groups of which each consumer has its share: live, backfill, all else.
     pub(super) fn groups(&self) -> [Vec<Partition>; 3] {
         let mut groups = [Vec::new(), Vec::new(), Vec::new()];
-        for (role, topic) in &self.all {
+        for (role, topic) in self.all() {
             let group = match role {
                 TopicRole::Lane(Lane::Live) => &mut groups[0],
                 TopicRole::Lane(Lane::Backfill) => &mut groups[1],
@@ -149,10 +166,13 @@ mod tests {
         assert_eq!(step(Duration::from_secs(30)).as_deref(), Some("knovvu-nice-retry-30s"));
         assert_eq!(step(Duration::from_millis(20)).as_deref(), Some("knovvu-nice-retry-150ms"));
         assert_eq!(step(Duration::ZERO), None);
-        let names = ["knovvu-nice-retry-45s", "knovvu-nice-retry-7ms", "other-retry-3s", "knovvu-nice-live"];
-        let former = topics.steps_among(&names.map(str::to_owned));
-        assert_eq!(former, [Duration::from_secs(45), Duration::from_millis(7)]);
         assert_eq!(topics.groups().map(|group| group.len()), [8, 8, 14]);
+        let names = ["knovvu-nice-retry-45s", "knovvu-nice-retry-30s", "other-retry-3s", "knovvu-nice-retry-xs"];
+        let topics = topics.with_former(&names.map(str::to_owned));
+        assert_eq!(topics.role("knovvu-nice-retry-45s"), Some(TopicRole::Delay(Duration::from_secs(45))));
+        assert_eq!((topics.former().len(), topics.groups()[2].len()), (1, 15));
+        let step = |delay| topics.step(delay).map(|(name, _)| name.to_string());
+        assert_eq!(step(Duration::from_secs(45)).as_deref(), Some("knovvu-nice-retry-60s"), "nothing more goes there");
     }
 
     #[test]

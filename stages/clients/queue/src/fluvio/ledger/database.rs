@@ -49,17 +49,23 @@ const BEGIN_ANEW: &str = "
     update queue_partitions set next_offset = 0, begun = 0, deaths = 0, epoch = epoch + 1
     where queue = $1 and topic = any($2)";
 
+/// With another number, so that no write that is under way brings the former offset back.
 const RESTART: &str = "
-    update queue_partitions set next_offset = $4, begun = $4, deaths = 0 where topic = $1 and number = $2 and epoch = $3";
+    update queue_partitions set next_offset = $4, begun = $4, deaths = 0, epoch = epoch + 1
+    where topic = $1 and number = $2 and epoch = $3";
 
-/// Of two that overtake each other, the one that has come further counts. Not awaited on disk: what a crash of the
+/// Locked in order, since several are written at once. Of two that overtake each other, the one that has come further counts. Not awaited on disk: what a crash of the
 /// server undoes here is delivered again.
 const COMMIT: &str = "
+    with locked as materialized (
+        select topic, number from queue_partitions
+        where (topic, number) in (select * from unnest($1::text[], $2::int[])) order by topic, number for update
+    )
     update queue_partitions p set next_offset = greatest(p.next_offset, c.next_offset),
         begun = greatest(p.begun, c.begun),
         deaths = case when c.next_offset > p.next_offset then 0 else p.deaths end
-    from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
-        as c (topic, number, epoch, next_offset, begun)
+    from locked l join unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
+        as c (topic, number, epoch, next_offset, begun) on l.topic = c.topic and l.number = c.number
     where p.topic = c.topic and p.number = c.number and p.epoch = c.epoch and p.owner is not null
     returning p.topic, p.number, set_config('synchronous_commit', 'off', true)";
 

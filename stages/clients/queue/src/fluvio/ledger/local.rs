@@ -31,8 +31,8 @@ struct LocalPartition {
 pub(in crate::fluvio) struct LocalLedger {
     store: Store,
     tree: sled::Tree,
-    /// The greatest number of an owner that was given before this process; the ones after it are its own.
     partitions: Vec<Partition>,
+    /// Owners with this number, or a greater one, are of this process.
     epoch: i64,
     /// Whoever reads a row and writes it.
     writing: Mutex<()>,
@@ -109,11 +109,15 @@ impl Ledger for LocalLedger {
     }
 
     async fn take(&self, partition: &Partition) -> Result<Option<PartitionLease>, QueueError> {
-        let row = self.read(partition).map_err(|error| self.broken(error))?;
-        let has_died = row.is_taken && row.epoch < self.epoch && row.begun > row.next;
-        let epoch = self.epoch.max(row.epoch + 1);
-        let (next, begun, deaths) = (row.next, row.begun, row.deaths + u32::from(has_died));
-        self.write(partition, &LocalPartition { begun: next, deaths, epoch, is_taken: true, ..row })?;
+        let (next, begun, deaths, epoch) = {
+            let _writing = self.writing();
+            let row = self.read(partition).map_err(|error| self.broken(error))?;
+            let has_died = row.is_taken && row.epoch < self.epoch && row.begun > row.next;
+            let epoch = self.epoch.max(row.epoch + 1);
+            let (next, begun, deaths) = (row.next, row.begun, row.deaths + u32::from(has_died));
+            self.write(partition, &LocalPartition { begun: next, deaths, epoch, is_taken: true, ..row })?;
+            (next, begun, deaths, epoch)
+        };
         self.store.commit().await.map_err(|error| QueueError(error.to_string()))?;
         Ok(Some(PartitionLease { partition: partition.clone(), epoch, next, begun, deaths }))
     }
@@ -144,8 +148,9 @@ impl Ledger for LocalLedger {
             let _writing = self.writing();
             let row = self.read(&progress.partition).map_err(|error| self.broken(error))?;
             if row.epoch == progress.epoch {
-                let (next, begun, deaths) = (progress.next, progress.next, 0);
-                self.write(&progress.partition, &LocalPartition { next, begun, deaths, ..row })?;
+                // With another number, so that no write that is under way brings the former offset back.
+                let (next, begun, deaths, epoch) = (progress.next, progress.next, 0, row.epoch + 1);
+                self.write(&progress.partition, &LocalPartition { next, begun, deaths, epoch, ..row })?;
             }
         }
         self.leave().await
