@@ -5,7 +5,7 @@ use std::sync::{
     MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeSet, ops::Range};
 
 use futures::stream;
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ pub(super) struct MemoryLog {
     /// How often every stream was ended.
     breaks: AtomicU64,
     appends: Mutex<Vec<usize>>,
+    /// The partitions whose bounds were asked for since the last cut.
+    looked_at: Mutex<BTreeSet<Partition>>,
 }
 
 impl MemoryLog {
@@ -71,6 +73,21 @@ impl MemoryLog {
         }
         self.breaks.fetch_add(1, Ordering::SeqCst);
         self.appended.send_modify(|count| *count += 1);
+    }
+
+    /// Each partition of the topic loses its last record, as where a machine loses its power.
+    pub(super) fn cut(&self, topic: &str) {
+        for (_, kept) in self.partitions().iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
+            kept.records.pop();
+        }
+        self.looked_at.lock().unwrap().clear();
+        self.breaks.fetch_add(1, Ordering::SeqCst);
+        self.appended.send_modify(|count| *count += 1);
+    }
+
+    /// Of how many partitions of a topic the bounds were asked for since the last cut.
+    pub(super) fn looked_at(&self, topic: &str) -> usize {
+        self.looked_at.lock().unwrap().iter().filter(|partition| &*partition.topic == topic).count()
     }
 
     /// How many records each append brought.
@@ -158,6 +175,7 @@ impl TopicLog for SharedLog {
         self.0.here()?;
         let partitions = self.0.partitions();
         let kept = partitions.get(partition).ok_or_else(|| QueueError("no such partition".to_owned()))?;
+        self.0.looked_at.lock().unwrap().insert(partition.clone());
         Ok(kept.start..kept.end())
     }
 
