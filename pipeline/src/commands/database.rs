@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use database::{Database, schema};
 use model::{TenantId, Unmetered};
-use nice::{Network, NiceClient, NiceError, NiceMetrics, NiceSettings, Timeouts};
+use nice::{Network, NiceClient, NiceError, NiceHealth, NiceMetrics, NiceSettings, Timeouts};
 use stages::tenants::{SettingsRow, SettingsTable};
 
 use super::check::ask_nice;
@@ -101,6 +101,7 @@ async fn try_out(settings: &NiceSettings) -> Result<(), CommandError> {
         Network::Internet,
         Arc::new(Unmetered),
         NiceMetrics::default(),
+        NiceHealth::default(),
         Timeouts::default(),
     );
     let nice = nice.map_err(|error| CommandError::usage(format!("stdin: [nice]: {error}")))?;

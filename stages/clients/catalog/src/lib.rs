@@ -25,13 +25,14 @@ mod lacking;
 mod postgres;
 mod readiness;
 mod runs;
+mod services;
 mod timeline;
 mod turns;
 
 pub use analysis::{AnalysisCounts, AnalysisEntry, AnalysisQueue};
 pub use attempts::{Attempt, AttemptKind};
 pub use conversations::{ConversationCounts, ConversationRow, Conversations, Recorded, RecordingRow};
-pub use dead_letters::DeadLetters;
+pub use dead_letters::{DeadLetterGroup, DeadLetters, reason_shape};
 pub use embedded::EmbeddedCatalog;
 pub use erasure::{
     ConversationStatus, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Tombstone,
@@ -42,6 +43,7 @@ pub use lacking::Lacking;
 pub use postgres::PostgresCatalog;
 pub use readiness::{FirstLooks, LearnedDelay, Lessons};
 pub use runs::{Fate, ReplayRun, RowCount, RunKind, RunState, Runs, Tallied};
+pub use services::{FORGOTTEN_AFTER, Heartbeat, KnownService, Services};
 pub use timeline::Timelines;
 pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 
@@ -49,7 +51,7 @@ pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 pub mod roles {
     pub use crate::{
         Agents, AnalysisQueue, Catalog, Conversations, DeadLetters, Erasures, FirstLooks, ProducerTurns, Runs,
-        Timelines,
+        Services, Timelines,
     };
 }
 
@@ -79,6 +81,7 @@ pub trait Catalog:
     + ProducerTurns
     + FirstLooks
     + Erasures
+    + Services
     + Send
     + Sync
     + 'static

@@ -34,6 +34,7 @@ mod erasure;
 mod readiness;
 mod rows;
 mod runs;
+mod services;
 mod text;
 mod timeline;
 mod tombstones;
