@@ -104,12 +104,14 @@ pub(crate) struct Monitors {
     pub(crate) outside: Outside,
     /// What became of calls lately.
     pub(crate) blame: Blame,
+    /// What was last seen of queue and catalog.
+    pub(crate) seen: Sightings,
 }
 
 impl Monitors {
     fn new(clock: &Clock, metrics: &Metrics) -> Self {
         let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
-        Self { freshness: Freshness::default(), outside, blame }
+        Self { freshness: Freshness::default(), outside, blame, seen: Sightings::default() }
     }
 }
 
@@ -141,6 +143,32 @@ impl OpenDoors {
             queue: self.shared.queue.clone(),
             settle: config.reconciliation.settle,
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Looks at the queue and the catalog, for the figures of this tenant too.
+    pub(crate) fn observer(&self, tenant: Option<TenantId>) -> Observer {
+        Observer {
+            catalog: self.shared.catalog.clone(),
+            queue: self.shared.queue.clone(),
+            budgets: self.nice.budgets.clone(),
+            outside: self.monitors.outside.clone(),
+            tenant,
+            clock: self.clock.clone(),
+            seen: self.monitors.seen.clone(),
+        }
+    }
+
+    /// How each outside system stands.
+    pub(crate) fn systems(&self, tenant: Option<TenantId>) -> SystemsView {
+        SystemsView {
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
+            freshness: self.monitors.freshness.clone(),
+            nice: self.nice.health.clone(),
+            on_server: self.shared.on_server.clone(),
+            tenant,
             clock: self.clock.clone(),
         }
     }

@@ -72,6 +72,13 @@ pub struct FailingStage {
     pub reason: String,
 }
 
+impl FailingStage {
+    /// The stage and the reason, in a line.
+    pub fn said(&self) -> String {
+        format!("{}: {}", self.stage, self.reason)
+    }
+}
+
 /// What became of the calls of every tenant lately; clones share it.
 #[derive(Debug, Clone)]
 pub struct Blame {

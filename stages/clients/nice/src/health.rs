@@ -58,6 +58,13 @@ pub struct NiceReport {
     pub well_at: Option<Timestamp>,
 }
 
+impl NiceReport {
+    /// Of a NICE that nobody has asked.
+    pub fn unasked() -> Self {
+        Self { state: NiceState::Unasked, since: None, reason: None, well_at: None }
+    }
+}
+
 /// Watches the answers of one tenant's NICE; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct NiceHealth {
@@ -112,7 +119,7 @@ impl NiceHealth {
             }
             None => {
                 let state = if well_at.is_some() { NiceState::Well } else { NiceState::Unasked };
-                NiceReport { state, since: None, reason: None, well_at }
+                NiceReport { state, well_at, ..NiceReport::unasked() }
             }
         }
     }
