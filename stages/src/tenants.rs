@@ -179,7 +179,8 @@ impl Tenants {
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         let TenantsOptions { timeouts, network, .. } = self.options.clone();
-        match NiceClient::new(nice, network, quota, self.metrics.nice.clone(), timeouts) {
+        self.metrics.meet(id);
+        match NiceClient::new(nice, network, quota, self.metrics.nice.belonging_to(id), timeouts) {
             Ok(nice) => {
                 nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });

@@ -158,6 +158,9 @@ impl Http {
             Err(_) => "timeout".to_owned(),
         };
         self.metrics.answered(endpoint.name(), &label, began.elapsed());
+        if !endpoint.is_long_poll() {
+            self.metrics.answered_to_tenant(&label);
+        }
         match outcome {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),
