@@ -32,7 +32,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command_error::CommandError;
-use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
+use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind, word_of};
 use crate::lease::{Lease, LeaseServer};
 use crate::turns::Turns;
 
@@ -54,6 +54,9 @@ pub(crate) use translate::{nice_settings, retention};
 pub(crate) use validate::validate;
 pub use wanted::Service;
 pub(crate) use wanted::Wanted;
+
+/// What `--version` tells.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Who keeps the leases of tenants.
 pub(crate) enum Leases {
@@ -274,9 +277,20 @@ where
     })
 }
 
+/// The metrics of a process: those of its producer with their tenant, and what it is.
+fn metrics(config: &Config, wanted: Wanted) -> Metrics {
+    let Wanted::Service(service) = wanted else { return Metrics::new() };
+    let metrics = Metrics::of(tenant(config).ok().filter(|_| service.produces()).as_ref());
+    metrics.freshness_goal.set(config.flow.freshness_goal.as_secs_f64());
+    let (queue, catalog) = (word_of(config.queue.kind), word_of(config.catalog.kind));
+    let labels = [VERSION, service.name(), queue, catalog, word_of(config.recordings.kind)];
+    metrics.build_info.with_label_values(&labels).set(1);
+    metrics
+}
+
 /// Opens everything that is wanted.
 pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, CommandError> {
-    let metrics = Metrics::new();
+    let metrics = metrics(config, wanted);
     let clock = Clock::system();
     let opened = match wanted.local(config) {
         true => Some(local::open_state(config, StateOptions::default(), &metrics).await?),

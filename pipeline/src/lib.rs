@@ -22,6 +22,7 @@ pub mod embed;
 mod lease;
 mod nice_producer;
 mod nightly;
+mod heartbeat;
 mod observe;
 mod observer;
 mod operations;

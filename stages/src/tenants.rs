@@ -187,8 +187,9 @@ impl Tenants {
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         let TenantsOptions { timeouts, network, .. } = self.options.clone();
+        self.metrics.meet(id);
         let health = self.options.health.of(id);
-        match NiceClient::new(nice, network, quota, self.metrics.nice.clone(), health, timeouts) {
+        match NiceClient::new(nice, network, quota, self.metrics.nice.belonging_to(id), health, timeouts) {
             Ok(nice) => {
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });
                 TenantStatus::Client { tenant, revision, refusals: 0 }

@@ -274,7 +274,7 @@ impl Blame {
             let failing: BTreeSet<&TenantId> =
                 all.iter().filter(|(_, lately)| lately.failing(now) == Some(system)).map(|((of, _), _)| of).collect();
             for tenant in all.keys().map(|(of, _)| of).chain(own).collect::<BTreeSet<_>>() {
-                let up = self.metrics.tenant_system_up.with_label_values(&[system.as_str(), tenant.as_str()]);
+                let up = self.metrics.tenant_system_up.of(tenant.as_str(), &[system.as_str()]);
                 up.set((!failing.contains(tenant)).into());
             }
         }
@@ -403,7 +403,7 @@ mod tests {
         assert!(!blame.fails(STAGE, &key(1).tenant, at(0)));
         assert!(blame.fails("download_recording", &key(1).tenant, at(0)));
         blame.show(None, at(0));
-        let up = |system| blame.metrics.tenant_system_up.with_label_values(&[system, "acme"]).get();
+        let up = |system| blame.metrics.tenant_system_up.of("acme", &[system]).get();
         assert_eq!((up("nice"), up("media_host")), (1, 0));
     }
 }

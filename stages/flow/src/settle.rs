@@ -12,6 +12,9 @@ use super::blame::{Failure, Fault};
 use super::record::{Ending, RECHECK_GIVEN_UP};
 use super::{Deferral, Delivery, FlowContext, FlowMetrics, Outcome, StageError};
 
+/// Of a call that has no recording, for good.
+const NO_RECORDING: &str = "no_recording";
+
 /// Passes on what a stage made of an item, or settles it.
 pub(super) async fn finish<Out>(
     stage: &'static str,
@@ -54,6 +57,9 @@ async fn settle(
             context.blame.answered(stage, &key.tenant);
             context.tell(&delivery.event, ending("done", Some(reason))).await;
             context.metrics.conversations_done.with_label_values(&[reason]).inc();
+            if reason == NO_RECORDING {
+                context.metrics.call_finished(key.tenant.as_str(), reason);
+            }
             debug!(reason, "nothing remains to be done");
             settle_done(delivery, reason, &context.metrics).await;
         }

@@ -175,6 +175,9 @@ impl Http {
             Ok(Ok(reply)) => self.health.answered(endpoint, reply.status, self.now()),
             Ok(Err(_)) | Err(_) => self.health.unanswered(endpoint, &label, self.now()),
         }
+        if !endpoint.is_long_poll() {
+            self.metrics.answered_to_tenant(&label);
+        }
         match outcome {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),
