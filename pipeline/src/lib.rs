@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod admin_client;
+mod admission;
 mod arguments;
 mod cli;
 mod command_error;
@@ -25,6 +26,7 @@ mod nightly;
 mod observe;
 mod operations;
 mod output;
+mod page;
 pub mod queue_move;
 mod rebuild;
 mod replays;

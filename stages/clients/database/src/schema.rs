@@ -37,6 +37,7 @@ const STEPS: &[(&str, &str)] = embedded![
     "V0015__usual_readiness",
     "V0016__private_media_hosts",
     "V0017__queue_partitions",
+    "V0019__audit",
 ];
 
 /// Taken while the tables are changed: "knovvu" in ASCII.
