@@ -37,7 +37,7 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.services') is null then
+    if to_regclass('public.audit') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
@@ -46,7 +46,7 @@ begin
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
         recordings, analysis_queue, analysis_failed, dead_letters, timeline, reconciliation_runs, backfills,
         nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns,
-        queue_members, queue_partitions, services
+        queue_members, queue_partitions, services, audit
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         extend_analysis(bigint, timestamptz), fail_analysis(bigint, timestamptz, text, boolean),
@@ -64,6 +64,10 @@ begin
         to knovvu_producer, knovvu_consumer;
     grant select, insert, update, delete on dead_letters to knovvu_producer, knovvu_consumer;
     grant select, insert, delete on timeline to knovvu_producer, knovvu_consumer;
+    -- What operators did at the admin address; it is not changed, and goes when it is old.
+    grant select on audit to knovvu_producer, knovvu_consumer;
+    grant insert (who, act, subject) on audit to knovvu_producer, knovvu_consumer;
+    grant execute on function prune_audit(interval) to knovvu_producer, knovvu_consumer;
     grant select, insert, update on quota_budgets, quota_accounts to knovvu_producer, knovvu_consumer;
     -- Whether a conversation was erased; not which one.
     grant select (tenant_id, digest, done_at) on erasures to knovvu_producer, knovvu_consumer;

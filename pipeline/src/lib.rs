@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod admin_client;
+mod admission;
 mod arguments;
 mod cli;
 mod command_error;
@@ -27,6 +28,7 @@ mod observe;
 mod observer;
 mod operations;
 mod output;
+mod page;
 pub mod queue_move;
 mod rebuild;
 mod replays;

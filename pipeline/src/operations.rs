@@ -3,7 +3,7 @@
 //!
 //! Each file holds one subject: its [`AdminRequest`]s, which a command line parses and the admin route carries; the
 //! part of the [`Operations`] that does them, with the doors that they need; their answers; and the tables that a
-//! person reads. A new request is a struct there and a name in the list of `admin.rs`; one that is a command of its own
+//! person reads. A new request is a struct there and a name in the list of `admin/api.rs`; one that is a command of its own
 //! is a line in `cli.rs`, too.
 
 use std::sync::Arc;
@@ -31,8 +31,11 @@ use crate::doors;
 use crate::doors::{OpenDoors, SharedDoors, Wanted};
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
+pub(crate) mod overview;
+pub(crate) mod personal;
 pub(crate) mod range;
 pub(crate) mod recheck;
 pub(crate) mod replays;
@@ -147,8 +150,11 @@ pub(crate) enum OperationError {
 #[derive(Clone)]
 pub(crate) struct Operations {
     pub(crate) agents: agents::AgentOperations,
+    pub(crate) audit: audit::AuditOperations,
     pub(crate) dead_letters: dead_letters::DeadLetterOperations,
     pub(crate) erasure: erase::ErasureOperations,
+    pub(crate) overview: overview::OverviewOperations,
+    pub(crate) personal: personal::PersonalOperations,
     pub(crate) recheck: recheck::RecheckOperations,
     pub(crate) replays: replays::ReplayOperations,
     pub(crate) report: report::ReportOperations,
@@ -175,6 +181,17 @@ impl Operations {
         let SharedDoors { catalog, queue, .. } = &doors.shared;
         let (budgets, clock) = (&doors.nice.budgets, &doors.clock);
         Self {
+            audit: audit::AuditOperations {
+                catalog: catalog.clone(),
+                clock: clock.clone(),
+                keep: config.admin.audit_retention,
+            },
+            overview: overview::OverviewOperations { tenant: tenant.clone(), catalog: catalog.clone() },
+            personal: personal::PersonalOperations {
+                tenant: tenant.clone(),
+                catalog: catalog.clone(),
+                recordings: doors.shared.recordings.clone(),
+            },
             dead_letters: dead_letters::DeadLetterOperations {
                 catalog: catalog.clone(),
                 queue: queue.clone(),

@@ -1,4 +1,5 @@
-//! Serves HTTP with bounds: connections, header time, idle time, and the time for which a client reads nothing.
+//! Serves HTTP with bounds: connections, header time, idle time, and the time for which a client reads nothing. Each
+//! request knows the address of its client.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,9 +50,9 @@ async fn serve_readers(listener: TcpListener, router: Router, stopping: Cancella
                 (listener.accept().await, permit)
             })
             .await;
-        let stream = match accepted {
+        let (stream, peer, permit) = match accepted {
             None => break,
-            Some((Ok((stream, _)), permit)) => (stream, permit),
+            Some((Ok((stream, peer)), permit)) => (stream, peer, permit),
             Some((Err(error), _)) => {
                 // Out of file descriptors: wait for some to be returned.
                 warn!(%error, "connection not accepted");
@@ -55,11 +60,15 @@ async fn serve_readers(listener: TcpListener, router: Router, stopping: Cancella
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let answering = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            answering.call(request)
+        });
         let stopping = stopping.clone();
         // Tracked, and ended by the timeouts or by `stopping`.
         connections.spawn(async move {
-            let (stream, _permit) = stream;
+            let _permit = permit;
             let mut connection = std::pin::pin!(
                 hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())

@@ -9,7 +9,7 @@
     allow(dead_code, reason = "nothing reads what is Fluvio's; `./lint` looks with it")
 )]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -328,11 +328,35 @@ settings! {
             "Less disk, or fewer questions to the catalog.";
     }
 
-    /// Health, metrics and the commands that ask the daemon.
+    /// The operator page, health, metrics, and what commands ask of the daemon.
     admin: AdminConfig {
-        /// Address and port; it has no authentication.
+        /// Address and port. Health and metrics have no authentication; page and API have, see read_token and act_token.
         listen: SocketAddr = LISTEN, default("127.0.0.1:9464"),
-            "Prometheus is on another machine; then only inside a trusted network.";
+            "Prometheus or a browser is on another machine; then set both tokens, and end TLS in a proxy.";
+        /// Who shows it may read page and API; none: on a loopback address the page is open to read, elsewhere it is closed.
+        read_token: SecretString = SECRET, example("/run/secrets/admin_read_token"),
+            "`openssl rand -hex 32` makes one.";
+        /// Who shows it may act as well: replay, drop, backfill. Without it only the token in {state.dir}/admin.json may.
+        act_token: SecretString = SECRET, example("/run/secrets/admin_act_token"),
+            "`openssl rand -hex 32` makes one, other than read_token.";
+        /// Names under which the page is asked for, besides those of this machine; others are refused on a loopback address.
+        hosts: Vec<String> = HOST_NAMES, default([]),
+            "A reverse proxy on this machine passes on the name that the browser used.";
+        /// Whether recordings can be played on the page, by who may act. Each playing is in the audit.
+        playback: bool = FLAG, default(false),
+            "Operators may hear calls where you are.";
+        /// The header in which a reverse proxy says what its user may: read or act; empty: none is believed.
+        role_header: Option<String> = HEADER_OR_NONE, default(""),
+            "A proxy signs people in. It must remove the header from what they send; see proxies.";
+        /// The header in which it names the user, for the audit.
+        user_header: String = HEADER, default("x-forwarded-user"),
+            "Your proxy uses another one.";
+        /// The addresses of these proxies; a header from elsewhere is not looked at.
+        proxies: Vec<IpAddr> = ADDRESSES, default([]),
+            "role_header is set.";
+        /// How long the audit keeps what operators did; at least 30 days.
+        audit_retention: Duration = MONTH, default("365d"),
+            "Your rules want it longer, or shorter.";
     }
 
     /// The log, on stderr.

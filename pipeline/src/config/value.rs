@@ -5,7 +5,7 @@
 //! A new kind is one constant.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,6 +181,43 @@ pub(super) const MEDIA_HOSTS: ValueKind<Vec<MediaHost>> = hosts(|raw| match medi
 
 /// A list of hosts that may be empty.
 pub(super) const MEDIA_HOSTS_OR_NONE: ValueKind<Vec<MediaHost>> = hosts(media_hosts);
+
+/// Names of hosts, without ports.
+pub(super) const HOST_NAMES: ValueKind<Vec<String>> = open(
+    || "a list of names without ports, such as [\"ops.example.com\"]".into(),
+    |raw| {
+        let names = raw.list(|element| element.text().map(str::to_owned))?;
+        names.iter().map(|name| text::host_name(name)).collect()
+    },
+    |names| list_text(names.iter().cloned()),
+);
+
+/// IP addresses.
+pub(super) const ADDRESSES: ValueKind<Vec<IpAddr>> = open(
+    || "a list of IP addresses, such as [\"127.0.0.1\"]".into(),
+    |raw| {
+        let texts = raw.list(|element| element.text().map(str::to_owned))?;
+        texts.iter().map(|text| text.parse().map_err(|_| String::new())).collect()
+    },
+    |addresses| list_text(addresses.iter().map(IpAddr::to_string)),
+);
+
+/// The name of an HTTP header.
+pub(super) const HEADER: ValueKind<String> =
+    texts(|| "the name of a header, such as \"x-forwarded-user\"".into(), |raw| text::header(raw.text()?));
+
+/// The name of an HTTP header; the empty text is none.
+pub(super) const HEADER_OR_NONE: ValueKind<Option<String>> =
+    open(HEADER.expected, |raw| unless_empty(raw, HEADER), |name| quoted(name.as_deref().unwrap_or_default()));
+
+/// A duration of thirty days or more.
+pub(super) const MONTH: ValueKind<Duration> = spans(
+    || "a duration of at least \"30d\", such as \"365d\"".into(),
+    |raw| match time::retention(&raw.with_unit()?)? {
+        span if span < Duration::from_secs(30 * 86_400) => Err(String::new()),
+        span => Ok(span),
+    },
+);
 
 /// A time zone by its name.
 pub(super) const ZONE: ValueKind<TimeZone> = open(

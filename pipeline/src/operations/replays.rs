@@ -92,6 +92,21 @@ impl AdminRequest for ShowReconciliation {
     }
 }
 
+/// The latest comparisons, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListReconciliations {}
+
+impl AdminRequest for ListReconciliations {
+    type Answer = Vec<ReplayRun>;
+    type Handler = ReplayOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/reconciliations");
+
+    async fn fulfil(self, operations: &ReplayOperations) -> Result<Vec<ReplayRun>, OperationError> {
+        let tenant = operations.tenant.get()?;
+        Ok(operations.catalog.runs(tenant, RunKind::Reconciliation, MOST_LISTED).await?)
+    }
+}
+
 /// A backfill of the calls that began in a range: its plan first.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Backfill {

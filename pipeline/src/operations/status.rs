@@ -39,6 +39,13 @@ pub(crate) struct StatusOperations {
     pub(super) running: Running,
 }
 
+impl StatusOperations {
+    /// The tenant of the settings, if they name one.
+    pub(crate) fn tenant_name(&self) -> Option<&str> {
+        self.tenant.0.as_ref().map(TenantId::as_str)
+    }
+}
+
 /// The state of the whole is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ShowStatus {}

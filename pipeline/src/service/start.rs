@@ -105,7 +105,7 @@ pub(super) async fn answer(
         blame: doors.monitors.blame.clone(),
         clock: doors.clock.clone(),
     };
-    let pages = AdminPages::new(operations, doors.metrics.clone(), check);
+    let pages = AdminPages::new(config, operations, doors.metrics.clone(), check);
     let receiver = match producer {
         Some(producer) => webhook_receiver(config, doors, producer)?,
         None => None,

@@ -7,20 +7,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use catalog::{
-    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationRow,
-    ConversationStatus, CurrentTurn, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate,
-    GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons, ProducerMemory, Recorded, ReplayRun,
+    AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationFilter,
+    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate,
+    FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons, OperatorAct, ProducerMemory, Recorded, ReplayRun,
     RetentionTurn, RowCount, RunKind, RunState, Tombstone,
     roles::{
-        Agents, AnalysisQueue, Conversations, DeadLetters, Erasures, FirstLooks, ProducerTurns, Runs, Services,
-        Timelines,
+        Agents, AnalysisQueue, Audits, Conversations, DeadLetters, Erasures, FirstLooks, Overviews, ProducerTurns,
+        Runs, Services, Timelines,
     },
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use model::{
     Agent, AgentId, ContactId, Conversation, ConversationKey, DeadLetter, Hop, Retention, StoredRecording, TenantId,
 };
@@ -405,6 +406,35 @@ impl FirstLooks for LinkedCatalog {
 
     async fn readiness(&self, tenant: &TenantId) -> Result<Option<LearnedDelay>, CatalogError> {
         self.read(|| self.catalog.readiness(tenant)).await
+    }
+}
+
+#[async_trait]
+impl Audits for LinkedCatalog {
+    async fn record_act(&self, act: &OperatorAct, keep: Duration) -> Result<(), CatalogError> {
+        let act = OperatorAct { at: self.server.clock.now(), ..act.clone() };
+        self.write(|| self.catalog.record_act(&act, keep)).await
+    }
+
+    async fn acts(&self, before: Option<u64>, limit: usize) -> Result<Vec<OperatorAct>, CatalogError> {
+        self.read(|| self.catalog.acts(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl Overviews for LinkedCatalog {
+    async fn days(&self, tenant: &TenantId, from: Date, to: Date) -> Result<Vec<DayCounts>, CatalogError> {
+        self.read(|| self.catalog.days(tenant, from, to)).await
+    }
+
+    async fn found(
+        &self,
+        tenant: &TenantId,
+        filter: &ConversationFilter,
+        before: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<FoundConversation>, CatalogError> {
+        self.read(|| self.catalog.found(tenant, filter, before, limit)).await
     }
 }
 

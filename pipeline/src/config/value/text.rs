@@ -18,6 +18,18 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     alphabet(text, 1..=64, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
+/// Reads the name of a host, as a browser writes it.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    alphabet(&text, 1..=253, |byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+}
+
+/// Reads the name of a header.
+pub(super) fn header(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    alphabet(&text, 1..=64, |byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// Reads the name of a bucket.
 pub(super) fn bucket(text: &str) -> Result<String, String> {
     alphabet(text, 3..=63, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))

@@ -24,15 +24,19 @@ use super::{
     Attempt, AttemptKind, Catalog, ConversationCounts, ConversationRow, GroupStanding, HeldReading, RecordingRow,
 };
 
+mod audit;
 mod erasure;
 mod lacking;
+mod overview;
 mod readiness;
 mod replays;
 mod services;
 mod turns;
 
+pub use audit::{acts_are_listed_newest_first_and_survive, old_acts_go};
 pub use erasure::*;
 pub use lacking::*;
+pub use overview::{conversations_are_found_by_agent_and_time_page_by_page, days_are_counted_by_the_end_of_calls};
 pub use readiness::{
     a_delay_that_early_looks_have_shortened_counts_once, a_longer_delay_that_several_learned_at_once_counts_once,
     the_learned_delay_is_one_for_all_consumers,
@@ -102,6 +106,10 @@ macro_rules! catalog_checks {
             odd_texts_are_kept,
             large_metadata_is_kept,
             the_catalog_answers,
+            acts_are_listed_newest_first_and_survive,
+            old_acts_go,
+            days_are_counted_by_the_end_of_calls,
+            conversations_are_found_by_agent_and_time_page_by_page,
             the_learned_delay_is_one_for_all_consumers,
             a_longer_delay_that_several_learned_at_once_counts_once,
             a_delay_that_early_looks_have_shortened_counts_once,

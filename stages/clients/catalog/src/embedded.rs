@@ -20,10 +20,12 @@ use super::{
 
 mod agents;
 mod analysis;
+mod audit;
 mod conversations;
 mod dead_letters;
 mod erasure;
 mod lacking;
+mod overview;
 mod readiness;
 mod runs;
 mod services;
@@ -61,6 +63,8 @@ mod kind {
     pub(super) const READINESS: u8 = b'l';
     /// `e` tombstone (32) → erasure that is pending.
     pub(super) const ERASURE: u8 = b'e';
+    /// `o` number (8) → what an operator did.
+    pub(super) const ACT: u8 = b'o';
     /// `i` → id of the last dead letter (8), so that none is given again.
     pub(super) const LAST_DEAD_LETTER: u8 = b'i';
 }

@@ -14,6 +14,7 @@ use model::{Asks, DoorError, System, TenantId};
 
 mod analysis;
 mod attempts;
+mod audit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod conversations;
@@ -22,6 +23,7 @@ mod embedded;
 mod erasure;
 mod group;
 mod lacking;
+mod overview;
 mod postgres;
 mod readiness;
 mod runs;
@@ -31,6 +33,7 @@ mod turns;
 
 pub use analysis::{AnalysisCounts, AnalysisEntry, AnalysisQueue};
 pub use attempts::{Attempt, AttemptKind};
+pub use audit::{Audits, OperatorAct};
 pub use conversations::{ConversationCounts, ConversationRow, Conversations, Recorded, RecordingRow};
 pub use dead_letters::{DeadLetterGroup, DeadLetters, reason_shape};
 pub use embedded::EmbeddedCatalog;
@@ -40,6 +43,7 @@ pub use erasure::{
 };
 pub use group::{Agents, GroupStanding, HeldReading};
 pub use lacking::Lacking;
+pub use overview::{ConversationFilter, DayCounts, FoundConversation, Overviews};
 pub use postgres::PostgresCatalog;
 pub use readiness::{FirstLooks, LearnedDelay, Lessons};
 pub use runs::{Fate, ReplayRun, RowCount, RunKind, RunState, Runs, Tallied};
@@ -50,8 +54,8 @@ pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 /// Every role, for who calls their methods on a catalog of a type of its own: a test, mostly.
 pub mod roles {
     pub use crate::{
-        Agents, AnalysisQueue, Catalog, Conversations, DeadLetters, Erasures, FirstLooks, ProducerTurns, Runs,
-        Services, Timelines,
+        Agents, AnalysisQueue, Audits, Catalog, Conversations, DeadLetters, Erasures, FirstLooks, Overviews,
+        ProducerTurns, Runs, Services, Timelines,
     };
 }
 
@@ -82,6 +86,8 @@ pub trait Catalog:
     + FirstLooks
     + Erasures
     + Services
+    + Audits
+    + Overviews
     + Send
     + Sync
     + 'static

@@ -27,10 +27,12 @@ use crate::{Catalog, CatalogError, CurrentTurn, ProducerTurn, TombstoneKey};
 
 mod agents;
 mod analysis;
+mod audit;
 mod batch;
 mod conversations;
 mod dead_letters;
 mod erasure;
+mod overview;
 mod readiness;
 mod rows;
 mod runs;

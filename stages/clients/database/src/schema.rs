@@ -38,6 +38,7 @@ const STEPS: &[(&str, &str)] = embedded![
     "V0016__private_media_hosts",
     "V0017__queue_partitions",
     "V0018__services",
+    "V0019__audit",
 ];
 
 /// Taken while the tables are changed: "knovvu" in ASCII.

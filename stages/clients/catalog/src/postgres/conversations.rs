@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{Conversation, ConversationKey, INTEGRATION_TYPE, StoredRecording, TenantId};
 
-pub(super) use self::{attempts::BeginAttempt, completion::Completion, metadata::SaveMetadata, status::StatusRequest};
+pub(super) use self::{
+    attempts::BeginAttempt, completion::Completion, metadata::SaveMetadata, read::direction, status::StatusRequest,
+};
 use super::{PostgresCatalog, rows::unreadable};
 use crate::{
     Attempt, AttemptKind, CatalogError, ConversationCounts, ConversationRow, ConversationStatus, Conversations, Fate,

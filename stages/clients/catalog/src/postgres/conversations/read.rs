@@ -92,7 +92,8 @@ fn source(row: &Row) -> Result<EventSource, CatalogError> {
     all.into_iter().find(|source| source.as_str() == name).ok_or_else(|| unreadable("unknown source"))
 }
 
-fn direction(row: &Row) -> Result<Option<Direction>, CatalogError> {
+/// The direction of its name in a row.
+pub(in crate::postgres) fn direction(row: &Row) -> Result<Option<Direction>, CatalogError> {
     match row.try_get("direction").map_err(unreadable)? {
         None => Ok(None),
         Some("inbound") => Ok(Some(Direction::Inbound)),

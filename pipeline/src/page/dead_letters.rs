@@ -1,0 +1,345 @@
+//! *Dead letters*: grouped by stage and reason, with counts over time; replayed and dropped by group or one by one.
+//! What will happen is said before it does.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::Path,
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use maud::{Markup, html};
+use model::{DeadLetter, Key};
+use serde::Deserialize;
+
+use super::acting::{Acting, NoFields};
+use super::parts::{form_token, stage_name};
+use super::pictures::spark;
+use super::texts::Texts;
+use super::visit::{Guest, Visit};
+use super::words::{fill, moment, number, short_moment};
+use super::{layout, layout::Place};
+use crate::admission::Role;
+use crate::operations::{
+    AdminRequest, OperationError,
+    dead_letters::{DropDeadLetter, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+};
+
+/// Letters of a group that are shown.
+const SHOWN: usize = 100;
+
+/// Letters that one click deals with; the rest stays for the next.
+const MOST_AT_ONCE: usize = 1000;
+
+/// Days over which letters are counted.
+const DAYS: usize = 14;
+
+/// What is done with letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LetterAct {
+    Replay,
+    Drop,
+}
+
+impl LetterAct {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Letters of one stage and reason.
+struct LetterGroup {
+    key: String,
+    stage: String,
+    reason: String,
+    letters: Vec<DeadLetter>,
+}
+
+/// The view of all groups.
+pub(super) async fn show(visit: Visit) -> Response {
+    let body = groups(&visit).await.map(|groups| all(&visit, &groups));
+    layout::answer(&visit, Place::DeadLetters, body)
+}
+
+/// The view of one group.
+pub(super) async fn show_group(visit: Visit, Path(key): Path<String>) -> Response {
+    let body = group(&visit, &key).await.map(|group| one_group(&visit, &group));
+    layout::answer(&visit, Place::DeadLetters, body)
+}
+
+/// What will happen to a group.
+pub(super) async fn confirm_group(visit: Visit, Path((key, act)): Path<(String, LetterAct)>) -> Response {
+    let body = group(&visit, &key).await.map(|group| {
+        let texts = visit.texts();
+        let count = group.letters.len().min(MOST_AT_ONCE);
+        let what = format!("{}: {}", stage_name(texts, &group.stage), group.reason);
+        confirm(&visit, act, count, &what, &format!("/dead-letters/groups/{key}"))
+    });
+    layout::answer(&visit, Place::DeadLetters, body)
+}
+
+/// Does it to a group.
+pub(super) async fn act_on_group(
+    Path((key, act)): Path<(String, LetterAct)>,
+    Acting { visit, .. }: Acting<NoFields>,
+) -> Response {
+    let acted = async {
+        let group = group(&visit, &key).await?;
+        let ids: Vec<u64> = group.letters.iter().take(MOST_AT_ONCE).map(|letter| letter.id).collect();
+        let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
+        let subject = format!("{} dead letters, {first} to {last}: {} ({})", ids.len(), group.reason, group.stage);
+        visit.record(&format!("{} dead letters", act.word()), &subject).await?;
+        let (mut done, mut refused) = (0, None);
+        for id in ids {
+            match apply(&visit, act, id).await {
+                Ok(()) => done += 1,
+                // Gone meanwhile, or written anew: the others go on.
+                Err(OperationError::NotFound(_) | OperationError::Refused(_)) => {}
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        refused.map_or(Ok(done), |error| if done == 0 { Err(error) } else { Ok(done) })
+    };
+    match acted.await {
+        Ok(done) => {
+            let texts = visit.texts();
+            let said = if act == LetterAct::Replay { texts.replayed } else { texts.dropped };
+            let body = html! {
+                h1 { (texts.dead_letters) }
+                p.notice role="status" { (fill(said, &[&done])) }
+                p { a.button href="/dead-letters" { (texts.back_to_letters) } }
+            };
+            layout::page(&visit, Place::DeadLetters, StatusCode::OK, &body)
+        }
+        Err(error) => layout::answer(&visit, Place::DeadLetters, Err(error)),
+    }
+}
+
+/// The view of one letter, with its message.
+pub(super) async fn show_one(visit: Visit, Path(id): Path<u64>) -> Response {
+    let body = letter(&visit, id).await.map(|letter| one(&visit, &letter));
+    layout::answer(&visit, Place::DeadLetters, body)
+}
+
+/// What will happen to one letter.
+pub(super) async fn confirm_one(visit: Visit, Path((id, act)): Path<(u64, LetterAct)>) -> Response {
+    let body = letter(&visit, id).await.map(|letter| {
+        let what = format!("{}: {}", fill(visit.texts().dead_letter_n, &[&id]), letter.reason);
+        confirm(&visit, act, 1, &what, &format!("/dead-letters/{id}"))
+    });
+    layout::answer(&visit, Place::DeadLetters, body)
+}
+
+/// Does it to one letter.
+pub(super) async fn act_on_one(
+    Path((id, act)): Path<(u64, LetterAct)>,
+    Acting { visit, .. }: Acting<NoFields>,
+) -> Response {
+    let acted = async {
+        let letter = letter(&visit, id).await?;
+        visit.record(&format!("{} dead letter", act.word()), &format!("dead letter {id}: {}", letter.reason)).await?;
+        apply(&visit, act, id).await?;
+        Ok(letter.conversation_id)
+    };
+    match acted.await {
+        Ok(Some(conversation)) if act == LetterAct::Replay && conversation.parse::<u64>().is_ok() => {
+            Redirect::to(&format!("/conversations/{conversation}")).into_response()
+        }
+        Ok(_) => Redirect::to("/dead-letters").into_response(),
+        Err(error) => layout::answer(&visit, Place::DeadLetters, Err(error)),
+    }
+}
+
+async fn apply(visit: &Guest, act: LetterAct, id: u64) -> Result<(), OperationError> {
+    let operations = &visit.context.operations.dead_letters;
+    match act {
+        LetterAct::Replay => ReplayDeadLetter { id }.fulfil(operations).await,
+        LetterAct::Drop => DropDeadLetter { id }.fulfil(operations).await,
+    }
+}
+
+async fn letter(visit: &Guest, id: u64) -> Result<DeadLetter, OperationError> {
+    let request: ShowDeadLetter = serde_json::from_value(serde_json::json!({ "id": id }))
+        .map_err(|error| OperationError::Invalid(error.to_string()))?;
+    request.fulfil(&visit.context.operations.dead_letters).await
+}
+
+/// Every group, the largest first.
+async fn groups(visit: &Guest) -> Result<Vec<LetterGroup>, OperationError> {
+    let letters = ListDeadLetters {}.fulfil(&visit.context.operations.dead_letters).await?;
+    let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
+    for letter in letters {
+        groups.entry((letter.stage.clone(), letter.reason.clone())).or_default().push(letter);
+    }
+    let mut groups: Vec<_> = groups
+        .into_iter()
+        .map(|((stage, reason), letters)| LetterGroup {
+            key: format!("{:?}", Key::of(&["group", &stage, &reason])),
+            stage,
+            reason,
+            letters,
+        })
+        .collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.letters.len()));
+    Ok(groups)
+}
+
+async fn group(visit: &Guest, key: &str) -> Result<LetterGroup, OperationError> {
+    let gone = || OperationError::NotFound(visit.texts().group_is_gone.to_owned());
+    groups(visit).await?.into_iter().find(|group| group.key == key).ok_or_else(gone)
+}
+
+fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
+    let (texts, language) = (visit.texts(), visit.language);
+    let whole: usize = groups.iter().map(|group| group.letters.len()).sum();
+    html! {
+        h1 { (texts.dead_letters) }
+        @if groups.is_empty() { p.notice { (texts.no_dead_letters) } } @else {
+            p.quiet { (fill(texts.letters_in_groups, &[&number(language, whole as u64), &groups.len()])) }
+            section.panel aria-label=(texts.dead_letters) {
+                table.stack {
+                    thead { tr {
+                        th scope="col" { (texts.reason) } th scope="col" { (texts.stage) } th.number scope="col" { (texts.count) }
+                        th scope="col" { (texts.last_days) } th scope="col" { (texts.newest) } th scope="col" { (texts.acts) }
+                    } }
+                    tbody {
+                        @for group in groups {
+                            @let address = format!("/dead-letters/groups/{}", group.key);
+                            tr {
+                                th.reason scope="row" { a href=(address) { (group.reason) } @if let Some(back) = goes_back(texts, &group.letters, visit.now) { div.quiet { (back) } } }
+                                td data-name=(texts.stage) { (stage_name(texts, &group.stage)) }
+                                td.number data-name=(texts.count) { (number(language, group.letters.len() as u64)) }
+                                td data-name=(texts.last_days) { (by_day(visit, &group.letters)) }
+                                td data-name=(texts.newest) { @if let Some(at) = group.letters.iter().map(|letter| letter.at).max() { (short_moment(at, visit.now)) } }
+                                td { (acts(visit, &address)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// When the first of them goes back by itself.
+fn goes_back(texts: &Texts, letters: &[DeadLetter], now: Timestamp) -> Option<String> {
+    let first = letters.iter().filter_map(|letter| letter.replay_at).min()?;
+    Some(fill(
+        texts.goes_back_at,
+        &[&short_moment(first, now).into_string().split(['<', '>']).nth(2).unwrap_or_default()],
+    ))
+}
+
+fn by_day(visit: &Guest, letters: &[DeadLetter]) -> Markup {
+    let day = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
+    let today = day(visit.now);
+    let days: Vec<Date> = (0..DAYS as i64).rev().map(|ago| today.saturating_sub(Span::new().days(ago))).collect();
+    let counts: Vec<u64> =
+        days.iter().map(|one| letters.iter().filter(|letter| day(letter.at) == *one).count() as u64).collect();
+    let recent: u64 = counts.iter().sum();
+    spark(&counts, &fill(visit.texts().letters_in_days, &[&recent, &DAYS]))
+}
+
+fn acts(visit: &Guest, address: &str) -> Markup {
+    let texts = visit.texts();
+    html! {
+        @if visit.visitor.may(Role::Act) {
+            div.acts.small {
+                a.button href={ (address) "/replay" } { (texts.replay) }
+                a.button.harm href={ (address) "/drop" } { (texts.drop) }
+            }
+        } @else { span.quiet { (texts.only_who_may_act) } }
+    }
+}
+
+fn one_group(visit: &Guest, group: &LetterGroup) -> Markup {
+    let texts = visit.texts();
+    html! {
+        h1 { (group.reason) }
+        p { (stage_name(texts, &group.stage)) " · " (fill(texts.letters, &[&number(visit.language, group.letters.len() as u64)])) }
+        (acts(visit, &format!("/dead-letters/groups/{}", group.key)))
+        p {}
+        section.panel aria-label=(texts.dead_letters) {
+            table.stack {
+                thead { tr { th scope="col" { (texts.number) } th scope="col" { (texts.conversation) } th scope="col" { (texts.at) } th scope="col" { (texts.goes_back) } } }
+                tbody {
+                    @for letter in group.letters.iter().rev().take(SHOWN) {
+                        tr {
+                            th scope="row" { a href={ "/dead-letters/" (letter.id) } { (letter.id) } }
+                            td data-name=(texts.conversation) { (conversation(letter)) }
+                            td data-name=(texts.at) { (moment(letter.at)) }
+                            td data-name=(texts.goes_back) { @match letter.replay_at { Some(at) => (moment(at)), None => "–" } }
+                        }
+                    }
+                }
+            }
+            @if group.letters.len() > SHOWN { p.quiet { (fill(texts.only_newest, &[&SHOWN])) } }
+        }
+    }
+}
+
+fn conversation(letter: &DeadLetter) -> Markup {
+    html! {
+        @match &letter.conversation_id {
+            Some(id) if id.parse::<u64>().is_ok() => a.mono href={ "/conversations/" (id) } { (id) },
+            Some(id) => span.mono { (id) },
+            None => "–",
+        }
+    }
+}
+
+fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
+    let texts = visit.texts();
+    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &letter.reason]));
+    html! {
+        h1 { (fill(texts.dead_letter_n, &[&letter.id])) }
+        section.panel aria-label=(texts.facts) {
+            dl.facts {
+                dt { (texts.reason) } dd { a href=(group) { (letter.reason) } }
+                dt { (texts.stage) } dd { (stage_name(texts, &letter.stage)) }
+                dt { (texts.conversation) } dd { (conversation(letter)) }
+                dt { (texts.at) } dd { (moment(letter.at)) }
+                dt { (texts.goes_back) } dd { @match letter.replay_at { Some(at) => (moment(at)), None => (texts.not_by_itself) } }
+            }
+            p {}
+            (acts(visit, &format!("/dead-letters/{}", letter.id)))
+        }
+        @if visit.visitor.may(Role::Act) {
+            section.panel aria-labelledby="message-title" {
+                h2 #message-title { (texts.message) }
+                p.mono { (serde_json::to_string(&letter.message).unwrap_or_default()) }
+            }
+        }
+    }
+}
+
+/// Says what will happen, and asks whether it shall.
+fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &str, back: &str) -> Markup {
+    let texts = visit.texts();
+    let (title, says, button, class) = match act {
+        LetterAct::Replay => (texts.replay_title, texts.replay_says, texts.replay_n, "main-act"),
+        LetterAct::Drop => (texts.drop_title, texts.drop_says, texts.drop_n, "harm"),
+    };
+    html! {
+        h1 { (title) }
+        section.panel aria-label=(title) {
+            p { strong { (what) } }
+            p { (fill(says, &[&count])) }
+            p.quiet { (texts.is_written_down) }
+            @if visit.visitor.may(Role::Act) {
+                form method="post" action={ (back) "/" (act.word()) } {
+                    (form_token(visit))
+                    div.acts { button class=(class) type="submit" { (fill(button, &[&count])) } a.button href=(back) { (texts.leave_as_is) } }
+                }
+            } @else { p { (texts.only_who_may_act) } }
+        }
+    }
+}
