@@ -37,7 +37,7 @@ mod api;
 mod readiness;
 
 pub(crate) use api::{ErrorBody, Served};
-pub(crate) use readiness::{ReadinessCheck, ServiceReadiness, WAITS};
+pub(crate) use readiness::{ReadinessCheck, ServiceReadiness};
 
 /// What `/livez` answers.
 pub(crate) const ALIVE: &str = "alive\n";

@@ -33,7 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command_error::CommandError;
 use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind, word_of};
+use crate::heartbeat::Reporter;
 use crate::lease::{Lease, LeaseServer};
+use crate::observer::{Observer, Sightings};
+use crate::systems::SystemsView;
 use crate::turns::Turns;
 
 mod fluvio;
@@ -174,6 +177,11 @@ impl OpenDoors {
             tenant,
             clock: self.clock.clone(),
         }
+    }
+
+    /// What this process can say of itself.
+    pub(crate) fn reporter(&self, tenant: Option<TenantId>, producing: Option<watch::Receiver<bool>>) -> Reporter {
+        Reporter { systems: self.systems(tenant), metrics: self.metrics.clone(), producing, clock: self.clock.clone() }
     }
 
     /// The local state of a process that keeps one.

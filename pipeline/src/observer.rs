@@ -94,8 +94,6 @@ pub(crate) struct TenantFigures {
     pub(crate) poll_watermark: Option<Timestamp>,
     /// When the last comparison came to its end.
     pub(crate) reconciled_at: Option<Timestamp>,
-    /// What it found missing, and put on the queue.
-    pub(crate) reconciled_missing: u64,
 }
 
 impl Sightings {
@@ -155,7 +153,6 @@ impl Observer {
             agents_held: standing.held,
             poll_watermark: memory.poll_watermark,
             reconciled_at: done.as_ref().and_then(|run| run.finished_at),
-            reconciled_missing: done.map_or(0, |run| run.found.missing),
         })
     }
 

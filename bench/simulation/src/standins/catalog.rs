@@ -13,9 +13,9 @@ use anyhow::Context;
 use async_trait::async_trait;
 use catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationFilter,
-    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate,
-    FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons, OperatorAct, ProducerMemory, Recorded, ReplayRun,
-    RetentionTurn, RowCount, RunKind, RunState, Tombstone,
+    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure,
+    Expired, Fate, FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons,
+    OperatorAct, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RowCount, RunKind, RunState, Tombstone,
     roles::{
         Agents, AnalysisQueue, Audits, Conversations, DeadLetters, Erasures, FirstLooks, Overviews, ProducerTurns,
         Runs, Services, Timelines,
