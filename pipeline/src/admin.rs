@@ -40,7 +40,7 @@ pub(crate) use api::{ErrorBody, Served};
 pub(crate) use readiness::{ReadinessCheck, ServiceReadiness};
 
 /// What `/livez` answers.
-pub(crate) const ALIVE: &str = "alive\n";
+const ALIVE: &str = "alive\n";
 
 /// How a command finds the daemon of a state directory.
 #[derive(Serialize, Deserialize)]

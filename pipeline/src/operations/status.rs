@@ -17,6 +17,7 @@ use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, Sin
 use crate::command_error::CommandError;
 use crate::heartbeat::{Reporter, ServiceReport, StageStatus};
 use crate::observer::Observer;
+use crate::probes::ProbeAnswer;
 use crate::systems::{SystemState, SystemStatus};
 
 mod budget;
@@ -56,6 +57,29 @@ impl StatusOperations {
 /// The state of the whole is asked for.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ShowStatus {}
+
+/// The daemon is asked who it is: only the one that this state directory belongs to knows the token.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowDaemon {}
+
+/// A running daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DaemonStatus {
+    pub(crate) version: String,
+    /// None where no service runs.
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+impl AdminRequest for ShowDaemon {
+    type Answer = DaemonStatus;
+    type Handler = StatusOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/daemon");
+
+    async fn fulfil(self, operations: &StatusOperations) -> Result<DaemonStatus, OperationError> {
+        let started_at = operations.running.identity.as_ref().map(|identity| identity.started_at);
+        Ok(DaemonStatus { version: env!("CARGO_PKG_VERSION").to_owned(), started_at })
+    }
+}
 
 /// The state of the whole.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +124,47 @@ pub(crate) struct Status {
     pub(crate) last_reconciliation: Option<Timestamp>,
     /// Figures that could not be asked for now: they are as they were last seen, or empty.
     pub(crate) not_asked: Vec<String>,
+}
+
+impl Status {
+    /// What can be said where a door does not open: which system is away. All else is not known.
+    pub(crate) fn of_probes(tenant: Option<TenantId>, answers: &[ProbeAnswer]) -> Self {
+        let system = |answer: &ProbeAnswer| {
+            let reason = answer.answer.as_ref().err().cloned();
+            let tenant = tenant.clone().filter(|_| !answer.system.is_shared());
+            SystemStatus::of(answer.system, tenant, answer.state()).since(None, reason)
+        };
+        let figures = ["backlog", "conversations", "lost", "services", "agents", "rate_budget"];
+        let mut status = Self {
+            verdict: Verdict::Well,
+            concerns: Vec::new(),
+            systems: answers.iter().map(system).collect(),
+            freshness: FreshnessStatus { oldest_due_seconds: 0.0, waits_for: None, goal_seconds: 0.0, listed_at: None },
+            lost: Vec::new(),
+            services: Vec::new(),
+            tenant: tenant.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: None,
+            backlog: Backlog::default(),
+            freshness_lag_seconds: 0.0,
+            conversations: ConversationCounts::default(),
+            agents_active: 0,
+            agents_inactive: 0,
+            agents_last_sync: None,
+            agents_held: None,
+            agents_missing: 0,
+            poll_watermark: None,
+            rate_budget: Vec::new(),
+            stages: Vec::new(),
+            webhook_inbox: None,
+            processed_ids: None,
+            state_disk_bytes: None,
+            last_reconciliation: None,
+            not_asked: figures.map(str::to_owned).to_vec(),
+        };
+        (status.verdict, status.concerns) = judge(&status, Timestamp::UNIX_EPOCH);
+        status
+    }
 }
 
 /// The answer to the first question.
