@@ -173,7 +173,11 @@ impl Poll {
         let delay = retry.next(intervals);
         let ListingError::List(error) = error else { return delay };
         let delay = delay.max(error.asks_for(retry));
-        warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry");
+        match error {
+            // NICE's client tells of it: once when it begins, and once a minute.
+            ListError::Nice(_) => debug!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry"),
+            ListError::Settings(_) => warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry"),
+        }
         delay
     }
 

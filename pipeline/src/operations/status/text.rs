@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Status, Verdict};
 use crate::style;
 use crate::systems::{SystemState, SystemStatus};
-use crate::tables::{self, numbers, table, time};
+use crate::tables::{self, time};
 
 /// Columns of the names on the left.
 const NAME: usize = 18;
@@ -20,10 +20,10 @@ const SERVICES: usize = 12;
 const COLUMNS: [(&str, &str); 7] = [
     ("ok", "passed"),
     ("done", "done"),
-    ("not_ready", "not ready"),
+    ("not_ready", "unready"),
     ("busy", "waits"),
     ("retry", "retried"),
-    ("dead_letter", "set aside"),
+    ("dead_letter", "dead"),
     ("handed_back", "back"),
 ];
 
@@ -191,17 +191,20 @@ impl Page {
     }
 
     fn stages(&mut self, status: &Status) {
-        let names = COLUMNS.map(|(_, name)| name);
-        let mut stages = table(&[&["stage", "now"][..], &names].concat());
+        let row = |name: &str, cells: [String; 8]| {
+            let cells = cells.map(|cell| format!("{cell:>7}"));
+            format!("{name:<18}{}", cells.concat())
+        };
+        let heads = std::array::from_fn(|at| if at == 0 { "now".to_owned() } else { COLUMNS[at - 1].1.to_owned() });
+        self.raw(row("stage", heads));
         for stage in &status.stages {
-            let count =
-                |(outcome, _): (&str, &str)| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
-            let mut row = vec![stage.stage.replace('_', " "), stage.in_flight.to_string()];
-            row.extend(COLUMNS.map(count));
-            stages.add_row(row);
+            let count = |outcome| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
+            let cells = |at: usize| if at == 0 { stage.in_flight.to_string() } else { count(COLUMNS[at - 1].0) };
+            self.raw(row(
+                &stage.stage.replace('_', " ").chars().take(18).collect::<String>(),
+                std::array::from_fn(cells),
+            ));
         }
-        numbers(&mut stages, 1);
-        self.raw(stages.to_string());
     }
 }
 
