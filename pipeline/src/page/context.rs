@@ -83,7 +83,7 @@ impl PageContext {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {} s", STATUS_PATIENCE.as_secs())),
         };
-        self.samples().take(&self.metrics);
+        self.samples().take(&self.metrics, Instant::now());
         *latest = Some((Instant::now(), read.clone()));
         read
     }

@@ -30,7 +30,10 @@ struct SystemLine {
 
 /// The view.
 pub(super) async fn show(visit: Visit) -> Response {
-    let body = html! { div #now data-live="/live/now" { (part(&visit).await) } };
+    let body = html! {
+        p.hidden #said role="status" {}
+        div #now data-live="/live/now" { (part(&visit).await) }
+    };
     layout::page(&visit, Place::Now, axum::http::StatusCode::OK, &body)
 }
 
@@ -81,7 +84,7 @@ fn verdict(guest: &Guest, read: &StatusRead, systems: &[SystemLine]) -> Markup {
         (Ok(_), None) => (Mood::Good, texts.verdict_well.to_owned(), texts.verdict_well_detail.to_owned()),
     };
     html! {
-        div class={ "verdict " (mood.class()) } role="status" {
+        div class={ "verdict " (mood.class()) } data-say=(title) {
             (sign(mood))
             div { h1 { (title) } p { (detail) } }
         }
@@ -131,8 +134,8 @@ fn stages_table(guest: &Guest) -> Markup {
     let count = |stage: &str, outcome: &str| number(language, items.with_label_values(&[stage, outcome]).get());
     html! {
         details #stages {
-            summary { (texts.stages_in_figures) }
-            div.scroll tabindex="0" role="region" aria-label=(texts.stages_in_figures) {
+            summary #stages-summary { (texts.stages_in_figures) }
+            div.scroll #stages-scroll tabindex="0" role="region" aria-label=(texts.stages_in_figures) {
                 table {
                     thead { tr { th scope="col" { (texts.stage) } @for outcome in OUTCOMES { th.number scope="col" { (outcome_name(texts, outcome)) } } } }
                     tbody {
@@ -244,7 +247,7 @@ fn held_panel(guest: &Guest, status: &Status) -> Markup {
             @for budget in &status.rate_budget {
                 p {
                     span { (if budget.family == "acd" { texts.family_acd } else { texts.family_media }) " " }
-                    span.quiet { (fill(texts.used_of, &[&budget.used, &budget.limit_now])) }
+                    span.quiet { (fill(texts.used_of, &[&number(language, budget.used.into()), &number(language, budget.limit_now.into())])) }
                     @if budget.limit_now < budget.limit { " " span.chip.warn { (fill(texts.lowered_from, &[&budget.limit])) } }
                     (shares(&[(u64::from(budget.used), if budget.limit_now < budget.limit { "fill-warn" } else { "fill-accent" })], u64::from(budget.limit.max(1))))
                     span.quiet { (budget.why) }

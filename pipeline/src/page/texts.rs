@@ -113,7 +113,7 @@ texts! {
     verdict_held_detail: "Many agents would go at once, so that nothing changes until you decide.", "Çok sayıda temsilci aynı anda gidecekti; siz karar verene kadar hiçbir şey değişmez.";
     verdict_lowered: "NICE lets us ask less than usual", "NICE her zamankinden az sorguya izin veriyor";
     verdict_lowered_detail: "No call is lost. The limit rises again by itself.", "Hiçbir görüşme kayıp değil. Sınır kendiliğinden yükselir.";
-    verdict_dead: "{} dead letters wait for a decision", "{} ölü mektup bir karar bekliyor";
+    verdict_dead: "Dead letters wait for a decision: {}", "Karar bekleyen ölü mektup: {}";
     verdict_dead_detail: "All else is well: no call is late.", "Geri kalan her şey yolunda: gecikmiş görüşme yok.";
     oldest_call: "Oldest call", "En eski görüşme";
     goal: "goal: below {}", "hedef: {} altında";
@@ -245,7 +245,7 @@ texts! {
     // Dead letters.
     dead_letter_n: "Dead letter {}", "Ölü mektup {}";
     no_dead_letters: "There are none: nothing was set aside.", "Hiç yok: kenara ayrılan bir şey olmadı.";
-    letters_in_groups: "{} dead letters, grouped by reason and stage: {} groups.", "Nedene ve aşamaya göre gruplanmış {} ölü mektup: {} grup.";
+    letters_in_groups: "Dead letters: {}. Groups by reason and stage: {}.", "Ölü mektup: {}. Neden ve aşamaya göre grup: {}.";
     letters: "{} dead letters", "{} ölü mektup";
     letters_in_days: "{} within the last {} days", "{} adet, son {} gün içinde";
     reason: "Reason", "Neden";
