@@ -46,7 +46,7 @@ begin
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
         recordings, analysis_queue, analysis_failed, dead_letters, timeline, reconciliation_runs, backfills,
         nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns,
-        queue_members, queue_partitions, audit
+        queue_members, queue_partitions, services, audit
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
     revoke all on function claim_analysis(integer, text), finish_analysis(bigint, timestamptz),
         extend_analysis(bigint, timestamptz), fail_analysis(bigint, timestamptz, text, boolean),
@@ -75,6 +75,8 @@ begin
 
     grant insert, update on agents, agents_read to knovvu_producer;
     grant select on producer_turns to knovvu_consumer;
+    -- Each says that it lives, and reads of the others.
+    grant select, insert, update, delete on services to knovvu_producer, knovvu_consumer;
     -- The queue on Fluvio: a producer counts what waits; of a topic that it makes anew nothing counts as settled.
     grant select on queue_members, queue_partitions to knovvu_producer;
     grant update (next_offset, begun, deaths, epoch) on queue_partitions to knovvu_producer;

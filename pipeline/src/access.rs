@@ -109,7 +109,7 @@ impl Access {
 }
 
 /// A listing creates no state: an empty one would look like a service that has nothing to do.
-fn is_there(dir: &Path) -> Result<(), CommandError> {
+pub(crate) fn is_there(dir: &Path) -> Result<(), CommandError> {
     // If the directory cannot be read, opening it says why.
     if dir.try_exists().unwrap_or(true) {
         return Ok(());

@@ -37,10 +37,10 @@ mod api;
 mod readiness;
 
 pub(crate) use api::{ErrorBody, Served};
-pub(crate) use readiness::{ReadinessCheck, ServiceReadiness, WAITS};
+pub(crate) use readiness::{ReadinessCheck, ServiceReadiness};
 
 /// What `/livez` answers.
-pub(crate) const ALIVE: &str = "alive\n";
+const ALIVE: &str = "alive\n";
 
 /// How a command finds the daemon of a state directory.
 #[derive(Serialize, Deserialize)]

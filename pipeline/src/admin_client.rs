@@ -6,17 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{RequestBuilder, StatusCode};
 
-use crate::admin::{ALIVE, AdminFile, ErrorBody, Served};
+use crate::admin::{AdminFile, ErrorBody, Served};
 use crate::command_error::CommandError;
 use crate::doors;
-use crate::operations::AdminRoute;
+use crate::operations::{
+    AdminRequest, AdminRoute,
+    status::{DaemonStatus, ShowDaemon},
+};
 
 /// A sync reads a whole group; everything else answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A daemon says at once whether it is alive; another program, which has the port of one that was killed, may say
-/// nothing for ever.
-const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+/// A daemon says at once who it is; another program, which has the port of one that was killed, may say nothing for
+/// ever.
+const ALIVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A report reads up to a month of NICE's list, within its rate limit.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -47,12 +50,13 @@ impl AdminClient {
             .build()
             .map_err(CommandError::failed)?;
         let client = Self { http, base: format!("http://{address}"), token, file: path };
-        let alive = client.http.get(format!("{}/livez", client.base)).timeout(ALIVE_WITHIN);
-        let Ok(answer) = alive.send().await else { return Ok(None) };
-        // Another program may have been given the port of a daemon that was killed.
-        let alive = answer.status() == StatusCode::OK && answer.content_length() == Some(ALIVE.len() as u64);
-        let alive = alive && answer.text().await.is_ok_and(|text| text == ALIVE);
-        Ok(alive.then_some(client))
+        // Another program, or another daemon, may have been given the port of a daemon that was killed: only ours knows
+        // the token.
+        let asked =
+            client.http.get(client.url(ShowDaemon::ROUTE.path)).bearer_auth(&client.token).timeout(ALIVE_WITHIN);
+        let Ok(answer) = asked.send().await else { return Ok(None) };
+        let is_ours = answer.status().is_success() && answer.json::<DaemonStatus>().await.is_ok();
+        Ok(is_ours.then_some(client))
     }
 
     /// Whether the daemon is ready: its local state, queue and catalog work.

@@ -11,7 +11,6 @@ use crate::config::QueueKind;
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
 use crate::operations::report::ShowReport;
-use crate::operations::status::ShowStatus;
 use crate::operations::trace::TraceConversation;
 
 /// Brings the calls of a NICE CXone group into Knovvu Analytics as soon as they end.
@@ -50,8 +49,9 @@ pub(crate) enum Command {
     /// The agents of the group
     #[command(subcommand)]
     Agents(AgentsCommand),
-    /// Stages, backlog, lag and rate budget
-    Status(Asked<ShowStatus>),
+    /// Whether calls are lost or late, whose fault it is and what to do; then the figures. Exit code 4: degraded, 3: a
+    /// system is away
+    Status(StatusOptions),
     /// Everything known of one conversation, hop by hop
     Trace(Asked<TraceConversation>),
     /// Compare NICE's calls with the database now, and replay what is missing
@@ -97,6 +97,16 @@ pub(crate) struct Asked<R: Args> {
     #[command(flatten)]
     pub(crate) request: R,
     /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Show it again every two seconds, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// As JSON; with --watch, one line each time
     #[arg(long)]
     pub(crate) json: bool,
 }

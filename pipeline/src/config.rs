@@ -41,7 +41,7 @@ pub(crate) use self::page::default_page;
 #[cfg(test)]
 pub(crate) use self::page::{settings_page, written};
 pub(crate) use self::reader::read_small;
-pub(crate) use self::value::{EncryptionKind, SecretSource};
+pub(crate) use self::value::{EncryptionKind, SecretSource, word_of};
 pub(crate) use self::{
     error::ConfigErrors,
     needs::Need,

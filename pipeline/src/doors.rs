@@ -32,8 +32,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command_error::CommandError;
-use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind};
+use crate::config::{AgentsConfig, Config, QueueKind, RecordingsKind, word_of};
+use crate::heartbeat::Reporter;
 use crate::lease::{Lease, LeaseServer};
+use crate::observer::{Observer, Sightings};
+use crate::systems::SystemsView;
 use crate::turns::Turns;
 
 mod fluvio;
@@ -54,6 +57,9 @@ pub(crate) use translate::{nice_settings, retention};
 pub(crate) use validate::validate;
 pub use wanted::Service;
 pub(crate) use wanted::Wanted;
+
+/// What `--version` tells.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Who keeps the leases of tenants.
 pub(crate) enum Leases {
@@ -104,12 +110,14 @@ pub(crate) struct Monitors {
     pub(crate) outside: Outside,
     /// What became of calls lately.
     pub(crate) blame: Blame,
+    /// What was last seen of queue and catalog.
+    pub(crate) seen: Sightings,
 }
 
 impl Monitors {
     fn new(clock: &Clock, metrics: &Metrics) -> Self {
         let (outside, blame) = (Outside::new(clock.clone()), Blame::new(metrics.flow.clone()));
-        Self { freshness: Freshness::default(), outside, blame }
+        Self { freshness: Freshness::default(), outside, blame, seen: Sightings::default() }
     }
 }
 
@@ -143,6 +151,37 @@ impl OpenDoors {
             longest_delay: delays.chain([config.retry.error_delay_max]).max().unwrap_or_default(),
             clock: self.clock.clone(),
         }
+    }
+
+    /// Looks at the queue and the catalog, for the figures of this tenant too.
+    pub(crate) fn observer(&self, tenant: Option<TenantId>) -> Observer {
+        Observer {
+            catalog: self.shared.catalog.clone(),
+            queue: self.shared.queue.clone(),
+            budgets: self.nice.budgets.clone(),
+            outside: self.monitors.outside.clone(),
+            tenant,
+            clock: self.clock.clone(),
+            seen: self.monitors.seen.clone(),
+        }
+    }
+
+    /// How each outside system stands.
+    pub(crate) fn systems(&self, tenant: Option<TenantId>) -> SystemsView {
+        SystemsView {
+            outside: self.monitors.outside.clone(),
+            blame: self.monitors.blame.clone(),
+            freshness: self.monitors.freshness.clone(),
+            nice: self.nice.health.clone(),
+            on_server: self.shared.on_server.clone(),
+            tenant,
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// What this process can say of itself.
+    pub(crate) fn reporter(&self, tenant: Option<TenantId>, producing: Option<watch::Receiver<bool>>) -> Reporter {
+        Reporter { systems: self.systems(tenant), metrics: self.metrics.clone(), producing, clock: self.clock.clone() }
     }
 
     /// The local state of a process that keeps one.
@@ -246,9 +285,20 @@ where
     })
 }
 
+/// The metrics of a process: those of its producer with their tenant, and what it is.
+fn metrics(config: &Config, wanted: Wanted) -> Metrics {
+    let Wanted::Service(service) = wanted else { return Metrics::new() };
+    let metrics = Metrics::of(tenant(config).ok().filter(|_| service.produces()).as_ref());
+    metrics.freshness_goal.set(config.flow.freshness_goal.as_secs_f64());
+    let (queue, catalog) = (word_of(config.queue.kind), word_of(config.catalog.kind));
+    let labels = [VERSION, service.name(), queue, catalog, word_of(config.recordings.kind)];
+    metrics.build_info.with_label_values(&labels).set(1);
+    metrics
+}
+
 /// Opens everything that is wanted.
 pub(crate) async fn open(config: &Config, wanted: Wanted) -> Result<OpenDoors, CommandError> {
-    let metrics = Metrics::new();
+    let metrics = metrics(config, wanted);
     let clock = Clock::system();
     let opened = match wanted.local(config) {
         true => Some(local::open_state(config, StateOptions::default(), &metrics).await?),

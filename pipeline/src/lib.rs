@@ -20,19 +20,24 @@ mod demo;
 mod docs;
 mod doors;
 pub mod embed;
+mod heartbeat;
 mod lease;
 mod nice_producer;
 mod nightly;
 mod observe;
+mod observer;
 mod operations;
 mod output;
 mod page;
+mod probes;
 pub mod queue_move;
 mod rebuild;
 mod replays;
 mod service;
 mod shutdown;
+mod style;
 mod systemd;
+mod systems;
 mod tables;
 mod telemetry;
 mod turns;
@@ -74,7 +79,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::run(options).await,
         Command::Agents(command) => commands::agents(command, &load).await,
-        Command::Status(Asked { request, json }) => answer(request, json, &load).await,
+        Command::Status(options) => commands::status(options, &load).await,
         Command::Trace(Asked { request, json }) => answer(request, json, &load).await,
         Command::Erase(EraseOptions { conversation_id, dry_run: true, json, .. }) => {
             answer(ShowErasable { conversation_id }, json, &load).await

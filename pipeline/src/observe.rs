@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{AnalysisCounts, Catalog};
-use flow::{Blame, Freshness, Outside};
-use model::{ApiFamily, System, TenantId};
-use queue::{Backlog, Queue};
-use quota::Budgets;
+use flow::{Blame, Freshness};
+use model::{System, TenantId};
+use queue::Backlog;
 use recordings::RecordingStore;
-use runtime::{Clock, task};
+use runtime::task;
 use stages::metrics::Metrics;
 use state::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::doors::OpenDoors;
+use crate::observer::Observer;
 use crate::telemetry;
 
 /// Time between two looks.
@@ -36,16 +36,10 @@ pub(crate) struct Observed {
     state: Option<State>,
     /// None where the process keeps no state of its own.
     state_dir: Option<PathBuf>,
-    catalog: Arc<dyn Catalog>,
-    queue: Arc<dyn Queue>,
-    budgets: Arc<Budgets>,
-    /// Whose budget is shown; none where the process serves every tenant.
-    tenant: Option<TenantId>,
+    observer: Observer,
     freshness: Freshness,
-    outside: Outside,
     blame: Blame,
     metrics: Metrics,
-    clock: Clock,
 }
 
 impl Observed {
@@ -54,51 +48,38 @@ impl Observed {
         Self {
             state: doors.state.clone(),
             state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),
-            catalog: doors.shared.catalog.clone(),
-            queue: doors.shared.queue.clone(),
-            budgets: doors.nice.budgets.clone(),
-            tenant,
+            observer: doors.observer(tenant),
             freshness: doors.monitors.freshness.clone(),
-            outside: doors.monitors.outside.clone(),
             blame: doors.monitors.blame.clone(),
             metrics: doors.metrics.clone(),
-            clock: doors.clock.clone(),
         }
     }
 
     /// What is known here, at once; then what the servers say, all of them at the same time.
     async fn look(&self) {
         self.look_here();
-        tokio::join!(self.show_queue(), self.show_counts(), self.show_analysis(), self.show_budgets());
-    }
-
-    async fn show_queue(&self) {
-        let answer = in_time("queue", PATIENCE, self.queue.backlog()).await;
-        if let Some(backlog) = answer {
-            show_backlog(&self.metrics, backlog);
+        let latest = self.observer.look(PATIENCE).await;
+        let Some(at) = latest.at else { return };
+        if let Some(backlog) = latest.backlog.since(at) {
+            show_backlog(&self.metrics, *backlog);
         }
-    }
-
-    async fn show_counts(&self) {
-        let answer = in_time("catalog", PATIENCE, self.catalog.counts()).await;
-        if let Some(counts) = answer {
+        if let Some(counts) = latest.counts.since(at) {
             self.metrics.dead_letters_shelved.set(as_gauge(counts.dead_letters));
         }
-    }
-
-    async fn show_analysis(&self) {
-        if let Some(Some(counts)) = in_time("analysis queue", PATIENCE, self.catalog.analysis_counts()).await {
-            let AnalysisCounts { waiting, claimed, failed } = counts;
+        if let Some(Some(AnalysisCounts { waiting, claimed, failed })) = latest.analysis.since(at) {
             for (state, count) in [("waiting", waiting), ("claimed", claimed), ("failed", failed)] {
-                self.metrics.analysis_entries.with_label_values(&[state]).set(as_gauge(count));
+                self.metrics.analysis_entries.with_label_values(&[state]).set(as_gauge(*count));
             }
+        }
+        for (family, usage) in latest.budgets.since(at).into_iter().flatten() {
+            self.metrics.quota.show(family.as_str(), usage);
         }
     }
 
     fn look_here(&self) {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
-        self.metrics.flow.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
+        self.metrics.flow.freshness_lag.set(self.freshness.lag(self.observer.clock.now()).as_secs_f64());
         self.show_disk();
         self.show_systems();
         let Some(state) = &self.state else { return };
@@ -115,21 +96,12 @@ impl Observed {
 
     /// A system works that answers, and does not fail for many calls all the same.
     fn show_systems(&self) {
-        let now = self.clock.now();
+        let now = self.observer.clock.now();
         for system in System::SHARED {
-            let is_up = !self.outside.is_down(system) && !self.blame.fails_for_some(system, now);
+            let is_up = !self.observer.outside.is_down(system) && !self.blame.fails_for_some(system, now);
             self.metrics.flow.outside_system_up.with_label_values(&[system.as_str()]).set(is_up.into());
         }
-        self.blame.show(self.tenant.as_ref(), now);
-    }
-
-    async fn show_budgets(&self) {
-        let Some(tenant) = &self.tenant else { return };
-        for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-            if let Some(usage) = in_time("rate budget", PATIENCE, self.budgets.usage(tenant, family)).await {
-                self.metrics.quota.show(family.as_str(), &usage);
-            }
-        }
+        self.blame.show(self.observer.tenant.as_ref(), now);
     }
 
     fn show_disk(&self) {
@@ -142,7 +114,7 @@ impl Observed {
 
     async fn prune(&self) {
         let Some(state) = &self.state else { return };
-        let (log, now) = (state.processed().clone(), self.clock.now());
+        let (log, now) = (state.processed().clone(), self.observer.clock.now());
         match task::blocking(move || log.prune(now)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(pruned)) => info!(count = pruned, "processed ids beyond the retention forgotten"),
@@ -172,21 +144,6 @@ pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
     }
 }
 
-/// What an outside system answers, if it does: one that says nothing must not keep us from looking at the rest, and at
-/// our own state.
-async fn in_time<T, E: std::fmt::Display>(
-    system: &str,
-    patience: Duration,
-    question: impl Future<Output = Result<T, E>>,
-) -> Option<T> {
-    match tokio::time::timeout(patience, question).await {
-        Ok(Ok(answer)) => return Some(answer),
-        Ok(Err(error)) => warn!(%error, system, "does not report its state, will ask again"),
-        Err(_) => warn!(system, "does not report its state in time, will ask again"),
-    }
-    None
-}
-
 /// Removes half-written recordings that crashes have left, at once and then every `interval`, until it is dropped.
 pub(crate) async fn sweep(store: Arc<dyn RecordingStore>, catalog: Arc<dyn Catalog>, interval: Duration) {
     loop {
@@ -212,17 +169,4 @@ fn show_backlog(metrics: &Metrics, backlog: Backlog) {
 
 fn as_gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_server_that_says_nothing_does_not_stop_the_looking() {
-        let silent = std::future::pending::<Result<(), std::fmt::Error>>();
-        let looked = in_time("queue", Duration::from_millis(20), silent);
-        let answer = tokio::time::timeout(Duration::from_secs(60), looked).await.expect("the next look follows");
-        assert!(answer.is_none());
-    }
 }

@@ -29,6 +29,7 @@ use crate::command_error::CommandError;
 use crate::config::{Config, Need};
 use crate::doors;
 use crate::doors::{OpenDoors, SharedDoors, Wanted};
+use crate::heartbeat::Identity;
 
 pub(crate) mod agents;
 pub(crate) mod audit;
@@ -170,8 +171,8 @@ pub(crate) struct Running {
     pub(crate) sync: Option<Arc<SyncAgents>>,
     /// Whether the producer has its turn; none where no service runs.
     pub(crate) producing: Option<watch::Receiver<bool>>,
-    /// When the service began; none where none runs.
-    pub(crate) since: Option<Timestamp>,
+    /// Which service it is; none where none runs.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Operations {
@@ -228,15 +229,12 @@ impl Operations {
                 longest_call: config.reconciliation.longest_call,
             },
             status: status::StatusOperations {
+                observer: doors.observer(tenant.0.clone()),
+                reporter: doors.reporter(tenant.0.clone(), running.producing.clone()),
                 tenant: tenant.clone(),
-                catalog: catalog.clone(),
-                queue: queue.clone(),
                 state: doors.state.clone(),
-                budgets: budgets.clone(),
-                freshness: doors.monitors.freshness.clone(),
-                metrics: doors.metrics.clone(),
-                clock: clock.clone(),
                 running: running.clone(),
+                freshness_goal: config.flow.freshness_goal,
             },
             trace: trace::TraceOperations {
                 tenant: tenant.clone(),

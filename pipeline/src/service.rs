@@ -11,6 +11,7 @@ use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, OpenDoors, Service};
+use crate::heartbeat::Identity;
 use crate::nice_producer::{NiceProducer, Sources};
 use crate::systemd::Notifier;
 use crate::{shutdown, telemetry};
@@ -50,9 +51,10 @@ pub(crate) async fn serve_until(
         true => Some(NiceProducer::new(config, &doors, &context, Sources::All)?),
         false => None,
     };
-    let front = start::answer(config, &doors, producer.as_ref(), listener, front, &stopping).await?;
+    let identity = Identity::new(service, doors::tenant(config).ok(), doors.clock.now());
+    let front = start::answer(config, &doors, &identity, producer.as_ref(), listener, front, &stopping).await?;
     let consumer = ConversationConsumer::new(config, &doors, &context);
-    let mut work = watch::ServiceTasks::begin(config, service, &doors, producer, consumer);
+    let mut work = watch::ServiceTasks::begin(config, &identity, &doors, producer, consumer);
 
     front.readiness.set_serving(true);
     let notifier = Notifier::from_environment();
@@ -62,7 +64,7 @@ pub(crate) async fn serve_until(
     front.readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    end::end(config, doors, front, work).await
+    end::end(config, &identity, doors, front, work).await
 }
 
 #[cfg(test)]

@@ -108,18 +108,29 @@ const STAGE: &str = SkipFinal::NAME;
 
 const TOO_OFTEN: &str = "delivered too often without being settled: working on it may crash the consumer";
 
+/// Why a message goes back to the queue before anything is done with it.
+struct GoesBack {
+    reason: &'static str,
+    waits_for: Option<System>,
+    away: Duration,
+}
+
 /// A slot of the tenant's once every system is here, or why the message goes back and for how long; none where the
 /// service drains.
-async fn slot(
-    event: &ContactEvent,
-    share: &FairShare,
-    flow: &FlowContext,
-) -> Option<Result<Slot, (&'static str, Duration)>> {
+async fn slot(event: &ContactEvent, share: &FairShare, flow: &FlowContext) -> Option<Result<Slot, GoesBack>> {
     Some(match flow.stopping.run_until_cancelled(flow.outside.wait_until_up(HELD)).await? {
-        false => Err(("a system is away that every call needs", flow.retry.held_back())),
+        false => Err(GoesBack {
+            reason: "a system is away that every call needs",
+            waits_for: System::SHARED.into_iter().find(|system| flow.outside.is_down(*system)),
+            away: flow.retry.held_back(),
+        }),
         true => {
             let slot = flow.stopping.run_until_cancelled(share.admit(event)).await?;
-            slot.map_err(|SentBack(away)| ("other calls of the tenant take long", away))
+            slot.map_err(|SentBack(away)| GoesBack {
+                reason: "other calls of the tenant take long",
+                waits_for: None,
+                away,
+            })
         }
     })
 }
@@ -157,18 +168,22 @@ async fn admit(
     delivery.hold(in_flight);
     let found = match is_first {
         true => slot(&delivery.event, share, flow).await?,
-        false => Err(("another message of the same call is worked on", flow.retry.held_back())),
+        false => Err(GoesBack {
+            reason: "another message of the same call is worked on",
+            waits_for: None,
+            away: flow.retry.held_back(),
+        }),
     };
-    let (reason, away) = match found {
+    let GoesBack { reason, waits_for, away } = match found {
         Ok(slot) => {
             delivery.hold(slot);
             return Some(delivery);
         }
-        Err(sent_back) => sent_back,
+        Err(goes_back) => goes_back,
     };
     flow.tell_of_waiting(&delivery.event, STAGE, reason, away, since.elapsed()).await;
     debug!(reason, delay_secs = away.as_secs_f64(), "waits for its turn");
-    if let Err(error) = delivery.defer(Deferral::Busy, away, flow.clock.now()).await {
+    if let Err(error) = delivery.defer(Deferral::Busy(waits_for), away, flow.clock.now()).await {
         warn!(%error, "deferral failed, the message will come again");
     }
     None

@@ -213,9 +213,10 @@ impl RecordingDelays {
     }
 
     fn show(&self) {
-        let tenants = self.inner.lock();
-        let longest = tenants.values().filter_map(|learned| learned.first_look.delay()).max();
-        self.inner.metrics.recording_first_look.set(longest.unwrap_or_default().as_secs_f64());
+        for (tenant, learned) in self.inner.lock().iter() {
+            let delay = learned.first_look.delay().unwrap_or_default();
+            self.inner.metrics.recording_first_look.of(tenant.as_str(), &[]).set(delay.as_secs_f64());
+        }
     }
 }
 

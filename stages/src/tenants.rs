@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use flow::StageError;
 use model::{Quota, Retention, TenantId};
-use nice::{Network, NiceClient, Timeouts};
+use nice::{Network, NiceClient, NiceHealthBook, Timeouts};
 use tracing::{info, warn};
 
 use crate::metrics::Metrics;
@@ -48,11 +48,19 @@ pub struct TenantsOptions {
     pub timeouts: Timeouts,
     /// Where their requests go.
     pub network: Network,
+    /// Learns what NICE answers each of them.
+    pub health: NiceHealthBook,
 }
 
 impl Default for TenantsOptions {
     fn default() -> Self {
-        Self { reread: Duration::from_secs(15), kept: 1024, timeouts: Timeouts::default(), network: Network::default() }
+        Self {
+            reread: Duration::from_secs(15),
+            kept: 1024,
+            timeouts: Timeouts::default(),
+            network: Network::default(),
+            health: NiceHealthBook::default(),
+        }
     }
 }
 
@@ -179,9 +187,10 @@ impl Tenants {
         let id = &entry.id;
         let quota = entry.quota.get_or_init(|| (self.quota)(id)).clone();
         let TenantsOptions { timeouts, network, .. } = self.options.clone();
-        match NiceClient::new(nice, network, quota, self.metrics.nice.clone(), timeouts) {
+        self.metrics.meet(id);
+        let health = self.options.health.of(id);
+        match NiceClient::new(nice, network, quota, self.metrics.nice.belonging_to(id), health, timeouts) {
             Ok(nice) => {
-                nice.belongs_to(id);
                 let tenant = Arc::new(Tenant { id: id.clone(), nice, scope, retention });
                 TenantStatus::Client { tenant, revision, refusals: 0 }
             }

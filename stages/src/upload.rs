@@ -19,9 +19,9 @@ use bytes::Bytes;
 use catalog::{Attempt, AttemptKind, CatalogError, ConversationRow, Conversations, RecordingRow};
 use flow::{Outcome, Stage, StageError};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use model::{
-    ContactEvent, Conversation, ConversationKey, ConversationState, Extension, ObjectKey, StoredRecording, System,
+    ContactEvent, Conversation, ConversationKey, ConversationState, EventSource, Extension, ObjectKey, StoredRecording,
+    System,
 };
 use nice::Media;
 use recordings::{BodyError, CurrentObject, PutOutput, RecordingStore};
@@ -96,7 +96,11 @@ impl Stage<RecordedConversation> for Upload {
             AttemptKind::Add => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
-        self.count(&conversation, kind, stored.len(), missing, now);
+        self.tell(&conversation, kind, stored.len(), missing);
+        if kind == AttemptKind::Complete {
+            let after = now.duration_since(conversation.ended_at).as_secs_f64().max(0.0);
+            self.metrics.call_ready(&event.tenant, after, event.source != EventSource::Backfill);
+        }
         Ok(Outcome::Next(()))
     }
 }
@@ -242,20 +246,19 @@ impl Upload {
         Ok(row)
     }
 
-    fn count(&self, conversation: &Conversation, kind: AttemptKind, stored: usize, missing: u32, now: Timestamp) {
-        let id = conversation.external_id;
+    /// Counts and logs recordings that came late, and those that lack.
+    fn tell(&self, conversation: &Conversation, kind: AttemptKind, stored: usize, missing: u32) {
+        let (id, tenant) = (conversation.external_id, conversation.tenant.as_str());
         if kind == AttemptKind::Add {
-            self.metrics.recordings_late.inc_by(stored as u64);
+            self.metrics.recordings_late.of(tenant, &[]).inc_by(stored as u64);
             info!(conversation.id = %id, stored, missing, "recordings came late, and are added");
             return;
         }
-        self.metrics.recordings_missing.inc_by(missing.into());
+        self.metrics.recordings_missing.of(tenant, &[]).inc_by(missing.into());
         if missing > 0 {
             let remedy = "`recheck` asks for them again";
             warn!(conversation.id = %id, stored, missing, remedy, "ready without all recordings that NICE names");
         }
-        let seconds = now.duration_since(conversation.ended_at).as_secs_f64().max(0.0);
-        self.metrics.end_to_ready.observe(seconds);
     }
 
     /// Writes the row as it is about to become beside the recordings.

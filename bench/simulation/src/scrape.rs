@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
-use nice_knovvu::embed::Service;
 use tokio::time::{Instant, sleep};
 
 use crate::alarms::{AlarmRecorder, Firing, Target};
-use crate::host::Host;
 use crate::plan::{Fault, Manner, Outage, Part, Plan, Server, Trouble};
 use crate::world::{BEGAN, World, after};
 
@@ -24,7 +22,7 @@ pub async fn scrape(world: Arc<World>, recorder: &mut AlarmRecorder) -> anyhow::
     let began = Instant::now();
     loop {
         for host in world.hosts() {
-            let target = target(&world, &host);
+            let target = Target::new(&host.name);
             if let Some(start) = host.last_start() {
                 recorder.started(&target, after(BEGAN.parse()?, start.saturating_duration_since(began)));
             }
@@ -41,15 +39,6 @@ pub async fn scrape(world: Arc<World>, recorder: &mut AlarmRecorder) -> anyhow::
         }
         let due = began.elapsed().as_secs() / EVERY.as_secs() + 1;
         sleep(EVERY.saturating_mul(u32::try_from(due)?).saturating_sub(began.elapsed())).await;
-    }
-}
-
-fn target(world: &World, host: &Host) -> Target {
-    let tenant = world.tenants.iter().find(|tenant| tenant.producers.contains(&host.number));
-    match (host.service(), tenant) {
-        (Service::Producer, Some(tenant)) => Target::producer(&host.name, tenant.id.as_str()),
-        (Service::Producer, None) => Target::new(&host.name, &[("service", "producer")]),
-        _ => Target::consumer(&host.name),
     }
 }
 

@@ -36,9 +36,10 @@ struct Installation {
 impl Installation {
     fn new() -> Self {
         let mut recorder = AlarmRecorder::new(MINUTE).unwrap();
-        let producer = (Target::producer("producer-1", "acme"), Metrics::new());
-        let waiting = (Target::producer("producer-2", "acme"), Metrics::new());
-        let consumer = (Target::consumer("consumer-1"), Metrics::new());
+        let acme = "acme".parse().unwrap();
+        let producer = (Target::new("producer-1"), Metrics::of(Some(&acme)));
+        let waiting = (Target::new("producer-2"), Metrics::of(Some(&acme)));
+        let consumer = (Target::new("consumer-1"), Metrics::new());
         for (target, metrics) in [&producer, &waiting, &consumer] {
             recorder.started(target, monday());
             for system in ["queue", "catalog", "recording_store"] {
@@ -126,8 +127,7 @@ fn a_system_that_is_away_for_an_hour_raises_its_alert_until_it_is_back() {
     catalog.set(1);
     installation.live(120..180);
 
-    let labels =
-        [CRITICAL, ("job", "nice-knovvu"), ("service", "consumer"), ("instance", "consumer-1"), ("system", "catalog")];
+    let labels = [CRITICAL, ("job", "nice-knovvu"), ("instance", "consumer-1"), ("system", "catalog")];
     assert_eq!(installation.firing(), [firing("OutsideSystemAway", &labels, 62, Some(120))]);
 }
 
@@ -143,8 +143,7 @@ fn what_a_dead_process_said_last_does_not_hide_that_it_is_dead() {
         recorder.scrape(&consumer.0, at, &consumer.1.render()).unwrap();
     }
 
-    let down =
-        [CRITICAL, ("job", "nice-knovvu"), ("service", "producer"), ("tenant", "acme"), ("instance", "producer-1")];
+    let down = [CRITICAL, ("job", "nice-knovvu"), ("instance", "producer-1")];
     // Nobody has the lease from the first minute on, not only when Prometheus would have forgotten the dead holder.
     let nobody = [CRITICAL, ("tenant", "acme")];
     // The other has never read NICE's list.
@@ -166,7 +165,7 @@ fn a_process_that_begins_again_and_again_raises_an_alert_and_the_simulating_one_
     }
     installation.live(25..120);
 
-    let labels = [WARNING, ("job", "nice-knovvu"), ("service", "consumer"), ("instance", "consumer-1")];
+    let labels = [WARNING, ("job", "nice-knovvu"), ("instance", "consumer-1")];
     assert_eq!(installation.firing(), [firing("ProcessRestartsOften", &labels, 20, Some(65))]);
 }
 
@@ -191,18 +190,17 @@ fn a_target_that_was_taken_away_is_not_missed() {
 #[test]
 fn a_label_of_the_page_gives_way_to_the_targets() {
     let mut recorder = AlarmRecorder::new(MINUTE).unwrap();
-    let target = Target::producer("producer-1", "acme");
+    let target = Target::new("producer-1");
     for at in (0..4).map(minute) {
-        let page = "tenant_system_up{system=\"nice\",tenant=\"beta\"} 0\npoll_last_listing_timestamp_seconds 1\n";
+        let page =
+            "nice_knovvu_tenant_system_up{system=\"nice\",tenant=\"beta\"} 0\npoll_last_listing_timestamp_seconds 1\n";
         recorder.scrape(&target, at, page).unwrap();
     }
     let labels = [
         CRITICAL,
         ("job", "nice-knovvu"),
-        ("service", "producer"),
         ("instance", "producer-1"),
-        ("tenant", "acme"),
-        ("exported_tenant", "beta"),
+        ("exported_instance", "beta"),
         ("system", "nice"),
     ];
     assert_eq!(recorder.firing().unwrap(), [firing("TenantSystemFails", &labels, 2, None)]);
@@ -211,7 +209,7 @@ fn a_label_of_the_page_gives_way_to_the_targets() {
 #[test]
 fn pages_out_of_order_and_pages_that_are_none_are_refused() {
     let mut recorder = AlarmRecorder::new(MINUTE).unwrap();
-    let target = Target::consumer("consumer-1");
+    let target = Target::new("consumer-1");
     recorder.scrape(&target, minute(1), "").unwrap();
     for at in [0, 1] {
         let error = recorder.scrape_failed(&target, minute(at)).unwrap_err().to_string();
@@ -230,9 +228,9 @@ fn promtool_sees_the_same_alerts_at_each_minute() {
     let mut recorder = AlarmRecorder::new(MINUTE).unwrap();
     let mut series: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
     let targets = [
-        (Target::producer("p", "acme"), r#"instance="p",job="nice-knovvu",service="producer",tenant="acme""#),
-        (Target::producer("q", "acme"), r#"instance="q",job="nice-knovvu",service="producer",tenant="acme""#),
-        (Target::consumer("c"), r#"instance="c",job="nice-knovvu",service="consumer""#),
+        (Target::new("p"), r#"instance="p",job="nice-knovvu""#),
+        (Target::new("q"), r#"instance="q",job="nice-knovvu""#),
+        (Target::new("c"), r#"instance="c",job="nice-knovvu""#),
     ];
     let mut worlds: Vec<_> = targets.iter().map(|_| Erratic::default()).collect();
     for number in 0..MINUTES {
@@ -271,35 +269,35 @@ struct Erratic {
 
 /// What an erratic process shows: those that count, and those that go up and down.
 const COUNTERS: [(&str, &str); 13] = [
-    ("stage_items_total", r#"stage="dequeue",outcome="ok""#),
-    ("stage_items_total", r#"stage="upload",outcome="ok""#),
-    ("stage_items_total", r#"stage="upload",outcome="retry""#),
-    ("recording_store_retries_total", r#"operation="put""#),
-    ("recordings_verified_total", r#"result="length""#),
-    ("dead_letters_total", r#"stage="persist""#),
-    ("nice_requests_total", r#"endpoint="token",status="200""#),
-    ("nice_requests_total", r#"endpoint="token",status="401""#),
-    ("nice_requests_total", r#"endpoint="token",status="429""#),
-    ("nice_requests_total", r#"endpoint="token",status="timeout""#),
-    ("nice_quota_wait_seconds_total", r#"family="acd",class="live""#),
-    ("webhook_requests_total", r#"status="400""#),
-    ("queue_reconnects_total", ""),
+    ("nice_knovvu_stage_items_total", r#"stage="dequeue",outcome="ok""#),
+    ("nice_knovvu_stage_items_total", r#"stage="upload",outcome="ok""#),
+    ("nice_knovvu_stage_items_total", r#"stage="upload",outcome="retry""#),
+    ("nice_knovvu_recording_store_retries_total", r#"operation="put""#),
+    ("nice_knovvu_recordings_verified_total", r#"result="length""#),
+    ("nice_knovvu_dead_letters_total", r#"stage="persist""#),
+    ("nice_knovvu_nice_requests_total", r#"endpoint="token",status="200""#),
+    ("nice_knovvu_nice_requests_total", r#"endpoint="token",status="401""#),
+    ("nice_knovvu_nice_requests_total", r#"endpoint="token",status="429""#),
+    ("nice_knovvu_nice_requests_total", r#"endpoint="token",status="timeout""#),
+    ("nice_knovvu_nice_quota_wait_seconds_total", r#"family="acd",class="live""#),
+    ("nice_knovvu_webhook_requests_total", r#"status="400""#),
+    ("nice_knovvu_queue_reconnects_total", ""),
 ];
 const GAUGES: [(&str, &str, [f64; 2]); 14] = [
-    ("producer_lease_held", "", [1.0, 0.0]),
-    ("poll_last_listing_timestamp_seconds", "", [0.0, 60.0]),
-    ("agents_last_sync_timestamp_seconds", "", [0.0, 60.0]),
-    ("agents_held", "", [0.0, 7.0]),
-    ("poll_list_doubtful", "", [0.0, 1.0]),
-    ("freshness_lag_seconds", "", [3.0, 1_000.0]),
-    ("queue_backlog_messages", r#"lane="live""#, [0.0, 4.0]),
-    ("outside_system_up", r#"system="queue""#, [1.0, 0.0]),
-    ("outside_system_up", r#"system="catalog""#, [1.0, 0.0]),
-    ("queue_connection_blocked", "", [0.0, 1.0]),
-    ("nice_quota_full_pace_in_seconds", r#"family="acd""#, [0.0, 12.5]),
-    ("nice_quota_used", r#"family="acd""#, [99.0, 10.0]),
-    ("nice_quota_limit", r#"family="acd""#, [100.0, 90.0]),
-    ("state_disk_free_bytes", "", [1e12, 1e9]),
+    ("nice_knovvu_producer_lease_held", r#"tenant="acme""#, [1.0, 0.0]),
+    ("nice_knovvu_poll_last_listing_timestamp_seconds", r#"tenant="acme""#, [0.0, 60.0]),
+    ("nice_knovvu_agents_last_sync_timestamp_seconds", r#"tenant="acme""#, [0.0, 60.0]),
+    ("nice_knovvu_agents_held", r#"tenant="acme""#, [0.0, 7.0]),
+    ("nice_knovvu_poll_list_doubtful", r#"tenant="acme""#, [0.0, 1.0]),
+    ("nice_knovvu_freshness_lag_seconds", "", [3.0, 1_000.0]),
+    ("nice_knovvu_queue_backlog_messages", r#"lane="live""#, [0.0, 4.0]),
+    ("nice_knovvu_outside_system_up", r#"system="queue""#, [1.0, 0.0]),
+    ("nice_knovvu_outside_system_up", r#"system="catalog""#, [1.0, 0.0]),
+    ("nice_knovvu_queue_connection_blocked", "", [0.0, 1.0]),
+    ("nice_knovvu_nice_quota_full_pace_in_seconds", r#"family="acd",tenant="acme""#, [0.0, 12.5]),
+    ("nice_knovvu_nice_quota_used_requests", r#"class="live",family="acd",tenant="acme""#, [99.0, 10.0]),
+    ("nice_knovvu_nice_quota_limit_now_requests", r#"family="acd",tenant="acme""#, [100.0, 90.0]),
+    ("nice_knovvu_state_disk_free_bytes", "", [1e12, 1e9]),
 ];
 
 impl Erratic {

@@ -29,7 +29,7 @@ use crate::operations::{
         Backfill, ChangeBackfill, ListBackfills, ListReconciliations, Reconcile, ShowBackfill, ShowReconciliation,
     },
     report::ShowReport,
-    status::ShowStatus,
+    status::{ShowDaemon, ShowStatus},
     trace::TraceConversation,
     verify::{ListRecorded, Verify},
 };
@@ -85,7 +85,7 @@ macro_rules! served {
 }
 
 served! {
-    status: ShowStatus;
+    status: ShowDaemon, ShowStatus;
     trace: TraceConversation;
     erasure: EraseConversation, ShowErasable;
     recheck: RecheckConversation, RecheckRange;

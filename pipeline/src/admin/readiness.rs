@@ -14,6 +14,8 @@ use runtime::Clock;
 use state::State;
 use tokio::sync::watch;
 
+use crate::heartbeat::ProducerState;
+
 /// What `/readyz` looks at.
 #[derive(Clone)]
 pub(crate) struct ReadinessCheck {
@@ -30,15 +32,13 @@ pub(crate) struct ReadinessCheck {
 pub(crate) struct ServiceReadiness {
     serving: Arc<AtomicBool>,
     producing: Option<watch::Receiver<bool>>,
+    outside: Outside,
 }
-
-/// What the pages say of a producer that waits.
-pub(crate) const WAITS: &str = "waiting for the lease: another producer has the tenant";
 
 impl ServiceReadiness {
     /// Not ready yet. `producing`, where there is a producer, is set while it holds the tenant's lease.
-    pub(crate) fn new(producing: Option<watch::Receiver<bool>>) -> Self {
-        Self { serving: Arc::default(), producing }
+    pub(crate) fn new(producing: Option<watch::Receiver<bool>>, outside: Outside) -> Self {
+        Self { serving: Arc::default(), producing, outside }
     }
 
     /// Whether the producer works, where there is one.
@@ -56,8 +56,12 @@ impl ServiceReadiness {
         if !self.serving.load(Ordering::SeqCst) {
             return Some("starting or draining");
         }
-        let waits = self.producing.as_ref().is_some_and(|producing| !*producing.borrow());
-        waits.then_some(WAITS)
+        self.producer().filter(|state| *state != ProducerState::Works).map(ProducerState::as_str)
+    }
+
+    /// How the producer stands, where there is one.
+    pub(crate) fn producer(&self) -> Option<ProducerState> {
+        self.producing.as_ref().map(|works| ProducerState::of(*works.borrow(), &self.outside))
     }
 }
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use database::{Database, schema};
 use model::{TenantId, Unmetered};
-use nice::{Network, NiceClient, NiceError, NiceMetrics, NiceSettings, Timeouts};
+use nice::{Network, NiceClient, NiceError, NiceHealth, NiceMetrics, NiceSettings, Timeouts};
 use stages::tenants::{SettingsRow, SettingsTable};
 
-use super::check::ask_nice;
+use super::check;
 use crate::access::{Load, print};
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::command_error::CommandError;
 use crate::config::{Config, Need, NiceConfig};
-use crate::{doors, output, telemetry};
+use crate::{doors, output, probes, telemetry};
 
 /// Longer than any table of settings.
 const LONGEST: u64 = 1 << 20;
@@ -44,7 +44,9 @@ pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result
         SettingsCommand::Check { tenant } => {
             let tenants = doors::Nice::unmetered(&config, Some(&database), Arc::new(Unmetered))?;
             let mut broken = Vec::new();
-            ask_nice(&tenants, &tenant_of(tenant, &config)?, &mut broken).await;
+            for answer in probes::nice(&tenants, &tenant_of(tenant, &config)?, TRIAL).await {
+                check::show(&answer, &mut broken);
+            }
             match broken.is_empty() {
                 true => Ok(()),
                 false => Err(CommandError::unreachable(format!("not in order: {}", broken.join(", ")))),
@@ -101,6 +103,7 @@ async fn try_out(settings: &NiceSettings) -> Result<(), CommandError> {
         Network::Internet,
         Arc::new(Unmetered),
         NiceMetrics::default(),
+        NiceHealth::default(),
         Timeouts::default(),
     );
     let nice = nice.map_err(|error| CommandError::usage(format!("stdin: [nice]: {error}")))?;

@@ -108,7 +108,7 @@ settings! {
             "A longer one saves calls of the [limits] acd budget, a shorter one saves waiting.";
         /// How far each poll looks back behind the last one, since NICE may list a contact that late.
         poll_overlap: Duration = SPAN, default("30m"),
-            "NICE lists contacts later than that: the nightly comparison finds missing calls (replay_last_missing).";
+            "NICE lists contacts later than that: the nightly comparison finds missing calls (nice_knovvu_replay_last_missing).";
         /// How far back the very first start reaches: a duration before it, or a moment. Older calls come by backfill.
         import_since: ImportSince = SINCE, default("1h"),
             "The calls of the last days must come without a backfill. After the first reading of the group it has no effect.";
@@ -170,7 +170,7 @@ settings! {
             "The network or NICE is too slow for an answer of some 1.5 MB.";
         /// How long NICE may take for an answer, recordings excepted.
         timeout: Duration = INTERVAL, default("30s"),
-            "Lists of calls take longer (nice_requests_total{status=\"timeout\"}).";
+            "Lists of calls take longer (nice_knovvu_nice_requests_total{status=\"timeout\"}).";
     }
 
     /// What waits, and for how long.
@@ -193,13 +193,16 @@ settings! {
         /// The longest such delay; delays double up to it, with jitter. If a failure concerns one call alone, they grow to the longest of not_ready_delays.
         error_delay_max: Duration = INTERVAL, default("5m"),
             "The end of an outage must be noticed sooner.";
-        /// A dead letter that is older is dropped, and counted (dead_letters_dropped_total).
+        /// A dead letter that is older is dropped, and counted (nice_knovvu_dead_letters_dropped_total).
         dead_letter_age: Duration = INTERVAL, default("365d"),
             "Your rules say that nothing of a call is kept for longer.";
     }
 
-    /// How a process ends.
+    /// How soon a call is to be ready, and how a process ends.
     flow: FlowConfig {
+        /// A call is to be ready within this time after its end. Dashboards and alerts show how many are not; nothing else depends on it.
+        freshness_goal: Duration = SPAN, default("1h"),
+            "You promise another time.";
         /// How long the stages may take to finish their work after SIGTERM.
         grace: Duration = SPAN, default("30s"),
             "Long recordings must not be fetched twice, or your orchestrator kills the process sooner.";
@@ -309,7 +312,7 @@ settings! {
             "Your own authority has signed the certificate of the store.";
         /// Consumers read back recordings of calls that ended within this time, spread over the same time; 1d or more; none: never.
         verify_every: Duration = DAYS, example("30d"),
-            "You want proof that stored recordings do not change; `recordings_verified_total` and an alert show it.";
+            "You want proof that stored recordings do not change; `nice_knovvu_recordings_verified_total` and an alert show it.";
         /// How many conversations of each tenant each consumer reads back within verify_every.
         verify_sample: u32 = count::<_, 1, 1_000_000>(), default(1000),
             "More certainty, for more requests and traffic of the store.";

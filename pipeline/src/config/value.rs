@@ -273,14 +273,19 @@ pub(super) const fn word<T: Words>() -> ValueKind<T> {
     open(
         || T::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ").into(),
         |raw| text::word(raw.text()?, T::WORDS),
-        |value| quoted(T::WORDS.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)),
+        |value| quoted(word_of(*value)),
     )
 }
 
 /// An enumeration whose variants are the words of a key.
-pub(super) trait Words: Copy + PartialEq + 'static {
+pub(crate) trait Words: Copy + PartialEq + 'static {
     /// Each word with its variant.
     const WORDS: &'static [(&'static str, Self)];
+}
+
+/// The word of a value.
+pub(crate) fn word_of<T: Words>(value: T) -> &'static str {
+    T::WORDS.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
 /// Declares an enumeration with its words, or the words of one that is declared elsewhere.

@@ -9,10 +9,10 @@ use queue::Queue;
 use quota::Stores;
 use recordings::RecordingStore;
 use runtime::Clock;
-use stages::{metrics::Metrics, tenants::SettingsSource};
+use stages::tenants::SettingsSource;
 use state::StateOptions;
 
-use super::{Leases, Monitors, Nice, OpenDoors, Service, SharedDoors, local};
+use super::{Leases, Monitors, Nice, OpenDoors, Service, SharedDoors, Wanted, local};
 use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::lease::LeaseServer;
@@ -41,7 +41,7 @@ pub struct LentDoors {
 /// What the world lends, and the local state of a producer, which is the service's own.
 pub(crate) async fn lent(config: &Config, service: Service, world: LentDoors) -> Result<OpenDoors, CommandError> {
     let LentDoors { clock, catalog, queue, recordings, settings, budgets, leases, network } = world;
-    let metrics = Metrics::new();
+    let metrics = super::metrics(config, Wanted::Service(service));
     let options = StateOptions { inline_commits: true, clock: clock.clone(), ..StateOptions::default() };
     let state = match service.produces() {
         true => Some(local::open_state(config, options, &metrics).await?.state),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{ApiFamily, Quota, TenantId};
-use nice::{Network, Timeouts};
+use nice::{Network, NiceHealthBook, Timeouts};
 use quota::{Budgets, LocalStores, Patience, Stores, TenantQuota, Terms};
 use runtime::Clock;
 use stages::{
@@ -28,6 +28,8 @@ pub(crate) struct Nice {
     pub(crate) consumer: Arc<Tenants>,
     /// The request budgets.
     pub(crate) budgets: Arc<Budgets>,
+    /// What NICE last answered each tenant.
+    pub(crate) health: NiceHealthBook,
 }
 
 impl Nice {
@@ -58,16 +60,17 @@ impl Nice {
     ) -> Self {
         let [acd, playback] = [ApiFamily::Acd, ApiFamily::MediaPlayback].map(|family| terms(&config.limits, family));
         let budgets = Arc::new(Budgets::new(stores, acd, playback, metrics.quota.clone()));
+        let health = NiceHealthBook::default();
         let tenants = |patience| {
             let budgets = budgets.clone();
             let quota: QuotaOf = Arc::new(move |tenant: &TenantId| {
                 Arc::new(TenantQuota::new(budgets.clone(), tenant.clone(), patience)) as Arc<dyn Quota>
             });
-            let mut options = TenantsOptions { network: network.clone(), ..options(config) };
+            let mut options = TenantsOptions { network: network.clone(), health: health.clone(), ..options(config) };
             options.timeouts.clock = clock.clone();
             Arc::new(Tenants::with_options(source.clone(), quota, metrics.clone(), options))
         };
-        Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets }
+        Self { producer: tenants(Patience::Endless), consumer: tenants(Patience::WORKER), budgets, health }
     }
 
     /// Clients that ask `quota` before each request.

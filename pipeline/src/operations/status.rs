@@ -1,42 +1,50 @@
-//! `status`: stages, backlog, lag and rate budget.
+//! `status`: are calls lost or late, whose fault is it, and what is to be done; then the figures.
+//!
+//! It is answered from what this process knows already, and from what queue, catalog and budget say within a second:
+//! so it is there in two seconds whatever is away. What other services know comes with their heartbeats.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use catalog::{Catalog, ConversationCounts, HeldReading, RunKind, RunState};
+use catalog::{ConversationCounts, DeadLetterGroup, HeldReading};
 use clap::Args;
-use flow::{
-    Freshness,
-    metrics::{OUTCOMES, STAGES},
-};
-use jiff::Timestamp;
-use model::{ApiFamily, TenantId};
-use queue::{Backlog, Queue};
-use quota::{Budgets, Usage};
-use runtime::Clock;
+use jiff::{SignedDuration, Timestamp};
+use model::TenantId;
+use queue::Backlog;
 use serde::{Deserialize, Serialize};
-use stages::metrics::Metrics;
 use state::State;
 
-use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand, agents};
-use crate::tables::{numbers, table, time};
+use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand};
+use crate::command_error::CommandError;
+use crate::heartbeat::{Reporter, ServiceReport, StageStatus};
+use crate::observer::Observer;
+use crate::probes::ProbeAnswer;
+use crate::systems::{SystemState, SystemStatus};
 
-/// Runs looked through for the last comparison that came to its end.
-const LOOKED_BACK: usize = 30;
+mod budget;
+mod services;
+mod text;
+
+pub(crate) use budget::BudgetStatus;
+use services::Others;
+pub(crate) use services::ServiceStatus;
+
+/// How long queue, catalog and budget may take: all are asked side by side.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A producer that has not read NICE's list for so long finds no calls.
+const LISTED_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// What the state of the whole is read from.
 #[derive(Clone)]
 pub(crate) struct StatusOperations {
     pub(super) tenant: ServedTenant,
-    pub(super) catalog: Arc<dyn Catalog>,
-    pub(super) queue: Arc<dyn Queue>,
+    pub(super) observer: Observer,
+    pub(super) reporter: Reporter,
     /// None: the process keeps no state of its own.
     pub(super) state: Option<State>,
-    pub(super) budgets: Arc<Budgets>,
-    pub(super) freshness: Freshness,
-    pub(super) metrics: Metrics,
-    pub(super) clock: Clock,
     pub(super) running: Running,
+    /// A call that is due for longer is late.
+    pub(super) freshness_goal: Duration,
 }
 
 impl StatusOperations {
@@ -50,9 +58,44 @@ impl StatusOperations {
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ShowStatus {}
 
+/// The daemon is asked who it is: only the one that this state directory belongs to knows the token.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShowDaemon {}
+
+/// A running daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DaemonStatus {
+    pub(crate) version: String,
+    /// None where no service runs.
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+impl AdminRequest for ShowDaemon {
+    type Answer = DaemonStatus;
+    type Handler = StatusOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/daemon");
+
+    async fn fulfil(self, operations: &StatusOperations) -> Result<DaemonStatus, OperationError> {
+        let started_at = operations.running.identity.as_ref().map(|identity| identity.started_at);
+        Ok(DaemonStatus { version: env!("CARGO_PKG_VERSION").to_owned(), started_at })
+    }
+}
+
 /// The state of the whole.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
+    /// The answer to the first question, in a word.
+    pub(crate) verdict: Verdict,
+    /// What is not well, the worst first; each in a line, with what to do.
+    pub(crate) concerns: Vec<String>,
+    /// Every outside system.
+    pub(crate) systems: Vec<SystemStatus>,
+    /// How late calls are.
+    pub(crate) freshness: FreshnessStatus,
+    /// What was set aside, by stage and reason: the largest groups.
+    pub(crate) lost: Vec<DeadLetterGroup>,
+    /// The services that run, and those that are missed.
+    pub(crate) services: Vec<ServiceStatus>,
     pub(crate) tenant: Option<TenantId>,
     pub(crate) version: String,
     /// None: no daemon runs, this was read from the local state.
@@ -71,6 +114,7 @@ pub(crate) struct Status {
     pub(crate) agents_missing: u64,
     pub(crate) poll_watermark: Option<Timestamp>,
     pub(crate) rate_budget: Vec<BudgetStatus>,
+    /// Of all services that run.
     pub(crate) stages: Vec<StageStatus>,
     /// None, as the two that follow: the process keeps no state of its own.
     pub(crate) webhook_inbox: Option<usize>,
@@ -78,55 +122,85 @@ pub(crate) struct Status {
     pub(crate) state_disk_bytes: Option<u64>,
     /// The nightly comparison's last run.
     pub(crate) last_reconciliation: Option<Timestamp>,
+    /// Figures that could not be asked for now: they are as they were last seen, or empty.
+    pub(crate) not_asked: Vec<String>,
 }
 
-/// The state of a rate budget.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct BudgetStatus {
-    pub(crate) family: String,
-    /// Requests that may leave now.
-    pub(crate) available: u32,
-    /// The most in a window, by the settings.
-    pub(crate) limit: u32,
-    /// The most at present: less than `limit` after NICE refused a request.
-    pub(crate) limit_now: u32,
-    /// Requests of the present window.
-    pub(crate) used: u32,
-    /// The same by class.
-    pub(crate) by_class: BTreeMap<String, u32>,
-    /// For so long nothing is sent, where NICE refused a request just now.
-    pub(crate) closed_seconds: Option<f64>,
-    /// NICE's refusals since the limit was last that of the settings.
-    pub(crate) refusals: u32,
-    /// Until it is again, if nothing more is refused; none at full pace.
-    pub(crate) full_pace_in_seconds: Option<f64>,
-    /// Why the limit is where it is, in words.
-    pub(crate) why: String,
+impl Status {
+    /// What can be said where a door does not open: which system is away. All else is not known.
+    pub(crate) fn of_probes(tenant: Option<TenantId>, answers: &[ProbeAnswer]) -> Self {
+        let system = |answer: &ProbeAnswer| {
+            let reason = answer.answer.as_ref().err().cloned();
+            let tenant = tenant.clone().filter(|_| !answer.system.is_shared());
+            SystemStatus::of(answer.system, tenant, answer.state()).since(None, reason)
+        };
+        let figures = ["backlog", "conversations", "lost", "services", "agents", "rate_budget"];
+        let mut status = Self {
+            verdict: Verdict::Well,
+            concerns: Vec::new(),
+            systems: answers.iter().map(system).collect(),
+            freshness: FreshnessStatus { oldest_due_seconds: 0.0, waits_for: None, goal_seconds: 0.0, listed_at: None },
+            lost: Vec::new(),
+            services: Vec::new(),
+            tenant: tenant.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: None,
+            backlog: Backlog::default(),
+            freshness_lag_seconds: 0.0,
+            conversations: ConversationCounts::default(),
+            agents_active: 0,
+            agents_inactive: 0,
+            agents_last_sync: None,
+            agents_held: None,
+            agents_missing: 0,
+            poll_watermark: None,
+            rate_budget: Vec::new(),
+            stages: Vec::new(),
+            webhook_inbox: None,
+            processed_ids: None,
+            state_disk_bytes: None,
+            last_reconciliation: None,
+            not_asked: figures.map(str::to_owned).to_vec(),
+        };
+        (status.verdict, status.concerns) = judge(&status, Timestamp::UNIX_EPOCH);
+        status
+    }
 }
 
-impl BudgetStatus {
-    fn of(family: ApiFamily, usage: &Usage, now: Timestamp) -> Self {
-        Self {
-            family: family.as_str().to_owned(),
-            available: usage.available(),
-            limit: usage.limit,
-            limit_now: usage.limit_now,
-            used: usage.used(),
-            by_class: usage.by_class.iter().map(|(class, used)| (class.as_str().to_owned(), *used)).collect(),
-            closed_seconds: usage.refused.and_then(|refused| refused.closed_for).map(|left| left.as_secs_f64()),
-            refusals: usage.refused.map_or(0, |refused| refused.count),
-            full_pace_in_seconds: usage.refused.map(|refused| refused.full_pace_in.as_secs_f64()),
-            why: usage.in_words(now),
+/// The answer to the first question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// Calls go through, and none is late.
+    Well,
+    /// Some are late or set aside, or something is slower than it should be.
+    Degraded,
+    /// A system is away that calls wait for.
+    Away,
+}
+
+impl Verdict {
+    /// The word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Degraded => "degraded",
+            Self::Away => "away",
         }
     }
 }
 
-/// One stage since the start of the daemon.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StageStatus {
-    pub(crate) stage: String,
-    pub(crate) in_flight: i64,
-    pub(crate) outcomes: BTreeMap<String, u64>,
+/// How late calls are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FreshnessStatus {
+    /// For how long the oldest call is due, wherever it waits; zero where none is.
+    pub(crate) oldest_due_seconds: f64,
+    /// The system that keeps it.
+    pub(crate) waits_for: Option<String>,
+    /// A call that is due for longer is late.
+    pub(crate) goal_seconds: f64,
+    /// When a producer last read NICE's list of ended calls whole.
+    pub(crate) listed_at: Option<Timestamp>,
 }
 
 impl AdminRequest for ShowStatus {
@@ -135,127 +209,119 @@ impl AdminRequest for ShowStatus {
     const ROUTE: AdminRoute = AdminRoute::get("/status");
 
     async fn fulfil(self, operations: &StatusOperations) -> Result<Status, OperationError> {
-        let (mut agents, mut agents_last_sync, mut rate_budget) = (Vec::new(), None, Vec::new());
-        let mut agents_held = None;
-        if let Some(tenant) = &operations.tenant.0 {
-            agents = operations.catalog.agents(tenant).await?;
-            agents_last_sync = operations.catalog.agents_read_at(tenant).await?;
-            agents_held = operations.catalog.group_standing(tenant).await?.held;
-            for family in [ApiFamily::Acd, ApiFamily::MediaPlayback] {
-                let usage = operations.budgets.usage(tenant, family).await?;
-                rate_budget.push(BudgetStatus::of(family, &usage, operations.clock.now()));
-            }
-        }
-        let state = operations.state.as_ref();
-        let agents_active = agents.iter().filter(|agent| agent.is_active()).count();
-        let outcome =
-            |stage: &str, name: &str| operations.metrics.flow.stage_items.with_label_values(&[stage, name]).get();
-        let stages = STAGES.iter().map(|stage| StageStatus {
-            stage: (*stage).to_owned(),
-            in_flight: operations.metrics.flow.stage_in_flight.with_label_values(&[stage]).get(),
-            outcomes: OUTCOMES.iter().map(|name| ((*name).to_owned(), outcome(stage, name))).collect(),
-        });
-        let (mut last_reconciliation, mut poll_watermark) = (None, None);
-        if let Some(tenant) = &operations.tenant.0 {
-            poll_watermark = operations.catalog.producer_memory(tenant).await?.poll_watermark;
-            let runs = operations.catalog.runs(tenant, RunKind::Reconciliation, LOOKED_BACK).await?;
-            last_reconciliation =
-                runs.into_iter().find(|run| run.state == RunState::Done).and_then(|run| run.finished_at);
-        }
-        Ok(Status {
+        let latest = operations.observer.look(PATIENCE).await;
+        let now = operations.observer.clock.now();
+        let looked_at = latest.at.unwrap_or(now);
+        let own = operations.reporter.report();
+        let others = Others::of(latest.services.get(), operations.running.identity.as_ref());
+        let not_asked = [
+            ("backlog", latest.backlog.since(looked_at).is_none()),
+            ("conversations", latest.counts.since(looked_at).is_none()),
+            ("lost", latest.groups.since(looked_at).is_none()),
+            ("services", latest.services.since(looked_at).is_none()),
+            ("agents", latest.figures.since(looked_at).is_none()),
+            ("rate_budget", latest.budgets.since(looked_at).is_none()),
+        ];
+        let figures = latest.figures.get().cloned().unwrap_or_default();
+        let budgets = latest.budgets.get().into_iter().flatten();
+        let (state, running) = (operations.state.as_ref(), &operations.running);
+        let freshness = freshness(&own, &others, operations.freshness_goal, now);
+        let mut status = Status {
+            verdict: Verdict::Well,
+            concerns: Vec::new(),
+            systems: others.systems(own.systems.clone()),
+            lost: latest.groups.get().cloned().unwrap_or_default(),
+            services: others.services(running.identity.as_ref(), &own),
             tenant: operations.tenant.0.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: operations.running.since,
-            backlog: operations.queue.backlog().await?,
-            freshness_lag_seconds: operations.freshness.lag(operations.clock.now()).as_secs_f64(),
-            conversations: operations.catalog.counts().await?,
-            agents_active,
-            agents_inactive: agents.len() - agents_active,
-            agents_last_sync,
-            agents_held,
-            agents_missing: operations.running.sync.as_ref().map_or(0, |sync| sync.missing()),
-            poll_watermark,
-            rate_budget,
-            stages: stages.collect(),
+            started_at: running.identity.as_ref().map(|identity| identity.started_at),
+            backlog: latest.backlog.get().copied().unwrap_or_default(),
+            freshness_lag_seconds: freshness.oldest_due_seconds,
+            freshness,
+            conversations: latest.counts.get().copied().unwrap_or_default(),
+            agents_active: figures.agents_active,
+            agents_inactive: figures.agents_inactive,
+            agents_last_sync: figures.agents_read_at,
+            agents_held: figures.agents_held,
+            agents_missing: running.sync.as_ref().map_or(0, |sync| sync.missing()),
+            poll_watermark: figures.poll_watermark,
+            rate_budget: budgets.map(|(family, usage)| BudgetStatus::of(*family, usage, now)).collect(),
+            stages: others.stages(own.stages),
             webhook_inbox: state.map(|state| state.inbox().len()),
             processed_ids: state.map(|state| state.processed().len()),
             state_disk_bytes: state.map(|state| state.store().size_on_disk()).transpose()?,
-            last_reconciliation,
-        })
+            last_reconciliation: figures.reconciled_at,
+            not_asked: not_asked
+                .iter()
+                .filter(|(_, is_missing)| *is_missing)
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
+        };
+        (status.verdict, status.concerns) = judge(&status, now);
+        Ok(status)
     }
+}
+
+/// The oldest call of all services.
+fn freshness(own: &ServiceReport, others: &Others, goal: Duration, now: Timestamp) -> FreshnessStatus {
+    let reports = others.alive().chain([own]);
+    let oldest = reports.clone().filter_map(|report| Some((report.oldest_due?, &report.oldest_waits_for))).min();
+    let age = oldest.as_ref().and_then(|(since, _)| Duration::try_from(now.duration_since(*since)).ok());
+    FreshnessStatus {
+        oldest_due_seconds: age.unwrap_or_default().as_secs_f64(),
+        waits_for: oldest.and_then(|(_, waits_for)| waits_for.clone()),
+        goal_seconds: goal.as_secs_f64(),
+        listed_at: reports.filter_map(|report| report.listed_at).max(),
+    }
+}
+
+/// What is not well, the worst first, and the word for the whole.
+fn judge(status: &Status, now: Timestamp) -> (Verdict, Vec<String>) {
+    let mut concerns: Vec<(Verdict, String)> = Vec::new();
+    let mut concern = |verdict, text: String| concerns.push((verdict, text));
+    for system in &status.systems {
+        let verdict = match system.state {
+            state if state.is_away() => Verdict::Away,
+            SystemState::Limited => Verdict::Degraded,
+            _ => continue,
+        };
+        let remedy = system.remedy.as_deref().unwrap_or("the log says more");
+        concern(verdict, format!("{} {}: {remedy}", system.name(), system.state.as_str()));
+    }
+    services::judge(status, &mut concern);
+    let FreshnessStatus { oldest_due_seconds, goal_seconds, listed_at, .. } = &status.freshness;
+    if oldest_due_seconds > goal_seconds {
+        let waits = text::span(*oldest_due_seconds);
+        concern(Verdict::Degraded, format!("a call is due for {waits}: see what it waits for below"));
+    }
+    if let Some(at) = listed_at.filter(|at| now.duration_since(*at) > LISTED_WITHIN) {
+        let ago = text::span(now.duration_since(at).as_secs_f64());
+        concern(Verdict::Degraded, format!("NICE's list was last read whole {ago} ago: new calls are not found"));
+    }
+    if let Some(held) = &status.agents_held {
+        concern(Verdict::Degraded, super::agents::held(held));
+    }
+    if status.conversations.dead_letters > 0 {
+        let count = status.conversations.dead_letters;
+        concern(Verdict::Degraded, format!("{count} calls are set aside: `nice-knovvu dead-letters list --groups`"));
+    }
+    // Stable: of the same weight, in the order in which they were found.
+    concerns.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
+    let verdict = concerns.first().map_or(Verdict::Well, |(verdict, _)| *verdict);
+    (verdict, concerns.into_iter().map(|(_, text)| text).collect())
 }
 
 impl SingleCommand for ShowStatus {
     fn table(status: &Status) -> String {
-        let mut lines = Vec::new();
-        let daemon = match status.started_at {
-            Some(since) => format!("running since {}", time(Some(since))),
-            None => "not running here".to_owned(),
-        };
-        let tenant = status.tenant.as_ref().map_or("every", |tenant| tenant.as_str());
-        lines.push(format!("tenant          {tenant} (nice-knovvu {}, {daemon})", status.version));
-        let backlog = status.backlog;
-        lines.push(format!(
-            "backlog         {} live, {} backfill, {} delayed, {} in flight{}",
-            backlog.live,
-            backlog.backfill,
-            backlog.delayed,
-            backlog.in_flight,
-            status.webhook_inbox.map(|count| format!("; webhook inbox {count}")).unwrap_or_default()
-        ));
-        lines.push(format!("lag             {:.1} s (oldest call in flight)", status.freshness_lag_seconds));
-        let counts = status.conversations;
-        lines.push(format!(
-            "conversations   {} ready, {} no recording, {} under way, {} dead letters",
-            counts.ready, counts.no_recording, counts.metadata_saved, counts.dead_letters
-        ));
-        lines.push(format!(
-            "agents          {} active, {} inactive; last read {}",
-            status.agents_active,
-            status.agents_inactive,
-            time(status.agents_last_sync)
-        ));
-        if status.agents_missing > 0 {
-            lines.push(format!("agents counted  {} more than NICE names", status.agents_missing));
-        }
-        if let Some(held) = &status.agents_held {
-            lines.push(format!("agents held     {}", agents::held(held)));
-        }
-        lines.push(format!("found up to     {} (each poll looks back to there)", time(status.poll_watermark)));
-        for budget in &status.rate_budget {
-            lines.push(format!("rate budget     {}", budget_line(budget)));
-        }
-        lines.push(format!("reconciliation  last run {}", time(status.last_reconciliation)));
-        if let (Some(ids), Some(bytes)) = (status.processed_ids, status.state_disk_bytes) {
-            let mib = bytes as f64 / f64::from(1 << 20);
-            lines.push(format!("local state     {ids} processed ids, {mib:.1} MiB on disk"));
-        }
-        if status.started_at.is_none() {
-            return lines.join("\n");
-        }
-        let mut stages =
-            table(&["stage", "in flight", "ok", "done", "not ready", "busy", "retry", "dead letter", "handed back"]);
-        for stage in &status.stages {
-            let count = |outcome: &str| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
-            let mut row = vec![stage.stage.clone(), stage.in_flight.to_string()];
-            row.extend(["ok", "done", "not_ready", "busy", "retry", "dead_letter", "handed_back"].map(count));
-            stages.add_row(row);
-        }
-        numbers(&mut stages, 1);
-        format!("{}\n{stages}", lines.join("\n"))
+        text::page(status)
     }
-}
 
-/// The state of a rate budget, in a line.
-fn budget_line(budget: &BudgetStatus) -> String {
-    let BudgetStatus { family, available, limit, limit_now, used, .. } = budget;
-    let mut line = format!("{family}: {available} requests available now, {used} of {limit_now} used");
-    if !budget.by_class.is_empty() {
-        let classes: Vec<_> = budget.by_class.iter().map(|(class, used)| format!("{class} {used}")).collect();
-        line.push_str(&format!(" ({})", classes.join(", ")));
+    fn verdict(status: &Status) -> Result<(), CommandError> {
+        let first = || status.concerns.first().cloned().unwrap_or_default();
+        match status.verdict {
+            Verdict::Well => Ok(()),
+            Verdict::Degraded => Err(CommandError::partly(format!("degraded: {}", first()))),
+            Verdict::Away => Err(CommandError::unreachable(first())),
+        }
     }
-    if limit_now < limit {
-        line.push_str(&format!(", lowered from {limit}"));
-    }
-    format!("{line}; {}", budget.why)
 }

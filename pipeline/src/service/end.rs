@@ -11,10 +11,12 @@ use crate::admin::Admin;
 use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors::OpenDoors;
+use crate::heartbeat::{self, Identity};
 
 /// Drains and closes; fails if the service ended because of an error.
 pub(super) async fn end(
     config: &Config,
+    identity: &Identity,
     doors: OpenDoors,
     front: Answering,
     work: ServiceTasks,
@@ -28,6 +30,7 @@ pub(super) async fn end(
     }
     // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
     let state_failed = doors.state.as_ref().is_some_and(|state| state.store().check().is_err());
+    heartbeat::retire(identity, &*doors.shared.catalog).await;
     let closed = doors.close().await;
     if broken.is_cancelled() || state_failed {
         return Err(CommandError::failed("the local state failed: check the disk, then start again; nothing is lost"));

@@ -14,6 +14,7 @@ use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors;
 use crate::doors::{OpenDoors, Service, Wanted};
+use crate::heartbeat::Identity;
 use crate::nice_producer::NiceProducer;
 use crate::operations::{Operations, Running};
 
@@ -85,6 +86,7 @@ pub(super) async fn admin_listener(config: &Config, front: &Front) -> Result<Opt
 pub(super) async fn answer(
     config: &Config,
     doors: &OpenDoors,
+    identity: &Identity,
     producer: Option<&NiceProducer>,
     listener: Option<TcpListener>,
     front: Front,
@@ -93,9 +95,9 @@ pub(super) async fn answer(
     let running = Running {
         sync: producer.map(|producer| producer.sync.clone()),
         producing: producer.map(|producer| producer.working.subscribe()),
-        since: Some(doors.clock.now()),
+        identity: Some(identity.clone()),
     };
-    let readiness = ServiceReadiness::new(running.producing.clone());
+    let readiness = ServiceReadiness::new(running.producing.clone(), doors.monitors.outside.clone());
     let file = doors.state.as_ref().map(|_| doors::admin_file(&config.state.dir));
     let operations = Operations::new(config, doors, running);
     let check = ReadinessCheck {

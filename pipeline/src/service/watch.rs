@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
-use crate::admin::{ServiceReadiness, WAITS};
+use crate::admin::ServiceReadiness;
 use crate::config::{CatalogKind, Config};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, OpenDoors, Service};
+use crate::heartbeat::{self, Identity};
 use crate::nice_producer::NiceProducer;
 use crate::observe::{self, Observed};
 use crate::systemd::Notifier;
@@ -43,7 +44,7 @@ impl ServiceTasks {
     /// Begins all of it.
     pub(super) fn begin(
         config: &Config,
-        service: Service,
+        identity: &Identity,
         doors: &OpenDoors,
         producer: Option<NiceProducer>,
         consumer: Option<ConversationConsumer>,
@@ -51,8 +52,11 @@ impl ServiceTasks {
         let (broken, queue_broken) = (CancellationToken::new(), CancellationToken::new());
         let observed = Observed::of(doors, doors::tenant(config).ok(), &config.state.dir);
         let observing = task::spawn("observe", observe::run(observed, broken.clone()));
+        let reporter = doors.reporter(doors::tenant(config).ok(), producer.as_ref().map(|it| it.working.subscribe()));
         let producing = part("producer", producer.map(NiceProducer::run));
-        let upkeep = upkeep(config, service, doors);
+        let mut upkeep = upkeep(config, identity.service, doors);
+        let telling = heartbeat::run(identity.clone(), reporter, doors.shared.catalog.clone());
+        upkeep.push(task::spawn("heartbeat", telling));
         let asking = doors.probes().into_iter();
         let looking = asking
             .map(|(system, probe)| task::spawn("outside", doors.monitors.outside.clone().watch(system, probe)))
@@ -115,16 +119,21 @@ pub(super) fn tell(
     state: Option<State>,
 ) -> Vec<AbortOnDropHandle<()>> {
     notifier.ready();
-    let announcing = readiness.producing().map(|producing| task::spawn("announce", announce(notifier, producing)));
+    let announcing = readiness.producing().map(|producing| {
+        let readiness = readiness.clone();
+        task::spawn("announce", announce(notifier, producing, readiness))
+    });
     let alive = move || state.as_ref().is_none_or(|state| state.store().check().is_ok());
     announcing.into_iter().chain(notifier.watchdog(alive)).collect()
 }
 
 /// Shows in `systemctl status` whether the producer works or waits.
-async fn announce(notifier: Notifier, mut producing: watch::Receiver<bool>) {
+async fn announce(notifier: Notifier, mut producing: watch::Receiver<bool>, readiness: ServiceReadiness) {
     loop {
-        let works = *producing.borrow_and_update();
-        notifier.status(if works { "the producer works" } else { WAITS });
+        producing.borrow_and_update();
+        if let Some(state) = readiness.producer() {
+            notifier.status(state.as_str());
+        }
         if producing.changed().await.is_err() {
             return;
         }

@@ -374,7 +374,13 @@ async fn a_webhook_and_its_conversation_agree_with_the_stores() {
     assert_eq!(post_event(receiver, lie).await, Some(202));
     bed.ready(&mut daemon, &[id]).await;
     let begun = Instant::now();
-    while !daemon.get("/metrics").await.unwrap().1.contains(r#"conversations_done_total{reason="not_in_group"} 1"#) {
+    while !daemon
+        .get("/metrics")
+        .await
+        .unwrap()
+        .1
+        .contains(r#"nice_knovvu_conversations_done_total{reason="not_in_group"} 1"#)
+    {
         assert!(begun.elapsed() < PATIENCE, "the call of an outsider is not dropped\n{}", tail(&bed.log()));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -397,7 +397,7 @@ async fn the_admin_address_answers_orchestrator_prometheus_and_nobody_else() {
         let name = series.split('{').next().unwrap();
         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{line}");
     }
-    assert!(page.contains(r#"webhook_requests_total{status="400"} 1"#), "{page}");
+    assert!(page.contains(r#"nice_knovvu_webhook_requests_total{status="400",tenant="acme"} 1"#), "{page}");
 
     let file: Value = serde_json::from_slice(&std::fs::read(bed.data().join("admin.json")).unwrap()).unwrap();
     let mode =
@@ -446,7 +446,8 @@ async fn a_reader_of_the_log_that_stands_still_costs_lines_and_nothing_else() {
     bed.settled(&mut daemon).await;
     let begun = std::time::Instant::now();
     let lost = |page: &str| {
-        page.lines().any(|line| line.strip_prefix("log_lines_dropped_total ").is_some_and(|lines| lines != "0"))
+        page.lines()
+            .any(|line| line.strip_prefix("nice_knovvu_log_lines_dropped_total ").is_some_and(|lines| lines != "0"))
     };
     while !daemon.get("/metrics").await.is_some_and(|(_, page)| lost(&page)) {
         assert!(begun.elapsed() < PATIENCE, "no line is lost");

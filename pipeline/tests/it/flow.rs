@@ -56,10 +56,10 @@ async fn nice_is_not_asked_before_the_time_that_recordings_have_taken_so_far() {
         let line = page.lines().find_map(|line| line.strip_prefix(series));
         line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or_else(|| panic!("{series}: {page}"))
     };
-    let found = value(r#"recording_looks_total{found="there"}"#);
-    let in_vain = value(r#"recording_looks_total{found="not_ready"}"#);
-    let held_back = value(r#"stage_items_total{outcome="not_ready",stage="await_recording"}"#);
-    let learned = value("recording_first_look_seconds");
+    let found = value(r#"nice_knovvu_recording_looks_total{found="there"}"#);
+    let in_vain = value(r#"nice_knovvu_recording_looks_total{found="not_ready"}"#);
+    let held_back = value(r#"nice_knovvu_stage_items_total{outcome="not_ready",stage="await_recording"}"#);
+    let learned = value(r#"nice_knovvu_recording_first_look_seconds{tenant="acme"}"#);
     println!("{found} found, {in_vain} looks in vain, {held_back} held back, {learned:.1} s learned");
     assert!(learned > 1.0 && held_back > 0.0, "{learned} {held_back}");
     assert!(daemon.terminate().success());

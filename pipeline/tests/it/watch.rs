@@ -43,8 +43,9 @@ pub(crate) async fn dropped(daemon: &mut Daemon, times: u64) {
     let begun = Instant::now();
     loop {
         let (_, page) = daemon.get("/metrics").await.unwrap_or_default();
-        let line =
-            page.lines().find_map(|line| line.strip_prefix("stage_items_total{outcome=\"done\",stage=\"dedupe\"} "));
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("nice_knovvu_stage_items_total{outcome=\"done\",stage=\"dedupe\"} "));
         if line.is_some_and(|count| count.parse::<u64>().unwrap() >= times) {
             return;
         }

@@ -16,6 +16,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactId, ConversationKey, System, TenantId};
+use runtime::{
+    Outage,
+    outage::{Over, Say},
+};
 
 use super::{FlowMetrics, RetryPolicy, StageError};
 
@@ -42,6 +46,39 @@ pub enum Fault {
     Unclear,
 }
 
+/// One failure of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// What failed.
+    pub system: System,
+    /// Why, in words for a log.
+    pub reason: &'a str,
+    /// When the call failed at this stage before.
+    pub before: Option<Timestamp>,
+}
+
+/// A stage that fails for many calls of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingStage {
+    /// Whose calls.
+    pub tenant: TenantId,
+    /// The stage.
+    pub stage: &'static str,
+    /// What fails there.
+    pub system: System,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, as the last of them said it.
+    pub reason: String,
+}
+
+impl FailingStage {
+    /// The stage and the reason, in a line.
+    pub fn said(&self) -> String {
+        format!("{}: {}", self.stage, self.reason)
+    }
+}
+
 /// What became of the calls of every tenant lately; clones share it.
 #[derive(Debug, Clone)]
 pub struct Blame {
@@ -60,6 +97,12 @@ struct Lately {
     passed: [Option<(ContactId, Timestamp)>; 2],
     /// When a call last set out to see whether it works again.
     looked_at: Timestamp,
+    /// When a call failed first since one passed.
+    failing_since: Timestamp,
+    /// Why the last one failed.
+    reason: String,
+    /// What the log says of it.
+    outage: Outage,
     /// When a call failed last.
     failed_at: Timestamp,
 }
@@ -71,6 +114,9 @@ impl Default for Lately {
             system: System::Call,
             passed: [None; 2],
             looked_at: Timestamp::MIN,
+            failing_since: Timestamp::MIN,
+            reason: String::new(),
+            outage: Outage::default(),
             failed_at: Timestamp::MIN,
         }
     }
@@ -102,15 +148,15 @@ impl Blame {
     pub fn passed(&self, stage: &'static str, key: &ConversationKey, now: Timestamp) {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
-        let is_over = lately.fails_for_many();
         lately.failing.clear();
+        let over = lately.outage.over();
         match lately.passed[0] {
             Some((last, _)) if last == key.external_id => {}
             last => lately.passed[1] = last,
         }
         lately.passed[0] = Some((key.external_id, now));
-        if is_over {
-            tracing::info!(tenant = %key.tenant, stage, system = %lately.system, "works again");
+        if let Some(Over { count, .. }) = over {
+            tracing::info!(tenant = %key.tenant, stage, system = %lately.system, count, "works again");
         }
     }
 
@@ -121,29 +167,36 @@ impl Blame {
             && lately.system == System::Nice
         {
             lately.failing.clear();
+            lately.outage.over();
         }
     }
 
-    /// Notes that a call failed at a stage, and says what that means for it. `before` is when it failed there before.
-    pub fn failed(
-        &self,
-        stage: &'static str,
-        key: &ConversationKey,
-        system: System,
-        before: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Fault {
+    /// Notes that a call failed at a stage, and says what that means for it.
+    pub fn failed(&self, stage: &'static str, key: &ConversationKey, failure: Failure<'_>, now: Timestamp) -> Fault {
+        let Failure { system, reason, before } = failure;
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
-        (lately.system, lately.failed_at) = (system, now);
-        if !lately.fails_for_many() && !lately.failing.contains(&key.external_id) {
-            lately.failing.push(key.external_id);
-            if lately.fails_for_many() {
-                lately.looked_at = now;
-                tracing::error!(tenant = %key.tenant, stage, %system, "fails for many calls; they wait, and none is given up");
-            }
+        if lately.failing.is_empty() {
+            lately.failing_since = now;
         }
-        if lately.fails_for_many() {
+        (lately.system, lately.failed_at, lately.reason) = (system, now, reason.to_owned());
+        let (tenant, was_many) = (&key.tenant, lately.fails_for_many());
+        if !was_many && !lately.failing.contains(&key.external_id) {
+            lately.failing.push(key.external_id);
+        }
+        let is_many = lately.fails_for_many();
+        match lately.outage.failed(now) {
+            _ if is_many && !was_many => {
+                lately.looked_at = now;
+                tracing::error!(%tenant, stage, %system, reason, "fails for many calls; they wait, and none is given up");
+            }
+            // What fails for one call alone is said where it is put off; what NICE answers, its client says.
+            _ if !is_many && matches!(system, System::Call | System::Nice) => {}
+            Say::Begins => tracing::warn!(%tenant, stage, %system, reason, "failed for a call, which is tried again"),
+            Say::GoesOn { count } => tracing::warn!(%tenant, stage, %system, reason, count, "goes on failing"),
+            Say::Nothing => {}
+        }
+        if is_many {
             Fault::System
         } else if system == System::Call || before.is_some_and(|before| lately.passed_another(key.external_id, before))
         {
@@ -151,6 +204,17 @@ impl Blame {
         } else {
             Fault::Unclear
         }
+    }
+
+    /// What fails for many calls of which tenant now.
+    pub fn failing(&self, now: Timestamp) -> Vec<FailingStage> {
+        let all = self.lock();
+        let failing = all.iter().filter_map(|((tenant, stage), lately)| {
+            let system = lately.failing(now)?;
+            let (since, reason) = (lately.failing_since, lately.reason.clone());
+            Some(FailingStage { tenant: tenant.clone(), stage, system, since, reason })
+        });
+        failing.collect()
     }
 
     /// Whether a call of the tenant may begin its way: it is not held back where a stage fails for many, or it is the
@@ -178,6 +242,7 @@ impl Blame {
                         "{stage}: {} fails for many calls of the tenant, and others are trying it",
                         lately.system
                     ),
+                    waits_for: Some(lately.system),
                     retry_after: retry.held_back(),
                 });
             }
@@ -209,7 +274,7 @@ impl Blame {
             let failing: BTreeSet<&TenantId> =
                 all.iter().filter(|(_, lately)| lately.failing(now) == Some(system)).map(|((of, _), _)| of).collect();
             for tenant in all.keys().map(|(of, _)| of).chain(own).collect::<BTreeSet<_>>() {
-                let up = self.metrics.tenant_system_up.with_label_values(&[system.as_str(), tenant.as_str()]);
+                let up = self.metrics.tenant_system_up.of(tenant.as_str(), &[system.as_str()]);
                 up.set((!failing.contains(tenant)).into());
             }
         }
@@ -255,6 +320,10 @@ mod tests {
         }
     }
 
+    fn failure(system: System, before: Option<Timestamp>) -> Failure<'static> {
+        Failure { system, reason: "a 503", before }
+    }
+
     fn blame() -> Blame {
         Blame::new(FlowMetrics::default())
     }
@@ -262,7 +331,7 @@ mod tests {
     #[test]
     fn a_failure_counts_only_where_another_call_passed_since_the_last_one() {
         let blame = blame();
-        let failed = |before, now| blame.failed(STAGE, &key(1), System::MediaHost, before, at(now));
+        let failed = |before, now| blame.failed(STAGE, &key(1), failure(System::MediaHost, before), at(now));
         assert_eq!(failed(None, 0), Fault::Unclear, "the first one tells nothing");
         assert_eq!(failed(Some(at(0)), 10), Fault::Unclear, "nobody else came by");
         blame.passed(STAGE, &key(1), at(15));
@@ -278,7 +347,7 @@ mod tests {
     #[test]
     fn what_concerns_one_call_counts_until_it_concerns_many() {
         let blame = blame();
-        let failed = |id, now| blame.failed(STAGE, &key(id), System::Call, None, at(now));
+        let failed = |id, now| blame.failed(STAGE, &key(id), failure(System::Call, None), at(now));
         for now in 0..100 {
             assert_eq!(failed(1, now), Fault::Call);
         }
@@ -295,11 +364,19 @@ mod tests {
         let (blame, retry) = (blame(), retry());
         let admitted = |now| blame.admit(&key(1).tenant, &[STAGE], &retry, at(now)).is_ok();
         for id in 1..=3 {
-            blame.failed(STAGE, &key(id), System::Nice, None, at(0));
+            blame.failed(STAGE, &key(id), failure(System::Nice, None), at(0));
             assert!(admitted(0));
         }
-        blame.failed(STAGE, &key(4), System::Nice, None, at(0));
+        blame.failed(STAGE, &key(4), failure(System::Nice, None), at(0));
         assert!(blame.fails(STAGE, &key(1).tenant, at(0)) && blame.fails_for_some(System::Nice, at(0)));
+        let failing = FailingStage {
+            tenant: key(1).tenant,
+            stage: STAGE,
+            system: System::Nice,
+            since: at(0),
+            reason: "a 503".to_owned(),
+        };
+        assert_eq!(blame.failing(at(5)), [failing]);
         assert!(!blame.fails(STAGE, &key(1).tenant, at(3600)), "an hour later nobody knows");
         assert!(!admitted(0) && !admitted(9), "those that are under way tell enough");
         assert!(admitted(10) && !admitted(10) && !admitted(19));
@@ -319,14 +396,14 @@ mod tests {
         let blame = blame();
         for (stage, system) in [(STAGE, System::Nice), ("download_recording", System::MediaHost)] {
             for id in 1..=4 {
-                blame.failed(stage, &key(id), system, None, at(0));
+                blame.failed(stage, &key(id), failure(system, None), at(0));
             }
             blame.answered(stage, &key(1).tenant);
         }
         assert!(!blame.fails(STAGE, &key(1).tenant, at(0)));
         assert!(blame.fails("download_recording", &key(1).tenant, at(0)));
         blame.show(None, at(0));
-        let up = |system| blame.metrics.tenant_system_up.with_label_values(&[system, "acme"]).get();
+        let up = |system| blame.metrics.tenant_system_up.of("acme", &[system]).get();
         assert_eq!((up("nice"), up("media_host")), (1, 0));
     }
 }

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::delivery::Hold;
+use super::delivery::{Hold, PutOff};
 
 /// Lines whose last deferral is remembered, some 100 bytes each. Copies come within the delay of a deferral; more
 /// waiting calls than this only means that a copy may be worked on.
@@ -125,8 +125,8 @@ pub struct LineInHand {
 }
 
 impl Hold for LineInHand {
-    fn deferred(&self, event: &ContactEvent) {
-        self.copies.confirm(self.line, event.deferrals);
+    fn deferred(&self, item: &PutOff<'_>) {
+        self.copies.confirm(self.line, item.event.deferrals);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{ContactEvent, Settle, SettleError, Trouble};
+use model::{ContactEvent, Settle, SettleError, System, Trouble};
 use tokio_util::sync::CancellationToken;
 
 /// Why an item is to be delivered again later.
@@ -22,16 +22,47 @@ pub enum Deferral {
     NotReady,
     /// The same, and NICE does not even know the contact.
     Unknown,
-    /// It was not its turn: no attempt, and the time does not count against the call.
-    Busy,
+    /// It was not its turn: no attempt, and the time does not count against the call. Named is the system that fails
+    /// for others, where that is why.
+    Busy(Option<System>),
     /// Its recording is not likely there yet: as [`Deferral::Busy`], and the wait is for NICE, not for us.
     Early,
 }
 
+impl Deferral {
+    /// The system whose failure keeps the item.
+    fn waits_for(&self) -> Option<System> {
+        match self {
+            Self::Error(trouble) => Some(trouble.system),
+            Self::Busy(system) => *system,
+            Self::AsItIs => Some(System::Catalog),
+            Self::NotReady | Self::Unknown | Self::Early => None,
+        }
+    }
+
+    /// Whether NICE has yet to process the call: then it is not due before the wait is over.
+    fn is_for_recording(&self) -> bool {
+        matches!(self, Self::NotReady | Self::Unknown | Self::Early)
+    }
+}
+
+/// What is known of an item that was put off.
+#[derive(Debug)]
+pub struct PutOff<'a> {
+    /// The event as it comes again.
+    pub event: &'a ContactEvent,
+    /// When it comes again.
+    pub until: Timestamp,
+    /// Whether it could be worked on now, and something else than NICE's processing keeps it.
+    pub is_due: bool,
+    /// The system whose failure keeps it.
+    pub waits_for: Option<System>,
+}
+
 /// What a delivery holds until it is settled or dropped, and then gives back: a place, a count.
 pub trait Hold: Send + Sync {
-    /// The queue has confirmed that the item comes again as `event`.
-    fn deferred(&self, _event: &ContactEvent) {}
+    /// The queue has confirmed that the item comes again.
+    fn deferred(&self, _item: &PutOff<'_>) {}
 }
 
 /// An item on its way through the flow.
@@ -91,11 +122,11 @@ impl<T> Delivery<T> {
     pub async fn defer(self, reason: Deferral, delay: Duration, now: Timestamp) -> Result<(), SettleError> {
         let mut event = self.event;
         event.deferrals = event.deferrals.saturating_add(1);
-        if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
-            event.due_at = now.checked_add(delay).ok();
-        }
-        let is_unknown = reason == Deferral::Unknown;
-        if matches!(reason, Deferral::NotReady | Deferral::Unknown | Deferral::Early) {
+        let until = now.checked_add(delay).unwrap_or(Timestamp::MAX);
+        let (is_unknown, is_due, waits_for) =
+            (reason == Deferral::Unknown, !reason.is_for_recording(), reason.waits_for());
+        if !is_due {
+            event.due_at = Some(until);
             // As long as was meant, however long the message lies there: outages are nobody's waiting for a recording.
             let meant = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             event.awaited_millis = event.awaited_millis.saturating_add(meant);
@@ -113,12 +144,13 @@ impl<T> Delivery<T> {
                 event.looked_at = Some(now);
                 event.troubles.nice_answered();
             }
-            Deferral::Busy | Deferral::Early => {
+            Deferral::Busy(_) | Deferral::Early => {
                 event.busy_secs = event.busy_secs.saturating_add(delay.as_secs().max(1))
             }
         }
         self.settle.defer(&event, delay).await?;
-        self.holds.iter().for_each(|hold| hold.deferred(&event));
+        let put_off = PutOff { event: &event, until, is_due, waits_for };
+        self.holds.iter().for_each(|hold| hold.deferred(&put_off));
         Ok(())
     }
 }

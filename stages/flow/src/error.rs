@@ -35,6 +35,8 @@ pub enum StageError {
     Busy {
         /// What is awaited.
         reason: String,
+        /// The system that fails for others of the tenant, where that is why.
+        waits_for: Option<System>,
         /// When there may be room.
         retry_after: Duration,
     },
@@ -101,8 +103,11 @@ pub fn of(error: &dyn DoorError) -> StageError {
     let reason = error.to_string();
     match error.asks() {
         Asks::Again { system, retry_after } => StageError::Transient { system, reason, retry_after },
-        Asks::Turn { retry_after } => StageError::Busy { reason, retry_after },
-        Asks::Overtaken => StageError::Busy { reason, retry_after: OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5)) },
+        Asks::Turn { retry_after } => StageError::Busy { reason, waits_for: None, retry_after },
+        Asks::Overtaken => {
+            let retry_after = OVERTAKEN_DELAY.mul_f64(chance::range(0.5..1.5));
+            StageError::Busy { reason, waits_for: None, retry_after }
+        }
         Asks::Wait { what } => StageError::NotReady { reason: what },
         Asks::Never => StageError::Permanent { reason },
     }
@@ -130,7 +135,7 @@ mod tests {
         assert_eq!((system, reason.as_str(), retry_after), (System::MediaHost, "what failed", Some(wait)));
         let turn = StageError::from(Failed(Asks::Turn { retry_after: wait }));
         assert!(
-            matches!(&turn, StageError::Busy { reason, retry_after } if reason == "what failed" && *retry_after == wait)
+            matches!(&turn, StageError::Busy { reason, retry_after, .. } if reason == "what failed" && *retry_after == wait)
         );
         let late = StageError::from(Failed(Asks::Wait { what: "the recording" }));
         assert!(matches!(late, StageError::NotReady { reason: "the recording" }));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::TenantId;
 use runtime::metrics::{self, Page};
 
 /// The stages in the order of the flow: the values of the label `stage`.
@@ -21,6 +22,9 @@ pub const STAGES: &[&str] = &[
 /// What a stage can make of an item: the values of the label `outcome`.
 pub const OUTCOMES: &[&str] = &["ok", "done", "retry", "busy", "not_ready", "dead_letter", "handed_back"];
 
+/// What can become of a call: the values of the label `result`.
+pub const RESULTS: &[&str] = &["ready", "no_recording", "dead"];
+
 runtime::metrics! {
     /// What the flow counts.
     pub struct FlowMetrics {
@@ -34,14 +38,16 @@ runtime::metrics! {
         stage_wait: float_counters("stage_wait_seconds_total", &["stage"]),
         /// Conversations that needed no further work, by reason: no_recording, already_final, copy, erased, not_in_group and others.
         conversations_done: counters("conversations_done_total", &["reason"]),
-        /// Age, since its call ended or its wait for NICE was over, of the oldest conversation that is due.
+        /// Calls that came to their end, by tenant and by what became of them: ready, no_recording or dead (a dead letter).
+        calls_finished: counters_by_tenant("calls_finished_total", &["result"]),
+        /// Age of the oldest call that is due and in hand: since it ended, or since its wait for NICE was over.
         freshness_lag: float_gauge("freshness_lag_seconds"),
         /// Dead letters written, by stage.
         dead_letters: counters("dead_letters_total", &["stage"]),
         /// 1 while the system works that every call needs: queue (the broker), catalog (the database), recording_store.
         outside_system_up: gauges("outside_system_up", &["system"]),
         /// 0 while a tenant's nice or media_host fails for many of its calls.
-        tenant_system_up: gauges("tenant_system_up", &["system", "tenant"]),
+        tenant_system_up: gauges_by_tenant("tenant_system_up", &["system"]),
     }
 }
 
@@ -82,6 +88,18 @@ impl FlowMetrics {
         self.stage_items.with_label_values(&[stage, outcome]).inc();
         self.stage_duration.with_label_values(&[stage]).observe(took.as_secs_f64());
     }
+
+    /// Starts what is counted of a tenant at zero, so that a rate is right from its first call on.
+    pub fn meet(&self, tenant: &TenantId) {
+        for result in RESULTS {
+            self.calls_finished.of(tenant.as_str(), &[result]);
+        }
+    }
+
+    /// Counts a call that came to its end, by one of [`RESULTS`].
+    pub fn call_finished(&self, tenant: &str, result: &'static str) {
+        self.calls_finished.of(tenant, &[result]).inc();
+    }
 }
 
 #[cfg(test)]
@@ -94,7 +112,10 @@ mod tests {
         FlowMetrics::register(&page);
         let page = page.render();
         for stage in STAGES {
-            assert!(page.contains(&format!("stage_items_total{{outcome=\"ok\",stage=\"{stage}\"}} 0")), "{page}");
+            assert!(
+                page.contains(&format!("nice_knovvu_stage_items_total{{outcome=\"ok\",stage=\"{stage}\"}} 0")),
+                "{page}"
+            );
         }
     }
 }

@@ -5,17 +5,17 @@
 //! call begins, and calls under way wait in place: NICE is not asked for what could not be stored. Those who wait are
 //! woken when the system is up again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use model::System;
-use runtime::{Clock, chance};
+use runtime::{Clock, Outage, chance, outage::Say};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Time between two questions to a system that answers.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -61,6 +61,10 @@ struct WatchedSystem {
     health: Mutex<SystemHealth>,
     /// Wakes those who wait for it, in the order in which they came.
     changed: Notify,
+    /// How many wait for it in place.
+    waiting: AtomicU64,
+    /// What the log says of its failures.
+    outage: Mutex<Outage>,
     suspected: Notify,
 }
 
@@ -72,6 +76,8 @@ impl Outside {
             is_asked: AtomicBool::new(false),
             health: Mutex::new(SystemHealth::Up),
             changed: Notify::new(),
+            waiting: AtomicU64::new(0),
+            outage: Mutex::default(),
             suspected: Notify::new(),
         });
         Self { inner: Arc::new(Inner { watched, clock }) }
@@ -103,26 +109,50 @@ impl Outside {
         let mut health = watched.health();
         match (&mut *health, why) {
             (SystemHealth::Down { since, .. }, None) => {
-                let secs = now.duration_since(*since).as_secs_f64();
-                info!(%system, away_secs = secs, "answers again");
+                let (secs, failed) = (now.duration_since(*since).as_secs_f64(), watched.outage().over());
+                info!(%system, away_secs = secs, count = failed.map(|over| over.count), "answers again");
                 *health = SystemHealth::Up;
                 drop(health);
                 watched.changed.notify_waiters();
             }
             (SystemHealth::Up, Some(reason)) if silent >= 2 => {
-                error!(%system, reason, "does not answer; calls wait for it, and none is given up");
+                let count = watched.waiting();
+                error!(%system, reason, count, "does not answer; calls wait for it, and none is given up");
+                watched.outage().failed(now);
                 *health = SystemHealth::Down { since: now, why: reason };
             }
-            (SystemHealth::Down { why, .. }, Some(reason)) => *why = reason,
-            (SystemHealth::Up, _) => {}
+            (SystemHealth::Down { why, .. }, Some(reason)) => {
+                if let Say::GoesOn { .. } = watched.outage().failed(now) {
+                    warn!(%system, reason, count = watched.waiting(), "still does not answer; so many calls wait here");
+                }
+                *why = reason;
+            }
+            (SystemHealth::Up, _) => {
+                if let Some(over) = watched.outage().over_if_quiet(now) {
+                    info!(%system, count = over.count, "works again");
+                }
+            }
         }
     }
 
-    /// A request to the system failed: it is asked at once.
-    pub fn suspect(&self, system: System) {
-        if let Some(watched) = self.of(system) {
-            watched.suspected.notify_one();
+    /// A request to the system failed: it is asked at once whether it answers. The log tells of the first such failure,
+    /// and then once a minute.
+    pub fn failed(&self, system: System, reason: &str) {
+        let Some(watched) = self.of(system) else { return };
+        watched.suspected.notify_one();
+        if *watched.health() != SystemHealth::Up {
+            return;
         }
+        match watched.outage().failed(self.inner.clock.now()) {
+            Say::Begins => warn!(%system, reason, "failed for a call, which waits for it"),
+            Say::GoesOn { count } => warn!(%system, reason, count, "goes on failing"),
+            Say::Nothing => {}
+        }
+    }
+
+    /// How many calls wait for a system in place.
+    pub fn waiting(&self, system: System) -> u64 {
+        self.of(system).map_or(0, WatchedSystem::waiting)
     }
 
     /// The health of each system that is asked.
@@ -139,6 +169,8 @@ impl Outside {
     /// Waits until every system is up, but not longer than `patience`; false if one is still down.
     pub async fn wait_until_up(&self, patience: Duration) -> bool {
         let all = futures::future::join_all(self.inner.watched.iter().map(until_up));
+        let _waits: Vec<_> =
+            self.inner.watched.iter().filter(|one| *one.health() != SystemHealth::Up).map(Waits::new).collect();
         timeout(patience, all).await.is_ok()
     }
 
@@ -147,6 +179,7 @@ impl Outside {
     pub async fn pause(&self, system: System, delay: Duration, patience: Duration) {
         let begun = Instant::now();
         let watched = self.of(system);
+        let _waits = watched.map(Waits::new);
         let is_asked = watched.is_some_and(|watched| watched.is_asked.load(Ordering::Relaxed));
         // Time enough for the questions that find out whether it is away.
         let least = if is_asked { 3 * LOOK_AGAIN } else { Duration::ZERO };
@@ -162,7 +195,31 @@ impl Outside {
     }
 }
 
+/// Counts who waits for a system, for as long as it lives.
+struct Waits<'a>(&'a AtomicU64);
+
+impl<'a> Waits<'a> {
+    fn new(watched: &'a WatchedSystem) -> Self {
+        watched.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&watched.waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl WatchedSystem {
+    fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn health(&self) -> MutexGuard<'_, SystemHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,7 +294,7 @@ mod tests {
         sleep(Duration::from_secs(1)).await;
         let before = rig.asked.load(Ordering::SeqCst);
         rig.answers.store(false, Ordering::SeqCst);
-        rig.outside.suspect(System::Catalog);
+        rig.outside.failed(System::Catalog, "a cut connection");
         sleep(Duration::from_millis(100)).await;
         assert_eq!(rig.asked.load(Ordering::SeqCst), before + 1, "it is asked at once");
         assert!(!rig.outside.is_down(System::Catalog));

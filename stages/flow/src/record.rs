@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{ContactEvent, DeadLetter, Hop, Settle};
+use model::{ContactEvent, DeadLetter, Hop, Settle, TenantId};
 use tracing::{error, warn};
 
 use super::{FlowContext, JournalError};
@@ -57,10 +57,14 @@ impl FlowContext {
     /// Puts a letter on the shelf and logs it. Once this returns without an error, the message may be acknowledged:
     /// after a crash in between the same letter is written again.
     pub async fn shelve(&self, stage: &'static str, letter: DeadLetter) -> Result<(), JournalError> {
-        let reason = letter.reason.clone();
+        let (reason, tenant) = (letter.reason.clone(), letter.tenant_id.clone());
         if self.journal.add_dead_letter(letter).await? {
             error!(reason, stage, "dead letter");
             self.metrics.dead_letters.with_label_values(&[stage]).inc();
+            // What a message that cannot be read calls its tenant is anybody's word.
+            if let Some(tenant) = tenant.and_then(|tenant| tenant.parse::<TenantId>().ok()) {
+                self.metrics.call_finished(tenant.as_str(), "dead");
+            }
         }
         Ok(())
     }

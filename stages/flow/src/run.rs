@@ -15,7 +15,7 @@ use model::{ContactEvent, System};
 use prometheus::IntGauge;
 use runtime::task;
 use tokio::time::Instant;
-use tracing::{Instrument, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::retry::{Intervals, MAX_RETRY_AFTER};
 use super::settle::{finish, settle_done};
@@ -172,12 +172,12 @@ async fn process_once<In: Again, S: Stage<In>>(
         let (Some((system, reason)), Some(spare)) = (failed, spare) else {
             return finish(S::NAME, result, took, delivery, context).await;
         };
-        context.outside.suspect(system);
+        context.outside.failed(system, reason);
         let left = HELD_IN_PLACE.saturating_sub(begun.elapsed());
         if left.is_zero() || (repeated == REPEATED_IN_PLACE && !context.outside.is_down(system)) {
             return finish(S::NAME, result, took, delivery, context).await;
         }
-        warn!(%system, reason, "stage failed, waits in place");
+        debug!(%system, reason, "stage failed, waits in place");
         context.metrics.stage_finished(S::NAME, "retry", took);
         if !wait_in_place(system, &mut intervals, left, context).await {
             context.metrics.stage_finished(S::NAME, "handed_back", took);
@@ -208,14 +208,14 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
         let (result, took) = attempt(stage, &delivery.event, item.clone(), context).await;
         let (outcome, system, reason, retry_after) = match result {
             Err(StageError::Transient { system, reason, retry_after }) => ("retry", system, reason, retry_after),
-            Err(StageError::Busy { reason, retry_after }) => ("busy", System::Nice, reason, Some(retry_after)),
+            Err(StageError::Busy { reason, retry_after, .. }) => ("busy", System::Nice, reason, Some(retry_after)),
             result => return finish(S::NAME, result, took, delivery, context).await,
         };
         context.metrics.stage_finished(S::NAME, outcome, took);
-        warn!(%system, reason, "stage failed, will retry");
+        debug!(%system, reason, "stage failed, will retry");
         let goes_on = match system.is_shared() {
             true => {
-                context.outside.suspect(system);
+                context.outside.failed(system, &reason);
                 wait_in_place(system, &mut intervals, HELD_IN_PLACE, context).await
             }
             false => {

@@ -8,9 +8,12 @@ use model::{DeadLetter, System, Trouble};
 use runtime::crash;
 use tracing::{debug, warn};
 
-use super::blame::Fault;
+use super::blame::{Failure, Fault};
 use super::record::{Ending, RECHECK_GIVEN_UP};
 use super::{Deferral, Delivery, FlowContext, FlowMetrics, Outcome, StageError};
+
+/// Of a call that has no recording, for good.
+const NO_RECORDING: &str = "no_recording";
 
 /// Passes on what a stage made of an item, or settles it.
 pub(super) async fn finish<Out>(
@@ -54,6 +57,9 @@ async fn settle(
             context.blame.answered(stage, &key.tenant);
             context.tell(&delivery.event, ending("done", Some(reason))).await;
             context.metrics.conversations_done.with_label_values(&[reason]).inc();
+            if reason == NO_RECORDING {
+                context.metrics.call_finished(key.tenant.as_str(), reason);
+            }
             debug!(reason, "nothing remains to be done");
             settle_done(delivery, reason, &context.metrics).await;
         }
@@ -73,16 +79,19 @@ async fn settle(
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "too early");
             defer(delivery, Deferral::Early, retry_after, now).await;
         }
-        Err(StageError::Busy { reason, retry_after }) => {
+        Err(StageError::Busy { reason, waits_for, retry_after }) => {
             context.tell_of_waiting(&delivery.event, stage, &reason, retry_after, took).await;
             debug!(reason, delay_secs = retry_after.as_secs_f64(), "waits for its turn");
-            defer(delivery, Deferral::Busy, retry_after, now).await;
+            defer(delivery, Deferral::Busy(waits_for), retry_after, now).await;
         }
         Err(StageError::Transient { system, reason, retry_after }) => {
             let before = delivery.event.troubles.of(stage, system, now);
             let fault = match context.outside.is_down(system) {
                 true => Fault::System,
-                false => context.blame.failed(stage, &key, system, before.map(|trouble| trouble.at), now),
+                false => {
+                    let failure = Failure { system, reason: &reason, before: before.map(|trouble| trouble.at) };
+                    context.blame.failed(stage, &key, failure, now)
+                }
             };
             let trouble = match before {
                 Some(before) => before.again(fault == Fault::Call, now),
@@ -97,7 +106,13 @@ async fn settle(
             let delay = context.retry.error_delay(&trouble, fault, retry_after);
             context.tell(&delivery.event, ending("retry", Some(&reason))).await;
             let attempt = delivery.event.attempt;
-            warn!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
+            // Of a system that fails for all, one line a minute tells; what fails for one call is said of that call.
+            match system {
+                System::Call => {
+                    warn!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry");
+                }
+                _ => debug!(%system, reason, attempt, delay_secs = delay.as_secs_f64(), "stage failed, will retry"),
+            }
             defer(delivery, Deferral::Error(trouble), delay, now).await;
         }
         Err(StageError::Permanent { reason }) => dead_letter(delivery, stage, reason, None, took, context).await,

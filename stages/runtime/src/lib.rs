@@ -18,8 +18,10 @@ pub mod clock;
 pub mod crash;
 pub mod machine;
 pub mod metrics;
+pub mod outage;
 pub mod single_flight;
 pub mod task;
 
 pub use clock::{Clock, ClockSkew};
 pub use machine::Machine;
+pub use outage::Outage;

@@ -130,7 +130,7 @@ async fn what_is_learned_is_written_now_and_then_without_an_end() {
     }
     let shorter = known(&flow).await.unwrap();
     assert!(shorter < Duration::from_secs(1000), "{shorter:?}");
-    let shown = flow.context.metrics.recording_first_look.get();
+    let shown = flow.context.metrics.recording_first_look.of("acme", &[]).get();
     assert!((shown - shorter.as_secs_f64()).abs() < 1e-3, "{shown}");
 }
 

@@ -82,7 +82,8 @@ async fn a_letter_stays_while_its_system_fails_for_many() {
     let now = rig.flow.context.flow.clock.now() + SignedDuration::from_hours(2);
     let blame = &rig.flow.context.flow.blame;
     for id in 11..=14 {
-        blame.failed("upload", &event(id).key(), System::Nice, None, now);
+        let failure = flow::blame::Failure { system: System::Nice, reason: "a 503", before: None };
+        blame.failed("upload", &event(id).key(), failure, now);
     }
     assert_eq!(rig.at(2).look().await.unwrap(), 0);
     blame.passed("upload", &event(15).key(), now);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::StageError;
-use model::{Retention, TenantId};
+use model::{Retention, System, TenantId};
 use nice::NiceClient;
 use runtime::chance;
 
@@ -32,6 +32,7 @@ impl Tenant {
         match self.nice.is_stuck() {
             true => Err(StageError::Busy {
                 reason: "the tenant's NICE does not answer, and others are trying it".to_owned(),
+                waits_for: Some(System::Nice),
                 retry_after: SILENT_DELAY.mul_f64(chance::range(1.0..3.0)),
             }),
             false => Ok(&self.nice),

@@ -68,8 +68,8 @@ mod tests {
 
         let expected = [("endpoint", "token"), ("status", awkward)];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        assert_eq!(of("nice_requests_total"), Some((expected, 3.0)));
-        assert_eq!(of("freshness_lag_seconds"), Some((Labels::new(), f64::INFINITY)));
+        assert_eq!(of("nice_knovvu_nice_requests_total"), Some((expected, 3.0)));
+        assert_eq!(of("nice_knovvu_freshness_lag_seconds"), Some((Labels::new(), f64::INFINITY)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! here, to the moments at which a rule's expression gave something; a test holds all of it against `promtool`.
 //!
 //! # As Prometheus does it
-//! A page carries the labels of its target, and what the page itself calls so becomes `exported_…`. Each scrape
+//! A page carries job and instance of its target, and what the page itself calls so becomes `exported_…`. Each scrape
 //! writes `up`. What a page does not show any more, and all of a process that did not answer, is over at once.
 //!
 //! # What is left out
@@ -50,28 +50,17 @@ pub struct Firing {
     pub to: Option<Timestamp>,
 }
 
-/// A process that Prometheus reads, with the labels that `dashboards/prometheus.yaml` would give it.
+/// A process that Prometheus reads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     labels: Labels,
 }
 
 impl Target {
-    /// A producer of a tenant.
-    pub fn producer(instance: &str, tenant: &str) -> Self {
-        Self::new(instance, &[("service", "producer"), ("tenant", tenant)])
-    }
-
-    /// A consumer, which serves all tenants.
-    pub fn consumer(instance: &str) -> Self {
-        Self::new(instance, &[("service", "consumer")])
-    }
-
-    /// One with labels of another kind beside its job and instance.
-    pub fn new(instance: &str, labels: &[(&str, &str)]) -> Self {
-        let own = [("job", JOB), ("instance", instance)];
-        let labels = own.iter().chain(labels).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self { labels: labels.collect() }
+    /// A target of `dashboards/prometheus.yaml`, by its address.
+    pub fn new(instance: &str) -> Self {
+        let labels = [("job", JOB), ("instance", instance)];
+        Self { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
     }
 
     /// A series as it is stored: the labels of the target hold.

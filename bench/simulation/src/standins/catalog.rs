@@ -13,12 +13,12 @@ use anyhow::Context;
 use async_trait::async_trait;
 use catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationFilter,
-    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, EmbeddedCatalog, ErasedRows, Erasure, Expired, Fate,
-    FoundConversation, GroupStanding, Lacking, LearnedDelay, Lessons, OperatorAct, ProducerMemory, Recorded, ReplayRun,
-    RetentionTurn, RowCount, RunKind, RunState, Tombstone,
+    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure,
+    Expired, Fate, FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons,
+    OperatorAct, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RowCount, RunKind, RunState, Tombstone,
     roles::{
         Agents, AnalysisQueue, Audits, Conversations, DeadLetters, Erasures, FirstLooks, Overviews, ProducerTurns,
-        Runs, Timelines,
+        Runs, Services, Timelines,
     },
 };
 use jiff::{Timestamp, civil::Date};
@@ -288,6 +288,10 @@ impl DeadLetters for LinkedCatalog {
         self.read(|| self.catalog.count_dead_letters(self.server.no_later(before))).await
     }
 
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
+        self.read(|| self.catalog.dead_letter_groups(limit)).await
+    }
+
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
         self.read(|| self.catalog.dead_letter(id)).await
     }
@@ -477,6 +481,21 @@ impl Erasures for LinkedCatalog {
 
     async fn retention_turn(&self, tenant: &TenantId) -> Result<Option<RetentionTurn>, CatalogError> {
         self.ask(Kind::Change, || async { Ok(self.server.retention_turn(tenant)) }).await
+    }
+}
+
+#[async_trait]
+impl Services for LinkedCatalog {
+    async fn beat(&self, beat: &Heartbeat, _now: Timestamp) -> Result<(), CatalogError> {
+        self.write(|| self.catalog.beat(beat, self.server.clock.now())).await
+    }
+
+    async fn services(&self, _now: Timestamp, limit: usize) -> Result<Vec<KnownService>, CatalogError> {
+        self.read(|| self.catalog.services(self.server.clock.now(), limit)).await
+    }
+
+    async fn retire(&self, id: &str) -> Result<(), CatalogError> {
+        self.write(|| self.catalog.retire(id)).await
     }
 }
 

@@ -41,7 +41,8 @@ async fn one_producer_and_three_consumers_lose_and_double_nothing() {
 /// How many recordings a consumer has brought in.
 async fn uploaded(consumer: &Daemon) -> u64 {
     let (_, page) = consumer.get("/metrics").await.expect("the consumer answers");
-    let line = page.lines().find(|line| line.contains("stage_items_total{outcome=\"ok\",stage=\"upload\"}"));
+    let line =
+        page.lines().find(|line| line.contains("nice_knovvu_stage_items_total{outcome=\"ok\",stage=\"upload\"}"));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
 }
 

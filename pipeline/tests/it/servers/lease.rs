@@ -123,7 +123,7 @@ async fn a_producer_whose_turn_another_has_ended_says_so_once_and_works_in_a_new
     assert_eq!(log.matches("another producer has begun a turn of the tenant").count(), 1, "{log}");
     assert_eq!(log.matches("a turn of the producer begins").count(), 2, "{log}");
     let (_, page) = producer.get("/metrics").await.expect("the producer answers");
-    assert!(page.lines().any(|line| line.ends_with("producer_turns_refused_total 1")), "{page}");
+    assert!(page.lines().any(|line| line == r#"nice_knovvu_producer_turns_refused_total{tenant="acme"} 1"#), "{page}");
     terminate([producer, consumer]);
     let verdict = oracle::verify(&bed).await;
     assert_eq!((verdict.dead, verdict.strange), (0, 0), "{}", bed.tails());

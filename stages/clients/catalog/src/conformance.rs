@@ -30,6 +30,7 @@ mod lacking;
 mod overview;
 mod readiness;
 mod replays;
+mod services;
 mod turns;
 
 pub use audit::{acts_are_listed_newest_first_and_survive, old_acts_go};
@@ -47,6 +48,7 @@ pub use replays::{
     runs_are_numbered_by_kind_and_the_same_run_again_is_one, the_fate_of_a_conversation_is_its_row_or_its_dead_letter,
     the_last_hop_is_the_newest,
 };
+pub use services::services_are_known_by_their_last_word_until_they_retire;
 pub use turns::{
     a_write_under_way_does_not_outlive_its_turn, an_operator_writes_without_a_turn, the_memory_of_turns_survives,
     the_poll_is_held_back_for_every_process, what_a_turn_writes_is_refused_once_another_has_begun,
@@ -129,6 +131,8 @@ macro_rules! catalog_checks {
             what_a_turn_writes_is_refused_once_another_has_begun,
             a_write_under_way_does_not_outlive_its_turn,
             an_operator_writes_without_a_turn,
+            services_are_known_by_their_last_word_until_they_retire,
+            dead_letters_are_grouped_by_stage_and_shape_of_reason,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {
@@ -445,6 +449,21 @@ pub async fn known_are_rows_and_dead_letters<S: Subject>() {
     let shelved = catalog.dead_letters(0, 1).await.unwrap().remove(0);
     assert!(catalog.remove_dead_letter(&shelved).await.unwrap());
     assert_eq!(catalog.known(&[key(&acme(), 3)]).await.unwrap(), [false], "a dropped letter may be replayed");
+}
+
+pub async fn dead_letters_are_grouped_by_stage_and_shape_of_reason<S: Subject>() {
+    let subject = S::fresh().await;
+    let catalog = subject.catalog();
+    for id in 1..=3 {
+        catalog.add_dead_letter(letter(&acme(), id, &format!("gave up after {} attempts", 9 + id))).await.unwrap();
+    }
+    catalog.add_dead_letter(letter(&acme(), 4, "no link")).await.unwrap();
+    let groups = catalog.dead_letter_groups(10).await.unwrap();
+    let said: Vec<_> = groups.iter().map(|group| (group.reason.as_str(), group.count)).collect();
+    assert_eq!(said, [("gave up after N attempts", 3), ("no link", 1)]);
+    let ats: Vec<_> = catalog.dead_letters(0, 3).await.unwrap().iter().map(|letter| letter.at).collect();
+    assert_eq!((Some(&groups[0].first_at), Some(&groups[0].last_at)), (ats.iter().min(), ats.iter().max()));
+    assert_eq!(catalog.dead_letter_groups(1).await.unwrap(), groups[..1]);
 }
 
 pub async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationKey, DeadLetter};
+use serde::{Deserialize, Serialize};
 
 use crate::CatalogError;
 
@@ -32,6 +33,9 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// How many there are.
     async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;
 
+    /// The shelf by stage and shape of reason ([`reason_shape`]), the largest group first, at most `limit`.
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError>;
+
     /// One dead letter.
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError>;
 
@@ -41,4 +45,46 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// Takes a dead letter off the shelf; false if it is no longer there as it was read, because it was removed or
     /// written anew meanwhile.
     async fn remove_dead_letter(&self, letter: &DeadLetter) -> Result<bool, CatalogError>;
+}
+
+/// Dead letters of one stage whose reasons differ by numbers only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterGroup {
+    /// Where the calls were set aside.
+    pub stage: String,
+    /// Why, with an `N` in place of each number.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// When the first one was set aside.
+    pub first_at: Timestamp,
+    /// And the last.
+    pub last_at: Timestamp,
+}
+
+/// A reason with an `N` in place of each number, so that the same trouble of many calls is one.
+pub fn reason_shape(reason: &str) -> String {
+    let mut shape = String::with_capacity(reason.len());
+    for letter in reason.chars() {
+        match letter {
+            '0'..='9' if shape.ends_with('\0') => {}
+            '0'..='9' => shape.push('\0'),
+            other => shape.push(other),
+        }
+    }
+    shape.replace('\0', "N")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_a_shape_without_its_numbers() {
+        assert_eq!(
+            reason_shape("gave up after 12 attempts: NICE answered 503"),
+            "gave up after N attempts: NICE answered N"
+        );
+        assert_eq!(reason_shape("no link"), "no link");
+    }
 }

@@ -3,10 +3,11 @@
 //! A conversation is one value (row, recordings and analysis state), written together with its entry in the
 //! analysis queue and the counters in one atomic batch: that batch is the completing transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use model::{ContactId, ConversationKey, ConversationState, DeadLetter, TenantId};
 use runtime::task;
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,7 +15,7 @@ use state::{ErasureList, StateError, Store};
 
 use super::{
     AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationRow, CurrentTurn,
-    ProducerTurn,
+    Heartbeat, ProducerTurn,
 };
 
 mod agents;
@@ -27,6 +28,7 @@ mod lacking;
 mod overview;
 mod readiness;
 mod runs;
+mod services;
 mod timeline;
 mod turns;
 
@@ -84,6 +86,8 @@ struct Inner {
     writing: Mutex<WriteState>,
     /// The keys of the replay runs that the producer works on, which looks for them every other second.
     open_runs: Mutex<BTreeSet<Vec<u8>>>,
+    /// The services of this process by their ids, and when each was last heard of.
+    services: Mutex<BTreeMap<String, (Heartbeat, Timestamp)>>,
 }
 
 struct WriteState {
@@ -121,7 +125,8 @@ impl EmbeddedCatalog {
         let writing =
             Mutex::new(WriteState { counts, next_dead_letter, next_hop, attempts: HashMap::new(), last_attempt: 0 });
         let open_runs = Mutex::new(runs::open_in(&tree)?);
-        let inner = Arc::new(Inner { store: store.clone(), tree, erased, writing, open_runs });
+        let inner =
+            Arc::new(Inner { store: store.clone(), tree, erased, writing, open_runs, services: Mutex::default() });
         Ok(Self { inner, turn: CurrentTurn::default() })
     }
 
@@ -140,6 +145,10 @@ impl EmbeddedCatalog {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, WriteState> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<String, (Heartbeat, Timestamp)>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, CatalogError> {

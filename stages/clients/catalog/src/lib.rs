@@ -27,6 +27,7 @@ mod overview;
 mod postgres;
 mod readiness;
 mod runs;
+mod services;
 mod timeline;
 mod turns;
 
@@ -34,7 +35,7 @@ pub use analysis::{AnalysisCounts, AnalysisEntry, AnalysisQueue};
 pub use attempts::{Attempt, AttemptKind};
 pub use audit::{Audits, OperatorAct};
 pub use conversations::{ConversationCounts, ConversationRow, Conversations, Recorded, RecordingRow};
-pub use dead_letters::DeadLetters;
+pub use dead_letters::{DeadLetterGroup, DeadLetters, reason_shape};
 pub use embedded::EmbeddedCatalog;
 pub use erasure::{
     ConversationStatus, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Tombstone,
@@ -46,6 +47,7 @@ pub use overview::{ConversationFilter, DayCounts, FoundConversation, Overviews};
 pub use postgres::PostgresCatalog;
 pub use readiness::{FirstLooks, LearnedDelay, Lessons};
 pub use runs::{Fate, ReplayRun, RowCount, RunKind, RunState, Runs, Tallied};
+pub use services::{FORGOTTEN_AFTER, Heartbeat, KnownService, Services};
 pub use timeline::Timelines;
 pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 
@@ -53,7 +55,7 @@ pub use turns::{CurrentTurn, ProducerMemory, ProducerTurn, ProducerTurns};
 pub mod roles {
     pub use crate::{
         Agents, AnalysisQueue, Audits, Catalog, Conversations, DeadLetters, Erasures, FirstLooks, Overviews,
-        ProducerTurns, Runs, Timelines,
+        ProducerTurns, Runs, Services, Timelines,
     };
 }
 
@@ -83,6 +85,7 @@ pub trait Catalog:
     + ProducerTurns
     + FirstLooks
     + Erasures
+    + Services
     + Audits
     + Overviews
     + Send

@@ -36,6 +36,7 @@ mod overview;
 mod readiness;
 mod rows;
 mod runs;
+mod services;
 mod text;
 mod timeline;
 mod tombstones;

@@ -37,6 +37,7 @@ const STEPS: &[(&str, &str)] = embedded![
     "V0015__usual_readiness",
     "V0016__private_media_hosts",
     "V0017__queue_partitions",
+    "V0018__services",
     "V0019__audit",
 ];
 

@@ -12,7 +12,6 @@ use runtime::chance;
 use serde_json::Value;
 
 use super::NiceError;
-use super::alarm::Alarm;
 use super::cached::CachedValue;
 use super::endpoint::Endpoint;
 use super::http::{ApiAnswer, Http, Reply};
@@ -36,8 +35,6 @@ pub(super) struct Api {
     pub(super) never_taken: AtomicU32,
     /// How often NICE has refused us.
     pub(super) refusals: AtomicU64,
-    /// Tells of it.
-    pub(super) alarm: Alarm,
     /// Calls under way, but for long polls.
     pub(super) under_way: AtomicUsize,
 }
@@ -77,7 +74,7 @@ impl Api {
     /// Asks for `url` with a bearer token, as one of `class`; a token that is refused is renewed once.
     pub(super) async fn get(&self, endpoint: Endpoint, url: &Url, class: QuotaClass) -> Result<ApiAnswer, NiceError> {
         let answer = self.reply(endpoint, url, class, None).await?.answer(endpoint);
-        self.alarm.listen(&answer);
+        self.listen(endpoint, &answer);
         answer
     }
 
@@ -94,7 +91,7 @@ impl Api {
             StatusCode::FORBIDDEN => Ok(Posted::Forbidden),
             _ => {
                 let answer = reply.answer(endpoint);
-                self.alarm.listen(&answer);
+                self.listen(endpoint, &answer);
                 answer.map(Posted::Answered)
             }
         }
@@ -117,8 +114,15 @@ impl Api {
         if refused {
             self.refusals.fetch_add(1, Ordering::Relaxed);
         }
-        self.alarm.listen(&reply);
+        self.listen(endpoint, &reply);
         reply
+    }
+
+    /// Tells of a refusal that a fresh token has not ended.
+    pub(super) fn listen<T>(&self, endpoint: Endpoint, answer: &Result<T, NiceError>) {
+        if let Err(NiceError::Refused { what }) = answer {
+            self.http.health.refused(endpoint, what, self.http.now());
+        }
     }
 
     async fn ask(

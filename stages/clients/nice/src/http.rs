@@ -7,6 +7,7 @@ use std::sync::{
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use model::{http::MAX_HEADERS, retry_after::longest_retry_after};
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url,
@@ -22,7 +23,7 @@ use super::endpoint::Endpoint;
 use super::network::Network;
 use super::wire::ShapeError;
 use super::{Excess, NiceError, Timeouts};
-use crate::NiceMetrics;
+use crate::{NiceHealth, NiceMetrics};
 
 /// What NICE answered where an answer was possible.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub(super) struct Http {
     /// The transport of long polls, made at the first one.
     polls: OnceLock<Client>,
     metrics: NiceMetrics,
+    /// What NICE answers.
+    pub(super) health: NiceHealth,
     timeouts: Timeouts,
     /// Requests in a row that nobody answered.
     pub(super) unanswered: AtomicU32,
@@ -89,10 +92,20 @@ pub(super) struct Http {
 
 impl Http {
     /// Makes the transport; nothing is sent.
-    pub(super) fn new(network: Network, metrics: NiceMetrics, timeouts: &Timeouts) -> Result<Self, NiceError> {
+    pub(super) fn new(
+        network: Network,
+        metrics: NiceMetrics,
+        health: NiceHealth,
+        timeouts: &Timeouts,
+    ) -> Result<Self, NiceError> {
         let client = api_transport(timeouts, IDLE_CALLS)?;
         let (polls, unanswered) = (OnceLock::new(), AtomicU32::new(0));
-        Ok(Self { network, client, polls, metrics, timeouts: timeouts.clone(), unanswered })
+        Ok(Self { network, client, polls, metrics, health, timeouts: timeouts.clone(), unanswered })
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.timeouts.clock.now()
     }
 
     /// A GET, not yet sent.
@@ -158,6 +171,13 @@ impl Http {
             Err(_) => "timeout".to_owned(),
         };
         self.metrics.answered(endpoint.name(), &label, began.elapsed());
+        match &outcome {
+            Ok(Ok(reply)) => self.health.answered(endpoint, reply.status, self.now()),
+            Ok(Err(_)) | Err(_) => self.health.unanswered(endpoint, &label, self.now()),
+        }
+        if !endpoint.is_long_poll() {
+            self.metrics.answered_to_tenant(&label);
+        }
         match outcome {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(failure)) => Err(failure.into_error(endpoint)),

@@ -19,10 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
-use model::{Quota, QuotaClass, TenantId};
+use model::{Quota, QuotaClass};
 use reqwest::Url;
 
-mod alarm;
 mod answers;
 mod api;
 mod body;
@@ -33,6 +32,7 @@ mod endpoint;
 mod error;
 mod extraction;
 mod group;
+mod health;
 mod http;
 mod media;
 mod media_hosts;
@@ -46,7 +46,6 @@ mod token;
 #[doc(hidden)]
 pub mod wire;
 
-use alarm::Alarm;
 pub use answers::{
     BadRow, CompletedFilter, CompletedQuery, Contact, ContactPage, ContactRow, GroupAgent, GroupReading, Interaction,
     Leg, MediaLink, NextLink, Participant, Playback, Segment, SegmentId, SegmentIdError,
@@ -57,6 +56,7 @@ use endpoint::Endpoint;
 pub use error::{Excess, NiceError, REFUSED_DELAY};
 use extraction::ExtractionTurn;
 pub use extraction::{EXTRACTION_DAYS, Extraction};
+pub use health::{NiceHealth, NiceHealthBook, NiceReport, NiceState};
 use http::{ApiAnswer, Http};
 use media::MediaSource;
 pub use media::{ContentRange, Media};
@@ -90,17 +90,19 @@ struct Inner {
 }
 
 impl NiceClient {
-    /// Makes a client; nothing is sent yet. Its requests may go to a NICE in this process.
+    /// Makes a client; nothing is sent yet. Its requests may go to a NICE in this process; `health` learns what became
+    /// of them.
     pub fn new(
         settings: NiceSettings,
         network: Network,
         quota: Arc<dyn Quota>,
         metrics: NiceMetrics,
+        health: NiceHealth,
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
         settings.validate()?;
         let settings = Arc::new(settings);
-        let http = Http::new(network.clone(), metrics.clone(), &timeouts)?;
+        let http = Http::new(network.clone(), metrics.clone(), health, &timeouts)?;
         let tokens = Tokens::new(settings.clone(), metrics.clone(), &timeouts);
         let discovery = Discovery::new(settings.clone(), &timeouts);
         let (extraction, page_size) = (ExtractionTurn::new(&timeouts), timeouts.page_size);
@@ -114,7 +116,6 @@ impl NiceClient {
                     quota,
                     never_taken: AtomicU32::new(0),
                     refusals: AtomicU64::new(0),
-                    alarm: Alarm::default(),
                     under_way: AtomicUsize::new(0),
                 },
                 discovery,
@@ -151,11 +152,6 @@ impl NiceClient {
     /// How often NICE has refused these settings since the client was made: others may stand in their place by now.
     pub fn refusals(&self) -> u64 {
         self.inner.api.refusals.load(Ordering::Relaxed)
-    }
-
-    /// The tenant that alarms name.
-    pub fn belongs_to(&self, tenant: &TenantId) {
-        self.inner.api.alarm.name(tenant);
     }
 
     /// Whether NICE answers nothing, and enough callers wait for it as it is.

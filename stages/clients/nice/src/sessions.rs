@@ -140,7 +140,7 @@ impl NiceClient {
             return Ok(Join::Absent);
         }
         let answer = reply.answer(Endpoint::SessionJoin);
-        self.inner.api.alarm.listen(&answer);
+        self.inner.api.listen(Endpoint::SessionJoin, &answer);
         match answer.map_err(final_here)? {
             ApiAnswer::Body(body) => parse(Endpoint::SessionJoin, body, session::joined).await.map(Join::Joined),
             ApiAnswer::Nothing | ApiAnswer::NotFound => {
@@ -160,7 +160,7 @@ impl NiceClient {
             _ => {}
         }
         let answer = reply.answer(Endpoint::SessionEvents);
-        self.inner.api.alarm.listen(&answer);
+        self.inner.api.listen(Endpoint::SessionEvents, &answer);
         match answer.map_err(final_here)? {
             ApiAnswer::Body(body) => parse(Endpoint::SessionEvents, body, session::events).await,
             ApiAnswer::Nothing | ApiAnswer::NotFound => Ok(Feed::Idle),

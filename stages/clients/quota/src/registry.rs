@@ -132,6 +132,7 @@ impl Quota for TenantQuota {
             ApiFamily::Acd => ways.acd,
             ApiFamily::MediaPlayback => ways.media_playback,
         };
+        let _waits = self.budgets.metrics.waits(&self.tenant, family, class);
         gate.admit(class, self.patience).await
     }
 }

@@ -78,6 +78,10 @@ fn queued(id: u64) -> ContactEvent {
     event
 }
 
+fn put_off(event: &ContactEvent) -> PutOff<'_> {
+    PutOff { event, until: jiff::Timestamp::UNIX_EPOCH, is_due: true, waits_for: None }
+}
+
 #[tokio::test]
 async fn a_broker_that_loses_confirms_does_not_multiply_a_message() {
     let (broker, copies) = (Broker::default(), Copies::default());
@@ -102,7 +106,7 @@ async fn a_message_is_never_taken_for_a_copy_of_another() {
     let first = queued(1);
     let deferred = ContactEvent { deferrals: 3, ..first.clone() };
     let CopyCheck::First(in_hand) = copies.admit(&first).await else { panic!("nothing is known yet") };
-    in_hand.deferred(&deferred);
+    in_hand.deferred(&put_off(&deferred));
     drop(in_hand);
     assert!(matches!(copies.admit(&first).await, CopyCheck::Copy));
     assert!(matches!(copies.admit(&ContactEvent { deferrals: 2, ..first.clone() }).await, CopyCheck::Copy));
@@ -128,7 +132,7 @@ async fn one_of_a_line_is_in_hand_at_a_time_and_nobody_waits_for_long() {
     let CopyCheck::Waits(second) = copies.admit(&event).await else { panic!("one is in hand") };
     assert_eq!(began.elapsed(), PATIENCE);
     // A deferral of the one that waits is remembered, too.
-    second.deferred(&ContactEvent { deferrals: 1, ..event.clone() });
+    second.deferred(&put_off(&ContactEvent { deferrals: 1, ..event.clone() }));
     drop(second);
     assert!(matches!(copies.admit(&event).await, CopyCheck::Copy));
     let third = ContactEvent { deferrals: 1, ..event };

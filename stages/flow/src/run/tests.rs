@@ -101,7 +101,8 @@ async fn waiting_for_the_budget_is_no_attempt() {
     let mut before = event(1);
     (before.attempt, before.busy_secs) = (3, 5);
     let wait = Duration::from_secs(1800);
-    let stage = answers(move |_| Err(StageError::Busy { reason: "no room".to_owned(), retry_after: wait }));
+    let stage =
+        answers(move |_| Err(StageError::Busy { reason: "no room".to_owned(), waits_for: None, retry_after: wait }));
     let fates = run_all(&flow, vec![before.clone()], stage).await;
     let expected = ContactEvent { busy_secs: 1805, deferrals: 1, ..before };
     assert_eq!(fates, [(1, Fate::Deferred { event: expected, delay: wait })]);

@@ -1,11 +1,13 @@
 //! The shelf of what was set aside.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationKey, DeadLetter};
 
 use super::{EmbeddedCatalog, kind, numbered};
-use crate::{CatalogError, DeadLetters};
+use crate::{CatalogError, DeadLetterGroup, DeadLetters, reason_shape};
 
 #[async_trait]
 impl DeadLetters for EmbeddedCatalog {
@@ -64,6 +66,29 @@ impl DeadLetters for EmbeddedCatalog {
             count += u64::from(letter?.at < before);
         }
         Ok(count)
+    }
+
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
+        let mut groups: BTreeMap<(String, String), DeadLetterGroup> = BTreeMap::new();
+        for letter in self.inner.letters() {
+            let DeadLetter { stage, reason, at, .. } = letter?;
+            let reason = reason_shape(&reason);
+            let new = || DeadLetterGroup {
+                stage: stage.clone(),
+                reason: reason.clone(),
+                count: 0,
+                first_at: at,
+                last_at: at,
+            };
+            let group = groups.entry((stage.clone(), reason.clone())).or_insert_with(new);
+            group.count += 1;
+            group.first_at = group.first_at.min(at);
+            group.last_at = group.last_at.max(at);
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by(|one, other| other.count.cmp(&one.count));
+        groups.truncate(limit);
+        Ok(groups)
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {

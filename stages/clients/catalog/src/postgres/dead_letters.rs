@@ -13,7 +13,7 @@ use super::{
     rows::{saturated, unreadable},
     text, turns,
 };
-use crate::{CatalogError, DeadLetters};
+use crate::{CatalogError, DeadLetterGroup, DeadLetters};
 
 /// That of a conversation is written anew under its id, that of a body stays, and none of an erased one is written.
 const ADD_DEAD_LETTER: &str = "
@@ -29,6 +29,10 @@ const ADD_DEAD_LETTER: &str = "
 const DEAD_LETTERS: &str = "
     select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
     where id > $1 order by id limit $2";
+
+const DEAD_LETTER_GROUPS: &str = "
+    select stage, regexp_replace(reason, '[0-9]+', 'N', 'g') as shape, count(*), min(at), max(at) from dead_letters
+    group by stage, shape order by count(*) desc, stage, shape limit $1";
 
 const DEAD_LETTER: &str = "
     select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
@@ -114,6 +118,11 @@ impl DeadLetters for PostgresCatalog {
         rows.iter().map(dead_letter).collect()
     }
 
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
+        let rows = self.query("group dead letters", DEAD_LETTER_GROUPS, &[&saturated(limit)]).await?;
+        rows.iter().map(group).collect()
+    }
+
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, CatalogError> {
         let rows = self.query("read dead letter", DEAD_LETTER, &[&saturated(id)]).await?;
         rows.first().map(dead_letter).transpose()
@@ -155,6 +164,16 @@ impl DeadLetters for PostgresCatalog {
         };
         Ok(self.inner.database.run("remove dead letter", remove).await?)
     }
+}
+
+fn group(row: &Row) -> Result<DeadLetterGroup, CatalogError> {
+    Ok(DeadLetterGroup {
+        stage: row.try_get(0).map_err(unreadable)?,
+        reason: row.try_get(1).map_err(unreadable)?,
+        count: u64::try_from(row.try_get::<_, i64>(2).map_err(unreadable)?).map_err(unreadable)?,
+        first_at: row.try_get(3).map_err(unreadable)?,
+        last_at: row.try_get(4).map_err(unreadable)?,
+    })
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, CatalogError> {

@@ -317,7 +317,7 @@ async fn client_of(sim: &Sim) -> NiceClient {
         ..short()
     };
     let (quota, metrics) = (std::sync::Arc::new(Counting::default()), NiceMetrics::default());
-    NiceClient::new(settings, nice::Network::Internet, quota, metrics, timeouts).unwrap()
+    NiceClient::new(settings, nice::Network::Internet, quota, metrics, nice::NiceHealth::default(), timeouts).unwrap()
 }
 
 fn days_ago(days: i64) -> Date {

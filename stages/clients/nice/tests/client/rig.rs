@@ -155,8 +155,15 @@ impl Rig {
         change(&mut settings);
         let (quota, page) = (Arc::new(Counting::default()), Page::default());
         let metrics = NiceMetrics::register(&page);
-        let client =
-            NiceClient::new(settings, nice::Network::Internet, quota.clone(), metrics.clone(), timeouts).unwrap();
+        let client = NiceClient::new(
+            settings,
+            nice::Network::Internet,
+            quota.clone(),
+            metrics.clone(),
+            nice::NiceHealth::default(),
+            timeouts,
+        )
+        .unwrap();
         Self { api, client, quota, metrics, page }
     }
 
