@@ -7,6 +7,7 @@ use axum::{
     extract::Path,
     response::{IntoResponse, Redirect, Response},
 };
+use catalog::reason_shape;
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
 use model::{DeadLetter, Key};
@@ -51,7 +52,7 @@ impl LetterAct {
     }
 }
 
-/// Letters of one stage and reason.
+/// Letters of one stage, whose reasons differ by numbers only.
 struct LetterGroup {
     key: String,
     stage: String,
@@ -174,7 +175,7 @@ async fn groups(visit: &Guest) -> Result<Vec<LetterGroup>, OperationError> {
     let letters = ListDeadLetters {}.fulfil(&visit.context.operations.dead_letters).await?;
     let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
     for letter in letters {
-        groups.entry((letter.stage.clone(), letter.reason.clone())).or_default().push(letter);
+        groups.entry((letter.stage.clone(), reason_shape(&letter.reason))).or_default().push(letter);
     }
     let mut groups: Vec<_> = groups
         .into_iter()
@@ -292,7 +293,7 @@ fn conversation(letter: &DeadLetter) -> Markup {
 
 fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
     let texts = visit.texts();
-    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &letter.reason]));
+    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &reason_shape(&letter.reason)]));
     html! {
         h1 { (fill(texts.dead_letter_n, &[&letter.id])) }
         section.panel aria-label=(texts.facts) {
