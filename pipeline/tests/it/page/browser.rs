@@ -113,6 +113,11 @@ impl Browser {
         }
     }
 
+    /// Waits until a person reads a text on the page.
+    pub(super) async fn says(&self, text: &str) {
+        self.until(text, &format!("return document.body.innerText.includes({})", Value::from(text))).await;
+    }
+
     async fn element(&self, selector: &str) -> String {
         let found = self.send("/element", Some(json!({ "using": "css selector", "value": selector }))).await;
         let (_, id) = found.as_object().unwrap().iter().next().unwrap();
@@ -167,6 +172,8 @@ impl Browser {
         self.open(&format!("{base}/login")).await;
         self.type_into("input[name=token]", token).await;
         self.click("main button[type=submit]").await;
+        let is_over = "return location.pathname !== '/login' || document.querySelector('[role=alert]') !== null";
+        self.until("the token is looked at", is_over).await;
     }
 }
 

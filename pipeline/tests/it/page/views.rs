@@ -1,9 +1,12 @@
 //! What operators do on the page, in a real browser.
 
+use std::time::Instant;
+
+use nice_sim::{CallSpec, Faults};
 use serde_json::Value;
 
 use super::{ACT, PageBed, READ, browser::Browser};
-use nice_sim::CallSpec;
+use crate::harness::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
@@ -15,13 +18,13 @@ async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
     browser.open(&page.url("/")).await;
     assert!(browser.address().await.ends_with("/login"));
     browser.sign_in(&base, "wrong").await;
-    assert!(browser.text().await.contains("no token of this daemon"));
+    browser.says("no token of this daemon").await;
 
     // The read token sees, and may not act.
     browser.sign_in(&base, READ).await;
-    assert!(browser.text().await.contains("Dead letters wait for a decision: 2"), "{}", browser.text().await);
+    browser.says("Dead letters wait for a decision: 2").await;
     browser.open(&page.url("/dead-letters")).await;
-    assert!(browser.text().await.contains("Sign in with the token that may act"));
+    browser.says("Sign in with the token that may act").await;
     assert_eq!(browser.run("return document.querySelectorAll('main form, main .button').length").await, 0);
     let refused = browser.run_to_end(&act_without_right()).await;
     assert_eq!(refused, 403, "acting with the read token");
@@ -54,6 +57,7 @@ async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
     // A recording is heard.
     browser.open(&page.url(&format!("/conversations/{}", page.ready))).await;
     browser.click("form[action$='/listen'] button").await;
+    browser.until("the players are there", "return document.querySelector('audio') !== null").await;
     let range = "const done = arguments[arguments.length - 1]; fetch(document.querySelector('audio').src, \
                  { headers: { range: 'bytes=0-3' } }).then(async answer => done([answer.status, (await answer.arrayBuffer()).byteLength]))";
     assert_eq!(browser.run_to_end(range).await, serde_json::json!([206, 4]));
@@ -61,23 +65,31 @@ async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
     // A dead letter goes back, after what will happen was said.
     browser.open(&page.url("/dead-letters")).await;
     browser.click("main .acts .button").await;
-    assert!(browser.text().await.contains("2 messages go back to the queue"), "{}", browser.text().await);
+    browser.says("2 messages go back to the queue").await;
     browser.click("main form button").await;
-    assert!(browser.text().await.contains("2 are back on the queue"), "{}", browser.text().await);
+    browser.says("2 are back on the queue").await;
     page.bed.ready(&mut page.daemon, &page.dead).await;
 
     // A backfill begins and is paused, resumed and cancelled.
     browser.open(&page.url("/backfills")).await;
     browser.click("button[value=plan]").await;
-    assert!(browser.text().await.contains("Backfill 1"), "{}", browser.text().await);
-    let planned = "location.reload(); return document.body.innerText.includes('planned, not begun')";
-    browser.until("it is planned", planned).await;
+    browser.says("Backfill 1").await;
+    reload_until(&browser, &page, "planned, not begun").await;
     browser.click("form[action$='/resume'] button").await;
-    browser.until("it runs or is done", "return /running|done/.test(document.body.innerText)").await;
+    reload_until(&browser, &page, "done").await;
+    // Of one that is on its way, the operator stops the rest. NICE does not answer, so that it stays on its way.
+    page.bed.sim.set_faults(Faults { server_errors: 1.0, ..Faults::none() });
+    browser.click("button[value=begin]").await;
+    browser.says("Backfill 2").await;
+    browser.click("form[action='/backfills/2/pause'] button").await;
+    browser.says("paused").await;
+    browser.click("form[action='/backfills/2/cancel'] button").await;
+    browser.says("cancelled").await;
+    page.bed.sim.set_faults(Faults::none());
 
     browser.open(&page.url("/audit")).await;
     let audit = browser.text().await;
-    for act in ["show number", "listen", "play recording", "replay dead letters", "plan backfill", "resume backfill"] {
+    for act in ["show number", "listen", "play recording", "replay dead letters", "plan backfill", "pause backfill"] {
         assert!(audit.contains(act), "{act}: {audit}");
     }
     assert!(!audit.contains(ACT) && !audit.contains(READ));
@@ -85,6 +97,19 @@ async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
     let complaints = browser.complaints().await;
     assert!(complaints.is_empty(), "{complaints:?}");
     assert!(page.daemon.terminate().success());
+}
+
+/// Looks at the backfills until one of them stands so.
+async fn reload_until(browser: &Browser, page: &PageBed, state: &str) {
+    let begun = Instant::now();
+    loop {
+        browser.open(&page.url("/backfills")).await;
+        let text = browser.text().await;
+        if text.contains(state) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never {state}: {text}");
+    }
 }
 
 /// Sends a form of the page as somebody who may only read; the status of the answer.
