@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use model::ContactId;
 
 use crate::arguments::{moment, number, queue_kind, span};
+use crate::completed;
 use crate::config::QueueKind;
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
@@ -84,10 +85,19 @@ pub(crate) enum Command {
         #[arg(long)]
         settings: bool,
     },
-    /// Print a completion script
+    /// The settings in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script; it knows the numbers of backfills and dead letters of the running daemon
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    Man {
+        /// The directory to write them to, such as /usr/local/share/man/man1
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 
@@ -168,7 +178,7 @@ pub(crate) enum BackfillCommand {
     /// How far each backfill has come, newest first
     Status {
         /// Only the one with this number
-        #[arg(value_parser = number)]
+        #[arg(value_parser = number, add = completed::backfills())]
         id: Option<u64>,
         /// As JSON
         #[arg(long)]
@@ -177,19 +187,19 @@ pub(crate) enum BackfillCommand {
     /// Publish nothing more until it is resumed
     Pause {
         /// Its number
-        #[arg(value_parser = number)]
+        #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
     },
     /// Continue one that is paused, or that was a dry run
     Resume {
         /// Its number
-        #[arg(value_parser = number)]
+        #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
     },
     /// End it; what is on the queue already is imported
     Cancel {
         /// Its number
-        #[arg(value_parser = number)]
+        #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
     },
 }
@@ -258,9 +268,22 @@ pub(crate) enum AgentsCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Each setting with its value and where that comes from: default, file, environment, secret file; secrets masked
+    Show {
+        /// Only this section
+        #[arg(long, value_name = "NAME")]
+        section: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
     /// List them, oldest first
-    List(Asked<ListDeadLetters>),
+    List(ListedLetters),
     /// Show one with its message
     Show(Asked<ShowDeadLetter>),
     /// Put one, or all, back on the queue, behind fresh calls
@@ -319,45 +342,62 @@ pub(crate) enum SettingsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct TenantOption {
     /// The tenant; by default the one of `[tenant] id` in the settings
-    #[arg(long = "tenant", value_name = "ID")]
+    #[arg(long = "tenant", value_name = "ID", add = completed::tenants())]
     pub(crate) id: Option<model::TenantId>,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListedLetters {
+    #[command(flatten)]
+    pub(crate) filter: ListDeadLetters,
+    /// Only how many there are of each stage and reason
+    #[arg(long)]
+    pub(crate) groups: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "nice-knovvu dead-letters replay <ID|--all|--stage <STAGE>|--reason <TEXT>> [--dry-run]")]
 pub(crate) struct Selected {
     /// Its number in the list
-    #[arg(value_parser = number, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_parser = number, required_unless_present_any = ["all", "stage", "reason"],
+        conflicts_with_all = ["all", "stage", "reason"], add = completed::dead_letters())]
     pub(crate) id: Option<u64>,
-    /// All of them
+    /// All of them, or all that --stage and --reason select
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: ListDeadLetters,
     /// Replay nothing; only show which ones
-    #[arg(long, requires = "all")]
+    #[arg(long, conflicts_with = "id")]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "nice-knovvu dead-letters drop <ID|--older-than <SPAN>|--stage <STAGE>|--reason <TEXT>> [--dry-run]"
+)]
 pub(crate) struct Dropped {
     /// Its number in the list
-    #[arg(value_parser = number, required_unless_present = "older_than")]
+    #[arg(value_parser = number, required_unless_present_any = ["older_than", "stage", "reason"],
+        conflicts_with_all = ["older_than", "stage", "reason"], add = completed::dead_letters())]
     pub(crate) id: Option<u64>,
-    /// Every one that was set aside longer ago, such as 30d
-    #[arg(long, value_name = "SPAN", value_parser = span, conflicts_with = "id")]
+    /// Every one that was set aside longer ago, such as 30d, of those that --stage and --reason select
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(crate) older_than: Option<std::time::Duration>,
-    /// Only say how many
-    #[arg(long, requires = "older_than")]
+    #[command(flatten)]
+    pub(crate) filter: ListDeadLetters,
+    /// Drop nothing; only say how many
+    #[arg(long, conflicts_with = "id")]
     pub(crate) dry_run: bool,
-}
-
-/// Prints the completion script of a shell.
-pub(crate) fn completions(shell: clap_complete::Shell) {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "nice-knovvu", &mut script);
-    crate::output::bytes(&script);
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

@@ -36,6 +36,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::page::EffectiveSetting;
 #[allow(unused_imports, reason = "the page is written by a test")]
 pub(crate) use self::page::default_page;
 #[cfg(test)]
@@ -61,8 +62,8 @@ pub(crate) struct Config {
     settings: Settings,
     /// Whether anything is not as by default.
     is_set: bool,
-    /// The effective settings as TOML, secrets masked.
-    page: String,
+    /// Every setting as it is in force, secrets masked.
+    effective: Vec<EffectiveSetting>,
 }
 
 impl Deref for Config {
@@ -112,7 +113,7 @@ impl Config {
         let Some(file) = file else { return Err(errors.sorted()) };
         let (settings, accepted) = load::accept(file, environment, need, name, load::Scope::Settings, &mut errors);
         errors.into_result()?;
-        Ok(Self { settings, is_set: accepted.is_any_given(), page: page::redacted(&accepted) })
+        Ok(Self { settings, is_set: accepted.is_any_given(), effective: page::effective(&accepted) })
     }
 
     /// Whether any setting was given.
@@ -121,8 +122,20 @@ impl Config {
     }
 
     /// The effective settings as TOML, each with its origin; secrets are masked.
-    pub(crate) fn to_redacted_toml(&self) -> &str {
-        &self.page
+    pub(crate) fn to_redacted_toml(&self) -> String {
+        page::as_toml(&self.effective)
+    }
+
+    /// The same of one section; none where there is no such section.
+    pub(crate) fn section_toml(&self, section: &str) -> Option<String> {
+        let of_section = || self.effective().iter().filter(|setting| setting.section == section);
+        of_section().next()?;
+        Some(page::as_toml(of_section()))
+    }
+
+    /// Every setting as it is in force; secrets are masked.
+    pub(crate) fn effective(&self) -> &[EffectiveSetting] {
+        &self.effective
     }
 }
 

@@ -12,6 +12,7 @@ mod arguments;
 mod cli;
 mod command_error;
 mod commands;
+mod completed;
 mod config;
 mod conversation_consumer;
 #[cfg(feature = "demo")]
@@ -55,6 +56,8 @@ use operations::recheck::{RecheckConversation, RecheckRange};
 
 /// The executable: parses the command line and does the one command.
 pub fn run() -> ExitCode {
+    // Where a shell asks how a line goes on, this answers and ends the process.
+    completed::answer();
     let cli = Cli::parse();
     doors::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -105,9 +108,8 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,
         Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,
-        Command::Completions { shell } => {
-            cli::completions(shell);
-            Ok(())
-        }
+        Command::Config(command) => commands::config(command, &load),
+        Command::Completions { shell } => completed::script(shell),
+        Command::Man { dir } => commands::man(&dir),
     }
 }

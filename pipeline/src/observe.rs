@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::doors::OpenDoors;
 use crate::observer::Observer;
+use crate::systems::SystemsView;
 use crate::telemetry;
 
 /// Time between two looks.
@@ -31,12 +32,16 @@ const LOOKS_PER_PRUNING: u32 = 720;
 /// Looks between two measurements of the local state, which ask for the length of each of its files: a minute.
 const LOOKS_PER_MEASUREMENT: u32 = 12;
 
+/// Looks between two lines of the log that sum up: five minutes.
+const LOOKS_PER_SUMMARY: u32 = 60;
+
 /// What is looked at.
 pub(crate) struct Observed {
     state: Option<State>,
     /// None where the process keeps no state of its own.
     state_dir: Option<PathBuf>,
     observer: Observer,
+    systems: SystemsView,
     freshness: Freshness,
     blame: Blame,
     metrics: Metrics,
@@ -48,6 +53,7 @@ impl Observed {
         Self {
             state: doors.state.clone(),
             state_dir: doors.state.as_ref().map(|_| state_dir.to_owned()),
+            systems: doors.systems(tenant.clone()),
             observer: doors.observer(tenant),
             freshness: doors.monitors.freshness.clone(),
             blame: doors.monitors.blame.clone(),
@@ -104,6 +110,27 @@ impl Observed {
         self.blame.show(self.observer.tenant.as_ref(), now);
     }
 
+    /// One line of the log says how it stands, so that a log alone tells of a night.
+    fn sum_up(&self) {
+        let latest = self.observer.seen.latest();
+        let backlog = latest.backlog.get().copied().unwrap_or_default();
+        let counts = latest.counts.get().copied().unwrap_or_default();
+        let troubled = self.systems.list().into_iter().filter(|system| system.state.is_away());
+        let troubled: Vec<_> = troubled.map(|system| format!("{} {}", system.name(), system.state.as_str())).collect();
+        let lag = self.freshness.lag(self.observer.clock.now());
+        info!(
+            lag_secs = lag.as_secs_f64().round(),
+            live = backlog.live,
+            backfill = backlog.backfill,
+            delayed = backlog.delayed,
+            in_flight = backlog.in_flight,
+            ready = counts.ready,
+            dead_letters = counts.dead_letters,
+            system = (!troubled.is_empty()).then(|| troubled.join(", ")),
+            "the last five minutes"
+        );
+    }
+
     fn show_disk(&self) {
         let Some(dir) = &self.state_dir else { return };
         match rustix::fs::statvfs(dir) {
@@ -138,6 +165,9 @@ pub(crate) async fn run(observed: Observed, broken: CancellationToken) {
         observed.look().await;
         if looks.is_multiple_of(LOOKS_PER_PRUNING) {
             observed.prune().await;
+        }
+        if looks > 0 && looks.is_multiple_of(LOOKS_PER_SUMMARY) {
+            observed.sum_up();
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(INTERVAL).await;

@@ -240,6 +240,8 @@ impl Operations {
                 tenant: tenant.clone(),
                 catalog: catalog.clone(),
                 state: doors.state.clone(),
+                tenants: doors.nice.producer.clone(),
+                retry: doors::retry_policy(config),
             },
             verification: verify::VerifyOperations { tenant: tenant.clone(), verifier: doors.verifier(config) },
             agents: agents::AgentOperations { tenant, catalog: catalog.clone(), running },

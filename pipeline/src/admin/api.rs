@@ -20,7 +20,9 @@ use crate::operations::{
     AdminRequest, AdminRoute, OperationError, Operations,
     agents::{ListAgents, ReadGroup, ShowHeldReading},
     audit::ListActs,
-    dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+    dead_letters::{
+        DropDeadLetter, DropDeadLetters, GroupDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter,
+    },
     erase::{EraseConversation, ShowErasable},
     overview::{CountDays, FindConversations},
     personal::ShowCustomerNumber,
@@ -91,7 +93,7 @@ served! {
     recheck: RecheckConversation, RecheckRange;
     verification: ListRecorded, Verify;
     agents: ListAgents, ShowHeldReading, ReadGroup;
-    dead_letters: ListDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
+    dead_letters: ListDeadLetters, GroupDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
     replays: Reconcile, ShowReconciliation, ListReconciliations, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
     report: ShowReport;
     audit: ListActs;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use super::{
     keys::{Form, Needed, Preset, SettingKey},
     reader::{Accepted, SettingOrigin},
@@ -107,25 +109,47 @@ fn mandatory(needed: Needed) -> &'static str {
     }
 }
 
-/// The effective settings with their origins; a secret is a mask.
-pub(super) fn redacted(accepted: &Accepted) -> String {
-    let mut page = String::new();
-    for section in SECTIONS {
-        let gap = if page.is_empty() { "" } else { "\n" };
-        line(&mut page, format_args!("{gap}[{}]", section.name));
-        for key in section.keys {
-            match accepted.setting(section.name, key.name) {
-                Some(setting) => {
-                    let origin = match setting.origin {
-                        SettingOrigin::Default => "default",
-                        SettingOrigin::File => "file",
-                        SettingOrigin::Environment => "environment",
-                        SettingOrigin::SecretFile => "secret file",
-                    };
-                    line(&mut page, format_args!("{} = {}  # {origin}", key.name, setting.shown));
-                }
-                None => line(&mut page, format_args!("# {} is not set", key.name)),
-            }
+/// A setting as it is in force.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct EffectiveSetting {
+    /// The section of the file.
+    pub(crate) section: &'static str,
+    /// The key in it.
+    pub(crate) key: &'static str,
+    /// The value as TOML, a secret as a mask; none where it is not set.
+    pub(crate) value: Option<String>,
+    /// `default`, `file`, `environment` or `secret file`; none where it is not set.
+    pub(crate) origin: Option<&'static str>,
+}
+
+/// Every setting as it is in force, in the order of the page.
+pub(super) fn effective(accepted: &Accepted) -> Vec<EffectiveSetting> {
+    let keys = SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section.name, key.name)));
+    let effective = keys.map(|(section, key)| {
+        let setting = accepted.setting(section, key);
+        let origin = setting.map(|setting| match setting.origin {
+            SettingOrigin::Default => "default",
+            SettingOrigin::File => "file",
+            SettingOrigin::Environment => "environment",
+            SettingOrigin::SecretFile => "secret file",
+        });
+        EffectiveSetting { section, key, value: setting.map(|setting| setting.shown.clone()), origin }
+    });
+    effective.collect()
+}
+
+/// The same as TOML.
+pub(super) fn as_toml<'a>(settings: impl IntoIterator<Item = &'a EffectiveSetting>) -> String {
+    let (mut page, mut begun) = (String::new(), "");
+    for EffectiveSetting { section, key, value, origin } in settings {
+        if *section != begun {
+            let gap = if begun.is_empty() { "" } else { "\n" };
+            line(&mut page, format_args!("{gap}[{section}]"));
+            begun = section;
+        }
+        match (value, origin) {
+            (Some(value), Some(origin)) => line(&mut page, format_args!("{key} = {value}  # {origin}")),
+            _ => line(&mut page, format_args!("# {key} is not set")),
         }
     }
     page

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::Catalog;
+use catalog::{Catalog, DeadLetterGroup, reason_shape};
 use clap::Args;
 use jiff::Timestamp;
 use model::DeadLetter;
@@ -17,7 +17,7 @@ use stages::{
 
 use super::{AdminRequest, AdminRoute, OperationError, SingleCommand};
 use crate::arguments::number;
-use crate::tables::{table, time};
+use crate::tables::folded;
 
 /// Dead letters read at a time.
 const PAGE: usize = 500;
@@ -33,10 +33,31 @@ pub(crate) struct DeadLetterOperations {
     pub(super) clock: Clock,
 }
 
-/// Every dead letter is asked for, oldest first, without its message: that may tell of people, and is for who asks for
+/// Dead letters are asked for, oldest first, without their messages: those may tell of people, and are for who asks for
 /// the one.
-#[derive(Debug, Args, Serialize, Deserialize)]
-pub(crate) struct ListDeadLetters {}
+#[derive(Debug, Default, Clone, Args, Serialize, Deserialize)]
+pub(crate) struct ListDeadLetters {
+    /// Only those that were set aside at this stage, such as upload
+    #[arg(long, value_name = "STAGE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stage: Option<String>,
+    /// Only those whose reason holds this text, as it is or with an N in place of each number
+    #[arg(long, value_name = "TEXT")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+impl ListDeadLetters {
+    /// Whether it selects some of them only.
+    pub(crate) fn selects(&self) -> bool {
+        self.stage.is_some() || self.reason.is_some()
+    }
+
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        let holds = |text: &String| letter.reason.contains(text) || reason_shape(&letter.reason).contains(text);
+        self.stage.as_ref().is_none_or(|stage| letter.stage == *stage) && self.reason.as_ref().is_none_or(holds)
+    }
+}
 
 impl AdminRequest for ListDeadLetters {
     type Answer = Vec<DeadLetter>;
@@ -44,12 +65,13 @@ impl AdminRequest for ListDeadLetters {
     const ROUTE: AdminRoute = AdminRoute::get("/dead-letters");
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetter>, OperationError> {
-        let mut all = Vec::new();
+        let (mut all, mut after) = (Vec::new(), 0);
         loop {
-            let after = all.last().map_or(0, |letter: &DeadLetter| letter.id);
             let page = operations.catalog.dead_letters(after, PAGE).await?;
             let done = page.len() < PAGE;
-            all.extend(page.into_iter().map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter }));
+            after = page.last().map_or(after, |letter| letter.id);
+            let selected = page.into_iter().filter(|letter| self.takes(letter));
+            all.extend(selected.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter }));
             if done || all.len() >= MOST_LISTED {
                 return Ok(all);
             }
@@ -61,6 +83,36 @@ impl SingleCommand for ListDeadLetters {
     fn table(letters: &Vec<DeadLetter>) -> String {
         list(letters)
     }
+}
+
+/// The dead letters are counted by stage and shape of reason.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GroupDeadLetters {}
+
+/// Groups in one answer; the reasons of a shelf are few.
+const MOST_GROUPS: usize = 1000;
+
+impl AdminRequest for GroupDeadLetters {
+    type Answer = Vec<DeadLetterGroup>;
+    type Handler = DeadLetterOperations;
+    const ROUTE: AdminRoute = AdminRoute::get("/dead-letter-groups");
+
+    async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetterGroup>, OperationError> {
+        Ok(operations.catalog.dead_letter_groups(MOST_GROUPS).await?)
+    }
+}
+
+/// The groups for a person.
+pub(crate) fn groups(groups: &[DeadLetterGroup]) -> String {
+    if groups.is_empty() {
+        return "no dead letters".to_owned();
+    }
+    let line = |group: &DeadLetterGroup| {
+        let DeadLetterGroup { stage, reason, count, first_at, last_at } = group;
+        let at = format!("{count:>7}  {:<20}  {first_at:.0} to {last_at:.0}", stage.replace('_', " "));
+        format!("{at}\n{}", folded("         ", reason))
+    };
+    groups.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// One dead letter is asked for, with its message.
@@ -167,16 +219,16 @@ impl DeadLetterOperations {
 }
 
 fn list(letters: &[DeadLetter]) -> String {
-    let mut table = table(&["id", "conversation", "stage", "reason", "at", "goes back"]);
-    for letter in letters {
-        table.add_row([
-            letter.id.to_string(),
-            letter.conversation_id.clone().unwrap_or_else(|| "-".to_owned()),
-            letter.stage.clone(),
-            letter.reason.clone(),
-            time(Some(letter.at)),
-            time(letter.replay_at),
-        ]);
+    if letters.is_empty() {
+        return "no dead letters".to_owned();
     }
-    table.to_string()
+    let line = |letter: &DeadLetter| {
+        let DeadLetter { id, stage, reason, at, replay_at, conversation_id, .. } = letter;
+        let conversation = conversation_id.as_deref().unwrap_or("-");
+        let back = replay_at.map(|at| format!(", goes back {at:.0}")).unwrap_or_default();
+        let head = format!("{id:>7}  {conversation:<19}  {stage:<18}  {at:.0}{back}");
+        format!("{}\n{}", folded("", &head), folded("         ", reason))
+    };
+    let head = format!("{:>7}  {:<19}  {:<18}  {}", "id", "conversation", "stage", "set aside at");
+    [head].into_iter().chain(letters.iter().map(line)).collect::<Vec<_>>().join("\n")
 }

@@ -202,7 +202,7 @@ async fn one_day(visit: &Guest, day: Date, report: Option<&Completeness>) -> Res
     let counted = counted.first().copied().unwrap_or(DayCounts::none(day));
     let (from, to) = (begin(day)?, begin(day.tomorrow().map_err(beyond)?)?);
     let exceptions = exceptions(visit, from, to).await?;
-    let letters = ListDeadLetters {}.fulfil(&visit.context.operations.dead_letters).await?;
+    let letters = ListDeadLetters::default().fulfil(&visit.context.operations.dead_letters).await?;
     let letters: Vec<_> =
         letters.iter().filter(|letter| letter.at >= from && letter.at < to).take(MOST_SHOWN).collect();
     Ok(html! {

@@ -172,7 +172,7 @@ async fn letter(visit: &Guest, id: u64) -> Result<DeadLetter, OperationError> {
 
 /// Every group, the largest first.
 async fn groups(visit: &Guest) -> Result<Vec<LetterGroup>, OperationError> {
-    let letters = ListDeadLetters {}.fulfil(&visit.context.operations.dead_letters).await?;
+    let letters = ListDeadLetters::default().fulfil(&visit.context.operations.dead_letters).await?;
     let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
     for letter in letters {
         groups.entry((letter.stage.clone(), reason_shape(&letter.reason))).or_default().push(letter);

@@ -53,12 +53,17 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// How long a message waits that found its recording not ready. The last look is not later than the deadline.
     pub fn not_ready_delay(&self, event: &ContactEvent) -> Duration {
-        let step = (event.not_ready as usize).min(self.not_ready_delays.len().saturating_sub(1));
-        let delay = self.not_ready_delays.get(step).copied().unwrap_or(self.error_delay_max);
+        let delay = self.not_ready_step(event.not_ready);
         match self.recording_deadline.saturating_sub(awaited(event)) {
             Duration::ZERO => delay,
             left => delay.min(left),
         }
+    }
+
+    /// The delay step after so many looks.
+    pub fn not_ready_step(&self, looks: u32) -> Duration {
+        let step = (looks as usize).min(self.not_ready_delays.len().saturating_sub(1));
+        self.not_ready_delays.get(step).copied().unwrap_or(self.error_delay_max)
     }
 
     /// How long a message waits after a transient error: doubling from the least to the longest delay, with jitter,
