@@ -71,14 +71,7 @@ impl AdminPages {
         #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
         let admission = Admission::new(&config.admin, token.as_str().into());
-        let page = PageContext::new(
-            config,
-            operations.clone(),
-            admission.clone(),
-            metrics.clone(),
-            readiness.outside.clone(),
-            readiness.clock.clone(),
-        );
+        let page = PageContext::new(config, operations.clone(), admission.clone(), readiness.clock.clone());
         let context = AdminContext { operations, metrics, readiness, admission };
         Self { router: router(context).merge(page::router(page)), token }
     }

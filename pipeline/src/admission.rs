@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 
 use crate::config::AdminConfig;
 
@@ -154,11 +155,11 @@ impl Admission {
         peer: Option<IpAddr>,
     ) -> Result<String, LoginRefused> {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        if !attempts.may_try(peer) {
+        if !attempts.may_try(peer, Instant::now()) {
             return Err(LoginRefused::TooMany);
         }
         let Some((role, name)) = self.of_token(token.trim()) else {
-            attempts.count_wrong(peer);
+            attempts.count_wrong(peer, Instant::now());
             tracing::warn!("a wrong token was shown at the admin page");
             return Err(LoginRefused::Wrong);
         };

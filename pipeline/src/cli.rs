@@ -133,6 +133,9 @@ pub(crate) struct DemoOptions {
     /// The simulated day: the same seed gives the same calls
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Go on with more calls until Ctrl-C, and look at them on the operator page
+    #[arg(long)]
+    pub(crate) stay: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ use stages::metrics::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::AdminFile;
 use crate::cli::DemoOptions;
 use crate::command_error::CommandError;
 use crate::config::{Config, Need};
@@ -70,10 +71,44 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), CommandError> {
         Ok(()) => DemoReport::of(&watched, &sim.truth(), &options.dir.join("recordings")).await,
         Err(failure) => Err(failure),
     };
+    if let (Ok(report), true) = (&report, options.stay) {
+        report.print(&options.dir, stopping.is_cancelled())?;
+        stay(&sim, &options.dir, &stopping).await;
+        ending.cancel();
+        daemon.await.map_err(CommandError::failed)??;
+        sim.shutdown().await;
+        return Ok(());
+    }
     ending.cancel();
     daemon.await.map_err(CommandError::failed)??;
     sim.shutdown().await;
     report?.print(&options.dir, stopping.is_cancelled())
+}
+
+/// Time between two more calls, for who looks on.
+const NEXT_CALL: Duration = Duration::from_secs(2);
+
+/// One call in so many is of the kind that ends as a dead letter.
+const FOREIGN: usize = 12;
+
+/// Says where the operator page is, and goes on with calls until a signal. Now and then NICE hands out a link that leads
+/// off the allowed hosts, so that there is a dead letter to be looked at.
+async fn stay(sim: &Sim, dir: &Path, stopping: &CancellationToken) {
+    let file = doors::admin_file(dir);
+    let admin: Option<AdminFile> = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    if let Some(AdminFile { address, .. }) = admin {
+        println!("\noperator page  http://{address}/");
+        println!("to act there   sign in with the token in {}", file.display());
+        println!("the end        Ctrl-C");
+    }
+    let group = sim.group(sim.config().directory.wanted_group);
+    for (at, agent) in group.iter().cycle().enumerate() {
+        if stopping.run_until_cancelled(tokio::time::sleep(NEXT_CALL)).await.is_none() {
+            return;
+        }
+        sim.change_faults(|faults| faults.foreign_media_link = if at % FOREIGN == 0 { 1.0 } else { 0.0 });
+        sim.add_call(CallSpec::new(*agent));
+    }
 }
 
 struct DemoState {

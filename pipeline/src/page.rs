@@ -5,7 +5,7 @@
 //! same. Whoever acts is written down first.
 //!
 //! - `context`: what is shared by all requests; `visit`: who asks, in which language; `acting`: a form that acts.
-//! - `layout`, `parts`, `pictures`: what views are made of; `texts`: every word, in English and Turkish.
+//! - `layout`, `parts`, `pictures`, the panels: what views are made of; `texts`: every word, in English and Turkish.
 //! - The views, one file each: `now`, `search` and `conversation`, `dead_letters`, `completeness`, `backfills`, `quota`,
 //!   `settings`, `acts` (the audit); and `entrance`, where a token is shown.
 
@@ -34,7 +34,9 @@ mod playback;
 mod quota;
 mod samples;
 mod search;
+mod services_panel;
 mod settings;
+mod systems_panel;
 mod texts;
 mod visit;
 mod words;

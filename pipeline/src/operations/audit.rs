@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{AdminRequest, AdminRoute, OperationError};
 
 /// Acts in one page of the list.
-const MOST_LISTED: usize = 100;
+pub(crate) const PAGE: usize = 100;
 
 /// What the audit is written with.
 #[derive(Clone)]
@@ -48,6 +48,6 @@ impl AdminRequest for ListActs {
     const ROUTE: AdminRoute = AdminRoute::get("/audit");
 
     async fn fulfil(self, operations: &AuditOperations) -> Result<Vec<OperatorAct>, OperationError> {
-        Ok(operations.catalog.acts(self.before, MOST_LISTED).await?)
+        Ok(operations.catalog.acts(self.before, PAGE).await?)
     }
 }

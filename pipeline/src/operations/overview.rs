@@ -69,6 +69,9 @@ pub(crate) struct FindConversations {
     pub(crate) from: Timestamp,
     /// The moment after the last.
     pub(crate) to: Timestamp,
+    /// Only those that are not ready, or lack recordings.
+    #[serde(default)]
+    pub(crate) only_exceptions: bool,
     /// The last one of the page before: its id.
     #[serde(default)]
     pub(crate) before_id: Option<ContactId>,
@@ -83,12 +86,12 @@ impl AdminRequest for FindConversations {
     const ROUTE: AdminRoute = AdminRoute::get("/conversations");
 
     async fn fulfil(self, operations: &OverviewOperations) -> Result<Vec<FoundConversation>, OperationError> {
-        let Self { agent, from, to, before_id, before_end } = self;
+        let Self { agent, from, to, only_exceptions, before_id, before_end } = self;
         if to <= from || to.duration_since(from) > SignedDuration::from_hours(24 * LONGEST_DAYS) {
             return Err(OperationError::Invalid(format!("from, to: at most {LONGEST_DAYS} days, the first one first")));
         }
         let before = before_id.zip(before_end).map(|(external_id, ended_at)| Recorded { external_id, ended_at });
-        let filter = ConversationFilter { agent, from, to };
+        let filter = ConversationFilter { agent, from, to, only_exceptions };
         Ok(operations.catalog.found(operations.tenant.get()?, &filter, before, PAGE).await?)
     }
 }

@@ -6,7 +6,10 @@ use maud::{Markup, html};
 use super::visit::{Guest, Visit};
 use super::words::moment;
 use super::{layout, layout::Place};
-use crate::operations::{AdminRequest, OperationError, audit::ListActs};
+use crate::operations::{
+    AdminRequest, OperationError,
+    audit::{ListActs, PAGE},
+};
 
 /// The view.
 pub(super) async fn show(visit: Visit, Query(asked): Query<ListActs>) -> Response {
@@ -35,7 +38,7 @@ async fn body(visit: &Guest, asked: ListActs) -> Result<Markup, OperationError> 
                         }
                     }
                 }
-                @if let Some(last) = acts.last() { div.pager { span {} a href={ "/audit?before=" (last.id) } { (texts.older) } } }
+                @if let Some(last) = acts.last().filter(|_| acts.len() == PAGE) { div.pager { span {} a href={ "/audit?before=" (last.id) } { (texts.older) } } }
             }
         }
     })

@@ -1,4 +1,4 @@
-//! The stylesheet and the script: in the executable, and kept by browsers for as long as they are the same.
+//! The stylesheet, the script and the icon: in the executable, and kept by browsers for as long as they are the same.
 
 use std::sync::LazyLock;
 
@@ -10,6 +10,7 @@ use axum::{
 
 const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
+const ICON: &str = include_str!("assets/icon.svg");
 
 /// Where the stylesheet is.
 pub(super) static STYLE_ADDRESS: LazyLock<String> = LazyLock::new(|| address("css", STYLE));
@@ -17,12 +18,16 @@ pub(super) static STYLE_ADDRESS: LazyLock<String> = LazyLock::new(|| address("cs
 /// Where the script is.
 pub(super) static SCRIPT_ADDRESS: LazyLock<String> = LazyLock::new(|| address("js", SCRIPT));
 
-/// One of the two.
+/// Where the icon is.
+pub(super) static ICON_ADDRESS: LazyLock<String> = LazyLock::new(|| address("svg", ICON));
+
+/// One of them.
 pub(super) async fn serve(Path(name): Path<String>) -> Response {
     let asked = format!("/assets/{name}");
     let (kind, text) = match asked {
         asked if asked == *STYLE_ADDRESS => ("text/css; charset=utf-8", STYLE),
         asked if asked == *SCRIPT_ADDRESS => ("text/javascript; charset=utf-8", SCRIPT),
+        asked if asked == *ICON_ADDRESS => ("image/svg+xml", ICON),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let headers = [

@@ -134,7 +134,7 @@ fn card(visit: &Guest, backfill: &BackfillProgress) -> Markup {
                             @if let Some((soonest, latest)) = eta(backfill, visit) { " · " (fill(texts.done_in, &[&span(language, texts, soonest), &span(language, texts, latest)])) }
                         }
                     }
-                    @if let (Some(requests), Some(seconds)) = (backfill.requests, backfill.planned_seconds) {
+                    @if let (Some(requests), Some(seconds), 1..) = (backfill.requests, backfill.planned_seconds, plan.missing) {
                         p.quiet { (fill(texts.costs, &[&count(requests.media_playback), &count(requests.acd), &span(language, texts, seconds)])) }
                     }
                 }

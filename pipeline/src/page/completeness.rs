@@ -8,7 +8,6 @@ use axum::{
 use catalog::{DayCounts, FoundConversation, ReplayRun, RunState};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
-use model::ConversationState;
 use serde::Deserialize;
 use stages::completeness::Completeness;
 
@@ -31,9 +30,6 @@ use crate::operations::{
 
 /// Exceptions of a day that are shown.
 const MOST_SHOWN: usize = 200;
-
-/// Pages of a day's conversations that are looked through for exceptions.
-const MOST_PAGES: usize = 100;
 
 /// Comparisons that are shown.
 const MOST_RUNS: usize = 14;
@@ -259,21 +255,17 @@ async fn one_day(visit: &Guest, day: Date, report: Option<&Completeness>) -> Res
 /// The day's conversations that are not ready, or lack recordings.
 async fn exceptions(visit: &Guest, from: Timestamp, to: Timestamp) -> Result<Vec<FoundConversation>, OperationError> {
     let (mut exceptions, mut before) = (Vec::new(), None);
-    for _ in 0..MOST_PAGES {
+    loop {
         let (before_id, before_end) = Option::unzip(before);
-        let asked = FindConversations { agent: None, from, to, before_id, before_end };
+        let asked = FindConversations { agent: None, from, to, only_exceptions: true, before_id, before_end };
         let page = asked.fulfil(&visit.context.operations.overview).await?;
         let is_last = page.len() < PAGE;
         before = page.last().map(|last| (last.external_id, last.ended_at));
-        exceptions.extend(
-            page.into_iter().filter(|call| call.state != ConversationState::Ready || call.recordings_missing > 0),
-        );
+        exceptions.extend(page);
         if is_last || exceptions.len() >= MOST_SHOWN {
-            break;
+            return Ok(exceptions);
         }
     }
-    exceptions.truncate(MOST_SHOWN);
-    Ok(exceptions)
 }
 
 fn reported(visit: &Guest, report: &Completeness) -> Markup {

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flow::Outside;
 use runtime::Clock;
-use stages::metrics::Metrics;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -31,8 +29,6 @@ const MOST_FEEDS: usize = 128;
 pub(crate) struct PageContext {
     pub(super) operations: Operations,
     pub(super) admission: Admission,
-    pub(super) metrics: Metrics,
-    pub(super) outside: Outside,
     pub(super) clock: Clock,
     pub(super) feeds: Arc<Semaphore>,
     pub(super) playback: bool,
@@ -47,19 +43,10 @@ pub(super) type StatusRead = Result<Arc<Status>, String>;
 
 impl PageContext {
     /// The context of a process.
-    pub(crate) fn new(
-        config: &Config,
-        operations: Operations,
-        admission: Admission,
-        metrics: Metrics,
-        outside: Outside,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, operations: Operations, admission: Admission, clock: Clock) -> Self {
         Self {
             operations,
             admission,
-            metrics,
-            outside,
             clock,
             feeds: Arc::new(Semaphore::new(MOST_FEEDS)),
             playback: config.admin.playback,
@@ -83,7 +70,9 @@ impl PageContext {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {} s", STATUS_PATIENCE.as_secs())),
         };
-        self.samples().take(&self.metrics);
+        if let Ok(status) = &read {
+            self.samples().take(&status.stages, Instant::now());
+        }
         *latest = Some((Instant::now(), read.clone()));
         read
     }

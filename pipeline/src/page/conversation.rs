@@ -194,7 +194,7 @@ fn timeline(guest: &Guest, hops: &[Hop]) -> Markup {
                         @let waited = before.filter(|before| begun(hop) > before.at.as_millisecond());
                         @if before.is_none_or(|before: &Hop| before.attempt != hop.attempt) { li.attempt { (fill(texts.attempt_n, &[&(hop.attempt + 1)])) } }
                         li.hop {
-                            span { (stage_name(texts, &hop.stage)) " " span class={ "chip " (outcome_class(&hop.outcome)) } { (outcome_name(texts, &hop.outcome)) } }
+                            span { (stage_name(texts, &hop.stage)) " " (outcome(texts, &hop.outcome)) }
                             (bar(&pieces(hop, waited, &place, begun(hop))))
                             span.number { (took(guest.language, texts, hop.took_millis)) }
                             @if let Some(detail) = detail(texts, hop, waited.map(|before| begun(hop) - before.at.as_millisecond()), guest) { span.detail { (detail) } }
@@ -226,9 +226,17 @@ fn pieces(hop: &Hop, waited: Option<&Hop>, place: &impl Fn(i64) -> f64, begun: i
     pieces
 }
 
+/// What a stage made of the call: what is as it should be is told to a screen reader only.
+fn outcome(texts: &Texts, outcome: &str) -> Markup {
+    html! {
+        @if outcome == "ok" { span.hidden { (outcome_name(texts, outcome)) } }
+        @else { span class={ "chip " (outcome_class(outcome)) } { (outcome_name(texts, outcome)) } }
+    }
+}
+
 fn outcome_class(outcome: &str) -> &'static str {
     match outcome {
-        "ok" | "done" => "good",
+        "done" => "good",
         "not_ready" | "busy" => "wait",
         "retry" | "handed_back" => "warn",
         "dead_letter" => "bad",

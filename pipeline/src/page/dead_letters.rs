@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use axum::{
     extract::Path,
-    http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use catalog::reason_shape;
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
 use model::{DeadLetter, Key};
@@ -18,7 +18,7 @@ use super::parts::{form_token, stage_name};
 use super::pictures::spark;
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
-use super::words::{fill, moment, number, short_moment};
+use super::words::{fill, moment, number, short_moment, short_time};
 use super::{layout, layout::Place};
 use crate::admission::Role;
 use crate::operations::{
@@ -52,7 +52,7 @@ impl LetterAct {
     }
 }
 
-/// Letters of one stage and reason.
+/// Letters of one stage, whose reasons differ by numbers only.
 struct LetterGroup {
     key: String,
     stage: String,
@@ -94,33 +94,31 @@ pub(super) async fn act_on_group(
         let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
         let subject = format!("{} dead letters, {first} to {last}: {} ({})", ids.len(), group.reason, group.stage);
         visit.record(&format!("{} dead letters", act.word()), &subject).await?;
-        let (mut done, mut refused) = (0, None);
+        let (mut done, mut broken) = (0, None);
         for id in ids {
             match apply(&visit, act, id).await {
                 Ok(()) => done += 1,
                 // Gone meanwhile, or written anew: the others go on.
                 Err(OperationError::NotFound(_) | OperationError::Refused(_)) => {}
                 Err(error) => {
-                    refused = Some(error);
+                    broken = Some(error);
                     break;
                 }
             }
         }
-        refused.map_or(Ok(done), |error| if done == 0 { Err(error) } else { Ok(done) })
+        Ok((done, broken))
     };
-    match acted.await {
-        Ok(done) => {
-            let texts = visit.texts();
-            let said = if act == LetterAct::Replay { texts.replayed } else { texts.dropped };
-            let body = html! {
-                h1 { (texts.dead_letters) }
-                p.notice role="status" { (fill(said, &[&done])) }
-                p { a.button href="/dead-letters" { (texts.back_to_letters) } }
-            };
-            layout::page(&visit, Place::DeadLetters, StatusCode::OK, &body)
+    let body = acted.await.map(|(done, broken): (usize, Option<OperationError>)| {
+        let texts = visit.texts();
+        let said = if act == LetterAct::Replay { texts.replayed } else { texts.dropped };
+        html! {
+            h1 { (texts.dead_letters) }
+            p.notice role="status" { (fill(said, &[&done])) }
+            @if let Some(error) = broken { p.notice.bad role="alert" { (error) } }
+            p { a.button href="/dead-letters" { (texts.back_to_letters) } }
         }
-        Err(error) => layout::answer(&visit, Place::DeadLetters, Err(error)),
-    }
+    });
+    layout::answer(&visit, Place::DeadLetters, body)
 }
 
 /// The view of one letter, with its message.
@@ -177,7 +175,7 @@ async fn groups(visit: &Guest) -> Result<Vec<LetterGroup>, OperationError> {
     let letters = ListDeadLetters::default().fulfil(&visit.context.operations.dead_letters).await?;
     let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
     for letter in letters {
-        groups.entry((letter.stage.clone(), letter.reason.clone())).or_default().push(letter);
+        groups.entry((letter.stage.clone(), reason_shape(&letter.reason))).or_default().push(letter);
     }
     let mut groups: Vec<_> = groups
         .into_iter()
@@ -219,7 +217,7 @@ fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
                                 td.number data-name=(texts.count) { (number(language, group.letters.len() as u64)) }
                                 td data-name=(texts.last_days) { (by_day(visit, &group.letters)) }
                                 td data-name=(texts.newest) { @if let Some(at) = group.letters.iter().map(|letter| letter.at).max() { (short_moment(at, visit.now)) } }
-                                td { (acts(visit, &address)) }
+                                td.table-acts { (acts(visit, &address)) }
                             }
                         }
                     }
@@ -232,10 +230,7 @@ fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
 /// When the first of them goes back by itself.
 fn goes_back(texts: &Texts, letters: &[DeadLetter], now: Timestamp) -> Option<String> {
     let first = letters.iter().filter_map(|letter| letter.replay_at).min()?;
-    Some(fill(
-        texts.goes_back_at,
-        &[&short_moment(first, now).into_string().split(['<', '>']).nth(2).unwrap_or_default()],
-    ))
+    Some(fill(texts.goes_back_at, &[&short_time(first, now)]))
 }
 
 fn by_day(visit: &Guest, letters: &[DeadLetter]) -> Markup {
@@ -298,7 +293,7 @@ fn conversation(letter: &DeadLetter) -> Markup {
 
 fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
     let texts = visit.texts();
-    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &letter.reason]));
+    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &reason_shape(&letter.reason)]));
     html! {
         h1 { (fill(texts.dead_letter_n, &[&letter.id])) }
         section.panel aria-label=(texts.facts) {
@@ -315,7 +310,7 @@ fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
         @if visit.visitor.may(Role::Act) {
             section.panel aria-labelledby="message-title" {
                 h2 #message-title { (texts.message) }
-                p.mono { (serde_json::to_string(&letter.message).unwrap_or_default()) }
+                pre.mono { (serde_json::to_string_pretty(&letter.message).unwrap_or_default()) }
             }
         }
     }

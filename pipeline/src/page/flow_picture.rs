@@ -18,6 +18,9 @@ pub(super) const BRINGING: [&str; 6] =
 const WIDTH: usize = 164;
 const HEIGHT: usize = 96;
 
+/// The height of a stage on a narrow screen.
+const LINE: usize = 48;
+
 /// What is drawn.
 pub(super) struct FlowPicture<'a> {
     pub(super) texts: &'static Texts,
@@ -66,20 +69,83 @@ impl FlowPicture<'_> {
         }
     }
 
+    /// One line for each stage, so that the whole fits a phone.
     fn narrow(&self) -> Markup {
-        let all: Vec<_> = FINDING.iter().chain(&BRINGING).collect();
-        let step = 124;
+        let step = LINE + 14;
+        let stages =
+            FINDING.iter().map(|stage| Some(*stage)).chain([None]).chain(BRINGING.iter().map(|stage| Some(*stage)));
+        let lines: Vec<_> = stages.collect();
         html! {
-            svg.narrow viewBox={ "0 0 340 " ((all.len() + 2) * step - 24) } role="img" aria-label=(self.says()) {
-                @for (at, stage) in all.iter().enumerate() {
-                    @let place = if at < FINDING.len() { at } else { at + 1 };
-                    (self.stage(88, place * step + 2, stage))
-                    (self.pipe(&format!("M170 {}v26", place * step + 2 + HEIGHT + 1), self.moves(stage)))
+            svg.narrow viewBox={ "0 0 340 " ((lines.len() + 1) * step - 12) } role="img" aria-label=(self.says()) {
+                @for (at, stage) in lines.iter().enumerate() {
+                    @match stage {
+                        Some(stage) => (self.line(at * step + 2, stage)),
+                        None => (self.queue_line(at * step + 2)),
+                    }
+                    @let path = format!("M170 {}v12", at * step + 2 + LINE + 1);
+                    (self.pipe(&path, self.moves(stage.unwrap_or("dequeue"))))
                 }
-                (self.queue(88, FINDING.len() * step + 2))
-                (self.pipe(&format!("M170 {}v26", FINDING.len() * step + 2 + HEIGHT + 1), self.moves("dequeue")))
-                (self.end(88, (all.len() + 1) * step + 2))
+                (self.end_line(lines.len() * step + 2))
             }
+        }
+    }
+
+    fn line(&self, y: usize, stage: &str) -> Markup {
+        let StageRate { in_flight, failed, .. } = self.samples.rate(stage);
+        let failures = if failed > 0 { fill(self.texts.failures, &[&failed]) } else { String::new() };
+        html! {
+            rect class=(self.box_class(stage)) x="2" y=(y) width="336" height=(LINE) rx="8" {}
+            text.name x="12" y=(y + 20) { (stage_name(self.texts, stage)) }
+            text.small-text x="12" y=(y + 38) { (fill(self.texts.in_work, &[&in_flight.max(0)])) tspan.bad-text dx="8" { (failures) } }
+            text x="328" y=(y + 29) text-anchor="end" { tspan.rate { (self.rate(stage)) } tspan.small-text dx="5" { (self.texts.per_minute) } }
+        }
+    }
+
+    fn queue_line(&self, y: usize) -> Markup {
+        let says = match self.backlog {
+            Some(backlog) => [
+                fill(self.texts.queue_live, &[&number(self.language, backlog.live)]),
+                fill(self.texts.queue_backfill, &[&number(self.language, backlog.backfill)]),
+                fill(self.texts.queue_delayed, &[&number(self.language, backlog.delayed)]),
+            ]
+            .join(" · "),
+            None => self.texts.unknown.to_owned(),
+        };
+        html! {
+            rect.box.store x="2" y=(y) width="336" height=(LINE) rx="8" {}
+            text.name x="12" y=(y + 20) { (self.texts.queue) }
+            text.small-text x="12" y=(y + 38) { (says) }
+        }
+    }
+
+    fn end_line(&self, y: usize) -> Markup {
+        html! {
+            rect.box.store x="2" y=(y) width="336" height=(LINE) rx="8" {}
+            text.name x="12" y=(y + 20) { (self.texts.analysis_queue) }
+            text.small-text x="12" y=(y + 38) { (self.texts.ready_for_analysis) }
+            text.rate x="328" y=(y + 29) text-anchor="end" { (self.ready_so_far()) }
+        }
+    }
+
+    fn ready_so_far(&self) -> String {
+        self.ready.map_or_else(|| self.texts.unknown.to_owned(), |ready| number(self.language, ready))
+    }
+
+    fn box_class(&self, stage: &str) -> &'static str {
+        let StageRate { in_flight, failed, .. } = self.samples.rate(stage);
+        match (failed > 0, in_flight > 0) {
+            (true, _) => "box fails",
+            (_, true) => "box busy",
+            _ => "box",
+        }
+    }
+
+    fn rate(&self, stage: &str) -> String {
+        match self.samples.rate(stage).per_minute {
+            None => "–".to_owned(),
+            Some(rate) if rate >= 10.0 => number(self.language, rate.round() as u64),
+            Some(rate) if rate < 0.05 => "0".to_owned(),
+            Some(rate) => decimal(self.language, rate),
         }
     }
 
@@ -92,23 +158,11 @@ impl FlowPicture<'_> {
     }
 
     fn stage(&self, x: usize, y: usize, stage: &str) -> Markup {
-        let StageRate { in_flight, per_minute, failed } = self.samples.rate(stage);
-        let class = match (failed > 0, in_flight > 0) {
-            (true, _) => "box fails",
-            (_, true) => "box busy",
-            _ => "box",
-        };
-        let rate = per_minute.map_or_else(
-            || "–".to_owned(),
-            |rate| match rate {
-                10.0.. => format!("{rate:.0}"),
-                _ => decimal(self.language, rate),
-            },
-        );
+        let StageRate { in_flight, failed, .. } = self.samples.rate(stage);
         html! {
-            rect class=(class) x=(x) y=(y) width=(WIDTH) height=(HEIGHT) rx="9" {}
+            rect class=(self.box_class(stage)) x=(x) y=(y) width=(WIDTH) height=(HEIGHT) rx="9" {}
             text.name x=(x + 12) y=(y + 23) { (stage_name(self.texts, stage)) }
-            text x=(x + 12) y=(y + 51) { tspan.rate { (rate) } tspan.small-text dx="5" { (self.texts.per_minute) } }
+            text x=(x + 12) y=(y + 51) { tspan.rate { (self.rate(stage)) } tspan.small-text dx="5" { (self.texts.per_minute) } }
             text.small-text x=(x + 12) y=(y + 70) { (fill(self.texts.in_work, &[&in_flight.max(0)])) }
             @if failed > 0 { text.bad-text x=(x + 12) y=(y + 87) { (fill(self.texts.failures, &[&failed])) } }
         }
@@ -131,11 +185,10 @@ impl FlowPicture<'_> {
     }
 
     fn end(&self, x: usize, y: usize) -> Markup {
-        let ready = self.ready.map_or_else(|| self.texts.unknown.to_owned(), |ready| number(self.language, ready));
         html! {
             rect.box.store x=(x) y=(y) width=(WIDTH) height=(HEIGHT) rx="9" {}
             text.name x=(x + 12) y=(y + 23) { (self.texts.analysis_queue) }
-            text x=(x + 12) y=(y + 51) { tspan.rate { (ready) } }
+            text x=(x + 12) y=(y + 51) { tspan.rate { (self.ready_so_far()) } }
             text.small-text x=(x + 12) y=(y + 70) { (self.texts.ready_for_analysis) }
         }
     }

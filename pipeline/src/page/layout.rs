@@ -6,7 +6,7 @@ use axum::{
 };
 use maud::{DOCTYPE, Markup, html};
 
-use super::assets::{SCRIPT_ADDRESS, STYLE_ADDRESS};
+use super::assets::{ICON_ADDRESS, SCRIPT_ADDRESS, STYLE_ADDRESS};
 use super::texts::{Language, Texts};
 use super::visit::Guest;
 use crate::admission::Role;
@@ -94,7 +94,7 @@ pub(super) fn page(guest: &Guest, place: Place, status: StatusCode, body: &Marku
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (place.name(texts)) @if let Some(tenant) = tenant { " · " (tenant) } " · nice-knovvu" }
-                link rel="icon" href="data:,";
+                link rel="icon" type="image/svg+xml" href=(*ICON_ADDRESS);
                 link rel="stylesheet" href=(*STYLE_ADDRESS);
                 script src=(*SCRIPT_ADDRESS) defer {}
             }
@@ -122,7 +122,7 @@ pub(super) fn page(guest: &Guest, place: Place, status: StatusCode, body: &Marku
                 footer {
                     span { "nice-knovvu " (env!("CARGO_PKG_VERSION")) }
                     span { (texts.times_are_utc) }
-                    @if place == Place::Now { span #live-state data-live=(texts.live) data-lost=(texts.live_lost) { (texts.not_live) } }
+                    @if place == Place::Now { span #live-state data-on=(texts.live) data-lost=(texts.live_lost) { (texts.not_live) } }
                 }
             }
         }

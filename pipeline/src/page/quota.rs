@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::pictures::{shares, swatch};
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
-use super::words::{fill, span};
+use super::words::{fill, number, span};
 use super::{layout, layout::Place};
 use crate::operations::{OperationError, status::BudgetStatus};
 
@@ -36,6 +36,7 @@ pub(super) async fn show(visit: Visit) -> Response {
 
 fn family(visit: &Guest, budget: &BudgetStatus) -> Markup {
     let (texts, language) = (visit.texts(), visit.language);
+    let count = |count: u32| number(language, u64::from(count));
     let title = format!("family-{}", budget.family);
     let mut counts: Vec<(u64, &'static str)> = Vec::new();
     for (class, used) in &budget.by_class {
@@ -51,13 +52,13 @@ fn family(visit: &Guest, budget: &BudgetStatus) -> Markup {
                 @else { span.chip.good { (texts.full_pace) } }
             }
             (shares(&counts, u64::from(budget.limit)))
-            ul.legend { @for (class, used) in &budget.by_class { li { (swatch(colour(class))) (class_name(texts, class)) ": " (used) } } }
+            ul.legend { @for (class, used) in &budget.by_class { li { (swatch(colour(class))) (class_name(texts, class)) ": " (count(*used)) } } }
             p {}
             dl.facts {
-                dt { (texts.used_in_window) } dd { (fill(texts.used_of, &[&budget.used, &budget.limit_now])) }
-                dt { (texts.available_now) } dd { (budget.available) }
-                dt { (texts.limit_of_settings) } dd { (budget.limit) }
-                dt { (texts.refusals) } dd { (budget.refusals) }
+                dt { (texts.used_in_window) } dd { (fill(texts.used_of, &[&count(budget.used), &count(budget.limit_now)])) }
+                dt { (texts.available_now) } dd { (count(budget.available)) }
+                dt { (texts.limit_of_settings) } dd { (count(budget.limit)) }
+                dt { (texts.refusals) } dd { (count(budget.refusals)) }
                 @if let Some(seconds) = budget.closed_seconds { dt { (texts.closed) } dd { (fill(texts.for_so_long, &[&span(language, texts, seconds)])) } }
                 @if let Some(seconds) = budget.full_pace_in_seconds { dt { (texts.full_pace) } dd { (fill(texts.in_so_long, &[&span(language, texts, seconds)])) } }
                 dt { (texts.why) } dd { (budget.why) }

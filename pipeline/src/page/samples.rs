@@ -1,11 +1,12 @@
-//! What the stages of this process did in the last minute, while somebody looks.
+//! What the stages of all services did in the last minute, while somebody looks.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use flow::metrics::STAGES;
-use stages::metrics::Metrics;
 use tokio::time::Instant;
+
+use crate::heartbeat::StageStatus;
 
 /// Rates are of so long.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -40,17 +41,15 @@ pub(super) struct Samples {
 
 impl Samples {
     /// Looks at the counters.
-    pub(super) fn take(&mut self, metrics: &Metrics) {
-        let count = |stage: &str, outcome: &str| metrics.flow.stage_items.with_label_values(&[stage, outcome]).get();
+    pub(super) fn take(&mut self, stages: &[StageStatus], now: Instant) {
         let mut counts = [StageCounts::default(); STAGES.len()];
-        for (at, stage) in STAGES.iter().enumerate() {
-            counts[at] = StageCounts {
-                through: count(stage, "ok") + count(stage, "done"),
-                failed: count(stage, "retry") + count(stage, "dead_letter"),
-            };
-            self.in_flight[at] = metrics.flow.stage_in_flight.with_label_values(&[stage]).get();
+        for (at, name) in STAGES.iter().enumerate() {
+            let Some(stage) = stages.iter().find(|stage| stage.stage == *name) else { continue };
+            let count = |outcome: &str| stage.outcomes.get(outcome).copied().unwrap_or_default();
+            counts[at] =
+                StageCounts { through: count("ok") + count("done"), failed: count("retry") + count("dead_letter") };
+            self.in_flight[at] = stage.in_flight;
         }
-        let now = Instant::now();
         // What is older than the window is of no more use, but for the newest of it: rates reach back to that.
         while self.taken.len() >= MOST || self.taken.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             self.taken.pop_front();
@@ -78,22 +77,24 @@ impl Samples {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn rates_are_of_the_last_minute() {
-        let (metrics, mut samples) = (Metrics::new(), Samples::default());
-        let done = metrics.flow.stage_items.with_label_values(&["upload", "ok"]);
-        done.inc_by(1000);
-        samples.take(&metrics);
+    fn upload(ok: u64, retry: u64) -> [StageStatus; 1] {
+        let outcomes = [("ok".to_owned(), ok), ("retry".to_owned(), retry)].into();
+        [StageStatus { stage: "upload".to_owned(), in_flight: 3, outcomes }]
+    }
+
+    #[test]
+    fn rates_are_of_the_last_minute() {
+        let (mut samples, mut now) = (Samples::default(), Instant::now());
+        samples.take(&upload(1000, 0), now);
         assert_eq!(samples.rate("upload").per_minute, None);
-        for _ in 0..300 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            done.inc_by(2);
-            samples.take(&metrics);
+        for second in 1..=300 {
+            now += Duration::from_secs(1);
+            samples.take(&upload(1000 + 2 * second, 0), now);
         }
-        assert_eq!(samples.rate("upload").per_minute, Some(120.0));
-        tokio::time::advance(Duration::from_secs(600)).await;
-        metrics.flow.stage_items.with_label_values(&["upload", "retry"]).inc();
-        samples.take(&metrics);
+        let rate = samples.rate("upload");
+        assert_eq!((rate.per_minute, rate.in_flight, rate.failed), (Some(120.0), 3, 0));
+        now += Duration::from_secs(600);
+        samples.take(&upload(1600, 1), now);
         let rate = samples.rate("upload");
         assert_eq!((rate.failed, rate.per_minute), (1, Some(0.0)));
         assert!(samples.taken.len() <= MOST);

@@ -59,13 +59,14 @@ async fn body(visit: &Guest, search: Search) -> Result<Markup, OperationError> {
         agent,
         from: begin(from)?,
         to: begin(to.tomorrow().map_err(beyond)?)?,
+        only_exceptions: false,
         before_id: search.before_id,
         before_end: search.before_end,
     };
     let found = asked.fulfil(&visit.context.operations.overview).await;
     Ok(html! {
         h1 { (texts.conversations) }
-        div.columns {
+        div.columns.search {
             form.panel method="get" action="/conversations" role="search" aria-label=(texts.find_by_id) {
                 h2 { (texts.find_by_id) }
                 div.fields {

@@ -72,14 +72,14 @@ fn sections(texts: &Texts, page: &str) -> Markup {
         @for (name, lines) in &sections {
             section.panel aria-labelledby={ "section-" (name) } {
                 h2.mono id={ "section-" (name) } { "[" (name) "]" }
-                table.stack {
+                table.stack.of-settings {
                     thead { tr { th scope="col" { (texts.key) } th scope="col" { (texts.value) } th scope="col" { (texts.origin) } } }
                     tbody {
                         @for line in lines {
                             tr {
                                 th.mono scope="row" { (line.key) }
                                 td data-name=(texts.value) { @match line.value { Some(value) => span.mono { (value) }, None => span.quiet { (texts.not_set) } } }
-                                td data-name=(texts.origin) { (origin(texts, line.origin)) }
+                                td data-name=(texts.origin) { @if !line.origin.is_empty() { (origin(texts, line.origin)) } }
                             }
                         }
                     }

@@ -70,10 +70,15 @@ pub(super) fn moment(at: Timestamp) -> Markup {
     html! { time.nowrap datetime=(seconds) { (seconds.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 
-/// The time of a moment's day, and the day where it is not today.
-pub(super) fn short_moment(at: Timestamp, now: Timestamp) -> Markup {
+/// The time of a moment's day, and the day where it is not near.
+pub(super) fn short_time(at: Timestamp, now: Timestamp) -> String {
     let is_near = now.duration_since(at).abs() < SignedDuration::from_hours(20);
-    html! { time.nowrap datetime=(at) { (at.strftime(if is_near { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" })) } }
+    at.strftime(if is_near { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
+/// The same, as a moment.
+pub(super) fn short_moment(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time.nowrap datetime=(at) { (short_time(at, now)) } }
 }
 
 /// A text with values in the places of its braces, in their order.

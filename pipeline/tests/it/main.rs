@@ -18,6 +18,7 @@ mod deployment;
 mod erase;
 mod flow;
 mod metrics_page;
+mod page;
 mod recheck;
 mod replays;
 mod secrets;

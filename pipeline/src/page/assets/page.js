@@ -5,16 +5,24 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const feed = new EventSource(part.dataset.live);
   let shown = null;
   feed.addEventListener("part", (event) => {
-    // Nobody loses the place where they read, select or type.
-    const busy = part.contains(document.activeElement) || !getSelection().isCollapsed;
-    if (busy || event.data === shown) return;
+    // Nobody loses what they have selected, opened or reached by keyboard.
+    if (!getSelection().isCollapsed || event.data === shown) return;
     shown = event.data;
     const open = new Set([...part.querySelectorAll("details[open]")].map((details) => details.id));
+    const reached = part.contains(document.activeElement) ? document.activeElement.id : "";
     part.innerHTML = event.data;
     for (const details of part.querySelectorAll("details")) details.open = open.has(details.id);
+    if (reached) document.getElementById(reached)?.focus({ preventScroll: true });
+    // A screen reader says the verdict when it changes, and nothing once a second.
+    const verdict = part.querySelector("[data-say]")?.dataset.say ?? "";
+    const said = document.getElementById("said");
+    if (said && said.dataset.of !== verdict) {
+      if (said.dataset.of !== undefined) said.textContent = verdict;
+      said.dataset.of = verdict;
+    }
   });
   const state = document.getElementById("live-state");
-  feed.addEventListener("open", () => { if (state) state.textContent = state.dataset.live; });
+  feed.addEventListener("open", () => { if (state) state.textContent = state.dataset.on; });
   feed.addEventListener("error", () => { if (state) state.textContent = state.dataset.lost; });
   addEventListener("pagehide", () => feed.close());
 }

@@ -70,6 +70,19 @@ pub struct ConversationFilter {
     pub from: Timestamp,
     /// They ended before this moment.
     pub to: Timestamp,
+    /// Only those that are not ready, or lack recordings.
+    pub only_exceptions: bool,
+}
+
+impl ConversationFilter {
+    /// Whether it lets a conversation through.
+    pub(crate) fn admits(&self, call: &FoundConversation) -> bool {
+        let is_exception = call.state != ConversationState::Ready || call.recordings_missing > 0;
+        self.agent.is_none_or(|agent| agent == call.agent_external_id)
+            && call.ended_at >= self.from
+            && call.ended_at < self.to
+            && (is_exception || !self.only_exceptions)
+    }
 }
 
 /// A conversation in a listing for people.

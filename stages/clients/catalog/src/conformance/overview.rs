@@ -49,7 +49,7 @@ pub async fn conversations_are_found_by_agent_and_time_page_by_page<S: Subject>(
     for id in &ids {
         catalog.save_metadata(&by(conversation(&acme(), *id), id % 2 + 1)).await.unwrap();
     }
-    let whole = ConversationFilter { agent: None, from: at(2), to: at(DAY as i64 + 3) };
+    let whole = ConversationFilter { agent: None, from: at(2), to: at(DAY as i64 + 3), only_exceptions: false };
     let (mut found, mut before) = (Vec::new(), None);
     loop {
         let page = catalog.found(&acme(), &whole, before, 2).await.unwrap();
@@ -64,5 +64,11 @@ pub async fn conversations_are_found_by_agent_and_time_page_by_page<S: Subject>(
     let of_one = catalog.found(&acme(), &ConversationFilter { agent: Some(agent), ..whole }, None, 10).await.unwrap();
     let seen: BTreeSet<u64> = of_one.iter().map(|call| call.external_id.get()).collect();
     assert_eq!(seen, BTreeSet::from([2, 4, DAY + 2]));
+    let call = conversation(&acme(), 3);
+    catalog.complete(&call.key(), &recordings(&call, 1), 0, at(9), None).await.unwrap();
+    let exceptions = ConversationFilter { only_exceptions: true, ..whole };
+    let exceptions = catalog.found(&acme(), &exceptions, None, 10).await.unwrap();
+    let seen: Vec<u64> = exceptions.iter().map(|call| call.external_id.get()).collect();
+    assert_eq!(seen, [DAY + 2, DAY + 1, 4, 2]);
     assert_eq!(catalog.found(&tenant("other"), &whole, None, 10).await.unwrap(), []);
 }

@@ -62,11 +62,7 @@ impl Overviews for EmbeddedCatalog {
         let before = before.map(|before| (day(before.ended_at), before.external_id));
         let keep = move |row: FoundConversation| -> Option<()> {
             let place = (day(row.ended_at), row.external_id);
-            let is_meant = filter.agent.is_none_or(|agent| agent == row.agent_external_id)
-                && row.ended_at >= filter.from
-                && row.ended_at < filter.to
-                && before.is_none_or(|before| place < before);
-            if is_meant {
+            if filter.admits(&row) && before.is_none_or(|before| place < before) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.insert(place, row);
                 if kept.len() > limit {

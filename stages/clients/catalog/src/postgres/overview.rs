@@ -40,6 +40,7 @@ const FOUND: &str = "
         and ($5::text is null or agent_external_id = $5)
         and ($6::timestamptz is null
             or (ended_on, length(external_id), external_id) < (($6 at time zone 'UTC')::date, length($7::text), $7))
+        and (not $9::boolean or state <> 'ready' or recordings_missing > 0)
     order by ended_on desc, length(external_id) desc, external_id desc
     limit $8";
 
@@ -71,12 +72,12 @@ impl Overviews for PostgresCatalog {
         before: Option<Recorded>,
         limit: usize,
     ) -> Result<Vec<FoundConversation>, CatalogError> {
-        let ConversationFilter { agent, from, to } = filter;
+        let ConversationFilter { agent, from, to, only_exceptions } = filter;
         let (agent, limit) = (agent.map(|agent| agent.to_string()), saturated(limit));
         let (before_end, before_id) = before.map(|before| (before.ended_at, before.external_id.to_string())).unzip();
         let tenant = tenant.as_str();
-        let bounds: [&(dyn ToSql + Sync); 8] =
-            [&tenant, &INTEGRATION_TYPE, from, to, &agent, &before_end, &before_id, &limit];
+        let bounds: [&(dyn ToSql + Sync); 9] =
+            [&tenant, &INTEGRATION_TYPE, from, to, &agent, &before_end, &before_id, &limit, only_exceptions];
         let rows = self.query("find conversations", FOUND, &bounds).await?;
         let found = |row: &Row| {
             Ok(FoundConversation {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use database::schema;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, tz::TimeZone};
 use model::{AgentId, ConversationState, Hop, Memberships, Retention};
 use runtime::Clock;
 use tokio_postgres::error::SqlState;
@@ -13,8 +13,8 @@ use super::{
     *,
 };
 use crate::{
-    ConversationCounts, ConversationStatus, Fate, GroupStanding, LearnedDelay, Lessons, ReplayRun, RowCount, RunKind,
-    RunState,
+    ConversationCounts, ConversationFilter, ConversationStatus, Fate, GroupStanding, LearnedDelay, Lessons,
+    OperatorAct, ReplayRun, RowCount, RunKind, RunState,
 };
 
 /// A turn of a rate budget.
@@ -72,6 +72,19 @@ async fn assert_keeps_its_books(catalog: &PostgresCatalog) {
     assert_eq!(catalog.hops(&key(77)).await.unwrap(), [], "it was old");
     catalog.counts().await.unwrap();
     catalog.check().await.unwrap();
+    let act = OperatorAct { id: 0, at: at(0), who: "me".to_owned(), act: "replay".to_owned(), subject: "7".to_owned() };
+    catalog.record_act(&act, Duration::from_secs(86_400)).await.unwrap();
+    assert_eq!(catalog.acts(None, 1).await.unwrap()[0].subject, "7");
+    let filter = ConversationFilter { agent: None, from: at(0), to: at(9), only_exceptions: true };
+    catalog.found(&key(1).tenant, &filter, None, 9).await.unwrap();
+    let day = at(0).to_zoned(TimeZone::UTC).date();
+    catalog.days(&key(1).tenant, day, day).await.unwrap();
+    let changes = [
+        "delete from audit",
+        "update audit set who = 'you'",
+        "insert into audit (at, who, act, subject) values (now(), '', '', '')",
+    ];
+    assert_refused(&catalog.inner.database, &changes).await;
 }
 
 #[tokio::test]
