@@ -111,6 +111,31 @@ fn every_alert_says_whose_it_is_and_has_a_runbook() {
     }
 }
 
+#[test]
+fn runbooks_name_panels_and_panels_name_alerts_that_there_are() {
+    let panels: Vec<Value> = all().iter().flat_map(|dashboard| panels_of(dashboard.file)).collect();
+    let titles: BTreeSet<_> = panels.iter().map(|panel| text(panel, "title")).collect();
+    let alerts = alert_names();
+    for name in &alerts {
+        let runbook = read(&format!("runbooks/{name}.md"));
+        // What is between backticks is no panel.
+        let words: String = runbook.split('`').step_by(2).collect();
+        for title in words.split('"').skip(1).step_by(2) {
+            let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(titles.contains(&title), "runbooks/{name}.md: no panel {title:?}");
+        }
+    }
+    for panel in &panels {
+        let about = panel["description"].as_str().unwrap_or_default();
+        let words = about.split(|letter: char| !letter.is_ascii_alphabetic());
+        for alert in words.filter(|word| word.chars().filter(char::is_ascii_uppercase).count() > 1) {
+            // MiB and NICE are none.
+            let is_name = alert.len() > 5 && alert.chars().any(|letter| letter.is_ascii_lowercase());
+            assert!(!is_name || alerts.contains(alert), "{}: no alert {alert}", panel["title"]);
+        }
+    }
+}
+
 fn alert_names() -> BTreeSet<String> {
     let alerts = read("alerts.yaml");
     alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
@@ -177,17 +202,18 @@ fn lint(bed: &Bed, page: &str) {
 /// Every expression of every panel of the files, with the panel's kind and title.
 pub(crate) fn panels() -> Vec<(String, String)> {
     let mut expressions = Vec::new();
-    for dashboard in all() {
-        let dashboard: Value =
-            serde_json::from_str(&read(&format!("{}.json", dashboard.file))).expect("the dashboard is JSON");
-        for panel in dashboard["panels"].as_array().expect("it has panels") {
-            let name = format!("{} {}", text(panel, "type"), text(panel, "title"));
-            let targets = panel["targets"].as_array().into_iter().flatten();
-            expressions.extend(targets.map(|target| (name.clone(), text(target, "expr"))));
-        }
+    for panel in all().iter().flat_map(|dashboard| panels_of(dashboard.file)) {
+        let name = format!("{} {}", text(&panel, "type"), text(&panel, "title"));
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        expressions.extend(targets.map(|target| (name.clone(), text(target, "expr"))));
     }
     assert!(expressions.len() >= 80, "panels are missing: {expressions:?}");
     expressions
+}
+
+fn panels_of(file: &str) -> Vec<Value> {
+    let dashboard: Value = serde_json::from_str(&read(&format!("{file}.json"))).expect("the dashboard is JSON");
+    dashboard["panels"].as_array().expect("it has panels").clone()
 }
 
 /// Every dashboard and every alert, with what it asks for.
