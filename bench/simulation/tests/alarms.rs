@@ -192,8 +192,8 @@ fn a_label_of_the_page_gives_way_to_the_targets() {
     let mut recorder = AlarmRecorder::new(MINUTE).unwrap();
     let target = Target::new("producer-1");
     for at in (0..4).map(minute) {
-        let page =
-            "nice_knovvu_tenant_system_up{system=\"nice\",tenant=\"beta\"} 0\npoll_last_listing_timestamp_seconds 1\n";
+        let page = "nice_knovvu_tenant_system_up{instance=\"beta\",system=\"nice\"} 0\n\
+                    nice_knovvu_poll_last_listing_timestamp_seconds 1\n";
         recorder.scrape(&target, at, page).unwrap();
     }
     let labels = [
