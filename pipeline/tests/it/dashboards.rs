@@ -1,28 +1,144 @@
-//! The dashboards and alerts against a real Prometheus that reads the real daemon.
+//! The dashboards and alerts against a real Prometheus that reads the real daemon, and what Grafana asks of a dashboard.
+//!
+//! The tables of the panels are beside this file: one each for `dashboards/*.json`, which
+//! `WRITE_DOCS=1 cargo test -p nice-knovvu --test it dashboards` writes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Bed, Daemon, Ended, PATIENCE, http_client, hurried, tail};
+use crate::harness::{Bed, Ended, hurried};
+use expressions::{assert_exported, exported};
+use grafana::Dashboard;
+pub(crate) use {
+    expressions::selectors_of,
+    prometheus::{Is, Prometheus},
+};
+
+mod expressions;
+mod grafana;
+mod prometheus;
+mod schema;
+
+mod completeness;
+mod flow;
+mod nice;
+mod overview;
+mod servers;
+mod tenant;
 
 /// The directory of the dashboards.
-fn dashboards() -> PathBuf {
+fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards")
 }
 
 fn read(file: &str) -> String {
-    let path = dashboards().join(file);
+    let path = folder().join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn all() -> [Dashboard; 6] {
+    [
+        overview::dashboard(),
+        flow::dashboard(),
+        nice::dashboard(),
+        servers::dashboard(),
+        completeness::dashboard(),
+        tenant::dashboard(),
+    ]
+}
+
+#[test]
+fn the_dashboards_are_the_tables() {
+    for dashboard in all() {
+        let file = format!("{}.json", dashboard.file);
+        let text = serde_json::to_string_pretty(&dashboard.json()).expect("it is JSON") + "\n";
+        if std::env::var_os("WRITE_DOCS").is_some() {
+            std::fs::write(folder().join(&file), &text).unwrap();
+        }
+        assert_eq!(read(&file), text, "dashboards/{file} is stale; dashboards/README.md says how it is written");
+    }
 }
 
 #[test]
 fn the_alerts_fire_when_they_shall_and_only_then() {
     promtool(&["check", "config", "prometheus.yaml"]);
+    promtool(&["check", "rules", "alerts.yaml"]);
     promtool(&["test", "rules", "alerts_test.yaml"]);
+}
+
+#[test]
+fn every_alert_is_tested_where_it_fires_and_where_it_does_not() {
+    let tests = read("alerts_test.yaml");
+    for name in alert_names() {
+        let asked = tests.split("alertname: ").skip(1).filter(|asked| asked.starts_with(&name));
+        let asked = asked.filter(|asked| !asked[name.len()..].starts_with(char::is_alphanumeric));
+        let (fires, does_not): (Vec<_>, Vec<_>) =
+            asked.partition(|asked| asked[name.len()..].trim_start().starts_with("exp_alerts:"));
+        assert!(!fires.is_empty(), "{name}: no test in which it fires");
+        assert!(!does_not.is_empty(), "{name}: no test in which it does not fire");
+    }
+}
+
+#[test]
+fn every_alert_says_whose_it_is_and_has_a_runbook() {
+    let alerts = read("alerts.yaml");
+    for block in alerts.split("- alert: ").skip(1) {
+        let name = block.lines().next().unwrap_or_default();
+        let link = format!("runbook_url: dashboards/runbooks/{name}.md");
+        assert!(block.contains(&link), "{name} does not link to its runbook");
+        assert!(
+            block.contains("description: \"Whose: ") && block.contains(" First: "),
+            "{name} does not say whose it is"
+        );
+        let runbook = read(&format!("runbooks/{name}.md"));
+        let headings: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(
+            headings,
+            ["What it means", "Look here", "Do this", "How to see that it is over"],
+            "runbooks/{name}.md"
+        );
+    }
+    let pages = std::fs::read_dir(folder().join("runbooks")).unwrap();
+    let pages: BTreeSet<_> =
+        pages.filter_map(|page| Some(page.ok()?.file_name().to_str()?.strip_suffix(".md")?.to_owned())).collect();
+    assert_eq!(alert_names(), pages, "alerts.yaml on the left, runbooks/ on the right");
+    let readme = read("README.md");
+    for name in pages {
+        assert!(readme.contains(&format!("(runbooks/{name}.md)")), "README.md does not list {name}");
+    }
+}
+
+#[test]
+fn runbooks_name_panels_and_panels_name_alerts_that_there_are() {
+    let panels: Vec<Value> = all().iter().flat_map(|dashboard| panels_of(dashboard.file)).collect();
+    let titles: BTreeSet<_> = panels.iter().map(|panel| text(panel, "title")).collect();
+    let alerts = alert_names();
+    for name in &alerts {
+        let runbook = read(&format!("runbooks/{name}.md"));
+        // What is between backticks is no panel.
+        let words: String = runbook.split('`').step_by(2).collect();
+        for title in words.split('"').skip(1).step_by(2) {
+            let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(titles.contains(&title), "runbooks/{name}.md: no panel {title:?}");
+        }
+    }
+    for panel in &panels {
+        let about = panel["description"].as_str().unwrap_or_default();
+        let words = about.split(|letter: char| !letter.is_ascii_alphabetic());
+        for alert in words.filter(|word| word.chars().filter(char::is_ascii_uppercase).count() > 1) {
+            // MiB and NICE are none.
+            let is_name = alert.len() > 5 && alert.chars().any(|letter| letter.is_ascii_lowercase());
+            assert!(!is_name || alerts.contains(alert), "{}: no alert {alert}", panel["title"]);
+        }
+    }
+}
+
+fn alert_names() -> BTreeSet<String> {
+    let alerts = read("alerts.yaml");
+    alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,11 +153,14 @@ async fn dashboards_and_alerts_ask_for_what_the_daemon_exports_and_a_healthy_one
     lint(&bed, &page);
     let prometheus = Prometheus::reading(&mut daemon).await;
 
-    let exported = exported(&page);
-    for expression in panels() {
+    let mut exported = exported(&page);
+    exported.insert("ALERTS".to_owned());
+    for (panel, expression) in panels() {
         assert_exported(&expression, &exported);
-        // What Grafana fills in.
-        prometheus.until(&expression.replace("$__rate_interval", "1m").replace("$instance", ".*"), Is::Shown).await;
+        // The others may be empty where nothing happens; what they show under faults is another test's.
+        if panel.starts_with("stat ") {
+            prometheus.until(&chosen(&expression), Is::Shown).await;
+        }
     }
     let alerts = prometheus.alerts().await;
     assert!(!alerts.is_empty(), "the alerts are not read");
@@ -57,31 +176,16 @@ async fn a_daemon_that_is_gone_raises_an_alert() {
     let bed = Bed::new(hurried(82, 0)).await;
     let mut daemon = bed.start();
     let prometheus = Prometheus::reading(&mut daemon).await;
-    let alerts = prometheus.alerts().await;
-    let down = alerts.iter().find(|alert| text(alert, "name") == "ProcessDown").expect("the alert exists");
-    let expression = text(down, "query");
+    let expression = prometheus.alert("ProcessDown").await;
     prometheus.until(&expression, Is::Empty).await;
     daemon.kill();
     prometheus.until(&expression, Is::Shown).await;
 }
 
-#[test]
-fn every_alert_has_its_page_in_the_runbook() {
-    let alerts = read("alerts.yaml");
-    let named: BTreeSet<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    let readme = read("README.md");
-    let pages: BTreeSet<_> = readme.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-    assert_eq!(named, pages, "alerts.yaml on the left, the headings of README.md on the right");
-    for name in named {
-        let link = format!("runbook: dashboards/README.md#{}", name.to_lowercase());
-        assert!(alerts.contains(&link), "{name} does not link to its page");
-    }
-}
-
 /// Runs promtool among the dashboards; it must be content.
 fn promtool(arguments: &[&str]) {
     let mut command = Command::new("promtool");
-    command.current_dir(dashboards()).args(arguments);
+    command.current_dir(folder()).args(arguments);
     let ended = Ended::of(command);
     assert_eq!(ended.code, Some(0), "promtool {arguments:?}: {}", ended.said());
 }
@@ -95,161 +199,37 @@ fn lint(bed: &Bed, page: &str) {
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stderr));
 }
 
-/// Every expression of every panel.
-fn panels() -> Vec<String> {
-    let dashboard: Value = serde_json::from_str(&read("overview.json")).expect("the dashboard is JSON");
-    let panels = dashboard["panels"].as_array().expect("it has panels");
-    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
-    let expressions: Vec<_> = targets.map(|target| text(target, "expr")).collect();
-    assert!(expressions.len() >= 20, "panels are missing: {expressions:?}");
+/// Every expression of every panel of the files, with the panel's kind and title.
+pub(crate) fn panels() -> Vec<(String, String)> {
+    let mut expressions = Vec::new();
+    for panel in all().iter().flat_map(|dashboard| panels_of(dashboard.file)) {
+        let name = format!("{} {}", text(&panel, "type"), text(&panel, "title"));
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        expressions.extend(targets.map(|target| (name.clone(), text(target, "expr"))));
+    }
+    assert!(expressions.len() >= 80, "panels are missing: {expressions:?}");
     expressions
 }
 
-/// Every name of a series on the daemon's page, and what Prometheus itself adds.
-fn exported(page: &str) -> BTreeSet<String> {
-    let samples = page.lines().filter(|line| !line.starts_with('#'));
-    let names = samples.filter_map(|line| line.split(['{', ' ']).next());
-    names.chain(["up"]).map(str::to_owned).collect()
+fn panels_of(file: &str) -> Vec<Value> {
+    let dashboard: Value = serde_json::from_str(&read(&format!("{file}.json"))).expect("the dashboard is JSON");
+    dashboard["panels"].as_array().expect("it has panels").clone()
 }
 
-fn assert_exported(expression: &str, exported: &BTreeSet<String>) {
-    for name in metrics_of(expression) {
-        assert!(exported.contains(&name), "{name} is exported by nobody: {expression}");
-    }
+/// Every dashboard and every alert, with what it asks for.
+pub(crate) fn readers() -> Vec<(String, String)> {
+    let dashboards = all().map(|dashboard| (dashboard.file.to_owned(), read(&format!("{}.json", dashboard.file))));
+    let alerts = read("alerts.yaml");
+    let blocks = alerts.split("- alert: ").skip(1).filter_map(|block| block.split_once('\n'));
+    dashboards.into_iter().chain(blocks.map(|(name, block)| (name.to_owned(), block.to_owned()))).collect()
 }
 
-/// The metrics that an expression names: its words but for functions, keywords, and what stands in `{}`, `[]`, `""`
-/// and in the label lists of `by`, `on` and the like.
-fn metrics_of(expression: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut rest = expression;
-    while let Some(first) = rest.chars().next() {
-        if let Some(end) = matching(first) {
-            rest = rest[1..].split_once(end).map_or("", |(_, after)| after);
-            continue;
-        }
-        let length = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || "_:".contains(letter)));
-        let (word, after) = rest.split_at(length.unwrap_or(rest.len()).max(first.len_utf8()));
-        rest = after;
-        let is_word = first.is_ascii_alphabetic() || first == '_';
-        let is_called = ["(", "by ", "without "].iter().any(|next| after.trim_start().starts_with(next));
-        if ["by", "without", "on", "ignoring", "group_left", "group_right"].contains(&word) {
-            rest = rest.trim_start().strip_prefix('(').and_then(|list| list.split_once(')')).map_or(rest, |(_, r)| r);
-        } else if is_word && !["and", "or", "unless", "bool", "offset"].contains(&word) && !is_called {
-            names.insert(word.to_owned());
-        }
-    }
-    names
-}
-
-/// What ends a part of an expression that names no metric.
-fn matching(first: char) -> Option<char> {
-    match first {
-        '{' => Some('}'),
-        '[' => Some(']'),
-        '"' => Some('"'),
-        _ => None,
-    }
-}
-
-#[test]
-fn the_metrics_of_an_expression_are_its_names_only() {
-    let names = |expression| metrics_of(expression).into_iter().collect::<Vec<_>>();
-    assert_eq!(
-        names(r#"sum by (le, stage) (rate(a_total{b="c",d=~"e.."}[5m])) / on () group_left b > 0.5"#),
-        ["a_total", "b"]
-    );
-    assert_eq!(names("time() - max(a_seconds > 1e3) and absent(b:c) or vector(0)"), ["a_seconds", "b:c"]);
+/// An expression as Grafana sends it while all tenants and processes are chosen.
+pub(crate) fn chosen(expression: &str) -> String {
+    let spans = expression.replace("$__rate_interval", "10m").replace("$__range", "10m");
+    spans.replace("$instance", ".*").replace("$tenant", ".*")
 }
 
 fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_else(|| panic!("{key} is missing: {value}")).to_owned()
-}
-
-/// What an expression gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
-    Shown,
-    Empty,
-}
-
-/// A Prometheus of the test's own, with the repository's settings; ends with the test.
-struct Prometheus {
-    child: Child,
-    address: String,
-    dir: tempfile::TempDir,
-}
-
-impl Prometheus {
-    /// Starts it and waits until it has read the daemon often enough for a rate.
-    async fn reading(daemon: &mut Daemon) -> Self {
-        daemon.ready().await;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let config = settings(&daemon.admin_address());
-        std::fs::write(dir.path().join("prometheus.yaml"), config).unwrap();
-        std::fs::copy(dashboards().join("alerts.yaml"), dir.path().join("alerts.yaml")).unwrap();
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", dir.path().join("prometheus.yaml").display()))
-            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("prometheus starts: ./test installs it");
-        let prometheus = Self { child, address, dir };
-        prometheus.until(r#"min(sum_over_time(up{job="nice-knovvu"}[1m])) >= 3"#, Is::Shown).await;
-        prometheus
-    }
-
-    /// Waits until an expression gives something, or nothing: a busy machine may miss a scrape.
-    async fn until(&self, expression: &str, wanted: Is) {
-        let begun = Instant::now();
-        loop {
-            // Nothing while it starts.
-            let answer = self.get("query", &[("query", expression)]).await.unwrap_or_default();
-            assert_ne!(answer["status"], "error", "{expression}: {answer}");
-            match answer["data"]["result"].as_array() {
-                Some(series) if series.is_empty() == (wanted == Is::Empty) => return,
-                _ => {}
-            }
-            let log = tail(&self.dir.path().join("log"));
-            assert!(begun.elapsed() < PATIENCE, "never {wanted:?}: {expression}\n{answer}\n{log}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// Every alert as Prometheus understands it.
-    async fn alerts(&self) -> Vec<Value> {
-        let answer = self.get("rules", &[("type", "alert")]).await.expect("prometheus answers");
-        let groups = answer["data"]["groups"].as_array().expect("groups of rules");
-        groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect()
-    }
-
-    /// A question to its API; none while it does not answer.
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
-        let client = http_client().timeout(Duration::from_secs(10)).build().ok()?;
-        let answer = client.get(format!("http://{}/api/v1/{path}", self.address)).query(query).send().await.ok()?;
-        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// The repository's settings, with this target in place of each, and as often as a test can wait for.
-fn settings(target: &str) -> String {
-    let mut settings = read("prometheus.yaml").replace("interval: 15s", "interval: 1s");
-    for usual in ["127.0.0.1:9464", "127.0.0.1:9471", "127.0.0.1:9472"] {
-        assert!(settings.contains(usual), "{usual} is no target: {settings}");
-        settings = settings.replace(usual, target);
-    }
-    settings
 }

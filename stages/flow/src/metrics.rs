@@ -40,7 +40,7 @@ runtime::metrics! {
         conversations_done: counters("conversations_done_total", &["reason"]),
         /// Calls that came to their end, by tenant and by what became of them: ready, no_recording or dead (a dead letter).
         calls_finished: counters_by_tenant("calls_finished_total", &["result"]),
-        /// Age of the oldest call that is due and in hand: since it ended, or since its wait for NICE was over.
+        /// Age of the oldest call that is due, wherever it waits: since it ended, or since its wait for NICE was over.
         freshness_lag: float_gauge("freshness_lag_seconds"),
         /// Dead letters written, by stage.
         dead_letters: counters("dead_letters_total", &["stage"]),

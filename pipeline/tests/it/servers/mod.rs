@@ -14,6 +14,7 @@ mod analysis;
 mod budget;
 mod chaos;
 mod commands;
+mod dashboards;
 mod erase;
 mod flow;
 mod fluvio;
