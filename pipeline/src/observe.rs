@@ -98,6 +98,10 @@ impl Observed {
     fn look_here(&self) {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
+        let (exported, dropped) = telemetry::traces::counts();
+        let Metrics { trace_spans_exported, trace_spans_dropped, .. } = &self.metrics;
+        trace_spans_exported.inc_by(exported.saturating_sub(trace_spans_exported.get()));
+        trace_spans_dropped.inc_by(dropped.saturating_sub(trace_spans_dropped.get()));
         self.metrics.flow.freshness_lag.set(self.freshness.lag(self.clock.now()).as_secs_f64());
         self.show_disk();
         self.show_systems();

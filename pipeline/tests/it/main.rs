@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a step that fails ends the test, and its tasks")]
 
+mod collector;
 mod harness;
 mod history;
 mod oracle;
@@ -23,4 +24,5 @@ mod replays;
 mod secrets;
 mod servers;
 mod systemd;
+mod traces;
 mod webhook_sender;

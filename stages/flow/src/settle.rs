@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::blame::Fault;
 use super::record::{Ending, RECHECK_GIVEN_UP};
+use super::traced;
 use super::{Deferral, Delivery, FlowContext, FlowMetrics, Outcome, StageError};
 
 /// Passes on what a stage made of an item, or settles it.
@@ -28,10 +29,12 @@ pub(super) async fn finish<Out>(
             Some(delivery.with(item))
         }
         Ok(Outcome::Done(reason)) => {
+            traced::done(&delivery.trace, reason);
             settle(stage, Ok(reason), took, delivery, context).await;
             None
         }
         Err(error) => {
+            traced::failed(&delivery.trace, &error);
             settle(stage, Err(error), took, delivery, context).await;
             None
         }

@@ -23,5 +23,6 @@ mod poison;
 mod replays;
 mod secrets;
 mod tenants;
+mod traces;
 
 use crate::harness::sized;
