@@ -42,6 +42,7 @@ use crate::operations::{
     agents::{ListAgents, ReadGroup, ShowHeldReading},
     dead_letters::{DropDeadLetter, DropDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
     erase::{EraseConversation, ShowErasable},
+    proof::ListSignedDays,
     recheck::{RecheckConversation, RecheckRange},
     replays::{Backfill, ChangeBackfill, ListBackfills, Reconcile, ShowBackfill, ShowReconciliation},
     report::ShowReport,
@@ -271,6 +272,7 @@ served! {
     dead_letters: ListDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
     replays: Reconcile, ShowReconciliation, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
     report: ShowReport;
+    proof: ListSignedDays;
 }
 
 /// Does a request, and answers it.

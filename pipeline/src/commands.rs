@@ -6,6 +6,7 @@ mod database;
 mod dead_letters;
 mod queue;
 mod replays;
+mod report;
 mod verify;
 
 pub(crate) use agents::agents;
@@ -14,4 +15,5 @@ pub(crate) use database::{migrate, settings};
 pub(crate) use dead_letters::dead_letters;
 pub(crate) use queue::queue;
 pub(crate) use replays::{backfill, reconcile};
+pub(crate) use report::report;
 pub(crate) use verify::verify;

@@ -33,6 +33,7 @@ use crate::doors::{OpenDoors, SharedDoors, Wanted};
 pub(crate) mod agents;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
+pub(crate) mod proof;
 pub(crate) mod range;
 pub(crate) mod recheck;
 pub(crate) mod replays;
@@ -149,6 +150,7 @@ pub(crate) struct Operations {
     pub(crate) agents: agents::AgentOperations,
     pub(crate) dead_letters: dead_letters::DeadLetterOperations,
     pub(crate) erasure: erase::ErasureOperations,
+    pub(crate) proof: proof::ProofOperations,
     pub(crate) recheck: recheck::RecheckOperations,
     pub(crate) replays: replays::ReplayOperations,
     pub(crate) report: report::ReportOperations,
@@ -187,6 +189,7 @@ impl Operations {
                 state: doors.state.clone(),
                 eraser: doors.eraser(),
             },
+            proof: proof::ProofOperations { tenant: tenant.clone(), dir: config.proof.dir.clone() },
             recheck: recheck::RecheckOperations {
                 tenant: tenant.clone(),
                 recheck: Recheck { catalog: catalog.clone(), queue: queue.clone(), clock: clock.clone() },

@@ -348,6 +348,19 @@ settings! {
             "Your own authority has signed the certificate of the collector.";
     }
 
+    /// Signed days, by which an auditor sees that nothing was taken out later.
+    proof: ProofConfig {
+        /// The directory; each tenant has a folder in it. Empty: no day is signed.
+        dir: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "Somebody must be able to check the balance of each day: `report --sign` writes there.";
+        /// The key that signs: 32 bytes in hex, which `report keygen` makes.
+        key: SealKey = SEAL_KEY, example("/run/secrets/proof_key"),
+            "The key is replaced; then the auditor needs both public keys.";
+        /// The producer signs each day that is over, after the nightly comparison.
+        nightly: bool = FLAG, default(false),
+            "Nobody shall have to think of it. It lists each day once more.";
+    }
+
     /// The log, on stderr.
     log: LogConfig {
         /// text for people, json for machines.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stages::completeness::{self, CallCounts, Completeness, ReportRequest};
@@ -12,7 +11,6 @@ use tokio::sync::watch;
 use super::range::{check_listed, check_range};
 use super::replays::doubt;
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
-use crate::arguments::moment;
 use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::tables::{numbers, table, time};
@@ -30,14 +28,12 @@ pub(crate) struct ReportOperations {
 }
 
 /// What became of every call that ended in a range is asked for.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowReport {
-    /// The beginning: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    from: Timestamp,
-    /// The end, which is not included: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    to: Timestamp,
+    /// The first moment.
+    pub(crate) from: Timestamp,
+    /// The moment after the last.
+    pub(crate) to: Timestamp,
 }
 
 impl AdminRequest for ShowReport {

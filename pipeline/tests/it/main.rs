@@ -19,6 +19,7 @@ mod deployment;
 mod erase;
 mod flow;
 mod metrics_page;
+mod proof;
 mod recheck;
 mod replays;
 mod secrets;
