@@ -306,7 +306,7 @@ mod tests {
             let settle = Box::new(Counting(acked.clone()));
             let body = event.encode().into();
             let delivery = QueueDelivery { body, over_limit: true, lost: CancellationToken::new(), settle };
-            assert!(decode(delivery, &share, &Copies::default(), context).await.is_none());
+            assert!(decode(delivery, &lanes(), &share, &Copies::default(), context).await.is_none());
             assert_eq!(context.catalog.counts().await.unwrap().dead_letters, letters);
         }
         assert_eq!(acked.load(Ordering::SeqCst), 2);

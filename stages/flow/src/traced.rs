@@ -55,6 +55,9 @@ pub(super) fn done(span: &TraceSpan, reason: &'static str) {
 
 /// A wait is none of the failures.
 pub(super) fn failed(span: &TraceSpan, error: &StageError) {
+    if !traces::is_on() {
+        return;
+    }
     let outcome = match error {
         StageError::Transient { system, .. } => {
             span.attribute("system", || system.as_str());

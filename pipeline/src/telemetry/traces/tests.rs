@@ -3,16 +3,15 @@ use opentelemetry::trace::{Tracer, TracerProvider};
 
 use super::*;
 
-/// A collector that answers this, and its sender.
-async fn sender(answer: StatusCode) -> Sender {
+/// A collector that answers this for as long as its handle is held, and its sender.
+async fn sender(answer: StatusCode) -> (Sender, AbortOnDropHandle<std::io::Result<()>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move {
-        axum::serve(listener, Router::new().route("/v1/traces", post(move || async move { answer }))).await
-    });
+    let router = Router::new().route("/v1/traces", post(move || async move { answer }));
+    let served = task::spawn("collector", async move { axum::serve(listener, router).await });
     crate::doors::install_crypto();
     let collector = Collector { client: client(None).unwrap(), url: signal_url(&url), headers: HeaderMap::new() };
-    Sender { collector, resource: ResourceAttributesWithSchema::from(&resource("run")), trouble: None }
+    (Sender { collector, resource: ResourceAttributesWithSchema::from(&resource("run")), trouble: None }, served)
 }
 
 /// Ends so many spans, and gives those that found a place among `room`.
@@ -31,13 +30,13 @@ async fn what_finds_no_place_or_is_refused_is_lost_and_counted_and_nobody_waits(
     assert_eq!(counts().1 - before, 6, "six found no place");
     let mut batch = Vec::new();
     waiting.recv_many(&mut batch, 10).await;
-    let mut sender = sender(StatusCode::BAD_REQUEST).await;
+    let (mut sender, _refuses) = sender(StatusCode::BAD_REQUEST).await;
     sender.send(batch, &CancellationToken::new()).await;
     assert_eq!(counts().1 - before, 10, "four were refused for good");
     assert!(sender.trouble.is_some());
     let (taken, _) = counts();
     let waiting = ended(3, 4);
-    let mut well = self::sender(StatusCode::OK).await;
+    let (mut well, _takes) = self::sender(StatusCode::OK).await;
     well.trouble = sender.trouble;
     // All that is there is sent, and then it ends with the processor that it gets spans from.
     well.run(waiting, CancellationToken::new()).await;
