@@ -11,7 +11,6 @@ use crate::completed;
 use crate::config::QueueKind;
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
-use crate::operations::report::ShowReport;
 use crate::operations::trace::TraceConversation;
 
 /// Brings the calls of a NICE CXone group into Knovvu Analytics as soon as they end.
@@ -62,7 +61,7 @@ pub(crate) enum Command {
     /// Ask NICE once more for the recordings that calls lack: of one call, or of those that began in a date range
     Recheck(RecheckOptions),
     /// What became of every call that ended in a date range
-    Report(Asked<ShowReport>),
+    Report(ReportOptions),
     /// Erase a conversation for good: recordings in every version, rows, messages, dead letters; no replay brings it
     /// back
     Erase(EraseOptions),
@@ -201,6 +200,54 @@ pub(crate) enum BackfillCommand {
         /// Its number
         #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct ReportOptions {
+    /// The beginning: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
+    pub(crate) from: Option<Timestamp>,
+    /// The end, which is not included: RFC 3339, or a date in UTC
+    #[arg(long, value_name = "TIME", value_parser = moment, required = true)]
+    pub(crate) to: Option<Timestamp>,
+    /// Write each day as a signed file below `[proof] dir`; the range is of whole days that are over
+    #[arg(long)]
+    pub(crate) sign: bool,
+    /// Sign with the key in this file [default: that of the settings]
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Why there is no file for the days between the newest one and --from
+    #[arg(long, value_name = "REASON", requires = "sign")]
+    pub(crate) gap: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<ReportCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReportCommand {
+    /// Check signed days: signatures, links, balances, no day missing; needs no settings and no daemon
+    Verify {
+        /// The folder of a tenant, or the directory of several
+        dir: PathBuf,
+        /// Who may have signed, in hex; may be repeated [default: whoever signed the first file]
+        #[arg(long = "public-key", value_name = "KEY")]
+        public_keys: Vec<String>,
+        /// A hash that was published: the folder must have its file; may be repeated
+        #[arg(long = "expect", value_name = "HASH")]
+        hashes: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key that signs, in a new file, and print its public half
+    Keygen {
+        /// The file; it must not be there yet
+        file: PathBuf,
     },
 }
 

@@ -8,6 +8,7 @@ mod dead_letters;
 mod man;
 mod queue;
 mod replays;
+mod report;
 mod status;
 mod verify;
 
@@ -19,5 +20,6 @@ pub(crate) use dead_letters::dead_letters;
 pub(crate) use man::man;
 pub(crate) use queue::queue;
 pub(crate) use replays::{backfill, reconcile};
+pub(crate) use report::report;
 pub(crate) use status::status;
 pub(crate) use verify::verify;

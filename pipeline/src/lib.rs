@@ -31,6 +31,7 @@ mod operations;
 mod output;
 mod page;
 mod probes;
+mod proof;
 pub mod queue_move;
 mod rebuild;
 mod replays;
@@ -104,7 +105,7 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Recheck(_) => {
             Err(CommandError::usage("CONVERSATION_ID, or --from and --to: one of the two is needed"))
         }
-        Command::Report(Asked { request, json }) => answer(request, json, &load).await,
+        Command::Report(options) => commands::report(options, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
         Command::Migrate => commands::migrate(&load).await,
         Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,

@@ -45,6 +45,7 @@ use crate::config::Config;
 use crate::doors;
 use crate::doors::OpenDoors;
 use crate::lease::{Lease, LeaseGuard};
+use crate::proof::night::NightlyProof;
 use crate::replays::Replays;
 use crate::turns::{Begun, Turns};
 
@@ -141,6 +142,7 @@ impl NiceProducer {
             tenant: tenant.clone(),
             nightly: (sources == Sources::All).then(|| doors::nightly(config)),
             recovery_window: doors::recovery_window(config),
+            proof: if sources == Sources::All { NightlyProof::of(&config.proof)? } else { None },
             wake: doors.wake.clone(),
         };
         let listens = config.events.agent_sessions && sources == Sources::All;

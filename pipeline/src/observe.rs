@@ -86,6 +86,10 @@ impl Observed {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
         self.metrics.flow.freshness_lag.set(self.freshness.lag(self.observer.clock.now()).as_secs_f64());
+        let (exported, dropped) = telemetry::traces::counts();
+        let Metrics { trace_spans_exported, trace_spans_dropped, .. } = &self.metrics;
+        trace_spans_exported.inc_by(exported.saturating_sub(trace_spans_exported.get()));
+        trace_spans_dropped.inc_by(dropped.saturating_sub(trace_spans_dropped.get()));
         self.show_disk();
         self.show_systems();
         let Some(state) = &self.state else { return };

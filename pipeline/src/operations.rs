@@ -37,6 +37,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod erase;
 pub(crate) mod overview;
 pub(crate) mod personal;
+pub(crate) mod proof;
 pub(crate) mod range;
 pub(crate) mod recheck;
 pub(crate) mod replays;
@@ -156,6 +157,7 @@ pub(crate) struct Operations {
     pub(crate) erasure: erase::ErasureOperations,
     pub(crate) overview: overview::OverviewOperations,
     pub(crate) personal: personal::PersonalOperations,
+    pub(crate) proof: proof::ProofOperations,
     pub(crate) recheck: recheck::RecheckOperations,
     pub(crate) replays: replays::ReplayOperations,
     pub(crate) report: report::ReportOperations,
@@ -205,6 +207,7 @@ impl Operations {
                 state: doors.state.clone(),
                 eraser: doors.eraser(),
             },
+            proof: proof::ProofOperations { tenant: tenant.clone(), dir: config.proof.dir.clone() },
             recheck: recheck::RecheckOperations {
                 tenant: tenant.clone(),
                 recheck: Recheck { catalog: catalog.clone(), queue: queue.clone(), clock: clock.clone() },

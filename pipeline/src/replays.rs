@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::nightly::Nightly;
+use crate::proof::night::NightlyProof;
 
 /// Backfills worked on at a time; others wait, oldest first.
 const BACKFILLS: usize = 4;
@@ -45,6 +46,8 @@ pub(crate) struct Replays {
     pub(crate) nightly: Option<Nightly>,
     /// How far the time of the tenant's first turn goes back if it cannot be true: before it, nothing was due.
     pub(crate) recovery_window: Duration,
+    /// Signs each day that is over; none where the settings do not ask for it, and in a command.
+    pub(crate) proof: Option<NightlyProof>,
     /// Set when something was asked for in this process.
     pub(crate) wake: Arc<Notify>,
 }
@@ -53,6 +56,8 @@ impl Replays {
     /// Works until the turn is over.
     pub(crate) async fn run(self) {
         let stopping = self.replay.context.flow.stopping.clone();
+        let (tenant, replay) = (self.tenant.clone(), self.replay.clone());
+        let _signing = self.proof.clone().map(|proof| task::spawn("proof", proof.run(tenant, replay)));
         let mut working: BTreeMap<(RunKind, u64), AbortOnDropHandle<()>> = BTreeMap::new();
         for look in 0_u32.. {
             working.retain(|_, work| !work.is_finished());

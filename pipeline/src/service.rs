@@ -28,12 +28,18 @@ pub(crate) async fn run(config: Config, service: Service) -> Result<(), CommandE
     let _log = telemetry::start_service(&config.log)?;
     doors::validate(&config, service)?;
     let (stopping, _signals) = shutdown::on_signal().map_err(CommandError::failed)?;
+    let traces = telemetry::traces::start(&config.traces, service.name())?;
     // Reading a large state or rebuilding a lost one takes a while; the next start does what is left undone.
     let opened = stopping.run_until_cancelled(start::open_patiently(&config, service)).await;
-    match opened {
-        Some(doors) => serve_until(&config, service, doors?, Front::Listens, stopping).await,
+    let served = match opened {
+        Some(Ok(doors)) => serve_until(&config, service, doors, Front::Listens, stopping).await,
+        Some(Err(failure)) => Err(failure),
         None => Ok(()),
+    };
+    if let Some(traces) = traces {
+        traces.end().await;
     }
+    served
 }
 
 /// Runs the service on opened doors until `stopping` is set.

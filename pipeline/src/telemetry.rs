@@ -1,4 +1,4 @@
-//! Logs on stderr, as text for people or JSON for machines.
+//! Logs on stderr, as text for people or JSON for machines; and [`traces`], for a collector.
 //!
 //! A service writes them on a thread of their own, through a buffer with a bound: a reader that stands still, such as a
 //! stuck collector, costs lines, which are counted, and never the service. A command writes them itself.
@@ -15,6 +15,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::command_error::CommandError;
 use crate::config::{LogConfig, LogFormat};
+
+pub(crate) mod traces;
 
 /// The clients of RabbitMQ and Fluvio call a lost connection an error and write out messages; what matters of it is
 /// logged by ours. The filter of the settings comes after it and may change it.

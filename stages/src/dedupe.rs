@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flow::Delivery;
+use flow::{Delivery, traced};
 use futures::{Stream, StreamExt};
 use hearsay::{Hearsay, HearsayCheck};
 use jiff::Timestamp;
@@ -133,7 +133,8 @@ impl Dedupe {
         self.context.metrics.flow.stage_finished("dedupe", "ok", since.elapsed());
         let told = HearsayNote { hearsay: self.hearsay.clone(), key: digest, by_webhook_at: is_hearsay.then_some(now) };
         let settle = ClaimSettle { claim, receipt, told };
-        Some(Delivery::new(event, Box::new(settle)))
+        let trace = traced::found(&event, now);
+        Some(Delivery::new(event, Box::new(settle)).traced(trace))
     }
 
     fn drop_known(&self, receipt: Receipt, since: Instant) -> Option<Delivery> {

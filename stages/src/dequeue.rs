@@ -18,11 +18,13 @@ use flow::{
     copies::CopyCheck,
     fair_share::{SentBack, Slot},
     record::acknowledge,
+    traced,
 };
 use futures::{Stream, StreamExt};
-use model::{ContactEvent, DeadLetter, Settle, System};
-use queue::{Queue, QueueDelivery, QueueError};
-use runtime::{Clock, crash};
+use jiff::Timestamp;
+use model::{ContactEvent, DeadLetter, Lane, Settle, System};
+use queue::{Destination, Queue, QueueDelivery, QueueError};
+use runtime::{Clock, TraceSpan, crash, traces};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -48,6 +50,7 @@ pub fn dequeue(
     let stopping = context.flow.stopping.clone();
     let (share, copies) = (share.clone(), Copies::default());
     let prefetch = FairShare::prefetch(context.flow.concurrency);
+    let lanes: Lanes = Arc::new([Lane::Live, Lane::Backfill].map(|lane| (lane, queue.destination(lane))));
     queue
         .deliveries(prefetch)
         .take_until(stopping.cancelled_owned())
@@ -59,14 +62,21 @@ pub fn dequeue(
             let context = context.clone();
             move |delivery| {
                 let (context, share, copies) = (context.clone(), share.clone(), copies.clone());
-                async move { decode(delivery, &share, &copies, &context).await }
+                let lanes = lanes.clone();
+                async move { decode(delivery, &lanes, &share, &copies, &context).await }
             }
         })
         .buffer_unordered(prefetch)
         .filter_map(std::future::ready)
 }
 
-async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, context: &Context) -> Option<Delivery> {
+async fn decode(
+    delivery: QueueDelivery,
+    lanes: &Lanes,
+    share: &FairShare,
+    copies: &Copies,
+    context: &Context,
+) -> Option<Delivery> {
     let since = Instant::now();
     crash::point("message_dequeued");
     let flow = &context.flow;
@@ -77,12 +87,13 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, con
             // Another program may write none, and no deadline would ever pass. One in the future was written by a wrong
             // clock, and the deadline would start too late.
             event.queued_at = Some(event.queued_at.filter(|queued_at| !is_beyond(*queued_at, now)).unwrap_or(now));
+            let trace = received(&event, lanes, now);
             let admitted = lost.run_until_cancelled(admit(event, settle, lost.clone(), share, copies, flow)).await;
             if admitted.is_none() {
                 warn!("the queue has taken the message back while it waited");
                 flow.metrics.stage_finished(STAGE, "handed_back", since.elapsed());
             }
-            return admitted.flatten();
+            return admitted.flatten().map(|delivery| delivery.traced(trace));
         }
         Ok(event) if event.recheck => {
             flow.give_recheck_up(&event, STAGE, TOO_OFTEN, since.elapsed()).await;
@@ -102,6 +113,20 @@ async fn decode(delivery: QueueDelivery, share: &FairShare, copies: &Copies, con
     flow.metrics.stage_finished(STAGE, "dead_letter", since.elapsed());
     acknowledge(settle).await;
     None
+}
+
+/// The lanes, and what they are called in a trace.
+type Lanes = Arc<[(Lane, Destination); 2]>;
+
+/// The span of an attempt, from the moment at which its message is here.
+fn received(event: &ContactEvent, lanes: &Lanes, now: Timestamp) -> TraceSpan {
+    let lane = Lane::of(event);
+    let Some((_, lane)) = lanes.iter().find(|(known, _)| traces::is_on() && *known == lane) else {
+        return TraceSpan::default();
+    };
+    let span = traced::received(event, format!("process {}", lane.name), now);
+    lane.describe(&span, "process");
+    span
 }
 
 const STAGE: &str = SkipFinal::NAME;
@@ -263,6 +288,10 @@ mod tests {
         }
     }
 
+    fn lanes() -> Lanes {
+        Arc::new([Lane::Live, Lane::Backfill].map(|lane| (lane, Destination { system: "test", name: String::new() })))
+    }
+
     #[tokio::test]
     async fn a_message_of_a_clock_that_ran_ahead_was_queued_now() {
         let flow = TestFlow::new(1);
@@ -276,7 +305,8 @@ mod tests {
             let settle = Box::new(Counting(Arc::default()));
             let body = event.encode().into();
             let delivery = QueueDelivery { body, over_limit: false, lost: CancellationToken::new(), settle };
-            let delivery = decode(delivery, &FairShare::new(1), &Copies::default(), &flow.context).await.unwrap();
+            let delivery =
+                decode(delivery, &lanes(), &FairShare::new(1), &Copies::default(), &flow.context).await.unwrap();
             assert_eq!(delivery.event.queued_at, Some(believed));
         }
     }
@@ -291,7 +321,7 @@ mod tests {
             let settle = Box::new(Counting(acked.clone()));
             let body = event.encode().into();
             let delivery = QueueDelivery { body, over_limit: true, lost: CancellationToken::new(), settle };
-            assert!(decode(delivery, &share, &Copies::default(), context).await.is_none());
+            assert!(decode(delivery, &lanes(), &share, &Copies::default(), context).await.is_none());
             assert_eq!(context.catalog.counts().await.unwrap().dead_letters, letters);
         }
         assert_eq!(acked.load(Ordering::SeqCst), 2);

@@ -12,7 +12,7 @@ use flow::{Outcome, Stage, StageError};
 use jiff::{SignedDuration, Timestamp};
 use model::{ContactEvent, Lane};
 use queue::Queue;
-use runtime::{Clock, chance, crash};
+use runtime::{Clock, TraceSpan, chance, crash};
 
 /// Publishes events.
 pub struct Enqueue {
@@ -32,8 +32,14 @@ impl Stage<()> for Enqueue {
         let (mut event, now) = (event.clone(), self.clock.now());
         event.late |= event.ended_at.is_some_and(|ended_at| self.is_late(ended_at, now));
         event.queued_at.get_or_insert(now);
-        event.traceparent.get_or_insert_with(new_traceparent);
-        self.queue.publish(Lane::of(&event), event.encode().into()).await?;
+        let (lane, trace) = (Lane::of(&event), TraceSpan::current());
+        let send = self.queue.destination(lane).sending(&trace);
+        event.traceparent.get_or_insert_with(|| send.traceparent().unwrap_or_else(new_traceparent));
+        let published = self.queue.publish(lane, event.encode().into()).await;
+        if let Err(error) = &published {
+            send.failed("queue", &error.to_string());
+        }
+        published?;
         crash::point("message_published");
         Ok(Outcome::Next(()))
     }
@@ -46,9 +52,9 @@ impl Enqueue {
     }
 }
 
-/// A W3C trace context that begins here.
+/// A W3C trace context of which nothing is kept: by it the copies of a message are told from other messages.
 fn new_traceparent() -> String {
-    format!("00-{:032x}-{:016x}-01", chance::random::<u128>().max(1), chance::random::<u64>().max(1))
+    format!("00-{:032x}-{:016x}-00", chance::random::<u128>().max(1), chance::random::<u64>().max(1))
 }
 
 #[cfg(test)]

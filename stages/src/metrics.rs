@@ -41,6 +41,10 @@ runtime::metrics! {
         build_info: gauges("build_info", &["version", "service", "queue", "catalog", "recordings"]),
         /// Lines of the log that were lost, since whoever reads stderr stood still.
         log_lines_dropped: counter("log_lines_dropped_total"),
+        /// Spans of traces that the collector has taken.
+        trace_spans_exported: counter("trace_spans_exported_total"),
+        /// Spans of traces that were lost, since the collector was away or too slow.
+        trace_spans_dropped: counter("trace_spans_dropped_total"),
         /// Bytes of recordings stored whole.
         recording_bytes: counter("recording_stored_bytes_total"),
         /// Recordings that were read back and compared with their rows, by result: same, or how they differ.

@@ -24,8 +24,9 @@ use model::{
     System,
 };
 use nice::Media;
+use queue::Destination;
 use recordings::{BodyError, CurrentObject, PutOutput, RecordingStore};
-use runtime::{Clock, crash};
+use runtime::{Clock, TraceSpan, crash};
 use tracing::{info, warn};
 
 use crate::items::{PlacedMedia, RecordedConversation};
@@ -92,7 +93,10 @@ impl Stage<RecordedConversation> for Upload {
         let now = self.clock.now();
         let attempt = Some(attempt);
         match kind {
-            AttemptKind::Complete => self.catalog.complete(&key, &stored, missing, now, attempt).await?,
+            AttemptKind::Complete => {
+                let _sending = analysis_queue().sending(&TraceSpan::current());
+                self.catalog.complete(&key, &stored, missing, now, attempt).await?;
+            }
             AttemptKind::Add => self.catalog.add_recordings(&key, &stored, missing, now, attempt).await?,
         }
         crash::point("conversation_completed");
@@ -273,6 +277,11 @@ impl Upload {
             .map_err(|error| StageError::permanent(format!("the conversation cannot be described: {error}")))?;
         Ok(self.store.describe(key.folder(), &page).await?)
     }
+}
+
+/// The commit of a conversation sends it to the analysis.
+fn analysis_queue() -> Destination {
+    Destination { system: "knovvu", name: "analysis_queue".to_owned() }
 }
 
 /// A media type without its parameters; what breaks its grammar counts as NICE's default.

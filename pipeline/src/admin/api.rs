@@ -26,6 +26,7 @@ use crate::operations::{
     erase::{EraseConversation, ShowErasable},
     overview::{CountDays, FindConversations},
     personal::ShowCustomerNumber,
+    proof::ListSignedDays,
     recheck::{RecheckConversation, RecheckRange},
     replays::{
         Backfill, ChangeBackfill, ListBackfills, ListReconciliations, Reconcile, ShowBackfill, ShowReconciliation,
@@ -96,6 +97,7 @@ served! {
     dead_letters: ListDeadLetters, GroupDeadLetters, DropDeadLetters, ShowDeadLetter, DropDeadLetter, ReplayDeadLetter;
     replays: Reconcile, ShowReconciliation, ListReconciliations, Backfill, ListBackfills, ShowBackfill, ChangeBackfill;
     report: ShowReport;
+    proof: ListSignedDays;
     audit: ListActs;
     overview: CountDays, FindConversations;
     personal: ShowCustomerNumber;

@@ -359,6 +359,35 @@ settings! {
             "Your rules want it longer, or shorter.";
     }
 
+    /// Traces of conversations, sent to a collector by OTLP over HTTP.
+    traces: TracesConfig {
+        /// The root of the collector; spans go to /v1/traces below it. Empty: nothing is traced.
+        endpoint: Option<Url> = URL_OR_NONE, default(""),
+            "You look for the cause of a delay, and have a collector such as http://127.0.0.1:4318.";
+        /// The share of conversations, 0 to 1, that is traced. The producer decides for both services.
+        sample: f64 = SHARE, default(1.0),
+            "The collector, or its store, takes no more than a part.";
+        /// Headers of each request, in the form of OTEL_EXPORTER_OTLP_HEADERS: name=value,name=value.
+        headers: SecretString = SECRET, example("/run/secrets/traces_headers"),
+            "The collector asks who sends, as with Authorization=Bearer%20….";
+        /// A PEM file of certificates that are trusted besides those of the system.
+        ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "Your own authority has signed the certificate of the collector.";
+    }
+
+    /// Signed days, by which an auditor sees that nothing was taken out later.
+    proof: ProofConfig {
+        /// The directory; each tenant has a folder in it. Empty: no day is signed.
+        dir: Option<PathBuf> = PATH_OR_NONE, default(""),
+            "Somebody must be able to check the balance of each day: `report --sign` writes there.";
+        /// The key that signs: 32 bytes in hex, which `report keygen` makes.
+        key: SealKey = SEAL_KEY, example("/run/secrets/proof_key"),
+            "The key is replaced; then the auditor needs both public keys.";
+        /// The producer signs each day that is over, after the nightly comparison.
+        nightly: bool = FLAG, default(false),
+            "Nobody shall have to think of it. It lists each day once more.";
+    }
+
     /// The log, on stderr.
     log: LogConfig {
         /// text for people, json for machines.

@@ -7,6 +7,7 @@ use super::wanted::Service;
 use super::{servers, validate_queue};
 use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
+use crate::proof::night::NightlyProof;
 
 /// Refuses a queue that this executable does not have, and settings that cannot work together. Touches nothing.
 pub(crate) fn validate(config: &Config, service: Service) -> Result<(), CommandError> {
@@ -16,6 +17,7 @@ pub(crate) fn validate(config: &Config, service: Service) -> Result<(), CommandE
         shared(config, service)?;
     }
     if service.produces() {
+        NightlyProof::of(&config.proof)?;
         sources(config)?;
     }
     Ok(())

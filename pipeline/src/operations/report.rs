@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use stages::completeness::{self, CallCounts, Completeness, ReportRequest};
+use stages::completeness::{self, CallCounts, Completeness, Exception, ReportRequest};
 use stages::source::{compare::Compare, roster::Roster};
 use tokio::sync::watch;
 
 use super::range::{check_listed, check_range};
 use super::replays::doubt;
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
-use crate::arguments::moment;
 use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::tables::{numbers, table, time};
@@ -30,14 +28,12 @@ pub(crate) struct ReportOperations {
 }
 
 /// What became of every call that ended in a range is asked for.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ShowReport {
-    /// The beginning: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    from: Timestamp,
-    /// The end, which is not included: RFC 3339, or a date in UTC
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    to: Timestamp,
+    /// The first moment.
+    pub(crate) from: Timestamp,
+    /// The moment after the last.
+    pub(crate) to: Timestamp,
 }
 
 impl AdminRequest for ShowReport {
@@ -61,6 +57,29 @@ impl AdminRequest for ShowReport {
     }
 }
 
+/// A line at the width of a terminal: what is left of it stands below, further in.
+fn folded(line: &str) -> Vec<String> {
+    const WIDTH: usize = 80;
+    if line.chars().count() <= WIDTH {
+        return vec![line.to_owned()];
+    }
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let mut lines = vec![indent.to_owned()];
+    for word in line.split_whitespace() {
+        let last = lines.last_mut().expect("there is always one");
+        let is_first = last.trim().is_empty();
+        if !is_first && last.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(format!("{indent}  {word}"));
+        } else {
+            if !is_first {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
+}
+
 impl SingleCommand for ShowReport {
     const NEED: Need = Need::Nice;
 
@@ -74,11 +93,11 @@ impl SingleCommand for ShowReport {
             "day (UTC)",
             "ended",
             "ready",
-            "no recording",
+            "no\nrecording",
             "dead",
-            "in flight",
+            "in\nflight",
             "excluded",
-            "not looked for",
+            "not\nlooked\nfor",
             "missing",
         ]);
         let row = |name: String, counted: &CallCounts| {
@@ -93,6 +112,10 @@ impl SingleCommand for ShowReport {
         }
         table.add_row(row("total".to_owned(), &report.total));
         numbers(&mut table, 1);
+        // Nine columns, in the 80 that a terminal has.
+        for (place, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((u16::from(place > 0), 0));
+        }
         let mut lines = vec![
             format!("calls of {} that ended from {} to {}", report.tenant, report.from, report.to),
             table.to_string(),
@@ -110,13 +133,9 @@ impl SingleCommand for ShowReport {
             ));
         }
         for exception in report.exceptions.iter().take(SHOWN) {
-            lines.push(format!(
-                "{:<20} {:<18} ended {}  {}",
-                exception.conversation_id,
-                exception.what,
-                time(exception.ended_at),
-                exception.reason
-            ));
+            let Exception { conversation_id, ended_at, what, reason } = exception;
+            lines.push(format!("{conversation_id:<20} {what:<18} ended {}", time(*ended_at)));
+            lines.push(format!("  {reason}"));
         }
         let left_out = report.exceptions.len().saturating_sub(SHOWN) as u64 + report.exceptions_left_out;
         if left_out > 0 {
@@ -129,13 +148,54 @@ impl SingleCommand for ShowReport {
             0 => "nothing is missing".to_owned(),
             missing => format!("{missing} missing: `nice-knovvu reconcile` or `nice-knovvu backfill` replays them"),
         });
-        lines.join("\n")
+        let (before, table, after) = (&lines[..1], &lines[1..2], &lines[2..]);
+        let texts = |lines: &[String]| lines.iter().flat_map(|line| folded(line)).collect::<Vec<_>>();
+        [texts(before), table.to_vec(), texts(after)].concat().join("\n")
     }
 
     fn verdict(report: &Completeness) -> Result<(), CommandError> {
         match report.total.missing {
             0 => Ok(()),
             missing => Err(CommandError::partly(format!("{missing} calls are missing"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stages::completeness::Day;
+
+    use super::*;
+
+    #[test]
+    fn a_report_fits_a_terminal() {
+        let at: Timestamp = "2026-04-01T09:12:44Z".parse().unwrap();
+        let counted = CallCounts { ended: 123_456, ready: 123_000, dead: 456, incomplete: 7, ..CallCounts::default() };
+        let exception = Exception {
+            conversation_id: "698800000042".parse().unwrap(),
+            ended_at: Some(at),
+            what: "recordings_missing".to_owned(),
+            reason: "the media host answered with one more redirect after five, and none of them led on ".repeat(3),
+        };
+        let report = Completeness {
+            tenant: "acme".parse().unwrap(),
+            from: at,
+            to: at,
+            at,
+            days: vec![Day { day: "2026-04-01".parse().unwrap(), counted }],
+            total: counted,
+            exceptions: vec![exception],
+            exceptions_left_out: 1,
+            unreadable: 3,
+            doubtful: 1,
+            doubt: Some("NICE announced 1200 calls and gave 1100".to_owned()),
+        };
+        let text = ShowReport::table(&report);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{}: {line}", line.chars().count());
+        }
+        for says in ["2026-04-01", "698800000042         recordings_missing", "\n  the media host", "led on"] {
+            assert!(text.contains(says), "{says}: {text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a step that fails ends the test, and its tasks")]
 
+mod collector;
 mod harness;
 mod history;
 mod oracle;
@@ -19,9 +20,11 @@ mod erase;
 mod flow;
 mod metrics_page;
 mod page;
+mod proof;
 mod recheck;
 mod replays;
 mod secrets;
 mod servers;
 mod systemd;
+mod traces;
 mod webhook_sender;

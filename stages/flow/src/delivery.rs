@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{ContactEvent, Settle, SettleError, System, Trouble};
+use runtime::TraceSpan;
 use tokio_util::sync::CancellationToken;
 
 /// Why an item is to be delivered again later.
@@ -72,6 +73,8 @@ pub struct Delivery<T = ()> {
     pub item: T,
     /// The event that the item began as: what is deferred, and what logs and dead letters name.
     pub event: ContactEvent,
+    /// The span of this attempt, below which those of the stages stand.
+    pub trace: TraceSpan,
     settle: Box<dyn Settle>,
     lost: CancellationToken,
     /// Given back after the item is settled.
@@ -81,7 +84,8 @@ pub struct Delivery<T = ()> {
 impl Delivery {
     /// An event that `settle` answers for.
     pub fn new(event: ContactEvent, settle: Box<dyn Settle>) -> Self {
-        Self { item: (), event, settle, lost: CancellationToken::new(), holds: Vec::new() }
+        let (trace, lost) = (TraceSpan::default(), CancellationToken::new());
+        Self { item: (), event, trace, settle, lost, holds: Vec::new() }
     }
 }
 
@@ -89,6 +93,11 @@ impl<T> Delivery<T> {
     /// Ends with `lost`: its origin has taken it back, and another may be working on it.
     pub fn lost_with(self, lost: CancellationToken) -> Self {
         Self { lost, ..self }
+    }
+
+    /// Is worked on within this span, which ends with it.
+    pub fn traced(self, trace: TraceSpan) -> Self {
+        Self { trace, ..self }
     }
 
     /// Holds this from now on, until it is settled or dropped.
@@ -103,14 +112,14 @@ impl<T> Delivery<T> {
 
     /// Splits off the item, so that a stage can consume it.
     pub fn take(self) -> (T, Delivery<()>) {
-        let Self { item, event, settle, lost, holds } = self;
-        (item, Delivery { item: (), event, settle, lost, holds })
+        let Self { item, event, trace, settle, lost, holds } = self;
+        (item, Delivery { item: (), event, trace, settle, lost, holds })
     }
 
     /// The same duty with the next stage's item.
     pub fn with<U>(self, item: U) -> Delivery<U> {
-        let Self { item: _, event, settle, lost, holds } = self;
-        Delivery { item, event, settle, lost, holds }
+        let Self { item: _, event, trace, settle, lost, holds } = self;
+        Delivery { item, event, trace, settle, lost, holds }
     }
 
     /// Never deliver it again.

@@ -11,6 +11,7 @@
 //! - [`fair_share`]: whose turn it is, among tenants.
 //! - [`copies`]: only one of several copies of a message goes on.
 //! - [`freshness`]: how far the consumer is behind.
+//! - [`traced`]: the spans of an item.
 //! - [`error`]: what an error asks for.
 //! - [`journal`]: where it is written down what became of an item.
 //! - [`record`]: what is written down of an item, wherever it ends.
@@ -38,6 +39,7 @@ mod settle;
 pub mod stage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod traced;
 
 pub use blame::Blame;
 pub use context::FlowContext;

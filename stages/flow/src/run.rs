@@ -1,5 +1,5 @@
 //! How a stage is run: its own task, N items at a time, a bounded channel to the next stage, retry in place, a span
-//! per item.
+//! per item in the log, and one per attempt in its trace.
 //!
 //! # After a crash
 //! A stage holds its item's [`Delivery`] until the next one has it. Whatever dies, the item comes again.
@@ -13,12 +13,13 @@ use backoff::backoff::Backoff;
 use futures::{FutureExt, Stream, StreamExt};
 use model::{ContactEvent, System};
 use prometheus::IntGauge;
-use runtime::task;
+use runtime::{TraceSpan, task, traces::SpanKind};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, warn};
 
 use super::retry::{Intervals, MAX_RETRY_AFTER};
 use super::settle::{finish, settle_done};
+use super::traced;
 use super::{Again, Delivery, FlowContext, Outcome, Stage, StageError};
 
 /// A stream of deliveries that ends its tasks when it is dropped.
@@ -86,8 +87,13 @@ where
     task::stream(name, concurrency, move |sender| async move {
         let waited = context.metrics.stage_wait.with_label_values(&[name]);
         let work_on = |delivery: Delivery<In>| {
+            let (event, trace) = (&delivery.event, delivery.trace.clone());
+            let trace_id = tracing::field::Empty;
             let span =
-                tracing::info_span!("conversation", conversation.id = %delivery.event.conversation, stage = name);
+                tracing::info_span!("conversation", conversation.id = %event.conversation, stage = name, trace_id);
+            if let Some(id) = trace.trace_id() {
+                span.record("trace_id", id);
+            }
             // A task for each item, so that the work spreads over the cores.
             let (lost, metrics, since) = (delivery.lost(), context.metrics.clone(), Instant::now());
             let working = work(delivery, context.clone());
@@ -99,7 +105,7 @@ where
                 }
                 finished.flatten()
             };
-            task::spawn(name, until_lost.instrument(span))
+            task::spawn(name, trace.scope(until_lost).instrument(span))
         };
         let mut finished = std::pin::pin!(items.map(work_on).buffer_unordered(concurrency));
         while let Some(outcome) = finished.next().await {
@@ -139,9 +145,10 @@ async fn attempt<In, S: Stage<In>>(
     context: &FlowContext,
 ) -> (Result<Outcome<S::Out>, StageError>, Duration) {
     let _in_flight = InFlightCount::of(S::NAME, context);
-    let since = Instant::now();
-    let result = AssertUnwindSafe(stage.process(event, item)).catch_unwind().await;
+    let (since, span) = (Instant::now(), TraceSpan::current().child(S::NAME, SpanKind::Internal));
+    let result = span.scope(AssertUnwindSafe(stage.process(event, item)).catch_unwind()).await;
     let result = result.unwrap_or_else(|_| Err(StageError::permanent(format!("{} panicked", S::NAME))));
+    traced::ended(&span, &result);
     (result, since.elapsed())
 }
 

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::blame::{Failure, Fault};
 use super::record::{Ending, RECHECK_GIVEN_UP};
+use super::traced;
 use super::{Deferral, Delivery, FlowContext, FlowMetrics, Outcome, StageError};
 
 /// Of a call that has no recording, for good.
@@ -31,10 +32,12 @@ pub(super) async fn finish<Out>(
             Some(delivery.with(item))
         }
         Ok(Outcome::Done(reason)) => {
+            traced::done(&delivery.trace, reason);
             settle(stage, Ok(reason), took, delivery, context).await;
             None
         }
         Err(error) => {
+            traced::failed(&delivery.trace, &error);
             settle(stage, Err(error), took, delivery, context).await;
             None
         }

@@ -314,6 +314,12 @@ impl ConversationKey {
     pub fn digest(&self) -> Key {
         Key::of(&[self.tenant.as_str(), INTEGRATION_TYPE, &self.external_id.to_string()])
     }
+
+    /// The id of its trace: the same for all that is ever done for the conversation, so that it can be looked up.
+    pub fn trace_id(&self) -> u128 {
+        let key = Key::of(&["trace", self.tenant.as_str(), INTEGRATION_TYPE, &self.external_id.to_string()]);
+        u128::from_be_bytes(*key.as_bytes()).max(1)
+    }
 }
 
 impl fmt::Display for ConversationKey {

@@ -6,6 +6,7 @@
 //! - [`task`]: tasks that end with their owner.
 //! - [`mod@metrics`]: counters and gauges, a struct for each part of the program.
 //! - [`single_flight`]: one caller fetches what many wait for.
+//! - [`traces`]: spans for a collector of traces, or nothing.
 //! - [`machine`]: simulated machines, which stop at once with all that runs on them.
 //!
 //! It knows nothing of calls, and everything else may know it.
@@ -21,7 +22,9 @@ pub mod metrics;
 pub mod outage;
 pub mod single_flight;
 pub mod task;
+pub mod traces;
 
 pub use clock::{Clock, ClockSkew};
 pub use machine::Machine;
 pub use outage::Outage;
+pub use traces::TraceSpan;

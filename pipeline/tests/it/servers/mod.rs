@@ -24,5 +24,6 @@ mod poison;
 mod replays;
 mod secrets;
 mod tenants;
+mod traces;
 
 use crate::harness::sized;

@@ -192,7 +192,8 @@ impl Http {
     }
 
     async fn exchange(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Reply, ExchangeError> {
-        let response = self.network.send(request).await.map_err(|error| ExchangeError::Network(error.word))?;
+        let response =
+            self.network.send(endpoint, request).await.map_err(|error| ExchangeError::Network(error.word))?;
         let status = response.status();
         let retry_after = wait_asked(&response, &self.timeouts.clock);
         let body = if status.is_success() {

@@ -127,7 +127,7 @@ impl MediaSource {
             }
         }
         let began = Instant::now();
-        let sent = tokio::time::timeout(self.timeouts.media_headers, self.network.send(request)).await;
+        let sent = tokio::time::timeout(self.timeouts.media_headers, self.network.send(endpoint, request)).await;
         let label = match &sent {
             Ok(Ok(response)) => response.status().as_str().to_owned(),
             Ok(Err(error)) => error.word.to_owned(),

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use reqwest::{Request, RequestBuilder, Response};
 
+use runtime::traces::{self, RequestSpan, TraceSpan};
+
+use super::endpoint::Endpoint;
 use super::resolver::{self, ResolveError};
 
 /// Answers requests in this process.
@@ -57,15 +60,29 @@ impl From<&reqwest::Error> for WireError {
 
 impl Network {
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, WireError> {
-        match self {
-            Self::Internet => request.send().await.map_err(|error| WireError::from(&error)),
-            Self::Simulated(service) => {
-                let request = request.build().map_err(|error| WireError::from(&error))?;
-                service.exchange(request).await
-            }
+    pub(super) async fn send(&self, endpoint: Endpoint, request: RequestBuilder) -> Result<Response, WireError> {
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| WireError::from(&error))?;
+        let span = span(endpoint, &request);
+        let answer = match self {
+            Self::Internet => client.execute(request).await.map_err(|error| WireError::from(&error)),
+            Self::Simulated(service) => service.exchange(request).await,
+        };
+        match &answer {
+            Ok(response) => span.answered(response.status().as_u16()),
+            Err(error) => span.failed(error.word),
         }
+        answer
     }
+}
+
+/// Long polls are one connection for each agent, and belong to no call.
+fn span(endpoint: Endpoint, request: &Request) -> RequestSpan {
+    if !traces::is_on() || endpoint.is_long_poll() {
+        return RequestSpan::none();
+    }
+    let url = request.url();
+    TraceSpan::request(request.method().as_str(), endpoint.name(), url.host_str(), url.port_or_known_default())
 }
 
 impl std::fmt::Debug for Network {

@@ -43,7 +43,7 @@ use self::log::TopicLog;
 use self::member::Member;
 use self::partition::OwnedPartition;
 use self::topics::{TopicRole, Topics};
-use crate::{Backlog, Queue, QueueDelivery, QueueError, QueueMetrics};
+use crate::{Backlog, Destination, Queue, QueueDelivery, QueueError, QueueMetrics};
 
 mod cluster;
 mod context;
@@ -318,6 +318,10 @@ fn open_ledger(place: FluvioLedger, topics: &Topics, lease: Duration) -> Result<
 impl Queue for FluvioQueue {
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         self.inner.context.publisher.publish(lane, body, delay).await
+    }
+
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "fluvio", name: self.inner.context.topics.lane(lane).to_string() }
     }
 
     fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod destination;
 mod embedded;
 #[cfg(feature = "fluvio")]
 mod fluvio;
@@ -26,6 +27,7 @@ mod rabbitmq;
 mod retry;
 mod steps;
 
+pub use destination::Destination;
 pub use embedded::EmbeddedQueue;
 #[cfg(feature = "fluvio")]
 pub use fluvio::{FluvioError, FluvioLedger, FluvioOptions, FluvioQueue};
@@ -105,6 +107,11 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Puts a message on a lane, to be delivered after `delay`.
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError>;
+
+    /// How a lane is called in a trace.
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "nice_knovvu", name: lane.as_str().to_owned() }
+    }
 
     /// Messages as they become due, live before backfill, at most `prefetch` unsettled at a time. Ends only
     /// with an error that the service cannot survive.

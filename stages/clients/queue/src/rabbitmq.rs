@@ -43,7 +43,7 @@ use tokio::time::timeout;
 use topology::Topology;
 use tracing::{debug, warn};
 
-use super::{Backlog, Queue, QueueDelivery, QueueError};
+use super::{Backlog, Destination, Queue, QueueDelivery, QueueError};
 use crate::QueueMetrics;
 
 mod amqp;
@@ -191,6 +191,10 @@ impl RabbitQueue {
 impl Queue for RabbitQueue {
     async fn publish_delayed(&self, lane: Lane, body: Bytes, delay: Duration) -> Result<(), QueueError> {
         self.inner.publisher.publish(lane, &body, delay).await
+    }
+
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "rabbitmq", name: self.inner.topology.lane(lane).to_string() }
     }
 
     fn deliveries(&self, prefetch: usize) -> BoxStream<'static, Result<QueueDelivery, QueueError>> {

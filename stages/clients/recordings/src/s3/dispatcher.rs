@@ -19,6 +19,7 @@ use reqwest::{
     Certificate, Client, Method, Request, Response, Url,
     header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
 };
+use runtime::TraceSpan;
 use rusoto_core::{
     ByteStream, DispatchSignedRequest, HttpDispatchError,
     request::{DispatchSignedRequestFuture, HttpResponse},
@@ -127,7 +128,16 @@ impl DispatchSignedRequest for Dispatcher {
                 let (name, value) = condition.header().ok_or_else(|| unsendable("a condition is no valid header"))?;
                 request.headers_mut().insert(name, value);
             }
-            let response = this.client.execute(request).await.map_err(|error| failed(&error))?;
+            let span = {
+                let (method, url) = (request.method().as_str(), request.url());
+                TraceSpan::request(method, "recordings", url.host_str(), url.port_or_known_default())
+            };
+            let answer = this.client.execute(request).await;
+            match &answer {
+                Ok(response) => span.answered(response.status().as_u16()),
+                Err(_) => span.failed(class::NETWORK),
+            }
+            let response = answer.map_err(|error| failed(&error))?;
             this.server_time.note(response.headers());
             if is_object && response.status().is_success() {
                 return Ok(object(response));

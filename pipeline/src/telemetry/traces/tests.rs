@@ -1,0 +1,87 @@
+use axum::{Router, http::StatusCode, routing::post};
+use opentelemetry::trace::{Tracer, TracerProvider};
+
+use super::*;
+
+/// A collector that answers this for as long as its handle is held, and its sender.
+async fn sender(answer: StatusCode) -> (Sender, AbortOnDropHandle<std::io::Result<()>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let router = Router::new().route("/v1/traces", post(move || async move { answer }));
+    let served = task::spawn("collector", async move { axum::serve(listener, router).await });
+    crate::doors::install_crypto();
+    let collector = Collector { client: client(None).unwrap(), url: signal_url(&url), headers: HeaderMap::new() };
+    (Sender { collector, resource: ResourceAttributesWithSchema::from(&resource("run")), trouble: None }, served)
+}
+
+/// Ends so many spans, and gives those that found a place among `room`.
+fn ended(spans: u32, room: usize) -> mpsc::Receiver<SpanData> {
+    let (sender, waiting) = mpsc::channel(room);
+    let provider = SdkTracerProvider::builder().with_span_processor(Waiting(sender)).build();
+    let tracer = provider.tracer("test");
+    (0..spans).for_each(|_| drop(tracer.start("upload")));
+    waiting
+}
+
+#[tokio::test]
+async fn what_finds_no_place_or_is_refused_is_lost_and_counted_and_nobody_waits() {
+    let (_, before) = counts();
+    let mut waiting = ended(10, 4);
+    assert_eq!(counts().1 - before, 6, "six found no place");
+    let mut batch = Vec::new();
+    waiting.recv_many(&mut batch, 10).await;
+    let (mut sender, _refuses) = sender(StatusCode::BAD_REQUEST).await;
+    sender.send(batch, &CancellationToken::new()).await;
+    assert_eq!(counts().1 - before, 10, "four were refused for good");
+    assert!(sender.trouble.is_some());
+    let (taken, _) = counts();
+    let waiting = ended(3, 4);
+    let (mut well, _takes) = self::sender(StatusCode::OK).await;
+    well.trouble = sender.trouble;
+    // All that is there is sent, and then it ends with the processor that it gets spans from.
+    well.run(waiting, CancellationToken::new()).await;
+    assert_eq!(counts().0 - taken, 3);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_is_told_of_once_and_does_not_hold_up_the_end() {
+    let mut waiting = ended(1, 4);
+    let mut batch = Vec::new();
+    waiting.recv_many(&mut batch, 10).await;
+    crate::doors::install_crypto();
+    // Nobody listens at port 1.
+    let url = Url::parse("http://127.0.0.1:1").unwrap();
+    let collector = Collector { client: client(None).unwrap(), url, headers: HeaderMap::new() };
+    let resource = ResourceAttributesWithSchema::from(&resource("consumer"));
+    let mut sender = Sender { collector, resource, trouble: None };
+    let ending = CancellationToken::new();
+    ending.cancel();
+    sender.send(batch.clone(), &ending).await;
+    let (told_at, _) = sender.trouble.expect("it was told");
+    sender.send(batch, &ending).await;
+    assert_eq!(sender.trouble.map(|(at, _)| at), Some(told_at), "once a minute");
+}
+
+#[test]
+fn headers_are_read_as_the_standard_says_and_a_fault_does_not_repeat_them() {
+    let read = |text: &str| headers(&SecretString::from(text));
+    let both = read("Authorization=Bearer%20secret, x-scope=acme").unwrap();
+    assert_eq!(both["authorization"], "Bearer secret");
+    assert_eq!(both["x-scope"], "acme");
+    assert!(format!("{both:?}").find("secret").is_none(), "a header is not shown");
+    for wrong in ["Authorization: Bearer secret", "secret", "a b=secret", "x=secret%0A"] {
+        let fault = read(wrong).unwrap_err();
+        assert!(!fault.message().contains("secret"), "{}", fault.message());
+    }
+}
+
+#[test]
+fn the_root_of_a_collector_and_the_whole_address_are_the_same() {
+    for (given, url) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("https://collector.example/otlp/", "https://collector.example/otlp/v1/traces"),
+        ("https://collector.example/v1/traces", "https://collector.example/v1/traces"),
+    ] {
+        assert_eq!(signal_url(&Url::parse(given).unwrap()).as_str(), url);
+    }
+}
