@@ -100,9 +100,11 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// None: no daemon runs, this was read from the local state.
     pub(crate) started_at: Option<Timestamp>,
-    pub(crate) backlog: Backlog,
+    /// None: the queue was never asked with success.
+    pub(crate) backlog: Option<Backlog>,
     pub(crate) freshness_lag_seconds: f64,
-    pub(crate) conversations: ConversationCounts,
+    /// None: the catalog was never asked with success.
+    pub(crate) conversations: Option<ConversationCounts>,
     pub(crate) agents_active: usize,
     pub(crate) agents_inactive: usize,
     pub(crate) agents_last_sync: Option<Timestamp>,
@@ -145,9 +147,9 @@ impl Status {
             tenant: tenant.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
-            backlog: Backlog::default(),
+            backlog: None,
             freshness_lag_seconds: 0.0,
-            conversations: ConversationCounts::default(),
+            conversations: None,
             agents_active: 0,
             agents_inactive: 0,
             agents_last_sync: None,
@@ -235,10 +237,10 @@ impl AdminRequest for ShowStatus {
             tenant: operations.tenant.0.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: running.identity.as_ref().map(|identity| identity.started_at),
-            backlog: latest.backlog.get().copied().unwrap_or_default(),
+            backlog: latest.backlog.get().copied(),
             freshness_lag_seconds: freshness.oldest_due_seconds,
             freshness,
-            conversations: latest.counts.get().copied().unwrap_or_default(),
+            conversations: latest.counts.get().copied(),
             agents_active: figures.agents_active,
             agents_inactive: figures.agents_inactive,
             agents_last_sync: figures.agents_read_at,
@@ -301,8 +303,7 @@ fn judge(status: &Status, now: Timestamp) -> (Verdict, Vec<String>) {
     if let Some(held) = &status.agents_held {
         concern(Verdict::Degraded, super::agents::held(held));
     }
-    if status.conversations.dead_letters > 0 {
-        let count = status.conversations.dead_letters;
+    if let Some(ConversationCounts { dead_letters: count @ 1.., .. }) = status.conversations {
         concern(Verdict::Degraded, format!("{count} calls are set aside: `nice-knovvu dead-letters list --groups`"));
     }
     // Stable: of the same weight, in the order in which they were found.

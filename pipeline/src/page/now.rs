@@ -101,7 +101,7 @@ fn judged(guest: &Guest, status: &Status) -> VerdictWords {
     if lowered(status) {
         return words(Mood::Warn, texts.verdict_lowered.to_owned(), texts.verdict_lowered_detail);
     }
-    let letters = status.conversations.dead_letters;
+    let letters = status.conversations.map_or(0, |counts| counts.dead_letters);
     if letters > 0 {
         let title = fill(texts.verdict_dead, &[&number(language, letters)]);
         let is_all = status.concerns.len() <= 1;
@@ -116,7 +116,8 @@ fn lowered(status: &Status) -> bool {
 
 fn tiles(guest: &Guest, status: &Status) -> Markup {
     let (texts, language) = (guest.texts(), guest.language);
-    let (backlog, counts, freshness) = (status.backlog, status.conversations, &status.freshness);
+    let (backlog, counts, freshness) =
+        (status.backlog.unwrap_or_default(), status.conversations.unwrap_or_default(), &status.freshness);
     let tile = |class: &str, name: &str, value: String, detail: String| {
         html! { div class={ "tile " (class) } { dt { (name) } dd { (value) } dd { (detail) } } }
     };
@@ -146,8 +147,8 @@ fn picture(guest: &Guest, status: &Status) -> Markup {
         texts: guest.texts(),
         language: guest.language,
         samples: &guest.context.samples(),
-        backlog: is_known("backlog").then_some(status.backlog),
-        ready: is_known("conversations").then_some(status.conversations.ready),
+        backlog: status.backlog.filter(|_| is_known("backlog")),
+        ready: status.conversations.filter(|_| is_known("conversations")).map(|counts| counts.ready),
     };
     picture.draw()
 }

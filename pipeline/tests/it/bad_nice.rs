@@ -266,6 +266,11 @@ async fn a_refusal_for_ever_is_an_alarm_and_no_hammering() {
         ids.push(post_call(&bed, receiver).await);
     }
     bed.says("NICE refuses us, a person must look").await;
+    let status = bed.ended(&["status"]);
+    assert_eq!(status.code, Some(3), "{status:?}");
+    for said in ["refuses us since", "contact_playback", "set a new key with"] {
+        assert!(status.stdout.contains(said), "{said}: {}", status.stdout);
+    }
     tokio::time::sleep(Duration::from_secs(4)).await;
     let asked = bed.sim.requests_to("playback-contact");
     assert!(asked <= ids.len() as u64, "{asked} requests for {} calls that were refused", ids.len());

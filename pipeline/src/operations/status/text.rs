@@ -1,6 +1,8 @@
 //! `status` for a person: the answer first, then the figures, in 80 columns.
 
+use catalog::ConversationCounts;
 use jiff::Timestamp;
+use queue::Backlog;
 
 use super::{Status, Verdict};
 use crate::style;
@@ -122,10 +124,11 @@ impl Page {
     }
 
     fn lost(&mut self, status: &Status) {
-        if status.conversations.dead_letters == 0 {
-            return self.line("lost", "nothing");
-        }
-        let count = status.conversations.dead_letters;
+        let count = match status.conversations {
+            None => return self.line("lost", "not known: the catalog does not answer"),
+            Some(counts) if counts.dead_letters == 0 => return self.line("lost", "nothing"),
+            Some(counts) => counts.dead_letters,
+        };
         self.line(
             "lost",
             &format!("{count} dead letters: set aside with their reason, until a person replays or drops them"),
@@ -154,23 +157,23 @@ impl Page {
     }
 
     fn figures(&mut self, status: &Status) {
-        let backlog = status.backlog;
         let inbox = status.webhook_inbox.map(|count| format!(", {count} in the webhook inbox")).unwrap_or_default();
-        self.line(
-            "backlog",
-            &format!(
-                "{} live, {} backfill, {} delayed, {} in flight{inbox}",
-                backlog.live, backlog.backfill, backlog.delayed, backlog.in_flight,
-            ),
-        );
-        let counts = status.conversations;
-        self.line(
-            "conversations",
-            &format!(
-                "{} ready, {} no recording, {} metadata saved, {} dead letters",
-                counts.ready, counts.no_recording, counts.metadata_saved, counts.dead_letters
-            ),
-        );
+        match status.backlog {
+            Some(Backlog { live, backfill, delayed, in_flight }) => {
+                let text = format!("{live} live, {backfill} backfill, {delayed} delayed, {in_flight} in flight{inbox}");
+                self.line("backlog", &text);
+            }
+            None => self.line("backlog", &format!("not known{inbox}")),
+        }
+        match status.conversations {
+            Some(ConversationCounts { metadata_saved, ready, no_recording, dead_letters }) => {
+                let text = format!(
+                    "{ready} ready, {no_recording} no recording, {metadata_saved} metadata saved, {dead_letters} dead letters"
+                );
+                self.line("conversations", &text);
+            }
+            None => self.line("conversations", "not known"),
+        }
         let (active, inactive) = (status.agents_active, status.agents_inactive);
         self.line(
             "agents",

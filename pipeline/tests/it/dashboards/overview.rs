@@ -222,12 +222,14 @@ fn processes() -> Vec<Panel> {
         )
         .of("nice_knovvu_state_disk_bytes{I}", "{{instance}}"),
         Panel::graph(
-            "Log lines lost, local states set aside",
+            "Log lines and trace spans lost, local states set aside",
             COUNT,
-            "Lines are lost where whoever reads the log stands still; a local state is set aside that does not open. \
-             Well: 0 of both. Alert StateSetAside.",
+            "Lines are lost where whoever reads the log stands still, spans where the collector of traces is away or slow; \
+             a local state is set aside that does not open. Well: 0 of them. Alert StateSetAside.",
         )
         .of("sum(nice_knovvu_log_lines_dropped_total{I})", "lines lost")
+        .of("sum(nice_knovvu_trace_spans_exported_total{I})", "spans sent")
+        .of("sum(nice_knovvu_trace_spans_dropped_total{I})", "spans lost")
         .of("sum(nice_knovvu_state_set_aside_total{I})", "set aside"),
     ]
 }

@@ -7,6 +7,7 @@ mod calls;
 mod faults;
 mod machines;
 mod oracle;
+mod status;
 mod store;
 mod watch;
 

@@ -29,6 +29,9 @@ impl ServerBed {
         let asked = self.ended(Role::Both, &["status", "--json"]);
         // The cluster may be away.
         let Ok(status) = serde_json::from_str::<Value>(&asked.stdout) else { return vec![(asked.said(), 1)] };
+        if status["not_asked"].as_array().is_some_and(|names| names.iter().any(|name| name == "backlog")) {
+            return vec![("the queue does not answer".to_owned(), 1)];
+        }
         let counts = status["backlog"].as_object().expect("status tells of the queue");
         counts.iter().map(|(place, count)| (place.clone(), count.as_u64().unwrap())).collect()
     }
