@@ -24,7 +24,7 @@ fn loading_the_default_file_changes_nothing() {
     let values = |config: &Config| config.to_redacted_toml().replace("# file", "# default");
     assert_eq!(values(&with), values(&without));
     let debug = |mut config: Config| {
-        config.page.clear();
+        config.effective.clear();
         format!("{config:?}")
     };
     assert_eq!(debug(with), debug(without));
@@ -43,7 +43,7 @@ fn every_key_can_be_commented_in() {
 
 #[test]
 fn the_redacted_page_is_settings_again_and_tells_origins() {
-    let page = load_service("[events]\npoll_interval = \"90s\"").to_redacted_toml().to_owned();
+    let page = load_service("[events]\npoll_interval = \"90s\"").to_redacted_toml();
     assert!(page.contains("poll_interval = \"90s\"  # file"), "{page}");
     assert!(page.contains("poll_overlap = \"30m\"  # default"), "{page}");
     assert!(page.contains("access_key_secret = \"********\"  # environment"), "{page}");
@@ -52,5 +52,5 @@ fn the_redacted_page_is_settings_again_and_tells_origins() {
     let again = load(&page, &[], Need::Service).unwrap_or_else(|errors| panic!("{errors}"));
     let values =
         |page: &str| page.lines().filter_map(|line| Some(line.split_once("  #")?.0.to_owned())).collect::<Vec<_>>();
-    assert_eq!(values(again.to_redacted_toml()), values(&page));
+    assert_eq!(values(&again.to_redacted_toml()), values(&page));
 }
