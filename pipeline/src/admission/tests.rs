@@ -62,7 +62,7 @@ fn after_many_wrong_tokens_of_an_address_even_the_right_one_waits() {
 
 #[test]
 fn a_proxys_header_counts_only_from_its_address() {
-    let settings = "listen = \"0.0.0.0:9464\"\nrole_header = \"X-OperatorRole\"\nproxies = [\"192.0.2.7\"]";
+    let settings = "listen = \"0.0.0.0:9464\"\nrole_header = \"X-Role\"\nproxies = [\"192.0.2.7\"]";
     let admission = admission(settings);
     let given = headers(&[("x-role", "act"), ("x-forwarded-user", "ops")]);
     assert_eq!(admission.visitor(&given, None).role, None);

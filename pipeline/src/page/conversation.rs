@@ -173,8 +173,10 @@ fn recordings(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
 fn timeline(guest: &Guest, hops: &[Hop]) -> Markup {
     let texts = guest.texts();
     let left_out = hops.len().saturating_sub(MOST_DRAWN);
-    let hops = &hops[left_out..];
+    let mut hops = hops[left_out..].to_vec();
     let begun = |hop: &Hop| hop.at.as_millisecond() - i64::try_from(hop.took_millis).unwrap_or_default();
+    // They are written as they end, and side by side.
+    hops.sort_by_key(begun);
     let first = hops.iter().map(begun).min().unwrap_or_default();
     let last = hops.iter().map(|hop| hop.at.as_millisecond()).max().unwrap_or_default();
     let whole = (last - first).max(1) as f64;
