@@ -27,7 +27,7 @@ use stages::{metrics::Metrics, serve};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::admission::Admission;
+use crate::admission::AccessRules;
 use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::operations::Operations;
@@ -70,7 +70,7 @@ impl AdminPages {
     pub(crate) fn new(config: &Config, operations: Operations, metrics: Metrics, readiness: ReadinessCheck) -> Self {
         #[expect(clippy::disallowed_methods, reason = "nobody may guess it")]
         let token = format!("{:032x}", rand::random::<u128>());
-        let admission = Admission::new(&config.admin, token.as_str().into());
+        let admission = AccessRules::new(&config.admin, token.as_str().into());
         let page = PageContext::new(config, operations.clone(), admission.clone(), readiness.clock.clone());
         let context = AdminContext { operations, metrics, readiness, admission };
         Self { router: router(context).merge(page::router(page)), token }
@@ -83,7 +83,7 @@ struct AdminContext {
     operations: Operations,
     metrics: Metrics,
     readiness: ReadinessCheck,
-    admission: Admission,
+    admission: AccessRules,
 }
 
 impl Admin {

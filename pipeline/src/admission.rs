@@ -25,11 +25,11 @@ mod origin;
 mod sessions;
 
 use attempts::LoginAttempts;
-use sessions::{Session, SessionTable};
+use sessions::{BrowserSession, SessionTable};
 
 /// What somebody may do. Who may act may read, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
+pub(crate) enum OperatorRole {
     /// See everything but what is personal.
     Read,
     /// Replay, drop, begin and stop, and see what is personal.
@@ -40,7 +40,7 @@ pub(crate) enum Role {
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     /// What they may do; none: nothing.
-    pub(crate) role: Option<Role>,
+    pub(crate) role: Option<OperatorRole>,
     /// By what they are known, for the audit.
     pub(crate) who: String,
     /// What their forms carry; none: they have no session.
@@ -49,7 +49,7 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     /// Whether they may do what asks for a role.
-    pub(crate) fn may(&self, role: Role) -> bool {
+    pub(crate) fn may(&self, role: OperatorRole) -> bool {
         self.role.is_some_and(|own| own >= role)
     }
 }
@@ -65,7 +65,7 @@ pub(crate) enum LoginRefused {
 
 /// The rules; clones share their sessions.
 #[derive(Clone)]
-pub(crate) struct Admission {
+pub(crate) struct AccessRules {
     rules: Arc<Rules>,
     sessions: Arc<Mutex<SessionTable>>,
     attempts: Arc<Mutex<LoginAttempts>>,
@@ -83,7 +83,7 @@ struct Rules {
     cookie: String,
 }
 
-impl Admission {
+impl AccessRules {
     /// The rules of the settings, and the token of `admin.json`.
     pub(crate) fn new(config: &AdminConfig, file_token: SecretString) -> Self {
         let rules = Rules {
@@ -102,12 +102,12 @@ impl Admission {
     }
 
     /// Whose token this is, and what it is called in the audit.
-    pub(crate) fn of_token(&self, given: &str) -> Option<(Role, &'static str)> {
+    pub(crate) fn of_token(&self, given: &str) -> Option<(OperatorRole, &'static str)> {
         let Rules { file_token, read_token, act_token, .. } = &*self.rules;
         let tokens = [
-            (Some(file_token), Role::Act, "token of admin.json"),
-            (act_token.as_ref(), Role::Act, "act token"),
-            (read_token.as_ref(), Role::Read, "read token"),
+            (Some(file_token), OperatorRole::Act, "token of admin.json"),
+            (act_token.as_ref(), OperatorRole::Act, "act token"),
+            (read_token.as_ref(), OperatorRole::Read, "read token"),
         ];
         // All are compared, so that the time does not tell which one was near.
         let mut found = None;
@@ -126,10 +126,10 @@ impl Admission {
             return visitor;
         }
         let session = cookie(headers, &self.rules.cookie).and_then(|id| self.sessions().of(id));
-        if let Some(Session { role, who, form_token, .. }) = session {
+        if let Some(BrowserSession { role, who, form_token, .. }) = session {
             return Visitor { role: Some(role), who, form_token: Some(form_token) };
         }
-        let role = (self.rules.is_loopback && self.rules.read_token.is_none()).then_some(Role::Read);
+        let role = (self.rules.is_loopback && self.rules.read_token.is_none()).then_some(OperatorRole::Read);
         Visitor { role, who: "nobody signed in".to_owned(), form_token: None }
     }
 
@@ -137,8 +137,8 @@ impl Admission {
         let header = self.rules.role_header.as_ref()?;
         peer.filter(|peer| self.rules.proxies.contains(peer))?;
         let role = match headers.get(header)?.to_str().ok()? {
-            "read" => Role::Read,
-            "act" => Role::Act,
+            "read" => OperatorRole::Read,
+            "act" => OperatorRole::Act,
             _ => return None,
         };
         let user = headers.get(&self.rules.user_header).and_then(|user| user.to_str().ok()).unwrap_or("no name");

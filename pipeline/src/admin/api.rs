@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stages::{completeness::ReportError, source::ListError};
 
 use super::AdminContext;
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, AdminRoute, OperationError, Operations,
     agents::{ListAgents, ReadGroup, ShowHeldReading},
@@ -52,7 +52,7 @@ async fn authorized(Context(context): Context<AdminContext>, request: HttpReques
     if request.method() == Method::GET {
         return next.run(request).await;
     }
-    if role < Role::Act {
+    if role < OperatorRole::Act {
         return refused(StatusCode::FORBIDDEN, "this token may read only; show the one that may act");
     }
     let asked = format!("{} /api/v1{}", request.method(), request.uri().path());

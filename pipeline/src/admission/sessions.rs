@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Role;
+use super::OperatorRole;
 
 /// Sessions at a time; one more ends the one that was idle for longest.
 const MOST_SESSIONS: usize = 256;
@@ -15,8 +15,8 @@ const IDLE: Duration = Duration::from_secs(8 * 3600);
 
 /// A browser that has shown a token, or a user of a proxy.
 #[derive(Debug, Clone)]
-pub(super) struct Session {
-    pub(super) role: Role,
+pub(super) struct BrowserSession {
+    pub(super) role: OperatorRole,
     /// By what it is known in the audit.
     pub(super) who: String,
     /// What its forms carry, so that another page cannot send them.
@@ -24,28 +24,28 @@ pub(super) struct Session {
     used: Instant,
 }
 
-impl Session {
-    fn new(role: Role, who: String) -> Self {
+impl BrowserSession {
+    fn new(role: OperatorRole, who: String) -> Self {
         Self { role, who, form_token: secret(), used: Instant::now() }
     }
 }
 
 /// Every session, by the value of its cookie.
 #[derive(Default)]
-pub(super) struct SessionTable(BTreeMap<String, Session>);
+pub(super) struct SessionTable(BTreeMap<String, BrowserSession>);
 
 impl SessionTable {
     /// Begins one; the value of its cookie.
-    pub(super) fn begin(&mut self, role: Role, token: &str) -> String {
+    pub(super) fn begin(&mut self, role: OperatorRole, token: &str) -> String {
         let id = secret();
         // A part that is no secret tells one session from another.
         let who = format!("{token}, session {}", &secret()[..6]);
-        self.insert(id.clone(), Session::new(role, who));
+        self.insert(id.clone(), BrowserSession::new(role, who));
         id
     }
 
     /// The one of a cookie.
-    pub(super) fn of(&mut self, id: &str) -> Option<Session> {
+    pub(super) fn of(&mut self, id: &str) -> Option<BrowserSession> {
         // What is no cookie of ours: the key of a proxy's user.
         let session = self.0.get_mut(id).filter(|_| !id.starts_with(PROXY))?;
         if session.used.elapsed() >= IDLE {
@@ -57,13 +57,13 @@ impl SessionTable {
     }
 
     /// The one of a user whom a proxy has signed in.
-    pub(super) fn of_user(&mut self, user: &str, role: Role) -> Session {
+    pub(super) fn of_user(&mut self, user: &str, role: OperatorRole) -> BrowserSession {
         let key = format!("{PROXY}{user}");
         if let Some(session) = self.0.get_mut(&key) {
             (session.role, session.used) = (role, Instant::now());
             return session.clone();
         }
-        let session = Session::new(role, format!("user {user}"));
+        let session = BrowserSession::new(role, format!("user {user}"));
         self.insert(key, session.clone());
         session
     }
@@ -73,7 +73,7 @@ impl SessionTable {
         self.0.remove(id);
     }
 
-    fn insert(&mut self, key: String, session: Session) {
+    fn insert(&mut self, key: String, session: BrowserSession) {
         self.0.retain(|_, session| session.used.elapsed() < IDLE);
         if self.0.len() >= MOST_SESSIONS
             && let Some(oldest) = self.0.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone())

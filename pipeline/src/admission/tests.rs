@@ -5,10 +5,10 @@ use crate::config::{Config, Need};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-fn admission(settings: &str) -> Admission {
+fn admission(settings: &str) -> AccessRules {
     let none: [(&str, &str); 0] = [];
     let config = Config::from_text(&format!("[admin]\n{settings}"), "settings", none, Need::Local).unwrap();
-    Admission::new(&config.admin, "of the file".to_owned().into())
+    AccessRules::new(&config.admin, "of the file".to_owned().into())
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -18,10 +18,10 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 #[test]
 fn a_loopback_address_is_open_to_read_until_a_read_token_is_set() {
     let open = admission("").visitor(&headers(&[]), None);
-    assert!(open.may(Role::Read) && !open.may(Role::Act));
-    assert!(!admission("read_token = \"r\"").visitor(&headers(&[]), None).may(Role::Read));
+    assert!(open.may(OperatorRole::Read) && !open.may(OperatorRole::Act));
+    assert!(!admission("read_token = \"r\"").visitor(&headers(&[]), None).may(OperatorRole::Read));
     let beyond = admission("listen = \"0.0.0.0:9464\"");
-    assert!(beyond.is_closed() && !beyond.visitor(&headers(&[]), None).may(Role::Read));
+    assert!(beyond.is_closed() && !beyond.visitor(&headers(&[]), None).may(OperatorRole::Read));
     assert!(!admission("listen = \"0.0.0.0:9464\"\nact_token = \"a\"").is_closed());
 }
 
@@ -29,9 +29,9 @@ fn a_loopback_address_is_open_to_read_until_a_read_token_is_set() {
 fn each_token_has_its_role() {
     let admission = admission("read_token = \"r\"\nact_token = \"a\"");
     let role = |token| admission.of_token(token).map(|(role, _)| role);
-    assert_eq!(role("r"), Some(Role::Read));
-    assert_eq!(role("a"), Some(Role::Act));
-    assert_eq!(role("of the file"), Some(Role::Act));
+    assert_eq!(role("r"), Some(OperatorRole::Read));
+    assert_eq!(role("a"), Some(OperatorRole::Act));
+    assert_eq!(role("of the file"), Some(OperatorRole::Act));
     assert_eq!((role(""), role("A"), role("rr")), (None, None, None));
 }
 
@@ -42,7 +42,7 @@ fn a_session_lasts_until_it_is_ended() {
     assert!(set.contains("HttpOnly; SameSite=Strict") && !set.contains("Secure"), "{set}");
     let with_cookie = headers(&[("cookie", set.split(';').next().unwrap())]);
     let visitor = admission.visitor(&with_cookie, None);
-    assert!(visitor.may(Role::Act) && visitor.form_token.is_some());
+    assert!(visitor.may(OperatorRole::Act) && visitor.form_token.is_some());
     assert!(!visitor.who.contains(set.split(['=', ';']).nth(1).unwrap()), "the audit names no cookie");
     admission.sign_out(&with_cookie);
     assert_eq!(admission.visitor(&with_cookie, None).role, None);
@@ -68,7 +68,7 @@ fn a_proxys_header_counts_only_from_its_address() {
     assert_eq!(admission.visitor(&given, None).role, None);
     assert_eq!(admission.visitor(&given, Some("192.0.2.8".parse().unwrap())).role, None);
     let visitor = admission.visitor(&given, Some(PEER));
-    assert_eq!((visitor.role, visitor.who.as_str()), (Some(Role::Act), "user ops"));
+    assert_eq!((visitor.role, visitor.who.as_str()), (Some(OperatorRole::Act), "user ops"));
     assert_eq!(admission.visitor(&headers(&[("x-role", "root")]), Some(PEER)).role, None);
     // The key of a proxy's user is no cookie.
     assert_eq!(admission.visitor(&headers(&[("cookie", "knovvu_session_9464=proxy ops")]), None).role, None);

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use super::context::PageContext;
 use super::visit::{Guest, Visit};
 use super::{layout, layout::Place};
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 
 /// The largest form.
 const LARGEST: usize = 16 << 10;
@@ -41,7 +41,7 @@ impl<T: DeserializeOwned> FromRequest<PageContext> for Acting<T> {
         let (mut parts, body) = request.into_parts();
         let visit = Visit::from_request_parts(&mut parts, context).await?;
         let texts = visit.texts();
-        let Some(expected) = visit.visitor.form_token.as_ref().filter(|_| visit.visitor.may(Role::Act)) else {
+        let Some(expected) = visit.visitor.form_token.as_ref().filter(|_| visit.visitor.may(OperatorRole::Act)) else {
             return Err(layout::refusal(&visit, Place::None, StatusCode::FORBIDDEN, texts.may_not_act));
         };
         let body = to_bytes(body, LARGEST).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;

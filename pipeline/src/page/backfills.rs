@@ -18,7 +18,7 @@ use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{decimal, fill, moment, number, span};
 use super::{layout, layout::Place};
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
     replays::{Backfill, BackfillProgress, Change, ChangeBackfill, ListBackfills},
@@ -88,7 +88,7 @@ fn new(visit: &Guest) -> Markup {
         section.panel aria-labelledby="new-title" {
             h2 #new-title { (texts.new_backfill) }
             p.quiet { (texts.backfill_says) }
-            @if visit.visitor.may(Role::Act) {
+            @if visit.visitor.may(OperatorRole::Act) {
                 form method="post" action="/backfills" {
                     (form_token(visit))
                     div.fields {
@@ -178,7 +178,7 @@ fn changes(visit: &Guest, backfill: &BackfillProgress) -> Markup {
         RunState::Cancelled | RunState::Done => &[],
     };
     html! {
-        @if visit.visitor.may(Role::Act) && !possible.is_empty() {
+        @if visit.visitor.may(OperatorRole::Act) && !possible.is_empty() {
             div.acts {
                 @for (change, word, class) in possible {
                     form method="post" action={ "/backfills/" (id) "/" (change) } {

@@ -19,7 +19,7 @@ use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, moment, number};
 use super::{layout, layout::Place};
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
     dead_letters::ListDeadLetters,
@@ -216,7 +216,7 @@ async fn one_day(visit: &Guest, day: Date, report: Option<&Completeness>) -> Res
                 Some(report) => (reported(visit, report)),
                 None => {
                     p.quiet { (texts.report_says) }
-                    @if visit.visitor.may(Role::Act) {
+                    @if visit.visitor.may(OperatorRole::Act) {
                         form method="post" action={ "/completeness/" (day) } { (form_token(visit)) button type="submit" { (texts.ask_nice) } }
                     } @else { p { (texts.only_who_may_act) } }
                 }

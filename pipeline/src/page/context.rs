@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::samples::Samples;
-use crate::admission::Admission;
-use crate::config::Config;
+use crate::admission::AccessRules;
+use crate::config::{Config, EffectiveSetting};
 use crate::operations::{
     AdminRequest, Operations,
     status::{ShowStatus, Status},
@@ -28,12 +28,12 @@ const MOST_FEEDS: usize = 128;
 #[derive(Clone)]
 pub(crate) struct PageContext {
     pub(super) operations: Operations,
-    pub(super) admission: Admission,
+    pub(super) admission: AccessRules,
     pub(super) clock: Clock,
     pub(super) feeds: Arc<Semaphore>,
     pub(super) playback: bool,
-    /// The settings in force as TOML, with their origins; secrets are masked.
-    pub(super) settings: Arc<str>,
+    /// The settings in force, with their origins; secrets are masked.
+    pub(super) settings: Arc<[EffectiveSetting]>,
     samples: Arc<Mutex<Samples>>,
     latest: Arc<tokio::sync::Mutex<Option<(Instant, StatusRead)>>>,
 }
@@ -43,14 +43,14 @@ pub(super) type StatusRead = Result<Arc<Status>, String>;
 
 impl PageContext {
     /// The context of a process.
-    pub(crate) fn new(config: &Config, operations: Operations, admission: Admission, clock: Clock) -> Self {
+    pub(crate) fn new(config: &Config, operations: Operations, admission: AccessRules, clock: Clock) -> Self {
         Self {
             operations,
             admission,
             clock,
             feeds: Arc::new(Semaphore::new(MOST_FEEDS)),
             playback: config.admin.playback,
-            settings: config.to_redacted_toml().into(),
+            settings: config.effective().into(),
             samples: Arc::default(),
             latest: Arc::default(),
         }

@@ -14,7 +14,7 @@ use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{bytes, fill, moment, span, took};
 use super::{layout, layout::Place};
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
     personal::ShowCustomerNumber,
@@ -126,7 +126,7 @@ fn number(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
             Some(None) => span { (texts.no_number) },
             None => {
                 span.mono aria-hidden="true" { "•••••••" } span.hidden { (texts.hidden_number) } " "
-                @if guest.visitor.may(Role::Act) {
+                @if guest.visitor.may(OperatorRole::Act) {
                     form.small method="post" action={ "/conversations/" (trace.conversation_id) "/number" } {
                         (form_token(guest)) button type="submit" { (texts.show_number) }
                     }
@@ -159,7 +159,7 @@ fn recordings(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
                         src={ "/conversations/" (trace.conversation_id) "/recordings/" (recording["position"]) } {}
                 }
             }
-            @if can_play && !shown.players && !all.is_empty() && guest.visitor.may(Role::Act) {
+            @if can_play && !shown.players && !all.is_empty() && guest.visitor.may(OperatorRole::Act) {
                 p {}
                 form method="post" action={ "/conversations/" (trace.conversation_id) "/listen" } {
                     (form_token(guest)) button type="submit" { (texts.listen) } " " span.quiet { (texts.is_written_down) }
@@ -173,8 +173,10 @@ fn recordings(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
 fn timeline(guest: &Guest, hops: &[Hop]) -> Markup {
     let texts = guest.texts();
     let left_out = hops.len().saturating_sub(MOST_DRAWN);
-    let hops = &hops[left_out..];
+    let mut hops = hops[left_out..].to_vec();
     let begun = |hop: &Hop| hop.at.as_millisecond() - i64::try_from(hop.took_millis).unwrap_or_default();
+    // They are written as they end, and side by side.
+    hops.sort_by_key(begun);
     let first = hops.iter().map(begun).min().unwrap_or_default();
     let last = hops.iter().map(|hop| hop.at.as_millisecond()).max().unwrap_or_default();
     let whole = (last - first).max(1) as f64;

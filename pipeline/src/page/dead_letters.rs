@@ -20,7 +20,7 @@ use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, moment, number, short_moment, short_time};
 use super::{layout, layout::Place};
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
     dead_letters::{DropDeadLetter, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
@@ -246,7 +246,7 @@ fn by_day(visit: &Guest, letters: &[DeadLetter]) -> Markup {
 fn acts(visit: &Guest, address: &str) -> Markup {
     let texts = visit.texts();
     html! {
-        @if visit.visitor.may(Role::Act) {
+        @if visit.visitor.may(OperatorRole::Act) {
             div.acts.small {
                 a.button href={ (address) "/replay" } { (texts.replay) }
                 a.button.harm href={ (address) "/drop" } { (texts.drop) }
@@ -307,7 +307,7 @@ fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
             p {}
             (acts(visit, &format!("/dead-letters/{}", letter.id)))
         }
-        @if visit.visitor.may(Role::Act) {
+        @if visit.visitor.may(OperatorRole::Act) {
             section.panel aria-labelledby="message-title" {
                 h2 #message-title { (texts.message) }
                 pre.mono { (serde_json::to_string_pretty(&letter.message).unwrap_or_default()) }
@@ -329,7 +329,7 @@ fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &str, back: &str) 
             p { strong { (what) } }
             p { (fill(says, &[&count])) }
             p.quiet { (texts.is_written_down) }
-            @if visit.visitor.may(Role::Act) {
+            @if visit.visitor.may(OperatorRole::Act) {
                 form method="post" action={ (back) "/" (act.word()) } {
                     (form_token(visit))
                     div.acts { button class=(class) type="submit" { (fill(button, &[&count])) } a.button href=(back) { (texts.leave_as_is) } }

@@ -27,6 +27,8 @@ fn form(guest: &Guest, wrong: Option<&str>) -> Markup {
             h1 { (texts.sign_in) }
             @if let Some(wrong) = wrong { p.notice.bad role="alert" { (wrong) } }
             form method="post" action="/login" {
+                // A password manager keeps the token under this name.
+                input type="text" name="user" value="nice-knovvu" autocomplete="username" hidden;
                 label { (texts.token) input type="password" name="token" required autocomplete="current-password"; }
                 p {}
                 button.main-act type="submit" { (texts.sign_in) }

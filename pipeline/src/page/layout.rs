@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets::{ICON_ADDRESS, SCRIPT_ADDRESS, STYLE_ADDRESS};
 use super::texts::{Language, Texts};
 use super::visit::Guest;
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::OperationError;
 
 /// Which view is shown.
@@ -86,7 +86,7 @@ pub(super) fn refusal(guest: &Guest, place: Place, status: StatusCode, why: &str
 pub(super) fn page(guest: &Guest, place: Place, status: StatusCode, body: &Markup) -> Response {
     let texts = guest.texts();
     let tenant = guest.context.operations.status.tenant_name();
-    let may_read = guest.visitor.may(Role::Read);
+    let may_read = guest.visitor.may(OperatorRole::Read);
     let page = html! {
         (DOCTYPE)
         html lang=(guest.language.code()) data-theme=[guest.theme] {
@@ -148,7 +148,7 @@ fn preferences(guest: &Guest) -> Markup {
             }
             @match &guest.visitor.form_token {
                 Some(form) => {
-                    span { @if guest.visitor.may(Role::Act) { (texts.role_act) } @else { (texts.role_read) } }
+                    span { @if guest.visitor.may(OperatorRole::Act) { (texts.role_act) } @else { (texts.role_read) } }
                     form method="post" action="/logout" {
                         input type="hidden" name="form" value=(form);
                         button.plain type="submit" { (texts.sign_out) }

@@ -13,12 +13,12 @@ use futures::{Stream, StreamExt, future};
 
 use super::conversation::contact;
 use super::visit::Visit;
-use crate::admission::Role;
+use crate::admission::OperatorRole;
 use crate::operations::OperationError;
 
 /// A recording, or the part of it that a player asks for. That it is played is written down first.
 pub(super) async fn play(visit: Visit, Path((id, position)): Path<(String, u32)>, headers: HeaderMap) -> Response {
-    if !visit.context.playback || !visit.visitor.may(Role::Act) {
+    if !visit.context.playback || !visit.visitor.may(OperatorRole::Act) {
         return (StatusCode::FORBIDDEN, "[admin] playback is off, or you may not act\n").into_response();
     }
     // Another page may not make a browser play one, nor learn whether it is there.

@@ -7,6 +7,7 @@ use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, moment};
 use super::{layout, layout::Place};
+use crate::config::EffectiveSetting;
 use crate::operations::{AdminRequest, OperationError, agents::ListAgents};
 
 /// Agents that are shown.
@@ -58,28 +59,21 @@ async fn body(visit: &Guest) -> Result<Markup, OperationError> {
     })
 }
 
-/// The settings, as the effective ones are written: sections, and in them a key with its value and origin a line.
-fn sections(texts: &Texts, page: &str) -> Markup {
-    let mut sections: Vec<(&str, Vec<SettingLine<'_>>)> = Vec::new();
-    for line in page.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            sections.push((name, Vec::new()));
-        } else if let (Some((_, lines)), Some(line)) = (sections.last_mut(), SettingLine::of(line)) {
-            lines.push(line);
-        }
-    }
+/// The settings, section by section.
+fn sections(texts: &Texts, settings: &[EffectiveSetting]) -> Markup {
     html! {
-        @for (name, lines) in &sections {
+        @for section in settings.chunk_by(|one, next| one.section == next.section) {
+            @let name = section.first().map_or("", |setting| setting.section);
             section.panel aria-labelledby={ "section-" (name) } {
                 h2.mono id={ "section-" (name) } { "[" (name) "]" }
                 table.stack.of-settings {
                     thead { tr { th scope="col" { (texts.key) } th scope="col" { (texts.value) } th scope="col" { (texts.origin) } } }
                     tbody {
-                        @for line in lines {
+                        @for setting in section {
                             tr {
-                                th.mono scope="row" { (line.key) }
-                                td data-name=(texts.value) { @match line.value { Some(value) => span.mono { (value) }, None => span.quiet { (texts.not_set) } } }
-                                td data-name=(texts.origin) { @if !line.origin.is_empty() { (origin(texts, line.origin)) } }
+                                th.mono scope="row" { (setting.key) }
+                                td data-name=(texts.value) { @match &setting.value { Some(value) => span.mono { (value) }, None => span.quiet { (texts.not_set) } } }
+                                td data-name=(texts.origin) { @if let Some(word) = setting.origin { (origin(texts, word)) } }
                             }
                         }
                     }
@@ -89,26 +83,8 @@ fn sections(texts: &Texts, page: &str) -> Markup {
     }
 }
 
-/// A setting of the page of effective ones.
-struct SettingLine<'p> {
-    key: &'p str,
-    value: Option<&'p str>,
-    origin: &'p str,
-}
-
-impl<'p> SettingLine<'p> {
-    fn of(line: &'p str) -> Option<Self> {
-        if let Some(key) = line.strip_prefix("# ").and_then(|line| line.strip_suffix(" is not set")) {
-            return Some(Self { key, value: None, origin: "" });
-        }
-        let (rest, origin) = line.rsplit_once("  # ")?;
-        let (key, value) = rest.split_once(" = ")?;
-        Some(Self { key, value: Some(value), origin })
-    }
-}
-
-fn origin<'o>(texts: &Texts, origin: &'o str) -> Markup {
-    let (class, word): (&str, &'o str) = match origin {
+fn origin(texts: &Texts, origin: &'static str) -> Markup {
+    let (class, word) = match origin {
         "default" => ("quiet", texts.origin_default),
         "file" => ("", texts.origin_file),
         "environment" => ("", texts.origin_environment),
@@ -116,18 +92,4 @@ fn origin<'o>(texts: &Texts, origin: &'o str) -> Markup {
         other => ("", other),
     };
     html! { span class=(class) { (word) } }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_the_settings_is_read_whatever_the_value_holds() {
-        let line = SettingLine::of(r#"filter = "a = b  # c"  # environment"#).unwrap();
-        assert_eq!((line.key, line.value, line.origin), ("filter", Some(r#""a = b  # c""#), "environment"));
-        let line = SettingLine::of("# read_token is not set").unwrap();
-        assert_eq!((line.key, line.value), ("read_token", None));
-        assert!(SettingLine::of("").is_none());
-    }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::context::PageContext;
 use super::texts::{Language, Texts};
-use crate::admission::{Role, Visitor, cookie};
+use crate::admission::{OperatorRole, Visitor, cookie};
 use crate::operations::OperationError;
 
 /// Somebody who looks at the page, whatever they may see.
@@ -74,7 +74,7 @@ impl FromRequestParts<PageContext> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, context: &PageContext) -> Result<Self, Response> {
         let guest = Guest::of(context, parts);
-        if guest.visitor.may(Role::Read) {
+        if guest.visitor.may(OperatorRole::Read) {
             return Ok(Self(guest));
         }
         // A feed or a player has no use for a form.
