@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::CommandFactory;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
@@ -10,7 +9,6 @@ use clap_complete::{CompleteEnv, Shell};
 use crate::access;
 use crate::admin::Served;
 use crate::admin_client::AdminClient;
-use crate::cli::Cli;
 use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::operations::dead_letters::ListDeadLetters;
@@ -27,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST: usize = 50;
 
 /// Answers a shell that asks, and ends the process then.
-pub(crate) fn answer() {
-    CompleteEnv::with_factory(Cli::command).var(ASKED).bin("nice-knovvu").complete();
+pub(crate) fn answer(command_line: fn() -> clap::Command) {
+    CompleteEnv::with_factory(command_line).var(ASKED).bin("nice-knovvu").complete();
 }
 
 /// Prints the script by which a shell asks.

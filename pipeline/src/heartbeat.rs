@@ -17,7 +17,6 @@ use stages::metrics::Metrics;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::doors::Service;
 use crate::systems::{SystemStatus, SystemsView};
 
 /// Time between two words of a service.
@@ -33,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) id: String,
-    pub(crate) service: Service,
+    /// `run`, `producer` or `consumer`.
+    pub(crate) service: &'static str,
     /// Whose producer it is.
     pub(crate) tenant: Option<TenantId>,
     pub(crate) host: String,
@@ -41,10 +41,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Of a service that begins now.
-    pub(crate) fn new(service: Service, tenant: Option<TenantId>, now: Timestamp) -> Self {
+    /// Of a service that begins now; the tenant is that of its producer.
+    pub(crate) fn new(service: &'static str, tenant: Option<TenantId>, now: Timestamp) -> Self {
         let id = format!("{:032x}", chance::random::<u128>());
-        let tenant = tenant.filter(|_| service.produces());
         Self { id, service, tenant, host: host(), started_at: now }
     }
 }
@@ -179,7 +178,7 @@ async fn tell(identity: &Identity, reporter: &Reporter, catalog: &dyn Catalog) {
     };
     let beat = Heartbeat {
         id: identity.id.clone(),
-        service: identity.service.name().to_owned(),
+        service: identity.service.to_owned(),
         tenant: identity.tenant.clone(),
         host: identity.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -46,7 +46,7 @@ mod turns;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use access::answer;
 use cli::{Asked, Cli, Command, EraseOptions, RecheckOptions};
@@ -58,7 +58,7 @@ use operations::recheck::{RecheckConversation, RecheckRange};
 /// The executable: parses the command line and does the one command.
 pub fn run() -> ExitCode {
     // Where a shell asks how a line goes on, this answers and ends the process.
-    completed::answer();
+    completed::answer(Cli::command);
     let cli = Cli::parse();
     doors::install_crypto();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

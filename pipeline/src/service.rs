@@ -57,10 +57,11 @@ pub(crate) async fn serve_until(
         true => Some(NiceProducer::new(config, &doors, &context, Sources::All)?),
         false => None,
     };
-    let identity = Identity::new(service, doors::tenant(config).ok(), doors.clock.now());
+    let identity =
+        Identity::new(service.name(), doors::tenant(config).ok().filter(|_| service.produces()), doors.clock.now());
     let front = start::answer(config, &doors, &identity, producer.as_ref(), listener, front, &stopping).await?;
     let consumer = ConversationConsumer::new(config, &doors, &context);
-    let mut work = watch::ServiceTasks::begin(config, &identity, &doors, producer, consumer);
+    let mut work = watch::ServiceTasks::begin(config, service, &identity, &doors, producer, consumer);
 
     front.readiness.set_serving(true);
     let notifier = Notifier::from_environment();

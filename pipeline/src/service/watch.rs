@@ -44,6 +44,7 @@ impl ServiceTasks {
     /// Begins all of it.
     pub(super) fn begin(
         config: &Config,
+        service: Service,
         identity: &Identity,
         doors: &OpenDoors,
         producer: Option<NiceProducer>,
@@ -54,7 +55,7 @@ impl ServiceTasks {
         let observing = task::spawn("observe", observe::run(observed, broken.clone()));
         let reporter = doors.reporter(doors::tenant(config).ok(), producer.as_ref().map(|it| it.working.subscribe()));
         let producing = part("producer", producer.map(NiceProducer::run));
-        let mut upkeep = upkeep(config, identity.service, doors);
+        let mut upkeep = upkeep(config, service, doors);
         let telling = heartbeat::run(identity.clone(), reporter, doors.shared.catalog.clone());
         upkeep.push(task::spawn("heartbeat", telling));
         let asking = doors.probes().into_iter();

@@ -100,7 +100,7 @@ pub(crate) fn start(config: &TracesConfig, service: &str) -> Result<Option<Trace
     };
     let (spans, waiting) = mpsc::channel(WAITING);
     let provider = SdkTracerProvider::builder()
-        .with_span_processor(Waiting(spans))
+        .with_span_processor(WaitingSpans(spans))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample))))
         .with_id_generator(WantedIds(RandomIdGenerator::default()))
         .build();
@@ -204,9 +204,9 @@ impl IdGenerator for WantedIds {
 
 /// The spans that have ended and wait to be sent.
 #[derive(Debug)]
-struct Waiting(mpsc::Sender<SpanData>);
+struct WaitingSpans(mpsc::Sender<SpanData>);
 
-impl SpanProcessor for Waiting {
+impl SpanProcessor for WaitingSpans {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {

@@ -166,11 +166,11 @@ impl Outside {
         self.of(system).is_some_and(|watched| *watched.health() != SystemHealth::Up)
     }
 
-    /// Waits until every system is up, but not longer than `patience`; false if one is still down.
+    /// WaitCount until every system is up, but not longer than `patience`; false if one is still down.
     pub async fn wait_until_up(&self, patience: Duration) -> bool {
         let all = futures::future::join_all(self.inner.watched.iter().map(until_up));
         let _waits: Vec<_> =
-            self.inner.watched.iter().filter(|one| *one.health() != SystemHealth::Up).map(Waits::new).collect();
+            self.inner.watched.iter().filter(|one| *one.health() != SystemHealth::Up).map(WaitCount::new).collect();
         timeout(patience, all).await.is_ok()
     }
 
@@ -179,7 +179,7 @@ impl Outside {
     pub async fn pause(&self, system: System, delay: Duration, patience: Duration) {
         let begun = Instant::now();
         let watched = self.of(system);
-        let _waits = watched.map(Waits::new);
+        let _waits = watched.map(WaitCount::new);
         let is_asked = watched.is_some_and(|watched| watched.is_asked.load(Ordering::Relaxed));
         // Time enough for the questions that find out whether it is away.
         let least = if is_asked { 3 * LOOK_AGAIN } else { Duration::ZERO };
@@ -196,16 +196,16 @@ impl Outside {
 }
 
 /// Counts who waits for a system, for as long as it lives.
-struct Waits<'a>(&'a AtomicU64);
+struct WaitCount<'a>(&'a AtomicU64);
 
-impl<'a> Waits<'a> {
+impl<'a> WaitCount<'a> {
     fn new(watched: &'a WatchedSystem) -> Self {
         watched.waiting.fetch_add(1, Ordering::Relaxed);
         Self(&watched.waiting)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -122,7 +122,7 @@ impl Others {
     /// This service first, then the others; of those that are missed, only the ones that nothing has replaced.
     pub(super) fn services(&self, own: Option<&Identity>, report: &ServiceReport) -> Vec<ServiceStatus> {
         let here = own.map(|identity| ServiceStatus {
-            service: identity.service.name().to_owned(),
+            service: identity.service.to_owned(),
             tenant: identity.tenant.clone(),
             host: identity.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

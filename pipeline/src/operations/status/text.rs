@@ -31,7 +31,7 @@ const COLUMNS: [(&str, &str); 7] = [
 
 /// The whole.
 pub(super) fn page(status: &Status) -> String {
-    let mut page = Page::default();
+    let mut page = StatusText::default();
     let who = status.tenant.as_ref().map_or("every tenant", |tenant| tenant.as_str());
     let daemon = match status.started_at {
         Some(since) => format!("running since {since:.0}"),
@@ -75,11 +75,11 @@ pub(crate) fn span(seconds: f64) -> String {
 }
 
 #[derive(Default)]
-struct Page {
+struct StatusText {
     lines: Vec<String>,
 }
 
-impl Page {
+impl StatusText {
     fn raw(&mut self, line: String) {
         self.lines.push(line);
     }

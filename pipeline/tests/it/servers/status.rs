@@ -36,7 +36,7 @@ fn services(status: &Value) -> Vec<(String, bool)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_knows_the_services_and_misses_a_consumer_that_died() {
-    let bed = ServerBed::new(small(71)).await;
+    let bed = ServerBed::new(small(71, 12)).await;
     let (producer, mut consumer) = (bed.producer(), bed.consumer("consumer"));
     // The stages of the consumer count, though the producer answers.
     let made_ready = |status: &Value| {
@@ -66,7 +66,7 @@ async fn status_knows_the_services_and_misses_a_consumer_that_died() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_and_check_answer_while_postgresql_is_away() {
-    let bed = ServerBed::on(Servers::own().await, small(72)).await;
+    let bed = ServerBed::on(Servers::own().await, small(72, 0)).await;
     let producer = bed.producer();
     says(&bed, Role::Producer, |status, _| system(status, "nice")["state"] == "well").await;
     bed.servers.kill(Server::Postgres).await;
