@@ -185,7 +185,7 @@ impl Drop for Browser {
             let request = format!("DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
             drop(stream.set_read_timeout(Some(Duration::from_secs(30))));
             drop(stream.write_all(request.as_bytes()));
-            drop(stream.read_to_end(&mut Vec::new()));
+            drop(stream.read_exact(&mut [0; 12]));
         }
         drop(self.driver.kill());
         drop(self.driver.wait());
