@@ -89,7 +89,7 @@ impl DeadLetters for EmbeddedCatalog {
             group.last_at = group.last_at.max(at);
         }
         let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by(|one, other| other.count.cmp(&one.count));
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         groups.truncate(limit);
         Ok(groups)
     }
