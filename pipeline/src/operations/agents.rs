@@ -5,6 +5,7 @@ use std::sync::Arc;
 use catalog::{Agents, HeldReading};
 use clap::Args;
 use flow::StageError;
+use jiff::Timestamp;
 use model::{Agent, System};
 use runtime::task;
 use serde::{Deserialize, Serialize};

@@ -81,10 +81,18 @@ impl FromRequest<PageContext> for Arriving {
     }
 }
 
+/// A form that is none.
+struct UnreadableForm;
+
+impl From<UnreadableForm> for Response {
+    fn from(_: UnreadableForm) -> Self {
+        (StatusCode::BAD_REQUEST, "the form cannot be read\n").into_response()
+    }
+}
+
 /// The fields of a form: it is written as a query is.
-fn fields<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    let unreadable = || (StatusCode::BAD_REQUEST, "the form cannot be read\n").into_response();
-    let text = std::str::from_utf8(body).map_err(|_| unreadable())?;
-    let uri: Uri = format!("/?{text}").parse().map_err(|_| unreadable())?;
-    Ok(Query::try_from_uri(&uri).map_err(|_| unreadable())?.0)
+fn fields<T: DeserializeOwned>(body: &[u8]) -> Result<T, UnreadableForm> {
+    let text = std::str::from_utf8(body).map_err(|_| UnreadableForm)?;
+    let uri: Uri = format!("/?{text}").parse().map_err(|_| UnreadableForm)?;
+    Ok(Query::try_from_uri(&uri).map_err(|_| UnreadableForm)?.0)
 }

@@ -14,7 +14,7 @@ pub(super) fn number(language: Language, number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(mark);
         }
         text.push(digit);
@@ -59,7 +59,7 @@ pub(super) fn took(language: Language, texts: &Texts, millis: u64) -> String {
 pub(super) fn bytes(language: Language, bytes: u64) -> String {
     match bytes {
         ..1024 => format!("{bytes} B"),
-        ..1_048_576 => format!("{} KiB", decimal(language, bytes as f64 / 1024.0)),
+        1024..1_048_576 => format!("{} KiB", decimal(language, bytes as f64 / 1024.0)),
         _ => format!("{} MiB", decimal(language, bytes as f64 / 1_048_576.0)),
     }
 }
