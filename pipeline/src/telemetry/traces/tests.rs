@@ -17,7 +17,7 @@ async fn sender(answer: StatusCode) -> (Sender, AbortOnDropHandle<std::io::Resul
 /// Ends so many spans, and gives those that found a place among `room`.
 fn ended(spans: u32, room: usize) -> mpsc::Receiver<SpanData> {
     let (sender, waiting) = mpsc::channel(room);
-    let provider = SdkTracerProvider::builder().with_span_processor(Waiting(sender)).build();
+    let provider = SdkTracerProvider::builder().with_span_processor(WaitingSpans(sender)).build();
     let tracer = provider.tracer("test");
     (0..spans).for_each(|_| drop(tracer.start("upload")));
     waiting
