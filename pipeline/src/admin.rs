@@ -34,9 +34,16 @@ use crate::operations::Operations;
 use crate::page::{self, PageContext};
 
 mod api;
+mod description;
+mod idempotency;
+mod problem;
 mod readiness;
 
-pub(crate) use api::{ErrorBody, Served};
+pub(crate) use api::Served;
+#[cfg(test)]
+pub(crate) use api::api_description;
+use idempotency::AnsweredActs;
+pub(crate) use problem::Problem;
 pub(crate) use readiness::{ReadinessCheck, ServiceReadiness};
 
 /// What `/livez` answers.
@@ -72,7 +79,7 @@ impl AdminPages {
         let token = format!("{:032x}", rand::random::<u128>());
         let admission = AccessRules::new(&config.admin, token.as_str().into());
         let page = PageContext::new(config, operations.clone(), admission.clone(), readiness.clock.clone());
-        let context = AdminContext { operations, metrics, readiness, admission };
+        let context = AdminContext { operations, metrics, readiness, admission, answered: AnsweredActs::default() };
         Self { router: router(context).merge(page::router(page)), token }
     }
 }
@@ -84,6 +91,7 @@ struct AdminContext {
     metrics: Metrics,
     readiness: ReadinessCheck,
     admission: AccessRules,
+    answered: AnsweredActs,
 }
 
 impl Admin {

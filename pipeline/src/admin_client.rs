@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, StatusCode, Url, header};
+use serde_json::Value;
 
-use crate::admin::{AdminFile, ErrorBody, Served};
+use crate::admin::{AdminFile, Problem, Served};
 use crate::command_error::CommandError;
 use crate::doors;
 use crate::operations::{
@@ -26,6 +27,9 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A report reads up to a month of NICE's list, within its rate limit.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The most pages of a listing: 100,000 items. The rest comes after these are dealt with.
+const MOST_PAGES: usize = 200;
 
 /// A connection to the daemon.
 pub(crate) struct AdminClient {
@@ -82,20 +86,31 @@ impl AdminClient {
         tokio::time::timeout(patience, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Asks for one thing; what has a body may take as long as it takes.
+    /// Asks for one thing; what has a body may take as long as it takes. Of a long listing, all pages.
     pub(crate) async fn ask<R: Served>(&self, request: &R) -> Result<R::Answer, CommandError> {
         let fields = serde_json::to_value(request).map_err(CommandError::failed)?;
-        serde_json::from_slice(&self.answer(R::ROUTE, fields).await?).map_err(CommandError::failed)
+        let (first, mut next) = self.answer(R::ROUTE, fields).await?;
+        if next.is_none() {
+            return serde_json::from_slice(&first).map_err(CommandError::failed);
+        }
+        let mut items: Vec<Value> = serde_json::from_slice(&first).map_err(CommandError::failed)?;
+        for _ in 1..MOST_PAGES {
+            let Some(page) = next.take() else { break };
+            let (more, after) = self.send(self.http.get(page)).await?;
+            items.extend(serde_json::from_slice::<Vec<Value>>(&more).map_err(CommandError::failed)?);
+            next = after;
+        }
+        serde_json::from_value(items.into()).map_err(CommandError::failed)
     }
 
-    /// The answer to the request with these fields.
-    async fn answer(&self, route: AdminRoute, fields: serde_json::Value) -> Result<Bytes, CommandError> {
+    /// The answer to the request with these fields, and the address of its next page.
+    async fn answer(&self, route: AdminRoute, fields: Value) -> Result<(Bytes, Option<Url>), CommandError> {
         let AdminRoute { method, path, is_body } = route;
         if is_body {
             return self.send(self.http.request(method, self.url(path)).timeout(LONGEST).json(&fields)).await;
         }
         let (mut path, mut query) = (path.to_owned(), Vec::new());
-        for (name, value) in fields.as_object().into_iter().flatten() {
+        for (name, value) in fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             match format!("{{{name}}}") {
                 place if path.contains(&place) => path = path.replace(&place, &text),
@@ -109,16 +124,19 @@ impl AdminClient {
         format!("{}/api/v1{path}", self.base)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Bytes, CommandError> {
+    async fn send(&self, request: RequestBuilder) -> Result<(Bytes, Option<Url>), CommandError> {
         let answer = request.bearer_auth(&self.token).send().await;
         let answer =
             answer.map_err(|error| CommandError::unreachable(format!("the daemon does not answer: {error}")))?;
         let status = answer.status();
         if status.is_success() {
-            return answer.bytes().await.map_err(CommandError::failed);
+            let link = answer.headers().get(header::LINK).and_then(|link| link.to_str().ok());
+            let link = link.and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=\"next\""));
+            let next = link.map(|link| answer.url().join(link)).transpose().map_err(CommandError::failed)?;
+            return Ok((answer.bytes().await.map_err(CommandError::failed)?, next));
         }
-        let problem = answer.json::<ErrorBody>().await;
-        let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.error);
+        let problem = answer.json::<Problem>().await;
+        let message = problem.map_or_else(|_| format!("the daemon answered {status}"), |problem| problem.detail);
         match status {
             StatusCode::UNAUTHORIZED => Err(CommandError::failed(format!(
                 "{}: left over by a daemon that is gone, and another one has its address; remove this file",

@@ -24,18 +24,21 @@ use stages::{
 };
 use state::{State, StateError};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::command_error::CommandError;
 use crate::config::{Config, Need};
 use crate::doors;
 use crate::doors::{OpenDoors, SharedDoors, Wanted};
 use crate::heartbeat::Identity;
+use paging::{AnswerPage, PageStart};
 
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod dead_letters;
 pub(crate) mod erase;
 pub(crate) mod overview;
+pub(crate) mod paging;
 pub(crate) mod personal;
 pub(crate) mod proof;
 pub(crate) mod range;
@@ -46,17 +49,29 @@ pub(crate) mod status;
 pub(crate) mod trace;
 pub(crate) mod verify;
 
-/// One thing that an operator asks or does: its fields are the parameters of the route, or its body.
-pub(crate) trait AdminRequest: Serialize + DeserializeOwned + Send + 'static {
+/// One thing that an operator asks or does: its fields are the parameters of the route, or its body, and its doc comment
+/// is what the API's description says of it.
+pub(crate) trait AdminRequest: Serialize + DeserializeOwned + ToSchema + Send + 'static {
     /// What it is answered with.
-    type Answer: Serialize + DeserializeOwned;
+    type Answer: Serialize + DeserializeOwned + ToSchema + Send;
     /// The part of the operations that does it.
     type Handler: Sync;
     /// Where the daemon takes it.
     const ROUTE: AdminRoute;
+    /// Whether the API gives its answer, a list, a page at a time.
+    const IS_PAGED: bool = false;
 
     /// Does it, in the daemon or in the process of the command.
     fn fulfil(self, handler: &Self::Handler) -> impl Future<Output = Result<Self::Answer, OperationError>> + Send;
+
+    /// One page of the answer.
+    fn fulfil_page(
+        self,
+        handler: &Self::Handler,
+        _start: PageStart,
+    ) -> impl Future<Output = Result<AnswerPage<Self::Answer>, OperationError>> + Send {
+        async { Ok(AnswerPage { items: self.fulfil(handler).await?, next: None }) }
+    }
 }
 
 /// A request that is a command of its own.

@@ -16,6 +16,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use model::{ContactEvent, ContactId, EventSource, Members, QuotaClass, TenantId};
 use nice::NiceError;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::source::{
     ListError,
@@ -60,7 +61,7 @@ pub enum ReportError {
 }
 
 /// What became of a range's calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Completeness {
     /// Whose calls.
     pub tenant: TenantId,
@@ -89,7 +90,7 @@ pub struct Completeness {
 }
 
 /// One day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Day {
     /// The day in UTC.
     pub day: Date,
@@ -99,7 +100,7 @@ pub struct Day {
 }
 
 /// How many calls, by what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallCounts {
     /// Calls of the group that ended.
     pub ended: u64,
@@ -140,7 +141,7 @@ impl CallCounts {
 }
 
 /// A call that is neither ready nor without a recording, or that lacks recordings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exception {
     /// NICE's contact id of the leg.
     pub conversation_id: ContactId,

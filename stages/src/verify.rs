@@ -21,6 +21,7 @@ use runtime::{Clock, chance};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
+use utoipa::ToSchema;
 
 use crate::metrics::Metrics;
 
@@ -28,7 +29,7 @@ use crate::metrics::Metrics;
 const ATTEMPTS: u32 = 3;
 
 /// What may lie under a recording's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MismatchKind {
     /// No object.
@@ -51,7 +52,7 @@ impl MismatchKind {
 }
 
 /// A recording that its row does not describe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecordingMismatch {
     /// Whose.
     pub conversation_id: ContactId,
@@ -72,7 +73,7 @@ pub struct RecordingMismatch {
 }
 
 /// What was found of some conversations.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verified {
     /// Recordings that were read, or looked for.
     pub recordings: u64,

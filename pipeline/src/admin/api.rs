@@ -1,23 +1,29 @@
 //! `/api/v1`: the requests of operators, for programs that show a token.
 
+use std::sync::LazyLock;
+
 use axum::{
     Json, Router,
-    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest, State as Context},
-    http::{Method, StatusCode, Uri, header},
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Query, RawPathParams, Request as HttpRequest,
+        State as Context, rejection::JsonRejection,
+    },
+    http::{HeaderValue, StatusCode, Uri, header},
     middleware,
     middleware::Next,
     response::{IntoResponse, Response},
-    routing::{MethodFilter, on},
+    routing::{MethodFilter, get, on},
 };
-use flow::StageError;
 use futures::{FutureExt, future::BoxFuture};
-use serde::{Deserialize, Serialize};
-use stages::{completeness::ReportError, source::ListError};
+use serde_json::Value;
 
 use super::AdminContext;
+use super::description::{self, DescribedRoute};
+use super::idempotency;
+use super::problem::{Problem, told_as_problem, unauthorized};
 use crate::admission::OperatorRole;
 use crate::operations::{
-    AdminRequest, AdminRoute, OperationError, Operations,
+    AdminRequest, AdminRoute, Operations,
     agents::{ListAgents, ReadGroup, ShowHeldReading},
     audit::ListActs,
     dead_letters::{
@@ -25,6 +31,7 @@ use crate::operations::{
     },
     erase::{EraseConversation, ShowErasable},
     overview::{CountDays, FindConversations},
+    paging::{AnswerPage, PageStart},
     personal::ShowCustomerNumber,
     proof::ListSignedDays,
     recheck::{RecheckConversation, RecheckRange},
@@ -37,33 +44,52 @@ use crate::operations::{
     verify::{ListRecorded, Verify},
 };
 
+/// The longest body of a request; the longest that makes sense has some hundred bytes.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// The description of the routes, as other programs read it.
+static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| description::document(&described()));
+
+/// The description of the API.
+pub(crate) fn api_description() -> &'static Value {
+    &DESCRIPTION
+}
+
 /// Everything below `/api/v1`.
 pub(super) fn router(context: &AdminContext) -> Router<AdminContext> {
-    api().route_layer(middleware::from_fn_with_state(context.clone(), authorized))
+    // The description holds nothing that the sources do not tell: it needs no token.
+    api(context)
+        .route("/openapi.json", get(|| async { Json(api_description()) }))
+        .fallback(|| async { StatusCode::NOT_FOUND })
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(middleware::from_fn(told_as_problem))
 }
 
 /// A reading needs a token that may read; all else one that may act, and is written to the audit first.
 async fn authorized(Context(context): Context<AdminContext>, request: HttpRequest, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
-    let Some((role, name)) = context.admission.of_token(given) else {
-        return (StatusCode::UNAUTHORIZED, "the token is in admin.json in the state directory\n").into_response();
-    };
-    if request.method() == Method::GET {
+    let Some((role, name)) = context.admission.of_token(given) else { return unauthorized() };
+    if request.method().is_safe() {
         return next.run(request).await;
     }
     if role < OperatorRole::Act {
-        return refused(StatusCode::FORBIDDEN, "this token may read only; show the one that may act");
+        let why = "this token may read only; show the one that may act";
+        return Problem::new(StatusCode::FORBIDDEN, why).into_response();
     }
-    let asked = format!("{} /api/v1{}", request.method(), request.uri().path());
-    match context.operations.audit.record(name, "API", &asked).await {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    match request.headers().contains_key(idempotency::KEY) {
+        true => context.answered.clone().once(name, request, move |request| acted(context, name, request, next)).await,
+        false => acted(context, name, request, next).await,
     }
 }
 
-fn refused(status: StatusCode, why: &str) -> Response {
-    (status, Json(ErrorBody { error: why.to_owned() })).into_response()
+/// Writes down what is about to be done, then does it.
+async fn acted(context: AdminContext, who: &str, request: HttpRequest, next: Next) -> Response {
+    let asked = format!("{} /api/v1{}", request.method(), request.uri().path());
+    match context.operations.audit.record(who, "API", &asked).await {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
 }
 
 /// A request that the daemon takes: it is in the list of routes.
@@ -81,8 +107,13 @@ macro_rules! served {
             }
         })+)+
 
-        fn api() -> Router<AdminContext> {
-            Router::new()$($(.merge(route(<$request>::ROUTE, answer::<$request>)))+)+
+        fn api(context: &AdminContext) -> Router<AdminContext> {
+            Router::new()$($(.merge(route(context, <$request>::ROUTE, answer::<$request>)))+)+
+        }
+
+        /// What is described of each.
+        fn described() -> Vec<DescribedRoute> {
+            vec![$($(DescribedRoute::of::<$request>()),+),+]
         }
     };
 }
@@ -107,40 +138,65 @@ served! {
 type AnswerRequest = fn(AdminContext, HttpRequest) -> BoxFuture<'static, Response>;
 
 /// The route of a request. It is the same for all of them, so that it is compiled once.
-fn route(route: AdminRoute, answer: AnswerRequest) -> Router<AdminContext> {
+fn route(context: &AdminContext, route: AdminRoute, answer: AnswerRequest) -> Router<AdminContext> {
     let filter = MethodFilter::try_from(route.method).expect("a route has a usual method");
     let handler = move |Context(context): Context<AdminContext>, asked: HttpRequest| answer(context, asked);
-    Router::new().route(route.path, on(filter, handler))
+    // Only the route's own method: another one is no act, and nothing for the audit.
+    let admitted = on(filter, handler).route_layer(middleware::from_fn_with_state(context.clone(), authorized));
+    Router::new().route(route.path, admitted)
 }
 
 fn answer<R: Served>(context: AdminContext, asked: HttpRequest) -> BoxFuture<'static, Response> {
     let answering = async move {
-        let request = match R::ROUTE.is_body {
-            true => serde_json::from_value(body(asked).await?).map_err(unreadable)?,
-            false => Query::<R>::try_from_uri(&fields(asked).await?).map_err(IntoResponse::into_response)?.0,
-        };
-        let answer = request.fulfil(R::handler(&context.operations)).await.map_err(IntoResponse::into_response)?;
-        Ok(written(serde_json::to_vec(&answer)))
+        let handler = R::handler(&context.operations);
+        if R::ROUTE.is_body {
+            let request: R = serde_json::from_value(body(asked).await?).map_err(unreadable)?;
+            return Ok(written(&request.fulfil(handler).await.map_err(IntoResponse::into_response)?));
+        }
+        let uri = fields(asked).await?;
+        let Query(request) = Query::<R>::try_from_uri(&uri).map_err(IntoResponse::into_response)?;
+        if !R::IS_PAGED {
+            return Ok(written(&request.fulfil(handler).await.map_err(IntoResponse::into_response)?));
+        }
+        let Query(start) = Query::<PageStart>::try_from_uri(&uri).map_err(IntoResponse::into_response)?;
+        let AnswerPage { items, next } =
+            request.fulfil_page(handler, start).await.map_err(IntoResponse::into_response)?;
+        Ok((next.and_then(|cursor| link(&uri, &cursor)).map(|link| [(header::LINK, link)]), written(&items))
+            .into_response())
     };
     answering.map(|answer: Result<_, Response>| answer.unwrap_or_else(|refused| refused)).boxed()
 }
 
-/// The body of a request that has one.
-async fn body(asked: HttpRequest) -> Result<serde_json::Value, Response> {
-    Json::from_request(asked, &()).await.map(|Json(value)| value).map_err(IntoResponse::into_response)
+/// The address of the next page, as it stands to that of this one.
+fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+    let mut next = reqwest::Url::parse("http://admin/").expect("it is one");
+    let query = uri.query().unwrap_or_default();
+    let this = reqwest::Url::parse(&format!("http://admin/?{query}")).ok()?;
+    next.query_pairs_mut()
+        .extend_pairs(this.query_pairs().filter(|(name, _)| name != "cursor"))
+        .append_pair("cursor", cursor);
+    HeaderValue::try_from(format!("<?{}>; rel=\"next\"", next.query()?)).ok()
 }
 
-fn written(answer: Result<Vec<u8>, serde_json::Error>) -> Response {
-    match answer {
+/// The body of a request that has one.
+async fn body(asked: HttpRequest) -> Result<Value, Response> {
+    let read = Json::from_request(asked, &()).await.map(|Json(value)| value);
+    read.map_err(|refused: JsonRejection| refused.into_response())
+}
+
+fn written(answer: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(answer) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("the answer cannot be written: {error}\n")).into_response()
+            let why = format!("the answer cannot be written: {error}");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
         }
     }
 }
 
 fn unreadable(error: serde_json::Error) -> Response {
-    (StatusCode::UNPROCESSABLE_ENTITY, format!("the request cannot be read: {error}\n")).into_response()
+    let why = format!("the request cannot be read: {error}");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why).into_response()
 }
 
 /// The fields of another request, from path and query, as one query.
@@ -151,26 +207,4 @@ async fn fields(asked: HttpRequest) -> Result<Uri, Response> {
     fields.set_query(parts.uri.query());
     fields.query_pairs_mut().extend_pairs(path.iter());
     fields.as_str().parse().map_err(|_| StatusCode::BAD_REQUEST.into_response())
-}
-
-/// An error as a command reads it.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct ErrorBody {
-    pub(crate) error: String,
-}
-
-impl IntoResponse for OperationError {
-    fn into_response(self) -> Response {
-        let status = match &self {
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::Report(ReportError::List(ListError::Settings(StageError::Permanent { .. }))) => StatusCode::CONFLICT,
-            Self::Report(ReportError::List(_)) => StatusCode::BAD_GATEWAY,
-            Self::Report(ReportError::Compare(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Refused(_) | Self::NoTenant(_) => StatusCode::CONFLICT,
-            Self::Sync(_) | Self::Erasure(_) | Self::Verification(_) => StatusCode::BAD_GATEWAY,
-            Self::Catalog(_) | Self::Queue(_) | Self::State(_) | Self::Budget(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(ErrorBody { error: self.to_string() })).into_response()
-    }
 }

@@ -1,11 +1,12 @@
 //! `docs/SETTINGS.md` and `docs/COMMANDS.md`, written from the table of the settings and from the command line.
 //!
-//! `docs/METRICS.md` is written by `tests/it/metrics_page.rs`, from what a running daemon shows.
+//! `docs/openapi.json` is the description of the API. `docs/METRICS.md` is written by `tests/it/metrics_page.rs`, from what a running daemon shows.
 
 use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory};
 
+use crate::admin::api_description;
 use crate::cli::Cli;
 use crate::config::settings_page;
 
@@ -42,6 +43,12 @@ fn the_page_of_commands_is_the_command_line() {
         describe(command, 2, &mut page);
     }
     is_written("COMMANDS.md", &page);
+}
+
+#[test]
+fn the_description_of_the_api_is_that_of_the_routes() {
+    let text = serde_json::to_string_pretty(api_description()).expect("it is JSON");
+    is_written("openapi.json", &format!("{text}\n"));
 }
 
 /// Compares a page with its file; writes it where `WRITE_DOCS` is set.

@@ -6,11 +6,13 @@ use catalog::{Agents, HeldReading};
 use clap::Args;
 use flow::StageError;
 use jiff::Timestamp;
-use model::{Agent, System};
+use model::{Agent, AgentId, System};
 use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::sync_agents::{REMEDY, SyncAgents, SyncError, SyncReport};
+use utoipa::ToSchema;
 
+use super::paging::{AnswerPage, PageStart};
 use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, SingleCommand};
 use crate::command_error::CommandError;
 use crate::config::Need;
@@ -26,16 +28,30 @@ pub(crate) struct AgentOperations {
 }
 
 /// Every agent is asked for, former ones too.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Args, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListAgents {}
 
 impl AdminRequest for ListAgents {
     type Answer = Vec<Agent>;
     type Handler = AgentOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/agents");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &AgentOperations) -> Result<Vec<Agent>, OperationError> {
         Ok(operations.catalog.agents(operations.tenant.get()?).await?)
+    }
+
+    async fn fulfil_page(
+        self,
+        operations: &AgentOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<Agent>>, OperationError> {
+        let (limit, after) = (start.limit()?, start.after::<AgentId>()?);
+        let mut agents = self.fulfil(operations).await?;
+        agents.retain(|agent| after.is_none_or(|after| agent.external_id > after));
+        agents.sort_by_key(|agent| agent.external_id);
+        agents.truncate(limit);
+        Ok(AnswerPage::of(agents, limit, |agent| agent.external_id.to_string()))
     }
 }
 
@@ -58,7 +74,7 @@ impl SingleCommand for ListAgents {
 }
 
 /// The reading of the group that is held is asked for, if one is.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowHeldReading {}
 
 impl AdminRequest for ShowHeldReading {
@@ -72,13 +88,13 @@ impl AdminRequest for ShowHeldReading {
 }
 
 /// The group is read now.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ReadGroup {
     pub(crate) mode: SyncMode,
 }
 
 /// What happens to a reading in which many agents are gone at once, or hidden.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SyncMode {
     /// It is held until it is confirmed.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use catalog::{Catalog, OperatorAct};
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::paging::{AnswerPage, PageStart};
 use super::{AdminRequest, AdminRoute, OperationError};
 
 /// Acts in one page of the list.
@@ -35,7 +37,7 @@ impl AuditOperations {
 }
 
 /// What operators did, newest first, is asked for: a page of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListActs {
     /// Only what came before the one with this number.
     #[serde(default)]
@@ -46,8 +48,20 @@ impl AdminRequest for ListActs {
     type Answer = Vec<OperatorAct>;
     type Handler = AuditOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/audit");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &AuditOperations) -> Result<Vec<OperatorAct>, OperationError> {
         Ok(operations.catalog.acts(self.before, PAGE).await?)
+    }
+
+    async fn fulfil_page(
+        self,
+        operations: &AuditOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<OperatorAct>>, OperationError> {
+        let limit = start.limit()?;
+        let before = start.after()?.or(self.before);
+        let acts = operations.catalog.acts(before, limit).await?;
+        Ok(AnswerPage::of(acts, limit, |act| act.id.to_string()))
     }
 }

@@ -14,7 +14,9 @@ use stages::{
     shelf,
     shelf::{AskedBy, ReplayError},
 };
+use utoipa::ToSchema;
 
+use super::paging::{AnswerPage, PageStart};
 use super::{AdminRequest, AdminRoute, OperationError, SingleCommand};
 use crate::arguments::number;
 use crate::tables::folded;
@@ -35,7 +37,7 @@ pub(crate) struct DeadLetterOperations {
 
 /// Dead letters are asked for, oldest first, without their messages: those may tell of people, and are for who asks for
 /// the one.
-#[derive(Debug, Default, Clone, Args, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Args, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListDeadLetters {
     /// Only those that were set aside at this stage, such as upload
     #[arg(long, value_name = "STAGE")]
@@ -63,19 +65,20 @@ impl AdminRequest for ListDeadLetters {
     type Answer = Vec<DeadLetter>;
     type Handler = DeadLetterOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/dead-letters");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetter>, OperationError> {
-        let (mut all, mut after) = (Vec::new(), 0);
-        loop {
-            let page = operations.catalog.dead_letters(after, PAGE).await?;
-            let done = page.len() < PAGE;
-            after = page.last().map_or(after, |letter| letter.id);
-            let selected = page.into_iter().filter(|letter| self.takes(letter));
-            all.extend(selected.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter }));
-            if done || all.len() >= MOST_LISTED {
-                return Ok(all);
-            }
-        }
+        operations.listed(&self, 0, MOST_LISTED).await
+    }
+
+    async fn fulfil_page(
+        self,
+        operations: &DeadLetterOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<DeadLetter>>, OperationError> {
+        let limit = start.limit()?;
+        let letters = operations.listed(&self, start.after()?.unwrap_or_default(), limit).await?;
+        Ok(AnswerPage::of(letters, limit, |letter| letter.id.to_string()))
     }
 }
 
@@ -86,7 +89,7 @@ impl SingleCommand for ListDeadLetters {
 }
 
 /// The dead letters are counted by stage and shape of reason.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct GroupDeadLetters {}
 
 /// Groups in one answer; the reasons of a shelf are few.
@@ -116,7 +119,7 @@ pub(crate) fn groups(groups: &[DeadLetterGroup]) -> String {
 }
 
 /// One dead letter is asked for, with its message.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Args, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowDeadLetter {
     /// Its number in the list
     #[arg(value_parser = number)]
@@ -141,7 +144,7 @@ impl SingleCommand for ShowDeadLetter {
 }
 
 /// A dead letter's message goes back on the queue, behind fresh calls.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ReplayDeadLetter {
     pub(crate) id: u64,
 }
@@ -165,7 +168,7 @@ impl AdminRequest for ReplayDeadLetter {
 }
 
 /// A dead letter is dropped for good.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DropDeadLetter {
     pub(crate) id: u64,
 }
@@ -187,7 +190,7 @@ impl AdminRequest for DropDeadLetter {
 }
 
 /// Every dead letter that is older is dropped, or only counted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DropDeadLetters {
     pub(crate) older_than_secs: u64,
     /// Only count them.
@@ -212,6 +215,26 @@ impl AdminRequest for DropDeadLetters {
 }
 
 impl DeadLetterOperations {
+    /// Those that are selected, after the one with this number: at most so many, without their messages.
+    async fn listed(
+        &self,
+        selected: &ListDeadLetters,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, OperationError> {
+        let (mut listed, mut after) = (Vec::new(), after);
+        loop {
+            let page = self.catalog.dead_letters(after, PAGE).await?;
+            let done = page.len() < PAGE;
+            after = page.last().map_or(after, |letter| letter.id);
+            let taken = page.into_iter().filter(|letter| selected.takes(letter)).take(most - listed.len());
+            listed.extend(taken.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter }));
+            if done || listed.len() >= most {
+                return Ok(listed);
+            }
+        }
+    }
+
     async fn dead_letter(&self, id: u64) -> Result<DeadLetter, OperationError> {
         let letter = self.catalog.dead_letter(id).await?;
         letter.ok_or_else(|| OperationError::NotFound(format!("there is no dead letter {id}")))

@@ -13,6 +13,7 @@ use queue::Queue;
 use serde::{Deserialize, Serialize};
 use stages::erase::{Eraser, ErasureReport};
 use state::State;
+use utoipa::ToSchema;
 
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::config::Need;
@@ -32,7 +33,7 @@ pub(crate) struct ErasureOperations {
 }
 
 /// What was erased, and what is left to others.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ErasureAnswer {
     pub(crate) conversation_id: ContactId,
     /// The first digits of what is left of it: the log names it by them.
@@ -48,11 +49,12 @@ pub(crate) struct ErasureAnswer {
     /// None: the broker gives no single message out; the consumer drops it when it comes up.
     pub(crate) messages: Option<u64>,
     /// Damaged stores that lie in the state directory for a person to look at; they may still hold it.
+    #[schema(value_type = Vec<String>)]
     pub(crate) set_aside: Vec<PathBuf>,
 }
 
 /// What there is of a conversation: what an erasure would remove.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Erasable {
     pub(crate) conversation_id: ContactId,
     /// Whether anything is known of it. If not, its erasure asks for `--yes-unknown`.
@@ -72,7 +74,7 @@ pub(crate) struct Erasable {
 }
 
 /// What an erasure would remove is asked for. Nothing is changed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowErasable {
     pub(crate) conversation_id: ContactId,
 }
@@ -136,7 +138,7 @@ impl SingleCommand for ShowErasable {
 /// A conversation is erased, so that no replay brings it back. One that is not known leaves a tombstone too, for it
 /// might come later; but only on an operator's word: of a slip of the finger nobody would know why a call is never
 /// imported.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct EraseConversation {
     pub(crate) conversation_id: ContactId,
     /// Also where nothing is known of it.

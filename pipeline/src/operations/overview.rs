@@ -1,12 +1,15 @@
 //! Conversations for people: counted by day, and found by agent and time. NICE is not asked.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use catalog::{Catalog, ConversationFilter, DayCounts, FoundConversation, Recorded};
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use model::{AgentId, ContactId, TenantId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::paging::{AnswerPage, PageStart};
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 
 /// Conversations in one page of a listing.
@@ -36,7 +39,7 @@ impl OverviewOperations {
 }
 
 /// What became of the calls that ended on each day, from the catalog alone.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CountDays {
     /// The first UTC day.
     pub(crate) from: Date,
@@ -60,7 +63,7 @@ impl AdminRequest for CountDays {
 }
 
 /// Conversations that ended in a range, the last first: a page of them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FindConversations {
     /// Only those of this agent.
     #[serde(default)]
@@ -84,14 +87,56 @@ impl AdminRequest for FindConversations {
     type Answer = Vec<FoundConversation>;
     type Handler = OverviewOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/conversations");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &OverviewOperations) -> Result<Vec<FoundConversation>, OperationError> {
-        let Self { agent, from, to, only_exceptions, before_id, before_end } = self;
+        let before = self.before_id.zip(self.before_end);
+        let before = before.map(|(external_id, ended_at)| Recorded { external_id, ended_at });
+        self.found(operations, before, PAGE).await
+    }
+
+    async fn fulfil_page(
+        self,
+        operations: &OverviewOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<FoundConversation>>, OperationError> {
+        let limit = start.limit()?;
+        let before = match start.after::<PageEnd>()? {
+            Some(PageEnd(last)) => Some(last),
+            None => {
+                self.before_id.zip(self.before_end).map(|(external_id, ended_at)| Recorded { external_id, ended_at })
+            }
+        };
+        let found = self.found(operations, before, limit).await?;
+        Ok(AnswerPage::of(found, limit, |last| format!("{} {}", last.external_id, last.ended_at)))
+    }
+}
+
+/// The last conversation of a page: its id and its end.
+struct PageEnd(Recorded);
+
+impl FromStr for PageEnd {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (external_id, ended_at) = text.split_once(' ').ok_or(())?;
+        let (external_id, ended_at) = (external_id.parse().map_err(drop)?, ended_at.parse().map_err(drop)?);
+        Ok(Self(Recorded { external_id, ended_at }))
+    }
+}
+
+impl FindConversations {
+    async fn found(
+        self,
+        operations: &OverviewOperations,
+        before: Option<Recorded>,
+        limit: usize,
+    ) -> Result<Vec<FoundConversation>, OperationError> {
+        let Self { agent, from, to, only_exceptions, .. } = self;
         if to <= from || to.duration_since(from) > SignedDuration::from_hours(24 * LONGEST_DAYS) {
             return Err(OperationError::Invalid(format!("from, to: at most {LONGEST_DAYS} days, the first one first")));
         }
-        let before = before_id.zip(before_end).map(|(external_id, ended_at)| Recorded { external_id, ended_at });
         let filter = ConversationFilter { agent, from, to, only_exceptions };
-        Ok(operations.catalog.found(operations.tenant.get()?, &filter, before, PAGE).await?)
+        Ok(operations.catalog.found(operations.tenant.get()?, &filter, before, limit).await?)
     }
 }

@@ -6,6 +6,7 @@ use catalog::{Catalog, RecordingRow};
 use model::ContactId;
 use recordings::{RecordingBody, RecordingStore};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 
@@ -19,14 +20,14 @@ pub(crate) struct PersonalOperations {
 }
 
 /// The customer's number of a conversation is asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowCustomerNumber {
     /// NICE's contact id of the leg.
     pub(crate) conversation_id: ContactId,
 }
 
 /// The customer's number, where NICE told it.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct CustomerNumber {
     pub(crate) customer_number: Option<String>,
 }

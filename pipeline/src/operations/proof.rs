@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use runtime::task;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 use crate::proof::chain::{ChainExpectation, ProofChain};
@@ -21,7 +22,7 @@ pub(crate) struct ProofOperations {
 }
 
 /// The signed days of the tenant are asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListSignedDays {}
 
 impl AdminRequest for ListSignedDays {

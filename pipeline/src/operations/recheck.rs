@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use model::{ContactId, EventSource};
 use serde::{Deserialize, Serialize};
 use stages::recheck::{Recheck, RecheckError};
+use utoipa::ToSchema;
 
 use super::range::check_range;
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand};
@@ -17,7 +18,7 @@ pub(crate) struct RecheckOperations {
 }
 
 /// What was put on the queue.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Rechecked {
     /// Calls that lack recordings, and are on the queue now.
     pub(crate) enqueued: u64,
@@ -33,7 +34,7 @@ impl From<RecheckError> for OperationError {
 }
 
 /// The recordings that one call lacks are asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RecheckConversation {
     pub(crate) conversation_id: ContactId,
 }
@@ -76,7 +77,7 @@ impl SingleCommand for RecheckConversation {
 }
 
 /// The recordings that the calls of a range lack are asked for, by their start.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RecheckRange {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,

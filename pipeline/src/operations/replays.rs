@@ -10,7 +10,9 @@ use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::watermark::agreed_now;
 use tokio::sync::Notify;
+use utoipa::ToSchema;
 
+use super::paging::{AnswerPage, PageStart};
 use super::range::{check_listed, check_range};
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 use crate::replays::LOOKED_THROUGH;
@@ -35,11 +37,14 @@ pub(crate) struct ReplayOperations {
     pub(super) estimate: ProgressEstimate,
 }
 
-/// Backfills in one listing; of each the final rows of its range are counted.
+/// Backfills in one listing or page; of each the final rows of its range are counted.
 const MOST_LISTED: usize = 50;
 
+/// Runs that the pages reach back.
+const MOST_PAGED: usize = 1000;
+
 /// A comparison of the last hours; one that is under way is taken for it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Reconcile {
     /// Seconds back from now; that of the settings if absent.
     pub(crate) window_seconds: Option<u64>,
@@ -75,7 +80,7 @@ impl AdminRequest for Reconcile {
 }
 
 /// A comparison in its present state.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowReconciliation {
     pub(crate) id: u64,
 }
@@ -93,22 +98,33 @@ impl AdminRequest for ShowReconciliation {
 }
 
 /// The latest comparisons, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListReconciliations {}
 
 impl AdminRequest for ListReconciliations {
     type Answer = Vec<ReplayRun>;
     type Handler = ReplayOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/reconciliations");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &ReplayOperations) -> Result<Vec<ReplayRun>, OperationError> {
         let tenant = operations.tenant.get()?;
         Ok(operations.catalog.runs(tenant, RunKind::Reconciliation, MOST_LISTED).await?)
     }
+
+    async fn fulfil_page(
+        self,
+        operations: &ReplayOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<ReplayRun>>, OperationError> {
+        let limit = start.limit()?.min(MOST_LISTED);
+        let runs = operations.runs_before(RunKind::Reconciliation, start.after()?, limit).await?;
+        Ok(AnswerPage::of(runs, limit, |run| run.id.to_string()))
+    }
 }
 
 /// A backfill of the calls that began in a range: its plan first.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Backfill {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
@@ -136,13 +152,14 @@ impl AdminRequest for Backfill {
 }
 
 /// The latest backfills, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListBackfills {}
 
 impl AdminRequest for ListBackfills {
     type Answer = Vec<BackfillProgress>;
     type Handler = ReplayOperations;
     const ROUTE: AdminRoute = AdminRoute::get("/backfills");
+    const IS_PAGED: bool = true;
 
     async fn fulfil(self, operations: &ReplayOperations) -> Result<Vec<BackfillProgress>, OperationError> {
         let mut all = Vec::new();
@@ -151,10 +168,23 @@ impl AdminRequest for ListBackfills {
         }
         Ok(all)
     }
+
+    async fn fulfil_page(
+        self,
+        operations: &ReplayOperations,
+        start: PageStart,
+    ) -> Result<AnswerPage<Vec<BackfillProgress>>, OperationError> {
+        let limit = start.limit()?.min(MOST_LISTED);
+        let mut page = Vec::new();
+        for run in operations.runs_before(RunKind::Backfill, start.after()?, limit).await? {
+            page.push(operations.estimate.progress(run).await?);
+        }
+        Ok(AnswerPage::of(page, limit, |progress| progress.run.id.to_string()))
+    }
 }
 
 /// A backfill in its present state.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowBackfill {
     pub(crate) id: u64,
 }
@@ -171,14 +201,14 @@ impl AdminRequest for ShowBackfill {
 }
 
 /// A backfill is paused, resumed or cancelled.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ChangeBackfill {
     pub(crate) id: u64,
     pub(crate) change: Change,
 }
 
 /// What an operator does with a backfill.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
     Pause,
@@ -223,6 +253,20 @@ impl ReplayOperations {
         run.id = self.catalog.begin_run(&run).await?;
         self.wake.notify_one();
         Ok(run)
+    }
+
+    /// The latest runs before the one with this number.
+    async fn runs_before(
+        &self,
+        kind: RunKind,
+        before: Option<u64>,
+        most: usize,
+    ) -> Result<Vec<ReplayRun>, OperationError> {
+        let reach = if before.is_none() { most } else { MOST_PAGED };
+        let mut runs = self.catalog.runs(self.tenant.get()?, kind, reach).await?;
+        runs.retain(|run| before.is_none_or(|before| run.id < before));
+        runs.truncate(most);
+        Ok(runs)
     }
 
     async fn backfill_run(&self, id: u64) -> Result<ReplayRun, OperationError> {

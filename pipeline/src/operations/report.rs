@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stages::completeness::{self, CallCounts, Completeness, Exception, ReportRequest};
 use stages::source::{compare::Compare, roster::Roster};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::range::{check_listed, check_range};
 use super::replays::doubt;
@@ -28,7 +29,7 @@ pub(crate) struct ReportOperations {
 }
 
 /// What became of every call that ended in a range is asked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ShowReport {
     /// The first moment.
     pub(crate) from: Timestamp,

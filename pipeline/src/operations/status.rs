@@ -55,15 +55,15 @@ impl StatusOperations {
 }
 
 /// The state of the whole is asked for.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Args, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ShowStatus {}
 
 /// The daemon is asked who it is: only the one that this state directory belongs to knows the token.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct ShowDaemon {}
 
 /// A running daemon.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct DaemonStatus {
     pub(crate) version: String,
     /// None where no service runs.
@@ -82,7 +82,7 @@ impl AdminRequest for ShowDaemon {
 }
 
 /// The state of the whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Status {
     /// The answer to the first question, in a word.
     pub(crate) verdict: Verdict,
@@ -203,7 +203,7 @@ impl Verdict {
 }
 
 /// How late calls are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct FreshnessStatus {
     /// Whether anybody knows: not where the calls wait on a queue that is away, or that nobody reads.
     pub(crate) is_known: bool,

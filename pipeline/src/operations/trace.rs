@@ -12,6 +12,7 @@ use nice::NiceError;
 use serde::{Deserialize, Serialize};
 use stages::tenants::Tenants;
 use state::State;
+use utoipa::ToSchema;
 
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant, SingleCommand, is_processed};
 use crate::tables::folded;
@@ -30,19 +31,21 @@ pub(crate) struct TraceOperations {
 }
 
 /// Everything known of one conversation is asked for.
-#[derive(Debug, Args, Serialize, Deserialize)]
+#[derive(Debug, Args, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TraceConversation {
     /// NICE's contact id of the leg
     conversation_id: ContactId,
 }
 
 /// Everything known of one conversation. The customer's number and NICE's own record stay in the catalog.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
     /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why),
     /// `under_way`, or `unknown` (NICE knows it, and nothing is known here).
     pub(crate) state: String,
+    /// Its row in the catalog, if there is one.
+    #[schema(value_type = serde_json::Value)]
     pub(crate) conversation: Option<serde_json::Value>,
     pub(crate) dead_letter: Option<DeadLetter>,
     /// Whether the dedupe lets no further event of it through.

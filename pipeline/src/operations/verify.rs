@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use model::ContactId;
 use serde::{Deserialize, Serialize};
 use stages::verify::{Verified, Verifier};
+use utoipa::ToSchema;
 
 use super::{AdminRequest, AdminRoute, OperationError, ServedTenant};
 
@@ -23,7 +24,7 @@ pub(crate) const LISTED: usize = 1_000;
 pub(crate) const VERIFIED_AT_ONCE: usize = 5;
 
 /// The next conversations of a range that have recordings are asked for.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListRecorded {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
@@ -43,7 +44,7 @@ impl AdminRequest for ListRecorded {
 }
 
 /// The recordings of some conversations are read back.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Verify(pub(crate) Vec<ContactId>);
 
 impl AdminRequest for Verify {

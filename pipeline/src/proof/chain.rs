@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::{Timestamp, civil::Date};
 use model::TenantId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::day::{DayGap, ReadDay, hash};
 use super::files::{day_of, files, read};
@@ -21,7 +22,7 @@ pub(crate) struct ChainExpectation {
 }
 
 /// What a folder holds, and the first thing that is wrong with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ProofChain {
     /// Whose; none where no file can be read.
     pub(crate) tenant: Option<TenantId>,
@@ -36,7 +37,7 @@ pub(crate) struct ProofChain {
 }
 
 /// One file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ChainDay {
     pub(crate) day: Date,
     /// The SHA-256 of the file.
@@ -50,7 +51,7 @@ pub(crate) struct ChainDay {
 }
 
 /// What is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ChainFault {
     pub(crate) file: String,
     pub(crate) why: String,

@@ -10,6 +10,7 @@ mod watch;
 
 mod agent_sessions;
 mod agents;
+mod api;
 mod bad_nice;
 mod bad_settings;
 mod bad_webhook;

@@ -2,11 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::__dev::ComposeSchema;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::{AgentId, ContactId, ConversationKey, EventSource, Lane, Memberships, ObjectKey, TenantId};
 
 /// Who called whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The customer called.
@@ -16,7 +19,7 @@ pub enum Direction {
 }
 
 /// How far a conversation's row has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationState {
     /// The row stands; its recordings are on their way.
@@ -85,8 +88,9 @@ impl Agent {
     }
 }
 
-/// An agent as it is stored and listed. Rows of earlier versions have no memberships.
-#[derive(Serialize, Deserialize)]
+/// An agent as it is stored and listed.
+// Rows of earlier versions have no memberships.
+#[derive(Serialize, Deserialize, ToSchema)]
 struct AgentRow {
     external_id: AgentId,
     user_id: Option<String>,
@@ -99,6 +103,19 @@ struct AgentRow {
     member_until: Option<Timestamp>,
     #[serde(default)]
     memberships: Memberships,
+}
+
+impl ToSchema for Agent {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        AgentRow::schemas(schemas);
+    }
+}
+
+// The derive macro would describe the fields of `Agent`; a list of agents asks for the trait that it derives.
+impl ComposeSchema for Agent {
+    fn compose(generics: Vec<RefOr<Schema>>) -> RefOr<Schema> {
+        AgentRow::compose(generics)
+    }
 }
 
 impl From<AgentRow> for Agent {

@@ -2,11 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{ContactEvent, ConversationKey, Key, System, TenantId};
 
 /// A delivery set aside with its reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetter {
     /// Given by the catalog, ascending; 0 before it is written.
     #[serde(default)]

@@ -15,6 +15,8 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 mod asks;
 mod conversation;
@@ -123,11 +125,26 @@ macro_rules! acd_id {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        impl ToSchema for $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let rule = concat!("NICE's ", $what, ": 1 to 19 digits, above zero.");
+                id_schema("^[0-9]*[1-9][0-9]*$", ID_DIGITS, rule)
+            }
+        }
     };
 }
 
 acd_id!(ContactId, "contact id");
 acd_id!(AgentId, "agent id");
+
+/// How an id is described to other programs: a text of this form.
+fn id_schema(pattern: &str, longest: usize, description: &str) -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    text.min_length(Some(1)).max_length(Some(longest)).description(Some(description)).into()
+}
 
 /// The Knovvu tenant: 1–64 letters, digits, `-` or `_`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -168,8 +185,17 @@ impl<'de> Deserialize<'de> for TenantId {
     }
 }
 
+impl ToSchema for TenantId {}
+
+impl PartialSchema for TenantId {
+    fn schema() -> RefOr<Schema> {
+        let rule = "The Knovvu tenant: 1 to 64 letters, digits, - or _, a letter or digit first.";
+        id_schema("^[A-Za-z0-9][A-Za-z0-9_-]*$", 64, rule)
+    }
+}
+
 /// Who found out that a conversation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventSource {
     /// The poll of completed contacts: the truth.
@@ -198,7 +224,7 @@ impl EventSource {
 }
 
 /// Whose calls the replay of a range brings in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Members {
     /// Calls of agents who were in the group when the call ended.

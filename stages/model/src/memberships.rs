@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How many periods are kept; an agent who comes and goes more often loses the oldest.
 const MOST: usize = 100;
 
 /// One period: `since` belongs to it, `until` does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Membership {
     /// The first moment.
     pub since: Timestamp,
@@ -26,7 +27,7 @@ impl Membership {
 }
 
 /// An agent's periods in the group, in the order of time. They do not touch each other.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(from = "Vec<Membership>", into = "Vec<Membership>")]
 pub struct Memberships(Vec<Membership>);
 

@@ -1,10 +1,11 @@
 //! The outside systems: every failure names the one that failed.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An outside system, or the call itself. The names stand in metrics, logs, messages, dead letters and in what
 /// `/readyz` answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum System {
     /// NICE's APIs.

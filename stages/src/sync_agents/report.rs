@@ -4,6 +4,7 @@ use catalog::{CatalogError, HeldReading};
 use flow::StageError;
 use nice::NiceError;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What an operator does about a held reading.
 pub const REMEDY: &str = "see what has changed in NICE (the group, the service user's role); if the reading is right, run \
@@ -24,7 +25,7 @@ pub enum SyncError {
 }
 
 /// What one sync changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SyncReport {
     /// Agents in the group now.
     pub members: usize,

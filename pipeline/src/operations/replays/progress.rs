@@ -13,6 +13,7 @@ use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use stages::source::listing::horizon;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::OperationError;
 
@@ -23,7 +24,7 @@ const COUNT_AGE: Duration = Duration::from_secs(10);
 const ENOUGH: u64 = 100;
 
 /// A run, and when it will be through.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BackfillProgress {
     #[serde(flatten)]
     pub(crate) run: ReplayRun,
@@ -45,7 +46,7 @@ pub(crate) struct BackfillProgress {
 }
 
 /// Requests by API family.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Requests {
     pub(crate) acd: u64,
     pub(crate) media_playback: u64,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::CatalogError;
 
@@ -19,7 +20,7 @@ pub trait Audits: Send + Sync + 'static {
 }
 
 /// What an operator did, or was about to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperatorAct {
     /// Given by the catalog, ascending; 0 before it is written.
     #[serde(default)]

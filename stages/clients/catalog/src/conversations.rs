@@ -7,6 +7,7 @@ use model::{
     TenantId,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{Attempt, AttemptKind, CatalogError, ConversationStatus, Fate, Lacking, RowCount};
 
@@ -203,7 +204,7 @@ impl ConversationRow {
 }
 
 /// A conversation with recordings, in a listing of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Recorded {
     /// NICE's contact id of the leg.
     pub external_id: ContactId,
@@ -246,7 +247,7 @@ impl From<&StoredRecording> for RecordingRow {
 }
 
 /// How many conversations stand in which state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationCounts {
     /// Rows whose recordings are on their way.
     pub metadata_saved: u64,

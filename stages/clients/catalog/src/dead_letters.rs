@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationKey, DeadLetter};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::CatalogError;
 
@@ -49,7 +50,7 @@ pub trait DeadLetters: Send + Sync + 'static {
 }
 
 /// Dead letters of one stage whose reasons differ by numbers only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetterGroup {
     /// Where the calls were set aside.
     pub stage: String,

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{Agent, AgentId, TenantId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::CatalogError;
 
@@ -42,7 +43,7 @@ pub struct GroupStanding {
 }
 
 /// A reading of the group that is not believed: the agents stay as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldReading {
     /// Since when every reading was like it.
     pub since: Timestamp,

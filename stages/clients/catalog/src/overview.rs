@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::{Timestamp, civil::Date};
 use model::{AgentId, ContactId, ConversationState, Direction, TenantId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{CatalogError, Recorded};
 
@@ -26,7 +27,7 @@ pub trait Overviews: Send + Sync + 'static {
 }
 
 /// What became of the calls that ended on a day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DayCounts {
     /// The UTC day.
     pub day: Date,
@@ -86,7 +87,7 @@ impl ConversationFilter {
 }
 
 /// A conversation in a listing for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FoundConversation {
     /// NICE's contact id of the leg.
     pub external_id: ContactId,

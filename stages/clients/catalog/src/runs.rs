@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{ConversationState, EventSource, Members, TenantId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::CatalogError;
 
@@ -49,7 +50,7 @@ impl RowCount {
 }
 
 /// Why a range is listed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunKind {
     /// The comparison of NICE's calls with the catalog's: calls that ended in the window.
@@ -80,7 +81,7 @@ impl RunKind {
 }
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// The range is listed to see what there is; nothing is published.
@@ -125,7 +126,7 @@ impl RunState {
 }
 
 /// What a run has found so far. Conversations of the group, each counted once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tallied {
     /// Listed by NICE.
     pub listed: u64,
@@ -176,7 +177,7 @@ impl Tallied {
 ///
 /// Everything that began before `reached` is compared, and what was missing of it is on the queue: after a crash the
 /// run goes on from there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReplayRun {
     /// Given by the catalog, ascending for each kind; 0 before it is written.
     pub id: u64,

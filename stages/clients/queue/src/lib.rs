@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use model::{Asks, ConversationKey, DoorError, Lane, Settle, System};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -85,7 +86,7 @@ pub struct QueueDelivery {
 }
 
 /// How many messages wait where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Backlog {
     /// Due now, live.
     pub live: u64,
