@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// ever.
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
 
+/// Readiness is known without asking anybody.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// A report reads up to a month of NICE's list, within its rate limit.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -65,12 +68,22 @@ impl AdminClient {
 
     /// Whether the daemon is ready: its local state, queue and catalog work.
     pub(crate) async fn ready(&self) -> Result<(), String> {
-        let answer = self.http.get(format!("{}/readyz", self.base)).send().await;
+        let answer = self.http.get(format!("{}/readyz", self.base)).timeout(READY_WITHIN).send().await;
         let answer = answer.map_err(|error| format!("does not answer: {error}"))?;
         match answer.status() {
             StatusCode::OK => Ok(()),
             _ => Err(answer.text().await.unwrap_or_default().trim().to_owned()),
         }
+    }
+
+    /// Asks for one thing that is answered at once, or not at all.
+    pub(crate) async fn ask_within<R: Served>(
+        &self,
+        request: &R,
+        patience: Duration,
+    ) -> Result<R::Answer, CommandError> {
+        let late = || CommandError::unreachable(format!("the daemon does not answer within {} s", patience.as_secs()));
+        tokio::time::timeout(patience, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Asks for one thing; what has a body may take as long as it takes. Of a long listing, all pages.

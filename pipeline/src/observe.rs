@@ -117,21 +117,22 @@ impl Observed {
     /// One line of the log says how it stands, so that a log alone tells of a night.
     fn sum_up(&self) {
         let latest = self.observer.seen.latest();
-        let backlog = latest.backlog.get().copied().unwrap_or_default();
-        let counts = latest.counts.get().copied().unwrap_or_default();
+        // What was not seen lately is left out.
+        let Some(at) = latest.at else { return };
+        let (backlog, counts) = (latest.backlog.since(at), latest.counts.since(at));
         let troubled = self.systems.list().into_iter().filter(|system| system.state.is_away());
         let troubled: Vec<_> = troubled.map(|system| format!("{} {}", system.name(), system.state.as_str())).collect();
         let lag = self.freshness.lag(self.observer.clock.now());
         info!(
             lag_secs = lag.as_secs_f64().round(),
-            live = backlog.live,
-            backfill = backlog.backfill,
-            delayed = backlog.delayed,
-            in_flight = backlog.in_flight,
-            ready = counts.ready,
-            dead_letters = counts.dead_letters,
+            live = backlog.map(|backlog| backlog.live),
+            backfill = backlog.map(|backlog| backlog.backfill),
+            delayed = backlog.map(|backlog| backlog.delayed),
+            in_flight = backlog.map(|backlog| backlog.in_flight),
+            ready = counts.map(|counts| counts.ready),
+            dead_letters = counts.map(|counts| counts.dead_letters),
             system = (!troubled.is_empty()).then(|| troubled.join(", ")),
-            "the last five minutes"
+            "how it stands"
         );
     }
 

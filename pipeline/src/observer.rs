@@ -78,6 +78,12 @@ impl<T> Seen<T> {
         self.0.as_ref().map(|(answer, _)| answer)
     }
 
+    /// How old it is.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        let at = self.0.as_ref().map_or(now, |(_, at)| *at);
+        Duration::try_from(now.duration_since(at)).unwrap_or_default()
+    }
+
     /// The answer, if it is not older than the look that began then.
     pub(crate) fn since(&self, look: Timestamp) -> Option<&T> {
         self.0.as_ref().filter(|(_, at)| *at >= look).map(|(answer, _)| answer)
@@ -108,31 +114,42 @@ impl Sightings {
 }
 
 impl Observer {
-    /// Asks everything, and returns what is known within `patience`.
+    /// Asks what is shown all the time, and returns what is known within `patience`.
     pub(crate) async fn look(&self, patience: Duration) -> Latest {
         let begun = self.clock.now();
-        let asked = async {
-            let (backlog, counts, analysis, groups, services, figures, budgets) = tokio::join!(
-                self.answer(System::Queue, patience, self.queue.backlog()),
-                self.answer(System::Catalog, patience, self.catalog.counts()),
-                self.answer(System::Catalog, patience, self.catalog.analysis_counts()),
-                self.answer(System::Catalog, patience, self.catalog.dead_letter_groups(MOST_GROUPS)),
-                self.answer(System::Catalog, patience, self.catalog.services(begun, MOST_SERVICES)),
-                self.answer(System::Catalog, patience, self.figures()),
-                self.answer(System::Catalog, patience, self.usages()),
-            );
-            let mut latest = self.seen.lock();
-            latest.at = Some(begun);
-            note(&mut latest.backlog, backlog, begun);
-            note(&mut latest.counts, counts, begun);
-            note(&mut latest.analysis, analysis, begun);
-            note(&mut latest.groups, groups, begun);
-            note(&mut latest.services, services, begun);
-            note(&mut latest.figures, figures, begun);
-            note(&mut latest.budgets, budgets, begun);
-        };
-        asked.await;
-        self.seen.latest()
+        let (backlog, counts, analysis, budgets) = tokio::join!(
+            self.answer(System::Queue, patience, self.queue.backlog()),
+            self.answer(System::Catalog, patience, self.catalog.counts()),
+            self.answer(System::Catalog, patience, self.catalog.analysis_counts()),
+            self.answer(System::Catalog, patience, self.usages()),
+        );
+        if backlog.is_some() && counts.is_some() {
+            self.seen.outage.lock().unwrap_or_else(PoisonError::into_inner).over();
+        }
+        let mut latest = self.seen.lock();
+        // An older look may end later.
+        latest.at = latest.at.max(Some(begun));
+        note(&mut latest.backlog, backlog, begun);
+        note(&mut latest.counts, counts, begun);
+        note(&mut latest.analysis, analysis, begun);
+        note(&mut latest.budgets, budgets, begun);
+        Latest { at: Some(begun), ..latest.clone() }
+    }
+
+    /// The same with what only a person asks for, and what is read from more rows.
+    pub(crate) async fn look_closely(&self, patience: Duration) -> Latest {
+        let begun = self.clock.now();
+        let (_, groups, services, figures) = tokio::join!(
+            self.look(patience),
+            self.answer(System::Catalog, patience, self.catalog.dead_letter_groups(MOST_GROUPS)),
+            self.answer(System::Catalog, patience, self.catalog.services(begun, MOST_SERVICES)),
+            self.answer(System::Catalog, patience, self.figures()),
+        );
+        let mut latest = self.seen.lock();
+        note(&mut latest.groups, groups, begun);
+        note(&mut latest.services, services, begun);
+        note(&mut latest.figures, figures, begun);
+        Latest { at: Some(begun), ..latest.clone() }
     }
 
     async fn figures(&self) -> Result<TenantFigures, CatalogError> {
@@ -190,7 +207,9 @@ impl Observer {
 }
 
 fn note<T>(slot: &mut Seen<T>, answer: Option<T>, at: Timestamp) {
-    if let Some(answer) = answer {
+    if let Some(answer) = answer
+        && slot.0.as_ref().is_none_or(|(_, seen)| *seen <= at)
+    {
         slot.0 = Some((answer, at));
     }
 }

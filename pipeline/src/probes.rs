@@ -12,6 +12,7 @@ use nice::{NiceClient, NiceError};
 use runtime::Clock;
 use stages::{metrics::Metrics, tenants::Tenants};
 use state::Opened;
+use tokio::time::Instant;
 
 use crate::command_error::CommandError;
 use crate::config::{CatalogKind, Config, QueueKind};
@@ -90,15 +91,19 @@ pub(crate) async fn nice(tenants: &Tenants, tenant: &model::TenantId, patience: 
         let found = tenants.get(tenant).await.map_err(|error| error.to_string())?;
         Ok(found.nice.clone())
     };
-    let client = match tokio::time::timeout(patience, client).await {
+    let deadline = Instant::now() + patience;
+    let client = match tokio::time::timeout_at(deadline, client).await {
         Ok(Ok(client)) => client,
         Ok(Err(reason)) => return vec![ProbeAnswer { name: "nice", system: System::Nice, answer: Err(reason) }],
-        Err(_) => return vec![ProbeAnswer { name: "nice", system: System::Nice, answer: Err(late(patience)) }],
+        Err(_) => {
+            return vec![ProbeAnswer { name: "nice", system: System::Nice, answer: Err(late(System::Nice, patience)) }];
+        }
     };
     let checked = async { client.check().await.map(|()| None).map_err(|error| error.to_string()) };
+    let left = deadline.saturating_duration_since(Instant::now());
     let (checked, played) = tokio::join!(
-        in_time("nice", System::Nice, patience, checked),
-        in_time("media playback", System::Nice, patience, playback(&client)),
+        in_time("nice", System::Nice, left, checked),
+        in_time("media playback", System::Nice, left, playback(&client)),
     );
     vec![checked, played]
 }
@@ -109,12 +114,19 @@ async fn in_time(
     patience: Duration,
     asked: impl Future<Output = Result<Option<String>, String>>,
 ) -> ProbeAnswer {
-    let answer = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(late(patience)));
+    let answer = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(late(system, patience)));
     ProbeAnswer { name, system, answer }
 }
 
-fn late(patience: Duration) -> String {
-    format!("no answer within {:.1} s", patience.as_secs_f64())
+fn late(system: System, patience: Duration) -> String {
+    let setting = match system {
+        System::Catalog => "[catalog] url: ",
+        System::Queue => "[queue] url: ",
+        System::RecordingStore => "[recordings] endpoint: ",
+        System::Nice => "[nice] issuer: ",
+        System::MediaHost | System::Call => "",
+    };
+    format!("{setting}no answer within {:.1} s", patience.as_secs_f64())
 }
 
 async fn queue(config: &Config, state: Option<&Opened>, database: Option<&Database>) -> Result<Option<String>, String> {

@@ -59,10 +59,10 @@ pub(crate) struct SystemStatus {
 pub(crate) enum SystemState {
     /// It is a part of this process.
     BuiltIn,
-    /// It works.
-    Well,
     /// Nothing was asked of it yet.
     Unasked,
+    /// It works.
+    Well,
     /// It takes no more requests for now.
     Limited,
     /// It answers, and fails for many calls.
@@ -100,14 +100,17 @@ impl SystemsView {
         let (put_off, failing) = (self.freshness.waiting(now), self.blame.failing(now));
         let health: BTreeMap<System, SystemHealth> = self.outside.health().into_iter().collect();
         let shared = [System::Catalog, System::Queue, System::RecordingStore].into_iter().map(|system| {
-            let waiting = put_off.get(&system).copied().unwrap_or_default() + self.outside.waiting(system);
+            let put_off = put_off.iter().filter(|((of, _), _)| *of == system).map(|(_, count)| count);
+            let waiting = put_off.sum::<u64>() + self.outside.waiting(system);
             let fails = failing.iter().find(|failing| failing.system == system);
             let (state, since, reason) = match health.get(&system) {
                 Some(SystemHealth::Down { since, why }) => (SystemState::Away, Some(*since), Some(why.clone())),
                 _ => match fails {
                     Some(fails) => (SystemState::Failing, Some(fails.since), Some(fails.said())),
-                    None if self.on_server.contains(&system) => (SystemState::Well, None, None),
-                    None => (SystemState::BuiltIn, None, None),
+                    None if !self.on_server.contains(&system) => (SystemState::BuiltIn, None, None),
+                    // A command does not watch it.
+                    None if health.contains_key(&system) => (SystemState::Well, None, None),
+                    None => (SystemState::Unasked, None, None),
                 },
             };
             SystemStatus::of(system, None, state).since(since, reason).waiting(waiting)
@@ -121,7 +124,7 @@ impl SystemsView {
     fn of_tenants(
         &self,
         failing: &[FailingStage],
-        put_off: &BTreeMap<System, u64>,
+        put_off: &BTreeMap<(System, TenantId), u64>,
         now: Timestamp,
     ) -> Vec<SystemStatus> {
         let mut tenants: BTreeMap<TenantId, NiceReport> = self.nice.reports(now).into_iter().collect();
@@ -130,7 +133,7 @@ impl SystemsView {
         }
         let is_one = tenants.len() == 1;
         let is_shown = |status: &SystemStatus| is_one || self.tenant == status.tenant || status.state.is_troubled();
-        let count = |system| put_off.get(&system).copied().unwrap_or_default();
+        let count = |system, tenant: &TenantId| put_off.get(&(system, tenant.clone())).copied().unwrap_or_default();
         let nice = tenants.into_iter().map(|(tenant, report)| {
             let fails = failing.iter().find(|failing| failing.system == System::Nice && failing.tenant == tenant);
             let (state, since, reason) = match (state_of(report.state), fails) {
@@ -139,22 +142,15 @@ impl SystemsView {
                 }
                 (state, _) => (state, report.since, report.reason),
             };
+            let waiting = count(System::Nice, &tenant);
             let status = SystemStatus::of(System::Nice, Some(tenant), state).since(since, reason);
-            SystemStatus { well_at: report.well_at, ..status }
+            SystemStatus { well_at: report.well_at, waiting, ..status }
         });
         let hosts = failing.iter().filter(|failing| failing.system == System::MediaHost).map(|failing| {
             let status = SystemStatus::of(System::MediaHost, Some(failing.tenant.clone()), SystemState::Failing);
-            status.since(Some(failing.since), Some(failing.said()))
+            status.since(Some(failing.since), Some(failing.said())).waiting(count(System::MediaHost, &failing.tenant))
         });
-        let mut shown: Vec<_> = nice.filter(is_shown).take(MOST_NAMED).chain(hosts.take(MOST_NAMED)).collect();
-        // Which of several tenants in trouble a call waits for is not counted: the number stands with the first.
-        for system in [System::Nice, System::MediaHost] {
-            let mut of_it = shown.iter_mut().filter(|status| status.system == system.as_str());
-            if let Some(first) = of_it.next() {
-                first.waiting = count(system);
-            }
-        }
-        shown
+        nice.filter(is_shown).take(MOST_NAMED).chain(hosts.take(MOST_NAMED)).collect()
     }
 }
 
@@ -264,7 +260,7 @@ mod tests {
     fn a_process_that_knows_nothing_yet_says_so() {
         let told: Vec<_> = view().list().into_iter().map(|status| (status.name(), status.state)).collect();
         let expected = [
-            ("catalog", SystemState::Well),
+            ("catalog", SystemState::Unasked),
             ("queue", SystemState::BuiltIn),
             ("recording store", SystemState::BuiltIn),
             ("nice of acme", SystemState::Unasked),

@@ -46,17 +46,27 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Com
         // Where the state is open here, nothing runs that could say more.
         match state {
             Some(_) => None,
-            None => find_status(&config).await.ok(),
+            None => Some(find_status(&config).await),
         }
     };
     let (answers, ready, running) = tokio::join!(probes::all(&config, state.as_ref(), PATIENCE), ready, running);
     if let Some(ready) = ready {
         let shown = ready.as_ref().map_or_else(|error| style::bad(error), |()| style::good("ok"));
         line("daemon", &shown);
-        broken_here.extend(ready.err().map(|error| format!("daemon ({})", error.lines().next().unwrap_or_default())));
+        if let Err(error) = ready {
+            let first = format!("daemon ({})", error.lines().next().unwrap_or_default());
+            // What it waits for is outside, or another producer has its work.
+            match ["away since", "waits for"].iter().any(|word| error.contains(word)) {
+                true => broken.push(first),
+                false => broken_here.push(first),
+            }
+        }
     }
     for answer in answers? {
         show(&answer, &mut broken);
+    }
+    if doors::tenant(&config).is_err() {
+        line("nice", "not asked: [tenant] id is not set; ask with `settings check --tenant ID`");
     }
     if let Some(opened) = state {
         let closed = opened.state.store().close().await;
@@ -64,8 +74,10 @@ pub(crate) async fn check(config: Config, show_settings: bool) -> Result<(), Com
         line("local state", &shown);
         broken_here.extend(closed.err().map(|error| format!("local state ({error})")));
     }
-    if let Some(status) = running {
-        tell(&status, &mut broken);
+    match running {
+        Some(Ok(status)) => tell(&status, &mut broken),
+        Some(Err(failure)) => line("services", &format!("could not be asked: {}", failure.message())),
+        None => {}
     }
     if !broken_here.is_empty() {
         return Err(CommandError::failed(format!("not in order: {}", [broken_here, broken].concat().join(", "))));

@@ -23,8 +23,14 @@ const REDRAWN_EVERY: Duration = Duration::from_secs(2);
 /// How long the doors may take to open.
 const OPENED_WITHIN: Duration = Duration::from_millis(700);
 
-/// How long each system may take to answer whether it is there, where a door did not open.
-const PROBED_WITHIN: Duration = Duration::from_millis(900);
+/// All of it is answered within two seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1900);
+
+/// The least time for each system to answer whether it is there, where a door did not open.
+const LEAST_PROBE: Duration = Duration::from_millis(300);
+
+/// A daemon answers within a second; one that stands still does not keep the operator waiting.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Another command may have the local state for a moment.
 const STATE_PATIENCE: Duration = Duration::from_secs(1);
@@ -66,7 +72,7 @@ pub(super) async fn find_status(config: &Config) -> Result<Status, CommandError>
     let begun = Instant::now();
     loop {
         if let Some(daemon) = AdminClient::find(&config.state.dir).await? {
-            return daemon.ask(&ShowStatus {}).await;
+            return daemon.ask_within(&ShowStatus {}, DAEMON_PATIENCE).await;
         }
         if Wanted::Listing.local(config) {
             access::is_there(&config.state.dir)?;
@@ -83,8 +89,10 @@ pub(super) async fn find_status(config: &Config) -> Result<Status, CommandError>
             }
             Ok(Err(failure)) if !failure.is_unreachable() => return Err(failure),
             Ok(Err(_)) | Err(_) => {
-                let answers = probes::all(config, None, PROBED_WITHIN).await?;
-                return Ok(Status::of_probes(doors::tenant(config).ok(), &answers));
+                let left = ANSWERED_WITHIN.saturating_sub(begun.elapsed()).max(LEAST_PROBE);
+                let answers = probes::all(config, None, left).await?;
+                let goal = config.flow.freshness_goal;
+                return Ok(Status::of_probes(doors::tenant(config).ok(), goal, &answers));
             }
         }
     }

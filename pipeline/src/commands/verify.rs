@@ -16,7 +16,7 @@ use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
 use crate::operations::verify::{LISTED, ListRecorded, VERIFIED_AT_ONCE, Verify};
-use crate::tables::table;
+use crate::tables::folded;
 
 /// The most differences that are named; the counts count all of them.
 const MOST_NAMED: usize = 10_000;
@@ -103,18 +103,15 @@ fn lines(found: &Verification) -> String {
         lines.push(format!("{} lie in another store than the settings name, and were not looked at", found.elsewhere));
     }
     if !found.differences.is_empty() {
-        let mut table = table(&["conversation", "position", "problem", "bytes", "found", "object"]);
         for difference in &found.differences {
-            table.add_row([
-                difference.conversation_id.to_string(),
-                difference.position.to_string(),
-                difference.problem.as_str().to_owned(),
-                difference.size_bytes.to_string(),
-                difference.found_size_bytes.map_or_else(|| "-".to_owned(), |size| size.to_string()),
-                difference.object_key.clone(),
-            ]);
+            let problem = difference.problem.as_str();
+            let found = difference.found_size_bytes.map_or_else(|| "none".to_owned(), |size| size.to_string());
+            lines.push(format!(
+                "{} recording {}: {problem} differs, {} bytes in its row, {found} found",
+                difference.conversation_id, difference.position, difference.size_bytes
+            ));
+            lines.push(folded("    ", &difference.object_key));
         }
-        lines.push(table.to_string());
     }
     lines.join("\n")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use catalog::{Agents, HeldReading};
 use clap::Args;
 use flow::StageError;
+use jiff::Timestamp;
 use model::{Agent, AgentId, System};
 use runtime::task;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use super::{AdminRequest, AdminRoute, OperationError, Running, ServedTenant, Sin
 use crate::command_error::CommandError;
 use crate::config::Need;
 use crate::doors::Wanted;
-use crate::tables::{table, time};
+use crate::tables::{folded, time};
 
 /// What is asked of the agents and of the group.
 #[derive(Clone)]
@@ -56,18 +57,19 @@ impl AdminRequest for ListAgents {
 
 impl SingleCommand for ListAgents {
     fn table(agents: &Vec<Agent>) -> String {
-        let mut table = table(&["agent", "login", "name", "active", "member since", "member until"]);
-        for agent in agents {
-            table.add_row([
-                agent.external_id.to_string(),
-                agent.user_name.clone(),
-                format!("{} {}", agent.first_name, agent.last_name),
-                if agent.is_active() { "yes" } else { "no" }.to_owned(),
-                time(agent.memberships.last_since()),
-                time(agent.memberships.until()),
-            ]);
+        if agents.is_empty() {
+            return "no agents".to_owned();
         }
-        table.to_string()
+        let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+        let line = |agent: &Agent| {
+            let (id, memberships) = (agent.external_id, &agent.memberships);
+            let active = if agent.is_active() { "yes" } else { "no" };
+            let (since, until) = (moment(memberships.last_since()), moment(memberships.until()));
+            let who = format!("{}, {} {}", agent.user_name, agent.first_name, agent.last_name);
+            format!("{id:<20}{active:<8}{since:<22}{until}\n{}", folded("    ", &who))
+        };
+        let head = format!("{:<20}{:<8}{:<22}{}", "agent", "active", "member since", "member until");
+        [head].into_iter().chain(agents.iter().map(line)).collect::<Vec<_>>().join("\n")
     }
 }
 

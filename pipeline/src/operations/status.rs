@@ -130,7 +130,7 @@ pub(crate) struct Status {
 
 impl Status {
     /// What can be said where a door does not open: which system is away. All else is not known.
-    pub(crate) fn of_probes(tenant: Option<TenantId>, answers: &[ProbeAnswer]) -> Self {
+    pub(crate) fn of_probes(tenant: Option<TenantId>, goal: Duration, answers: &[ProbeAnswer]) -> Self {
         let system = |answer: &ProbeAnswer| {
             let reason = answer.answer.as_ref().err().cloned();
             let tenant = tenant.clone().filter(|_| !answer.system.is_shared());
@@ -141,7 +141,13 @@ impl Status {
             verdict: Verdict::Well,
             concerns: Vec::new(),
             systems: answers.iter().map(system).collect(),
-            freshness: FreshnessStatus { oldest_due_seconds: 0.0, waits_for: None, goal_seconds: 0.0, listed_at: None },
+            freshness: FreshnessStatus {
+                is_known: false,
+                oldest_due_seconds: None,
+                waits_for: None,
+                goal_seconds: goal.as_secs_f64(),
+                listed_at: None,
+            },
             lost: Vec::new(),
             services: Vec::new(),
             tenant: tenant.clone(),
@@ -165,6 +171,10 @@ impl Status {
             not_asked: figures.map(str::to_owned).to_vec(),
         };
         (status.verdict, status.concerns) = judge(&status, Timestamp::UNIX_EPOCH);
+        if status.verdict == Verdict::Well {
+            let late = "queue, catalog and services could not be read in time: ask again, or ask where a service runs";
+            (status.verdict, status.concerns) = (Verdict::Degraded, vec![late.to_owned()]);
+        }
         status
     }
 }
@@ -195,8 +205,10 @@ impl Verdict {
 /// How late calls are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct FreshnessStatus {
-    /// For how long the oldest call is due, wherever it waits; zero where none is.
-    pub(crate) oldest_due_seconds: f64,
+    /// Whether anybody knows: not where the calls wait on a queue that is away, or that nobody reads.
+    pub(crate) is_known: bool,
+    /// For how long the oldest call is due, wherever it waits; none where none is.
+    pub(crate) oldest_due_seconds: Option<f64>,
     /// The system that keeps it.
     pub(crate) waits_for: Option<String>,
     /// A call that is due for longer is late.
@@ -211,11 +223,11 @@ impl AdminRequest for ShowStatus {
     const ROUTE: AdminRoute = AdminRoute::get("/status");
 
     async fn fulfil(self, operations: &StatusOperations) -> Result<Status, OperationError> {
-        let latest = operations.observer.look(PATIENCE).await;
+        let latest = operations.observer.look_closely(PATIENCE).await;
         let now = operations.observer.clock.now();
         let looked_at = latest.at.unwrap_or(now);
         let own = operations.reporter.report();
-        let others = Others::of(latest.services.get(), operations.running.identity.as_ref());
+        let others = Others::of(latest.services.get(), latest.services.age(now), operations.running.identity.as_ref());
         let not_asked = [
             ("backlog", latest.backlog.since(looked_at).is_none()),
             ("conversations", latest.counts.since(looked_at).is_none()),
@@ -227,7 +239,11 @@ impl AdminRequest for ShowStatus {
         let figures = latest.figures.get().cloned().unwrap_or_default();
         let budgets = latest.budgets.get().into_iter().flatten();
         let (state, running) = (operations.state.as_ref(), &operations.running);
-        let freshness = freshness(&own, &others, operations.freshness_goal, now);
+        let tenant = operations.tenant.0.as_ref();
+        let mut freshness = freshness(&own, &others, tenant, operations.freshness_goal, now);
+        if freshness.oldest_due_seconds.is_none() && !others.knows_of_calls(running.identity.as_ref(), &own) {
+            freshness.is_known = false;
+        }
         let mut status = Status {
             verdict: Verdict::Well,
             concerns: Vec::new(),
@@ -238,7 +254,7 @@ impl AdminRequest for ShowStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: running.identity.as_ref().map(|identity| identity.started_at),
             backlog: latest.backlog.get().copied(),
-            freshness_lag_seconds: freshness.oldest_due_seconds,
+            freshness_lag_seconds: freshness.oldest_due_seconds.unwrap_or_default(),
             freshness,
             conversations: latest.counts.get().copied(),
             agents_active: figures.agents_active,
@@ -251,7 +267,7 @@ impl AdminRequest for ShowStatus {
             stages: others.stages(own.stages),
             webhook_inbox: state.map(|state| state.inbox().len()),
             processed_ids: state.map(|state| state.processed().len()),
-            state_disk_bytes: state.map(|state| state.store().size_on_disk()).transpose()?,
+            state_disk_bytes: state.and_then(|state| state.store().size_on_disk().ok()),
             last_reconciliation: figures.reconciled_at,
             not_asked: not_asked
                 .iter()
@@ -260,20 +276,32 @@ impl AdminRequest for ShowStatus {
                 .collect(),
         };
         (status.verdict, status.concerns) = judge(&status, now);
+        if let Some(error) = state.and_then(|state| state.store().check().err()) {
+            status.verdict = Verdict::Away;
+            status.concerns.insert(0, format!("the local state takes no more writes ({error}): look at the disk"));
+        }
         Ok(status)
     }
 }
 
 /// The oldest call of all services.
-fn freshness(own: &ServiceReport, others: &Others, goal: Duration, now: Timestamp) -> FreshnessStatus {
+fn freshness(
+    own: &ServiceReport,
+    others: &Others,
+    tenant: Option<&TenantId>,
+    goal: Duration,
+    now: Timestamp,
+) -> FreshnessStatus {
     let reports = others.alive().chain([own]);
+    let listed_at = others.producers_of(tenant).chain([own]).filter_map(|report| report.listed_at).max();
     let oldest = reports.clone().filter_map(|report| Some((report.oldest_due?, &report.oldest_waits_for))).min();
     let age = oldest.as_ref().and_then(|(since, _)| Duration::try_from(now.duration_since(*since)).ok());
     FreshnessStatus {
-        oldest_due_seconds: age.unwrap_or_default().as_secs_f64(),
+        is_known: true,
+        oldest_due_seconds: age.map(|age| age.as_secs_f64()),
         waits_for: oldest.and_then(|(_, waits_for)| waits_for.clone()),
         goal_seconds: goal.as_secs_f64(),
-        listed_at: reports.filter_map(|report| report.listed_at).max(),
+        listed_at,
     }
 }
 
@@ -292,8 +320,8 @@ fn judge(status: &Status, now: Timestamp) -> (Verdict, Vec<String>) {
     }
     services::judge(status, &mut concern);
     let FreshnessStatus { oldest_due_seconds, goal_seconds, listed_at, .. } = &status.freshness;
-    if oldest_due_seconds > goal_seconds {
-        let waits = text::span(*oldest_due_seconds);
+    if let Some(seconds) = oldest_due_seconds.filter(|seconds| seconds > goal_seconds) {
+        let waits = text::span(seconds);
         concern(Verdict::Degraded, format!("a call is due for {waits}: see what it waits for below"));
     }
     if let Some(at) = listed_at.filter(|at| now.duration_since(*at) > LISTED_WITHIN) {

@@ -41,8 +41,8 @@ pub(crate) struct TraceConversation {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
-    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why), or
-    /// `under_way`.
+    /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why),
+    /// `under_way`, or `unknown` (NICE knows it, and nothing is known here).
     pub(crate) state: String,
     /// Its row in the catalog, if there is one.
     #[schema(value_type = serde_json::Value)]
@@ -124,7 +124,7 @@ impl AdminRequest for TraceConversation {
             (None, None) => "under_way",
         };
         let is_open = matches!(state, "under_way" | "metadata_saved");
-        let next_look_at = hops.last().filter(|_| is_open).and_then(|hop| operations.next_look(hop));
+        let next_look_at = hops.last().filter(|_| is_open).and_then(|hop| operations.next_look(hop, &hops));
         let deadline_at = ended_at.filter(|_| is_open).and_then(|ended_at| operations.deadline(ended_at));
         Ok(Trace {
             conversation_id,
@@ -181,9 +181,10 @@ impl TraceOperations {
     }
 
     /// When a call whose last hop this is comes again, about.
-    fn next_look(&self, hop: &Hop) -> Option<Timestamp> {
+    fn next_look(&self, hop: &Hop, hops: &[Hop]) -> Option<Timestamp> {
+        let looks = hops.iter().filter(|hop| hop.outcome == "not_ready" && hop.stage != "await_recording").count();
         let step = match hop.outcome.as_str() {
-            "not_ready" => self.retry.not_ready_step(hop.attempt),
+            "not_ready" => self.retry.not_ready_step(u32::try_from(looks.saturating_sub(1)).unwrap_or(u32::MAX)),
             "retry" | "busy" => self.retry.error_delay_max,
             _ => return None,
         };

@@ -16,7 +16,7 @@ use crate::operations::{
 };
 
 /// A state of the whole is good for so long, for everybody who looks.
-const STATUS_AGE: Duration = Duration::from_millis(900);
+const STATUS_AGE: Duration = Duration::from_secs(2);
 
 /// What cannot be read within this time is shown as such.
 const STATUS_PATIENCE: Duration = Duration::from_secs(4);

@@ -88,8 +88,8 @@ fn judged(guest: &Guest, status: &Status) -> VerdictWords {
         return words(Mood::Good, texts.verdict_well.to_owned(), texts.verdict_well_detail);
     }
     let freshness = &status.freshness;
-    if freshness.oldest_due_seconds > freshness.goal_seconds {
-        let lag = span(language, texts, freshness.oldest_due_seconds);
+    if let Some(seconds) = freshness.oldest_due_seconds.filter(|seconds| *seconds > freshness.goal_seconds) {
+        let lag = span(language, texts, seconds);
         return words(Mood::Bad, texts.verdict_late.to_owned(), &fill(texts.verdict_late_detail, &[&lag]));
     }
     if let Some(missed) = status.services.iter().find(|service| service.is_missed) {
@@ -127,11 +127,13 @@ fn tiles(guest: &Guest, status: &Status) -> Markup {
         Some(system) => fill(texts.waits_for, &[&systems_panel::system_name(texts, system), &goal]),
         None => fill(texts.goal, &[&goal]),
     };
-    let lag_class = if freshness.oldest_due_seconds > freshness.goal_seconds { "bad" } else { "" };
+    let oldest = freshness.oldest_due_seconds.unwrap_or_default();
+    let lag_class = if oldest > freshness.goal_seconds { "bad" } else { "" };
+    let oldest = if freshness.is_known { span(language, texts, oldest) } else { "?".to_owned() };
     let dead_class = if counts.dead_letters > 0 { "warn" } else { "" };
     html! {
         dl.tiles {
-            (tile(lag_class, texts.oldest_call, span(language, texts, freshness.oldest_due_seconds), goal))
+            (tile(lag_class, texts.oldest_call, oldest, goal))
             (tile("", texts.due_now, count(backlog.live), fill(texts.and_backfill, &[&count(backlog.backfill)])))
             (tile("", texts.waiting, count(backlog.delayed), fill(texts.in_work, &[&count(backlog.in_flight)])))
             (tile("", texts.state_ready, count(counts.ready), fill(texts.and_no_recording, &[&count(counts.no_recording)])))

@@ -58,6 +58,17 @@ pub(crate) struct ChainFault {
 }
 
 impl ProofChain {
+    /// Every key that the files of a folder name.
+    pub(super) fn keys(folder: &Path) -> Result<Vec<String>, String> {
+        let mut keys = BTreeSet::new();
+        for file in files(folder)? {
+            if let Ok(day) = ReadDay::of(&read(&file)?) {
+                keys.insert(day.public_key);
+            }
+        }
+        Ok(keys.into_iter().collect())
+    }
+
     /// Reads every file of a folder.
     pub(crate) fn of(folder: &Path, expected: &ChainExpectation) -> Result<Self, String> {
         let mut chain = Self::default();
@@ -157,18 +168,23 @@ impl ProofChain {
 
 /// The folders of a directory that hold signed days: itself, or one for each tenant.
 pub(crate) fn folders(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    if !files(dir)?.is_empty() {
-        return Ok(vec![dir.to_owned()]);
-    }
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))? {
         let path = entry.map_err(|error| format!("{}: {error}", dir.display()))?.path();
-        if path.is_dir() && !files(&path)?.is_empty() {
+        // Also one that is empty: its files may have been taken away.
+        if path.is_dir() {
             folders.push(path);
         }
     }
     folders.sort();
-    Ok(folders)
+    match (files(dir)?.is_empty(), folders.is_empty()) {
+        (true, _) => Ok(folders),
+        (false, true) => Ok(vec![dir.to_owned()]),
+        (false, false) => Err(format!(
+            "{}: it holds signed days and folders; name the folder of one tenant, or take the strange files out",
+            dir.display()
+        )),
+    }
 }
 
 fn name(file: &Path) -> String {

@@ -73,7 +73,9 @@ impl ProofFolder {
                 )),
             };
         }
-        let chain = ProofChain::of(&self.path, &ChainExpectation::default())?;
+        // A chain may go on with a new key; that each file was signed with one that was allowed, `verify` says.
+        let signed_with = ProofChain::keys(&self.path)?;
+        let chain = ProofChain::of(&self.path, &ChainExpectation { public_keys: signed_with, hashes: Vec::new() })?;
         if let Some(newest) = chain.days.last() {
             if let Some(fault) = chain.fault {
                 return Err(format!("{}: {}; nothing is added to a broken chain", fault.file, fault.why));
@@ -82,6 +84,8 @@ impl ProofFolder {
             content.previous = Some(newest.hash.clone());
         }
         let bytes = content.sign(key);
+        // What `verify` would refuse is not written.
+        ReadDay::of(&bytes).map_err(|why| format!("the new file would be wrong: {why}"))?;
         // Behind a dot: no name of a day, so no part of the chain until it is whole.
         let beside = self.path.join(format!(".{}", file.file_name().unwrap_or_default().to_string_lossy()));
         let written = || {

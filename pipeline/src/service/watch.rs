@@ -55,13 +55,14 @@ impl ServiceTasks {
         let observing = task::spawn("observe", observe::run(observed, broken.clone()));
         let reporter = doors.reporter(doors::tenant(config).ok(), producer.as_ref().map(|it| it.working.subscribe()));
         let producing = part("producer", producer.map(NiceProducer::run));
-        let mut upkeep = upkeep(config, service, doors);
-        let telling = heartbeat::run(identity.clone(), reporter, doors.shared.catalog.clone());
-        upkeep.push(task::spawn("heartbeat", telling));
+        let upkeep = upkeep(config, service, doors);
         let asking = doors.probes().into_iter();
-        let looking = asking
+        let mut looking: Vec<_> = asking
             .map(|(system, probe)| task::spawn("outside", doors.monitors.outside.clone().watch(system, probe)))
             .collect();
+        let telling = heartbeat::run(identity.clone(), reporter, doors.shared.catalog.clone());
+        // Until the end of the drain: who drains is not missed.
+        looking.push(task::spawn("heartbeat", telling));
         let failed = queue_broken.clone();
         let consuming = part(
             "consumer",

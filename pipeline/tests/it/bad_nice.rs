@@ -268,7 +268,7 @@ async fn a_refusal_for_ever_is_an_alarm_and_no_hammering() {
     bed.says("NICE refuses us, a person must look").await;
     let status = bed.ended(&["status"]);
     assert_eq!(status.code, Some(3), "{status:?}");
-    for said in ["refuses us since", "contact_playback", "set a new key with"] {
+    for said in ["refuses us since", "contact_playback", "nice-knovvu settings set"] {
         assert!(status.stdout.contains(said), "{said}: {}", status.stdout);
     }
     tokio::time::sleep(Duration::from_secs(4)).await;

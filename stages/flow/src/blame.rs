@@ -148,8 +148,10 @@ impl Blame {
     pub fn passed(&self, stage: &'static str, key: &ConversationKey, now: Timestamp) {
         let mut all = self.lock();
         let lately = entry(&mut all, &key.tenant, stage);
+        // Of what fails for one call alone, and of NICE's own failures, nothing was said here.
+        let was_said = lately.fails_for_many() || !matches!(lately.system, System::Call | System::Nice);
         lately.failing.clear();
-        let over = lately.outage.over();
+        let over = lately.outage.over().filter(|_| was_said);
         match lately.passed[0] {
             Some((last, _)) if last == key.external_id => {}
             last => lately.passed[1] = last,

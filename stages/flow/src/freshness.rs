@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{ContactEvent, Key, Lane, System};
+use model::{ContactEvent, Key, Lane, System, TenantId};
 
 use super::delivery::{Hold, PutOff};
 
@@ -39,7 +39,8 @@ struct PutOffCall {
     /// None while it is not due.
     since: Option<Timestamp>,
     until: Timestamp,
-    waits_for: Option<System>,
+    /// The system whose failure keeps it, and whose call it is.
+    waits_for: Option<(System, TenantId)>,
 }
 
 /// The call that is due for longest.
@@ -72,7 +73,9 @@ impl Freshness {
         calls.forget(now);
         let working = calls.in_flight.keys().next().map(|since| OldestDue { since: *since, waits_for: None });
         let put_off = calls.put_off.values();
-        let put_off = put_off.filter_map(|call| Some(OldestDue { since: call.since?, waits_for: call.waits_for }));
+        let put_off = put_off.filter_map(|call| {
+            Some(OldestDue { since: call.since?, waits_for: call.waits_for.as_ref().map(|(system, _)| *system) })
+        });
         working.into_iter().chain(put_off).min_by_key(|call| call.since)
     }
 
@@ -82,13 +85,13 @@ impl Freshness {
         oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest.since)).ok()).unwrap_or_default()
     }
 
-    /// How many calls are put off for the failure of which system.
-    pub fn waiting(&self, now: Timestamp) -> BTreeMap<System, u64> {
+    /// How many calls of which tenant are put off for the failure of which system.
+    pub fn waiting(&self, now: Timestamp) -> BTreeMap<(System, TenantId), u64> {
         let mut calls = self.lock();
         calls.forget(now);
         let mut waiting = BTreeMap::new();
-        for system in calls.put_off.values().filter_map(|call| call.waits_for) {
-            *waiting.entry(system).or_default() += 1;
+        for waits_for in calls.put_off.values().filter_map(|call| call.waits_for.clone()) {
+            *waiting.entry(waits_for).or_default() += 1;
         }
         waiting
     }
@@ -118,7 +121,8 @@ impl Hold for CallInFlight {
         let mut calls = self.freshness.lock();
         if calls.put_off.len() < REMEMBERED {
             let since = self.since.filter(|_| item.is_due);
-            calls.put_off.insert(self.key, PutOffCall { since, until: item.until, waits_for: item.waits_for });
+            let waits_for = item.waits_for.map(|system| (system, item.event.tenant.clone()));
+            calls.put_off.insert(self.key, PutOffCall { since, until: item.until, waits_for });
         }
     }
 }
@@ -170,7 +174,7 @@ mod tests {
         put_off(true, Some(System::Nice));
         let oldest = freshness.oldest(at("17:00:00")).unwrap();
         assert_eq!(oldest, OldestDue { since: at("16:34:25"), waits_for: Some(System::Nice) });
-        assert_eq!(freshness.waiting(at("17:00:00")), BTreeMap::from([(System::Nice, 1)]));
+        assert_eq!(freshness.waiting(at("17:00:00")), BTreeMap::from([((System::Nice, event.tenant.clone()), 1)]));
         assert_eq!(freshness.lag(at("17:10:00")), Duration::ZERO, "another process has it");
         put_off(false, None);
         assert_eq!(freshness.lag(at("17:00:00")), Duration::ZERO, "NICE has yet to make its recording");

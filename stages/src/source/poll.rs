@@ -26,12 +26,12 @@ use futures::Stream;
 use jiff::Timestamp;
 use model::{ContactEvent, ContactId, EventSource, ImportSince, Members, QuotaClass, TenantId};
 use nice::{BadRow, Contact, ContactPage, Excess, NiceClient, NiceError};
-use runtime::{crash, task};
+use runtime::{Outage, crash, outage::Say, task};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::changes::Changes;
 use super::event::{event_of, event_or_dead_letter};
@@ -90,6 +90,8 @@ struct PollState {
     damaged: u32,
     /// Of which rows it was said that they cannot be read.
     told: HashSet<ContactId>,
+    /// What the log says of listings that fail.
+    outage: Outage,
 }
 
 /// Such a row may be a body that broke on the way: it is passed over when it is the same again.
@@ -147,7 +149,7 @@ impl Poll {
                 }
                 Err(error) => {
                     self.context.metrics.flow.stage_finished("source", "retry", begun.elapsed());
-                    self.delay(&error, &mut intervals)
+                    self.delay(&error, &mut intervals, &mut state.outage)
                 }
             };
             // A changed group takes effect at once.
@@ -162,21 +164,25 @@ impl Poll {
         {
             warn!(%doubt, "NICE's list does not add up: calls may be missing from it");
         }
+        if let Some(over) = state.outage.over() {
+            info!(count = over.count, "NICE's list is read whole again");
+        }
         state.doubt = doubt;
         self.context.metrics.poll_list_doubtful.set(doubt.is_some().into());
         self.show_listing();
     }
 
     /// How long to wait before the next listing, after one that failed.
-    fn delay(&self, error: &ListingError, intervals: &mut Intervals) -> Duration {
+    fn delay(&self, error: &ListingError, intervals: &mut Intervals, outage: &mut Outage) -> Duration {
         let retry = &self.context.flow.retry;
         let delay = retry.next(intervals);
         let ListingError::List(error) = error else { return delay };
         let delay = delay.max(error.asks_for(retry));
-        match error {
-            // NICE's client tells of it: once when it begins, and once a minute.
-            ListError::Nice(_) => debug!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry"),
-            ListError::Settings(_) => warn!(%error, delay_secs = delay.as_secs_f64(), "listing failed, will retry"),
+        let delay_secs = delay.as_secs_f64();
+        match outage.failed(self.context.flow.clock.now()) {
+            Say::Begins => warn!(%error, delay_secs, "listing failed, will retry"),
+            Say::GoesOn { count } => warn!(%error, count, delay_secs, "the listing goes on failing, will retry"),
+            Say::Nothing => debug!(%error, delay_secs, "listing failed, will retry"),
         }
         delay
     }

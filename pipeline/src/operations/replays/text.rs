@@ -1,10 +1,11 @@
 //! Comparisons and backfills, in words for a person.
 
 use catalog::{ReplayRun, RunState};
+use jiff::Timestamp;
 use model::Members;
 
 use super::BackfillProgress;
-use crate::tables::{table, time};
+use crate::tables::{folded, time};
 
 pub(crate) fn reconciliation(run: &ReplayRun) -> String {
     let found = &run.found;
@@ -74,27 +75,27 @@ pub(crate) fn outcome(progress: &BackfillProgress) -> String {
 }
 
 pub(crate) fn backfills(all: &[BackfillProgress]) -> String {
-    let mut table =
-        table(&["id", "from", "to", "state", "calls", "missing", "on the queue", "imported", "per second", "done at"]);
-    for progress in all {
-        let run = &progress.run;
-        table.add_row([
-            run.id.to_string(),
-            time(Some(run.from)),
-            time(Some(run.to)),
-            match &run.reason {
-                Some(reason) => format!("{}, waits: {reason}", run.state.as_str()),
-                None => run.state.as_str().to_owned(),
-            },
-            run.plan.map_or(run.found.listed, |plan| plan.listed).to_string(),
-            missing(run).to_string(),
-            run.published().to_string(),
-            imported(progress),
-            progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
-            time(progress.done_at),
-        ]);
+    if all.is_empty() {
+        return "no backfills".to_owned();
     }
-    table.to_string()
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+    let lines = all.iter().map(|progress| {
+        let run = &progress.run;
+        let listed = run.plan.map_or(run.found.listed, |plan| plan.listed);
+        let rate = progress.per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}"));
+        let head =
+            format!("{:>5}  {}  {} to {}", run.id, run.state.as_str(), moment(Some(run.from)), moment(Some(run.to)));
+        let figures = format!(
+            "{listed} calls, {} missing, {} on the queue, {} imported, {rate} per second, done at {}",
+            missing(run),
+            run.published(),
+            imported(progress),
+            moment(progress.done_at)
+        );
+        let waits = run.reason.as_ref().map(|reason| format!("\n{}", folded("       ", &format!("waits: {reason}"))));
+        format!("{head}\n{}{}", folded("       ", &figures), waits.unwrap_or_default())
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// That NICE's list does not add up, if it does not.

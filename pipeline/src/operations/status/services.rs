@@ -1,5 +1,7 @@
 //! The services of an installation: this one, and the others by their heartbeats.
 
+use std::time::Duration;
+
 use catalog::KnownService;
 use jiff::Timestamp;
 use model::TenantId;
@@ -68,13 +70,25 @@ pub(super) struct Others {
 
 impl Others {
     /// All but the one that has this identity.
-    pub(super) fn of(known: Option<&Vec<KnownService>>, own: Option<&Identity>) -> Self {
+    /// What was read of them is so old by now.
+    pub(super) fn of(known: Option<&Vec<KnownService>>, age: Duration, own: Option<&Identity>) -> Self {
+        let is_own = |service: &KnownService| own.is_some_and(|own| own.id == service.beat.id);
+        // Where even this process could not tell of itself, the catalog is just back: the others will tell in a moment.
+        let is_unheard = known.is_some_and(|known| {
+            known.iter().find(|service| is_own(service)).is_some_and(|service| service.silent_for >= MISSED_AFTER / 2)
+        });
+        let silent_for = |service: &KnownService| match is_unheard {
+            true => (service.silent_for + age).min(MISSED_AFTER / 2),
+            false => service.silent_for + age,
+        };
         let others = known.map(|known| {
-            let is_other = |service: &&KnownService| own.is_none_or(|own| own.id != service.beat.id);
             // A later version's report may be another: then its row still says that it lives.
-            let read =
-                |service: &KnownService| (service.clone(), serde_json::from_value(service.beat.report.clone()).ok());
-            known.iter().filter(is_other).map(read).collect()
+            let read = |service: &KnownService| {
+                let service = KnownService { silent_for: silent_for(service), ..service.clone() };
+                let report = serde_json::from_value(service.beat.report.clone()).ok();
+                (service, report)
+            };
+            known.iter().filter(|service| !is_own(service)).map(read).collect()
         });
         Self { known: others }
     }
@@ -87,6 +101,22 @@ impl Others {
     pub(super) fn alive(&self) -> impl Iterator<Item = &ServiceReport> + Clone {
         let known = self.known.iter().flatten();
         known.filter(|(service, _)| service.silent_for < MISSED_AFTER).filter_map(|(_, report)| report.as_ref())
+    }
+
+    /// What the producers of a tenant say; of all tenants, where none is named.
+    pub(super) fn producers_of(&self, tenant: Option<&TenantId>) -> impl Iterator<Item = &ServiceReport> {
+        let known = self.iter().filter(move |(service, _)| tenant.is_none() || service.beat.tenant.as_ref() == tenant);
+        known.filter(|(service, _)| service.silent_for < MISSED_AFTER).filter_map(|(_, report)| report.as_ref())
+    }
+
+    /// Whether somebody reads the queue who would know of calls that are due.
+    pub(super) fn knows_of_calls(&self, own: Option<&Identity>, report: &ServiceReport) -> bool {
+        let needed = report.systems.iter().filter(|system| ["queue", "catalog"].contains(&system.system.as_str()));
+        let is_away = needed.into_iter().any(|system| system.state.is_away());
+        let mut others = self.iter().filter(|(service, _)| service.silent_for < MISSED_AFTER);
+        let consumes = own.is_some_and(|own| own.service != "producer")
+            || others.any(|(service, _)| service.beat.service != "producer");
+        consumes && self.known.is_some() && !is_away
     }
 
     /// The systems as this process sees them, or another one that sees them worse.
@@ -159,12 +189,17 @@ impl Others {
     }
 }
 
+/// One that was silent for longer was taken away by somebody, or another has its work.
+const TOLD_FOR: f64 = 3600.0;
+
 /// Whether the services that calls need are there.
 pub(super) fn judge(status: &Status, concern: &mut impl FnMut(Verdict, String)) {
     // Who could not ask knows nothing of the others.
-    let knows = !status.not_asked.iter().any(|name| name == "services");
+    let is_known = !status.not_asked.iter().any(|name| name == "services");
     let alive = || status.services.iter().filter(|service| !service.is_missed);
-    let is_known = knows && !status.services.is_empty();
+    if is_known && status.services.is_empty() {
+        return concern(Verdict::Away, "no service runs, and no call is found: start it".to_owned());
+    }
     if is_known && !alive().any(ServiceStatus::consumes) {
         concern(
             Verdict::Away,
@@ -172,15 +207,21 @@ pub(super) fn judge(status: &Status, concern: &mut impl FnMut(Verdict, String)) 
         );
     }
     if let (true, Some(tenant)) = (is_known, &status.tenant) {
-        let mut producers = alive().filter(|service| service.tenant.as_ref() == Some(tenant));
-        if !producers.any(|service| service.producer.is_some()) {
+        let producers = || alive().filter(|service| service.tenant.as_ref() == Some(tenant));
+        // A later version may tell of itself in other words: then it is taken at its row.
+        let works = |service: &ServiceStatus| !matches!(service.producer, Some(ProducerState::WaitsForLease));
+        if producers().next().is_some() && !producers().any(works) {
+            let text = format!("no producer of {tenant} has its turn: the log of one says who keeps the lease");
+            concern(Verdict::Away, text);
+        } else if producers().next().is_none() {
             concern(
                 Verdict::Away,
                 format!("no producer of {tenant} runs, and no call is found: start `nice-knovvu producer`"),
             );
         }
     }
-    for service in status.services.iter().filter(|service| service.is_missed) {
+    let is_told = |service: &&ServiceStatus| service.is_missed && service.silent_seconds < TOLD_FOR;
+    for service in status.services.iter().filter(is_told) {
         let silent = super::text::span(service.silent_seconds);
         concern(Verdict::Degraded, format!("{} is silent for {silent}: look at its machine and log", service.name()));
     }

@@ -109,13 +109,14 @@ impl StatusText {
 
     fn freshness(&mut self, status: &Status) {
         let freshness = &status.freshness;
-        let text = match freshness.oldest_due_seconds > 0.0 {
-            true => {
+        let text = match freshness.oldest_due_seconds {
+            Some(seconds) => {
                 let waits = freshness.waits_for.as_ref();
                 let waits = waits.map(|system| format!(", waits for {}", system.replace('_', " "))).unwrap_or_default();
-                format!("oldest call due for {}{waits}", span(freshness.oldest_due_seconds))
+                format!("oldest call due for {}{waits}", span(seconds))
             }
-            false => "no call is due".to_owned(),
+            None if freshness.is_known => "no call is due".to_owned(),
+            None => "not known: calls may wait on the queue, and no consumer tells of them".to_owned(),
         };
         self.line("freshness", &format!("{text} (goal {})", span(freshness.goal_seconds)));
         if let Some(at) = freshness.listed_at {
@@ -175,10 +176,10 @@ impl StatusText {
             None => self.line("conversations", "not known"),
         }
         let (active, inactive) = (status.agents_active, status.agents_inactive);
-        self.line(
-            "agents",
-            &format!("{active} active, {inactive} inactive; last read {}", whole(status.agents_last_sync)),
-        );
+        let is_known = status.agents_last_sync.is_some() || !status.not_asked.iter().any(|name| name == "agents");
+        let read = whole(status.agents_last_sync);
+        let agents = is_known.then(|| format!("{active} active, {inactive} inactive; last read {read}"));
+        self.line("agents", agents.as_deref().unwrap_or("not known"));
         if status.agents_missing > 0 {
             self.line("", &format!("NICE counts {} more than it names", status.agents_missing));
         }

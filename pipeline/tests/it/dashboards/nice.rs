@@ -115,7 +115,7 @@ fn quota() -> Vec<Panel> {
             "Requests of the present window, the limit of the settings, and the limit now, which is lower after a 429. \
              Well: limit now is the limit.",
         )
-        .of("sum by (tenant, family) (nice_knovvu_nice_quota_used_requests{T})", "{{tenant}} {{family}} used")
+        .of("sum by (tenant, family) (max by (tenant, family, class) (nice_knovvu_nice_quota_used_requests{T}))", "{{tenant}} {{family}} used")
         .of("max by (tenant, family) (nice_knovvu_nice_quota_limit_now_requests{T})", "{{tenant}} {{family}} limit now")
         .of("max by (tenant, family) (nice_knovvu_nice_quota_limit_requests{T})", "{{tenant}} {{family}} limit"),
         Panel::graph(

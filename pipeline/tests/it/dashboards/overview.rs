@@ -126,8 +126,8 @@ fn faults() -> Vec<Panel> {
              for it: alert NiceQuotaLiveWaits.",
         )
         .of(
-            "max(sum by (tenant, family) (nice_knovvu_nice_quota_used_requests{T}) \
-             / sum by (tenant, family) (nice_knovvu_nice_quota_limit_now_requests{T}))",
+            "max(sum by (tenant, family) (max by (tenant, family, class) (nice_knovvu_nice_quota_used_requests{T})) \
+             / max by (tenant, family) (nice_knovvu_nice_quota_limit_now_requests{T}))",
             "",
         )
         .low_is_well(0.95, 1.5),

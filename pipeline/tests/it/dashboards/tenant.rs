@@ -101,7 +101,7 @@ fn quota() -> Vec<Panel> {
             COUNT,
             "Requests of the present window, the limit of the settings, and the limit now. Well: limit now is the limit.",
         )
-        .of("sum by (family) (nice_knovvu_nice_quota_used_requests{T})", "{{family}} used")
+        .of("sum by (family) (max by (tenant, family, class) (nice_knovvu_nice_quota_used_requests{T}))", "{{family}} used")
         .of("max by (family) (nice_knovvu_nice_quota_limit_now_requests{T})", "{{family}} limit now")
         .of("max by (family) (nice_knovvu_nice_quota_limit_requests{T})", "{{family}} limit"),
         Panel::graph(

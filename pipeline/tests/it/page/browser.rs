@@ -1,6 +1,6 @@
 //! A real Chromium without a window, driven through chromedriver: as much of WebDriver as the tests need.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -179,9 +179,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // chromedriver ends its browser when it is asked to end.
-        let pid = rustix::process::Pid::from_child(&self.driver);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        // The browser ends with its session; without that it would outlive chromedriver.
+        let (host, path) = self.session.trim_start_matches("http://").split_once('/').unwrap();
+        if let Ok(mut stream) = std::net::TcpStream::connect(host) {
+            let request = format!("DELETE /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            drop(stream.set_read_timeout(Some(Duration::from_secs(30))));
+            drop(stream.write_all(request.as_bytes()));
+            drop(stream.read_exact(&mut [0; 12]));
+        }
+        drop(self.driver.kill());
         drop(self.driver.wait());
     }
 }

@@ -76,6 +76,8 @@ async fn an_operator_sees_finds_replays_and_backfills_in_a_browser() {
     browser.says("Backfill 1").await;
     reload_until(&browser, &page, "planned, not begun").await;
     browser.click("form[action$='/resume'] button").await;
+    // Going elsewhere at once would take the form back.
+    browser.until("it goes on", "return document.querySelector(\"form[action$='/resume']\") === null").await;
     reload_until(&browser, &page, "done").await;
     // Of one that is on its way, the operator stops the rest. NICE does not answer, so that it stays on its way.
     page.bed.sim.set_faults(Faults { server_errors: 1.0, ..Faults::none() });

@@ -34,7 +34,8 @@ pub trait DeadLetters: Send + Sync + 'static {
     /// How many there are.
     async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError>;
 
-    /// The shelf by stage and shape of reason ([`reason_shape`]), the largest group first, at most `limit`.
+    /// The shelf by stage and shape of reason ([`reason_shape`]), the largest group first, at most `limit`: of 20,000
+    /// letters, where there are more.
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError>;
 
     /// One dead letter.

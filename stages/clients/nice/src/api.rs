@@ -121,7 +121,8 @@ impl Api {
     /// Tells of a refusal that a fresh token has not ended.
     pub(super) fn listen<T>(&self, endpoint: Endpoint, answer: &Result<T, NiceError>) {
         if let Err(NiceError::Refused { what }) = answer {
-            self.http.health.refused(endpoint, what, self.http.now());
+            let of = if what.contains(FRESH_TOKEN) || what.starts_with("token:") { Endpoint::Token } else { endpoint };
+            self.http.health.refused(of, what, self.http.now());
         }
     }
 
@@ -150,6 +151,7 @@ impl Api {
             }
         }
         token.value.mark_taken();
+        self.http.health.token_taken(self.http.now());
         self.never_taken.store(0, Ordering::Relaxed);
         Ok(reply)
     }
@@ -200,6 +202,9 @@ fn again_after(retry_after: Option<Duration>) -> Duration {
     asked.mul_f64(chance::range(0.5..1.0)).max(Duration::from_secs(1))
 }
 
+/// What is wrong then is the token, whatever was asked for.
+const FRESH_TOKEN: &str = "NICE refuses a fresh token";
+
 fn refused(endpoint: Endpoint) -> NiceError {
-    NiceError::refused(format!("{}: NICE refuses a fresh token", endpoint.name()))
+    NiceError::refused(format!("{}: {FRESH_TOKEN}", endpoint.name()))
 }

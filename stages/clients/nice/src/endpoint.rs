@@ -65,6 +65,16 @@ impl Endpoint {
         self == Self::Completed
     }
 
+    /// Whether what is asked concerns one call.
+    pub(super) fn is_of_one_call(self) -> bool {
+        matches!(self, Self::Contact | Self::Hierarchy | Self::ContactPlayback | Self::SegmentPlayback)
+    }
+
+    /// Whether it concerns the session of one agent, who may have left.
+    pub(super) fn is_of_a_session(self) -> bool {
+        matches!(self, Self::SessionJoin | Self::SessionEvents)
+    }
+
     /// Whether NICE keeps the request until there is something to say: its silence says nothing of NICE.
     pub(super) fn is_long_poll(self) -> bool {
         self == Self::SessionEvents

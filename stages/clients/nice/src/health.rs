@@ -84,14 +84,21 @@ struct EndpointFailure {
     state: NiceState,
     since: Timestamp,
     at: Timestamp,
+    /// Failures in a row, of whatever kind.
     count: u32,
     reason: String,
+    /// What is asked there concerns one call, and may be refused for that one alone.
+    is_of_one_call: bool,
 }
 
 impl EndpointFailure {
     fn counts(&self, now: Timestamp) -> bool {
-        let is_sure = self.state == NiceState::Refused || self.count >= FAILS_FROM;
-        is_sure && now.duration_since(self.at) < LONG_AGO
+        let is_sure = (self.state == NiceState::Refused && !self.is_of_one_call) || self.count >= FAILS_FROM;
+        is_sure && !self.is_old(now)
+    }
+
+    fn is_old(&self, now: Timestamp) -> bool {
+        now.duration_since(self.at) >= LONG_AGO
     }
 }
 
@@ -118,7 +125,12 @@ impl NiceHealth {
                 NiceReport { state: worst.state, since: Some(worst.since), reason: Some(worst.reason.clone()), well_at }
             }
             None => {
-                let state = if well_at.is_some() { NiceState::Well } else { NiceState::Unasked };
+                // What failed last, and was not asked for since, is not well: nobody knows.
+                let is_stale = answers.failing.values().any(|failure| failure.is_old(now));
+                let state = match well_at {
+                    Some(well_at) if !is_stale || now.duration_since(well_at) < LONG_AGO => NiceState::Well,
+                    _ => NiceState::Unasked,
+                };
                 NiceReport { state, well_at, ..NiceReport::unasked() }
             }
         }
@@ -128,7 +140,9 @@ impl NiceHealth {
     pub(super) fn answered(&self, endpoint: Endpoint, status: StatusCode, now: Timestamp) {
         let name = endpoint.name();
         match status.as_u16() {
-            200..=299 | 404 => self.well(endpoint, now),
+            200..=299 => self.well(endpoint, now),
+            // A contact that is not there is an answer; a list that is not there is none.
+            404 if endpoint.is_of_one_call() => self.well(endpoint, now),
             429 => {
                 let reason = format!("{name}: NICE takes no more requests for now (429)");
                 self.failed(endpoint, NiceState::Limited, reason, now);
@@ -137,7 +151,14 @@ impl NiceHealth {
                 let reason = format!("{name}: NICE answered {}", status.as_u16());
                 self.failed(endpoint, NiceState::Failing, reason, now);
             }
-            _ => {}
+            401 | 403 => {}
+            // What is too much at once is asked for in parts, and a refused contact is that call's own.
+            _ if endpoint.is_divisible() && matches!(status.as_u16(), 400 | 413 | 414 | 422) => {}
+            _ if endpoint.is_of_one_call() || endpoint.is_of_a_session() => {}
+            _ => {
+                let reason = format!("{name}: NICE answered {}", status.as_u16());
+                self.failed(endpoint, NiceState::Failing, reason, now);
+            }
         }
     }
 
@@ -152,6 +173,13 @@ impl NiceHealth {
     /// Notes that NICE refuses us.
     pub(super) fn refused(&self, endpoint: Endpoint, what: &str, now: Timestamp) {
         self.failed(endpoint, NiceState::Refused, what.to_owned(), now);
+    }
+
+    /// NICE has taken a token: what it refused of tokens is over.
+    pub(super) fn token_taken(&self, now: Timestamp) {
+        if self.lock().failing.contains_key(Endpoint::Token.name()) {
+            self.well(Endpoint::Token, now);
+        }
     }
 
     fn well(&self, endpoint: Endpoint, now: Timestamp) {
@@ -175,11 +203,10 @@ impl NiceHealth {
             at: now,
             count: 0,
             reason: String::new(),
+            is_of_one_call: endpoint.is_of_one_call(),
         });
-        if failure.state != state {
-            (failure.state, failure.since, failure.count) = (state, now, 0);
-        }
-        failure.at = now;
+        // One that answers 503 and is silent in turn fails since the first of them.
+        (failure.state, failure.at) = (state, now);
         failure.count = failure.count.saturating_add(1);
         failure.reason = reason;
         let Some(worst) = answers.worst(now).filter(|worst| worst.state > NiceState::Limited) else { return };
@@ -257,7 +284,7 @@ mod tests {
         assert_eq!(report.reason.as_deref(), Some("completed: NICE answered 503"));
         health.answered(Endpoint::Groups, status(200), at(10));
         assert_eq!(health.report(at(10)).state, NiceState::Failing, "another endpoint works");
-        assert_eq!(health.report(at(9 + 3600)).state, NiceState::Well, "nobody has asked for an hour");
+        assert_eq!(health.report(at(9 + 3600)).state, NiceState::Unasked, "nobody has asked for an hour");
         health.answered(Endpoint::Completed, status(200), at(11));
         assert_eq!(health.report(at(11)).state, NiceState::Well);
     }
@@ -275,8 +302,24 @@ mod tests {
         }
         assert_eq!(health.report(at(5)).state, NiceState::Away);
         health.refused(Endpoint::ContactPlayback, "contact_playback: NICE answered 403", at(6));
-        let report = health.report(at(6));
-        assert_eq!((report.state, report.since), (NiceState::Refused, Some(at(6))), "at once");
+        assert_eq!(health.report(at(6)).state, NiceState::Away, "it may be that call's own");
+        health.refused(Endpoint::Teams, "teams: NICE answered 403", at(7));
+        let report = health.report(at(7));
+        assert_eq!((report.state, report.since), (NiceState::Refused, Some(at(7))), "at once");
+        health.refused(Endpoint::Token, "token: NICE answered 401", at(8));
+        health.token_taken(at(9));
+        assert_eq!(health.report(at(9)).reason.as_deref(), Some("teams: NICE answered 403"));
+    }
+
+    #[test]
+    fn one_that_fails_in_turns_fails() {
+        let health = NiceHealth::default();
+        health.answered(Endpoint::Completed, status(503), at(1));
+        health.unanswered(Endpoint::Completed, "timeout", at(2));
+        let report = health.report(at(2));
+        assert_eq!((report.state, report.since), (NiceState::Away, Some(at(1))));
+        health.answered(Endpoint::Completed, status(404), at(3));
+        assert_eq!(health.report(at(3)).state, NiceState::Failing, "the list is gone");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use model::{ConversationKey, DeadLetter};
 use super::{EmbeddedCatalog, kind, numbered};
 use crate::{CatalogError, DeadLetterGroup, DeadLetters, reason_shape};
 
+/// Letters that are read for an answer in groups; a larger shelf has been left alone for long.
+const MOST_GROUPED: usize = 20_000;
+
 #[async_trait]
 impl DeadLetters for EmbeddedCatalog {
     async fn add_dead_letter(&self, letter: DeadLetter) -> Result<bool, CatalogError> {
@@ -70,7 +73,7 @@ impl DeadLetters for EmbeddedCatalog {
 
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
         let mut groups: BTreeMap<(String, String), DeadLetterGroup> = BTreeMap::new();
-        for letter in self.inner.letters() {
+        for letter in self.inner.letters().take(MOST_GROUPED) {
             let DeadLetter { stage, reason, at, .. } = letter?;
             let reason = reason_shape(&reason);
             let new = || DeadLetterGroup {
@@ -86,7 +89,7 @@ impl DeadLetters for EmbeddedCatalog {
             group.last_at = group.last_at.max(at);
         }
         let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by(|one, other| other.count.cmp(&one.count));
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         groups.truncate(limit);
         Ok(groups)
     }

@@ -31,7 +31,8 @@ const DEAD_LETTERS: &str = "
     where id > $1 order by id limit $2";
 
 const DEAD_LETTER_GROUPS: &str = "
-    select stage, regexp_replace(reason, '[0-9]+', 'N', 'g') as shape, count(*), min(at), max(at) from dead_letters
+    select stage, regexp_replace(reason, '[0-9]+', 'N', 'g') as shape, count(*), min(at), max(at)
+    from (select stage, reason, at from dead_letters order by id desc limit 20000) newest
     group by stage, shape order by count(*) desc, stage, shape limit $1";
 
 const DEAD_LETTER: &str = "
