@@ -15,7 +15,7 @@ create index audit_by_age on audit (at);
 create function prune_audit(keep interval) returns void
     language sql
     security definer
-    set search_path = pg_catalog, public, pg_temp
+    set search_path = pg_catalog, pg_temp
 as $$
     delete from public.audit where id in (
         select a.id from public.audit a

@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(report.reason.as_deref(), Some("completed: NICE answered 503"));
         health.answered(Endpoint::Groups, status(200), at(10));
         assert_eq!(health.report(at(10)).state, NiceState::Failing, "another endpoint works");
-        assert_eq!(health.report(at(9 + 3600)).state, NiceState::Unasked, "nobody has asked for an hour");
+        assert_eq!(health.report(at(10 + 3600)).state, NiceState::Unasked, "nobody has asked for an hour");
         health.answered(Endpoint::Completed, status(200), at(11));
         assert_eq!(health.report(at(11)).state, NiceState::Well);
     }
