@@ -18,7 +18,7 @@ async fn listening(config: SimConfig) -> Bed {
 /// How many agents are in a state, as the daemon's metrics have it.
 async fn agents(daemon: &Daemon, state: &str) -> usize {
     let (_, page) = daemon.get("/metrics").await.unwrap_or_default();
-    let series = format!("agent_sessions{{state=\"{state}\"}} ");
+    let series = format!("nice_knovvu_agent_sessions{{state=\"{state}\",tenant=\"acme\"}} ");
     page.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or_default()
 }
 

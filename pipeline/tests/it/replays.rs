@@ -177,7 +177,8 @@ async fn a_backfill_plans_first_and_imports_what_is_missing_once() {
     assert!(again.stdout.ends_with("backfill 3 is done: nothing was missing\n"), "{again:?}");
     assert_eq!(published(&mut daemon).await, starts.len() as u64, "each exactly once");
     let table = bed.ended(&["backfill", "status"]);
-    assert_eq!(table.stdout.matches("done").count(), 4, "three rows below a heading: {table:?}");
+    let done = table.stdout.lines().filter(|line| line.contains("  done  "));
+    assert_eq!(done.count(), 3, "{table:?}");
     balances(&bed, daemon).await;
 }
 
