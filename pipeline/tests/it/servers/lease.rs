@@ -45,7 +45,9 @@ async fn a_second_producer_waits_visibly_and_takes_over() {
     bed.quiet().await;
 
     // One that loses the lease with its connection waits for it, or takes it again.
-    bed.psql("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'").await;
+    let locks = "select pg_terminate_backend(pid) from pg_locks join pg_database d on d.oid = database
+                 where locktype = 'advisory' and datname = current_database()";
+    bed.psql(locks).await;
     first.says("lost").await;
     place(bed.sim(), 50..60);
     first.ready().await;
