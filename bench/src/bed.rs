@@ -25,6 +25,9 @@ pub(crate) struct Common {
     /// Conversations that each process works on at a time
     #[arg(long, default_value_t = 64)]
     pub(crate) in_flight: u16,
+    /// The share of conversations, 0 to 1, that the observed programs of ours trace
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) sample: f64,
     /// Bytes of each recording
     #[arg(long, default_value_t = 16 * 1024)]
     pub(crate) bytes: u64,

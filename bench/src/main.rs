@@ -17,6 +17,7 @@ mod reconcile;
 mod recording;
 mod source;
 mod stats;
+mod watcher;
 
 use clap::{Parser, Subcommand};
 

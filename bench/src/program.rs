@@ -12,6 +12,8 @@ use clap::ValueEnum;
 use crate::bed::{Bed, Common};
 use crate::process::Process;
 use crate::source::EndedCall;
+use crate::watcher::Watcher;
+use daemon::Way;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,6 +22,10 @@ pub(crate) enum Program {
     Ours,
     /// Our producer and consumer; the events come by webhook.
     OursWebhook,
+    /// As `Ours`; a collector takes its traces, its metrics are scraped, and the page is open.
+    OursObserved,
+    /// As `OursWebhook`, observed in the same way.
+    OursWebhookObserved,
     /// As `Ours`, on Fluvio.
     #[value(skip)]
     OursOnFluvio,
@@ -41,6 +47,8 @@ impl Program {
         match self {
             Self::Ours => "nice-knovvu, consumer",
             Self::OursWebhook => "nice-knovvu, webhook to ready",
+            Self::OursObserved => "nice-knovvu, consumer, observed",
+            Self::OursWebhookObserved => "nice-knovvu, webhook to ready, observed",
             Self::OursOnFluvio => "nice-knovvu on Fluvio, consumer",
             Self::OursWebhookOnFluvio => "nice-knovvu on Fluvio, webhook to ready",
             Self::FastStream => "FastStream",
@@ -51,7 +59,16 @@ impl Program {
 
     /// Whether it is our daemon.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursWebhook | Self::OursOnFluvio | Self::OursWebhookOnFluvio)
+        !matches!(self, Self::FastStream | Self::Node | Self::Naive)
+    }
+
+    /// The same with nobody looking at it, of one that is observed.
+    pub(crate) fn unobserved(self) -> Option<Self> {
+        match self {
+            Self::OursObserved => Some(Self::Ours),
+            Self::OursWebhookObserved => Some(Self::OursWebhook),
+            _ => None,
+        }
     }
 
     /// The same with this queue. The peers know RabbitMQ only.
@@ -69,7 +86,7 @@ impl Program {
             Self::FastStream => install::python(&common.peers_dir, "faststream").map(drop),
             Self::Node => install::node(&common.peers_dir, "node").map(drop),
             Self::Naive => Ok(()),
-            Self::Ours | Self::OursWebhook | Self::OursOnFluvio | Self::OursWebhookOnFluvio => {
+            _ => {
                 let daemon = common.daemon.display();
                 ensure!(common.daemon.exists(), "{daemon} is missing: cargo build --release, or name it with --daemon");
                 Ok(())
@@ -111,6 +128,10 @@ pub(crate) struct Running {
     pub(crate) queue: String,
     /// Where that is.
     pub(crate) server: QueueServer,
+    /// The share of conversations whose message says that they are traced.
+    pub(crate) sample: f64,
+    /// Those who look at it.
+    pub(crate) watcher: Option<Watcher>,
 }
 
 /// Where work comes from.
@@ -137,10 +158,12 @@ impl Running {
     /// Starts a program on fresh names in all servers, and returns when it waits for work.
     pub(crate) async fn start(bed: &Bed, program: Program, common: &Common, plan: &Plan) -> anyhow::Result<Self> {
         match program {
-            Program::Ours => daemon::start(bed, common, plan, QueueServer::RabbitMq, false).await,
-            Program::OursWebhook => daemon::start(bed, common, plan, QueueServer::RabbitMq, true).await,
-            Program::OursOnFluvio => daemon::start(bed, common, plan, QueueServer::Fluvio, false).await,
-            Program::OursWebhookOnFluvio => daemon::start(bed, common, plan, QueueServer::Fluvio, true).await,
+            Program::Ours => daemon::start(bed, common, plan, Way::default()).await,
+            Program::OursWebhook => daemon::start(bed, common, plan, Way::webhook()).await,
+            Program::OursObserved => daemon::start(bed, common, plan, Way::default().observed()).await,
+            Program::OursWebhookObserved => daemon::start(bed, common, plan, Way::webhook().observed()).await,
+            Program::OursOnFluvio => daemon::start(bed, common, plan, Way::default().on_fluvio()).await,
+            Program::OursWebhookOnFluvio => daemon::start(bed, common, plan, Way::webhook().on_fluvio()).await,
             peer => peer::start(bed, peer, common, plan).await,
         }
     }
@@ -150,7 +173,7 @@ impl Running {
         let id = call.id;
         match self.input {
             Input::Ids => id.to_string().into_bytes(),
-            Input::Messages | Input::Moved(_) => daemon::message(call).into_bytes(),
+            Input::Messages | Input::Moved(_) => daemon::message(call, self.sample).into_bytes(),
             Input::Webhook { .. } => {
                 format!(r#"{{"contactId":"{id}","masterContactId":"{id}","agentId":"{}"}}"#, call.agent).into_bytes()
             }
@@ -214,6 +237,6 @@ impl Running {
         for process in self.processes {
             process.stop().await?;
         }
-        Ok(())
+        self.watcher.as_ref().map_or(Ok(()), Watcher::check)
     }
 }

@@ -92,11 +92,12 @@ impl Report {
         self.print_syncs();
     }
 
-    /// Ours to each peer at the peer's best number of processes, as medians of the ratios within a round.
+    /// Ours to itself unobserved, and to each peer, at the peer's best number of processes, as medians of the ratios within a round.
     fn print_ratios(&self) {
         println!();
         for ours in self.programs().into_iter().filter(|program| program.is_ours()) {
-            for peer in self.programs().into_iter().filter(|program| !program.is_ours()) {
+            let against = |other: &Program| !other.is_ours() || ours.unobserved() == Some(*other);
+            for peer in self.programs().into_iter().filter(against) {
                 let (own_best, best) = (self.best(ours), self.best(peer));
                 let rate = self.ratio((ours, own_best), (peer, best), |ours, peer| ours.rate / peer.rate);
                 let cpu = self.ratio((ours, own_best), (peer, best), |ours, peer| ours.cpu / peer.cpu);

@@ -11,18 +11,45 @@ use super::{Input, Output, Plan, QueueServer, Running};
 use crate::bed::{Bed, Common, connect};
 use crate::process::Process;
 use crate::source::EndedCall;
+use crate::watcher::Watcher;
 
 const TENANT: &str = "bench";
 const WEBHOOK_TOKEN: &str = "bench-webhook-token";
 const SEAL_KEY: &str = "6e6963652d6b6e6f7676752d62656e63682d7365616c2d6b65792d33322d6221";
 
-/// The message of a call, as the producer publishes it.
-pub(super) fn message(call: &EndedCall) -> String {
-    let id = call.id;
+/// The message of a call, as the producer publishes it. Where it is one of the share that is traced, it says so.
+pub(super) fn message(call: &EndedCall, sample: f64) -> String {
+    let (id, agent) = (call.id, call.agent);
+    let is_traced = (id.rem_euclid(1000) as f64) < sample * 1000.0;
+    let traceparent = if is_traced { format!(r#","traceparent":"00-{id:032x}-{id:016x}-01""#) } else { String::new() };
     format!(
-        r#"{{"schema":1,"integrationType":"nice-cxone","tenantId":"{TENANT}","conversationId":"{id}","masterContactId":"{id}","agentId":"{}","source":"webhook","attempt":0}}"#,
-        call.agent
+        r#"{{"schema":1,"integrationType":"nice-cxone","tenantId":"{TENANT}","conversationId":"{id}","masterContactId":"{id}","agentId":"{agent}","source":"webhook","attempt":0{traceparent}}}"#
     )
+}
+
+/// How our daemon is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Way {
+    is_on_fluvio: bool,
+    has_webhook: bool,
+    is_observed: bool,
+}
+
+impl Way {
+    /// Events come by the producer's webhook.
+    pub(super) fn webhook() -> Self {
+        Self { has_webhook: true, ..Self::default() }
+    }
+
+    /// The queue is Fluvio's.
+    pub(super) fn on_fluvio(self) -> Self {
+        Self { is_on_fluvio: true, ..self }
+    }
+
+    /// It is traced, scraped, and looked at.
+    pub(super) fn observed(self) -> Self {
+        Self { is_observed: true, ..self }
+    }
 }
 
 /// What all its processes are told.
@@ -32,20 +59,19 @@ struct Settings {
 }
 
 /// Prepares a database and starts the services; the producer only where events come by webhook.
-pub(super) async fn start(
-    bed: &Bed,
-    common: &Common,
-    plan: &Plan,
-    queue: QueueServer,
-    webhook: bool,
-) -> anyhow::Result<Running> {
+pub(super) async fn start(bed: &Bed, common: &Common, plan: &Plan, way: Way) -> anyhow::Result<Running> {
     let (run, dir) = bed.run()?;
     let database = bed.postgres.database().await;
     let mut pairs = pairs(bed, &run, &database, plan).await;
-    if queue == QueueServer::Fluvio {
+    if way.is_on_fluvio {
         let fluvio = bed.fluvio.as_ref().context("the bed has no Fluvio")?;
         pairs.retain(|(key, _)| *key != "QUEUE__KIND");
         pairs.extend([("QUEUE__KIND", "fluvio".to_owned()), ("QUEUE__FLUVIO", fluvio.address().to_string())]);
+    }
+    let mut watcher = if way.is_observed { Some(Watcher::start().await?) } else { None };
+    let sample = if way.is_observed { common.sample } else { 0.0 };
+    if let Some(watcher) = &watcher {
+        pairs.extend([("TRACES__ENDPOINT", watcher.collector()), ("TRACES__SAMPLE", sample.to_string())]);
     }
     let settings = Settings { common: common.clone(), pairs };
     settings.command(&dir, &["migrate"], "")?;
@@ -56,25 +82,21 @@ pub(super) async fn start(
 
     let mut processes = Vec::new();
     let mut input = Input::Messages;
-    if webhook {
+    if way.has_webhook {
         let (listen, token) = (free_address()?, WEBHOOK_TOKEN.to_owned());
         let more = [("EVENTS__WEBHOOK", "true".to_owned()), ("EVENTS__WEBHOOK_LISTEN", listen.to_string())];
-        processes.push(settings.service("producer", &dir.join("producer"), more.to_vec()).await?);
+        processes.push(settings.service("producer", &dir.join("producer"), more.to_vec(), watcher.as_mut()).await?);
         input = Input::Webhook { url: format!("http://{listen}/nice/events/contact-ended"), token };
     }
     let output = Output::Table { client: catalog, database };
-    if queue == QueueServer::Fluvio && !webhook {
-        let late = LateConsumers { settings, dir, processes: plan.processes };
-        return Ok(Running {
-            processes,
-            input: Input::Moved(late),
-            output,
-            queue: format!("{run}.live"),
-            server: queue,
-        });
+    let (queue, server) =
+        (format!("{run}.live"), if way.is_on_fluvio { QueueServer::Fluvio } else { QueueServer::RabbitMq });
+    if way.is_on_fluvio && !way.has_webhook {
+        input = Input::Moved(LateConsumers { settings, dir, processes: plan.processes });
+    } else {
+        processes.extend(settings.consumers(&dir, plan.processes, watcher.as_mut()).await?);
     }
-    processes.extend(settings.consumers(&dir, plan.processes).await?);
-    Ok(Running { processes, input, output, queue: format!("{run}.live"), server: queue })
+    Ok(Running { processes, input, output, queue, server, sample, watcher })
 }
 
 /// Consumers on Fluvio that start when their queue is full. One that stood frozen meanwhile, as those on RabbitMQ do,
@@ -93,7 +115,7 @@ impl LateConsumers {
         on_rabbitmq.command(&self.dir, &["status"], "")?;
         bed.broker.fill(queue, bodies).await?;
         self.settings.command(&self.dir, &["queue", "move", "--from", "rabbitmq"], "")?;
-        self.settings.consumers(&self.dir, self.processes).await
+        self.settings.consumers(&self.dir, self.processes, None).await
     }
 }
 
@@ -132,10 +154,16 @@ impl Settings {
     }
 
     /// Starts so many consumers, one after the other.
-    async fn consumers(&self, dir: &Path, count: usize) -> anyhow::Result<Vec<Process>> {
+    async fn consumers(
+        &self,
+        dir: &Path,
+        count: usize,
+        mut watcher: Option<&mut Watcher>,
+    ) -> anyhow::Result<Vec<Process>> {
         let mut processes = Vec::new();
         for number in 0..count {
-            processes.push(self.service("consumer", &dir.join(format!("consumer{number}")), Vec::new()).await?);
+            let dir = dir.join(format!("consumer{number}"));
+            processes.push(self.service("consumer", &dir, Vec::new(), watcher.as_deref_mut()).await?);
         }
         Ok(processes)
     }
@@ -164,7 +192,13 @@ impl Settings {
     }
 
     /// Starts a service and waits until it is ready.
-    async fn service(&self, name: &str, dir: &Path, more: Vec<(&'static str, String)>) -> anyhow::Result<Process> {
+    async fn service(
+        &self,
+        name: &str,
+        dir: &Path,
+        more: Vec<(&'static str, String)>,
+        watcher: Option<&mut Watcher>,
+    ) -> anyhow::Result<Process> {
         std::fs::create_dir_all(dir)?;
         let (admin, log) = (free_address()?, dir.join("log"));
         let mut command = self.executable(&dir.join("state"), admin, &more);
@@ -172,6 +206,9 @@ impl Settings {
         let (client, url) = (reqwest::Client::builder().no_proxy().build()?, format!("http://{admin}/readyz"));
         let ready = async || client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
         process.until(ready).await.with_context(|| format!("its log is {}", log.display()))?;
+        if let Some(watcher) = watcher {
+            watcher.look_at(admin)?;
+        }
         Ok(process)
     }
 }

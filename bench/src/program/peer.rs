@@ -54,6 +54,8 @@ pub(super) async fn start(bed: &Bed, program: Program, common: &Common, plan: &P
         output: Output::Queue(output),
         queue: input,
         server: QueueServer::RabbitMq,
+        sample: 0.0,
+        watcher: None,
     })
 }
 
@@ -74,9 +76,7 @@ fn command(program: Program, common: &Common) -> anyhow::Result<Command> {
             command.arg("naive");
             command
         }
-        Program::Ours | Program::OursWebhook | Program::OursOnFluvio | Program::OursWebhookOnFluvio => {
-            anyhow::bail!("the daemon is no peer")
-        }
+        _ => anyhow::bail!("the daemon is no peer"),
     })
 }
 
