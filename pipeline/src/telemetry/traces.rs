@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{http::MAX_HEADERS, retry_after::longest_retry_after, text::without_mark};
+use model::retry_after::longest_retry_after;
 use opentelemetry::global::BoxedTracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Context, KeyValue, SpanId, TraceId};
@@ -22,12 +22,13 @@ use opentelemetry_sdk::trace::{
 };
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Client, Response, Url};
 use runtime::{Clock, chance, task, traces};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
+use transport::TransportOptions;
 
 use crate::command_error::CommandError;
 use crate::config::TracesConfig;
@@ -140,34 +141,16 @@ fn signal_url(endpoint: &Url) -> Url {
     url
 }
 
-/// No redirects and no proxies of the environment: spans go to the collector of the settings, and nowhere else.
+/// The way to the collector: one connection, since one batch is sent at a time.
 fn client(ca_file: Option<&Path>) -> Result<Client, CommandError> {
     let cannot = |why: &str| CommandError::usage(format!("[traces] ca_file: {why}"));
-    let authorities = match ca_file {
-        None => Vec::new(),
-        Some(file) => {
-            let pem = std::fs::read(file).map_err(|error| cannot(&format!("{}: {error}", file.display())))?;
-            let authorities = Certificate::from_pem_bundle(without_mark(&pem)).unwrap_or_default();
-            if authorities.is_empty() {
-                return Err(cannot(&format!("{}: no certificate in PEM", file.display())));
-            }
-            authorities
-        }
-    };
-    Client::builder()
-        .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE)
-        .pool_max_idle_per_host(1)
-        .tls_certs_merge(authorities)
-        .build()
-        .map_err(|_| cannot("the HTTPS transport cannot be set up"))
+    let mut options = TransportOptions::new(PATIENCE, 1);
+    if let Some(file) = ca_file {
+        let unusable = |why: &dyn std::fmt::Display| cannot(&format!("{}: {why}", file.display()));
+        let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+        options = options.trusting(&pem).map_err(|error| unusable(&error))?;
+    }
+    options.builder().timeout(PATIENCE).build().map_err(|_| cannot("the HTTPS transport cannot be set up"))
 }
 
 /// Reads `name=value,name=value`, the form of OTEL_EXPORTER_OTLP_HEADERS. The fault does not repeat it.

@@ -9,7 +9,6 @@ async fn sender(answer: StatusCode) -> (Sender, AbortOnDropHandle<std::io::Resul
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let router = Router::new().route("/v1/traces", post(move || async move { answer }));
     let served = task::spawn("collector", async move { axum::serve(listener, router).await });
-    crate::doors::install_crypto();
     let collector = Collector { client: client(None).unwrap(), url: signal_url(&url), headers: HeaderMap::new() };
     (Sender { collector, resource: ResourceAttributesWithSchema::from(&resource("run")), trouble: None }, served)
 }
@@ -48,7 +47,6 @@ async fn a_collector_that_is_away_is_told_of_once_and_does_not_hold_up_the_end()
     let mut waiting = ended(1, 4);
     let mut batch = Vec::new();
     waiting.recv_many(&mut batch, 10).await;
-    crate::doors::install_crypto();
     // Nobody listens at port 1.
     let url = Url::parse("http://127.0.0.1:1").unwrap();
     let collector = Collector { client: client(None).unwrap(), url, headers: HeaderMap::new() };
