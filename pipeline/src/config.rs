@@ -8,7 +8,7 @@
 //!
 //! `settings.rs` is the one page that says which settings exist; each is one entry, and nothing else needs a change.
 //! Every key is also `NICE_KNOVVU_SECTION__KEY`, which wins over the file; every secret also `KEY_file`, the path of a
-//! file that holds it.
+//! file that holds it. Variables of OpenTelemetry give some of `[traces]` where nothing of ours does.
 //!
 //! # Contract
 //! Only the settings file and the secret files are touched, before any port, store or server. A mistake names the key
@@ -47,7 +47,7 @@ pub(crate) use self::{
     error::ConfigErrors,
     needs::Need,
     settings::*,
-    value::{AuthFlow, CatalogKind, LogFormat, QueueKind, RecordingsKind},
+    value::{AuthFlow, CatalogKind, CollectorHeaders, LogFormat, QueueKind, RecordingsKind},
 };
 
 /// The settings file that is read where none is named.

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, Heartbeat, Services};
+use catalog::{CatalogError, Heartbeat, Services};
 use flow::metrics::{OUTCOMES, STAGES};
 use jiff::Timestamp;
 use model::{System, TenantId};
-use runtime::{Clock, chance};
+use runtime::{Clock, chance, task};
 use serde::{Deserialize, Serialize};
 use stages::metrics::Metrics;
 use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::debug;
 
 use crate::systems::{SystemStatus, SystemsView};
@@ -161,17 +162,54 @@ impl Reporter {
     }
 }
 
-/// Tells the catalog again and again that the service lives, until it is dropped.
-pub(crate) async fn run(identity: Identity, reporter: Reporter, catalog: Arc<dyn Catalog>) {
-    loop {
-        if !reporter.systems.outside.is_down(System::Catalog) {
-            tell(&identity, &reporter, &*catalog).await;
+/// Tells the catalog again and again that the service lives. It ends with this.
+#[must_use = "the service is silent once it is dropped"]
+pub(crate) struct Telling {
+    id: String,
+    catalog: Arc<dyn Services>,
+    ending: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+/// How long the end of a service waits for the catalog to note it.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+impl Telling {
+    /// Begins.
+    pub(crate) fn begin(identity: Identity, reporter: Reporter, catalog: Arc<dyn Services>) -> Self {
+        let (id, ending) = (identity.id.clone(), CancellationToken::new());
+        let task = task::spawn("heartbeat", run(identity, reporter, catalog.clone(), ending.clone()));
+        Self { id, catalog, ending, task }
+    }
+
+    /// The service ends in order: nobody shall miss it. The word under way is waited for, or it might be noted after the
+    /// last one.
+    pub(crate) async fn end(self) {
+        let Self { id, catalog, ending, task } = self;
+        let last_word = async {
+            ending.cancel();
+            drop(task.await);
+            catalog.retire(&id).await
+        };
+        match tokio::time::timeout(LAST_WORD, last_word).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the end of the service was not noted"),
+            Err(_) => debug!("the end of the service was not noted in time"),
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
-async fn tell(identity: &Identity, reporter: &Reporter, catalog: &dyn Catalog) {
+async fn run(identity: Identity, reporter: Reporter, catalog: Arc<dyn Services>, ending: CancellationToken) {
+    let mut is_noted = false;
+    while !ending.is_cancelled() {
+        if !reporter.systems.outside.is_down(System::Catalog) {
+            tell(&identity, &reporter, &*catalog, &mut is_noted).await;
+        }
+        ending.run_until_cancelled(tokio::time::sleep(INTERVAL)).await;
+    }
+}
+
+async fn tell(identity: &Identity, reporter: &Reporter, catalog: &dyn Services, is_noted: &mut bool) {
     let report = match serde_json::to_value(reporter.report()) {
         Ok(report) => report,
         Err(error) => return debug!(%error, "the service cannot say how it stands"),
@@ -185,22 +223,128 @@ async fn tell(identity: &Identity, reporter: &Reporter, catalog: &dyn Catalog) {
         started_at: identity.started_at,
         report,
     };
+    let noting = async {
+        let now = reporter.clock.now();
+        // Only the first word makes a row, and the first one after a day of silence: one that is noted late, when the
+        // service has retired, finds none.
+        if !(*is_noted && catalog.beat(&beat, now).await?) {
+            catalog.enlist(&beat, now).await?;
+        }
+        *is_noted = true;
+        Ok::<_, CatalogError>(())
+    };
     // One that is missed is told again soon, and what watches the catalog says that it is away.
-    match tokio::time::timeout(PATIENCE, catalog.beat(&beat, reporter.clock.now())).await {
+    match tokio::time::timeout(PATIENCE, noting).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "the catalog has not noted that the service lives"),
         Err(_) => debug!("the catalog has not noted in time that the service lives"),
     }
 }
 
-/// How long the end of a service waits for the catalog to note it.
-const LAST_WORD: Duration = Duration::from_secs(2);
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
 
-/// The service ends in order: nobody shall miss it.
-pub(crate) async fn retire(identity: &Identity, catalog: &dyn Services) {
-    match tokio::time::timeout(LAST_WORD, catalog.retire(&identity.id)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "the end of the service was not noted"),
-        Err(_) => debug!("the end of the service was not noted in time"),
+    use async_trait::async_trait;
+    use catalog::KnownService;
+    use flow::{Blame, FlowMetrics, Freshness, Outside};
+    use nice::NiceHealthBook;
+    use tokio::sync::{Notify, Semaphore};
+
+    use super::*;
+
+    /// Notes a word when it is allowed to, also where its asker has gone away: as a server does.
+    #[derive(Clone)]
+    struct SlowServices {
+        noted: Arc<Mutex<BTreeSet<String>>>,
+        asked: Arc<Notify>,
+        allowed: Arc<Semaphore>,
+    }
+
+    impl SlowServices {
+        async fn note(&self, id: String, is_first: bool) -> bool {
+            let this = self.clone();
+            self.asked.notify_one();
+            let server = task::spawn("server", async move {
+                this.allowed.acquire().await.unwrap().forget();
+                let mut noted = this.noted.lock().unwrap();
+                is_first && noted.insert(id.clone()) || noted.contains(&id)
+            });
+            server.detach().await.unwrap()
+        }
+    }
+
+    #[async_trait]
+    impl Services for SlowServices {
+        async fn enlist(&self, beat: &Heartbeat, _: Timestamp) -> Result<(), CatalogError> {
+            self.note(beat.id.clone(), true).await;
+            Ok(())
+        }
+
+        async fn beat(&self, beat: &Heartbeat, _: Timestamp) -> Result<bool, CatalogError> {
+            Ok(self.note(beat.id.clone(), false).await)
+        }
+
+        async fn services(&self, _: Timestamp, _: usize) -> Result<Vec<KnownService>, CatalogError> {
+            Ok(Vec::new())
+        }
+
+        async fn retire(&self, id: &str) -> Result<(), CatalogError> {
+            self.noted.lock().unwrap().remove(id);
+            Ok(())
+        }
+    }
+
+    fn reporter() -> Reporter {
+        let (metrics, clock) = (Metrics::new(), Clock::fixed("2026-04-01T12:00:00Z".parse().unwrap()));
+        let systems = SystemsView {
+            outside: Outside::new(clock.clone()),
+            blame: Blame::new(FlowMetrics::default()),
+            freshness: Freshness::default(),
+            nice: NiceHealthBook::default(),
+            on_server: Vec::new(),
+            tenant: None,
+            clock: clock.clone(),
+        };
+        Reporter { systems, metrics, producing: None, clock }
+    }
+
+    /// Services that note so many words, and a consumer that begins.
+    fn begin(allowed: usize) -> (SlowServices, Identity) {
+        let allowed = Arc::new(Semaphore::new(allowed));
+        let services = SlowServices { noted: Arc::default(), asked: Arc::default(), allowed };
+        (services, Identity::new("consumer", None, reporter().clock.now()))
+    }
+
+    #[tokio::test]
+    async fn a_word_under_way_at_the_end_is_not_noted_after_it() {
+        let (services, identity) = begin(0);
+        let telling = Telling::begin(identity, reporter(), Arc::new(services.clone()));
+        services.asked.notified().await;
+        let mut ending = Box::pin(telling.end());
+        assert!(futures::poll!(&mut ending).is_pending(), "its first word may still be noted");
+        services.allowed.add_permits(1);
+        ending.await;
+        assert_eq!(services.allowed.available_permits(), 0, "the word was noted");
+        assert!(services.noted.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_word_that_is_noted_after_the_end_brings_nobody_back() {
+        let (services, identity) = begin(1);
+        let (reporter, mut is_noted) = (reporter(), false);
+        tell(&identity, &reporter, &services, &mut is_noted).await;
+        assert_eq!(services.noted.lock().unwrap().len(), 1);
+        // It stands still for so long that it is given up.
+        let mut given_up = Box::pin(tell(&identity, &reporter, &services, &mut is_noted));
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        services.retire(&identity.id).await.unwrap();
+        services.allowed.add_permits(1);
+        while services.allowed.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(services.noted.lock().unwrap().is_empty());
     }
 }

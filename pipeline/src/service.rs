@@ -71,7 +71,7 @@ pub(crate) async fn serve_until(
     front.readiness.set_serving(false);
     notifier.stopping();
     stopping.cancel();
-    end::end(config, &identity, doors, front, work).await
+    end::end(config, doors, front, work).await
 }
 
 #[cfg(test)]

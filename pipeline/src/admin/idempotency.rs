@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: an act that is asked for twice with the same key is done once.
 //!
 //! In: a request with a key. Out: its answer, or that of the first time. Kept in this process for a day, in bounded
-//! memory: the oldest answers give way, and a restart forgets them all.
+//! memory: the oldest answers give way, and a restart forgets them all. An act under way never gives way, or its
+//! repetition would be done beside it: where there are too many of them, a new one is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequest, Request as HttpRequest},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use ring::digest::{Context, SHA256};
@@ -28,7 +29,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// How long an answer is kept.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// Keys that are kept; the oldest gives way.
+/// Keys that are kept, with those of acts under way; the oldest answer gives way.
 const MOST_KEYS: usize = 10_000;
 
 /// The bytes of all answers that are kept; the oldest give way.
@@ -36,6 +37,9 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// The longest key.
 const LONGEST_KEY: usize = 255;
+
+/// When who finds no place may ask again: acts end in seconds.
+const ASK_AGAIN_SECS: u16 = 5;
 
 /// The longest answer that is kept. Those of acts are short; that of a report may be longer, and is made anew.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -50,21 +54,21 @@ type ActKey = (&'static str, String);
 #[derive(Default)]
 struct ActBook {
     acts: HashMap<ActKey, KeyedAct>,
-    /// The oldest first.
-    order: VecDeque<ActKey>,
+    /// Those that were answered, the oldest answer first: no other one is ever forgotten.
+    answered: VecDeque<ActKey>,
     bytes: usize,
 }
 
 struct KeyedAct {
     /// Of the request.
     digest: Vec<u8>,
-    begun_at: Instant,
     /// None while it is under way.
     answer: Option<KeptAnswer>,
 }
 
 #[derive(Clone)]
 struct KeptAnswer {
+    at: Instant,
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
@@ -113,10 +117,8 @@ impl AnsweredActs {
 impl ActBook {
     /// Notes that an act begins; or the answer, where its key came before.
     fn begin(&mut self, key: ActKey, digest: Vec<u8>, now: Instant) -> Result<(), Box<Response>> {
-        while let Some(oldest) = self.order.front().cloned()
-            && (self.order.len() >= MOST_KEYS || self.is_old(&oldest, now))
-        {
-            self.forget(&oldest);
+        while self.answered.front().is_some_and(|oldest| self.is_old(oldest, now)) {
+            self.forget_oldest();
         }
         let refusal = |status, why| Err(Box::new(Problem::new(status, why).into_response()));
         match self.acts.get(&key) {
@@ -133,36 +135,54 @@ impl ActBook {
                 Err(Box::new((answer.status, headers, answer.body.clone()).into_response()))
             }
             None => {
-                self.order.push_back(key.clone());
-                self.acts.insert(key, KeyedAct { digest, begun_at: now, answer: None });
+                while self.acts.len() >= MOST_KEYS && !self.answered.is_empty() {
+                    self.forget_oldest();
+                }
+                if self.acts.len() >= MOST_KEYS {
+                    return Err(Box::new(too_many()));
+                }
+                self.acts.insert(key, KeyedAct { digest, answer: None });
                 Ok(())
             }
         }
     }
 
     fn is_old(&self, key: &ActKey, now: Instant) -> bool {
-        self.acts.get(key).is_none_or(|act| now.duration_since(act.begun_at) > KEPT_FOR)
+        let answer = self.acts.get(key).and_then(|act| act.answer.as_ref());
+        answer.is_none_or(|answer| now.duration_since(answer.at) > KEPT_FOR)
     }
 
-    /// Keeps an answer.
+    /// Keeps the answer of an act under way.
     fn keep(&mut self, key: &ActKey, answer: KeptAnswer) {
-        if let Some(act) = self.acts.get_mut(key) {
+        if let Some(act) = self.acts.get_mut(key).filter(|act| act.answer.is_none()) {
             self.bytes += answer.body.len();
             act.answer = Some(answer);
+            self.answered.push_back(key.clone());
         }
-        while self.bytes > MOST_BYTES
-            && let Some(oldest) = self.order.front().cloned()
-        {
-            self.forget(&oldest);
+        while self.bytes > MOST_BYTES && !self.answered.is_empty() {
+            self.forget_oldest();
         }
     }
 
-    fn forget(&mut self, key: &ActKey) {
-        if let Some(act) = self.acts.remove(key) {
-            self.bytes -= act.answer.map_or(0, |answer| answer.body.len());
-        }
-        self.order.retain(|other| other != key);
+    fn forget_oldest(&mut self) {
+        let oldest = self.answered.pop_front().and_then(|key| self.acts.remove(&key));
+        self.bytes -= oldest.and_then(|act| act.answer).map_or(0, |answer| answer.body.len());
     }
+
+    /// An act has ended without an answer to keep.
+    fn end(&mut self, key: &ActKey) {
+        if self.acts.get(key).is_some_and(|act| act.answer.is_none()) {
+            self.acts.remove(key);
+        }
+    }
+}
+
+fn too_many() -> Response {
+    let why =
+        format!("{MOST_KEYS} acts with an Idempotency-Key are under way; nothing was done, ask again in a moment");
+    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    problem.headers_mut().insert(RETRY_AFTER, ASK_AGAIN_SECS.into());
+    problem
 }
 
 /// An act under way. If it ends without an answer to keep, it is forgotten, so that it can be asked for again.
@@ -180,7 +200,8 @@ impl ActUnderWay {
         };
         if !parts.status.is_server_error() && body.len() <= LONGEST_ANSWER {
             let (status, headers) = (parts.status, parts.headers.clone());
-            self.acts.book().keep(&self.key, KeptAnswer { status, headers, body: body.clone() });
+            let answer = KeptAnswer { at: Instant::now(), status, headers, body: body.clone() };
+            self.acts.book().keep(&self.key, answer);
         }
         Response::from_parts(parts, Body::from(body))
     }
@@ -188,10 +209,7 @@ impl ActUnderWay {
 
 impl Drop for ActUnderWay {
     fn drop(&mut self) {
-        let mut book = self.acts.book();
-        if book.acts.get(&self.key).is_some_and(|act| act.answer.is_none()) {
-            book.forget(&self.key);
-        }
+        self.acts.book().end(&self.key);
     }
 }
 
@@ -287,25 +305,57 @@ mod tests {
         assert_eq!(to_bytes(answer.into_body(), 100).await.unwrap(), "done");
     }
 
+    fn named(name: usize) -> ActKey {
+        ("act token", name.to_string())
+    }
+
+    fn answer(at: Instant, bytes: usize) -> KeptAnswer {
+        KeptAnswer { at, status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(vec![0; bytes]) }
+    }
+
     #[tokio::test]
     async fn old_and_many_answers_give_way() {
         let mut book = ActBook::default();
-        let key = |name: usize| ("act token", name.to_string());
-        let answer =
-            |bytes| KeptAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from(vec![0; bytes]) };
         let now = Instant::now();
         for name in 0..MOST_KEYS + 5 {
-            assert!(book.begin(key(name), Vec::new(), now).is_ok());
-            book.keep(&key(name), answer(1));
+            assert!(book.begin(named(name), Vec::new(), now).is_ok());
+            book.keep(&named(name), answer(now, 1));
         }
-        assert_eq!((book.acts.len(), book.order.len(), book.bytes), (MOST_KEYS, MOST_KEYS, MOST_KEYS));
-        assert!(!book.acts.contains_key(&key(4)) && book.acts.contains_key(&key(5)));
-        assert!(book.begin(key(0), Vec::new(), now + KEPT_FOR + Duration::from_secs(1)).is_ok());
+        assert_eq!((book.acts.len(), book.answered.len(), book.bytes), (MOST_KEYS, MOST_KEYS, MOST_KEYS));
+        assert!(!book.acts.contains_key(&named(4)) && book.acts.contains_key(&named(5)));
+        let later = now + KEPT_FOR + Duration::from_secs(1);
+        assert!(book.begin(named(0), Vec::new(), later).is_ok());
         assert_eq!((book.acts.len(), book.bytes), (1, 0));
         for name in 1..=40 {
-            assert!(book.begin(key(name), Vec::new(), now + KEPT_FOR).is_ok());
-            book.keep(&key(name), answer(LONGEST_ANSWER));
+            assert!(book.begin(named(name), Vec::new(), later).is_ok());
+            book.keep(&named(name), answer(later, LONGEST_ANSWER));
         }
-        assert!(book.bytes <= MOST_BYTES && book.acts.contains_key(&key(40)));
+        assert!(book.bytes <= MOST_BYTES && book.acts.contains_key(&named(40)));
+        assert!(book.acts.contains_key(&named(0)), "it is under way");
+    }
+
+    #[tokio::test]
+    async fn an_act_under_way_never_gives_way_and_one_more_is_refused() {
+        let mut book = ActBook::default();
+        let now = Instant::now();
+        let status = |begun: Result<(), Box<Response>>| begun.map_or_else(|answer| answer.status().as_u16(), |()| 0);
+        assert_eq!(status(book.begin(named(0), Vec::new(), now)), 0);
+        for name in 1..=MOST_KEYS {
+            assert_eq!(status(book.begin(named(name), Vec::new(), now)), 0);
+            book.keep(&named(name), answer(now, 1));
+        }
+        assert!(!book.acts.contains_key(&named(1)), "the oldest answer gave way");
+        let in_two_days = now + 2 * KEPT_FOR;
+        assert_eq!(status(book.begin(named(0), Vec::new(), in_two_days)), 409, "it is still under way");
+        assert_eq!(book.acts.len(), 1);
+        for name in 1..MOST_KEYS {
+            assert_eq!(status(book.begin(named(name), Vec::new(), now)), 0);
+        }
+        let refused = book.begin(named(MOST_KEYS), Vec::new(), now).unwrap_err();
+        assert_eq!((refused.status().as_u16(), &refused.headers()[RETRY_AFTER]), (503, &HeaderValue::from(5)));
+        assert_eq!(refused.headers()["content-type"], super::super::problem::PROBLEM);
+        assert_eq!(status(book.begin(named(0), Vec::new(), now)), 409, "a repetition is told what it is");
+        book.end(&named(7));
+        assert_eq!(status(book.begin(named(MOST_KEYS), Vec::new(), now)), 0, "there is a place again");
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct SettingKey {
     meaning: &'static str,
     /// Why one would change it; of a key without a default, what else there is to know, if anything.
     pub(super) change: &'static str,
+    /// Variables of OpenTelemetry that give it where nothing of ours does; the first one counts.
+    pub(super) standard: &'static [&'static str],
     /// Whether it may be given in a file of its own, and is never shown.
     pub(super) is_secret: bool,
 }
@@ -79,6 +81,8 @@ pub(super) enum Form {
 /// key: Type = KIND, example(VALUE, When it is needed), "What else there is to know, or nothing";
 /// ```
 ///
+/// Behind the last text may stand `or(VARIABLE, …)`: what others call it in the environment.
+///
 /// `VALUE` is written as in the file. `KIND` is one of `value.rs`, and gives the type of the field.
 macro_rules! settings {
     ($(
@@ -86,7 +90,8 @@ macro_rules! settings {
         $section:ident: $Section:ident {
             $(
                 $(#[doc = $meaning:literal])+
-                $key:ident: $type:ty = $kind:expr, $preset:ident($value:tt $(, $needed:ident)?), $change:literal;
+                $key:ident: $type:ty = $kind:expr, $preset:ident($value:tt $(, $needed:ident)?), $change:literal
+                    $(, or($($standard:expr),+))?;
             )+
         }
     )+) => {
@@ -124,6 +129,7 @@ macro_rules! settings {
                     settings!(@needed $($needed)?),
                     concat!($($meaning),+),
                     $change,
+                    &[$($($standard),+)?],
                     { const KIND: ValueKind<$type> = $kind; KIND.is_secret },
                 ),
             )+]),
@@ -156,9 +162,10 @@ impl SettingKey {
         needed: Needed,
         meaning: &'static str,
         change: &'static str,
+        standard: &'static [&'static str],
         is_secret: bool,
     ) -> Self {
-        Self { name, preset, needed, meaning, change, is_secret }
+        Self { name, preset, needed, meaning, change, standard, is_secret }
     }
 
     /// What it is, with its unit.

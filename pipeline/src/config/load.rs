@@ -47,7 +47,7 @@ pub(super) fn accept(
     contradictions(&read, &mut reader);
     let prefix = if file_name.is_empty() { String::new() } else { format!("{file_name}: ") };
     for (at, section, key) in settings::all().filter(|(_, section, _)| scope.holds(section)) {
-        if reader.ways(at).0.is_empty() && key.needed.by(need, &read, &reader.accepted) {
+        if reader.ways(at, key).0.is_empty() && key.needed.by(need, &read, &reader.accepted) {
             let place = format!("{prefix}[{}] {}", section.name, key.name);
             reader.errors.add(Rank::Missing(at), &place, missing(section, key, scope));
         }

@@ -1,5 +1,6 @@
 //! The table as text: `config.default.toml`, and the effective settings with their secrets masked.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub(crate) fn default_page() -> String {
                 Preset::Default(_) => line(&mut page, format_args!("# Why change it: {}", key.change)),
                 Preset::Example(_) if key.change.is_empty() => {}
                 Preset::Example(_) => line(&mut page, format_args!("# {}", key.change)),
+            }
+            if let Some(names) = standard(key) {
+                line(&mut page, format_args!("# Where it is not given: {names}."));
             }
             line(&mut page, format_args!("{}", example(key)));
         }
@@ -67,11 +71,21 @@ pub(crate) fn settings_page() -> String {
                 Preset::Example(_) => format!("none, {}", mandatory(key.needed)),
             };
             let names: Vec<_> = key.forms().iter().map(|form| format!("`{}`", key.written(*form))).collect();
-            let cells = [names.join(" or "), default, key.meaning().to_owned(), key.change.to_owned()];
+            let meaning = match standard(key) {
+                Some(names) => format!("{} Where it is not given: {names}.", key.meaning()),
+                None => key.meaning().to_owned(),
+            };
+            let cells = [names.join(" or "), default, meaning, key.change.to_owned()];
             line(&mut page, format_args!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
         }
     }
     page
+}
+
+/// What others call it in the environment.
+#[cfg_attr(not(test), allow(dead_code, reason = "a test keeps the file equal to it"))]
+fn standard(key: &SettingKey) -> Option<String> {
+    (!key.standard.is_empty()).then(|| key.standard.join(", else "))
 }
 
 /// Every key as it may be written, with the name of its section.
@@ -118,8 +132,9 @@ pub(crate) struct EffectiveSetting {
     pub(crate) key: &'static str,
     /// The value as TOML, a secret as a mask; none where it is not set.
     pub(crate) value: Option<String>,
-    /// `default`, `file`, `environment` or `secret file`; none where it is not set.
-    pub(crate) origin: Option<&'static str>,
+    /// `default`, `file`, `environment` or `secret file`; `environment` with a variable that is not ours, such as
+    /// `environment OTEL_SERVICE_NAME`; none where it is not set.
+    pub(crate) origin: Option<Cow<'static, str>>,
 }
 
 /// Every setting as it is in force, in the order of the page.
@@ -128,10 +143,11 @@ pub(super) fn effective(accepted: &Accepted) -> Vec<EffectiveSetting> {
     let effective = keys.map(|(section, key)| {
         let setting = accepted.setting(section, key);
         let origin = setting.map(|setting| match setting.origin {
-            SettingOrigin::Default => "default",
-            SettingOrigin::File => "file",
-            SettingOrigin::Environment => "environment",
-            SettingOrigin::SecretFile => "secret file",
+            SettingOrigin::Default => Cow::Borrowed("default"),
+            SettingOrigin::File => "file".into(),
+            SettingOrigin::Environment => "environment".into(),
+            SettingOrigin::SecretFile => "secret file".into(),
+            SettingOrigin::Standard(name) => format!("environment {name}").into(),
         });
         EffectiveSetting { section, key, value: setting.map(|setting| setting.shown.clone()), origin }
     });

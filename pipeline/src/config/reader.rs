@@ -26,6 +26,8 @@ pub(super) enum SettingOrigin {
     File,
     Environment,
     SecretFile,
+    /// A variable of OpenTelemetry.
+    Standard(&'static str),
 }
 
 /// A value that was accepted, and where it was given.
@@ -50,10 +52,11 @@ impl Accepted {
     }
 
     /// Whether anything is given that tells of an installation. Where a process puts its files, listens and logs
-    /// says nothing of whose they are: an image gives that.
+    /// says nothing of whose they are: an image gives that. Nor does what others call a setting.
     pub(super) fn is_any_given(&self) -> bool {
         let tells = |section, key| !matches!((section, key), ("state", "dir") | ("admin" | "log", _));
-        self.0.iter().any(|((section, key), setting)| setting.origin != SettingOrigin::Default && tells(*section, *key))
+        let is_ours = |origin| !matches!(origin, SettingOrigin::Default | SettingOrigin::Standard(_));
+        self.0.iter().any(|((section, key), setting)| is_ours(setting.origin) && tells(*section, *key))
     }
 }
 
@@ -69,6 +72,16 @@ pub(super) struct GivenSetting {
     pub(super) rank: Rank,
     /// What was given.
     pub(super) raw: Raw,
+}
+
+impl GivenSetting {
+    /// The variable of OpenTelemetry that it is from, if it is.
+    fn standard(&self) -> Option<&'static str> {
+        match self.raw {
+            Raw::Standard { name, .. } => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// Reads a small text file whole; the fault says what is wrong with the file, not what is in it.
@@ -117,7 +130,7 @@ impl SettingsReader<'_> {
     fn next<T>(&mut self, kind: &ValueKind<T>) -> (TableEntry, Option<T>) {
         let place = self.keys.next().expect("the struct and the table come from the same entries");
         let (at, section, key) = place;
-        let (ways, origin) = self.ways(at);
+        let (ways, origin) = self.ways(at, key);
         let value = match accept(key, kind, &ways, origin) {
             Ok(accepted) => accepted.map(|(value, setting)| {
                 self.accepted.0.insert((section.name, key.name), setting);
@@ -133,13 +146,22 @@ impl SettingsReader<'_> {
         (place, value)
     }
 
-    /// The forms in which a key is given, and where; the environment wins.
-    pub(super) fn ways(&self, key: usize) -> (Vec<&GivenSetting>, SettingOrigin) {
-        let of_key = |entry: &&GivenSetting| entry.key == key;
-        let environment: Vec<_> = self.environment.iter().filter(of_key).collect();
-        match environment.is_empty() {
-            true => (self.file.iter().filter(of_key).collect(), SettingOrigin::File),
-            false => (environment, SettingOrigin::Environment),
+    /// The forms in which a key is given, and where: the environment wins, and what is not ours counts last.
+    pub(super) fn ways(&self, at: usize, key: &SettingKey) -> (Vec<&GivenSetting>, SettingOrigin) {
+        let of_key = |entry: &&GivenSetting| entry.key == at;
+        let environment = self.environment.iter().filter(of_key);
+        let (standard, environment): (Vec<_>, Vec<_>) = environment.partition(|entry| entry.standard().is_some());
+        let file: Vec<_> = self.file.iter().filter(of_key).collect();
+        if !environment.is_empty() {
+            return (environment, SettingOrigin::Environment);
+        }
+        let of_name = |name: &&'static str| {
+            let entry = standard.iter().find(|entry| entry.standard() == Some(*name))?;
+            Some((vec![*entry], SettingOrigin::Standard(name)))
+        };
+        match key.standard.iter().find_map(of_name).filter(|_| file.is_empty()) {
+            Some(first) => first,
+            None => (file, SettingOrigin::File),
         }
     }
 }

@@ -362,14 +362,21 @@ settings! {
     /// Traces of conversations, sent to a collector by OTLP over HTTP.
     traces: TracesConfig {
         /// The root of the collector; spans go to /v1/traces below it. Empty: nothing is traced.
-        endpoint: Option<Url> = URL_OR_NONE, default(""),
-            "You look for the cause of a delay, and have a collector such as http://127.0.0.1:4318.";
+        endpoint: Option<CollectorUrl> = COLLECTOR_OR_NONE, default(""),
+            "You look for the cause of a delay, and have a collector such as http://127.0.0.1:4318.",
+            or(OTLP_TRACES_ENDPOINT, "OTEL_EXPORTER_OTLP_ENDPOINT");
+        /// The service that spans are of; empty: nice-knovvu-producer, nice-knovvu-consumer, or nice-knovvu.
+        service_name: Option<String> = TEXT_OR_NONE, default(""),
+            "Several installations send to one collector.",
+            or("OTEL_SERVICE_NAME");
         /// The share of conversations, 0 to 1, that is traced. The producer decides for both services.
         sample: f64 = SHARE, default(1.0),
-            "The collector, or its store, takes no more than a part.";
-        /// Headers of each request, in the form of OTEL_EXPORTER_OTLP_HEADERS: name=value,name=value.
-        headers: SecretString = SECRET, example("/run/secrets/traces_headers"),
-            "The collector asks who sends, as with Authorization=Bearer%20….";
+            "The collector, or its store, takes no more than a part.",
+            or("OTEL_TRACES_SAMPLER_ARG");
+        /// Headers of each request, in the form name=value,name=value.
+        headers: CollectorHeaders = COLLECTOR_HEADERS, example("/run/secrets/traces_headers"),
+            "The collector asks who sends, as with Authorization=Bearer%20….",
+            or("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
         /// A PEM file of certificates that are trusted besides those of the system.
         ca_file: Option<PathBuf> = PATH_OR_NONE, default(""),
             "Your own authority has signed the certificate of the collector.";

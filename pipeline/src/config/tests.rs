@@ -13,6 +13,7 @@ mod mistakes;
 mod needs;
 mod page;
 mod secrets;
+mod standard;
 
 /// The least that a service needs on embedded defaults.
 const LEAST: &[(&str, &str)] = &[

@@ -23,10 +23,12 @@ use self::raw::quoted;
 use secrecy::ExposeSecret;
 
 mod address;
+mod collector;
 mod raw;
 mod text;
 mod time;
 
+pub(crate) use self::collector::{CollectorHeaders, CollectorUrl};
 pub(super) use self::raw::Raw;
 
 /// What a secret looks like wherever settings are shown.
@@ -172,6 +174,25 @@ pub(super) const URL: ValueKind<Url> = open(A_URL, |raw| address::url(raw.text()
 /// The root of a service; the empty text is none.
 pub(super) const URL_OR_NONE: ValueKind<Option<Url>> =
     open(A_URL, |raw| unless_empty(raw, URL), |url| url.as_ref().map_or_else(|| quoted(""), URL.show));
+
+/// The variable of OpenTelemetry that holds the address for traces itself, and not a root.
+pub(super) const OTLP_TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
+/// The root of a collector, or the address that takes traces; the empty text is none.
+pub(super) const COLLECTOR_OR_NONE: ValueKind<Option<CollectorUrl>> = open(
+    A_URL,
+    |raw| {
+        let is_whole = matches!(raw, Raw::Standard { name: OTLP_TRACES_ENDPOINT, .. });
+        Ok(unless_empty(raw, URL)?.map(|given| CollectorUrl { given, is_whole }))
+    },
+    |url| quoted(url.as_ref().map_or("", |url| url.given.as_str())),
+);
+
+/// The headers of each request to a collector.
+pub(super) const COLLECTOR_HEADERS: ValueKind<CollectorHeaders> = secret(
+    || "name=value,name=value, each value percent-encoded, such as Authorization=Bearer%20abc".into(),
+    |raw| collector::headers(raw.text()?),
+);
 
 /// A list of hosts; an empty one would refuse every recording.
 pub(super) const MEDIA_HOSTS: ValueKind<Vec<MediaHost>> = hosts(|raw| match media_hosts(raw)? {

@@ -129,18 +129,13 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// What can be said where a door does not open: which system is away. All else is not known.
-    pub(crate) fn of_probes(tenant: Option<TenantId>, goal: Duration, answers: &[ProbeAnswer]) -> Self {
-        let system = |answer: &ProbeAnswer| {
-            let reason = answer.answer.as_ref().err().cloned();
-            let tenant = tenant.clone().filter(|_| !answer.system.is_shared());
-            SystemStatus::of(answer.system, tenant, answer.state()).since(None, reason)
-        };
+    /// What is said where nobody could be asked: nothing is known, and so it is not well.
+    fn unknown(tenant: Option<TenantId>, goal: Duration) -> Self {
         let figures = ["backlog", "conversations", "lost", "services", "agents", "rate_budget"];
-        let mut status = Self {
-            verdict: Verdict::Well,
+        Self {
+            verdict: Verdict::Degraded,
             concerns: Vec::new(),
-            systems: answers.iter().map(system).collect(),
+            systems: Vec::new(),
             freshness: FreshnessStatus {
                 is_known: false,
                 oldest_due_seconds: None,
@@ -150,7 +145,7 @@ impl Status {
             },
             lost: Vec::new(),
             services: Vec::new(),
-            tenant: tenant.clone(),
+            tenant,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
             backlog: None,
@@ -169,7 +164,18 @@ impl Status {
             state_disk_bytes: None,
             last_reconciliation: None,
             not_asked: figures.map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// What can be said where a door does not open: which system is away. All else is not known.
+    pub(crate) fn of_probes(tenant: Option<TenantId>, goal: Duration, answers: &[ProbeAnswer]) -> Self {
+        let system = |answer: &ProbeAnswer| {
+            let reason = answer.answer.as_ref().err().cloned();
+            let tenant = tenant.clone().filter(|_| !answer.system.is_shared());
+            SystemStatus::of(answer.system, tenant, answer.state()).since(None, reason)
         };
+        let systems = answers.iter().map(system).collect();
+        let mut status = Self { systems, ..Self::unknown(tenant.clone(), goal) };
         (status.verdict, status.concerns) = judge(&status, Timestamp::UNIX_EPOCH);
         if status.verdict == Verdict::Well {
             let late = "queue, catalog and services could not be read in time: ask again, or ask where a service runs";
@@ -245,13 +251,9 @@ impl AdminRequest for ShowStatus {
             freshness.is_known = false;
         }
         let mut status = Status {
-            verdict: Verdict::Well,
-            concerns: Vec::new(),
             systems: others.systems(own.systems.clone()),
             lost: latest.groups.get().cloned().unwrap_or_default(),
             services: others.services(running.identity.as_ref(), &own),
-            tenant: operations.tenant.0.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: running.identity.as_ref().map(|identity| identity.started_at),
             backlog: latest.backlog.get().copied(),
             freshness_lag_seconds: freshness.oldest_due_seconds.unwrap_or_default(),
@@ -274,6 +276,7 @@ impl AdminRequest for ShowStatus {
                 .filter(|(_, is_missing)| *is_missing)
                 .map(|(name, _)| (*name).to_owned())
                 .collect(),
+            ..Status::unknown(operations.tenant.0.clone(), operations.freshness_goal)
         };
         (status.verdict, status.concerns) = judge(&status, now);
         if let Some(error) = state.and_then(|state| state.store().check().err()) {

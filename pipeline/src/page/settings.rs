@@ -73,7 +73,7 @@ fn sections(texts: &Texts, settings: &[EffectiveSetting]) -> Markup {
                             tr {
                                 th.mono scope="row" { (setting.key) }
                                 td data-name=(texts.value) { @match &setting.value { Some(value) => span.mono { (value) }, None => span.quiet { (texts.not_set) } } }
-                                td data-name=(texts.origin) { @if let Some(word) = setting.origin { (origin(texts, word)) } }
+                                td data-name=(texts.origin) { @if let Some(word) = &setting.origin { (origin(texts, word)) } }
                             }
                         }
                     }
@@ -83,7 +83,7 @@ fn sections(texts: &Texts, settings: &[EffectiveSetting]) -> Markup {
     }
 }
 
-fn origin(texts: &Texts, origin: &'static str) -> Markup {
+fn origin(texts: &Texts, origin: &str) -> Markup {
     let (class, word) = match origin {
         "default" => ("quiet", texts.origin_default),
         "file" => ("", texts.origin_file),

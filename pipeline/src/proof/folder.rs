@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use model::TenantId;
+use runtime::crash;
 use rustix::fs::{FlockOperation, flock};
 
 use super::chain::{ChainExpectation, ProofChain};
@@ -92,7 +93,9 @@ impl ProofFolder {
             let mut new = OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
             new.write_all(&bytes)?;
             new.sync_all()?;
+            crash::point("signed_day_written");
             std::fs::rename(&beside, &file)?;
+            crash::point("signed_day_moved");
             folder.sync_all()
         };
         written().map_err(cannot)?;

@@ -11,17 +11,16 @@ use crate::admin::Admin;
 use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::doors::OpenDoors;
-use crate::heartbeat::{self, Identity};
 
 /// Drains and closes; fails if the service ended because of an error.
 pub(super) async fn end(
     config: &Config,
-    identity: &Identity,
     doors: OpenDoors,
     front: Answering,
     work: ServiceTasks,
 ) -> Result<(), CommandError> {
-    let ServiceTasks { producing, consuming, observing, looking, upkeep, broken, queue_broken, ended_alone } = work;
+    let ServiceTasks { producing, consuming, observing, looking, telling, upkeep, broken, queue_broken, ended_alone } =
+        work;
     drop(upkeep);
     drain(config.flow.grace, [producing, consuming]).await;
     drop((front.webhook, observing, looking));
@@ -30,7 +29,7 @@ pub(super) async fn end(
     }
     // Whoever meets the full disk first ends the service: the embedded queue lies on it as well.
     let state_failed = doors.state.as_ref().is_some_and(|state| state.store().check().is_err());
-    heartbeat::retire(identity, &*doors.shared.catalog).await;
+    telling.end().await;
     let closed = doors.close().await;
     if broken.is_cancelled() || state_failed {
         return Err(CommandError::failed("the local state failed: check the disk, then start again; nothing is lost"));

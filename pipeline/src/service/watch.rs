@@ -15,7 +15,7 @@ use crate::admin::ServiceReadiness;
 use crate::config::{CatalogKind, Config};
 use crate::conversation_consumer::ConversationConsumer;
 use crate::doors::{self, OpenDoors, Service};
-use crate::heartbeat::{self, Identity};
+use crate::heartbeat::{Identity, Telling};
 use crate::nice_producer::NiceProducer;
 use crate::observe::{self, Observed};
 use crate::systemd::Notifier;
@@ -29,6 +29,8 @@ pub(super) struct ServiceTasks {
     pub(super) consuming: ServiceTask,
     /// Looks at the daemon, and asks the systems on servers whether they answer.
     pub(super) looking: Vec<AbortOnDropHandle<()>>,
+    /// Tells that the service lives until the end of the drain: who drains is not missed.
+    pub(super) telling: Telling,
     /// Keeps the stores in order; begins nothing more once the service ends.
     pub(super) upkeep: Vec<AbortOnDropHandle<()>>,
     /// Set when the local state takes no more writes.
@@ -57,12 +59,10 @@ impl ServiceTasks {
         let producing = part("producer", producer.map(NiceProducer::run));
         let upkeep = upkeep(config, service, doors);
         let asking = doors.probes().into_iter();
-        let mut looking: Vec<_> = asking
+        let looking = asking
             .map(|(system, probe)| task::spawn("outside", doors.monitors.outside.clone().watch(system, probe)))
             .collect();
-        let telling = heartbeat::run(identity.clone(), reporter, doors.shared.catalog.clone());
-        // Until the end of the drain: who drains is not missed.
-        looking.push(task::spawn("heartbeat", telling));
+        let telling = Telling::begin(identity.clone(), reporter, doors.shared.catalog.clone());
         let failed = queue_broken.clone();
         let consuming = part(
             "consumer",
@@ -73,7 +73,7 @@ impl ServiceTasks {
                 })
             }),
         );
-        Self { producing, consuming, looking, upkeep, broken, queue_broken, ended_alone: None, observing }
+        Self { producing, consuming, looking, telling, upkeep, broken, queue_broken, ended_alone: None, observing }
     }
 
     /// Waits until the service is to end, or cannot go on.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{http::MAX_HEADERS, retry_after::longest_retry_after, text::without_mark};
+use model::retry_after::longest_retry_after;
 use opentelemetry::global::BoxedTracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{Context, KeyValue, SpanId, TraceId};
@@ -21,16 +21,16 @@ use opentelemetry_sdk::trace::{
     IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor,
 };
 use prost::Message;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, Url};
 use runtime::{Clock, chance, task, traces};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
+use transport::TransportOptions;
 
 use crate::command_error::CommandError;
-use crate::config::TracesConfig;
+use crate::config::{CollectorHeaders, TracesConfig};
 
 /// Spans that wait to be sent: some megabytes, and half a minute of a service that works as fast as NICE lets it.
 const WAITING: usize = 4096;
@@ -93,11 +93,8 @@ impl TraceExport {
 /// Begins to make and send spans where the settings name a collector.
 pub(crate) fn start(config: &TracesConfig, service: &str) -> Result<Option<TraceExport>, CommandError> {
     let Some(endpoint) = &config.endpoint else { return Ok(None) };
-    let collector = Collector {
-        client: client(config.ca_file.as_deref())?,
-        url: signal_url(endpoint),
-        headers: config.headers.as_ref().map(headers).transpose()?.unwrap_or_default(),
-    };
+    let CollectorHeaders(headers) = config.headers.clone().unwrap_or_default();
+    let collector = Collector { client: client(config.ca_file.as_deref())?, url: endpoint.signal(), headers };
     let (spans, waiting) = mpsc::channel(WAITING);
     let provider = SdkTracerProvider::builder()
         .with_span_processor(WaitingSpans(spans))
@@ -107,17 +104,18 @@ pub(crate) fn start(config: &TracesConfig, service: &str) -> Result<Option<Trace
     // It is kept by the process, and the provider with it.
     traces::install(BoxedTracer::new(Box::new(provider.tracer("nice-knovvu"))));
     let ending = CancellationToken::new();
-    let resource = ResourceAttributesWithSchema::from(&resource(service));
+    let resource = ResourceAttributesWithSchema::from(&resource(config.service_name.as_deref(), service));
     let sender = Sender { collector, resource, trouble: None };
-    info!(endpoint = endpoint.host_str(), "conversations are traced");
+    info!(endpoint = endpoint.signal().host_str(), "conversations are traced");
     Ok(Some(TraceExport { sending: task::spawn("traces", sender.run(waiting, ending.clone())), ending }))
 }
 
 /// Who made the spans. Each start of a process is an instance.
-fn resource(service: &str) -> Resource {
-    let name = match service {
-        "run" => "nice-knovvu".to_owned(),
-        service => format!("nice-knovvu-{service}"),
+fn resource(named: Option<&str>, service: &str) -> Resource {
+    let name = match (named, service) {
+        (Some(named), _) => named.to_owned(),
+        (None, "run") => "nice-knovvu".to_owned(),
+        (None, service) => format!("nice-knovvu-{service}"),
     };
     let instance = format!("{:016x}", chance::random::<u64>());
     Resource::builder_empty()
@@ -129,63 +127,16 @@ fn resource(service: &str) -> Resource {
         .build()
 }
 
-/// Where spans go at a collector whose root this is; the whole address is taken, too.
-fn signal_url(endpoint: &Url) -> Url {
-    const SIGNAL: &str = "v1/traces";
-    let mut url = endpoint.clone();
-    let path = url.path().trim_end_matches('/').to_owned();
-    if !path.ends_with(SIGNAL) {
-        url.set_path(&format!("{path}/{SIGNAL}"));
-    }
-    url
-}
-
-/// No redirects and no proxies of the environment: spans go to the collector of the settings, and nowhere else.
+/// The way to the collector: one connection, since one batch is sent at a time.
 fn client(ca_file: Option<&Path>) -> Result<Client, CommandError> {
     let cannot = |why: &str| CommandError::usage(format!("[traces] ca_file: {why}"));
-    let authorities = match ca_file {
-        None => Vec::new(),
-        Some(file) => {
-            let pem = std::fs::read(file).map_err(|error| cannot(&format!("{}: {error}", file.display())))?;
-            let authorities = Certificate::from_pem_bundle(without_mark(&pem)).unwrap_or_default();
-            if authorities.is_empty() {
-                return Err(cannot(&format!("{}: no certificate in PEM", file.display())));
-            }
-            authorities
-        }
-    };
-    Client::builder()
-        .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE)
-        .pool_max_idle_per_host(1)
-        .tls_certs_merge(authorities)
-        .build()
-        .map_err(|_| cannot("the HTTPS transport cannot be set up"))
-}
-
-/// Reads `name=value,name=value`, the form of OTEL_EXPORTER_OTLP_HEADERS. The fault does not repeat it.
-fn headers(text: &SecretString) -> Result<HeaderMap, CommandError> {
-    let fault = "[traces] headers: not in the form name=value,name=value, such as Authorization=Bearer%20abc";
-    let mut headers = HeaderMap::new();
-    for pair in text.expose_secret().split(',').filter(|pair| !pair.trim().is_empty()) {
-        let read = || {
-            let (name, value) = pair.split_once('=')?;
-            let value = percent_encoding::percent_decode_str(value.trim()).collect::<Vec<_>>();
-            let mut value = HeaderValue::from_bytes(&value).ok()?;
-            value.set_sensitive(true);
-            Some((HeaderName::from_bytes(name.trim().as_bytes()).ok()?, value))
-        };
-        let (name, value) = read().ok_or_else(|| CommandError::usage(fault))?;
-        headers.insert(name, value);
+    let mut options = TransportOptions::new(PATIENCE, 1);
+    if let Some(file) = ca_file {
+        let unusable = |why: &dyn std::fmt::Display| cannot(&format!("{}: {why}", file.display()));
+        let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+        options = options.trusting(&pem).map_err(|error| unusable(&error))?;
     }
-    Ok(headers)
+    options.builder().timeout(PATIENCE).build().map_err(|_| cannot("the HTTPS transport cannot be set up"))
 }
 
 /// A conversation's trace has the id that the conversation gives it.

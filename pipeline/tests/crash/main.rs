@@ -17,6 +17,7 @@ mod watch;
 
 mod boundaries;
 mod erase;
+mod proof;
 mod replays;
 mod servers;
 

@@ -4,10 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Url;
 
-/// Headers that an answer may have: with those of proxies, firewalls and traces there are sometimes more than the
-/// hundred that is usual. Their length is bounded by the transport.
-pub const MAX_HEADERS: usize = 1_000;
-
 /// Whether a secret may be sent there: https, or http that does not leave this machine.
 pub fn carries_secrets(url: &Url) -> bool {
     let bare = url.username().is_empty() && url.password().is_none();

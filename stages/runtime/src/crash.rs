@@ -29,6 +29,9 @@ pub const POINTS: &[&str] = &[
 /// The boundaries of an erasure.
 pub const ERASURE_POINTS: &[&str] = &["erasure_noted", "erasure_objects_gone"];
 
+/// The boundaries of a signed day: its file is whole beside its place; then it is there.
+pub const PROOF_POINTS: &[&str] = &["signed_day_written", "signed_day_moved"];
+
 /// Marks a boundary; see the module.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
@@ -47,7 +50,8 @@ pub fn point(name: &'static str) {
         let (name, passage) = wish.split_once(':').unwrap_or((&wish, "1"));
         Some((name.to_owned(), AtomicU32::new(passage.parse().unwrap_or(1))))
     });
-    debug_assert!(POINTS.contains(&name) || ERASURE_POINTS.contains(&name), "{name} is not in POINTS");
+    let is_known = [POINTS, ERASURE_POINTS, PROOF_POINTS].iter().any(|points| points.contains(&name));
+    debug_assert!(is_known, "{name} is not in POINTS");
     if let Some((at, left)) = wish
         && at == name
         && left.fetch_sub(1, Ordering::SeqCst) == 1

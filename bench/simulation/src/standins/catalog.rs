@@ -486,7 +486,11 @@ impl Erasures for LinkedCatalog {
 
 #[async_trait]
 impl Services for LinkedCatalog {
-    async fn beat(&self, beat: &Heartbeat, _now: Timestamp) -> Result<(), CatalogError> {
+    async fn enlist(&self, beat: &Heartbeat, _now: Timestamp) -> Result<(), CatalogError> {
+        self.write(|| self.catalog.enlist(beat, self.server.clock.now())).await
+    }
+
+    async fn beat(&self, beat: &Heartbeat, _now: Timestamp) -> Result<bool, CatalogError> {
         self.write(|| self.catalog.beat(beat, self.server.clock.now())).await
     }
 

@@ -1,14 +1,14 @@
-//! The environment: variables that begin with `NICE_KNOVVU_` → entries.
+//! The environment: variables that begin with `NICE_KNOVVU_`, and those of OpenTelemetry that mean a setting → entries.
 
 use std::ffi::{OsStr, OsString};
 
 use super::{FILE_VARIABLE, find, shown, written_keys};
 use crate::config::{
     error::{ConfigErrors, Rank},
-    keys::{ENVIRONMENT_PREFIX, Form, environment_name},
+    keys::{ENVIRONMENT_PREFIX, Form, SettingKey, environment_name},
     nearest::nearest,
     reader::GivenSetting,
-    settings::SECTIONS,
+    settings::{self, SECTIONS},
     value::Raw,
 };
 
@@ -22,6 +22,10 @@ pub(in crate::config) fn read_environment(
 ) -> Vec<GivenSetting> {
     let mut entries = Vec::new();
     for (variable, value) in variables {
+        if let Some(entry) = read_standard(&variable, &value) {
+            entries.push(entry);
+            continue;
+        }
         if !variable.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
             continue;
         }
@@ -30,6 +34,19 @@ pub(in crate::config) fn read_environment(
         }
     }
     entries
+}
+
+/// Reads a variable of OpenTelemetry. An empty one counts as one that is not set, as its specification says.
+fn read_standard(variable: &OsStr, value: &OsStr) -> Option<GivenSetting> {
+    let of_key = |(key, _, setting): (usize, _, &'static SettingKey)| {
+        Some((key, *setting.standard.iter().find(|name| variable == **name)?))
+    };
+    let (key, name) = settings::all().find_map(of_key)?;
+    // What is not UTF-8 is replaced: it is no address, number or header then.
+    let text = value.to_string_lossy().into_owned();
+    let raw = Raw::Standard { name, text: text.clone() };
+    let rank = Rank::Environment(key);
+    (!text.is_empty()).then(|| GivenSetting { key, form: Form::Value, place: name.to_owned(), rank, raw })
 }
 
 /// Reads one variable that begins as a setting does.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(in crate::config) enum Raw {
     /// From the environment, where everything is text.
     Typeless(String),
+    /// The same from a variable that is not ours, but OpenTelemetry's.
+    Standard { name: &'static str, text: String },
     /// The text of a secret file.
     Held { text: String, file: PathBuf },
     /// A TOML string.
@@ -30,7 +32,7 @@ impl Raw {
     /// The text, where it is one.
     pub(super) fn text(&self) -> Result<&str, String> {
         match self {
-            Self::Typeless(text) | Self::Text(text) | Self::Held { text, .. } => Ok(text),
+            Self::Typeless(text) | Self::Standard { text, .. } | Self::Text(text) | Self::Held { text, .. } => Ok(text),
             _ => Err(String::new()),
         }
     }
@@ -48,7 +50,7 @@ impl Raw {
     pub(super) fn flag(&self) -> Result<bool, String> {
         match self {
             Self::Flag(flag) => Ok(*flag),
-            Self::Typeless(text) => text.parse().map_err(|_| String::new()),
+            Self::Typeless(text) | Self::Standard { text, .. } => text.parse().map_err(|_| String::new()),
             _ => Err(String::new()),
         }
     }
@@ -57,7 +59,7 @@ impl Raw {
     pub(super) fn count(&self, least: u32, most: u32) -> Result<u32, String> {
         let number = match self {
             Self::Integer(number) => *number,
-            Self::Typeless(text) => text.parse::<i64>().ok(),
+            Self::Typeless(text) | Self::Standard { text, .. } => text.parse::<i64>().ok(),
             _ => None,
         };
         number
@@ -72,7 +74,7 @@ impl Raw {
             Self::Integer(Some(0)) => Some(0.0),
             Self::Integer(Some(1)) => Some(1.0),
             Self::Float(number) => Some(*number),
-            Self::Typeless(text) => text.parse().ok(),
+            Self::Typeless(text) | Self::Standard { text, .. } => text.parse().ok(),
             _ => None,
         };
         number.filter(|number| (0.0..=1.0).contains(number)).ok_or_default()
@@ -87,11 +89,13 @@ impl Raw {
     pub(super) fn list(&self, element: impl Fn(&Raw) -> Result<String, String>) -> Result<Vec<String>, String> {
         match self {
             Self::List(elements) => elements.iter().map(element).collect(),
-            Self::Typeless(text) if text.trim_start().starts_with('[') => {
+            Self::Typeless(text) | Self::Standard { text, .. } if text.trim_start().starts_with('[') => {
                 let Ok(array) = toml::de::DeValue::parse(text) else { return Err("not a TOML array".to_owned()) };
                 Self::from(array.get_ref()).list(element)
             }
-            Self::Typeless(text) => Ok(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            Self::Typeless(text) | Self::Standard { text, .. } => {
+                Ok(text.split(',').map(|part| part.trim().to_owned()).collect())
+            }
             _ => Err(String::new()),
         }
     }
@@ -104,10 +108,9 @@ impl Raw {
     /// The type in words.
     pub(in crate::config) fn type_name(&self) -> &'static str {
         match self {
-            Self::Typeless(text) | Self::Text(text) | Self::Held { text, .. } if text.trim().is_empty() => {
-                "an empty text"
+            Self::Typeless(text) | Self::Standard { text, .. } | Self::Text(text) | Self::Held { text, .. } => {
+                if text.trim().is_empty() { "an empty text" } else { "a text that does not fit" }
             }
-            Self::Typeless(_) | Self::Text(_) | Self::Held { .. } => "a text that does not fit",
             Self::Integer(_) | Self::Float(_) => "a number",
             Self::Flag(_) => "a boolean",
             Self::List(_) => "a list",
@@ -121,10 +124,12 @@ impl Raw {
         /// Longer than any value that is a word, a number or a time.
         const LONGEST: usize = 40;
         match self {
-            Self::Typeless(text) | Self::Text(text) if text.contains(['@', '?']) || text.len() > LONGEST => {
-                format!("a text of {} characters", text.chars().count())
+            Self::Typeless(text) | Self::Standard { text, .. } | Self::Text(text) => {
+                match text.contains(['@', '?']) || text.len() > LONGEST {
+                    true => format!("a text of {} characters", text.chars().count()),
+                    false => quoted(text),
+                }
             }
-            Self::Typeless(text) | Self::Text(text) => quoted(text),
             Self::Integer(Some(number)) => format!("the number {number}"),
             Self::Integer(None) => "a huge number".to_owned(),
             Self::Float(number) => format!("the number {number:?}"),

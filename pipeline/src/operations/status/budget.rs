@@ -46,9 +46,7 @@ impl BudgetStatus {
             why: usage.in_words(now),
         }
     }
-}
 
-impl BudgetStatus {
     /// The same in a line.
     pub(super) fn line(&self) -> String {
         let BudgetStatus { family, available, limit, limit_now, used, .. } = self;

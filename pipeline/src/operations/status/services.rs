@@ -69,8 +69,7 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// All but the one that has this identity.
-    /// What was read of them is so old by now.
+    /// All but the one that has this identity, of what was read `age` ago.
     pub(super) fn of(known: Option<&Vec<KnownService>>, age: Duration, own: Option<&Identity>) -> Self {
         let is_own = |service: &KnownService| own.is_some_and(|own| own.id == service.beat.id);
         // Where even this process could not tell of itself, the catalog is just back: the others will tell in a moment.

@@ -197,7 +197,7 @@ impl StatusText {
     fn stages(&mut self, status: &Status) {
         let row = |name: &str, cells: [String; 8]| {
             let cells = cells.map(|cell| format!("{cell:>7}"));
-            format!("{name:<18}{}", cells.concat())
+            format!("{name:<NAME$}{}", cells.concat())
         };
         let heads = std::array::from_fn(|at| if at == 0 { "now".to_owned() } else { COLUMNS[at - 1].1.to_owned() });
         self.raw(row("stage", heads));
@@ -205,7 +205,7 @@ impl StatusText {
             let count = |outcome| stage.outcomes.get(outcome).copied().unwrap_or_default().to_string();
             let cells = |at: usize| if at == 0 { stage.in_flight.to_string() } else { count(COLUMNS[at - 1].0) };
             self.raw(row(
-                &stage.stage.replace('_', " ").chars().take(18).collect::<String>(),
+                &stage.stage.replace('_', " ").chars().take(NAME).collect::<String>(),
                 std::array::from_fn(cells),
             ));
         }

@@ -15,9 +15,13 @@ pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// The services that run, and what each last said of itself.
 #[async_trait]
 pub trait Services: Send + Sync + 'static {
-    /// Notes that a service lives, and what it says of itself. The time is that of the catalog's clock, or `now` where
+    /// Notes that a service is there, and what it says of itself. The time is that of the catalog's clock, or `now` where
     /// it has none.
-    async fn beat(&self, beat: &Heartbeat, now: Timestamp) -> Result<(), CatalogError>;
+    async fn enlist(&self, beat: &Heartbeat, now: Timestamp) -> Result<(), CatalogError>;
+
+    /// The next word of a service that was noted; whether it still is. One that has retired or was forgotten is not
+    /// noted again, so that a word that comes late brings nobody back.
+    async fn beat(&self, beat: &Heartbeat, now: Timestamp) -> Result<bool, CatalogError>;
 
     /// The services that were heard of in the last day, the latest first, at most `limit`.
     async fn services(&self, now: Timestamp, limit: usize) -> Result<Vec<KnownService>, CatalogError>;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{http::MAX_HEADERS, retry_after::longest_retry_after};
+use model::retry_after::longest_retry_after;
 use reqwest::{
-    Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url,
+    Client, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, RETRY_AFTER},
 };
 use runtime::{Clock, task};
 use serde_json::Value;
 use tokio::time::Instant;
+use transport::TransportOptions;
 
 use super::body;
 use super::body::BodyReadError;
@@ -36,37 +37,21 @@ pub(super) enum ApiAnswer {
     NotFound,
 }
 
-/// A transport for API calls: no redirects, no proxies of the environment, no cookies, HTTP/1.1.
-pub(super) fn transport(timeouts: &Timeouts) -> ClientBuilder {
-    // Fails only where one is chosen already, and that is the same.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Client::builder()
-        .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .http1_only()
-        .http1_max_headers(MAX_HEADERS)
-        // A header that is none costs itself, not the answer.
-        .http1_ignore_invalid_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .connect_timeout(timeouts.connect)
-        .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(IDLE_CALLS)
-}
-
 /// Idle connections that are kept for API calls.
 const IDLE_CALLS: usize = 32;
 
 /// Each long poll has a connection of its own, idle for the moment between two polls: as many as there may be agents.
 const IDLE_POLLS: usize = 10_000;
 
+/// The way to NICE and to the hosts of its recordings.
+pub(super) fn transport(timeouts: &Timeouts, most_idle: usize) -> TransportOptions {
+    TransportOptions::new(timeouts.connect, most_idle)
+}
+
 /// A transport for API calls.
-fn api_transport(timeouts: &Timeouts, idle: usize) -> Result<Client, NiceError> {
-    transport(timeouts)
-        .pool_max_idle_per_host(idle)
+fn api_transport(timeouts: &Timeouts, most_idle: usize) -> Result<Client, NiceError> {
+    transport(timeouts, most_idle)
+        .builder()
         .build()
         .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))
 }

@@ -44,6 +44,9 @@ mod unpack;
 
 pub use content_range::ContentRange;
 
+/// Idle connections that are kept for each host of recordings.
+const IDLE_MEDIA: usize = 32;
+
 /// Where recordings are fetched from.
 pub(super) struct MediaSource {
     network: Network,
@@ -62,7 +65,8 @@ impl MediaSource {
         timeouts: Timeouts,
     ) -> Result<Self, NiceError> {
         let hosts = settings.media_hosts.clone();
-        let client = transport(&timeouts)
+        let client = transport(&timeouts, IDLE_MEDIA)
+            .builder()
             .dns_resolver(GuardedResolver::new(&hosts, &settings.private_media_hosts))
             .build()
             .map_err(|_| NiceError::permanent("the HTTPS transport cannot be set up"))?;
@@ -394,7 +398,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_leads_inside_is_recognised_and_its_remedy_named() {
-        let client = transport(&Timeouts::default()).dns_resolver(GuardedResolver::new(&[], &[])).build().unwrap();
+        let options = transport(&Timeouts::default(), IDLE_MEDIA);
+        let client = options.builder().dns_resolver(GuardedResolver::new(&[], &[])).build().unwrap();
         let error = client.get("http://localhost:1/").send().await.unwrap_err();
         assert_eq!(WireError::from(&error).refusal, Some(ResolveError::Forbidden));
         let text = unreachable("b.example", Some(ResolveError::Private), "connect");

@@ -10,11 +10,19 @@ use crate::{CatalogError, FORGOTTEN_AFTER, Heartbeat, KnownService, Services};
 
 #[async_trait]
 impl Services for EmbeddedCatalog {
-    async fn beat(&self, beat: &Heartbeat, now: Timestamp) -> Result<(), CatalogError> {
+    async fn enlist(&self, beat: &Heartbeat, now: Timestamp) -> Result<(), CatalogError> {
         let mut services = self.inner.services();
         services.retain(|_, (_, seen_at)| silent_for(*seen_at, now) < FORGOTTEN_AFTER);
         services.insert(beat.id.clone(), (beat.clone(), now));
         Ok(())
+    }
+
+    async fn beat(&self, beat: &Heartbeat, now: Timestamp) -> Result<bool, CatalogError> {
+        let is_noted = self.inner.services().contains_key(&beat.id);
+        if is_noted {
+            self.enlist(beat, now).await?;
+        }
+        Ok(is_noted)
     }
 
     async fn services(&self, now: Timestamp, limit: usize) -> Result<Vec<KnownService>, CatalogError> {

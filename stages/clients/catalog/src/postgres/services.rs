@@ -13,11 +13,17 @@ use super::{
 };
 use crate::{CatalogError, FORGOTTEN_AFTER, Heartbeat, KnownService, Services};
 
-const BEAT: &str = "
+const ENLIST: &str = "
     with forgotten as (delete from services where seen_at < clock_timestamp() - make_interval(secs => $8))
     insert into services (service_id, service, tenant_id, host, version, started_at, report)
     values ($1, $2, $3, $4, $5, $6, $7)
     on conflict (service_id) do update set seen_at = clock_timestamp(), report = excluded.report";
+
+const BEAT: &str = "
+    with forgotten as (
+        delete from services where service_id <> $1 and seen_at < clock_timestamp() - make_interval(secs => $3)
+    )
+    update services set seen_at = clock_timestamp(), report = $2 where service_id = $1";
 
 const SERVICES: &str = "
     select service_id, service, tenant_id, host, version, started_at, report,
@@ -29,15 +35,22 @@ const RETIRE: &str = "delete from services where service_id = $1";
 
 #[async_trait]
 impl Services for PostgresCatalog {
-    async fn beat(&self, beat: &Heartbeat, _now: Timestamp) -> Result<(), CatalogError> {
+    async fn enlist(&self, beat: &Heartbeat, _now: Timestamp) -> Result<(), CatalogError> {
         let Heartbeat { id, service, tenant, host, version, started_at, report } = beat;
         let tenant = tenant.as_ref().map(|tenant| tenant.as_str());
         let (report, forgotten) = (text::json(report), FORGOTTEN_AFTER.as_secs_f64());
         let database = &self.inner.database;
         database
-            .execute("note a service", BEAT, &[id, service, &tenant, host, version, started_at, &report, &forgotten])
+            .execute("note a service", ENLIST, &[id, service, &tenant, host, version, started_at, &report, &forgotten])
             .await?;
         Ok(())
+    }
+
+    async fn beat(&self, beat: &Heartbeat, _now: Timestamp) -> Result<bool, CatalogError> {
+        let (report, forgotten) = (text::json(&beat.report), FORGOTTEN_AFTER.as_secs_f64());
+        let database = &self.inner.database;
+        let noted = database.execute("note that a service lives", BEAT, &[&beat.id, &report, &forgotten]).await?;
+        Ok(noted > 0)
     }
 
     async fn services(&self, _now: Timestamp, limit: usize) -> Result<Vec<KnownService>, CatalogError> {

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use model::{http::MAX_HEADERS, retry_after::http_date, text::without_mark};
+use model::{retry_after::http_date, text::without_mark};
 use reqwest::{
-    Certificate, Client, Method, Request, Response, Url,
+    Client, Method, Request, Response, Url,
     header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH},
 };
 use runtime::TraceSpan;
@@ -25,6 +25,7 @@ use rusoto_core::{
     request::{DispatchSignedRequestFuture, HttpResponse},
     signature::{SignedRequest, SignedRequestPayload},
 };
+use transport::TransportOptions;
 
 /// A page of 1,000 uploads has some 700 KiB.
 const MOST_ANSWER: usize = 4 * 1024 * 1024;
@@ -86,29 +87,9 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Makes the transport; nothing is sent. `authorities` are trusted besides those of the system.
-    pub(super) fn new(connect: Duration, authorities: Vec<Certificate>) -> reqwest::Result<Self> {
-        // Fails only where one is chosen already, and that is the same.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = Client::builder()
-            .user_agent(concat!("nice-knovvu/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            // A retry needs a signature of its own.
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .http1_max_headers(MAX_HEADERS)
-            // A header that is none costs itself, not the answer.
-            .http1_ignore_invalid_headers_in_responses(true)
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .connect_timeout(connect)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(32)
-            .tls_certs_merge(authorities)
-            .build()?;
-        Ok(Self { client, server_time: ServerTime::default() })
+    /// Makes the transport; nothing is sent.
+    pub(super) fn new(options: TransportOptions) -> reqwest::Result<Self> {
+        Ok(Self { client: options.builder().build()?, server_time: ServerTime::default() })
     }
 
     /// What time it is at the server.

@@ -20,11 +20,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{ConversationKey, ObjectKey, TenantId, http::carries_secrets, text::without_mark};
-use reqwest::{Certificate, Url};
+use model::{ConversationKey, ObjectKey, TenantId, http::carries_secrets};
+use reqwest::Url;
 use rusoto_core::{Client, Region};
 use rusoto_s3::S3Client;
 use tokio::sync::OnceCell;
+use transport::TransportOptions;
 
 use self::{
     conditions::Conditions,
@@ -59,6 +60,9 @@ pub use credentials::Credentials;
 
 /// Where [`RecordingStore::check`] begins an upload, to abort it at once.
 const PROBE_KEY: &str = ".nice-knovvu/check";
+
+/// Idle connections that are kept.
+const MOST_IDLE: usize = 32;
 
 /// S3 takes no smaller part, but the last.
 const LEAST_PART: usize = 5 * 1024 * 1024;
@@ -184,15 +188,12 @@ impl S3Store {
         if options.part_size < LEAST_PART {
             return Err(S3OptionsError("[recordings] part_size: S3 takes no parts below 5 MiB".to_owned()));
         }
-        let authorities = match &options.ca_file {
-            Some(file) => authorities(file).await?,
-            None => Vec::new(),
-        };
+        let transport = transport(&options).await?;
         let marks = options.marks.as_deref().map(UploadMarks::open).transpose();
         let marks =
             marks.map_err(|error| S3OptionsError(format!("[state] dir: the folder for marks of uploads: {error}")))?;
         let keyring = Keyring::open(options.credentials.clone()).await.map_err(S3OptionsError)?;
-        let dispatcher = Dispatcher::new(options.connect_timeout, authorities)
+        let dispatcher = Dispatcher::new(transport)
             .map_err(|_| S3OptionsError("[recordings] ca_file: the HTTPS transport cannot be set up".to_owned()))?;
         let server_time = dispatcher.server_time();
         let region = Region::Custom {
@@ -218,16 +219,14 @@ impl S3Store {
     }
 }
 
-async fn authorities(file: &std::path::Path) -> Result<Vec<Certificate>, S3OptionsError> {
+/// The way to the store that the settings tell of.
+async fn transport(options: &S3Options) -> Result<TransportOptions, S3OptionsError> {
+    let transport = TransportOptions::new(options.connect_timeout, MOST_IDLE);
+    let Some(file) = &options.ca_file else { return Ok(transport) };
     let cannot =
         |why: &dyn std::fmt::Display| S3OptionsError(format!("[recordings] ca_file: {}: {why}", file.display()));
     let pem = tokio::fs::read(file).await.map_err(|error| cannot(&error))?;
-    let authorities =
-        Certificate::from_pem_bundle(without_mark(&pem)).map_err(|_| cannot(&"not certificates in PEM"))?;
-    if authorities.is_empty() {
-        return Err(cannot(&"no certificate in PEM"));
-    }
-    Ok(authorities)
+    transport.trusting(&pem).map_err(|error| cannot(&error))
 }
 
 #[async_trait]
