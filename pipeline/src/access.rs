@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Clock;
-use serde::Serialize;
 use stages::source::roster::Roster;
 use stages::sync_agents::SyncAgents;
 use tokio::sync::watch;
@@ -18,7 +17,7 @@ use crate::config::{self, Config, Need};
 use crate::doors::{self, OpenDoors, Wanted};
 use crate::lease::LeaseGuard;
 use crate::operations::{Operations, Running, SingleCommand};
-use crate::{output, telemetry};
+use crate::{output::AnswerForm, telemetry};
 
 /// Loads the settings: the whole of them, before anything else is touched.
 pub(crate) fn load(flag: Option<&Path>, need: Need) -> Result<Config, CommandError> {
@@ -40,13 +39,13 @@ pub(crate) type Load<'a> = &'a dyn Fn(Need) -> Result<Config, CommandError>;
 /// A command that is one request: asks, prints the answer, and ends as the answer says.
 pub(crate) async fn answer<R: SingleCommand + Served>(
     request: R,
-    json: bool,
+    form: AnswerForm,
     load: Load<'_>,
 ) -> Result<(), CommandError> {
     request.check(Clock::system().now())?;
     let access = Access::of(&load(R::NEED)?, R::WANTED).await?;
     let answer = access.ask(request).await?;
-    print(json, &answer, R::table);
+    form.print(&answer, R::table);
     access.close().await?;
     R::verdict(&answer)
 }
@@ -135,13 +134,4 @@ async fn lease(config: &Config, doors: &OpenDoors) -> Result<LeaseGuard, Command
             "another producer works for the tenant and syncs its agents; run `agents sync` where it runs",
         )
     })
-}
-
-/// Results go to stdout: as JSON for a script, or as a table for a person.
-pub(crate) fn print<T: Serialize>(json: bool, result: &T, table: impl FnOnce(&T) -> String) {
-    match json.then(|| serde_json::to_string_pretty(result)) {
-        Some(Ok(text)) => output::line(text),
-        Some(Err(error)) => eprintln!("nice-knovvu: {error}"),
-        None => output::line(table(result)),
-    }
 }

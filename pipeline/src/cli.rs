@@ -12,6 +12,7 @@ use crate::config::QueueKind;
 use crate::operations::agents::ListAgents;
 use crate::operations::dead_letters::{ListDeadLetters, ShowDeadLetter};
 use crate::operations::trace::TraceConversation;
+use crate::output::AnswerForm;
 
 /// Brings the calls of a NICE CXone group into Knovvu Analytics as soon as they end.
 #[derive(Debug, Parser)]
@@ -77,12 +78,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Settings(SettingsCommand),
     /// Bring the Knovvu database to the schema of this version
-    Migrate,
+    Migrate(AnswerForm),
     /// Validate the settings, then each outside system, one line each
     Check {
         /// Print the effective settings first, secrets masked
         #[arg(long)]
         settings: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// The settings in force
     #[command(subcommand)]
@@ -105,19 +108,17 @@ pub(crate) enum Command {
 pub(crate) struct Asked<R: Args> {
     #[command(flatten)]
     pub(crate) request: R,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
-    /// Show it again every two seconds, until Ctrl-C
+    /// Show it again every two seconds, until Ctrl-C; with --json, one line each time
     #[arg(long)]
     pub(crate) watch: bool,
-    /// As JSON; with --watch, one line each time
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[cfg(feature = "demo")]
@@ -142,9 +143,8 @@ pub(crate) struct ReconcileOptions {
     /// How long ago a call may have ended (default: the window of the settings)
     #[arg(long, value_name = "SPAN", value_parser = span)]
     pub(crate) window: Option<std::time::Duration>,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
@@ -165,9 +165,8 @@ pub(crate) struct BackfillOptions {
     /// Import nothing; only show what there is, what it costs and how long it takes
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
     #[command(subcommand)]
     pub(crate) command: Option<BackfillCommand>,
 }
@@ -179,27 +178,32 @@ pub(crate) enum BackfillCommand {
         /// Only the one with this number
         #[arg(value_parser = number, add = completed::backfills())]
         id: Option<u64>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// Publish nothing more until it is resumed
     Pause {
         /// Its number
         #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// Continue one that is paused, or that was a dry run
     Resume {
         /// Its number
         #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// End it; what is on the queue already is imported
     Cancel {
         /// Its number
         #[arg(value_parser = number, add = completed::backfills())]
         id: u64,
+        #[command(flatten)]
+        form: AnswerForm,
     },
 }
 
@@ -221,9 +225,8 @@ pub(crate) struct ReportOptions {
     /// Why there is no file for the days between the newest one and --from
     #[arg(long, value_name = "REASON", requires = "sign")]
     pub(crate) gap: Option<String>,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
     #[command(subcommand)]
     pub(crate) command: Option<ReportCommand>,
 }
@@ -240,14 +243,15 @@ pub(crate) enum ReportCommand {
         /// A hash that was published: the folder must have its file; may be repeated
         #[arg(long = "expect", value_name = "HASH")]
         hashes: Vec<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// Make a key that signs, in a new file, and print its public half
     Keygen {
         /// The file; it must not be there yet
         file: PathBuf,
+        #[command(flatten)]
+        form: AnswerForm,
     },
 }
 
@@ -263,9 +267,8 @@ pub(crate) struct RecheckOptions {
     /// The end, which is not included: RFC 3339, or a date in UTC
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
     pub(crate) to: Option<Timestamp>,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
@@ -278,9 +281,8 @@ pub(crate) struct EraseOptions {
     /// Erase even if nothing is known of the id: a later call with this id is dropped
     #[arg(long)]
     pub(crate) yes_unknown: bool,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
@@ -294,9 +296,8 @@ pub(crate) struct VerifyOptions {
     /// Only this many conversations, picked at random [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: Option<u32>,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -306,9 +307,8 @@ pub(crate) enum AgentsCommand {
         /// Accept what is read, even if many agents are gone at once or hidden
         #[arg(long)]
         accept: bool,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// List the agents, former ones too
     List(Asked<ListAgents>),
@@ -321,9 +321,8 @@ pub(crate) enum ConfigCommand {
         /// Only this section
         #[arg(long, value_name = "NAME")]
         section: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
 }
 
@@ -356,9 +355,8 @@ pub(crate) struct MoveOptions {
     /// The queue to fill, likewise [default: that of the settings]
     #[arg(long, value_name = "KIND", value_parser = queue_kind(), hide_possible_values = true)]
     pub(crate) to: Option<QueueKind>,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -367,9 +365,8 @@ pub(crate) enum SettingsCommand {
     Show {
         #[command(flatten)]
         tenant: TenantOption,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// Replace them with the table `[nice]` of a TOML text on stdin, after NICE has accepted them; secrets are sealed
     Set {
@@ -378,11 +375,15 @@ pub(crate) enum SettingsCommand {
         /// Do not ask NICE first
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        form: AnswerForm,
     },
     /// Try them on NICE: token, discovery, group, media playback
     Check {
         #[command(flatten)]
         tenant: TenantOption,
+        #[command(flatten)]
+        form: AnswerForm,
     },
 }
 
@@ -400,13 +401,14 @@ pub(crate) struct ListedLetters {
     /// Only how many there are of each stage and reason
     #[arg(long)]
     pub(crate) groups: bool,
-    /// As JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "nice-knovvu dead-letters replay <ID|--all|--stage <STAGE>|--reason <TEXT>> [--dry-run]")]
+#[command(
+    override_usage = "nice-knovvu dead-letters replay <ID|--all|--stage <STAGE>|--reason <TEXT>> [--dry-run] [--json]"
+)]
 pub(crate) struct Selected {
     /// Its number in the list
     #[arg(value_parser = number, required_unless_present_any = ["all", "stage", "reason"],
@@ -420,11 +422,13 @@ pub(crate) struct Selected {
     /// Replay nothing; only show which ones
     #[arg(long, conflicts_with = "id")]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "nice-knovvu dead-letters drop <ID|--older-than <SPAN>|--stage <STAGE>|--reason <TEXT>> [--dry-run]"
+    override_usage = "nice-knovvu dead-letters drop <ID|--older-than <SPAN>|--stage <STAGE>|--reason <TEXT>> [--dry-run] [--json]"
 )]
 pub(crate) struct Dropped {
     /// Its number in the list
@@ -439,6 +443,8 @@ pub(crate) struct Dropped {
     /// Drop nothing; only say how many
     #[arg(long, conflicts_with = "id")]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) form: AnswerForm,
 }
 
 #[cfg(test)]
@@ -476,5 +482,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Commands without an answer, each with the reason.
+    const ANSWERS_NOTHING: [(&str, &str); 6] = [
+        ("run", "it serves until it is ended"),
+        ("producer", "it serves until it is ended"),
+        ("consumer", "it serves until it is ended"),
+        ("demo", "it is a show for a person"),
+        ("completions", "it prints a script of the shell"),
+        ("man", "it writes files for a reader"),
+    ];
+
+    #[test]
+    fn each_command_that_answers_does_so_in_json_where_it_is_asked_to() {
+        let mut mistakes = Vec::new();
+        let root = Cli::command();
+        let mut commands: Vec<(String, &clap::Command)> =
+            root.get_subcommands().map(|command| (command.get_name().to_owned(), command)).collect();
+        while let Some((name, command)) = commands.pop() {
+            let inner = command.get_subcommands().map(|inner| (format!("{name} {}", inner.get_name()), inner));
+            commands.extend(inner);
+            let only_holds_others = command.is_subcommand_required_set();
+            let answers = !only_holds_others && !ANSWERS_NOTHING.iter().any(|(silent, _)| *silent == name);
+            let takes_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            if answers != takes_json {
+                mistakes.push(format!("{name}: answers {answers}, takes --json {takes_json}"));
+            }
+        }
+        assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     }
 }

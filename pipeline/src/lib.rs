@@ -84,31 +84,31 @@ async fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Demo(options) => demo::run(options).await,
         Command::Agents(command) => commands::agents(command, &load).await,
         Command::Status(options) => commands::status(options, &load).await,
-        Command::Trace(Asked { request, json }) => answer(request, json, &load).await,
-        Command::Erase(EraseOptions { conversation_id, dry_run: true, json, .. }) => {
-            answer(ShowErasable { conversation_id }, json, &load).await
+        Command::Trace(Asked { request, form }) => answer(request, form, &load).await,
+        Command::Erase(EraseOptions { conversation_id, dry_run: true, form, .. }) => {
+            answer(ShowErasable { conversation_id }, form, &load).await
         }
-        Command::Erase(EraseOptions { conversation_id, yes_unknown, json, .. }) => {
-            answer(EraseConversation { conversation_id, yes_unknown }, json, &load).await
+        Command::Erase(EraseOptions { conversation_id, yes_unknown, form, .. }) => {
+            answer(EraseConversation { conversation_id, yes_unknown }, form, &load).await
         }
         Command::Verify(options) => commands::verify(options, &load).await,
         Command::DeadLetters(command) => commands::dead_letters(command, &load).await,
         Command::Queue(command) => commands::queue(command, &load).await,
         Command::Reconcile(options) => commands::reconcile(options, &load).await,
         Command::Backfill(options) => commands::backfill(options, &load).await,
-        Command::Recheck(RecheckOptions { conversation_id: Some(conversation_id), json, .. }) => {
-            answer(RecheckConversation { conversation_id }, json, &load).await
+        Command::Recheck(RecheckOptions { conversation_id: Some(conversation_id), form, .. }) => {
+            answer(RecheckConversation { conversation_id }, form, &load).await
         }
-        Command::Recheck(RecheckOptions { from: Some(from), to: Some(to), json, .. }) => {
-            answer(RecheckRange { from, to }, json, &load).await
+        Command::Recheck(RecheckOptions { from: Some(from), to: Some(to), form, .. }) => {
+            answer(RecheckRange { from, to }, form, &load).await
         }
         Command::Recheck(_) => {
             Err(CommandError::usage("CONVERSATION_ID, or --from and --to: one of the two is needed"))
         }
         Command::Report(options) => commands::report(options, &load).await,
         Command::Settings(command) => commands::settings(command, &load).await,
-        Command::Migrate => commands::migrate(&load).await,
-        Command::Check { settings } => commands::check(load(config::Need::Service)?, settings).await,
+        Command::Migrate(form) => commands::migrate(form, &load).await,
+        Command::Check { settings, form } => commands::check(load(config::Need::Service)?, settings, form).await,
         Command::Config(command) => commands::config(command, &load),
         Command::Completions { shell } => completed::script(shell),
         Command::Man { dir } => commands::man(&dir),

@@ -4,6 +4,28 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
 
+use clap::Args;
+use serde::Serialize;
+
+/// How a command shows its answer: one way for all commands.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct AnswerForm {
+    /// As JSON
+    #[arg(long = "json")]
+    pub(crate) is_json: bool,
+}
+
+impl AnswerForm {
+    /// Prints the answer: as one JSON document for a script, or as a table for a person.
+    pub(crate) fn print<T: Serialize + ?Sized>(self, answer: &T, table: impl FnOnce(&T) -> String) {
+        match self.is_json.then(|| serde_json::to_string_pretty(answer)) {
+            Some(Ok(text)) => line(text),
+            Some(Err(error)) => eprintln!("nice-knovvu: {error}"),
+            None => line(table(answer)),
+        }
+    }
+}
+
 /// Prints a result and a line break.
 pub(crate) fn line(text: impl Display) {
     bytes(format!("{text}\n").as_bytes());

@@ -5,9 +5,10 @@
 //! same. Whoever acts is written down first.
 //!
 //! - `context`: what is shared by all requests; `visit`: who asks, in which language; `acting`: a form that acts.
-//! - `layout`, `parts`, `pictures`, the panels: what views are made of; `texts`: every word, in English and Turkish.
-//! - The views, one file each: `now`, `search` and `conversation`, `dead_letters`, `completeness`, `backfills`, `quota`,
-//!   `settings`, `acts` (the audit); and `entrance`, where a token is shown.
+//! - `layout`, `parts`, `pictures`, the panels: what views are made of; `texts`: every word, in English and Turkish;
+//!   `reasons`: what stages and commands say, for readers of Turkish.
+//! - The views, one file each: `now`, `search` and `conversation`, `dead_letters`, `completeness` with `signed_days`,
+//!   `backfills`, `quota`, `settings`, `acts` (the audit); and `entrance`, where a token is shown.
 
 use axum::{
     Router, middleware,
@@ -32,10 +33,12 @@ mod parts;
 mod pictures;
 mod playback;
 mod quota;
+mod reasons;
 mod samples;
 mod search;
 mod services_panel;
 mod settings;
+mod signed_days;
 mod systems_panel;
 mod texts;
 mod visit;

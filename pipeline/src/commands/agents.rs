@@ -1,6 +1,6 @@
 //! `agents sync` and `agents list`.
 
-use crate::access::{Access, Load, answer, print};
+use crate::access::{Access, Load, answer};
 use crate::cli::{AgentsCommand, Asked};
 use crate::command_error::CommandError;
 use crate::config::Need;
@@ -11,13 +11,13 @@ use crate::operations::agents::{ListAgents, ReadGroup, ShowHeldReading, SyncMode
 /// `agents sync` and `agents list`.
 pub(crate) async fn agents(command: AgentsCommand, load: Load<'_>) -> Result<(), CommandError> {
     match command {
-        AgentsCommand::Sync { accept, json } => {
+        AgentsCommand::Sync { accept, form } => {
             let mode = if accept { SyncMode::Accept } else { SyncMode::Sync };
-            answer(ReadGroup { mode }, json, load).await
+            answer(ReadGroup { mode }, form, load).await
         }
-        AgentsCommand::List(Asked { request, json }) => {
+        AgentsCommand::List(Asked { request, form }) => {
             let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
-            print(json, &access.ask(request).await?, ListAgents::table);
+            form.print(&access.ask(request).await?, ListAgents::table);
             if let Some(reading) = access.ask(ShowHeldReading {}).await? {
                 eprintln!("{}", held(&reading));
             }

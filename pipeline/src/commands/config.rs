@@ -8,7 +8,7 @@ use crate::output;
 
 /// `config`.
 pub(crate) fn config(command: ConfigCommand, load: Load<'_>) -> Result<(), CommandError> {
-    let ConfigCommand::Show { section, json } = command;
+    let ConfigCommand::Show { section, form } = command;
     let config = load(Need::Local)?;
     let text = match &section {
         Some(name) => config.section_toml(name).ok_or_else(|| {
@@ -22,12 +22,12 @@ pub(crate) fn config(command: ConfigCommand, load: Load<'_>) -> Result<(), Comma
         })?,
         None => config.to_redacted_toml(),
     };
-    if !json {
+    if !form.is_json {
         output::bytes(text.as_bytes());
         return Ok(());
     }
     let is_shown = |name: &str| section.as_ref().is_none_or(|section| section == name);
     let shown: Vec<_> = config.effective().iter().filter(|setting| is_shown(setting.section)).collect();
-    output::line(serde_json::to_string_pretty(&shown).map_err(CommandError::failed)?);
+    form.print(&shown, |_| text);
     Ok(())
 }

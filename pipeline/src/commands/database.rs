@@ -7,27 +7,42 @@ use std::time::Duration;
 use database::{Database, schema};
 use model::{TenantId, Unmetered};
 use nice::{Network, NiceClient, NiceError, NiceHealth, NiceMetrics, NiceSettings, Timeouts};
+use serde::Serialize;
 use stages::tenants::{SettingsRow, SettingsTable};
 
-use super::check;
-use crate::access::{Load, print};
+use super::check::CheckReport;
+use crate::access::Load;
 use crate::cli::{SettingsCommand, TenantOption};
 use crate::command_error::CommandError;
 use crate::config::{Config, Need, NiceConfig};
-use crate::{doors, output, probes, telemetry};
+use crate::output::AnswerForm;
+use crate::{doors, probes, telemetry};
 
 /// Longer than any table of settings.
 const LONGEST: u64 = 1 << 20;
 
+/// What `migrate` did.
+#[derive(Debug, Serialize)]
+struct AppliedMigrations {
+    /// The migrations that were applied now, in their order.
+    applied: Vec<String>,
+}
+
+/// Whose settings `settings set` replaced.
+#[derive(Debug, Serialize)]
+struct ReplacedSettings<'a> {
+    tenant: &'a TenantId,
+}
+
 /// `migrate`.
-pub(crate) async fn migrate(load: Load<'_>) -> Result<(), CommandError> {
+pub(crate) async fn migrate(form: AnswerForm, load: Load<'_>) -> Result<(), CommandError> {
     let config = load(Need::Catalog)?;
     telemetry::start(&config.log)?;
     let applied = schema::migrate(&database(&config)?).await?;
-    match applied.is_empty() {
-        true => output::line("the tables are those of this version already"),
-        false => output::line(format!("applied: {}", applied.join(", "))),
-    }
+    form.print(&AppliedMigrations { applied }, |AppliedMigrations { applied }| match applied.is_empty() {
+        true => "the tables are those of this version already".to_owned(),
+        false => format!("applied: {}", applied.join(", ")),
+    });
     Ok(())
 }
 
@@ -39,28 +54,22 @@ pub(crate) async fn settings(command: SettingsCommand, load: Load<'_>) -> Result
     schema::check(&database).await?;
     let table = doors::settings_table(&config, &database);
     match command {
-        SettingsCommand::Show { tenant, json } => show(&table, &tenant_of(tenant, &config)?, json).await,
-        SettingsCommand::Set { tenant, force } => set(&table, &tenant_of(tenant, &config)?, force).await,
-        SettingsCommand::Check { tenant } => {
+        SettingsCommand::Show { tenant, form } => show(&table, &tenant_of(tenant, &config)?, form).await,
+        SettingsCommand::Set { tenant, force, form } => set(&table, &tenant_of(tenant, &config)?, force, form).await,
+        SettingsCommand::Check { tenant, form } => {
             let tenants = doors::Nice::unmetered(&config, Some(&database), Arc::new(Unmetered))?;
-            let mut broken = Vec::new();
-            for answer in probes::nice(&tenants, &tenant_of(tenant, &config)?, TRIAL).await {
-                check::show(&answer, &mut broken);
-            }
-            match broken.is_empty() {
-                true => Ok(()),
-                false => Err(CommandError::unreachable(format!("not in order: {}", broken.join(", ")))),
-            }
+            let answers = probes::nice(&tenants, &tenant_of(tenant, &config)?, TRIAL).await;
+            CheckReport::of_systems(&answers, form)
         }
     }
 }
 
-async fn show(table: &SettingsTable, tenant: &TenantId, json: bool) -> Result<(), CommandError> {
+async fn show(table: &SettingsTable, tenant: &TenantId, form: AnswerForm) -> Result<(), CommandError> {
     let shown = table.show(tenant).await?;
     let shown = shown.ok_or_else(|| {
         CommandError::failed(format!("tenant {tenant} has no NICE settings; run: nice-knovvu settings set < nice.toml"))
     })?;
-    print(json, &shown, lines);
+    form.print(&shown, lines);
     Ok(())
 }
 
@@ -73,7 +82,7 @@ fn lines(shown: &SettingsRow) -> String {
 }
 
 /// What was set before stays until NICE takes what is set now.
-async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<(), CommandError> {
+async fn set(table: &SettingsTable, tenant: &TenantId, force: bool, form: AnswerForm) -> Result<(), CommandError> {
     let mut text = String::new();
     let read = std::io::stdin().take(LONGEST + 1).read_to_string(&mut text);
     let length = read.map_err(|error| CommandError::usage(format!("stdin: {error}; give a TOML text with [nice]")))?;
@@ -89,7 +98,7 @@ async fn set(table: &SettingsTable, tenant: &TenantId, force: bool) -> Result<()
         try_out(&settings).await?;
     }
     table.set(tenant, &settings, scope, retention).await?;
-    output::line(format!("NICE settings of tenant {tenant} are set"));
+    form.print(&ReplacedSettings { tenant }, |_| format!("NICE settings of tenant {tenant} are set"));
     Ok(())
 }
 

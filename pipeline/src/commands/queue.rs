@@ -10,7 +10,7 @@ use state::{Opened, StateOptions};
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::access::{Load, print};
+use crate::access::Load;
 use crate::admin_client::AdminClient;
 use crate::cli::{MoveOptions, QueueCommand};
 use crate::command_error::CommandError;
@@ -33,7 +33,7 @@ struct MoveReport {
 
 /// `queue`.
 pub(crate) async fn queue(command: QueueCommand, load: Load<'_>) -> Result<(), CommandError> {
-    let QueueCommand::Move(MoveOptions { from, to, json }) = command;
+    let QueueCommand::Move(MoveOptions { from, to, form }) = command;
     let config = load(Need::Local)?;
     let (from, to) = ends(from, to, config.queue.kind)?;
     telemetry::start(&config.log)?;
@@ -66,7 +66,7 @@ pub(crate) async fn queue(command: QueueCommand, load: Load<'_>) -> Result<(), C
         Ok(progress) => (progress, None),
         Err(failure) => (failure.progress, Some(failure.to_string())),
     };
-    print(json, &MoveReport { from: from.as_str(), to: to.as_str(), progress }, outcome);
+    form.print(&MoveReport { from: from.as_str(), to: to.as_str(), progress }, outcome);
     match failure {
         Some(reason) => Err(CommandError::unreachable(format!("{reason}; {GOES_ON}"))),
         None if progress.is_done => Ok(()),

@@ -10,7 +10,7 @@ use stages::source::listing::horizon;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::access::{Access, Load, print};
+use crate::access::{Access, Load};
 use crate::cli::{BackfillCommand, BackfillOptions, ReconcileOptions};
 use crate::command_error::CommandError;
 use crate::config::{Config, Need};
@@ -105,7 +105,7 @@ pub(crate) async fn reconcile(options: ReconcileOptions, load: Load<'_>) -> Resu
         bar.listing(&run);
     }
     drop(bar);
-    print(options.json, &run, reconciliation);
+    options.form.print(&run, reconciliation);
     replaying.close().await
 }
 
@@ -132,7 +132,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
     let (mut progress, mut planned) = (replaying.access.ask(ShowBackfill { id: run.id }).await?, false);
     let mut stall = StallWatch::default();
     loop {
-        if !planned && progress.run.plan.is_some() && !options.json {
+        if !planned && progress.run.plan.is_some() && !options.form.is_json {
             bar.above(|| output::line(plan(&progress)));
             planned = true;
         }
@@ -145,10 +145,7 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
         progress = replaying.access.ask(ShowBackfill { id: run.id }).await?;
     }
     drop(bar);
-    match options.json {
-        true => print(true, &progress, |_| String::new()),
-        false => output::line(outcome(&progress)),
-    }
+    options.form.print(&progress, outcome);
     replaying.close().await?;
     match progress.run.state {
         RunState::Done | RunState::Planned => Ok(()),
@@ -162,24 +159,25 @@ pub(crate) async fn backfill(options: BackfillOptions, load: Load<'_>) -> Result
 
 async fn change(command: BackfillCommand, load: Load<'_>) -> Result<(), CommandError> {
     let access = Access::of(&load(Need::Local)?, Wanted::Listing).await?;
-    let (id, change) = match command {
-        BackfillCommand::Status { id, json } => {
+    let (id, change, form) = match command {
+        BackfillCommand::Status { id, form } => {
             let all = match id {
                 Some(id) => vec![access.ask(ShowBackfill { id }).await?],
                 None => access.ask(ListBackfills {}).await?,
             };
-            print(json, &all, |all| backfills(all));
+            form.print(&all, |all| backfills(all));
             return access.close().await;
         }
-        BackfillCommand::Pause { id } => (id, Change::Pause),
-        BackfillCommand::Resume { id } => (id, Change::Resume),
-        BackfillCommand::Cancel { id } => (id, Change::Cancel),
+        BackfillCommand::Pause { id, form } => (id, Change::Pause, form),
+        BackfillCommand::Resume { id, form } => (id, Change::Resume, form),
+        BackfillCommand::Cancel { id, form } => (id, Change::Cancel, form),
     };
     let progress = access.ask(ChangeBackfill { id, change }).await?;
-    output::line(outcome(&progress));
-    if matches!(access, Access::Here(_)) && progress.run.state.is_open() {
-        output::line("no daemon runs here: a producer goes on with it when it starts");
-    }
+    let is_left_to_another = matches!(access, Access::Here(_)) && progress.run.state.is_open();
+    form.print(&progress, |progress| match is_left_to_another {
+        true => format!("{}\nno daemon runs here: a producer goes on with it when it starts", outcome(progress)),
+        false => outcome(progress),
+    });
     access.close().await
 }
 

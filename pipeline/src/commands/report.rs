@@ -6,13 +6,13 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use runtime::Clock;
 use serde::Serialize;
 
-use crate::access::{Access, Load, answer, print};
+use crate::access::{Access, Load, answer};
 use crate::cli::{ReportCommand, ReportOptions};
 use crate::command_error::CommandError;
 use crate::config::Config;
 use crate::operations::SingleCommand;
 use crate::operations::report::ShowReport;
-use crate::output;
+use crate::output::AnswerForm;
 use crate::proof::chain::{ChainExpectation, ProofChain, folders};
 use crate::proof::day::DayContent;
 use crate::proof::folder::{ProofFolder, SignOutcome};
@@ -22,12 +22,13 @@ use crate::proof::night::midnight;
 /// `report`, with or without a subcommand.
 pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(), CommandError> {
     match options.command {
-        Some(ReportCommand::Keygen { file }) => {
-            output::line(format!("public key: {}", ProofKey::generate(&file)?));
+        Some(ReportCommand::Keygen { file, form }) => {
+            let made = GeneratedKey { public_key: ProofKey::generate(&file)? };
+            form.print(&made, |made| format!("public key: {}", made.public_key));
             return Ok(());
         }
-        Some(ReportCommand::Verify { dir, public_keys, hashes, json }) => {
-            return verify(&dir, &ChainExpectation { public_keys, hashes }, json);
+        Some(ReportCommand::Verify { dir, public_keys, hashes, form }) => {
+            return verify(&dir, &ChainExpectation { public_keys, hashes }, form);
         }
         None => {}
     }
@@ -35,9 +36,15 @@ pub(crate) async fn report(options: ReportOptions, load: Load<'_>) -> Result<(),
         return Err(CommandError::usage("--from, --to: both are needed"));
     };
     match options.sign {
-        false => answer(ShowReport { from, to }, options.json, load).await,
-        true => sign(from, to, options.key_file, options.gap, options.json, load).await,
+        false => answer(ShowReport { from, to }, options.form, load).await,
+        true => sign(from, to, options.key_file, options.gap, options.form, load).await,
     }
+}
+
+/// A key that was made: its secret half is in the file.
+#[derive(Debug, Serialize)]
+struct GeneratedKey {
+    public_key: String,
 }
 
 /// A day that was signed, or that was signed before and says the same.
@@ -56,7 +63,7 @@ async fn sign(
     to: Timestamp,
     key_file: Option<PathBuf>,
     gap: Option<String>,
-    json: bool,
+    form: AnswerForm,
     load: Load<'_>,
 ) -> Result<(), CommandError> {
     let days = whole_days(from, to, Clock::system().now())?;
@@ -80,7 +87,7 @@ async fn sign(
         signed.push(SignedLine { day, hash, new, missing });
     }
     access.close().await?;
-    print(json, &signed, |signed| lines(signed));
+    form.print(&signed, |signed| lines(signed));
     match signed.iter().map(|day| day.missing).sum() {
         0_u64 => Ok(()),
         missing => Err(CommandError::partly(format!("{missing} calls are missing"))),
@@ -123,7 +130,7 @@ fn whole_days(from: Timestamp, to: Timestamp, now: Timestamp) -> Result<Vec<Date
 }
 
 /// Checks every chain in a directory, its own or one in each folder.
-fn verify(dir: &Path, expected: &ChainExpectation, json: bool) -> Result<(), CommandError> {
+fn verify(dir: &Path, expected: &ChainExpectation, form: AnswerForm) -> Result<(), CommandError> {
     let folders = folders(dir).map_err(CommandError::failed)?;
     if folders.is_empty() {
         return Err(CommandError::failed(format!("{}: it holds no signed day", dir.display())));
@@ -133,7 +140,7 @@ fn verify(dir: &Path, expected: &ChainExpectation, json: bool) -> Result<(), Com
     }
     let chains = folders.iter().map(|folder| ProofChain::of(folder, expected)).collect::<Result<Vec<_>, _>>();
     let chains = chains.map_err(CommandError::failed)?;
-    print(json, &chains, |chains| chains.iter().map(ProofChain::table).collect::<Vec<_>>().join("\n\n"));
+    form.print(&chains, |chains| chains.iter().map(ProofChain::table).collect::<Vec<_>>().join("\n\n"));
     let wrong = folders.iter().zip(&chains).find_map(|(folder, chain)| Some((folder, chain.fault.as_ref()?)));
     match wrong {
         None => Ok(()),

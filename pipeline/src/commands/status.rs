@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::access::{Load, print};
+use crate::access::Load;
 use crate::admin_client::AdminClient;
 use crate::cli::StatusOptions;
 use crate::command_error::CommandError;
@@ -41,13 +41,13 @@ pub(crate) async fn status(options: StatusOptions, load: Load<'_>) -> Result<(),
     telemetry::start(&config.log)?;
     if !options.watch {
         let status = find_status(&config).await?;
-        print(options.json, &status, ShowStatus::table);
+        options.form.print(&status, ShowStatus::table);
         return ShowStatus::verdict(&status);
     }
     let (stopping, _signals) = shutdown::on_signal().map_err(CommandError::failed)?;
     loop {
         let shown = match find_status(&config).await {
-            Ok(status) if options.json => serde_json::to_string(&status).map_err(CommandError::failed)?,
+            Ok(status) if options.form.is_json => serde_json::to_string(&status).map_err(CommandError::failed)?,
             Ok(status) => ShowStatus::table(&status),
             // The daemon may be starting anew: the view goes on.
             Err(failure) => failure.message().to_owned(),

@@ -10,7 +10,7 @@ use runtime::{Clock, chance};
 use serde::Serialize;
 use stages::verify::{RecordingMismatch, Verified};
 
-use crate::access::{Access, Load, print};
+use crate::access::{Access, Load};
 use crate::cli::VerifyOptions;
 use crate::command_error::CommandError;
 use crate::config::Need;
@@ -78,7 +78,7 @@ pub(crate) async fn verify(options: VerifyOptions, load: Load<'_>) -> Result<(),
     if let Some(sample) = sample {
         read_back(&access, &sample.picked, &mut found).await?;
     }
-    print(options.json, &found, lines);
+    options.form.print(&found, lines);
     access.close().await?;
     match found.differing {
         0 => Ok(()),

@@ -20,6 +20,12 @@ Every command takes `--config FILE`, the settings file; without it `NICE_KNOVVU_
 `./nice-knovvu.toml` is read if it is there. A time is RFC 3339 with an offset, or a date, which is its midnight UTC.
 Results go to stdout, logs and progress to stderr.
 
+Each command that answers takes `--json`: one JSON document on stdout, whatever the exit code says; where there is no
+answer, stdout is empty and stderr says why. `status --watch --json` is a document on each line. A script may rely on it: a
+field keeps its name, its type and its meaning, and what the [admin API](API.md) tells as well has the same name there.
+A new version may add fields, and words to a field that holds one word of several. Text for a person may change at any
+time. `run`, `producer`, `consumer`, `demo`, `completions` and `man` have no answer in that sense.
+
 | exit code | meaning |
 |---|---|
 | 0 | done |

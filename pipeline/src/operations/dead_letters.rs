@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, DeadLetterGroup, reason_shape};
+use catalog::{Catalog, DeadLetterFilter, DeadLetterGroup, reason_shape};
 use clap::Args;
 use jiff::Timestamp;
 use model::DeadLetter;
@@ -47,17 +47,41 @@ pub(crate) struct ListDeadLetters {
     #[arg(long, value_name = "TEXT")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// Only those whose reason is this one, with an N in place of each number: a group with its stage.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shape: Option<String>,
+    /// Only those that were set aside at this moment or later.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<Timestamp>,
+    /// Only those that were set aside before.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<Timestamp>,
 }
 
 impl ListDeadLetters {
+    /// Those of a group.
+    pub(crate) fn of_group(group: &DeadLetterGroup) -> Self {
+        Self { stage: Some(group.stage.clone()), shape: Some(group.reason.clone()), ..Self::default() }
+    }
+
     /// Whether it selects some of them only.
     pub(crate) fn selects(&self) -> bool {
         self.stage.is_some() || self.reason.is_some()
     }
 
+    /// What the catalog selects by.
+    fn filter(&self) -> DeadLetterFilter {
+        let Self { stage, shape, from, to, .. } = self.clone();
+        DeadLetterFilter { stage, shape, from, to }
+    }
+
+    /// Whether a letter's reason holds the text.
     fn takes(&self, letter: &DeadLetter) -> bool {
         let holds = |text: &String| letter.reason.contains(text) || reason_shape(&letter.reason).contains(text);
-        self.stage.as_ref().is_none_or(|stage| letter.stage == *stage) && self.reason.as_ref().is_none_or(holds)
+        self.reason.as_ref().is_none_or(holds)
     }
 }
 
@@ -111,7 +135,7 @@ pub(crate) fn groups(groups: &[DeadLetterGroup]) -> String {
         return "no dead letters".to_owned();
     }
     let line = |group: &DeadLetterGroup| {
-        let DeadLetterGroup { stage, reason, count, first_at, last_at } = group;
+        let DeadLetterGroup { stage, reason, count, first_at, last_at, .. } = group;
         let at = format!("{count:>7}  {:<20}  {first_at:.0} to {last_at:.0}", stage.replace('_', " "));
         format!("{at}\n{}", folded("         ", reason))
     };
@@ -222,10 +246,11 @@ impl DeadLetterOperations {
         after: u64,
         most: usize,
     ) -> Result<Vec<DeadLetter>, OperationError> {
-        let (mut listed, mut after) = (Vec::new(), after);
+        let (mut listed, mut after, filter) = (Vec::new(), after, selected.filter());
         loop {
-            let page = self.catalog.dead_letters(after, PAGE).await?;
-            let done = page.len() < PAGE;
+            let limit = PAGE.min(most - listed.len());
+            let page = self.catalog.dead_letters_of(&filter, after, limit).await?;
+            let done = page.len() < limit;
             after = page.last().map_or(after, |letter| letter.id);
             let taken = page.into_iter().filter(|letter| selected.takes(letter)).take(most - listed.len());
             listed.extend(taken.map(|letter| DeadLetter { message: serde_json::Value::Null, ..letter }));

@@ -20,6 +20,11 @@ pub(crate) struct PageStart {
 }
 
 impl PageStart {
+    /// A page of so many items, after the one that the cursor names.
+    pub(crate) fn of(limit: usize, cursor: Option<String>) -> Self {
+        Self { limit: Some(limit), cursor }
+    }
+
     /// The most items in the page.
     pub(super) fn limit(&self) -> Result<usize, OperationError> {
         match self.limit.unwrap_or(PRESET) {

@@ -21,6 +21,13 @@ pub(crate) struct ProofOperations {
     pub(super) dir: Option<PathBuf>,
 }
 
+impl ProofOperations {
+    /// Whether days are signed here at all.
+    pub(crate) fn is_set(&self) -> bool {
+        self.dir.is_some()
+    }
+}
+
 /// The signed days of the tenant are asked for.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListSignedDays {}

@@ -41,6 +41,9 @@ pub(crate) struct TraceConversation {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Trace {
     pub(crate) conversation_id: ContactId,
+    /// The id of its trace, by which a collector finds it: the same for all that is ever done for the conversation.
+    #[serde(default)]
+    pub(crate) trace_id: String,
     /// `metadata_saved`, `ready`, `no_recording`, `dead_letter`, `erased`, `dropped` (the last hop says why),
     /// `under_way`, or `unknown` (NICE knows it, and nothing is known here).
     pub(crate) state: String,
@@ -70,9 +73,10 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// All that is known of an erased conversation.
-    fn erased(conversation_id: ContactId) -> Self {
+    fn erased(key: &ConversationKey) -> Self {
         Self {
-            conversation_id,
+            conversation_id: key.external_id,
+            trace_id: trace_id(key),
             state: "erased".to_owned(),
             conversation: None,
             dead_letter: None,
@@ -96,7 +100,7 @@ impl AdminRequest for TraceConversation {
         let Self { conversation_id } = self;
         let key = operations.tenant.key(conversation_id)?;
         if operations.catalog.status(&key).await? == ConversationStatus::Erased {
-            return Ok(Trace::erased(conversation_id));
+            return Ok(Trace::erased(&key));
         }
         let row = operations.catalog.conversation(&key).await?;
         let hops = operations.catalog.hops(&key).await?;
@@ -128,6 +132,7 @@ impl AdminRequest for TraceConversation {
         let deadline_at = ended_at.filter(|_| is_open).and_then(|ended_at| operations.deadline(ended_at));
         Ok(Trace {
             conversation_id,
+            trace_id: trace_id(&key),
             state: state.to_owned(),
             conversation: row.map(without_personal_data),
             dead_letter,
@@ -206,6 +211,7 @@ impl SingleCommand for TraceConversation {
         let mut hashes = Vec::new();
         let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
         field(&mut lines, "ended at", &moment(trace.ended_at));
+        field(&mut lines, "trace id", &trace.trace_id);
         field(&mut lines, "agent", trace.agent_id.as_deref().unwrap_or("-"));
         if trace.next_look_at.is_some() {
             field(&mut lines, "next look", &format!("{}, about", moment(trace.next_look_at)));
@@ -250,6 +256,11 @@ impl SingleCommand for TraceConversation {
         }
         lines.join("\n")
     }
+}
+
+/// As a collector of traces writes it.
+fn trace_id(key: &ConversationKey) -> String {
+    format!("{:032x}", key.trace_id())
 }
 
 fn without_personal_data(row: ConversationRow) -> serde_json::Value {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::acting::{Acting, NoFields};
 use super::parts::form_token;
 use super::pictures::shares;
+use super::reasons::reason;
 use super::search::{begin as begin_of, beyond};
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
@@ -139,8 +140,8 @@ fn card(visit: &Guest, backfill: &BackfillProgress) -> Markup {
                     }
                 }
             }
-            @if let Some(reason) = &run.reason { p.notice { (reason) } }
-            @if let Some(doubt) = &run.doubt { p.notice { (doubt) } }
+            @if let Some(why) = &run.reason { p.notice { (reason(visit, why)) } }
+            @if let Some(doubt) = &run.doubt { p.notice { (reason(visit, doubt)) } }
             (changes(visit, backfill))
         }
     }

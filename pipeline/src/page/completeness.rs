@@ -14,7 +14,9 @@ use stages::completeness::Completeness;
 use super::acting::{Acting, NoFields};
 use super::parts::{form_token, state_chip};
 use super::pictures::{shares, swatch};
+use super::reasons::reason;
 use super::search::{begin, beyond};
+use super::signed_days::{self, DayMark};
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, moment, number};
@@ -24,6 +26,7 @@ use crate::operations::{
     AdminRequest, OperationError,
     dead_letters::ListDeadLetters,
     overview::{CountDays, FindConversations, PAGE},
+    paging::PageStart,
     replays::ListReconciliations,
     report::ShowReport,
 };
@@ -87,6 +90,7 @@ async fn calendar(visit: &Guest, month: Option<&str>) -> Result<Markup, Operatio
     let last = first.last_of_month();
     let days = CountDays { from: first, to: last }.fulfil(&visit.context.operations.overview).await?;
     let runs = ListReconciliations {}.fulfil(&visit.context.operations.replays).await?;
+    let signed = signed_days::read(visit).await;
     let before = first.saturating_sub(Span::new().months(1));
     let after = first.saturating_add(Span::new().months(1));
     let monday = first.saturating_sub(Span::new().days(first.weekday().to_monday_zero_offset()));
@@ -102,6 +106,7 @@ async fn calendar(visit: &Guest, month: Option<&str>) -> Result<Markup, Operatio
     });
     Ok(html! {
         h1 { (texts.completeness) " · " (first.strftime("%Y-%m")) }
+        (signed_days::verdict(visit, &signed))
         p.quiet { (texts.completeness_says) }
         (legend(texts, language_counts(visit, &total)))
         section.panel aria-label=(texts.completeness) {
@@ -112,7 +117,7 @@ async fn calendar(visit: &Guest, month: Option<&str>) -> Result<Markup, Operatio
                         tr {
                             @for offset in 0..7 {
                                 @let day = week.saturating_add(Span::new().days(offset));
-                                @if day < first || day > last || day > today { td.outside {} } @else { (cell(visit, &of(day))) }
+                                @if day < first || day > last || day > today { td.outside {} } @else { (cell(visit, &of(day), signed_days::mark(&signed, day))) }
                             }
                         }
                     }
@@ -123,6 +128,7 @@ async fn calendar(visit: &Guest, month: Option<&str>) -> Result<Markup, Operatio
                 @if after <= today { a href={ "/completeness?month=" (after.strftime("%Y-%m")) } { (after.strftime("%Y-%m")) " →" } }
             }
         }
+        (signed_days::panel(visit, &signed, first, last))
         section.panel aria-labelledby="runs-title" {
             h2 #runs-title { (texts.nightly_runs) }
             @if runs.is_empty() { p.quiet { (texts.no_runs) } } @else {
@@ -154,7 +160,7 @@ fn legend(texts: &Texts, totals: [String; 4]) -> Markup {
     }
 }
 
-fn cell(visit: &Guest, day: &DayCounts) -> Markup {
+fn cell(visit: &Guest, day: &DayCounts, signed: Option<DayMark>) -> Markup {
     let (texts, language) = (visit.texts(), visit.language);
     let odd = [
         (day.dead, texts.dead_short),
@@ -164,7 +170,7 @@ fn cell(visit: &Guest, day: &DayCounts) -> Markup {
     html! {
         td {
             a href={ "/completeness/" (day.day) } {
-                span.day { (day.day.day()) span.hidden { " " (day.day) } }
+                span.day { (day.day.day()) span.hidden { " " (day.day) } @if let Some(signed) = signed { (signed_days::sign(texts, signed)) } }
                 @if whole(day) > 0 {
                     span.count { (number(language, whole(day))) }
                     (shares(&counts(day), whole(day)))
@@ -191,7 +197,7 @@ fn one_run(visit: &Guest, run: &ReplayRun) -> Markup {
             td.number data-name=(texts.listed) { (number(language, run.found.listed)) }
             td.number data-name=(texts.missing) { (number(language, run.found.missing)) }
             td.number data-name=(texts.replayed_count) { (number(language, run.published())) }
-            td data-name=(texts.state) { div { span class={ "chip " (class) } { (word) } @if let Some(reason) = run.reason.as_ref().or(run.doubt.as_ref()) { div.quiet.reason { (reason) } } } }
+            td data-name=(texts.state) { div { span class={ "chip " (class) } { (word) } @if let Some(why) = run.reason.as_ref().or(run.doubt.as_ref()) { div.quiet.reason { (reason(visit, why)) } } } }
         }
     }
 }
@@ -202,9 +208,9 @@ async fn one_day(visit: &Guest, day: Date, report: Option<&Completeness>) -> Res
     let counted = counted.first().copied().unwrap_or(DayCounts::none(day));
     let (from, to) = (begin(day)?, begin(day.tomorrow().map_err(beyond)?)?);
     let exceptions = exceptions(visit, from, to).await?;
-    let letters = ListDeadLetters::default().fulfil(&visit.context.operations.dead_letters).await?;
-    let letters: Vec<_> =
-        letters.iter().filter(|letter| letter.at >= from && letter.at < to).take(MOST_SHOWN).collect();
+    let of_day = ListDeadLetters { from: Some(from), to: Some(to), ..ListDeadLetters::default() };
+    let start = PageStart::of(MOST_SHOWN, None);
+    let letters = of_day.fulfil_page(&visit.context.operations.dead_letters, start).await?.items;
     Ok(html! {
         h1 { (texts.completeness) " · " (day) }
         (legend(texts, language_counts(visit, &counted)))
@@ -233,7 +239,7 @@ async fn one_day(visit: &Guest, day: Date, report: Option<&Completeness>) -> Res
                                 th.mono scope="row" { a href={ "/dead-letters/" (letter.id) } { (letter.conversation_id.as_deref().unwrap_or("–")) } }
                                 td data-name=(texts.state) { (state_chip(texts, "dead_letter")) }
                                 td {}
-                                td.reason data-name=(texts.reason) { (letter.reason) }
+                                td.reason data-name=(texts.reason) { (reason(visit, &letter.reason)) }
                             }
                         }
                         @for call in &exceptions {
@@ -268,6 +274,19 @@ async fn exceptions(visit: &Guest, from: Timestamp, to: Timestamp) -> Result<Vec
     }
 }
 
+/// What kind of exception a call is.
+fn exception_name<'c>(texts: &Texts, what: &'c str) -> &'c str {
+    match what {
+        "recordings_missing" => texts.incomplete_short,
+        "dead" => texts.state_dead_letter,
+        "in_flight" => texts.in_flight_short,
+        "excluded" => texts.excluded,
+        "not_looked_for_yet" => texts.not_looked_for,
+        "missing" => texts.missing,
+        other => other,
+    }
+}
+
 fn reported(visit: &Guest, report: &Completeness) -> Markup {
     let (texts, language, total) = (visit.texts(), visit.language, &report.total);
     let count = |count: u64| number(language, count);
@@ -283,7 +302,7 @@ fn reported(visit: &Guest, report: &Completeness) -> Markup {
             dt { (texts.not_looked_for) } dd { (count(total.not_looked_for_yet)) }
             dt { (texts.missing) } dd { (count(total.missing)) }
         }
-        @if let Some(doubt) = &report.doubt { p.notice { (doubt) } }
+        @if let Some(doubt) = &report.doubt { p.notice { (reason(visit, doubt)) } }
         @if !report.exceptions.is_empty() {
             table.stack {
                 thead { tr { th scope="col" { (texts.conversation) } th scope="col" { (texts.state) } th scope="col" { (texts.reason) } } }
@@ -291,8 +310,8 @@ fn reported(visit: &Guest, report: &Completeness) -> Markup {
                     @for exception in report.exceptions.iter().take(MOST_SHOWN) {
                         tr {
                             th.mono scope="row" { a href={ "/conversations/" (exception.conversation_id) } { (exception.conversation_id) } }
-                            td data-name=(texts.state) { (exception.what) }
-                            td.reason data-name=(texts.reason) { (exception.reason) }
+                            td data-name=(texts.state) { (exception_name(texts, &exception.what)) }
+                            td.reason data-name=(texts.reason) { (reason(visit, &exception.reason)) }
                         }
                     }
                 }

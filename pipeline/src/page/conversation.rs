@@ -10,6 +10,7 @@ use super::acting::{Acting, NoFields};
 use super::now::outcome_name;
 use super::parts::{form_token, stage_name, state_chip};
 use super::pictures::{Piece, bar, swatch};
+use super::reasons::reason;
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{bytes, fill, moment, span, took};
@@ -80,7 +81,7 @@ async fn body(guest: &Guest, id: &str, shown: Shown) -> Result<Markup, Operation
     Ok(html! {
         h1 { (texts.conversation) " " span.mono { (trace.conversation_id) } " " (state_chip(texts, &trace.state)) }
         @if let Some(letter) = &trace.dead_letter {
-            p.notice.bad { (fill(texts.set_aside_at, &[&stage_name(texts, &letter.stage), &letter.reason])) " " a href={ "/dead-letters/" (letter.id) } { (fill(texts.dead_letter_n, &[&letter.id])) } }
+            p.notice.bad { (fill(texts.set_aside_at, &[&stage_name(texts, &letter.stage)])) " " (reason(guest, &letter.reason)) " " a href={ "/dead-letters/" (letter.id) } { (fill(texts.dead_letter_n, &[&letter.id])) } }
         }
         div.columns {
             (facts(guest, &trace, &shown))
@@ -98,8 +99,9 @@ fn facts(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
     html! {
         section.panel aria-labelledby="facts-title" {
             h2 #facts-title { (texts.facts) }
-            @if row.is_none() { p.quiet { (texts.no_row_yet) } } @else {
-                dl.facts {
+            @if row.is_none() { p.quiet { (texts.no_row_yet) } }
+            dl.facts {
+                @if row.is_some() {
                     dt { (texts.began_at) } dd { @if let Some(at) = at("started_at") { (moment(at)) } }
                     dt { (texts.ended_at) } dd { @if let Some(at) = at("ended_at") { (moment(at)) }
                         @if let (Some(from), Some(to)) = (at("started_at"), at("ended_at")) {
@@ -112,6 +114,7 @@ fn facts(guest: &Guest, trace: &Trace, shown: &Shown) -> Markup {
                     dt { (texts.taken_by_analysis) } dd { @match at("claimed_at") { Some(at) => (moment(at)), None => (texts.not_yet) } }
                     dt { (texts.customer_number) } dd { (number(guest, trace, shown)) }
                 }
+                dt { (texts.trace_id) } dd.mono { (trace.trace_id) }
             }
         }
     }
@@ -247,10 +250,12 @@ fn outcome_class(outcome: &str) -> &'static str {
 }
 
 /// Why, and for how long it waited before.
-fn detail(texts: &Texts, hop: &Hop, waited_millis: Option<i64>, guest: &Guest) -> Option<String> {
+fn detail(texts: &Texts, hop: &Hop, waited_millis: Option<i64>, guest: &Guest) -> Option<Markup> {
     let waited = waited_millis
         .filter(|millis| *millis >= 500)
         .map(|millis| fill(texts.waited_before, &[&span(guest.language, texts, millis as f64 / 1e3)]));
-    let parts: Vec<_> = waited.into_iter().chain(hop.detail.clone()).collect();
-    (!parts.is_empty()).then(|| parts.join(" · "))
+    let why = hop.detail.as_ref().map(|why| reason(guest, why));
+    let between = if waited.is_some() && why.is_some() { " · " } else { "" };
+    (waited.is_some() || why.is_some())
+        .then(|| html! { (waited.unwrap_or_default()) (between) @if let Some(why) = why { (why) } })
 }

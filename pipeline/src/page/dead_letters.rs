@@ -1,13 +1,11 @@
 //! *Dead letters*: grouped by stage and reason, with counts over time; replayed and dropped by group or one by one.
 //! What will happen is said before it does.
 
-use std::collections::BTreeMap;
-
 use axum::{
-    extract::Path,
+    extract::{Path, Query},
     response::{IntoResponse, Redirect, Response},
 };
-use catalog::reason_shape;
+use catalog::{DeadLetterGroup, MOST_GROUPED, reason_shape};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use maud::{Markup, html};
 use model::{DeadLetter, Key};
@@ -16,6 +14,7 @@ use serde::Deserialize;
 use super::acting::{Acting, NoFields};
 use super::parts::{form_token, stage_name};
 use super::pictures::spark;
+use super::reasons::{GONE, reason};
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, moment, number, short_moment, short_time};
@@ -23,10 +22,11 @@ use super::{layout, layout::Place};
 use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
-    dead_letters::{DropDeadLetter, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+    dead_letters::{DropDeadLetter, GroupDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+    paging::{AnswerPage, PageStart},
 };
 
-/// Letters of a group that are shown.
+/// Letters of a group on one page.
 const SHOWN: usize = 100;
 
 /// Letters that one click deals with; the rest stays for the next.
@@ -52,12 +52,10 @@ impl LetterAct {
     }
 }
 
-/// Letters of one stage, whose reasons differ by numbers only.
-struct LetterGroup {
-    key: String,
-    stage: String,
-    reason: String,
-    letters: Vec<DeadLetter>,
+/// Which page of a group.
+#[derive(Deserialize)]
+pub(super) struct LetterPage {
+    cursor: Option<String>,
 }
 
 /// The view of all groups.
@@ -67,8 +65,17 @@ pub(super) async fn show(visit: Visit) -> Response {
 }
 
 /// The view of one group.
-pub(super) async fn show_group(visit: Visit, Path(key): Path<String>) -> Response {
-    let body = group(&visit, &key).await.map(|group| one_group(&visit, &group));
+pub(super) async fn show_group(
+    visit: Visit,
+    Path(key): Path<String>,
+    Query(LetterPage { cursor }): Query<LetterPage>,
+) -> Response {
+    let asked = async {
+        let (group, is_first) = (group(&visit, &key).await?, cursor.is_none());
+        let page = letters_of(&visit, &group, SHOWN, cursor).await?;
+        Ok(one_group(&visit, &group, &page, is_first))
+    };
+    let body = asked.await;
     layout::answer(&visit, Place::DeadLetters, body)
 }
 
@@ -76,8 +83,8 @@ pub(super) async fn show_group(visit: Visit, Path(key): Path<String>) -> Respons
 pub(super) async fn confirm_group(visit: Visit, Path((key, act)): Path<(String, LetterAct)>) -> Response {
     let body = group(&visit, &key).await.map(|group| {
         let texts = visit.texts();
-        let count = group.letters.len().min(MOST_AT_ONCE);
-        let what = format!("{}: {}", stage_name(texts, &group.stage), group.reason);
+        let count = usize::try_from(group.count).unwrap_or(MOST_AT_ONCE).min(MOST_AT_ONCE);
+        let what = html! { (stage_name(texts, &group.stage)) ": " (reason(&visit, &group.reason)) };
         confirm(&visit, act, count, &what, &format!("/dead-letters/groups/{key}"))
     });
     layout::answer(&visit, Place::DeadLetters, body)
@@ -90,7 +97,8 @@ pub(super) async fn act_on_group(
 ) -> Response {
     let acted = async {
         let group = group(&visit, &key).await?;
-        let ids: Vec<u64> = group.letters.iter().take(MOST_AT_ONCE).map(|letter| letter.id).collect();
+        let letters = letters_of(&visit, &group, MOST_AT_ONCE, None).await?.items;
+        let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
         let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
         let subject = format!("{} dead letters, {first} to {last}: {} ({})", ids.len(), group.reason, group.stage);
         visit.record(&format!("{} dead letters", act.word()), &subject).await?;
@@ -114,7 +122,7 @@ pub(super) async fn act_on_group(
         html! {
             h1 { (texts.dead_letters) }
             p.notice role="status" { (fill(said, &[&done])) }
-            @if let Some(error) = broken { p.notice.bad role="alert" { (error) } }
+            @if let Some(error) = broken { p.notice.bad role="alert" { (reason(&visit, &error.to_string())) } }
             p { a.button href="/dead-letters" { (texts.back_to_letters) } }
         }
     });
@@ -130,7 +138,7 @@ pub(super) async fn show_one(visit: Visit, Path(id): Path<u64>) -> Response {
 /// What will happen to one letter.
 pub(super) async fn confirm_one(visit: Visit, Path((id, act)): Path<(u64, LetterAct)>) -> Response {
     let body = letter(&visit, id).await.map(|letter| {
-        let what = format!("{}: {}", fill(visit.texts().dead_letter_n, &[&id]), letter.reason);
+        let what = html! { (fill(visit.texts().dead_letter_n, &[&id])) ": " (reason(&visit, &letter.reason)) };
         confirm(&visit, act, 1, &what, &format!("/dead-letters/{id}"))
     });
     layout::answer(&visit, Place::DeadLetters, body)
@@ -171,37 +179,39 @@ async fn letter(visit: &Guest, id: u64) -> Result<DeadLetter, OperationError> {
 }
 
 /// Every group, the largest first.
-async fn groups(visit: &Guest) -> Result<Vec<LetterGroup>, OperationError> {
-    let letters = ListDeadLetters::default().fulfil(&visit.context.operations.dead_letters).await?;
-    let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
-    for letter in letters {
-        groups.entry((letter.stage.clone(), reason_shape(&letter.reason))).or_default().push(letter);
-    }
-    let mut groups: Vec<_> = groups
-        .into_iter()
-        .map(|((stage, reason), letters)| LetterGroup {
-            key: format!("{:?}", Key::of(&["group", &stage, &reason])),
-            stage,
-            reason,
-            letters,
-        })
-        .collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.letters.len()));
-    Ok(groups)
+async fn groups(visit: &Guest) -> Result<Vec<DeadLetterGroup>, OperationError> {
+    GroupDeadLetters {}.fulfil(&visit.context.operations.dead_letters).await
 }
 
-async fn group(visit: &Guest, key: &str) -> Result<LetterGroup, OperationError> {
-    let gone = || OperationError::NotFound(visit.texts().group_is_gone.to_owned());
-    groups(visit).await?.into_iter().find(|group| group.key == key).ok_or_else(gone)
+async fn group(visit: &Guest, key: &str) -> Result<DeadLetterGroup, OperationError> {
+    let gone = || OperationError::NotFound(GONE.to_owned());
+    groups(visit).await?.into_iter().find(|group| key_of(&group.stage, &group.reason) == key).ok_or_else(gone)
 }
 
-fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
+/// Some letters of a group, the oldest first.
+async fn letters_of(
+    visit: &Guest,
+    group: &DeadLetterGroup,
+    most: usize,
+    cursor: Option<String>,
+) -> Result<AnswerPage<Vec<DeadLetter>>, OperationError> {
+    let start = PageStart::of(most, cursor);
+    ListDeadLetters::of_group(group).fulfil_page(&visit.context.operations.dead_letters, start).await
+}
+
+/// The name of a group in an address.
+fn key_of(stage: &str, reason: &str) -> String {
+    format!("{:?}", Key::of(&["group", stage, reason]))
+}
+
+fn all(visit: &Guest, groups: &[DeadLetterGroup]) -> Markup {
     let (texts, language) = (visit.texts(), visit.language);
-    let whole: usize = groups.iter().map(|group| group.letters.len()).sum();
+    let whole: u64 = groups.iter().map(|group| group.count).sum();
     html! {
         h1 { (texts.dead_letters) }
         @if groups.is_empty() { p.notice { (texts.no_dead_letters) } } @else {
-            p.quiet { (fill(texts.letters_in_groups, &[&number(language, whole as u64), &groups.len()])) }
+            p.quiet { (fill(texts.letters_in_groups, &[&number(language, whole), &groups.len()])) }
+            @if whole >= MOST_GROUPED as u64 { p.notice { (fill(texts.only_newest_counted, &[&number(language, MOST_GROUPED as u64)])) } }
             section.panel aria-label=(texts.dead_letters) {
                 table.stack {
                     thead { tr {
@@ -210,13 +220,13 @@ fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
                     } }
                     tbody {
                         @for group in groups {
-                            @let address = format!("/dead-letters/groups/{}", group.key);
+                            @let address = format!("/dead-letters/groups/{}", key_of(&group.stage, &group.reason));
                             tr {
-                                th.reason scope="row" { a href=(address) { (group.reason) } @if let Some(back) = goes_back(texts, &group.letters, visit.now) { div.quiet { (back) } } }
+                                th.reason scope="row" { a href=(address) { (reason(visit, &group.reason)) } @if let Some(back) = goes_back(texts, group, visit.now) { div.quiet { (back) } } }
                                 td data-name=(texts.stage) { (stage_name(texts, &group.stage)) }
-                                td.number data-name=(texts.count) { (number(language, group.letters.len() as u64)) }
-                                td data-name=(texts.last_days) { (by_day(visit, &group.letters)) }
-                                td data-name=(texts.newest) { @if let Some(at) = group.letters.iter().map(|letter| letter.at).max() { (short_moment(at, visit.now)) } }
+                                td.number data-name=(texts.count) { (number(language, group.count)) }
+                                td data-name=(texts.last_days) { (by_day(visit, group)) }
+                                td data-name=(texts.newest) { (short_moment(group.last_at, visit.now)) }
                                 td.table-acts { (acts(visit, &address)) }
                             }
                         }
@@ -228,17 +238,14 @@ fn all(visit: &Guest, groups: &[LetterGroup]) -> Markup {
 }
 
 /// When the first of them goes back by itself.
-fn goes_back(texts: &Texts, letters: &[DeadLetter], now: Timestamp) -> Option<String> {
-    let first = letters.iter().filter_map(|letter| letter.replay_at).min()?;
-    Some(fill(texts.goes_back_at, &[&short_time(first, now)]))
+fn goes_back(texts: &Texts, group: &DeadLetterGroup, now: Timestamp) -> Option<String> {
+    group.replay_at.map(|first| fill(texts.goes_back_at, &[&short_time(first, now)]))
 }
 
-fn by_day(visit: &Guest, letters: &[DeadLetter]) -> Markup {
-    let day = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
-    let today = day(visit.now);
-    let days: Vec<Date> = (0..DAYS as i64).rev().map(|ago| today.saturating_sub(Span::new().days(ago))).collect();
-    let counts: Vec<u64> =
-        days.iter().map(|one| letters.iter().filter(|letter| day(letter.at) == *one).count() as u64).collect();
+fn by_day(visit: &Guest, group: &DeadLetterGroup) -> Markup {
+    let today = visit.now.to_zoned(TimeZone::UTC).date();
+    let of = |day: Date| group.days.iter().find(|counted| counted.day == day).map_or(0, |counted| counted.count);
+    let counts: Vec<u64> = (0..DAYS as i64).rev().map(|ago| of(today.saturating_sub(Span::new().days(ago)))).collect();
     let recent: u64 = counts.iter().sum();
     spark(&counts, &fill(visit.texts().letters_in_days, &[&recent, &DAYS]))
 }
@@ -255,18 +262,19 @@ fn acts(visit: &Guest, address: &str) -> Markup {
     }
 }
 
-fn one_group(visit: &Guest, group: &LetterGroup) -> Markup {
+fn one_group(visit: &Guest, group: &DeadLetterGroup, page: &AnswerPage<Vec<DeadLetter>>, is_first: bool) -> Markup {
     let texts = visit.texts();
+    let address = format!("/dead-letters/groups/{}", key_of(&group.stage, &group.reason));
     html! {
-        h1 { (group.reason) }
-        p { (stage_name(texts, &group.stage)) " · " (fill(texts.letters, &[&number(visit.language, group.letters.len() as u64)])) }
-        (acts(visit, &format!("/dead-letters/groups/{}", group.key)))
+        h1 { (reason(visit, &group.reason)) }
+        p { (stage_name(texts, &group.stage)) " · " (fill(texts.letters, &[&number(visit.language, group.count)])) }
+        (acts(visit, &address))
         p {}
         section.panel aria-label=(texts.dead_letters) {
             table.stack {
                 thead { tr { th scope="col" { (texts.number) } th scope="col" { (texts.conversation) } th scope="col" { (texts.at) } th scope="col" { (texts.goes_back) } } }
                 tbody {
-                    @for letter in group.letters.iter().rev().take(SHOWN) {
+                    @for letter in &page.items {
                         tr {
                             th scope="row" { a href={ "/dead-letters/" (letter.id) } { (letter.id) } }
                             td data-name=(texts.conversation) { (conversation(letter)) }
@@ -276,7 +284,12 @@ fn one_group(visit: &Guest, group: &LetterGroup) -> Markup {
                     }
                 }
             }
-            @if group.letters.len() > SHOWN { p.quiet { (fill(texts.only_newest, &[&SHOWN])) } }
+            @if !is_first || page.next.is_some() {
+                div.pager {
+                    span { @if !is_first { a href=(address) { (texts.oldest) } } }
+                    @if let Some(cursor) = &page.next { a href={ (address) "?cursor=" (cursor) } { (texts.newer) } }
+                }
+            }
         }
     }
 }
@@ -293,12 +306,12 @@ fn conversation(letter: &DeadLetter) -> Markup {
 
 fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
     let texts = visit.texts();
-    let group = format!("/dead-letters/groups/{:?}", Key::of(&["group", &letter.stage, &reason_shape(&letter.reason)]));
+    let group = format!("/dead-letters/groups/{}", key_of(&letter.stage, &reason_shape(&letter.reason)));
     html! {
         h1 { (fill(texts.dead_letter_n, &[&letter.id])) }
         section.panel aria-label=(texts.facts) {
             dl.facts {
-                dt { (texts.reason) } dd { a href=(group) { (letter.reason) } }
+                dt { (texts.reason) } dd { a href=(group) { (reason(visit, &letter.reason)) } }
                 dt { (texts.stage) } dd { (stage_name(texts, &letter.stage)) }
                 dt { (texts.conversation) } dd { (conversation(letter)) }
                 dt { (texts.at) } dd { (moment(letter.at)) }
@@ -317,7 +330,7 @@ fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
 }
 
 /// Says what will happen, and asks whether it shall.
-fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &str, back: &str) -> Markup {
+fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &Markup, back: &str) -> Markup {
     let texts = visit.texts();
     let (title, says, button, class) = match act {
         LetterAct::Replay => (texts.replay_title, texts.replay_says, texts.replay_n, "main-act"),

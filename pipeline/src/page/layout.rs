@@ -4,9 +4,10 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, Render, html};
 
 use super::assets::{ICON_ADDRESS, SCRIPT_ADDRESS, STYLE_ADDRESS};
+use super::reasons::reason;
 use super::texts::{Language, Texts};
 use super::visit::Guest;
 use crate::admission::OperatorRole;
@@ -66,13 +67,13 @@ pub(super) fn answer(guest: &Guest, place: Place, body: Result<Markup, Operation
                 OperationError::Refused(_) | OperationError::NoTenant(_) => StatusCode::CONFLICT,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
-            refusal(guest, place, status, &error.to_string())
+            refusal(guest, place, status, &reason(guest, &error.to_string()))
         }
     }
 }
 
 /// Why something is not shown, or was not done.
-pub(super) fn refusal(guest: &Guest, place: Place, status: StatusCode, why: &str) -> Response {
+pub(super) fn refusal(guest: &Guest, place: Place, status: StatusCode, why: impl Render) -> Response {
     let texts = guest.texts();
     let body = html! {
         h1 { (texts.not_done) }

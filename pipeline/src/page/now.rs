@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::flow_picture::{BRINGING, FINDING, FlowPicture};
 use super::parts::{Mood, sign, stage_name};
 use super::pictures::shares;
+use super::reasons::reason;
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, number, short_moment, span};
@@ -51,7 +52,7 @@ pub(super) async fn part(guest: &Guest) -> Markup {
 struct VerdictWords {
     mood: Mood,
     title: String,
-    detail: String,
+    detail: Markup,
 }
 
 /// The one line for which somebody looks at night; below it all that is not well.
@@ -59,7 +60,8 @@ fn verdict(guest: &Guest, read: &StatusRead) -> Markup {
     let VerdictWords { mood, title, detail } = match read {
         Ok(status) => judged(guest, status),
         Err(error) => {
-            VerdictWords { mood: Mood::Bad, title: guest.texts().verdict_unreadable.to_owned(), detail: error.clone() }
+            let title = guest.texts().verdict_unreadable.to_owned();
+            VerdictWords { mood: Mood::Bad, title, detail: reason(guest, error) }
         }
     };
     let concerns = read.as_ref().map_or(&[][..], |status| &status.concerns);
@@ -70,7 +72,7 @@ fn verdict(guest: &Guest, read: &StatusRead) -> Markup {
                 h1 { (title) }
                 p { (detail) }
                 // In the words of `status`; one alone is in the title already.
-                @if concerns.len() > 1 { ul lang="en" { @for concern in concerns { li { (concern) } } } }
+                @if concerns.len() > 1 { ul { @for concern in concerns { li { (reason(guest, concern)) } } } }
             }
         }
     }
@@ -78,7 +80,7 @@ fn verdict(guest: &Guest, read: &StatusRead) -> Markup {
 
 fn judged(guest: &Guest, status: &Status) -> VerdictWords {
     let (texts, language) = (guest.texts(), guest.language);
-    let words = |mood, title: String, detail: &str| VerdictWords { mood, title, detail: detail.to_owned() };
+    let words = |mood, title: String, detail: &str| VerdictWords { mood, title, detail: html! { (detail) } };
     if let Some(away) = status.systems.iter().find(|system| system.state.is_away()) {
         let wait = fill(texts.calls_wait, &[&number(language, away.waiting)]);
         let remedy = systems_panel::remedy(texts, language, away).unwrap_or_default();
@@ -107,7 +109,8 @@ fn judged(guest: &Guest, status: &Status) -> VerdictWords {
         let is_all = status.concerns.len() <= 1;
         return words(Mood::Warn, title, if is_all { texts.verdict_dead_detail } else { "" });
     }
-    words(Mood::Warn, texts.verdict_look.to_owned(), status.concerns.first().map_or("", String::as_str))
+    let detail = reason(guest, status.concerns.first().map_or("", String::as_str));
+    VerdictWords { mood: Mood::Warn, title: texts.verdict_look.to_owned(), detail }
 }
 
 fn lowered(status: &Status) -> bool {
@@ -206,10 +209,10 @@ fn held_panel(guest: &Guest, status: &Status) -> Markup {
                     span.quiet { (fill(texts.used_of, &[&number(language, budget.used.into()), &number(language, budget.limit_now.into())])) }
                     @if budget.limit_now < budget.limit { " " span.chip.warn { (fill(texts.lowered_from, &[&budget.limit])) } }
                     (shares(&[(u64::from(budget.used), if budget.limit_now < budget.limit { "fill-warn" } else { "fill-accent" })], u64::from(budget.limit.max(1))))
-                    span.quiet { (budget.why) }
+                    span.quiet { (reason(guest, &budget.why)) }
                 }
             }
-            @if let Some(held) = &status.agents_held { p.notice.bad { (agents::held(held)) } }
+            @if let Some(held) = &status.agents_held { p.notice.bad { (reason(guest, &agents::held(held))) } }
             @if status.agents_missing > 0 { p.notice { (fill(texts.agents_missing, &[&status.agents_missing])) } }
             dl.facts {
                 dt { (texts.agents) } dd { (fill(texts.agents_active, &[&status.agents_active, &status.agents_inactive])) }

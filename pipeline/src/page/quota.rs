@@ -4,6 +4,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::pictures::{shares, swatch};
+use super::reasons::reason;
 use super::texts::Texts;
 use super::visit::{Guest, Visit};
 use super::words::{fill, number, span};
@@ -61,7 +62,7 @@ fn family(visit: &Guest, budget: &BudgetStatus) -> Markup {
                 dt { (texts.refusals) } dd { (count(budget.refusals)) }
                 @if let Some(seconds) = budget.closed_seconds { dt { (texts.closed) } dd { (fill(texts.for_so_long, &[&span(language, texts, seconds)])) } }
                 @if let Some(seconds) = budget.full_pace_in_seconds { dt { (texts.full_pace) } dd { (fill(texts.in_so_long, &[&span(language, texts, seconds)])) } }
-                dt { (texts.why) } dd { (budget.why) }
+                dt { (texts.why) } dd { (reason(visit, &budget.why)) }
             }
         }
     }

@@ -11,6 +11,7 @@ use model::{Agent, AgentId, ContactId};
 use serde::Deserialize;
 
 use super::parts::state_chip;
+use super::reasons::reason;
 use super::visit::{Guest, Visit};
 use super::words::{moment, span};
 use super::{layout, layout::Place};
@@ -93,7 +94,7 @@ async fn body(visit: &Guest, search: Search) -> Result<Markup, OperationError> {
         }
         @match found {
             Ok(found) => (list(visit, &agents, &found, (agent, from, to))),
-            Err(error) => p.notice.bad role="alert" { (error) },
+            Err(error) => p.notice.bad role="alert" { (reason(visit, &error.to_string())) },
         }
     })
 }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::parts::Mood;
+use super::reasons::reason;
 use super::texts::{Language, Texts};
 use super::visit::Guest;
 use super::words::{number, short_moment, short_time};
@@ -25,7 +26,7 @@ pub(super) fn panel(guest: &Guest, systems: &[SystemStatus]) -> Markup {
                                     span class={ "chip " (chip(system.state)) } { (state(texts, system.state)) }
                                     @if let Some(since) = system.since { " " span.quiet { (since_words(texts, short_time(since, guest.now))) } }
                                     @else if let Some(at) = system.well_at { " " span.quiet { (short_moment(at, guest.now)) } }
-                                    @if let Some(reason) = &system.reason { div.quiet.reason lang="en" { (reason) } }
+                                    @if let Some(why) = &system.reason { div.quiet.reason { (reason(guest, why)) } }
                                     @if let Some(remedy) = remedy(texts, language, system) { div { strong { (remedy) } } }
                                 }
                             }

@@ -262,7 +262,8 @@ texts! {
     state_dead_letter: "Dead letter", "Ölü mektup";
     state_erased: "Erased", "Silindi";
     state_dropped: "Dropped", "Bırakıldı";
-    set_aside_at: "Set aside at \"{}\": {}.", "\"{}\" aşamasında kenara ayrıldı: {}.";
+    set_aside_at: "Set aside at \"{}\":", "\"{}\" aşamasında kenara ayrıldı:";
+    trace_id: "Trace id", "İz kimliği";
 
     // Dead letters.
     dead_letter_n: "Dead letter {}", "Ölü mektup {}";
@@ -280,9 +281,10 @@ texts! {
     goes_back_at: "the first goes back by itself at {}", "ilki kendiliğinden döner: {}";
     goes_back: "Goes back", "Geri döner";
     not_by_itself: "not by itself", "kendiliğinden dönmez";
-    group_is_gone: "This group is gone: its letters were replayed or dropped.", "Bu grup artık yok: mektupları yeniden oynatıldı veya bırakıldı.";
-    only_newest: "Only the newest {} are shown.", "Yalnızca en yeni {} gösteriliyor.";
+    only_newest_counted: "The groups count the newest {} letters; there may be more.", "Gruplar en yeni {} mektubu sayar; daha fazlası olabilir.";
     only_first: "Only the first {} are shown.", "Yalnızca ilk {} gösteriliyor.";
+    oldest: "← Oldest", "← En eski";
+    newer: "Newer →", "Daha yeni →";
     number: "Number", "Numara";
     at: "When", "Ne zaman";
     message: "Message", "Mesaj";
@@ -319,6 +321,25 @@ texts! {
     ended: "Ended", "Biten";
     excluded: "Excluded", "Kapsam dışı";
     not_looked_for: "Not looked for yet", "Henüz aranmadı";
+    signed_days: "Signed days", "İmzalı günler";
+    signed_days_says: "Each signed file holds the hash of the file before, so that nothing can be taken out or changed later. Keep the newest hash where nobody of this machine can change it.", "Her imzalı dosya bir önceki dosyanın özetini taşır; sonradan hiçbir şey çıkarılamaz veya değiştirilemez. En yeni özeti, bu makinedeki kimsenin değiştiremeyeceği bir yerde saklayın.";
+    signed_days_off: "No day is signed here: [proof] dir is not set.", "Burada hiçbir gün imzalanmıyor: [proof] dir verilmemiş.";
+    no_signed_days: "No day of this month is signed.", "Bu ayın imzalı günü yok.";
+    chain_whole: "The chain holds: {} signed days, from {} to {}.", "Zincir sağlam: {} imzalı gün, {} ile {} arası.";
+    chain_broken: "The chain of signed days is broken at {}.", "İmzalı günlerin zinciri {} dosyasında kopuk.";
+    chain_remedy: "Keep the folder as it is, and compare this file and the one before with a copy that nobody here can change. Put the true files back; nothing is signed until the chain holds again. Check the folder with: nice-knovvu report verify.", "Klasörü olduğu gibi saklayın; bu dosyayı ve bir öncekini, buradaki kimsenin değiştiremeyeceği bir kopyayla karşılaştırın. Gerçek dosyaları geri koyun; zincir düzelene kadar hiçbir gün imzalanmaz. Klasörü şununla denetleyin: nice-knovvu report verify.";
+    chain_gap: "No file: {}", "Dosyası yok: {}";
+    day: "Day", "Gün";
+    hash: "Hash", "Özet";
+    previous_hash: "Previous hash", "Önceki özet";
+    first_file: "none: the first file", "yok: ilk dosya";
+    signed_at: "Signed", "İmzalandı";
+    key_id: "Signed with the key", "İmzalayan anahtar";
+    link: "Link", "Bağ";
+    link_holds: "holds", "sağlam";
+    link_broken: "broken", "kopuk";
+    file_wrong: "the file is wrong", "dosya yanlış";
+    day_signed: "signed", "imzalı";
 
     // Backfills.
     new_backfill: "A new backfill", "Yeni geri yükleme";

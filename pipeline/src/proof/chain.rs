@@ -46,6 +46,15 @@ pub(crate) struct ChainDay {
     pub(crate) made_at: Option<Timestamp>,
     pub(crate) ended: u64,
     pub(crate) missing: u64,
+    /// The hash that it names of the file before; none in the first one, or where it cannot be read.
+    #[serde(default)]
+    pub(crate) previous: Option<String>,
+    /// Who signed it; none where it cannot be read.
+    #[serde(default)]
+    pub(crate) public_key: Option<String>,
+    /// Whether the file before is the one that it names.
+    #[serde(default)]
+    pub(crate) linked: bool,
     /// Whether it is right by itself and follows the one before.
     pub(crate) verified: bool,
 }
@@ -55,6 +64,23 @@ pub(crate) struct ChainDay {
 pub(crate) struct ChainFault {
     pub(crate) file: String,
     pub(crate) why: String,
+}
+
+impl ChainDay {
+    /// A file of which only the name is known.
+    fn unread(day: Date) -> Self {
+        Self {
+            day,
+            hash: String::new(),
+            made_at: None,
+            ended: 0,
+            missing: 0,
+            previous: None,
+            public_key: None,
+            linked: false,
+            verified: false,
+        }
+    }
 }
 
 impl ProofChain {
@@ -76,11 +102,13 @@ impl ProofChain {
         for file in files(folder)? {
             let bytes = read(&file)?;
             let (day, hash) = (day_of(&file).expect("files are named by their day"), hash(&bytes));
-            let mut entry = ChainDay { day, hash: hash.clone(), made_at: None, ended: 0, missing: 0, verified: false };
+            let mut entry = ChainDay { hash: hash.clone(), ..ChainDay::unread(day) };
             let right = ReadDay::of(&bytes).and_then(|read| {
                 let balance = read.content.balance;
                 (entry.made_at, entry.ended) = (Some(read.content.made_at), balance.ended);
                 entry.missing = balance.missing;
+                (entry.previous, entry.public_key) = (read.content.previous.clone(), Some(read.public_key.clone()));
+                entry.linked = entry.previous.as_ref() == before.as_ref().map(|(_, hash)| hash);
                 chain.follows(day, &read, before.as_ref(), expected)
             });
             match right {

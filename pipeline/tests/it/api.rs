@@ -128,7 +128,13 @@ async fn every_refusal_is_a_problem_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_each_other_and_commands_see_all_of_them() {
     let api = ApiBed::new(1602, 5).await;
-    for path in ["/agents", "/dead-letters", "/dead-letters?stage=download_recording", "/audit"] {
+    let group = &api.list("/dead-letter-groups").await[0];
+    let mut of_group = reqwest::Url::parse(&api.url("/dead-letters")).unwrap();
+    let text = |field: &str| group[field].as_str().unwrap().to_owned();
+    of_group.query_pairs_mut().append_pair("stage", &text("stage")).append_pair("shape", &text("reason"));
+    let of_group = format!("/dead-letters?{}", of_group.query().unwrap());
+    assert_eq!(Some(api.list(&of_group).await.len() as u64), group["count"].as_u64(), "{group:#}");
+    for path in ["/agents", "/dead-letters", "/dead-letters?stage=download_recording", &of_group, "/audit"] {
         // Each act that is refused later is in the audit, too.
         for _ in 0..3 {
             api.ask(ACT, Method::POST, "/dead-letters/999/replay", &[], "").await;

@@ -46,6 +46,10 @@ async fn dead_letters_are_counted_before_they_are_replayed_or_dropped_by_age() {
         let plan = said(&["replay", "--all", "--dry-run"]);
         assert!(plan.contains("2 dead letters would go back to the queue"), "{plan}");
         assert!(plan.contains("leaves the allowed hosts"), "each is named with its reason: {plan}");
+        let plan = bed.json(&["dead-letters", "replay", "--all", "--dry-run", "--json"]);
+        assert_eq!((&plan["dry_run"], &plan["count"], &plan["letters"]), (&true.into(), &2.into(), &before));
+        let plan = bed.json(&["dead-letters", "drop", "--older-than", "1h", "--dry-run", "--json"]);
+        assert_eq!((&plan["dry_run"], &plan["count"]), (&true.into(), &0.into()));
         assert_eq!(said(&["drop", "--older-than", "1h", "--dry-run"]), "0 dead letters would be dropped\n");
         assert_eq!(said(&["drop", "--older-than", "1h"]), "0 dead letters are dropped\n");
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -276,7 +280,8 @@ async fn dead_letters_are_shown_replayed_and_dropped_with_and_without_a_daemon()
     let id = bed.sim.add_call(CallSpec::new(bed.sim.group(1001)[0])).contact_ids[0];
     assert_eq!(bed.final_states(&mut daemon, &[id]).await, ["dead_letter"]);
     let number = bed.json(&["dead-letters", "list", "--json"])[0]["id"].to_string();
-    assert_eq!(bed.ended(&["dead-letters", "drop", &number]).code, Some(0));
+    let dropped = bed.json(&["dead-letters", "drop", &number, "--json"]);
+    assert_eq!((&dropped["dry_run"], &dropped["count"]), (&false.into(), &1.into()));
     assert_eq!(bed.json(&["dead-letters", "list", "--json"]), Value::Array(Vec::new()));
     assert_eq!(bed.ended(&["dead-letters", "drop", &number]).code, Some(1));
     assert!(daemon.terminate().success());
@@ -293,6 +298,9 @@ async fn check_tells_health_from_trouble() {
         assert!(line.is_some_and(|line| line.ends_with("ok")), "{system}: {}", healthy.stdout);
     }
     assert_eq!(lines.len(), 7, "{}", healthy.stdout);
+    let told = bed.json(&["check", "--json"]);
+    assert_eq!((&told["ok"], told["checks"].as_array().unwrap().len()), (&true.into(), 7), "{told:#}");
+    assert!(told["checks"].as_array().unwrap().iter().all(|part| part["ok"] == true), "{told:#}");
     let shown = bed.ended(&["check", "--settings"]);
     assert!(shown.stdout.contains("access_key_secret = \"********\""), "{}", shown.stdout);
     assert!(!shown.stdout.contains(&bed.sim.config().tenant.access_key_secret));
@@ -301,6 +309,13 @@ async fn check_tells_health_from_trouble() {
     let ended = bed.ended(&["check"]);
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.stdout.contains("no such group") && ended.stderr.contains("nice"), "{ended:?}");
+    let ended = bed.ended(&["check", "--settings", "--json"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let nice = told["checks"].as_array().unwrap().iter().find(|part| part["name"] == "nice").unwrap();
+    assert!(told["ok"] == false && nice["ok"] == false && nice["state"].is_string(), "{told:#}");
+    assert!(nice["reason"].as_str().unwrap().contains("no such group"), "{nice:#}");
+    assert!(told["settings"].as_array().unwrap().iter().any(|setting| setting["value"] == "\"nobody's\""), "{told:#}");
     bed.set("NICE__GROUP", "Knovvu");
     bed.set("NICE__ACCESS_KEY_SECRET", "canary-of-a-wrong-key");
     let ended = bed.ended(&["check"]);

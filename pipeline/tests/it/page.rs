@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jiff::{Span, Timestamp, tz::TimeZone};
 use nice_sim::{CallSpec, Faults};
 
 use crate::harness::{Bed, Daemon, hurried, tail};
@@ -9,6 +10,7 @@ use crate::harness::{Bed, Daemon, hurried, tail};
 mod access;
 mod axe;
 mod browser;
+mod chain;
 mod pictures;
 mod views;
 
@@ -35,6 +37,7 @@ impl PageBed {
         bed.set("ADMIN__READ_TOKEN", READ);
         bed.set("ADMIN__ACT_TOKEN", ACT);
         bed.set("ADMIN__PLAYBACK", "true");
+        bed.set("PROOF__DIR", bed.dir.path().join("proof").display().to_string());
         let agents = bed.sim.group(1001);
         let call = |index: usize| bed.sim.add_call(CallSpec::new(agents[index])).contact_ids[0];
         let mut daemon = bed.start();
@@ -48,6 +51,18 @@ impl PageBed {
         assert_eq!(states, ["dead_letter", "dead_letter"], "{}", tail(&bed.log()));
         bed.sim.set_faults(Faults::none());
         Self { bed, daemon, ready, dead }
+    }
+
+    /// Signs the three days before today.
+    fn sign_days(&self) {
+        let key = self.bed.dir.path().join("proof.key").display().to_string();
+        let made = self.bed.ended(&["report", "keygen", &key, "--json"]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        let (from, to) = (today.saturating_sub(Span::new().days(3)).to_string(), today.to_string());
+        let signed = self.bed.ended(&["report", "--from", &from, "--to", &to, "--sign", "--key-file", &key]);
+        // Whether calls are missing is not asked here.
+        assert!(matches!(signed.code, Some(0 | 4)), "{signed:?}");
     }
 
     /// An address of the page.

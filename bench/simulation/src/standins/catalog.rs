@@ -13,9 +13,10 @@ use anyhow::Context;
 use async_trait::async_trait;
 use catalog::{
     AnalysisCounts, AnalysisEntry, Attempt, AttemptKind, Catalog, CatalogError, ConversationCounts, ConversationFilter,
-    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterGroup, EmbeddedCatalog, ErasedRows, Erasure,
-    Expired, Fate, FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking, LearnedDelay, Lessons,
-    OperatorAct, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RowCount, RunKind, RunState, Tombstone,
+    ConversationRow, ConversationStatus, CurrentTurn, DayCounts, DeadLetterFilter, DeadLetterGroup, EmbeddedCatalog,
+    ErasedRows, Erasure, Expired, Fate, FoundConversation, GroupStanding, Heartbeat, KnownService, Lacking,
+    LearnedDelay, Lessons, OperatorAct, ProducerMemory, Recorded, ReplayRun, RetentionTurn, RowCount, RunKind,
+    RunState, Tombstone,
     roles::{
         Agents, AnalysisQueue, Audits, Conversations, DeadLetters, Erasures, FirstLooks, Overviews, ProducerTurns,
         Runs, Services, Timelines,
@@ -269,6 +270,15 @@ impl DeadLetters for LinkedCatalog {
 
     async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, CatalogError> {
         self.read(|| self.catalog.dead_letters(after, limit)).await
+    }
+
+    async fn dead_letters_of(
+        &self,
+        selected: &DeadLetterFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
+        self.read(|| self.catalog.dead_letters_of(selected, after, limit)).await
     }
 
     async fn due_dead_letters(

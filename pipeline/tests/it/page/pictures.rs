@@ -19,6 +19,7 @@ const OF_DOCS: [(&str, &str, &str); 4] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn every_view_is_sound_in_light_and_dark_on_every_screen_and_in_both_languages() {
     let mut page = PageBed::new(1502, 40).await;
+    page.sign_days();
     let browser = Browser::start(1280, 900).await;
     let script = axe::script();
     let mut mistakes = Vec::new();

@@ -100,6 +100,8 @@ async fn a_call_is_one_trace_over_both_services() {
 
         let trace_id: String = root.span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(log.contains(&format!("trace_id=\"{trace_id}\"")), "the log does not name {trace_id}");
+        let told = bed.json(&["trace", &id, "--json"]);
+        assert_eq!(told["trace_id"], trace_id, "{told:#}");
     }
     let text = format!("{all:?}");
     assert!(!text.contains("canary") && !text.contains("http://") && !text.contains("X-Amz"), "a span holds a secret");

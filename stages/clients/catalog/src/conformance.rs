@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use model::{
     Agent, AgentId, ContactEvent, ContactId, Conversation, ConversationKey, ConversationState, DeadLetter, Direction,
     EventSource, Extension, Hop, Lane, Memberships, ObjectKey, StoredRecording, TenantId,
@@ -21,7 +21,8 @@ use runtime::task;
 use serde_json::{Value, json};
 
 use super::{
-    Attempt, AttemptKind, Catalog, ConversationCounts, ConversationRow, GroupStanding, HeldReading, RecordingRow,
+    Attempt, AttemptKind, Catalog, ConversationCounts, ConversationRow, DeadLetterFilter, GroupStanding, HeldReading,
+    RecordingRow, reason_shape,
 };
 
 mod audit;
@@ -133,6 +134,7 @@ macro_rules! catalog_checks {
             an_operator_writes_without_a_turn,
             services_are_known_by_their_last_word_until_they_retire,
             dead_letters_are_grouped_by_stage_and_shape_of_reason,
+            dead_letters_of_a_group_and_of_a_time_are_listed_by_page,
         );
     };
     (@each $attributes:tt $subject:ident: $($check:ident,)*) => {
@@ -464,6 +466,33 @@ pub async fn dead_letters_are_grouped_by_stage_and_shape_of_reason<S: Subject>()
     let ats: Vec<_> = catalog.dead_letters(0, 3).await.unwrap().iter().map(|letter| letter.at).collect();
     assert_eq!((Some(&groups[0].first_at), Some(&groups[0].last_at)), (ats.iter().min(), ats.iter().max()));
     assert_eq!(catalog.dead_letter_groups(1).await.unwrap(), groups[..1]);
+    assert_eq!(groups[0].days.iter().map(|counted| counted.count).sum::<u64>(), 3);
+    assert_eq!(groups[0].days[0].day, groups[0].last_at.to_zoned(TimeZone::UTC).date());
+    assert_eq!(groups[0].replay_at, None);
+}
+
+pub async fn dead_letters_of_a_group_and_of_a_time_are_listed_by_page<S: Subject>() {
+    let subject = S::fresh().await;
+    let catalog = subject.catalog();
+    for id in 1..=9 {
+        let reason = if id % 3 == 0 { "no link".to_owned() } else { format!("gave up after {id} attempts") };
+        let set_aside = DeadLetter { at: at(86_400 * i64::try_from(id).unwrap()), ..letter(&acme(), id, &reason) };
+        catalog.add_dead_letter(set_aside).await.unwrap();
+    }
+    let all = catalog.dead_letters(0, 9).await.unwrap();
+    let shape = reason_shape(&all[0].reason);
+    let of_group = DeadLetterFilter { stage: Some(all[0].stage.clone()), shape: Some(shape), ..Default::default() };
+    let first = catalog.dead_letters_of(&of_group, 0, 4).await.unwrap();
+    let rest = catalog.dead_letters_of(&of_group, first[3].id, 4).await.unwrap();
+    let expected: Vec<_> = all.iter().filter(|letter| letter.reason != "no link").cloned().collect();
+    assert_eq!([first, rest].concat(), expected);
+    let elsewhere = DeadLetterFilter { stage: Some("nowhere".to_owned()), ..Default::default() };
+    assert!(catalog.dead_letters_of(&elsewhere, 0, 9).await.unwrap().is_empty());
+    let of_time = DeadLetterFilter { from: Some(all[2].at), to: Some(all[5].at), ..Default::default() };
+    assert_eq!(catalog.dead_letters_of(&of_time, 0, 9).await.unwrap(), all[2..5]);
+    assert_eq!(catalog.dead_letters_of(&DeadLetterFilter::default(), 0, 9).await.unwrap(), all);
+    let days = &catalog.dead_letter_groups(1).await.unwrap()[0].days;
+    assert!(days.len() == 6 && days.is_sorted_by(|one, next| one.day > next.day), "{days:?}");
 }
 
 pub async fn dead_letters_are_numbered_and_listed_by_page<S: Subject>() {

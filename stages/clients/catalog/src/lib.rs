@@ -35,7 +35,7 @@ pub use analysis::{AnalysisCounts, AnalysisEntry, AnalysisQueue};
 pub use attempts::{Attempt, AttemptKind};
 pub use audit::{Audits, OperatorAct};
 pub use conversations::{ConversationCounts, ConversationRow, Conversations, Recorded, RecordingRow};
-pub use dead_letters::{DeadLetterGroup, DeadLetters, reason_shape};
+pub use dead_letters::{DayOfLetters, DeadLetterFilter, DeadLetterGroup, DeadLetters, MOST_GROUPED, reason_shape};
 pub use embedded::EmbeddedCatalog;
 pub use erasure::{
     ConversationStatus, ErasedRows, Erasure, Erasures, Expired, RecordingLocation, RetentionTurn, SETTLED, Tombstone,

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use model::{ConversationKey, DeadLetter};
 
 use super::{EmbeddedCatalog, kind, numbered};
-use crate::{CatalogError, DeadLetterGroup, DeadLetters, reason_shape};
-
-/// Letters that are read for an answer in groups; a larger shelf has been left alone for long.
-const MOST_GROUPED: usize = 20_000;
+use crate::dead_letters::MOST_DAYS;
+use crate::{CatalogError, DayOfLetters, DeadLetterFilter, DeadLetterGroup, DeadLetters, MOST_GROUPED, reason_shape};
 
 #[async_trait]
 impl DeadLetters for EmbeddedCatalog {
@@ -25,6 +23,21 @@ impl DeadLetters for EmbeddedCatalog {
         let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
         let range = self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values().take(limit);
         self.inner.read_all(range).collect()
+    }
+
+    async fn dead_letters_of(
+        &self,
+        selected: &DeadLetterFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
+        let from = numbered(kind::DEAD_LETTER, after.saturating_add(1));
+        let letters = self.inner.read_all(self.inner.tree.range(from..vec![kind::DEAD_LETTER + 1]).values());
+        let is_taken = |letter: &Result<DeadLetter, CatalogError>| match letter {
+            Ok(letter) => selected.takes(letter),
+            Err(_) => true,
+        };
+        letters.filter(is_taken).take(limit).collect()
     }
 
     async fn due_dead_letters(
@@ -73,8 +86,9 @@ impl DeadLetters for EmbeddedCatalog {
 
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
         let mut groups: BTreeMap<(String, String), DeadLetterGroup> = BTreeMap::new();
-        for letter in self.inner.letters().take(MOST_GROUPED) {
-            let DeadLetter { stage, reason, at, .. } = letter?;
+        let newest = self.inner.tree.scan_prefix([kind::DEAD_LETTER]).values().rev().take(MOST_GROUPED);
+        for letter in self.inner.read_all(newest) {
+            let DeadLetter { stage, reason, at, replay_at, .. } = letter?;
             let reason = reason_shape(&reason);
             let new = || DeadLetterGroup {
                 stage: stage.clone(),
@@ -82,15 +96,27 @@ impl DeadLetters for EmbeddedCatalog {
                 count: 0,
                 first_at: at,
                 last_at: at,
+                replay_at: None,
+                days: Vec::new(),
             };
             let group = groups.entry((stage.clone(), reason.clone())).or_insert_with(new);
             group.count += 1;
             group.first_at = group.first_at.min(at);
             group.last_at = group.last_at.max(at);
+            group.replay_at = [group.replay_at, replay_at].into_iter().flatten().min();
+            let day = at.to_zoned(TimeZone::UTC).date();
+            match group.days.iter_mut().find(|known| known.day == day) {
+                Some(known) => known.count += 1,
+                None => group.days.push(DayOfLetters { day, count: 1 }),
+            }
         }
         let mut groups: Vec<_> = groups.into_values().collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         groups.truncate(limit);
+        for group in &mut groups {
+            group.days.sort_by_key(|counted| std::cmp::Reverse(counted.day));
+            group.days.truncate(MOST_DAYS);
+        }
         Ok(groups)
     }
 

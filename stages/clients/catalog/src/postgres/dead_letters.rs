@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use model::{ConversationKey, DeadLetter, System};
 use tokio_postgres::{Row, types::ToSql};
 
@@ -13,7 +13,8 @@ use super::{
     rows::{saturated, unreadable},
     text, turns,
 };
-use crate::{CatalogError, DeadLetterGroup, DeadLetters};
+use crate::dead_letters::MOST_DAYS;
+use crate::{CatalogError, DayOfLetters, DeadLetterFilter, DeadLetterGroup, DeadLetters, MOST_GROUPED};
 
 /// That of a conversation is written anew under its id, that of a body stays, and none of an erased one is written.
 const ADD_DEAD_LETTER: &str = "
@@ -30,10 +31,25 @@ const DEAD_LETTERS: &str = "
     select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
     where id > $1 order by id limit $2";
 
+const DEAD_LETTERS_OF: &str = "
+    select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
+    where id > $1 and ($3::text is null or stage = $3)
+        and ($4::text is null or regexp_replace(reason, '[0-9]+', 'N', 'g') = $4)
+        and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
+    order by id limit $2";
+
 const DEAD_LETTER_GROUPS: &str = "
-    select stage, regexp_replace(reason, '[0-9]+', 'N', 'g') as shape, count(*), min(at), max(at)
-    from (select stage, reason, at from dead_letters order by id desc limit 20000) newest
-    group by stage, shape order by count(*) desc, stage, shape limit $1";
+    with newest as (
+        select stage, regexp_replace(reason, '[0-9]+', 'N', 'g') as shape, at, replay_at
+        from dead_letters order by id desc limit $2
+    ), daily as (
+        select stage, shape, (at at time zone 'UTC')::date as day, count(*) as letters, min(at) as first_at,
+            max(at) as last_at, min(replay_at) as replay_at
+        from newest group by 1, 2, 3
+    )
+    select stage, shape, sum(letters)::bigint, min(first_at), max(last_at), min(replay_at),
+        (array_agg(day order by day desc))[1:$3], (array_agg(letters order by day desc))[1:$3]
+    from daily group by stage, shape order by 3 desc, stage, shape limit $1";
 
 const DEAD_LETTER: &str = "
     select id, tenant_id, conversation_id, stage, reason, message, at, cause, replay_at from dead_letters
@@ -119,8 +135,23 @@ impl DeadLetters for PostgresCatalog {
         rows.iter().map(dead_letter).collect()
     }
 
+    async fn dead_letters_of(
+        &self,
+        selected: &DeadLetterFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, CatalogError> {
+        let DeadLetterFilter { stage, shape, from, to } = selected;
+        let (after, limit) = (saturated(after), saturated(limit));
+        let bounds: [&(dyn ToSql + Sync); 6] = [&after, &limit, stage, shape, from, to];
+        let rows = self.query("select dead letters", DEAD_LETTERS_OF, &bounds).await?;
+        rows.iter().map(dead_letter).collect()
+    }
+
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, CatalogError> {
-        let rows = self.query("group dead letters", DEAD_LETTER_GROUPS, &[&saturated(limit)]).await?;
+        let days = i32::try_from(MOST_DAYS).map_err(unreadable)?;
+        let bounds: [&(dyn ToSql + Sync); 3] = [&saturated(limit), &saturated(MOST_GROUPED), &days];
+        let rows = self.query("group dead letters", DEAD_LETTER_GROUPS, &bounds).await?;
         rows.iter().map(group).collect()
     }
 
@@ -168,12 +199,19 @@ impl DeadLetters for PostgresCatalog {
 }
 
 fn group(row: &Row) -> Result<DeadLetterGroup, CatalogError> {
+    let days: Vec<Date> = row.try_get(6).map_err(unreadable)?;
+    let counts: Vec<i64> = row.try_get(7).map_err(unreadable)?;
+    let of_day = |(day, count): (Date, i64)| -> Result<DayOfLetters, CatalogError> {
+        Ok(DayOfLetters { day, count: u64::try_from(count).map_err(unreadable)? })
+    };
     Ok(DeadLetterGroup {
         stage: row.try_get(0).map_err(unreadable)?,
         reason: row.try_get(1).map_err(unreadable)?,
         count: u64::try_from(row.try_get::<_, i64>(2).map_err(unreadable)?).map_err(unreadable)?,
         first_at: row.try_get(3).map_err(unreadable)?,
         last_at: row.try_get(4).map_err(unreadable)?,
+        replay_at: row.try_get(5).map_err(unreadable)?,
+        days: days.into_iter().zip(counts).map(of_day).collect::<Result<_, _>>()?,
     })
 }
 
