@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 once the process works; 503 before, while it drains, while its producer waits for the lease, and while a system is away that every call needs; it names each of them |
-//! | `/metrics` | Prometheus text format |
+//! | `/metrics` | Prometheus text format, or OpenMetrics 1.0 for who prefers that |
 //! | `/api/v1/…` | for this program's own commands and other programs, behind a token |
 //! | the rest | the operator page |
 //!
@@ -14,13 +14,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use axum::{
-    Router,
-    extract::State as Context,
-    http::header,
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::{Router, extract::State as Context, routing::get};
 use runtime::task;
 use serde::{Deserialize, Serialize};
 use stages::{metrics::Metrics, serve};
@@ -36,6 +30,7 @@ use crate::page::{self, PageContext};
 mod api;
 mod description;
 mod idempotency;
+mod metrics_page;
 mod problem;
 mod readiness;
 
@@ -144,11 +139,12 @@ fn router(context: AdminContext) -> Router {
             "/readyz",
             get(|Context(context): Context<AdminContext>| async move { readiness::readyz(context.readiness) }),
         )
-        .route("/metrics", get(metrics))
+        .route(
+            "/metrics",
+            get(|Context(context): Context<AdminContext>, headers| async move {
+                metrics_page::answer(&context.metrics, &headers)
+            }),
+        )
         .nest("/api/v1", api::router(&context))
         .with_state(context)
-}
-
-async fn metrics(Context(context): Context<AdminContext>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], context.metrics.render()).into_response()
 }

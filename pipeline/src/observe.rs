@@ -65,6 +65,8 @@ impl Observed {
     async fn look(&self) {
         self.look_here();
         let latest = self.observer.look(PATIENCE).await;
+        let seen = latest.at.and_then(|at| latest.backlog.since(at));
+        self.metrics.flow.freshness_lag.set(self.lag(seen).map(|lag| lag.as_secs_f64()));
         let Some(at) = latest.at else { return };
         if let Some(backlog) = latest.backlog.since(at) {
             show_backlog(&self.metrics, *backlog);
@@ -82,10 +84,14 @@ impl Observed {
         }
     }
 
+    /// The age of the oldest call that is due, where it is known.
+    fn lag(&self, seen: Option<&Backlog>) -> Option<Duration> {
+        self.freshness.lag(self.observer.clock.now(), seen.map(|backlog| backlog.live))
+    }
+
     fn look_here(&self) {
         let dropped = telemetry::dropped_lines();
         self.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(self.metrics.log_lines_dropped.get()));
-        self.metrics.flow.freshness_lag.set(self.freshness.lag(self.observer.clock.now()).as_secs_f64());
         let (exported, dropped) = telemetry::traces::counts();
         let Metrics { trace_spans_exported, trace_spans_dropped, .. } = &self.metrics;
         trace_spans_exported.inc_by(exported.saturating_sub(trace_spans_exported.get()));
@@ -122,9 +128,8 @@ impl Observed {
         let (backlog, counts) = (latest.backlog.since(at), latest.counts.since(at));
         let troubled = self.systems.list().into_iter().filter(|system| system.state.is_away());
         let troubled: Vec<_> = troubled.map(|system| format!("{} {}", system.name(), system.state.as_str())).collect();
-        let lag = self.freshness.lag(self.observer.clock.now());
         info!(
-            lag_secs = lag.as_secs_f64().round(),
+            lag_secs = self.lag(backlog).map(|lag| lag.as_secs_f64().round()),
             live = backlog.map(|backlog| backlog.live),
             backfill = backlog.map(|backlog| backlog.backfill),
             delayed = backlog.map(|backlog| backlog.delayed),
@@ -138,10 +143,11 @@ impl Observed {
 
     fn show_disk(&self) {
         let Some(dir) = &self.state_dir else { return };
-        match rustix::fs::statvfs(dir) {
-            Ok(disk) => self.metrics.state_disk_free_bytes.set(as_gauge(disk.f_bavail.saturating_mul(disk.f_frsize))),
-            Err(error) => warn!(%error, "free space of the local state's disk not read"),
-        }
+        let disk = rustix::fs::statvfs(dir).inspect_err(|error| {
+            warn!(%error, "free space of the local state's disk not read");
+        });
+        let free = disk.ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) as f64);
+        self.metrics.state_disk_free_bytes.set(free);
     }
 
     async fn prune(&self) {

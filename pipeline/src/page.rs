@@ -7,6 +7,7 @@
 //! - `context`: what is shared by all requests; `visit`: who asks, in which language; `acting`: a form that acts.
 //! - `layout`, `parts`, `pictures`, the panels: what views are made of; `texts`: every word, in English and Turkish;
 //!   `reasons`: what stages and commands say, for readers of Turkish.
+//! - `assets`, and `runbooks`: files in the executable.
 //! - The views, one file each: `now`, `search` and `conversation`, `dead_letters`, `completeness` with `signed_days`,
 //!   `backfills`, `quota`, `settings`, `acts` (the audit); and `entrance`, where a token is shown.
 
@@ -34,6 +35,7 @@ mod pictures;
 mod playback;
 mod quota;
 mod reasons;
+mod runbooks;
 mod samples;
 mod search;
 mod services_panel;
@@ -73,5 +75,7 @@ pub(crate) fn router(context: PageContext) -> Router {
         .route("/preferences", get(entrance::prefer))
         .layer(middleware::from_fn_with_state(context.clone(), guard::guarded))
         .route("/assets/{name}", get(assets::serve))
+        .route("/runbooks", get(runbooks::list))
+        .route("/runbooks/{name}", get(runbooks::show))
         .with_state(context)
 }

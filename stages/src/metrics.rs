@@ -73,8 +73,8 @@ runtime::metrics! {
         poll_watermark: own_float_gauge("poll_watermark_timestamp_seconds"),
         /// Ids in the processed-id log.
         processed_ids: gauge("processed_ids"),
-        /// Bytes that are free on the disk of the local state.
-        state_disk_free_bytes: gauge("state_disk_free_bytes"),
+        /// Bytes that are free on the disk of the local state. Not shown where the process keeps no local state.
+        state_disk_free_bytes: gauge_if_known("state_disk_free_bytes"),
         /// Bytes of the local state on disk.
         state_disk_bytes: gauge("state_disk_bytes"),
         /// Stores that did not open and were set aside since the start.
@@ -211,10 +211,17 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.page.render()
     }
+
+    /// The same page in the format OpenMetrics 1.0, with exemplars.
+    pub fn render_open_metrics(&self) -> String {
+        self.page.render_open_metrics()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn acme() -> TenantId {
@@ -224,6 +231,14 @@ mod tests {
     #[test]
     fn the_page_tells_of_the_process() {
         assert!(Metrics::new().render().contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn in_open_metrics_each_family_has_a_name_of_its_own() {
+        let page = Metrics::of(Some(&acme())).render_open_metrics();
+        let families = || page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        assert_eq!(families().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), families().count(), "{page}");
+        assert!(families().all(|(_, kind)| kind != "unknown"), "{page}");
     }
 
     #[test]
@@ -252,6 +267,6 @@ mod tests {
         let ready = |freshness| metrics.calls_ready.of("acme", &[freshness]).get();
         assert_eq!((ready("within_goal"), ready("beyond_goal")), (2, 1));
         assert_eq!(metrics.flow.calls_finished.of("acme", &["ready"]).get(), 4);
-        assert_eq!(metrics.end_to_ready.get_sample_count(), 4);
+        assert_eq!(metrics.end_to_ready.count(), 4);
     }
 }

@@ -45,7 +45,7 @@ impl Installation {
             for system in ["queue", "catalog", "recording_store"] {
                 metrics.flow.outside_system_up.with_label_values(&[system]).set(1);
             }
-            metrics.state_disk_free_bytes.set(100 << 30);
+            metrics.state_disk_free_bytes.set(Some(1e11));
         }
         producer.1.producer_lease_held.set(1);
         Self { recorder, producer, waiting, consumer }
@@ -301,7 +301,7 @@ const GAUGES: [(&str, &str, [f64; 2]); 14] = [
     ("nice_knovvu_nice_quota_full_pace_in_seconds", r#"family="acd",tenant="acme""#, [0.0, 12.5]),
     ("nice_knovvu_nice_quota_used_requests", r#"class="live",family="acd",tenant="acme""#, [99.0, 10.0]),
     ("nice_knovvu_nice_quota_limit_now_requests", r#"family="acd",tenant="acme""#, [100.0, 90.0]),
-    ("nice_knovvu_state_disk_free_bytes", "", [1e12, 1e9]),
+    ("nice_knovvu_state_disk_free_bytes", "", [1e12, 0.0]),
 ];
 
 impl Erratic {

@@ -16,7 +16,11 @@ This page is written from the page of a running daemon: `WRITE_DOCS=1 cargo test
 Prometheus reads `/metrics` at `[admin] listen`. Our names begin with `nice_knovvu_`; those of the process are Prometheus'
 own. Labels come from fixed lists, except `tenant`, the id of a tenant, and `status`, an HTTP status or the reason why
 there was none. No id of a call, an agent or a person is ever a label. A process names 200 tenants; the values of further
-ones stand under `tenant=\"other\"`. What only the producer of a tenant knows is shown by producers alone.
+ones stand under `tenant=\"other\"`. What only the producer of a tenant knows is shown by producers alone. A gauge whose
+value a process does not know is not shown by it: 0 is a value.
+
+The format is Prometheus' text format 0.0.4, or OpenMetrics 1.0 for a reader whose header `Accept` prefers it, as Prometheus
+does. There the buckets of the histograms have exemplars while [traces](TRACES.md) are on.
 [dashboards/README.md](../dashboards/README.md) tells of the dashboards and alerts that the last column names.
 
 | metric | type | unit | labels | meaning | seen in |

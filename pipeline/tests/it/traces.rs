@@ -1,9 +1,11 @@
-//! A collector that does not take traces harms nobody.
+//! A collector that does not take traces harms nobody, and metrics lead to the traces of one that does.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::collector::{AUTHORIZATION, Collector};
+use crate::dashboards::Prometheus;
 use crate::harness::{Bed, hurried};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,5 +35,31 @@ async fn a_collector_that_is_away_is_told_of_and_what_is_lost_is_counted() {
     let (_, page) = daemon.get("/metrics").await.expect("the daemon answers");
     assert!(page.contains("trace_spans_dropped_total"), "{page}");
     assert!(page.contains("trace_spans_exported_total 0"), "{page}");
+    assert!(daemon.terminate().success(), "{}", bed.logged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_finds_in_a_bucket_the_trace_that_the_collector_has() {
+    let mut bed = Bed::new(hurried(1023, 10)).await;
+    let collector = Collector::start().await;
+    bed.set("TRACES__ENDPOINT", &collector.endpoint);
+    bed.set("TRACES__HEADERS", format!("Authorization={}", AUTHORIZATION.replace(' ', "%20")));
+    let mut daemon = bed.start();
+    bed.settled(&mut daemon).await;
+    let prometheus = Prometheus::reading(&mut daemon).await;
+    for histogram in ["call_end_to_ready", "stage_duration", "nice_request_duration"] {
+        let found = prometheus.exemplars(&format!("nice_knovvu_{histogram}_seconds_bucket")).await;
+        for trace_id in found {
+            let is_there = |spans: &[crate::collector::Received]| {
+                spans.iter().any(|known| {
+                    let id: String = known.span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                    id == trace_id
+                })
+            };
+            collector.until(is_there).await;
+        }
+    }
+    let (_, page) = daemon.get("/metrics").await.expect("the daemon answers");
+    assert!(!page.contains("trace_id"), "the text format has no exemplars");
     assert!(daemon.terminate().success(), "{}", bed.logged());
 }

@@ -79,10 +79,12 @@ impl Freshness {
         working.into_iter().chain(put_off).min_by_key(|call| call.since)
     }
 
-    /// The age of that call; zero when there is none.
-    pub fn lag(&self, now: Timestamp) -> Duration {
-        let oldest = self.oldest(now);
-        oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest.since)).ok()).unwrap_or_default()
+    /// The age of that call; none where it is not known. Nobody knows the age of what waits on the queue before it is
+    /// taken, so without a call in hand it is zero only while none is `waiting` there.
+    pub fn lag(&self, now: Timestamp, waiting: Option<u64>) -> Option<Duration> {
+        let in_hand = self.oldest(now);
+        let age = in_hand.map(|oldest| Duration::try_from(now.duration_since(oldest.since)).unwrap_or_default());
+        age.or((waiting == Some(0)).then_some(Duration::ZERO))
     }
 
     /// How many calls of which tenant are put off for the failure of which system.
@@ -155,12 +157,12 @@ mod tests {
         let mut event = testing::event(1);
         let now = at("17:00:00");
         let fresh = freshness.count(&event);
-        assert_eq!(freshness.lag(now), Duration::from_secs(25 * 60 + 35));
+        assert_eq!(freshness.lag(now, Some(9)), Some(Duration::from_secs(25 * 60 + 35)));
         drop(fresh);
-        assert_eq!(freshness.lag(now), Duration::ZERO);
+        assert_eq!(freshness.lag(now, Some(0)), Some(Duration::ZERO));
         event.due_at = Some(at("16:59:50"));
         let _waited = freshness.count(&event);
-        assert_eq!(freshness.lag(now), Duration::from_secs(10));
+        assert_eq!(freshness.lag(now, Some(9)), Some(Duration::from_secs(10)));
     }
 
     #[test]
@@ -175,10 +177,20 @@ mod tests {
         let oldest = freshness.oldest(at("17:00:00")).unwrap();
         assert_eq!(oldest, OldestDue { since: at("16:34:25"), waits_for: Some(System::Nice) });
         assert_eq!(freshness.waiting(at("17:00:00")), BTreeMap::from([((System::Nice, event.tenant.clone()), 1)]));
-        assert_eq!(freshness.lag(at("17:10:00")), Duration::ZERO, "another process has it");
+        assert_eq!(freshness.lag(at("17:10:00"), Some(0)), Some(Duration::ZERO), "another process has it");
         put_off(false, None);
-        assert_eq!(freshness.lag(at("17:00:00")), Duration::ZERO, "NICE has yet to make its recording");
+        assert_eq!(freshness.lag(at("17:00:00"), Some(0)), Some(Duration::ZERO), "NICE has yet to make its recording");
         assert_eq!(freshness.waiting(at("17:00:00")), BTreeMap::new());
+    }
+
+    #[test]
+    fn the_age_of_what_waits_on_a_queue_that_this_process_does_not_read_is_not_known() {
+        let freshness = Freshness::default();
+        let lag = |waiting| freshness.lag(at("17:00:00"), waiting);
+        assert_eq!([lag(Some(0)), lag(Some(1)), lag(None)], [Some(Duration::ZERO), None, None]);
+        let _call = freshness.count(&testing::event(1));
+        let known = Some(Duration::from_secs(25 * 60 + 35));
+        assert_eq!([lag(Some(0)), lag(Some(1)), lag(None)], [known; 3]);
     }
 
     #[test]

@@ -40,8 +40,9 @@ runtime::metrics! {
         conversations_done: counters("conversations_done_total", &["reason"]),
         /// Calls that came to their end, by tenant and by what became of them: ready, no_recording or dead (a dead letter).
         calls_finished: counters_by_tenant("calls_finished_total", &["result"]),
-        /// Age of the oldest call that is due, wherever it waits: since it ended, or since its wait for NICE was over.
-        freshness_lag: float_gauge("freshness_lag_seconds"),
+        /// Age of the oldest call that is due and in hand: since it ended, or since its wait for NICE was over.
+        /// Not shown where the process has none in hand while calls wait on the queue, or may wait there.
+        freshness_lag: gauge_if_known("freshness_lag_seconds"),
         /// Dead letters written, by stage.
         dead_letters: counters("dead_letters_total", &["stage"]),
         /// 1 while the system works that every call needs: queue (the broker), catalog (the database), recording_store.
@@ -59,7 +60,7 @@ impl FlowMetrics {
             for outcome in OUTCOMES {
                 metrics.stage_items.with_label_values(&[stage, outcome]);
             }
-            metrics.stage_duration.with_label_values(&[stage]);
+            metrics.stage_duration.start(&[stage]);
             metrics.stage_in_flight.with_label_values(&[stage]);
             metrics.stage_wait.with_label_values(&[stage]);
             metrics.dead_letters.with_label_values(&[stage]);
@@ -86,7 +87,7 @@ impl FlowMetrics {
     /// Counts an item that `stage` has finished with.
     pub fn stage_finished(&self, stage: &str, outcome: &str, took: Duration) {
         self.stage_items.with_label_values(&[stage, outcome]).inc();
-        self.stage_duration.with_label_values(&[stage]).observe(took.as_secs_f64());
+        self.stage_duration.observe(&[stage], took.as_secs_f64());
     }
 
     /// Starts what is counted of a tenant at zero, so that a rate is right from its first call on.

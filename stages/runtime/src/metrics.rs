@@ -11,8 +11,14 @@ use prometheus::{
 
 pub use by_tenant::{ByTenant, MOST_NAMED, OTHER};
 use by_tenant::{NamedTenants, TENANT};
+pub use if_known::GaugeIfKnown;
+use traced_histogram::PageExemplars;
+pub use traced_histogram::{TracedHistogram, TracedHistograms};
 
 mod by_tenant;
+mod if_known;
+mod open_metrics;
+mod traced_histogram;
 
 /// Stands before the name of every series of ours, but for those of the process, which Prometheus names.
 pub const PREFIX: &str = "nice_knovvu";
@@ -65,8 +71,9 @@ pub mod types {
     pub type gauges = prometheus::IntGaugeVec;
     pub type float_gauge = prometheus::Gauge;
     pub type float_gauges = prometheus::GaugeVec;
-    pub type histogram = prometheus::Histogram;
-    pub type histograms = prometheus::HistogramVec;
+    pub type gauge_if_known = super::GaugeIfKnown;
+    pub type histogram = super::TracedHistogram;
+    pub type histograms = super::TracedHistograms;
 
     pub type own_counter = prometheus::IntCounter;
     pub type own_counters = prometheus::IntCounterVec;
@@ -85,6 +92,7 @@ pub mod types {
 pub struct Page {
     registry: Registry,
     named: NamedTenants,
+    exemplars: PageExemplars,
     /// Whose producer the process is; none where it serves every tenant.
     own: Option<String>,
 }
@@ -124,6 +132,11 @@ impl Page {
                 String::new()
             }
         }
+    }
+
+    /// The page in the format OpenMetrics 1.0, with the trace of the latest value of each bucket.
+    pub fn render_open_metrics(&self) -> String {
+        open_metrics::write(&self.registry.gather(), &self.exemplars)
     }
 
     /// Names are constants of the program, so a clash is a mistake that the first test finds.
@@ -176,14 +189,24 @@ impl Page {
         self.add(GaugeVec::new(named(name, help), labels))
     }
 
+    /// A number that goes up and down, and is not shown while it is not known.
+    pub fn gauge_if_known(&self, name: &str, help: &str) -> GaugeIfKnown {
+        GaugeIfKnown::new(self.float_gauges(name, help, &[]))
+    }
+
     /// How values are spread.
-    pub fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
-        self.add(Histogram::with_opts(HistogramOpts::from(named(name, help)).buckets(buckets)))
+    pub fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> TracedHistogram {
+        let opts = named(name, help);
+        let exemplars = self.exemplars.begin(&opts.fq_name(), &[], &buckets);
+        TracedHistogram::new(self.add(Histogram::with_opts(HistogramOpts::from(opts).buckets(buckets))), exemplars)
     }
 
     /// The same, by labels.
-    pub fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
-        self.add(HistogramVec::new(HistogramOpts::from(named(name, help)).buckets(buckets), labels))
+    pub fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> TracedHistograms {
+        let opts = named(name, help);
+        let exemplars = self.exemplars.begin(&opts.fq_name(), labels, &buckets);
+        let values = self.add(HistogramVec::new(HistogramOpts::from(opts).buckets(buckets), labels));
+        TracedHistograms::new(values, exemplars)
     }
 }
 

@@ -56,7 +56,7 @@ mod tests {
         let awkward = "a \"quote\", a back\\slash,\nb=\"}\" {";
         let page = stages::metrics::Metrics::new();
         page.nice.requests.with_label_values(&["token", awkward]).inc_by(3);
-        page.flow.freshness_lag.set(f64::INFINITY);
+        page.flow.freshness_lag.set(Some(f64::INFINITY));
         let page = page.render();
         let of = |wanted: &str| {
             let mut samples = samples(&page).map(|sample| sample.expect("each line has a value"));

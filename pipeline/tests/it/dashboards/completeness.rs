@@ -1,6 +1,7 @@
 //! Completeness and backfill: is every call there, and what is being brought in?
 
 use super::grafana::{A_MINUTE, COUNT, Dashboard, ORANGE, Panel, SECONDS, SHARE};
+use super::service_levels::{BY_TENANT, COMPLETE_BY_DAY, FRESH};
 
 pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
@@ -20,26 +21,18 @@ fn calls() -> Vec<Panel> {
         Panel::graph(
             "Not complete, by tenant",
             SHARE,
-            "Of the calls that came to their end within an hour, those that became dead letters. Well: below 0.1 %. \
-             Alert CompletenessBurnsFast.",
+            "Of the calls that came to their end within an hour, those that became dead letters. Well: below 0.1 %, or \
+             no line, as without calls. Alert CompletenessBurnsFast.",
         )
-        .of(
-            "sum by (tenant) (rate(nice_knovvu_calls_finished_total{T,result=\"dead\"}[1h])) \
-             / (sum by (tenant) (rate(nice_knovvu_calls_finished_total{T}[1h])) > 0) or none(tenant)",
-            "{{tenant}}",
-        )
+        .of(COMPLETE_BY_DAY.share(BY_TENANT, "1h"), "{{tenant}}")
         .low_is_well(0.001, 0.014_4),
         Panel::graph(
             "Too late, by tenant",
             SHARE,
-            "Of the calls that became ready within an hour, those beyond [flow] freshness_goal. Well: below 1 %. Alert \
-             FreshnessBurnsFast.",
+            "Of the calls that became ready within an hour, those beyond [flow] freshness_goal. Well: below 1 %, or no line, \
+             as without calls. Alert FreshnessBurnsFast.",
         )
-        .of(
-            "sum by (tenant) (rate(nice_knovvu_calls_ready_total{T,freshness=\"beyond_goal\"}[1h])) \
-             / (sum by (tenant) (rate(nice_knovvu_calls_ready_total{T}[1h])) > 0) or none(tenant)",
-            "{{tenant}}",
-        )
+        .of(FRESH.share(BY_TENANT, "1h"), "{{tenant}}")
         .low_is_well(0.01, 0.144),
         Panel::graph(
             "Calls that came to their end, by tenant",

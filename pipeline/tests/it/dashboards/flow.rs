@@ -47,7 +47,7 @@ fn stages() -> Vec<Panel> {
             "Time per item, 99 of 100",
             SECONDS,
             "How long a stage works on one item at most, but for one in a hundred. Well: level. `upload` takes as long \
-             as its recording is large.",
+             as its recording is large. With traces on, a dot is an item, and leads to its trace.",
         )
         .of(
             "histogram_quantile(0.99, sum by (le, stage) \
@@ -70,7 +70,8 @@ fn stages() -> Vec<Panel> {
         Panel::graph(
             "Oldest call due, by process",
             SECONDS,
-            "Since it ended, or since its wait for NICE was over. Well: below 15 minutes. Alert CallsWait.",
+            "Of those that it has in hand, since it ended, or since its wait for NICE was over; no line where it has \
+             none and others wait on the queue. Well: below 15 minutes. Alert CallsWait.",
         )
         .of("nice_knovvu_freshness_lag_seconds{I}", "{{instance}}")
         .low_is_well(900.0, 3_600.0),

@@ -27,8 +27,9 @@ pub(crate) const A_MINUTE: &str = "opm";
 /// A time in milliseconds, shown as how long ago.
 pub(crate) const AGO: &str = "dateTimeFromNow";
 
-/// Where the links to runbooks lead unless another address is entered above the dashboard.
-const RUNBOOKS: &str = "https://example.com/nice-knovvu/dashboards/runbooks";
+/// Where the links of dashboards and alerts to runbooks lead: the page of a process at its usual address. README.md says
+/// how an installation replaces it.
+pub(super) const RUNBOOKS: &str = "http://127.0.0.1:9464/runbooks";
 
 /// A dashboard; its file is `uid` without what all have in common.
 pub(crate) struct Dashboard {
@@ -52,11 +53,12 @@ pub(crate) struct Panel {
     about: &'static str,
     unit: &'static str,
     width: u8,
-    queries: Vec<(&'static str, &'static str)>,
+    queries: Vec<(String, &'static str)>,
     steps: Vec<(Option<f64>, &'static str)>,
     words: Vec<(&'static str, &'static str, &'static str)>,
     is_stacked: bool,
     least: i8,
+    without: Option<&'static str>,
     link: Option<(&'static str, &'static str)>,
 }
 
@@ -74,6 +76,7 @@ impl Panel {
             words: Vec::new(),
             is_stacked: false,
             least: 0,
+            without: None,
             link: None,
         }
     }
@@ -94,8 +97,8 @@ impl Panel {
     }
 
     /// What is asked, and how each series is called.
-    pub(crate) fn of(mut self, expression: &'static str, legend: &'static str) -> Self {
-        self.queries.push((expression, legend));
+    pub(crate) fn of(mut self, expression: impl Into<String>, legend: &'static str) -> Self {
+        self.queries.push((expression.into(), legend));
         self
     }
 
@@ -132,6 +135,11 @@ impl Panel {
     /// The axis begins there.
     pub(crate) fn from(self, least: i8) -> Self {
         Self { least, ..self }
+    }
+
+    /// Says so, and shows no older number, where there is none now.
+    pub(crate) fn without(self, words: &'static str) -> Self {
+        Self { without: Some(words), ..self }
     }
 
     /// A click on a value leads there.
@@ -186,7 +194,13 @@ impl Panel {
             });
             if self.kind == Kind::Table {
                 target["format"] = "table".into();
+            }
+            if self.kind == Kind::Table || self.without.is_some() {
                 target["instant"] = true.into();
+            }
+            // From a slow bucket to the trace of a call in it.
+            if self.kind == Kind::Graph && expression.contains("_bucket{") {
+                target["exemplar"] = true.into();
             }
             target
         });
@@ -213,8 +227,9 @@ impl Panel {
             }
             Kind::Number | Kind::Table => field["color"] = json!({ "mode": "thresholds" }),
         }
-        if self.kind == Kind::Table {
-            field["noValue"] = "none".into();
+        let none = (self.kind == Kind::Table).then_some("none");
+        if let Some(words) = self.without.or(none) {
+            field["noValue"] = words.into();
         }
         if !self.words.is_empty() {
             let mapped = self
@@ -234,7 +249,7 @@ impl Panel {
         match self.kind {
             Kind::Number => json!({
                 "colorMode": "value",
-                "graphMode": if self.words.is_empty() && self.unit != AGO { "area" } else { "none" },
+                "graphMode": if self.words.is_empty() && self.without.is_none() && self.unit != AGO { "area" } else { "none" },
                 "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
             }),
             Kind::Graph => json!({

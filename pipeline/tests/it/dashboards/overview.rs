@@ -1,6 +1,7 @@
 //! Overview: are calls lost or late, whose fault is it, and what runs?
 
 use super::grafana::{A_MINUTE, AGO, BYTES, COUNT, Dashboard, GREEN, ORANGE, Panel, RED, SECONDS, SHARE};
+use super::service_levels::{COMPLETE, FRESH, TOGETHER};
 
 /// 1 and 0 of what works.
 pub(crate) const WORKS: &[(&str, &str, &str)] = &[("0", "away", RED), ("1", "answers", GREEN)];
@@ -26,38 +27,32 @@ pub(crate) fn promises() -> Vec<Panel> {
             "Calls ready in time",
             SHARE,
             "Of the calls that became ready in the time shown, those within [flow] freshness_goal after their end; \
-             backfills are not counted. Well: 99 % or more. If not: the row below says whose fault it is. Alerts \
+             backfills are not counted. Well: 99 % or more, or no calls. If not: the row below says whose fault it is. Alerts \
              FreshnessBurnsFast and FreshnessBurnsSlowly.",
         )
-        .of(
-            "1 - (sum(increase(nice_knovvu_calls_ready_total{T,freshness=\"beyond_goal\"}[$__range])) or vector(0)) \
-             / (sum(increase(nice_knovvu_calls_ready_total{T}[$__range])) > 0 or vector(1))",
-            "",
-        )
-        .high_is_well(0.99, 0.95),
+        .of(format!("1 - {}", FRESH.share(TOGETHER, "$__range")), "")
+        .high_is_well(0.99, 0.95)
+        .without("no calls"),
         Panel::number(
             "Calls complete",
             SHARE,
             "Of the calls that came to their end in the time shown, those that neither became a dead letter nor were \
-             found missing at night. Well: 99.9 % or more. If not: dashboard Completeness. Alerts \
+             found missing at night. Well: 99.9 % or more, or no calls. If not: dashboard Completeness. Alerts \
              CompletenessBurnsFast and CompletenessBurnsSlowly.",
         )
-        .of(
-            "1 - ((sum(increase(nice_knovvu_calls_finished_total{T,result=\"dead\"}[$__range])) or vector(0)) \
-             + (sum(increase(nice_knovvu_replay_conversations_total{T,kind=\"reconciliation\",verdict=\"missing\"}\
-             [$__range])) or vector(0))) \
-             / (sum(increase(nice_knovvu_calls_finished_total{T}[$__range])) > 0 or vector(1))",
-            "",
-        )
-        .high_is_well(0.999, 0.99),
+        .of(format!("1 - {}", COMPLETE.share(TOGETHER, "$__range")), "")
+        .high_is_well(0.999, 0.99)
+        .without("no calls"),
         Panel::number(
             "Oldest call due",
             SECONDS,
-            "How long the oldest call that is due has waited, since it ended or since its wait for NICE was over. Well: \
-             below 15 minutes. If not: alert CallsWait.",
+            "How long the oldest call that a process has in hand has waited since it was due: since it ended, or since \
+             its wait for NICE was over. Well: below 15 minutes. If not: alert CallsWait. Not known: calls wait on the \
+             queue and nobody has one in hand, alert CallsStandStill.",
         )
         .of("max(nice_knovvu_freshness_lag_seconds{I})", "")
-        .low_is_well(900.0, 3_600.0),
+        .low_is_well(900.0, 3_600.0)
+        .without("not known"),
         Panel::number(
             "Dead letters",
             COUNT,
@@ -162,7 +157,7 @@ fn moves() -> Vec<Panel> {
             "End of call until ready",
             SECONDS,
             "For half of the calls, and for 95 of 100, NICE's own delay included. Well: below the goal, which is drawn \
-             as a line of its own.",
+             as a line of its own. With traces on, a dot is a call, and leads to its trace.",
         )
         .of("histogram_quantile(0.5, sum by (le) (rate(nice_knovvu_call_end_to_ready_seconds_bucket{I}[30m])))", "half")
         .of(
@@ -211,9 +206,10 @@ fn processes() -> Vec<Panel> {
         Panel::graph(
             "Free on the disk of the local state",
             BYTES,
-            "Well: more than 2 GiB, and level. A full disk ends the process. Alert DiskFills.",
+            "Well: more than 2 GiB, and level. A full disk ends the process. A process without a local state has no \
+             line. Alert DiskFills.",
         )
-        .of("nice_knovvu_state_disk_free_bytes{I} > 0", "{{instance}}"),
+        .of("nice_knovvu_state_disk_free_bytes{I}", "{{instance}}"),
         Panel::graph(
             "Local state on disk",
             BYTES,

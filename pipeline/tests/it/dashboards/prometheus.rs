@@ -36,6 +36,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", dir.path().join("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -75,6 +76,23 @@ impl Prometheus {
         let alerts = self.alerts().await;
         let alert = alerts.iter().find(|alert| alert["name"] == name).expect("the alert exists");
         text(alert, "query")
+    }
+
+    /// The ids of the traces to which the series of an expression lead, once there is one.
+    pub(crate) async fn exemplars(&self, expression: &str) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let query = [("query", expression), ("start", "0"), ("end", "9999999999")];
+            let answer = self.get("query_exemplars", &query).await.unwrap_or_default();
+            let series = answer["data"].as_array().into_iter().flatten();
+            let all = series.flat_map(|series| series["exemplars"].as_array().into_iter().flatten());
+            let ids: Vec<_> = all.map(|exemplar| text(&exemplar["labels"], "trace_id")).collect();
+            if !ids.is_empty() {
+                return ids;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no exemplar of {expression}: {answer}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// A question to its API; none while it does not answer.

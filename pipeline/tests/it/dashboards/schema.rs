@@ -71,6 +71,10 @@ fn check_panel(file: &str, panel: &Value) {
     let defaults = &panel["fieldConfig"]["defaults"];
     let unit = defaults["unit"].as_str().expect("a unit");
     assert!(UNITS.contains(&unit), "{name}: {unit}");
+    if let Some(words) = defaults.get("noValue").filter(|_| kind == "stat") {
+        let is_now = panel["targets"].as_array().is_some_and(|all| all.iter().all(|target| target["instant"] == true));
+        assert!(is_now, "{name}: an older number would stand in place of {words}");
+    }
     let steps = defaults["thresholds"]["steps"].as_array().expect("thresholds");
     assert!(steps[0]["value"].is_null(), "{name}: the first threshold is without a value");
     let values: Vec<_> = steps[1..].iter().map(|step| step["value"].as_f64().expect("a value")).collect();
@@ -85,6 +89,8 @@ fn check_panel(file: &str, panel: &Value) {
         assert_eq!(*source, serde_json::json!({ "type": "prometheus", "uid": "${datasource}" }), "{name}");
     }
     for target in targets {
+        let shows_spread = target["expr"].as_str().is_some_and(|asked| asked.contains("_bucket"));
+        assert_eq!(target["exemplar"] == true, shows_spread, "{name}: a bucket leads to its traces");
         let expression = target["expr"].as_str().expect("an expression");
         assert!(!expression.contains("{I") && !expression.contains("{T") && !expression.contains("[R]"), "{name}");
         assert!(

@@ -1,6 +1,7 @@
 //! One tenant: are its calls lost or late, and whose fault is it?
 
 use super::grafana::{A_MINUTE, A_SECOND, COUNT, Dashboard, Panel, SECONDS, SHARE};
+use super::service_levels::{COMPLETE_BY_DAY, FRESH};
 use super::{nice, overview};
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -42,18 +43,10 @@ fn promises() -> Vec<Panel> {
             "Budget of failures left",
             SHARE,
             "Of the failures that are allowed within 30 days, what is left: one call in a hundred may be late, one in a \
-             thousand a dead letter. Well: above 0. Below, as far as -100 %: the promise is not kept.",
+             thousand a dead letter. Well: above 0. Below, as far as -100 %: the promise is not kept. No calls: no line.",
         )
-        .of(
-            "clamp_min(1 - (sum(increase(nice_knovvu_calls_ready_total{T,freshness=\"beyond_goal\"}[30d])) or vector(0)) \
-             / (0.01 * sum(increase(nice_knovvu_calls_ready_total{T}[30d])) > 0 or vector(1)), -1)",
-            "freshness",
-        )
-        .of(
-            "clamp_min(1 - (sum(increase(nice_knovvu_calls_finished_total{T,result=\"dead\"}[30d])) or vector(0)) \
-             / (0.001 * sum(increase(nice_knovvu_calls_finished_total{T}[30d])) > 0 or vector(1)), -1)",
-            "completeness",
-        )
+        .of(FRESH.left("30d"), "freshness")
+        .of(COMPLETE_BY_DAY.left("30d"), "completeness")
         .from(-1),
     ]);
     panels

@@ -59,7 +59,7 @@ async fn what_passes_is_acknowledged_at_the_end_of_the_flow() {
     assert!(passed.next().await.is_none());
     assert_eq!(flow.finished("upload", "ok"), 1);
     assert_eq!(flow.context.metrics.stage_in_flight.with_label_values(&["upload"]).get(), 0);
-    assert_eq!(flow.context.metrics.stage_duration.with_label_values(&["upload"]).get_sample_count(), 1);
+    assert_eq!(flow.context.metrics.stage_duration.count(&["upload"]), 1);
     let hops = flow.journal.hops(&event(1).key());
     assert_eq!(
         hops.iter().map(|hop| (hop.stage.as_str(), hop.outcome.as_str())).collect::<Vec<_>>(),
