@@ -67,7 +67,7 @@ pub(super) fn answer(guest: &Guest, place: Place, body: Result<Markup, Operation
                 OperationError::Refused(_) | OperationError::NoTenant(_) => StatusCode::CONFLICT,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
-            refusal(guest, place, status, &reason(guest, &error.to_string()))
+            refusal(guest, place, status, reason(guest, &error.to_string()))
         }
     }
 }

@@ -41,6 +41,10 @@ const BATCH: usize = 512;
 /// How long a batch gathers.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Between two looks at the spans that wait, while a batch gathers: a task that each span woke would cost more than the
+/// span itself. What ends meanwhile finds place among those that wait.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How long the collector may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -222,6 +226,15 @@ async fn rejected(mut answer: Response) -> u64 {
     u64::try_from(rejected).unwrap_or_default()
 }
 
+/// Fills a batch from the spans that wait.
+fn take_waiting(waiting: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) {
+    while batch.len() < BATCH
+        && let Ok(span) = waiting.try_recv()
+    {
+        batch.push(span);
+    }
+}
+
 /// Sends batches, and tells of a collector that does not take them.
 struct Sender {
     collector: Collector,
@@ -235,22 +248,16 @@ impl Sender {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(1..) = ending.run_until_cancelled(waiting.recv_many(&mut batch, BATCH)).await {
             let gathered = Instant::now() + LINGER;
-            while batch.len() < BATCH {
-                let room = BATCH - batch.len();
-                let more = tokio::time::timeout_at(gathered, waiting.recv_many(&mut batch, room));
-                match ending.run_until_cancelled(more).await {
-                    Some(Ok(1..)) => {}
-                    _ => break,
+            while batch.len() < BATCH && Instant::now() < gathered {
+                if ending.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+                    break;
                 }
+                take_waiting(&mut waiting, &mut batch);
             }
             self.send(std::mem::take(&mut batch), &ending).await;
         }
         loop {
-            while batch.len() < BATCH
-                && let Ok(span) = waiting.try_recv()
-            {
-                batch.push(span);
-            }
+            take_waiting(&mut waiting, &mut batch);
             if batch.is_empty() {
                 return;
             }

@@ -79,10 +79,11 @@ fn run<In, Out, Work, Working>(
 where
     In: Send + 'static,
     Out: Send + 'static,
-    Work: Fn(Delivery<In>, FlowContext) -> Working + Send + Sync + 'static,
+    Work: Fn(Delivery<In>, Arc<FlowContext>) -> Working + Send + Sync + 'static,
     Working: Future<Output = Option<Delivery<Out>>> + Send + 'static,
 {
-    let context = context.clone();
+    // One for the stage: an item that had its own would pay for a dozen handles.
+    let context = Arc::new(context.clone());
     let concurrency = context.concurrency;
     task::stream(name, concurrency, move |sender| async move {
         let waited = context.metrics.stage_wait.with_label_values(&[name]);
@@ -95,13 +96,14 @@ where
                 span.record("trace_id", id);
             }
             // A task for each item, so that the work spreads over the cores.
-            let (lost, metrics, since) = (delivery.lost(), context.metrics.clone(), Instant::now());
+            let (lost, since) = (delivery.lost(), Instant::now());
             let working = work(delivery, context.clone());
+            let context = context.clone();
             let until_lost = async move {
                 let finished = lost.run_until_cancelled(working).await;
                 if finished.is_none() {
                     warn!("the queue has taken the item back, its work ends");
-                    metrics.stage_finished(name, "handed_back", since.elapsed());
+                    context.metrics.stage_finished(name, "handed_back", since.elapsed());
                 }
                 finished.flatten()
             };

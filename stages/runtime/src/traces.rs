@@ -64,18 +64,20 @@ impl TraceSpan {
         Some(Self::begin(builder, &Context::new().with_remote_span_context(remote)))
     }
 
-    /// Begins a span below this one; an empty one is empty below, too.
+    /// Begins a span below this one. An empty one is empty below, too, and one that is not kept stands for all below it:
+    /// what nobody will see costs nothing more.
     pub fn child(&self, name: impl Into<Cow<'static, str>>, kind: SpanKind) -> Self {
         match &self.0 {
-            Some(parent) => Self::begin(SpanBuilder::from_name(name).with_kind(kind), parent),
-            None => Self(None),
+            Some(parent) if is_kept(parent) => Self::begin(SpanBuilder::from_name(name).with_kind(kind), parent),
+            _ => self.clone(),
         }
     }
 
     /// Begins the span of an HTTP request: below the current one, or a trace of its own. The target is a name of a few,
     /// never a path, for ids and secrets stand there.
     pub fn request(method: &str, target: &str, host: Option<&str>, port: Option<u16>) -> RequestSpan {
-        if !is_on() {
+        let parent = Context::current();
+        if !is_on() || (parent.has_active_span() && !is_kept(&parent)) {
             return RequestSpan(Self(None));
         }
         let mut attributes = vec![KeyValue::new("http.request.method", method.to_owned())];
@@ -84,7 +86,7 @@ impl TraceSpan {
         let builder = SpanBuilder::from_name(format!("{method} {target}"))
             .with_kind(SpanKind::Client)
             .with_attributes(attributes);
-        RequestSpan(Self::begin(builder, &Context::current()))
+        RequestSpan(Self::begin(builder, &parent))
     }
 
     fn begin(builder: SpanBuilder, parent: &Context) -> Self {
@@ -148,6 +150,11 @@ impl TraceSpan {
         let context = self.span()?.span_context().clone();
         context.is_sampled().then(|| context.trace_id().to_string())
     }
+}
+
+/// Whether the span of a context is one that is exported.
+fn is_kept(context: &Context) -> bool {
+    context.span().span_context().is_sampled()
 }
 
 /// The span of one request. Where it is dropped before an answer came, nobody waited any longer.
