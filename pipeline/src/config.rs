@@ -64,6 +64,8 @@ pub(crate) struct Config {
     is_set: bool,
     /// Every setting as it is in force, secrets masked.
     effective: Vec<EffectiveSetting>,
+    /// Variables of OpenTelemetry that cannot be used, and why.
+    unusable: Vec<String>,
 }
 
 impl Deref for Config {
@@ -113,12 +115,18 @@ impl Config {
         let Some(file) = file else { return Err(errors.sorted()) };
         let (settings, accepted) = load::accept(file, environment, need, name, load::Scope::Settings, &mut errors);
         errors.into_result()?;
-        Ok(Self { settings, is_set: accepted.is_any_given(), effective: page::effective(&accepted) })
+        let (is_set, effective) = (accepted.is_any_given(), page::effective(&accepted));
+        Ok(Self { settings, is_set, effective, unusable: accepted.unusable })
     }
 
     /// Whether any setting was given.
     pub(crate) fn is_set(&self) -> bool {
         self.is_set
+    }
+
+    /// Variables of OpenTelemetry that count as not given, since they cannot be used: a line each, without a secret.
+    pub(crate) fn unusable(&self) -> &[String] {
+        &self.unusable
     }
 
     /// The effective settings as TOML, each with its origin; secrets are masked.

@@ -171,8 +171,8 @@ pub(crate) struct Telling {
     task: AbortOnDropHandle<()>,
 }
 
-/// How long the end of a service waits for the catalog to note it.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long the end of a service waits for the word under way, and as long again for the catalog to note the end.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl Telling {
     /// Begins.
@@ -182,16 +182,13 @@ impl Telling {
         Self { id, catalog, ending, task }
     }
 
-    /// The service ends in order: nobody shall miss it. The word under way is waited for, or it might be noted after the
-    /// last one.
+    /// The service ends in order: nobody shall miss it. The word under way is waited for: were it the first one, it might
+    /// make the row after the last one has removed it. Where it hangs, the last one is said all the same.
     pub(crate) async fn end(self) {
         let Self { id, catalog, ending, task } = self;
-        let last_word = async {
-            ending.cancel();
-            drop(task.await);
-            catalog.retire(&id).await
-        };
-        match tokio::time::timeout(LAST_WORD, last_word).await {
+        ending.cancel();
+        drop(tokio::time::timeout(LAST_WORD, task).await);
+        match tokio::time::timeout(LAST_WORD, catalog.retire(&id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "the end of the service was not noted"),
             Err(_) => debug!("the end of the service was not noted in time"),
@@ -225,8 +222,8 @@ async fn tell(identity: &Identity, reporter: &Reporter, catalog: &dyn Services, 
     };
     let noting = async {
         let now = reporter.clock.now();
-        // Only the first word makes a row, and the first one after a day of silence: one that is noted late, when the
-        // service has retired, finds none.
+        // Only the first word makes a row, and the first one after a day of silence: a later one that is noted when the
+        // service has retired finds none.
         if !(*is_noted && catalog.beat(&beat, now).await?) {
             catalog.enlist(&beat, now).await?;
         }

@@ -5,7 +5,7 @@
 //! the grace period the rest is handed back to where it came from.
 
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::command_error::CommandError;
 use crate::config::Config;
@@ -26,6 +26,9 @@ pub use start::ServiceRoutes;
 /// The commands `run`, `producer` and `consumer`: until a signal.
 pub(crate) async fn run(config: Config, service: Service) -> Result<(), CommandError> {
     let _log = telemetry::start_service(&config.log)?;
+    for line in config.unusable() {
+        warn!(error = line, "a variable of OpenTelemetry cannot be used, and counts as not given");
+    }
     doors::validate(&config, service)?;
     let (stopping, _signals) = shutdown::on_signal().map_err(CommandError::failed)?;
     let traces = telemetry::traces::start(&config.traces, service.name())?;

@@ -43,12 +43,16 @@ pub(super) struct Setting {
 
 /// Every accepted value by section and key.
 #[derive(Default)]
-pub(super) struct Accepted(BTreeMap<(&'static str, &'static str), Setting>);
+pub(super) struct Accepted {
+    settings: BTreeMap<(&'static str, &'static str), Setting>,
+    /// What others call a setting and is none that can be used, a line each.
+    pub(super) unusable: Vec<String>,
+}
 
 impl Accepted {
     /// The setting, if it is given or has a default, and has no mistake.
     pub(super) fn setting(&self, section: &'static str, key: &'static str) -> Option<&Setting> {
-        self.0.get(&(section, key))
+        self.settings.get(&(section, key))
     }
 
     /// Whether anything is given that tells of an installation. Where a process puts its files, listens and logs
@@ -56,7 +60,7 @@ impl Accepted {
     pub(super) fn is_any_given(&self) -> bool {
         let tells = |section, key| !matches!((section, key), ("state", "dir") | ("admin" | "log", _));
         let is_ours = |origin| !matches!(origin, SettingOrigin::Default | SettingOrigin::Standard(_));
-        self.0.iter().any(|((section, key), setting)| is_ours(setting.origin) && tells(*section, *key))
+        self.settings.iter().any(|((section, key), setting)| is_ours(setting.origin) && tells(*section, *key))
     }
 }
 
@@ -131,9 +135,15 @@ impl SettingsReader<'_> {
         let place = self.keys.next().expect("the struct and the table come from the same entries");
         let (at, section, key) = place;
         let (ways, origin) = self.ways(at, key);
-        let value = match accept(key, kind, &ways, origin) {
+        let mut accepted = accept(key, kind, &ways, origin);
+        // What others have written for every process must not end this one: it counts as not given.
+        if let (Err(Some(Mistake { place, fault, .. })), SettingOrigin::Standard(_)) = (&accepted, origin) {
+            self.accepted.unusable.push(format!("{place}: {fault}"));
+            accepted = accept(key, kind, &[], SettingOrigin::Default);
+        }
+        let value = match accepted {
             Ok(accepted) => accepted.map(|(value, setting)| {
-                self.accepted.0.insert((section.name, key.name), setting);
+                self.accepted.settings.insert((section.name, key.name), setting);
                 value
             }),
             Err(mistake) => {

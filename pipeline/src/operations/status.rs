@@ -102,7 +102,8 @@ pub(crate) struct Status {
     pub(crate) started_at: Option<Timestamp>,
     /// None: the queue was never asked with success.
     pub(crate) backlog: Option<Backlog>,
-    pub(crate) freshness_lag_seconds: f64,
+    /// The same as `freshness.oldest_due_seconds`. None: not known.
+    pub(crate) freshness_lag_seconds: Option<f64>,
     /// None: the catalog was never asked with success.
     pub(crate) conversations: Option<ConversationCounts>,
     pub(crate) agents_active: usize,
@@ -149,7 +150,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
             backlog: None,
-            freshness_lag_seconds: 0.0,
+            freshness_lag_seconds: None,
             conversations: None,
             agents_active: 0,
             agents_inactive: 0,
@@ -256,7 +257,7 @@ impl AdminRequest for ShowStatus {
             services: others.services(running.identity.as_ref(), &own),
             started_at: running.identity.as_ref().map(|identity| identity.started_at),
             backlog: latest.backlog.get().copied(),
-            freshness_lag_seconds: freshness.oldest_due_seconds.unwrap_or_default(),
+            freshness_lag_seconds: freshness.oldest_due_seconds,
             freshness,
             conversations: latest.counts.get().copied(),
             agents_active: figures.agents_active,

@@ -40,7 +40,7 @@ runtime::metrics! {
         conversations_done: counters("conversations_done_total", &["reason"]),
         /// Calls that came to their end, by tenant and by what became of them: ready, no_recording or dead (a dead letter).
         calls_finished: counters_by_tenant("calls_finished_total", &["result"]),
-        /// Age of the oldest call that is due and in hand: since it ended, or since its wait for NICE was over.
+        /// Age of the oldest call that is due and in hand: since it ended, or since its wait for NICE was over. A call that was put off before the process began is not known before it comes back.
         /// Not shown where the process has none in hand while calls wait on the queue, or may wait there.
         freshness_lag: gauge_if_known("freshness_lag_seconds"),
         /// Dead letters written, by stage.

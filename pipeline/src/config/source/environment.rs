@@ -21,11 +21,13 @@ pub(in crate::config) fn read_environment(
     errors: &mut ConfigErrors,
 ) -> Vec<GivenSetting> {
     let mut entries = Vec::new();
+    let mut switches = StandardSwitches::default();
     for (variable, value) in variables {
         if let Some(entry) = read_standard(&variable, &value) {
             entries.push(entry);
             continue;
         }
+        switches.read(&variable, &value);
         if !variable.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
             continue;
         }
@@ -33,7 +35,48 @@ pub(in crate::config) fn read_environment(
             entries.push(entry);
         }
     }
+    entries.retain(|entry| match entry.raw {
+        Raw::Standard { name, .. } => switches.count(name),
+        _ => true,
+    });
     entries
+}
+
+/// What variables of OpenTelemetry say of those that mean a setting. They are written for every process of a machine or
+/// a cluster, so they say as well whom they are not for.
+#[derive(Default)]
+struct StandardSwitches {
+    /// Nothing is to be traced, or in a way that is none of ours.
+    is_off: bool,
+    /// The sampler is one that has a share.
+    has_share: bool,
+}
+
+/// The variable that holds the share of what is traced.
+const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+
+impl StandardSwitches {
+    fn read(&mut self, variable: &OsStr, value: &OsStr) {
+        let (Some(name), Some(value)) = (variable.to_str(), value.to_str()) else { return };
+        let value = value.trim().to_ascii_lowercase();
+        match name {
+            "OTEL_SDK_DISABLED" => self.is_off |= value == "true",
+            "OTEL_TRACES_EXPORTER" => self.is_off |= !value.is_empty() && !value.split(',').any(|way| way == "otlp"),
+            "OTEL_EXPORTER_OTLP_PROTOCOL" | "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" => {
+                self.is_off |= !value.is_empty() && value != "http/protobuf";
+            }
+            "OTEL_TRACES_SAMPLER" => {
+                self.is_off |= value.ends_with("always_off");
+                self.has_share = value.ends_with("traceidratio");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether this variable counts.
+    fn count(&self, name: &str) -> bool {
+        !self.is_off && (name != SAMPLER_ARG || self.has_share)
+    }
 }
 
 /// Reads a variable of OpenTelemetry. An empty one counts as one that is not set, as its specification says.

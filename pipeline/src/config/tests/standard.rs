@@ -16,6 +16,7 @@ fn the_variables_of_the_standard_count_where_nothing_of_ours_is_given_and_are_na
     let env = [
         ENDPOINT,
         ("OTEL_SERVICE_NAME", "calls"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20s3cr3t"),
     ];
@@ -61,7 +62,8 @@ fn what_is_given_in_our_words_wins_even_if_it_switches_tracing_off() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_by_the_name_of_its_variable_and_a_secret_is_not_told() {
+fn a_wrong_value_counts_as_not_given_is_told_by_its_variable_and_a_secret_is_not() {
+    let ratio = ("OTEL_TRACES_SAMPLER", "traceidratio");
     for (variable, value, fragment) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "expected an address"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318", "plain http is accepted only to a loopback address"),
@@ -72,9 +74,35 @@ fn a_wrong_value_is_refused_by_the_name_of_its_variable_and_a_secret_is_not_told
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "s3cr3t", "name=value"),
         ("OTEL_SERVICE_NAME", "two\nlines", "control character"),
     ] {
-        let told = mistakes_of("", &[(variable, value)], Need::Local);
+        let config = load("", &[(variable, value), ratio], Need::Local).unwrap_or_else(|errors| panic!("{errors}"));
+        let [told] = config.unusable() else { panic!("{:?}", config.unusable()) };
         assert!(told.starts_with(&format!("{variable}: ")) && told.contains(fragment), "{told}");
         assert!(!told.contains("s3cr3t"), "{told}");
-        assert_eq!(told.lines().count(), 1, "{told}");
+        let TracesConfig { endpoint, sample, service_name, headers, .. } = &config.traces;
+        assert!(endpoint.is_none() && headers.is_none() && service_name.is_none(), "{variable}");
+        assert!((*sample - 1.0).abs() < f64::EPSILON, "{variable}");
+        assert!(config.section_toml("traces").unwrap().contains("sample = 1.0"), "it is shown as the default");
     }
+}
+
+#[test]
+fn what_is_not_meant_for_us_does_not_count() {
+    for other in [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_TRACES_EXPORTER", "console,zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+    ] {
+        assert_eq!(goes_to("", &[ENDPOINT, other]), None, "{other:?}");
+        let ours = ("NICE_KNOVVU_TRACES__ENDPOINT", "http://127.0.0.1:1");
+        assert!(goes_to("", &[ENDPOINT, other, ours]).is_some(), "what is ours counts: {other:?}");
+    }
+    for same in [("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")] {
+        assert!(goes_to("", &[ENDPOINT, same]).is_some(), "{same:?}");
+    }
+    let share = ("OTEL_TRACES_SAMPLER_ARG", "0");
+    let config = load("", &[share, ("OTEL_TRACES_SAMPLER", "always_on")], Need::Local).unwrap();
+    assert!((config.traces.sample - 1.0).abs() < f64::EPSILON, "a share counts only for a sampler that has one");
 }

@@ -48,7 +48,8 @@ pub(crate) fn promises() -> Vec<Panel> {
             SECONDS,
             "How long the oldest call that a process has in hand has waited since it was due: since it ended, or since \
              its wait for NICE was over. Well: below 15 minutes. If not: alert CallsWait. Not known: calls wait on the \
-             queue and nobody has one in hand, alert CallsStandStill.",
+             queue and nobody has one in hand, alert CallsStandStill; or the queue does not answer, alert \
+             OutsideSystemAway.",
         )
         .of("max(nice_knovvu_freshness_lag_seconds{I})", "")
         .low_is_well(900.0, 3_600.0)
