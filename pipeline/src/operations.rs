@@ -31,6 +31,7 @@ use crate::config::{Config, Need};
 use crate::doors;
 use crate::doors::{OpenDoors, SharedDoors, Wanted};
 use crate::heartbeat::Identity;
+use crate::proof::key::ProofKey;
 use paging::{AnswerPage, PageStart};
 
 pub(crate) mod agents;
@@ -222,7 +223,11 @@ impl Operations {
                 state: doors.state.clone(),
                 eraser: doors.eraser(),
             },
-            proof: proof::ProofOperations { tenant: tenant.clone(), dir: config.proof.dir.clone() },
+            proof: proof::ProofOperations {
+                tenant: tenant.clone(),
+                dir: config.proof.dir.clone(),
+                public_key: config.proof.key.as_ref().map(|key| ProofKey::of(key.expose()).public()),
+            },
             recheck: recheck::RecheckOperations {
                 tenant: tenant.clone(),
                 recheck: Recheck { catalog: catalog.clone(), queue: queue.clone(), clock: clock.clone() },

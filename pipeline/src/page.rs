@@ -75,7 +75,6 @@ pub(crate) fn router(context: PageContext) -> Router {
         .route("/preferences", get(entrance::prefer))
         .layer(middleware::from_fn_with_state(context.clone(), guard::guarded))
         .route("/assets/{name}", get(assets::serve))
-        .route("/runbooks", get(runbooks::list))
-        .route("/runbooks/{name}", get(runbooks::show))
+        .merge(runbooks::router())
         .with_state(context)
 }

@@ -126,7 +126,10 @@ pub(crate) async fn check(config: Config, show_settings: bool, form: AnswerForm)
     }
     if let Some(opened) = state {
         let closed = opened.state.store().close().await.err().map(|error| error.to_string());
-        report.part("local state", closed.as_deref());
+        // A fault that was found when it was opened stands there already.
+        if !report.checks.iter().any(|part| part.name == "local_state") {
+            report.part("local state", closed.as_deref());
+        }
         report.broken_here.extend(closed.map(|error| format!("local state ({error})")));
     }
     match running {

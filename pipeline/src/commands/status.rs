@@ -50,9 +50,17 @@ pub(crate) async fn status(options: StatusOptions, load: Load<'_>) -> Result<(),
             Ok(status) if options.form.is_json => serde_json::to_string(&status).map_err(CommandError::failed)?,
             Ok(status) => ShowStatus::table(&status),
             // The daemon may be starting anew: the view goes on.
+            Err(failure) if options.form.is_json => {
+                eprintln!("{}", failure.message());
+                String::new()
+            }
             Err(failure) => failure.message().to_owned(),
         };
-        draw(&shown);
+        match options.form.is_json {
+            true if shown.is_empty() => {}
+            true => output::line(shown),
+            false => draw(&shown),
+        }
         if stopping.run_until_cancelled(tokio::time::sleep(REDRAWN_EVERY)).await.is_none() {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, DeadLetterFilter, DeadLetterGroup, reason_shape};
+use catalog::{Catalog, DeadLetterFilter, DeadLetterGroup, MOST_GROUPED, reason_shape};
 use clap::Args;
 use jiff::Timestamp;
 use model::DeadLetter;
@@ -37,7 +37,7 @@ pub(crate) struct DeadLetterOperations {
 
 /// Dead letters are asked for, oldest first, without their messages: those may tell of people, and are for who asks for
 /// the one.
-#[derive(Debug, Default, Clone, Args, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Args, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ListDeadLetters {
     /// Only those that were set aside at this stage, such as upload
     #[arg(long, value_name = "STAGE")]
@@ -69,7 +69,7 @@ impl ListDeadLetters {
 
     /// Whether it selects some of them only.
     pub(crate) fn selects(&self) -> bool {
-        self.stage.is_some() || self.reason.is_some()
+        *self != Self::default()
     }
 
     /// What the catalog selects by.
@@ -101,8 +101,12 @@ impl AdminRequest for ListDeadLetters {
         start: PageStart,
     ) -> Result<AnswerPage<Vec<DeadLetter>>, OperationError> {
         let limit = start.limit()?;
-        let letters = operations.listed(&self, start.after()?.unwrap_or_default(), limit).await?;
-        Ok(AnswerPage::of(letters, limit, |letter| letter.id.to_string()))
+        // One more tells whether another page follows.
+        let mut letters = operations.listed(&self, start.after()?.unwrap_or_default(), limit + 1).await?;
+        let is_last = letters.len() <= limit;
+        letters.truncate(limit);
+        let page = AnswerPage::of(letters, limit, |letter| letter.id.to_string());
+        Ok(AnswerPage { next: page.next.filter(|_| !is_last), ..page })
     }
 }
 
@@ -117,7 +121,7 @@ impl SingleCommand for ListDeadLetters {
 pub(crate) struct GroupDeadLetters {}
 
 /// Groups in one answer; the reasons of a shelf are few.
-const MOST_GROUPS: usize = 1000;
+pub(crate) const MOST_GROUPS: usize = 1000;
 
 impl AdminRequest for GroupDeadLetters {
     type Answer = Vec<DeadLetterGroup>;
@@ -127,6 +131,12 @@ impl AdminRequest for GroupDeadLetters {
     async fn fulfil(self, operations: &DeadLetterOperations) -> Result<Vec<DeadLetterGroup>, OperationError> {
         Ok(operations.catalog.dead_letter_groups(MOST_GROUPS).await?)
     }
+}
+
+/// Whether there may be more letters, or more groups, than these.
+pub(crate) fn is_cut(groups: &[DeadLetterGroup]) -> bool {
+    let whole: u64 = groups.iter().map(|group| group.count).sum();
+    groups.len() >= MOST_GROUPS || whole >= MOST_GROUPED as u64
 }
 
 /// The groups for a person.
@@ -139,7 +149,10 @@ pub(crate) fn groups(groups: &[DeadLetterGroup]) -> String {
         let at = format!("{count:>7}  {:<20}  {first_at:.0} to {last_at:.0}", stage.replace('_', " "));
         format!("{at}\n{}", folded("         ", reason))
     };
-    groups.iter().map(line).collect::<Vec<_>>().join("\n")
+    let bound = is_cut(groups).then(|| {
+        format!("counted are the newest {MOST_GROUPED} letters, in the {MOST_GROUPS} largest groups; there may be more")
+    });
+    groups.iter().map(line).chain(bound).collect::<Vec<_>>().join("\n")
 }
 
 /// One dead letter is asked for, with its message.
@@ -248,7 +261,8 @@ impl DeadLetterOperations {
     ) -> Result<Vec<DeadLetter>, OperationError> {
         let (mut listed, mut after, filter) = (Vec::new(), after, selected.filter());
         loop {
-            let limit = PAGE.min(most - listed.len());
+            // Few of many may hold the text, so that what is left to find says nothing of how many to read.
+            let limit = if selected.reason.is_some() { PAGE } else { PAGE.min(most - listed.len()) };
             let page = self.catalog.dead_letters_of(&filter, after, limit).await?;
             let done = page.len() < limit;
             after = page.last().map_or(after, |letter| letter.id);

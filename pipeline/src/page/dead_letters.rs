@@ -22,7 +22,9 @@ use super::{layout, layout::Place};
 use crate::admission::OperatorRole;
 use crate::operations::{
     AdminRequest, OperationError,
-    dead_letters::{DropDeadLetter, GroupDeadLetters, ListDeadLetters, ReplayDeadLetter, ShowDeadLetter},
+    dead_letters::{
+        DropDeadLetter, GroupDeadLetters, ListDeadLetters, MOST_GROUPS, ReplayDeadLetter, ShowDeadLetter, is_cut,
+    },
     paging::{AnswerPage, PageStart},
 };
 
@@ -50,6 +52,15 @@ impl LetterAct {
             Self::Drop => "drop",
         }
     }
+}
+
+/// The letters of a group that were shown to whoever acts on it: these and no others.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Confirmed {
+    /// How many, at most.
+    count: usize,
+    /// The highest number.
+    last: u64,
 }
 
 /// Which page of a group.
@@ -81,24 +92,28 @@ pub(super) async fn show_group(
 
 /// What will happen to a group.
 pub(super) async fn confirm_group(visit: Visit, Path((key, act)): Path<(String, LetterAct)>) -> Response {
-    let body = group(&visit, &key).await.map(|group| {
-        let texts = visit.texts();
-        let count = usize::try_from(group.count).unwrap_or(MOST_AT_ONCE).min(MOST_AT_ONCE);
-        let what = html! { (stage_name(texts, &group.stage)) ": " (reason(&visit, &group.reason)) };
-        confirm(&visit, act, count, &what, &format!("/dead-letters/groups/{key}"))
-    });
+    let asked = async {
+        let group = group(&visit, &key).await?;
+        let letters = letters_of(&visit, &group, MOST_AT_ONCE, None).await?.items;
+        // All of them went meanwhile.
+        let Some(last) = letters.last() else { return Err(gone()) };
+        let confirmed = Confirmed { count: letters.len(), last: last.id };
+        let what = html! { (stage_name(visit.texts(), &group.stage)) ": " (reason(&visit, &group.reason)) };
+        Ok(confirm(&visit, act, Some(confirmed), &what, &format!("/dead-letters/groups/{key}")))
+    };
+    let body = asked.await;
     layout::answer(&visit, Place::DeadLetters, body)
 }
 
 /// Does it to a group.
 pub(super) async fn act_on_group(
     Path((key, act)): Path<(String, LetterAct)>,
-    Acting { visit, .. }: Acting<NoFields>,
+    Acting { visit, fields: Confirmed { count, last } }: Acting<Confirmed>,
 ) -> Response {
     let acted = async {
         let group = group(&visit, &key).await?;
-        let letters = letters_of(&visit, &group, MOST_AT_ONCE, None).await?.items;
-        let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
+        let letters = letters_of(&visit, &group, count.clamp(1, MOST_AT_ONCE), None).await?.items;
+        let ids: Vec<u64> = letters.iter().map(|letter| letter.id).take_while(|id| *id <= last).collect();
         let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
         let subject = format!("{} dead letters, {first} to {last}: {} ({})", ids.len(), group.reason, group.stage);
         visit.record(&format!("{} dead letters", act.word()), &subject).await?;
@@ -139,7 +154,7 @@ pub(super) async fn show_one(visit: Visit, Path(id): Path<u64>) -> Response {
 pub(super) async fn confirm_one(visit: Visit, Path((id, act)): Path<(u64, LetterAct)>) -> Response {
     let body = letter(&visit, id).await.map(|letter| {
         let what = html! { (fill(visit.texts().dead_letter_n, &[&id])) ": " (reason(&visit, &letter.reason)) };
-        confirm(&visit, act, 1, &what, &format!("/dead-letters/{id}"))
+        confirm(&visit, act, None, &what, &format!("/dead-letters/{id}"))
     });
     layout::answer(&visit, Place::DeadLetters, body)
 }
@@ -184,8 +199,11 @@ async fn groups(visit: &Guest) -> Result<Vec<DeadLetterGroup>, OperationError> {
 }
 
 async fn group(visit: &Guest, key: &str) -> Result<DeadLetterGroup, OperationError> {
-    let gone = || OperationError::NotFound(GONE.to_owned());
     groups(visit).await?.into_iter().find(|group| key_of(&group.stage, &group.reason) == key).ok_or_else(gone)
+}
+
+fn gone() -> OperationError {
+    OperationError::NotFound(GONE.to_owned())
 }
 
 /// Some letters of a group, the oldest first.
@@ -211,7 +229,7 @@ fn all(visit: &Guest, groups: &[DeadLetterGroup]) -> Markup {
         h1 { (texts.dead_letters) }
         @if groups.is_empty() { p.notice { (texts.no_dead_letters) } } @else {
             p.quiet { (fill(texts.letters_in_groups, &[&number(language, whole), &groups.len()])) }
-            @if whole >= MOST_GROUPED as u64 { p.notice { (fill(texts.only_newest_counted, &[&number(language, MOST_GROUPED as u64)])) } }
+            @if is_cut(groups) { p.notice { (fill(texts.only_newest_counted, &[&number(language, MOST_GROUPED as u64), &number(language, MOST_GROUPS as u64)])) } }
             section.panel aria-label=(texts.dead_letters) {
                 table.stack {
                     thead { tr {
@@ -329,9 +347,10 @@ fn one(visit: &Guest, letter: &DeadLetter) -> Markup {
     }
 }
 
-/// Says what will happen, and asks whether it shall.
-fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &Markup, back: &str) -> Markup {
+/// Says what will happen, and asks whether it shall: to one letter, or to those of a group.
+fn confirm(visit: &Guest, act: LetterAct, of_group: Option<Confirmed>, what: &Markup, back: &str) -> Markup {
     let texts = visit.texts();
+    let count = of_group.map_or(1, |confirmed| confirmed.count);
     let (title, says, button, class) = match act {
         LetterAct::Replay => (texts.replay_title, texts.replay_says, texts.replay_n, "main-act"),
         LetterAct::Drop => (texts.drop_title, texts.drop_says, texts.drop_n, "harm"),
@@ -345,6 +364,10 @@ fn confirm(visit: &Guest, act: LetterAct, count: usize, what: &Markup, back: &st
             @if visit.visitor.may(OperatorRole::Act) {
                 form method="post" action={ (back) "/" (act.word()) } {
                     (form_token(visit))
+                    @if let Some(Confirmed { count, last }) = of_group {
+                        input type="hidden" name="count" value=(count);
+                        input type="hidden" name="last" value=(last);
+                    }
                     div.acts { button class=(class) type="submit" { (fill(button, &[&count])) } a.button href=(back) { (texts.leave_as_is) } }
                 }
             } @else { p { (texts.only_who_may_act) } }

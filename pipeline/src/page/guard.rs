@@ -38,8 +38,19 @@ pub(super) async fn guarded(Context(context): Context<PageContext>, request: Req
     } else {
         next.run(request).await
     };
+    bound(&mut answer);
+    answer
+}
+
+/// Adds the headers to what anybody may see by any name.
+pub(super) async fn bounded(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    bound(&mut answer);
+    answer
+}
+
+fn bound(answer: &mut Response) {
     for (name, value) in HEADERS {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
 }

@@ -7,11 +7,16 @@ use super::texts::Language;
 use super::visit::Guest;
 
 /// Why a group cannot be shown.
-pub(super) const GONE: &str = "this group is gone: its letters were replayed or dropped";
+pub(super) const GONE: &str = "this group is not listed: its letters were replayed or dropped, or are not among the newest \
+                               20000, or not in the 1000 largest groups";
 
 /// A piece of a reason by which its kind is known, and what the kind is in Turkish. The first that fits is said.
-const KINDS: [(&str, &str); 53] = [
-    ("this group is gone", "Bu grup artık yok: mektupları yeniden oynatıldı veya bırakıldı."),
+const KINDS: [(&str, &str); 54] = [
+    (
+        "this group is not listed",
+        "Bu grup listede yok: mektupları yeniden oynatıldı veya bırakıldı, ya da en yeni 20000 mektubun veya en büyük 1000 \
+         grubun dışında.",
+    ),
     ("nothing is known of conversation", "Bu görüşme hakkında hiçbir şey bilinmiyor."),
     ("there is no dead letter", "Böyle bir ölü mektup yok."),
     ("there is no backfill", "Böyle bir geri yükleme yok."),
@@ -44,7 +49,8 @@ const KINDS: [(&str, &str); 53] = [
     ("of the contact is not final yet", "NICE'taki görüşme bilgisi henüz kesin değil."),
     ("what NICE lists of the call is no voice", "NICE'ın bu görüşme için listelediği ses değil."),
     ("dead letter replayed", "Ölü mektup kuyruğa geri döndü."),
-    ("full pace", "Tam hız; NICE reddettiyse hız kendiliğinden yükselir."),
+    ("back at full pace", "NICE istekleri reddetti; hız düşürüldü, kendiliğinden yükselir."),
+    ("full pace", "Tam hız."),
     ("the group's reading is held", "Grubun okuması bekletiliyor; temsilciler olduğu gibi kalır."),
     ("NICE announced ", "NICE'ın bildirdiği satır sayısı ile verdiği satırlar tutmuyor."),
     ("NICE gave the same rows again", "NICE, sonraki satırlar yerine aynı satırları yeniden verdi."),
@@ -99,6 +105,24 @@ mod tests {
         assert!(turkish.starts_with("Kaydın sunucusu") && turkish.contains(r#"lang="en""#), "{turkish}");
         assert!(turkish.contains(text), "{turkish}");
         assert_eq!(in_language(Language::Turkish, "else").into_string(), r#"<span lang="en">else</span>"#);
+    }
+
+    #[test]
+    fn a_lowered_pace_is_not_called_full() {
+        let of = |text| in_language(Language::Turkish, text).into_string();
+        assert!(
+            of("NICE refused 3 requests at 10:42, back at full pace in 4 min").starts_with("NICE istekleri reddetti")
+        );
+        assert!(of("full pace").starts_with("Tam hız."));
+    }
+
+    #[test]
+    fn what_is_said_of_a_group_that_is_not_listed_names_the_bounds() {
+        let bounds = [catalog::MOST_GROUPED, crate::operations::dead_letters::MOST_GROUPS];
+        for language in [Language::English, Language::Turkish] {
+            let said = in_language(language, GONE).into_string();
+            assert!(bounds.iter().all(|bound| said.contains(&bound.to_string())), "{said}");
+        }
     }
 
     /// Everything that is written in the product's own source.

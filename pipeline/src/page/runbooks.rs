@@ -3,11 +3,17 @@
 //! installation, so nobody is asked for a token.
 
 use axum::{
+    Router,
     extract::Path,
     http::{StatusCode, header},
+    middleware,
     response::{Html, IntoResponse, Response},
+    routing::get,
 };
 use maud::{DOCTYPE, html};
+
+use super::assets::STYLE_ADDRESS;
+use super::guard;
 
 macro_rules! runbooks {
     ($($name:literal,)+) => {
@@ -59,15 +65,30 @@ const RUNBOOKS: [(&str, &str); 40] = runbooks![
     "WebhookRefused",
 ];
 
+/// Their addresses.
+pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/runbooks", get(list))
+        .route("/runbooks/{name}", get(show))
+        .layer(middleware::from_fn(guard::bounded))
+}
+
 /// What there is.
-pub(super) async fn list() -> Html<String> {
+async fn list() -> Html<String> {
     let list = html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; title { "Runbooks · nice-knovvu" } }
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Runbooks · nice-knovvu" }
+                link rel="stylesheet" href=(*STYLE_ADDRESS);
+            }
             body {
-                h1 { "Runbooks" }
-                ul { @for (name, _) in RUNBOOKS { li { a href=(format!("/runbooks/{name}.md")) { (name) } } } }
+                main {
+                    h1 { "Runbooks" }
+                    ul { @for (name, _) in RUNBOOKS { li { a href=(format!("/runbooks/{name}.md")) { (name) } } } }
+                }
             }
         }
     };
@@ -75,13 +96,12 @@ pub(super) async fn list() -> Html<String> {
 }
 
 /// One of them, as text.
-pub(super) async fn show(Path(name): Path<String>) -> Response {
+async fn show(Path(name): Path<String>) -> Response {
     let name = name.strip_suffix(".md").unwrap_or(&name);
     let Some((_, text)) = RUNBOOKS.iter().find(|(known, _)| *known == name) else {
         return (StatusCode::NOT_FOUND, "there is no such runbook\n").into_response();
     };
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, *text).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], *text).into_response()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::reasons::reason;
 use super::texts::Texts;
 use super::visit::Guest;
 use super::words::{fill, moment, number};
-use crate::operations::{AdminRequest, OperationError, proof::ListSignedDays};
+use crate::operations::OperationError;
 use crate::proof::chain::{ChainDay, ProofChain};
 
 /// Characters of a hash that are shown; the whole is in its title.
@@ -28,12 +28,12 @@ pub(super) enum DayMark {
 pub(super) async fn read(visit: &Guest) -> ReadChain {
     let operations = &visit.context.operations.proof;
     match operations.is_set() {
-        true => Some(ListSignedDays {}.fulfil(operations).await),
+        true => Some(operations.chain().await),
         false => None,
     }
 }
 
-/// What is said first: that the chain is broken, and what to do.
+/// What is said first: that the chain is broken, and what to do; then who has signed, where that is not one and the same.
 pub(super) fn verdict(visit: &Guest, chain: &ReadChain) -> Markup {
     let texts = visit.texts();
     html! {
@@ -41,11 +41,31 @@ pub(super) fn verdict(visit: &Guest, chain: &ReadChain) -> Markup {
             Some(Ok(ProofChain { fault: Some(fault), .. })) => div.notice.bad role="alert" {
                 p { strong { (fill(texts.chain_broken, &[&fault.file])) } " " (reason(visit, &fault.why)) }
                 p { (texts.chain_remedy) }
+                @if let Some(command) = check(visit) { p { code { (command) } } }
             },
             Some(Err(error)) => p.notice.bad role="alert" { (reason(visit, &error.to_string())) },
             Some(Ok(_)) | None => {}
         }
+        @if let Some(Ok(chain)) = chain {
+            @for day in chain.key_changes() {
+                p.notice role="status" { (fill(texts.key_changed, &[&day.day])) " " span.mono { (day.public_key.as_deref().unwrap_or_default()) } }
+            }
+            @if let Some(own) = foreign(visit, chain) { p.notice role="status" { (texts.key_not_ours) " " span.mono { (own) } } }
+        }
     }
+}
+
+/// The key of the settings, where the newest day is signed with another.
+fn foreign<'v>(visit: &'v Guest, chain: &ProofChain) -> Option<&'v str> {
+    let signed_with = chain.days.last()?.public_key.as_deref()?;
+    visit.context.operations.proof.public_key().filter(|own| *own != signed_with)
+}
+
+/// The command that checks the folder.
+fn check(visit: &Guest) -> Option<String> {
+    let operations = &visit.context.operations.proof;
+    let (folder, key) = (operations.folder().ok()?, operations.public_key().unwrap_or("KEY"));
+    Some(format!("nice-knovvu report verify {} --public-key {key}", folder.path().display()))
 }
 
 /// Whether a day is signed, and its file right.
@@ -78,6 +98,10 @@ pub(super) fn panel(visit: &Guest, chain: &ReadChain, first: Date, last: Date) -
                 Some(Ok(chain)) => {
                     @if let (None, Some(oldest), Some(newest)) = (&chain.fault, chain.days.first(), chain.days.last()) {
                         p { span.chip.good { (texts.link_holds) } " " (fill(texts.chain_whole, &[&number(language, chain.days.len() as u64), &oldest.day, &newest.day])) }
+                        dl.facts {
+                            dt { (texts.newest_hash) } dd.mono { (newest.hash) }
+                            @if let Some(key) = &newest.public_key { dt { (texts.key_id) } dd.mono { (key) } }
+                        }
                     }
                     @for gap in &chain.gaps { p.quiet { (fill(texts.chain_gap, &[gap])) } }
                     @let of_month: Vec<_> = chain.days.iter().rev().filter(|day| (first..=last).contains(&day.day)).collect();

@@ -281,7 +281,7 @@ texts! {
     goes_back_at: "the first goes back by itself at {}", "ilki kendiliğinden döner: {}";
     goes_back: "Goes back", "Geri döner";
     not_by_itself: "not by itself", "kendiliğinden dönmez";
-    only_newest_counted: "The groups count the newest {} letters; there may be more.", "Gruplar en yeni {} mektubu sayar; daha fazlası olabilir.";
+    only_newest_counted: "Counted are the newest {} letters, in the {} largest groups; there may be more.", "Sayılanlar: en yeni {} mektup, en büyük {} grupta; daha fazlası olabilir.";
     only_first: "Only the first {} are shown.", "Yalnızca ilk {} gösteriliyor.";
     oldest: "← Oldest", "← En eski";
     newer: "Newer →", "Daha yeni →";
@@ -327,7 +327,10 @@ texts! {
     no_signed_days: "No day of this month is signed.", "Bu ayın imzalı günü yok.";
     chain_whole: "The chain holds: {} signed days, from {} to {}.", "Zincir sağlam: {} imzalı gün, {} ile {} arası.";
     chain_broken: "The chain of signed days is broken at {}.", "İmzalı günlerin zinciri {} dosyasında kopuk.";
-    chain_remedy: "Keep the folder as it is, and compare this file and the one before with a copy that nobody here can change. Put the true files back; nothing is signed until the chain holds again. Check the folder with: nice-knovvu report verify.", "Klasörü olduğu gibi saklayın; bu dosyayı ve bir öncekini, buradaki kimsenin değiştiremeyeceği bir kopyayla karşılaştırın. Gerçek dosyaları geri koyun; zincir düzelene kadar hiçbir gün imzalanmaz. Klasörü şununla denetleyin: nice-knovvu report verify.";
+    chain_remedy: "Keep the folder as it is, and compare this file and the one before with a copy that nobody here can change. Put the true files back; nothing is signed until the chain holds again. Check the folder with the command below; name each public key that auditors were given.", "Klasörü olduğu gibi saklayın; bu dosyayı ve bir öncekini, buradaki kimsenin değiştiremeyeceği bir kopyayla karşılaştırın. Gerçek dosyaları geri koyun; zincir düzelene kadar hiçbir gün imzalanmaz. Klasörü aşağıdaki komutla denetleyin; denetçilere verilen her açık anahtarı belirtin.";
+    key_changed: "Signed with another key from {} on; compare it with the public key that you gave to auditors:", "{} gününden beri başka bir anahtarla imzalı; denetçilere verdiğiniz açık anahtarla karşılaştırın:";
+    key_not_ours: "The newest day is signed with another key than the one of [proof] key here, which is:", "En yeni gün, buradaki [proof] key anahtarından başka bir anahtarla imzalı; buradaki:";
+    newest_hash: "Hash of the newest file", "En yeni dosyanın özeti";
     chain_gap: "No file: {}", "Dosyası yok: {}";
     day: "Day", "Gün";
     hash: "Hash", "Özet";

@@ -129,6 +129,12 @@ impl ProofChain {
         Ok(chain)
     }
 
+    /// The days from which on another key than before has signed.
+    pub(crate) fn key_changes(&self) -> impl Iterator<Item = &ChainDay> {
+        let signed = || self.days.iter().filter(|day| day.public_key.is_some());
+        signed().zip(signed().skip(1)).filter(|(before, day)| before.public_key != day.public_key).map(|(_, day)| day)
+    }
+
     /// Whether a file that is right by itself follows the one before.
     fn follows(
         &mut self,

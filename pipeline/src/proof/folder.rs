@@ -49,6 +49,16 @@ impl ProofFolder {
         }
     }
 
+    /// Every file, whoever has signed it: a chain may go on with a new key, and `verify` says whether each file was signed
+    /// with one that was allowed. No fault where there is no file yet.
+    pub(crate) fn chain(&self) -> Result<ProofChain, String> {
+        if self.newest()?.is_none() {
+            return Ok(ProofChain::default());
+        }
+        let signed_with = ProofChain::keys(&self.path)?;
+        ProofChain::of(&self.path, &ChainExpectation { public_keys: signed_with, hashes: Vec::new() })
+    }
+
     /// Adds a day behind the newest one. One that is there is never written over: it must say the same. Days without a
     /// file before it need a reason, which is written down with them.
     pub(crate) fn sign(
@@ -74,9 +84,7 @@ impl ProofFolder {
                 )),
             };
         }
-        // A chain may go on with a new key; that each file was signed with one that was allowed, `verify` says.
-        let signed_with = ProofChain::keys(&self.path)?;
-        let chain = ProofChain::of(&self.path, &ChainExpectation { public_keys: signed_with, hashes: Vec::new() })?;
+        let chain = self.chain()?;
         if let Some(newest) = chain.days.last() {
             if let Some(fault) = chain.fault {
                 return Err(format!("{}: {}; nothing is added to a broken chain", fault.file, fault.why));

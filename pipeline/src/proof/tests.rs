@@ -170,6 +170,13 @@ fn another_key_is_noticed() {
     let content = DayContent::of(&report(6, 10), date(6));
     signed.folder.sign(content, &key(2), None).unwrap();
     signed.is_wrong("2026-04-06.json", "another key");
+    // What comes after a key was replaced is whole, and who looks is told since when.
+    let content = DayContent::of(&report(7, 10), date(7));
+    signed.folder.sign(content, &key(2), None).unwrap();
+    let chain = signed.folder.chain().unwrap();
+    assert_eq!(chain.fault, None);
+    assert!(chain.days.iter().all(|day| day.verified && day.linked), "{chain:#?}");
+    assert_eq!(chain.key_changes().map(|day| day.day).collect::<Vec<_>>(), [date(6)]);
     // A change of the key is allowed by whoever checks.
     let both = ChainExpectation { public_keys: vec![key(1).public(), key(2).public()], ..ChainExpectation::default() };
     assert_eq!(signed.chain(&both).fault, None);
@@ -182,6 +189,14 @@ fn another_key_is_noticed() {
             .fault
             .is_some()
     );
+}
+
+#[test]
+fn a_folder_without_a_day_is_no_broken_chain() {
+    let none = Signed::empty();
+    assert_eq!(none.folder.chain().unwrap(), ProofChain::default());
+    std::fs::create_dir_all(none.folder.path()).unwrap();
+    assert_eq!(none.folder.chain().unwrap(), ProofChain::default());
 }
 
 #[test]

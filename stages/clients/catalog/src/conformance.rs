@@ -491,6 +491,18 @@ pub async fn dead_letters_of_a_group_and_of_a_time_are_listed_by_page<S: Subject
     let of_time = DeadLetterFilter { from: Some(all[2].at), to: Some(all[5].at), ..Default::default() };
     assert_eq!(catalog.dead_letters_of(&of_time, 0, 9).await.unwrap(), all[2..5]);
     assert_eq!(catalog.dead_letters_of(&DeadLetterFilter::default(), 0, 9).await.unwrap(), all);
+    // What no store holds is found in none.
+    let with_nul = |text: &Option<String>| text.as_ref().map(|text| format!("{text}\0"));
+    let odd_stage = DeadLetterFilter { stage: with_nul(&of_group.stage), ..Default::default() };
+    let odd_shape = DeadLetterFilter { shape: with_nul(&of_group.shape), ..Default::default() };
+    for odd in [odd_stage, odd_shape] {
+        assert!(catalog.dead_letters_of(&odd, 0, 9).await.unwrap().is_empty(), "{odd:?}");
+    }
+    let of_all_time = DeadLetterFilter { from: Some(Timestamp::MIN), to: Some(Timestamp::MAX), ..Default::default() };
+    assert_eq!(catalog.dead_letters_of(&of_all_time, 0, 9).await.unwrap(), all);
+    let before_all = DeadLetterFilter { to: Some(Timestamp::MIN), ..Default::default() };
+    assert!(catalog.dead_letters_of(&before_all, 0, 9).await.unwrap().is_empty());
+    assert_eq!(catalog.count_dead_letters(Timestamp::MIN).await.unwrap(), 0);
     let days = &catalog.dead_letter_groups(1).await.unwrap()[0].days;
     assert!(days.len() == 6 && days.is_sorted_by(|one, next| one.day > next.day), "{days:?}");
 }

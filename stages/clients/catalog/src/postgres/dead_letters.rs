@@ -120,11 +120,11 @@ impl DeadLetters for PostgresCatalog {
     }
 
     async fn drop_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        Ok(self.inner.database.execute("drop dead letters", DROP_DEAD_LETTERS, &[&before]).await?)
+        Ok(self.inner.database.execute("drop dead letters", DROP_DEAD_LETTERS, &[&in_range(before)]).await?)
     }
 
     async fn count_dead_letters(&self, before: Timestamp) -> Result<u64, CatalogError> {
-        let rows = self.query("count dead letters", COUNT_DEAD_LETTERS, &[&before]).await?;
+        let rows = self.query("count dead letters", COUNT_DEAD_LETTERS, &[&in_range(before)]).await?;
         let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(unreadable)?;
         u64::try_from(count).map_err(unreadable)
     }
@@ -142,8 +142,13 @@ impl DeadLetters for PostgresCatalog {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, CatalogError> {
         let DeadLetterFilter { stage, shape, from, to } = selected;
+        // No text here has NUL, and the server refuses to be asked for it.
+        if [stage, shape].into_iter().flatten().any(|text| text.contains('\0')) {
+            return Ok(Vec::new());
+        }
+        let (from, to) = (from.map(in_range), to.map(in_range));
         let (after, limit) = (saturated(after), saturated(limit));
-        let bounds: [&(dyn ToSql + Sync); 6] = [&after, &limit, stage, shape, from, to];
+        let bounds: [&(dyn ToSql + Sync); 6] = [&after, &limit, stage, shape, &from, &to];
         let rows = self.query("select dead letters", DEAD_LETTERS_OF, &bounds).await?;
         rows.iter().map(dead_letter).collect()
     }
@@ -197,6 +202,14 @@ impl DeadLetters for PostgresCatalog {
         Ok(self.inner.database.run("remove dead letter", remove).await?)
     }
 }
+
+/// A moment that PostgreSQL can hold: its times begin at 4713 BC, and ours before. They end after ours.
+fn in_range(at: Timestamp) -> Timestamp {
+    at.max(FIRST)
+}
+
+/// 4000 BC: no letter is older.
+const FIRST: Timestamp = Timestamp::constant(-188_395_200_000, 0);
 
 fn group(row: &Row) -> Result<DeadLetterGroup, CatalogError> {
     let days: Vec<Date> = row.try_get(6).map_err(unreadable)?;
