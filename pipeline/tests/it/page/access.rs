@@ -57,6 +57,10 @@ async fn reading_and_acting_ask_for_their_tokens() {
         assert_eq!(answer.headers()[name], value);
     }
 
+    // Also on the runbooks, which anybody may see.
+    let runbooks = ask(&page.url("/runbooks"), Method::GET, &[], "").await;
+    assert_eq!(runbooks.headers()["content-security-policy"].to_str().unwrap(), policy);
+
     // Programs: the read token reads, and only the act token acts.
     let bearer = |token: &str| format!("Bearer {token}");
     let drop = page.url("/api/v1/dead-letters/1");
