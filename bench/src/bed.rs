@@ -88,12 +88,21 @@ impl Used {
     }
 }
 
+/// A store that has taken an object: the gateway makes its pools for the first one, which takes seconds, and whoever
+/// runs first would pay for them.
+async fn warm_store() -> S3 {
+    let store = S3::start().await;
+    let bucket = store.bucket().await;
+    store.request("PUT", &format!("/{bucket}/first"), b"first".to_vec()).await;
+    store
+}
+
 impl Bed {
     /// Starts everything.
     pub(crate) async fn start(dir: &Path, source: source::Options) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let source = Source::start(source, dir).await?;
-        let (postgres, rabbitmq, s3) = tokio::join!(Postgres::start(), RabbitMq::start(), S3::start());
+        let (postgres, rabbitmq, s3) = tokio::join!(Postgres::start(), RabbitMq::start(), warm_store());
         let broker = Broker::connect(&rabbitmq.url()).await?;
         let statistics = connect(&postgres.url()).await?;
         Ok(Self { postgres, rabbitmq, fluvio: None, s3, source, broker, statistics, dir: dir.to_owned() })
@@ -108,7 +117,7 @@ impl Bed {
     /// An empty store in the place of the full one: it keeps its objects in memory.
     pub(crate) async fn renew_store(&mut self) {
         self.s3.kill().await;
-        self.s3 = S3::start().await;
+        self.s3 = warm_store().await;
     }
 
     /// A name and a folder that no other run has.
