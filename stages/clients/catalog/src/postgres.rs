@@ -18,7 +18,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     batch::Batcher,
-    conversations::{BeginAttempt, Completion, SaveMetadata, StatusRequest},
+    conversations::{AttemptLook, BeginAttempt, Completion, SaveMetadata, StatusRequest},
     rows::parsed,
     timeline::Timeline,
     tombstones::Tombstones,
@@ -64,6 +64,7 @@ struct Inner {
     statuses: Batcher<StatusRequest>,
     metadata: Batcher<SaveMetadata>,
     attempts: Batcher<BeginAttempt>,
+    looks: Batcher<AttemptLook>,
     completions: Batcher<Completion>,
     timeline: Timeline,
 }
@@ -77,6 +78,7 @@ impl PostgresCatalog {
             statuses: Batcher::start(&database),
             metadata: Batcher::start(&database),
             attempts: Batcher::start(&database),
+            looks: Batcher::start(&database),
             completions: Batcher::start(&database),
             timeline: Timeline::start(&database, tombstones.clone()),
             tombstones,

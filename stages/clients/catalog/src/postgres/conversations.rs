@@ -5,10 +5,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{Conversation, ConversationKey, INTEGRATION_TYPE, StoredRecording, TenantId};
+use model::{Conversation, ConversationKey, StoredRecording, TenantId};
 
 pub(super) use self::{
-    attempts::BeginAttempt, completion::Completion, metadata::SaveMetadata, read::direction, status::StatusRequest,
+    attempts::{AttemptLook, BeginAttempt},
+    completion::Completion,
+    metadata::SaveMetadata,
+    read::direction,
+    status::StatusRequest,
 };
 use super::{PostgresCatalog, rows::unreadable};
 use crate::{
@@ -23,14 +27,6 @@ mod listing;
 mod metadata;
 mod read;
 mod status;
-
-const IS_CURRENT: &str = "
-    select from conversations
-    where tenant_id = $1 and integration_type = $2 and external_id = $3 and attempt = $4
-        and case
-            when $5 then state = 'no_recording' or state = 'ready' and recordings_missing > 0
-            else state = 'metadata_saved'
-        end";
 
 const COUNTS: &str = "
     select sum(metadata_saved)::bigint, sum(ready)::bigint, sum(no_recording)::bigint,
@@ -53,10 +49,7 @@ impl Conversations for PostgresCatalog {
     }
 
     async fn is_current(&self, key: &ConversationKey, attempt: Attempt) -> Result<bool, CatalogError> {
-        let Attempt { number, kind } = attempt;
-        let (tenant, id, adds) = (key.tenant.as_str(), key.external_id.to_string(), kind == AttemptKind::Add);
-        let rows = self.query("read attempt", IS_CURRENT, &[&tenant, &INTEGRATION_TYPE, &id, &number, &adds]).await?;
-        Ok(!rows.is_empty())
+        self.inner.looks.submit(AttemptLook { key: key.clone(), attempt }).await
     }
 
     async fn complete(

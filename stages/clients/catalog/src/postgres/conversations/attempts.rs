@@ -1,9 +1,10 @@
-//! Attempts, many begun in one statement.
+//! Attempts, many begun in one statement, and many looked at in one.
 
 use std::collections::BTreeMap;
 
 use database::{Database, DatabaseError};
 use model::{ConversationKey, INTEGRATION_TYPE};
+use tokio_postgres::types::ToSql;
 
 use super::no_row;
 use crate::{
@@ -38,6 +39,45 @@ const BEGIN_ATTEMPT: &str = "
         returning l.n, c.attempt
     )
     select l.n, b.attempt from locked l left join begun b on b.n = l.n";
+
+/// Gives the places of the attempts that are still the latest, and whose row still waits for them.
+const IS_CURRENT: &str = "
+    select a.n
+    from unnest($1::text[], $2::text[], $4::bigint[], $5::bool[]) with ordinality
+        as a (tenant_id, external_id, attempt, adds, n)
+    join conversations c
+        on c.tenant_id = a.tenant_id and c.integration_type = $3 and c.external_id = a.external_id
+    where c.attempt = a.attempt and case
+        when a.adds then c.state = 'no_recording' or c.state = 'ready' and c.recordings_missing > 0
+        else c.state = 'metadata_saved'
+    end";
+
+/// Asks whether an attempt is still the latest one.
+pub(in crate::postgres) struct AttemptLook {
+    pub(super) key: ConversationKey,
+    pub(super) attempt: Attempt,
+}
+
+impl BatchRequest for AttemptLook {
+    type Answer = bool;
+
+    const NAME: &'static str = "read attempt";
+
+    async fn run(database: &Database, requests: &[&Self]) -> Result<Vec<Result<bool, CatalogError>>, DatabaseError> {
+        let keys = Keys::of(requests.iter().map(|request| &request.key));
+        let numbers: Vec<_> = requests.iter().map(|request| request.attempt.number).collect();
+        let adding: Vec<_> = requests.iter().map(|request| request.attempt.kind == AttemptKind::Add).collect();
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &numbers, &adding];
+        let mut answers = requests.iter().map(|_| Ok(false)).collect::<Vec<_>>();
+        for row in database.query(Self::NAME, IS_CURRENT, &parameters).await? {
+            if let Some(answer) = answers.get_mut(index(&row)) {
+                *answer = Ok(true);
+            }
+        }
+        Ok(answers)
+    }
+}
 
 /// Begins an attempt.
 pub(in crate::postgres) struct BeginAttempt {
