@@ -1,8 +1,9 @@
 //! What the consumer's stages hand to each other, beside the event: the tenant, then its conversation, then the
-//! conversation with its recordings.
+//! conversation with its recordings, then the attempt to store them.
 
 use std::sync::Arc;
 
+use catalog::Attempt;
 use flow::Again;
 use model::Conversation;
 use nice::Media;
@@ -29,6 +30,15 @@ pub struct RecordedConversation {
     pub missing: u32,
 }
 
+/// A conversation whose row is written, and the attempt to store its recordings.
+#[derive(Debug)]
+pub struct AttemptedConversation {
+    /// What is to be stored.
+    pub recorded: RecordedConversation,
+    /// By which it is known whether somebody else has begun since.
+    pub attempt: Attempt,
+}
+
 /// A recording that is opened, at its place among all that NICE names.
 #[derive(Debug)]
 pub struct PlacedMedia {
@@ -50,6 +60,12 @@ impl Again for RecordedConversation {
     fn again(&self) -> Option<Self> {
         let media = self.media.iter().map(PlacedMedia::again).collect();
         Some(Self { conversation: self.conversation.clone(), media, missing: self.missing })
+    }
+}
+
+impl Again for AttemptedConversation {
+    fn again(&self) -> Option<Self> {
+        Some(Self { recorded: self.recorded.again()?, attempt: self.attempt })
     }
 }
 

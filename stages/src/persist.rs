@@ -1,17 +1,18 @@
-//! Stage 8, persist: the conversation's row, in state `metadata_saved`.
+//! Stage 8, persist: the conversation's row, in state `metadata_saved`, and an attempt to store its recordings.
 //!
 //! # After a crash
-//! The row is written again with the same content; a row that is final stays as it is. That of a recheck is final, and
-//! is not made again where it is gone meanwhile.
+//! The row is written again with the same content, and another attempt begins; a row that is final stays as it is, and
+//! its conversation is done. That of a recheck is final, and is not made again where it is gone meanwhile.
 
 use std::sync::Arc;
 
-use catalog::Conversations;
+use catalog::{AttemptKind, Conversations};
 use flow::{Outcome, Stage, StageError};
 use model::ContactEvent;
 use runtime::crash;
 
-use crate::items::RecordedConversation;
+use crate::items::{AttemptedConversation, RecordedConversation};
+use crate::recheck::NOTHING_NEW;
 
 /// Writes rows.
 pub struct Persist {
@@ -21,17 +22,24 @@ pub struct Persist {
 
 impl Stage<RecordedConversation> for Persist {
     const NAME: &'static str = "persist";
-    type Out = RecordedConversation;
+    type Out = AttemptedConversation;
 
     async fn process(
         &self,
         event: &ContactEvent,
         recorded: RecordedConversation,
-    ) -> Result<Outcome<RecordedConversation>, StageError> {
-        if !event.recheck {
-            self.catalog.save_metadata(&recorded.conversation).await?;
-        }
+    ) -> Result<Outcome<AttemptedConversation>, StageError> {
+        let (begun, no_attempt) = match event.recheck {
+            false => (self.catalog.save_metadata(&recorded.conversation).await?, "already_final"),
+            true => {
+                let key = recorded.conversation.key();
+                (self.catalog.begin_attempt(&key, AttemptKind::Add).await?, NOTHING_NEW)
+            }
+        };
         crash::point("row_saved");
-        Ok(Outcome::Next(recorded))
+        Ok(match begun {
+            Some(attempt) => Outcome::Next(AttemptedConversation { recorded, attempt }),
+            None => Outcome::Done(no_attempt),
+        })
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! # Contract
 //! Each recording streams from NICE into the store. The media stream compares its length with what NICE announced. The
-//! store hashes it on the way, and what lies there afterwards has that length, or it is stored again. Only when every
-//! object is whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A
-//! recheck adds to a row that is final, and replaces nothing that is stored.
+//! store hashes it on the way, and sees to it that what lies there afterwards is what was sent. Only when every object is
+//! whole does one commit write recordings, state and analysis entry, and how many recordings are missing. A recheck adds
+//! to a row that is final, and replaces nothing that is stored.
 //!
 //! # After a crash
 //! An object is whole or absent, and its key is always the same: the next delivery writes it again.
 //!
 //! # Two at once
 //! The broker may hand a call out again while it is worked on here. Only the latest attempt completes, and an object is
-//! written only in place of what lay there before the attempt began: see [`catalog::Attempt`].
+//! written only in place of what lay there while that attempt was the latest: see [`catalog::Attempt`].
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use recordings::{BodyError, CurrentObject, PutOutput, RecordingStore};
 use runtime::{Clock, TraceSpan, crash};
 use tracing::{info, warn};
 
-use crate::items::{PlacedMedia, RecordedConversation};
+use crate::items::{AttemptedConversation, PlacedMedia, RecordedConversation};
 use crate::metrics::Metrics;
 use crate::recheck::NOTHING_NEW;
 
@@ -52,29 +52,22 @@ pub struct Upload {
     pub metrics: Metrics,
 }
 
-impl Stage<RecordedConversation> for Upload {
+impl Stage<AttemptedConversation> for Upload {
     const NAME: &'static str = "upload";
     type Out = ();
 
-    async fn process(&self, event: &ContactEvent, recorded: RecordedConversation) -> Result<Outcome<()>, StageError> {
+    async fn process(&self, event: &ContactEvent, attempted: AttemptedConversation) -> Result<Outcome<()>, StageError> {
+        let AttemptedConversation { recorded, attempt } = attempted;
         let RecordedConversation { conversation, media, missing } = recorded;
-        let key = conversation.key();
-        let (kind, no_attempt) = match event.recheck {
-            false => (AttemptKind::Complete, "already_final"),
-            true => (AttemptKind::Add, NOTHING_NEW),
-        };
+        let (key, kind) = (conversation.key(), attempt.kind());
         if media.is_empty() {
-            return self.end_without_recording(&conversation, kind).await;
+            return self.end_without_recording(&conversation, attempt).await;
         }
         let mut targets = Vec::with_capacity(media.len());
         for media in media {
-            targets.push(self.look(&conversation, media).await?);
+            targets.push(self.look(&conversation, attempt, media).await?);
         }
-        // Only after every look: what the looks have seen, the attempts before this one have written.
-        let Some(attempt) = self.catalog.begin_attempt(&key, kind).await? else {
-            return Ok(Outcome::Done(no_attempt));
-        };
-        // Only after the attempt has begun: from then on nobody else adds to the row.
+        // The attempt has begun: from then on nobody else adds to the row.
         if kind == AttemptKind::Add && self.is_stored(&conversation, &targets).await? {
             return Ok(Outcome::Done(NOTHING_NEW));
         }
@@ -83,12 +76,10 @@ impl Stage<RecordedConversation> for Upload {
             stored.push(self.store_one(&conversation, attempt, target).await?);
         }
         crash::point("upload_stored");
-        // The description is for people, and for the case that the catalog is lost: nobody who was overtaken writes it.
-        if !self.catalog.is_current(&key, attempt).await? {
-            return Err(CatalogError::overtaken().into());
+        if self.store.takes_descriptions() {
+            let row = self.row_to_be(&conversation, kind, &stored, missing).await?;
+            self.describe(&conversation, attempt, &row).await?;
         }
-        let row = self.row_to_be(&conversation, kind, &stored, missing).await?;
-        self.describe(&conversation, &row).await?;
         crash::point("description_written");
         let now = self.clock.now();
         let attempt = Some(attempt);
@@ -142,21 +133,15 @@ impl Upload {
     async fn end_without_recording(
         &self,
         conversation: &Conversation,
-        kind: AttemptKind,
+        attempt: Attempt,
     ) -> Result<Outcome<()>, StageError> {
-        if kind == AttemptKind::Add {
+        if attempt.kind() == AttemptKind::Add {
             return Ok(Outcome::Done(NOTHING_NEW));
         }
-        let key = conversation.key();
-        let Some(attempt) = self.catalog.begin_attempt(&key, AttemptKind::Complete).await? else {
-            return Ok(Outcome::Done("already_final"));
-        };
-        // Another one may have begun since, and have described what it stored.
-        if !self.catalog.is_current(&key, attempt).await? {
-            return Err(CatalogError::overtaken().into());
+        if self.store.takes_descriptions() {
+            self.describe(conversation, attempt, &ConversationRow::without_recording(conversation)).await?;
         }
-        self.describe(conversation, &ConversationRow::without_recording(conversation)).await?;
-        self.catalog.complete_without_recording(&key, Some(attempt)).await?;
+        self.catalog.complete_without_recording(&conversation.key(), Some(attempt)).await?;
         Ok(Outcome::Done("no_recording"))
     }
 
@@ -177,13 +162,21 @@ impl Upload {
         }
     }
 
-    /// Where a recording is to lie, and what lies there.
-    async fn look(&self, conversation: &Conversation, media: PlacedMedia) -> Result<UploadTarget, StageError> {
+    /// Where a recording is to lie, and what lies there: nothing before the first attempt.
+    async fn look(
+        &self,
+        conversation: &Conversation,
+        attempt: Attempt,
+        media: PlacedMedia,
+    ) -> Result<UploadTarget, StageError> {
         let PlacedMedia { position, source, media } = media;
         let content_type = media.content_type().map_or(DEFAULT_CONTENT_TYPE, essence).to_owned();
         let extension = Extension::for_content_type(Some(&content_type));
         let key = ObjectKey::new(&conversation.key(), conversation.started_at, position, extension);
-        let found = self.store.find(&key).await?;
+        let found = match attempt.is_first() {
+            true => CurrentObject::Nothing,
+            false => self.store.find(&key).await?,
+        };
         Ok(UploadTarget { key, content_type, source, found, media })
     }
 
@@ -216,14 +209,12 @@ impl Upload {
                 }
             }
         });
-        // Before the object appears: an attempt that was overtaken meanwhile fails here.
-        let last = stream::once(async move { check.check().await.err().map(|error| Err(error.into())) });
-        let body = body.chain(last.filter_map(std::future::ready)).boxed();
+        // Before the object appears: an attempt that was overtaken meanwhile fails here. The first one replaces nothing.
+        let last = stream::iter((!attempt.is_first()).then_some(check));
+        let last = last.filter_map(|check| async move { check.check().await.err().map(|error| Err(error.into())) });
+        let body = body.chain(last).boxed();
         let PutOutput { size_bytes, sha256 } =
             self.store.put_if_unchanged(&key, &content_type, Some(&found), body).await?;
-        if self.store.size(&key).await? != Some(size_bytes) {
-            return Err(StageError::transient(System::RecordingStore, "the store holds another length than NICE sent"));
-        }
         self.metrics.recording_bytes.inc_by(size_bytes);
         Ok(StoredRecording { key, bucket: self.store.bucket().to_owned(), size_bytes, sha256, content_type, source })
     }
@@ -265,8 +256,17 @@ impl Upload {
         }
     }
 
-    /// Writes the row as it is about to become beside the recordings.
-    async fn describe(&self, conversation: &Conversation, row: &ConversationRow) -> Result<(), StageError> {
+    /// Writes the row as it is about to become beside the recordings: for people, and for the case that the catalog is
+    /// lost. Nobody who was overtaken writes it, lest it tell of what another one has replaced.
+    async fn describe(
+        &self,
+        conversation: &Conversation,
+        attempt: Attempt,
+        row: &ConversationRow,
+    ) -> Result<(), StageError> {
+        if !self.catalog.is_current(&conversation.key(), attempt).await? {
+            return Err(CatalogError::overtaken().into());
+        }
         let key = ObjectKey::new(
             &conversation.key(),
             conversation.started_at,

@@ -4,8 +4,10 @@ use recordings::FilesystemStore;
 
 use super::*;
 use crate::download_recording::tests::{HOUR, Rig, TestCall, conversation, rig};
+use crate::persist::Persist;
 
 struct Desk {
+    persist: Persist,
     upload: Upload,
     rig: Rig,
     dir: tempfile::TempDir,
@@ -17,8 +19,9 @@ impl Desk {
         let store = Arc::new(FilesystemStore::open(dir.path()).await.unwrap());
         let context = &rig.flow.context;
         let (catalog, clock) = (context.catalog.clone(), context.flow.clock.clone());
+        let persist = Persist { catalog: context.catalog.clone() };
         let upload = Upload { store, catalog, clock, metrics: context.metrics.clone() };
-        Self { upload, rig, dir }
+        Self { persist, upload, rig, dir }
     }
 
     /// A call whose metadata is saved, long ago.
@@ -38,9 +41,17 @@ impl Desk {
 
     /// The word with which it ends, or `ok`.
     async fn upload(&self, call: &TestCall, opened: RecordedConversation) -> &'static str {
-        match self.upload.process(&call.event, opened).await.unwrap() {
-            Outcome::Next(()) => "ok",
-            Outcome::Done(word) => word,
+        self.try_upload(call, opened).await.unwrap()
+    }
+
+    async fn try_upload(&self, call: &TestCall, opened: RecordedConversation) -> Result<&'static str, StageError> {
+        let attempted = match self.persist.process(&call.event, opened).await? {
+            Outcome::Next(attempted) => attempted,
+            Outcome::Done(word) => return Ok(word),
+        };
+        match self.upload.process(&call.event, attempted).await? {
+            Outcome::Next(()) => Ok("ok"),
+            Outcome::Done(word) => Ok(word),
         }
     }
 
@@ -92,7 +103,7 @@ async fn a_recheck_that_finds_its_work_done_ends() {
     let files = desk.files(&call);
     assert_eq!(desk.upload(&call, two).await, NOTHING_NEW, "another one stored it");
     // One that would store this one again, and another: it looks once more.
-    let error = desk.upload.process(&call.event, more).await.unwrap_err();
+    let error = desk.try_upload(&call, more).await.unwrap_err();
     assert!(matches!(error, StageError::Busy { .. }), "{error:?}");
     assert_eq!(desk.files(&call), files);
     let row = desk.row(&call).await;

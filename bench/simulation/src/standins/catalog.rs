@@ -177,7 +177,7 @@ impl Conversations for LinkedCatalog {
         self.read(|| self.catalog.known(keys)).await
     }
 
-    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<Option<Attempt>, CatalogError> {
         self.write(|| self.catalog.save_metadata(conversation)).await
     }
 

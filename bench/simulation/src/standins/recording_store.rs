@@ -304,6 +304,10 @@ impl RecordingStore for LinkedStore {
         Ok(Some(pieces.boxed()))
     }
 
+    fn takes_descriptions(&self) -> bool {
+        true
+    }
+
     async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError> {
         let (folder, description) = (folder.to_owned(), Bytes::copy_from_slice(description));
         let describe = async { drop(lock(&self.store.shelves).descriptions.insert(folder, description)) };

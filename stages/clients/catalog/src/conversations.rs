@@ -17,12 +17,12 @@ pub trait Conversations: Send + Sync + 'static {
     /// Which of these conversations need no replay: a row stands, a dead letter names them, or they were erased.
     async fn known(&self, keys: &[ConversationKey]) -> Result<Vec<bool>, CatalogError>;
 
-    /// Writes the row in state `metadata_saved`. A row that is already final stays as it is. Of an erased conversation
-    /// nothing is written, which is an error.
-    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError>;
+    /// Writes the row in state `metadata_saved`, and begins an attempt to complete it, in one commit. None where the row
+    /// is already final: it stays as it is. Of an erased conversation nothing is written, which is an error.
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<Option<Attempt>, CatalogError>;
 
-    /// Begins an attempt to store recordings and complete: from then on no earlier one completes. None where the row
-    /// asks for no attempt of this kind. Durable once it returns.
+    /// Begins an attempt to store recordings of a row that stands: from then on no earlier one completes. None where the
+    /// row asks for no attempt of this kind. Durable once it returns.
     async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError>;
 
     /// Whether an attempt may still complete: it is the latest, and the row still asks for one of its kind.

@@ -102,6 +102,19 @@ struct WriteState {
 /// Attempts that are remembered; when there are more, all of them begin anew.
 const MOST_ATTEMPTS: usize = 100_000;
 
+impl WriteState {
+    /// Begins an attempt. A row may have been lost in a crash that its recordings survived, so none is the first.
+    fn begin(&mut self, key: ConversationKey, kind: AttemptKind) -> Attempt {
+        if self.attempts.len() >= MOST_ATTEMPTS {
+            self.attempts.clear();
+        }
+        self.last_attempt += 1;
+        let attempt = Attempt { number: self.last_attempt, kind, is_first: false };
+        self.attempts.insert(key, attempt);
+        attempt
+    }
+}
+
 impl EmbeddedCatalog {
     /// Opens the catalog in the local state.
     pub fn open(store: &Store) -> Result<Self, StateError> {
@@ -267,13 +280,7 @@ impl Inner {
         if !row.asks_for(kind) {
             return Ok(None);
         }
-        if counters.attempts.len() >= MOST_ATTEMPTS {
-            counters.attempts.clear();
-        }
-        counters.last_attempt += 1;
-        let attempt = Attempt { number: counters.last_attempt, kind };
-        counters.attempts.insert(key.clone(), attempt);
-        Ok(Some(attempt))
+        Ok(Some(counters.begin(key.clone(), kind)))
     }
 
     /// Writes a dead letter; false if it is of a body that stands already, or of an erased conversation.

@@ -4,9 +4,8 @@
 //! once ([`conversations`]: state, metadata, completion) goes in batches that share it. Timestamps keep the
 //! microseconds that the database has.
 //!
-//! Of a conversation's commits only the completing one waits for the disk. That of its metadata does not: the
-//! completing commit, later in the same log, makes both durable, and a crash of the server before that repeats the
-//! whole. Nor does the timeline.
+//! Two of a conversation's commits wait for the disk: the one of its metadata, since the attempt that it begins must not
+//! be forgotten, and the completing one. That of the timeline does not.
 
 use std::sync::Arc;
 

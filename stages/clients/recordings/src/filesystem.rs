@@ -158,7 +158,14 @@ impl RecordingStore for FilesystemStore {
             writer.write_all(&bytes).await.map_err(|error| failed("write", &error))?;
         }
         writer.flush().await.map_err(|error| failed("write", &error))?;
-        let published = self.publish(writer.into_inner(), partial, &key.to_string(), found).await;
+        let file = writer.into_inner();
+        let held = file.metadata().await.map_err(|error| failed("look at", &error))?.len();
+        if held != size_bytes {
+            return Err(RecordingStoreError::unavailable(
+                "the folder of recordings holds another length than was written",
+            ));
+        }
+        let published = self.publish(file, partial, &key.to_string(), found).await;
         if !published.map_err(|error| failed("finish", &error))? {
             let reason = "another recording was stored there meanwhile".to_owned();
             return Err(RecordingStoreError::Overtaken(reason));
@@ -179,6 +186,10 @@ impl RecordingStore for FilesystemStore {
         };
         let pieces = tokio_util::io::ReaderStream::with_capacity(file, READ_BUFFER);
         Ok(Some(pieces.map(|piece| piece.map_err(|error| failed("read", &error).into())).boxed()))
+    }
+
+    fn takes_descriptions(&self) -> bool {
+        true
     }
 
     async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError> {

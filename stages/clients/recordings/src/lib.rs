@@ -54,7 +54,7 @@ pub trait RecordingStore: Send + Sync + 'static {
     fn bucket(&self) -> &str;
 
     /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole
-    /// and durable. An error of the body is passed on as it is; one of the store is transient.
+    /// and durable, and the store has said so of its bytes or of its length. An error of the body is passed on as it is; one of the store is transient.
     async fn put(
         &self,
         key: &ObjectKey,
@@ -85,8 +85,15 @@ pub trait RecordingStore: Send + Sync + 'static {
         None
     }
 
-    /// Lays a description for people beside the recordings in `folder`. Stores that nobody browses ignore it.
-    async fn describe(&self, folder: &str, description: &[u8]) -> Result<(), RecordingStoreError>;
+    /// Whether descriptions are kept: not where people look into the catalog instead.
+    fn takes_descriptions(&self) -> bool {
+        false
+    }
+
+    /// Lays a description for people beside the recordings in `folder`, where the store takes any.
+    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), RecordingStoreError> {
+        Ok(())
+    }
 
     /// The length of an object, if it is there.
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError>;

@@ -23,18 +23,18 @@ impl Conversations for EmbeddedCatalog {
         keys.iter().map(known).collect()
     }
 
-    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<Option<Attempt>, CatalogError> {
         let mut counters = self.inner.lock();
         self.inner.refuse_erased(&conversation.key())?;
         let before = self.inner.row(&conversation.key())?.map(|row| row.state);
         if before.is_some_and(ConversationState::is_final) {
-            return Ok(());
+            return Ok(None);
         }
         let row = ConversationRow::metadata_saved(conversation);
         self.inner.write_row(&row, before, &mut counters)?;
         // Not awaited: the completing commit makes it durable, and a crash before that repeats the whole.
         self.inner.store.commit_soon();
-        Ok(())
+        Ok(Some(counters.begin(row.key(), AttemptKind::Complete)))
     }
 
     async fn begin_attempt(&self, key: &ConversationKey, kind: AttemptKind) -> Result<Option<Attempt>, CatalogError> {

@@ -39,7 +39,7 @@ impl Conversations for PostgresCatalog {
         compare::known(&self.inner.database, &self.inner.tombstones, keys).await
     }
 
-    async fn save_metadata(&self, conversation: &Conversation) -> Result<(), CatalogError> {
+    async fn save_metadata(&self, conversation: &Conversation) -> Result<Option<Attempt>, CatalogError> {
         let tombstone = self.tombstone(&conversation.key());
         self.inner.metadata.submit(SaveMetadata::new(conversation, tombstone)).await
     }

@@ -114,7 +114,7 @@ impl S3Store {
         for _ in 0..2 {
             let part = Gathering::new(&self.memory).finish(true);
             let condition = Some(Condition::ETag(NO_OBJECTS.to_owned()));
-            heed = heed_of(self.put_whole(PROBE_KEY, PROBE_TYPE, &part, "", condition).await)?;
+            heed = heed_of(self.put_whole(PROBE_KEY, PROBE_TYPE, &part, "", condition).await.map(drop))?;
             if heed != Heed::Ignores {
                 break;
             }

@@ -257,11 +257,6 @@ impl RecordingStore for S3Store {
         self.conditions.get().and_then(Conditions::caveat)
     }
 
-    /// People look into the catalog instead.
-    async fn describe(&self, _folder: &str, _description: &[u8]) -> Result<(), RecordingStoreError> {
-        Ok(())
-    }
-
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, RecordingStoreError> {
         Ok(self.head(&key.to_string()).await?.as_ref().and_then(object::length_of))
     }

@@ -58,8 +58,12 @@ impl S3Store {
         if first.is_last {
             let sha256 = source.sha256();
             let condition = self.before_put(key, found).await?;
-            self.put_whole(key, content_type, &first, &sha256, condition).await?;
-            return Ok(PutOutput { size_bytes: source.length, sha256 });
+            let e_tag = self.put_whole(key, content_type, &first, &sha256, condition).await?;
+            // It is the MD5 of what was written, but where the store encrypts with keys of a key service.
+            if e_tag.is_some_and(|tag| tag.trim_matches('"') == hex::encode(first.md5)) {
+                return Ok(PutOutput { size_bytes: source.length, sha256 });
+            }
+            return self.verified(key, source.length, sha256).await;
         }
         self.abort_replaced(key).await?;
         let upload = self.create_upload(key, content_type).await?;
@@ -75,6 +79,7 @@ impl S3Store {
         self.verified(key, source.length, sha256).await
     }
 
+    /// Gives the ETag of what was written; none where an attempt before has written it.
     pub(super) async fn put_whole(
         &self,
         key: &str,
@@ -82,7 +87,7 @@ impl S3Store {
         part: &BodyPart,
         sha256: &str,
         condition: Option<Condition>,
-    ) -> Result<(), S3Error> {
+    ) -> Result<Option<String>, S3Error> {
         let (encryption, kms_key_id) = self.options.encryption.headers();
         let put = self.call(Operation::Put, part.length as u64, || {
             let put = self.client.put_object(PutObjectRequest {
@@ -99,7 +104,7 @@ impl S3Store {
             under(condition.clone(), put)
         });
         let failure = match put.await {
-            Ok(done) => return named(Operation::Put, done.e_tag).map(drop),
+            Ok(done) => return named(Operation::Put, done.e_tag).map(Some),
             Err(failure) => failure,
         };
         // Where it is ours, an attempt before has stored it whose answer was lost.
@@ -111,7 +116,7 @@ impl S3Store {
             length_of(&object) == Some(part.length as u64)
                 && object.metadata.is_some_and(|metadata| metadata.get(SHA256).is_some_and(|hash| hash == sha256))
         });
-        if is_ours { Ok(()) } else { Err(failure) }
+        if is_ours { Ok(None) } else { Err(failure) }
     }
 
     /// Begins an upload in parts.

@@ -119,7 +119,7 @@ impl BatchRequest for BeginAttempt {
             let Some(&place) = places.get(index(&row)) else { continue };
             let number: Result<Option<i64>, _> = row.try_get("attempt").map_err(unreadable);
             let kind = requests[place].kind;
-            answers[place] = number.map(|number| number.map(|number| Attempt { number, kind }));
+            answers[place] = number.map(|number| number.map(|number| Attempt { number, kind, is_first: false }));
         }
         Ok(answers)
     }
