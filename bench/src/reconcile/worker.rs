@@ -36,7 +36,7 @@ use super::calls::{Calls, key, tenant};
 use crate::machine;
 
 /// Keys that one question to the catalog names, as the comparison does it.
-const BATCH: usize = 1_000;
+const BATCH: usize = 10_000;
 
 /// Rows of the embedded catalog that share a commit.
 const ROWS_A_COMMIT: u64 = 10_000;

@@ -16,8 +16,11 @@ use state::ProcessedLog;
 
 use crate::tenants::Tenants;
 
-/// Calls that one question to the catalog names.
-const BATCH: usize = 1_000;
+/// Calls that one question to the catalog names: a page of NICE's, mostly at once.
+const BATCH: usize = 10_000;
+
+/// Calls that one question to the timeline names.
+const OPEN_BATCH: usize = 1_000;
 
 /// A call that waits for its turn, or until its recording is likely there, is silent for so long at most: the longest
 /// step of a queue, and the time between two words of the timeline on such waits.
@@ -103,22 +106,26 @@ impl Compare {
         let retention = self.tenants.get(&first.tenant).await?.retention;
         let now = self.clock.now();
         let keys: Vec<ConversationKey> = events.iter().map(ContactEvent::key).collect();
-        // Before the timeline is read: what is marked by now has its hop there.
-        let marked: Vec<bool> = keys.iter().map(|key| self.is_marked(key)).collect();
         let fates = self.catalog.fates(&keys).await?;
         let is_open = |fate: &Fate| matches!(fate, Fate::Unknown | Fate::Row(ConversationState::MetadataSaved));
         let open: Vec<ConversationKey> =
             keys.iter().zip(&fates).filter(|(_, fate)| is_open(fate)).map(|(key, _)| key.clone()).collect();
-        let (mut hops, mut backlog, mut polled) = (Vec::new().into_iter(), None, None);
+        // Before the timeline is read: what is marked by now has its hop there.
+        let marked: Vec<bool> = open.iter().map(|key| self.is_marked(key)).collect();
+        let mut marked = marked.into_iter();
+        let (mut hops, mut backlog, mut polled) = (Vec::with_capacity(open.len()), None, None);
+        for open in open.chunks(OPEN_BATCH) {
+            hops.extend(self.catalog.last_hops(open).await?);
+        }
+        let mut hops = hops.into_iter();
         if !open.is_empty() {
-            hops = self.catalog.last_hops(&open).await?.into_iter();
             backlog = Some(self.queue.backlog().await?);
             if self.polls {
                 // No stored time is believed beyond now.
                 polled = self.catalog.producer_memory(&first.tenant).await?.poll_watermark.filter(|at| *at <= now);
             }
         }
-        for ((event, marked), fate) in events.iter().zip(marked).zip(fates) {
+        for (event, fate) in events.iter().zip(fates) {
             statuses.push(match fate {
                 Fate::Row(ConversationState::Ready) => CallStatus::Ready,
                 Fate::Incomplete(missing) => CallStatus::Incomplete(missing),
@@ -126,7 +133,8 @@ impl Compare {
                 Fate::DeadLetter(reason) => CallStatus::Dead(reason),
                 Fate::Erased => CallStatus::Excluded("erased".to_owned()),
                 Fate::Unknown | Fate::Row(ConversationState::MetadataSaved) => {
-                    let (hop, backlog) = (hops.next().flatten(), backlog.unwrap_or_default());
+                    let (hop, marked) = (hops.next().flatten(), marked.next().unwrap_or_default());
+                    let backlog = backlog.unwrap_or_default();
                     match event.ended_at.is_none_or(|ended_at| retention.reaches(ended_at, now)) {
                         true => self.of_open(event, marked, hop, backlog, polled),
                         false => CallStatus::Excluded("beyond_retention".to_owned()),

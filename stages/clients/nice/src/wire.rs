@@ -10,6 +10,7 @@ pub mod directory;
 pub mod extraction;
 pub mod identity;
 pub mod lenient;
+mod plain_page;
 pub mod playback;
 mod rows;
 pub mod session;

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod analysis;
+mod fates;
 mod faults;
 mod roles;
 mod sample;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::ShapeError;
 use super::lenient;
 use super::lenient::Object;
+use super::plain_page::PlainPage;
 use super::rows;
 use super::rows::{Apart, MAX_ROWS};
 use crate::{BadRow, Contact, ContactRow, Leg};
@@ -57,6 +58,9 @@ impl<T> ListPage<T> {
 /// Reads a page of completed contacts. Of a row only what has a name here is kept: pages are large.
 pub fn completed(body: &[u8]) -> Result<ListPage<ContactRow>, ShapeError> {
     let text = lenient::document(body)?;
+    if let Some(PlainPage { object, rows }) = PlainPage::read(&text) {
+        return Ok(ListPage::around(&object, rows));
+    }
     let object = match Object::parse(&text) {
         Err(ShapeError::NotJson) => return damaged(&text),
         object => object?,
@@ -154,7 +158,7 @@ fn row(raw: &RawValue) -> ContactRow {
     }
 }
 
-fn contact(object: &Object<'_>) -> ContactRow {
+pub(super) fn contact(object: &Object<'_>) -> ContactRow {
     let bad = |what: &str, contact_id| BadRow { reason: format!("the {what} breaks the grammar"), contact_id };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,

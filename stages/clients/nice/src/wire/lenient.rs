@@ -42,7 +42,10 @@ use serde_json::value::RawValue;
 use super::ShapeError;
 
 /// More members than any object of NICE's has: a contact has some 80, an agent some 100.
-const MAX_MEMBERS: usize = 1_024;
+pub(super) const MAX_MEMBERS: usize = 1_024;
+
+/// Room for so many is made at once.
+const USUAL_MEMBERS: usize = 64;
 
 /// Longer texts are cut: a name, a login or a phone number is far shorter.
 const MAX_TEXT: usize = 4 * 1024;
@@ -54,7 +57,8 @@ pub fn document(body: &[u8]) -> Result<Cow<'_, str>, ShapeError> {
         None => Err(ShapeError::Empty),
         Some(b'<') => Err(ShapeError::Html),
         Some(_) => {
-            let text = String::from_utf8_lossy(body);
+            // The lossy way takes several times as long to find that nothing is lost.
+            let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
             Ok(plain_words(&text).map_or(text, Cow::Owned))
         }
     }
@@ -112,6 +116,11 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// The object of these members.
+    pub(super) fn with(members: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
+        Self { members }
+    }
+
     /// Reads a whole body, and takes off the wrapper `resultSet` of old versions.
     pub fn parse(text: &'a str) -> Result<Self, ShapeError> {
         match serde_json::from_str::<Self>(text) {
@@ -235,7 +244,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(USUAL_MEMBERS);
         while let Some(MemberName(name)) = object.next_key()? {
             if members.len() == MAX_MEMBERS {
                 return Err(serde::de::Error::custom("too many members"));
@@ -247,7 +256,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 }
 
 /// A member's name, borrowed from the body unless it holds escapes.
-struct MemberName<'a>(Cow<'a, str>);
+pub(super) struct MemberName<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
