@@ -44,7 +44,7 @@ begin
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, analysis_failed, dead_letters, timeline, reconciliation_runs, backfills,
+        recordings, analysis_queue, analysis_failed, dead_letters, timeline, timeline_visits, reconciliation_runs, backfills,
         nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns,
         queue_members, queue_partitions, services, audit
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;
@@ -63,7 +63,7 @@ begin
     grant select on refinery_schema_history, tenants, nice_settings, conversation_counts, agents, agents_read
         to knovvu_producer, knovvu_consumer;
     grant select, insert, update, delete on dead_letters to knovvu_producer, knovvu_consumer;
-    grant select, insert, delete on timeline to knovvu_producer, knovvu_consumer;
+    grant select, insert, delete on timeline, timeline_visits to knovvu_producer, knovvu_consumer;
     -- What operators did at the admin address; it is not changed, and goes when it is old.
     grant select on audit to knovvu_producer, knovvu_consumer;
     grant insert (who, act, subject) on audit to knovvu_producer, knovvu_consumer;

@@ -132,6 +132,7 @@ impl ServerBed {
             ("recordings", format!("t.object_key like '%/{id}/%'")),
             ("dead_letters", format!("t::text like '%{id}%'")),
             ("timeline", format!("t::text like '%{id}%'")),
+            ("timeline_visits", format!("t::text like '%{id}%'")),
         ] {
             found.push_str(self.psql(&format!("select '{table} ' from {table} t where {of_it} limit 1")).await.trim());
         }

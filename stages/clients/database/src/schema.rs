@@ -39,6 +39,7 @@ const STEPS: &[(&str, &str)] = embedded![
     "V0017__queue_partitions",
     "V0018__services",
     "V0019__audit",
+    "V0020__timeline_visits",
 ];
 
 /// Taken while the tables are changed: "knovvu" in ASCII.

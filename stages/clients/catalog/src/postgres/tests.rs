@@ -18,6 +18,7 @@ mod faults;
 mod roles;
 mod sample;
 mod security;
+mod timeline;
 
 /// The catalog as a service has it.
 fn catalog_of(database: Database) -> PostgresCatalog {

@@ -1,8 +1,12 @@
 //! The timeline: written in the background, for people.
 //!
 //! Hops gather for a second and go in one statement whose commit waits for no disk: a crash of the server may take
-//! the last ones along, and nothing else. Whoever reads the timeline here sees what was recorded here before.
+//! the last ones along, and nothing else. What gathers of one conversation is a visit, and one row. Whoever reads the
+//! timeline here sees what was recorded here before.
+//!
+//! Programs of before wrote a row for each hop, to the table `timeline`. What stands there is read until it is old.
 
+use std::collections::BTreeMap;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use database::Database;
+use jiff::Timestamp;
 use model::{ConversationKey, Hop, INTEGRATION_TYPE};
 use runtime::{chance, task};
 use tokio::{
@@ -22,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     PostgresCatalog,
-    rows::{Keys, index, saturated, unreadable},
+    rows::{Keys, index, unreadable},
     text,
     tombstones::Tombstones,
 };
@@ -71,20 +76,36 @@ const CHEWING: Duration = Duration::from_millis(100);
 
 /// Nothing of a conversation that was erased. The setting lasts for this statement's commit only.
 const INSERT: &str = "
-    insert into timeline (tenant_id, integration_type, external_id, at, stage, outcome, attempt, took_millis, detail)
-    select h.tenant_id, $3, h.external_id, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
-    from unnest($1::text[], $2::text[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[],
-            $10::bytea[])
-        with ordinality as h (tenant_id, external_id, at, stage, outcome, attempt, took_millis, detail, tombstone, n)
+    insert into timeline_visits (tenant_id, integration_type, external_id, last_at, hops)
+    select v.tenant_id, $3, v.external_id, v.last_at, v.hops::json
+    from unnest($1::text[], $2::text[], $4::timestamptz[], $5::text[], $6::bytea[])
+        with ordinality as v (tenant_id, external_id, last_at, hops, tombstone, n)
     where (select set_config('synchronous_commit', 'off', true)) = 'off'
-        and not exists (select from erasures e where e.tenant_id = h.tenant_id and e.digest = h.tombstone)
-    order by h.n";
+        and not exists (select from erasures e where e.tenant_id = v.tenant_id and e.digest = v.tombstone)
+    order by v.n";
 
+const VISITS: &str = "
+    select hops::text from timeline_visits
+    where tenant_id = $1 and integration_type = $2 and external_id = $3
+    order by id";
+
+const LAST_VISITS: &str = "
+    select a.n, v.hops::text
+    from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
+    cross join lateral (
+        select * from timeline_visits t
+        where t.tenant_id = a.tenant_id and t.external_id = a.external_id and t.integration_type = $3
+        order by t.last_at desc, t.id desc
+        limit 1
+    ) v";
+
+/// Of programs of before.
 const SELECT: &str = "
     select at, stage, outcome, attempt, took_millis, detail from timeline
     where tenant_id = $1 and integration_type = $2 and external_id = $3
     order by at, id";
 
+/// Of programs of before.
 const LAST_HOPS: &str = "
     select a.n, h.at, h.stage, h.outcome, h.attempt, h.took_millis, h.detail
     from unnest($1::text[], $2::text[]) with ordinality as a (tenant_id, external_id, n)
@@ -95,10 +116,15 @@ const LAST_HOPS: &str = "
         limit 1
     ) h";
 
-/// Ids ascend with time, near enough: the oldest are at the head of the table.
-const DELETE: &str = "
+/// Ids ascend with time, near enough: the oldest are at the head of a table.
+const DELETES: [&str; 2] = [
+    "
+    delete from timeline_visits using (select id, last_at from timeline_visits order by id limit $1) as oldest
+    where timeline_visits.id = oldest.id and oldest.last_at < now() - interval '30 days'",
+    "
     delete from timeline using (select id, at from timeline order by id limit $1) as oldest
-    where timeline.id = oldest.id and oldest.at < now() - interval '30 days'";
+    where timeline.id = oldest.id and oldest.at < now() - interval '30 days'",
+];
 
 enum Message {
     Hop(PendingHop),
@@ -172,8 +198,17 @@ impl Timeline {
     pub(super) async fn of(&self, key: &ConversationKey) -> Result<Vec<Hop>, CatalogError> {
         self.flush().await;
         let (tenant, external_id) = (key.tenant.as_str(), key.external_id.to_string());
-        let rows = self.database.query("read timeline", SELECT, &[&tenant, &INTEGRATION_TYPE, &external_id]).await?;
-        rows.iter().map(|row| hop(row, 0)).collect::<Result<_, _>>().map_err(unreadable)
+        let parameters: [&(dyn ToSql + Sync); 3] = [&tenant, &INTEGRATION_TYPE, &external_id];
+        let mut hops = Vec::new();
+        for row in self.database.query("read timeline", SELECT, &parameters).await? {
+            hops.push(hop(&row, 0).map_err(unreadable)?);
+        }
+        for row in self.database.query("read timeline", VISITS, &parameters).await? {
+            hops.extend(hops_of(&row, 0)?);
+        }
+        // Visits of several processes overlap. Hops of one moment stay in the order in which they were recorded.
+        hops.sort_by_key(|hop| hop.at);
+        Ok(hops)
     }
 
     /// The last hop of each of these conversations.
@@ -185,6 +220,13 @@ impl Timeline {
         for row in self.database.query("read last hops", LAST_HOPS, &parameters).await? {
             if let Some(last) = hops.get_mut(index(&row)) {
                 *last = Some(hop(&row, 1).map_err(unreadable)?);
+            }
+        }
+        for row in self.database.query("read last hops", LAST_VISITS, &parameters).await? {
+            let visit = hops_of(&row, 1)?.pop();
+            if let Some(last) = hops.get_mut(index(&row)) {
+                let before: Option<Timestamp> = last.as_ref().map(|hop: &Hop| hop.at);
+                *last = visit.filter(|hop| before.is_none_or(|before| before <= hop.at)).or(last.take());
             }
         }
         Ok(hops)
@@ -201,6 +243,29 @@ fn hop(row: &Row, first: usize) -> Result<Hop, tokio_postgres::Error> {
         took_millis: u64::try_from(row.try_get::<_, i64>(first + 4)?).unwrap_or_default(),
         detail: row.try_get(first + 5)?,
     })
+}
+
+/// The hops of a visit.
+fn hops_of(row: &Row, column: usize) -> Result<Vec<Hop>, CatalogError> {
+    let hops: &str = row.try_get(column).map_err(unreadable)?;
+    serde_json::from_str(hops).map_err(unreadable)
+}
+
+/// The hops that gathered of one conversation.
+struct Visit {
+    tombstone: Vec<u8>,
+    hops: Vec<Hop>,
+}
+
+/// The visits that these hops make, by conversation.
+fn visits(hops: &mut Vec<PendingHop>) -> BTreeMap<ConversationKey, Visit> {
+    let mut visits = BTreeMap::new();
+    for PendingHop { key, tombstone, hop } in hops.drain(..) {
+        let detail = hop.detail.as_deref().map(text::text);
+        let hop = Hop { detail, ..hop };
+        visits.entry(key).or_insert_with(|| Visit { tombstone, hops: Vec::new() }).hops.push(hop);
+    }
+    visits
 }
 
 async fn write_all(database: Database, mut receiver: mpsc::Receiver<Message>) {
@@ -242,36 +307,23 @@ async fn write(database: &Database, hops: &mut Vec<PendingHop>) {
     if hops.is_empty() {
         return;
     }
-    let keys = Keys::of(hops.iter().map(|told| &told.key));
-    let ats: Vec<_> = hops.iter().map(|told| told.hop.at).collect();
-    let stages: Vec<_> = hops.iter().map(|told| text::text(&told.hop.stage)).collect();
-    let outcomes: Vec<_> = hops.iter().map(|told| text::text(&told.hop.outcome)).collect();
-    let attempts: Vec<_> = hops.iter().map(|told| i64::from(told.hop.attempt)).collect();
-    let tooks: Vec<_> = hops.iter().map(|told| saturated(told.hop.took_millis)).collect();
-    let details: Vec<_> = hops.iter().map(|told| told.hop.detail.as_deref().map(text::text)).collect();
-    let tombstones: Vec<_> = hops.iter().map(|told| &told.tombstone).collect();
-    let written = database
-        .query(
-            "write timeline",
-            INSERT,
-            &[
-                &keys.tenants,
-                &keys.external_ids,
-                &INTEGRATION_TYPE,
-                &ats,
-                &stages,
-                &outcomes,
-                &attempts,
-                &tooks,
-                &details,
-                &tombstones,
-            ],
-        )
-        .await;
+    let count = hops.len();
+    let visits = visits(hops);
+    let keys = Keys::of(visits.keys());
+    let last_ats: Vec<_> = visits.values().map(|visit| visit.hops.last().map(|hop| hop.at)).collect();
+    let tombstones: Vec<_> = visits.values().map(|visit| &visit.tombstone).collect();
+    let texts: Result<Vec<_>, _> = visits.values().map(|visit| serde_json::to_string(&visit.hops)).collect();
+    let written = match texts {
+        Ok(texts) => {
+            let parameters: [&(dyn ToSql + Sync); 6] =
+                [&keys.tenants, &keys.external_ids, &INTEGRATION_TYPE, &last_ats, &texts, &tombstones];
+            database.query("write timeline", INSERT, &parameters).await.map(drop).map_err(CatalogError::from)
+        }
+        Err(error) => Err(unreadable(error)),
+    };
     if let Err(error) = written {
-        tracing::warn!(%error, count = hops.len(), "timeline not written");
+        tracing::warn!(%error, count, "timeline not written");
     }
-    hops.clear();
 }
 
 /// Removes old hops, for as long as the catalog is open.
@@ -287,8 +339,10 @@ async fn prune(database: Database) {
 
 /// Removes all old hops, bite by bite.
 pub(super) async fn prune_now(database: &Database) -> Result<(), CatalogError> {
-    while database.execute("prune timeline", DELETE, &[&BITE]).await? > 0 {
-        tokio::time::sleep(CHEWING).await;
+    for delete in DELETES {
+        while database.execute("prune timeline", delete, &[&BITE]).await? > 0 {
+            tokio::time::sleep(CHEWING).await;
+        }
     }
     Ok(())
 }

@@ -382,7 +382,7 @@ async fn a_timeline_that_is_not_written_is_not_asked_for_when_the_database_is() 
     let catalog = catalog_of(database.clone());
     let mut client = database.client().await.unwrap();
     let locked = client.transaction().await.unwrap();
-    locked.batch_execute("lock table timeline").await.unwrap();
+    locked.batch_execute("lock table timeline_visits").await.unwrap();
     catalog.record_hop(&key(1), hop()).await;
     // The hop is on its way by now, or is as soon as it is flushed.
     tokio::time::timeout(Duration::from_millis(2500), catalog.check()).await.expect("an answer").unwrap();
