@@ -18,7 +18,7 @@ mod faults;
 mod roles;
 mod sample;
 mod security;
-mod timeline;
+mod visits;
 
 /// The catalog as a service has it.
 fn catalog_of(database: Database) -> PostgresCatalog {

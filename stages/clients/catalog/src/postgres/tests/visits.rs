@@ -25,7 +25,8 @@ async fn rows(database: &Database, table: &str) -> i64 {
 
 /// A row for a hop, as programs of before wrote it.
 async fn written_before(database: &Database, key: &ConversationKey, stage: &str, second: i64) {
-    let insert = "insert into timeline (tenant_id, integration_type, external_id, at, stage, outcome, attempt, took_millis)
+    let insert =
+        "insert into timeline (tenant_id, integration_type, external_id, at, stage, outcome, attempt, took_millis)
         values ($1, 'nice-cxone', $2, $3, $4, 'ok', 0, 1)";
     let client = database.client().await.unwrap();
     let (tenant, id) = (key.tenant.as_str(), key.external_id.to_string());
@@ -74,21 +75,18 @@ async fn what_a_program_of_before_wrote_is_read_beside_visits_and_goes_with_them
 
 #[tokio::test]
 async fn an_erasure_counts_and_takes_the_hops_of_both_tables() {
-    let Postgres { database, catalog } = Postgres::fresh().await;
-    let one = key(1);
+    let test = TestDatabase::on(test_servers::postgres().await).await;
+    let database = test.member("test_consumer");
+    let (catalog, one) = (catalog_of(database.clone()), key(1));
     catalog.record_hop(&one, hop("dequeue", 1)).await;
     catalog.record_hop(&one, hop("upload", 5)).await;
     catalog.flush().await;
     written_before(&database, &one, "source", 0).await;
-    let owner = TestDatabase::on(test_servers::postgres().await).await;
-    drop(owner);
-    let client = database.client().await.unwrap();
-    let mark: &[u8] = &[1; 32];
-    client
-        .execute("insert into erasures (tenant_id, digest, external_id) values ('acme', $1, '1')", &[&mark])
-        .await
-        .unwrap();
-    let erase = "select hops from erase_conversation('acme', 'nice-cxone', '1', $1)";
-    assert_eq!(client.query_one(erase, &[&mark]).await.unwrap().get::<_, i64>(0), 3);
+    let mark = "decode(repeat('01', 32), 'hex')";
+    let columns = "insert into erasures (tenant_id, digest, asked_at, external_id)";
+    test.sql(&format!("{columns} values ('acme', {mark}, now(), '1')")).await;
+    let erase = format!("select hops from erase_conversation('acme', 'nice-cxone', '1', {mark})");
+    let erased = database.client().await.unwrap().query_one(&erase, &[]).await.unwrap();
+    assert_eq!(erased.get::<_, i64>(0), 3);
     assert_eq!(rows(&database, "timeline_visits").await + rows(&database, "timeline").await, 0);
 }
