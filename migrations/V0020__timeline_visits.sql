@@ -8,7 +8,7 @@ create table timeline_visits (
     integration_type text collate "C" not null,
     external_id      text collate "C" not null,
     last_at          timestamptz not null,
-    hops             json not null
+    hops             json not null check (json_typeof(hops) = 'array')
 );
 comment on table timeline_visits is 'what happened to a conversation, for people; kept for 30 days';
 comment on column timeline_visits.hops is 'what the stages made of it, in their order; nobody looks inside but the daemon';

@@ -37,14 +37,15 @@ grant usage on schema public to knovvu_producer, knovvu_consumer, knovvu_analysi
 -- The rest needs the tables.
 do $$
 begin
-    if to_regclass('public.audit') is null then
+    if to_regclass('public.timeline_visits') is null then
         raise notice 'no tables yet: run nice-knovvu migrate as a member of knovvu_owner, then apply this file again';
         return;
     end if;
 
     -- What an earlier version of this file gave and this one does not. Only our own tables: others may live here too.
     revoke all on refinery_schema_history, tenants, agents, agents_read, conversations, conversation_counts,
-        recordings, analysis_queue, analysis_failed, dead_letters, timeline, timeline_visits, reconciliation_runs, backfills,
+        recordings, analysis_queue, analysis_failed, dead_letters, timeline, timeline_visits, reconciliation_runs,
+        backfills,
         nice_settings, quota_budgets, quota_accounts, recording_readiness, erasures, erasure_key, producer_turns,
         queue_members, queue_partitions, services, audit
         from public, knovvu_producer, knovvu_consumer, knovvu_analysis;

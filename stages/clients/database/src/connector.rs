@@ -21,13 +21,20 @@ use crate::url::{HOST_TIMEOUT, Url, one_host};
 /// What every session is set to. A statement, and a transaction that its owner forgot, end by themselves; and a session
 /// whose machine is gone ends within half a minute, with the locks that it holds. Each is set after connecting: a pool
 /// (PgBouncer) refuses such things in the packet that begins a session, or, told to ignore them, leaves them out.
-const SESSION: [(&str, &str); 6] = [
+///
+/// Every statement of ours is about some rows, found by an index. On a young table, or with statistics of yesterday, the
+/// planner would rather hash the whole table for a batch: the cost of a conversation would grow with the rows that are
+/// there.
+const SESSION: [(&str, &str); 9] = [
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "20000"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
 ];
 
 /// Of these, the first ones must have come through: what they bound would hold its locks for ever. Of the others the

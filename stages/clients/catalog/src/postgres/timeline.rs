@@ -265,6 +265,8 @@ fn visits(hops: &mut Vec<PendingHop>) -> BTreeMap<ConversationKey, Visit> {
         let hop = Hop { detail, ..hop };
         visits.entry(key).or_insert_with(|| Visit { tombstone, hops: Vec::new() }).hops.push(hop);
     }
+    // The last one is the latest, also where a clock was set back.
+    visits.values_mut().for_each(|visit: &mut Visit| visit.hops.sort_by_key(|hop| hop.at));
     visits
 }
 

@@ -226,8 +226,9 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
     let catalog = catalog_of(open(&url));
     let (there, witness) = (conversation(1), catalog_of(database.admin.clone()));
 
-    thief.steal(b"SELECT 0");
-    catalog.save_metadata(&there).await.unwrap();
+    thief.steal(b"SELECT 1");
+    let attempt = catalog.save_metadata(&there).await.unwrap().unwrap();
+    assert!(!attempt.is_first(), "the attempt whose answer was lost was the first one");
     assert_eq!(thief.stolen.load(Ordering::Relaxed), 1);
     assert_eq!(witness.counts().await.unwrap().metadata_saved, 1);
 
