@@ -35,8 +35,9 @@ pub struct RecordedConversation {
 pub struct AttemptedConversation {
     /// What is to be stored.
     pub recorded: RecordedConversation,
-    /// By which it is known whether somebody else has begun since.
-    pub attempt: Attempt,
+    /// By which it is known whether somebody else has begun since. None where it is worked on once more: what was sent
+    /// before may still have its effect, and another attempt outranks it.
+    pub attempt: Option<Attempt>,
 }
 
 /// A recording that is opened, at its place among all that NICE names.
@@ -65,7 +66,7 @@ impl Again for RecordedConversation {
 
 impl Again for AttemptedConversation {
     fn again(&self) -> Option<Self> {
-        Some(Self { recorded: self.recorded.again()?, attempt: self.attempt })
+        Some(Self { recorded: self.recorded.again()?, attempt: None })
     }
 }
 

@@ -38,7 +38,7 @@ impl Stage<RecordedConversation> for Persist {
         };
         crash::point("row_saved");
         Ok(match begun {
-            Some(attempt) => Outcome::Next(AttemptedConversation { recorded, attempt }),
+            Some(attempt) => Outcome::Next(AttemptedConversation { recorded, attempt: Some(attempt) }),
             None => Outcome::Done(no_attempt),
         })
     }

@@ -59,7 +59,18 @@ impl Stage<AttemptedConversation> for Upload {
     async fn process(&self, event: &ContactEvent, attempted: AttemptedConversation) -> Result<Outcome<()>, StageError> {
         let AttemptedConversation { recorded, attempt } = attempted;
         let RecordedConversation { conversation, media, missing } = recorded;
-        let (key, kind) = (conversation.key(), attempt.kind());
+        let key = conversation.key();
+        let (kind, no_attempt) = match event.recheck {
+            false => (AttemptKind::Complete, "already_final"),
+            true => (AttemptKind::Add, NOTHING_NEW),
+        };
+        let attempt = match attempt {
+            Some(attempt) => attempt,
+            None => match self.catalog.begin_attempt(&key, kind).await? {
+                Some(attempt) => attempt,
+                None => return Ok(Outcome::Done(no_attempt)),
+            },
+        };
         if media.is_empty() {
             return self.end_without_recording(&conversation, attempt).await;
         }
@@ -162,7 +173,7 @@ impl Upload {
         }
     }
 
-    /// Where a recording is to lie, and what lies there: nothing before the first attempt.
+    /// Where a recording is to lie, and what lies there: nothing, where no attempt was before.
     async fn look(
         &self,
         conversation: &Conversation,
@@ -209,10 +220,9 @@ impl Upload {
                 }
             }
         });
-        // Before the object appears: an attempt that was overtaken meanwhile fails here. The first one replaces nothing.
-        let last = stream::iter((!attempt.is_first()).then_some(check));
-        let last = last.filter_map(|check| async move { check.check().await.err().map(|error| Err(error.into())) });
-        let body = body.chain(last).boxed();
+        // Before the object appears: an attempt that was overtaken meanwhile fails here.
+        let last = stream::once(async move { check.check().await.err().map(|error| Err(error.into())) });
+        let body = body.chain(last.filter_map(std::future::ready)).boxed();
         let PutOutput { size_bytes, sha256 } =
             self.store.put_if_unchanged(&key, &content_type, Some(&found), body).await?;
         self.metrics.recording_bytes.inc_by(size_bytes);

@@ -7,14 +7,16 @@
 //!    metadata begins one. One that adds begins only where the row is final and lacks recordings, and reads only then
 //!    what the row holds: nobody else adds from then on.
 //! 2. Look at what lies under the keys. The first attempt of a row does not look: nobody has written anything before it.
-//! 3. Ask whether the attempt is still the latest, when the body has ended. The first one does not ask.
+//! 3. Ask whether the attempt is still the latest, when the body has ended.
 //! 4. Write each object only in place of what was seen in step 2; the first one only where nothing lies.
 //! 5. Complete, which is refused unless the attempt is still the latest, and changes the row or finds there just what it
 //!    brings.
 //!
 //! Whoever completes has begun last, and so after step 3 of each attempt that still writes. Such a one has looked before,
-//! so what it saw is gone, and it can replace nothing; nor can the first one, which replaces nothing at all. Where the
-//! first one finds something all the same, left from a catalog that was lost, it is refused, and the next one looks.
+//! so what it saw is gone, and it can replace nothing. Where the first one finds something all the same, left from a
+//! catalog that was lost, it is refused, and the next one looks. Whoever works on a call once more in place begins another
+//! attempt: a completion that was sent before may still be under way.
+//!
 //! A store that names objects by their content tells two of the same bytes not apart: between step 3 and 4 is a moment
 //! that is left to chance there.
 

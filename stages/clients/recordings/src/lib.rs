@@ -54,7 +54,8 @@ pub trait RecordingStore: Send + Sync + 'static {
     fn bucket(&self) -> &str;
 
     /// Stores `body` under `key`, whatever lies there, and hashes it on the way. Once it returns, the object is whole
-    /// and durable, and the store has said so of its bytes or of its length. An error of the body is passed on as it is; one of the store is transient.
+    /// and durable, and the store has said so of its bytes or of its length. An error of the body is passed on as it is;
+    /// one of the store is transient.
     async fn put(
         &self,
         key: &ObjectKey,

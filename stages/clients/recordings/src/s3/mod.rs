@@ -61,8 +61,9 @@ pub use credentials::Credentials;
 /// Where [`RecordingStore::check`] begins an upload, to abort it at once.
 const PROBE_KEY: &str = ".nice-knovvu/check";
 
-/// Idle connections that are kept.
-const MOST_IDLE: usize = 32;
+/// Idle connections that are kept: as many as calls are under way by default, of two tenants. With fewer, a store that
+/// answers many at once costs a new connection for each that finds none.
+const MOST_IDLE: usize = 128;
 
 /// S3 takes no smaller part, but the last.
 const LEAST_PART: usize = 5 * 1024 * 1024;
