@@ -6,7 +6,7 @@
 //! # Contract
 //! A tenant holds as many slots as are worked on at a time (`[consumer] concurrency`); all together hold twice as many,
 //! so that one cannot take the last. A tenant is slow while more than half as many works as one tenant has slots have
-//! lasted long, of those that it holds and of as many that ended last: one long call makes nobody slow. Slow tenants
+//! lasted long, of those that it holds and of as many that ended last: with two slots or more one long call makes nobody slow. Slow tenants
 //! together hold no more than one tenant may, in equal parts; a part is never less than one slot. What is under way
 //! keeps its slot.
 //!
@@ -16,10 +16,10 @@
 //! - While others are here, or were within the last minute, only a few messages of slow tenants wait, so that their
 //!   slots do not stand empty. The rest goes back at once.
 //! - A slow tenant that is alone has all slots of one tenant, and as many messages may wait. The last third of the places
-//!   is the way by which another would be seen: who has stood there for [`SLOW`] goes back, unless half as many messages
+//!   is the way by which another would be seen: who has stood there for two seconds goes back, unless half as many messages
 //!   as the tenant has slots got one meanwhile.
 //!
-//! So the queue moves, whatever the tenants in it do: every two [`SLOW`] at least half as many messages as one tenant has
+//! So the queue moves, whatever the tenants in it do: every four seconds at least half as many messages as one tenant has
 //! slots get a slot or go back, and as soon as another tenant is seen, its messages have a way of their own. Only work
 //! that holds all slots, of two tenants at least, can make others wait for longer.
 //!

@@ -23,7 +23,7 @@ use runtime::{TraceSpan, task, traces::SpanKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, Span, debug, warn};
+use tracing::{Instrument, Span, debug, error, warn};
 
 use super::retry::{Intervals, MAX_RETRY_AFTER};
 use super::settle::{finish, settle_done};
@@ -78,8 +78,12 @@ pub trait FlowExt<In: Send + 'static>: Sized {
     fn settle(self, context: &FlowContext) -> impl Future<Output = ()> + Send {
         let (concurrency, metrics) = (context.concurrency, context.metrics.clone());
         let begun = self.into_flow().0.map(move |journey| journey.begin(metrics.clone()));
-        // Of a task that panicked the item was dropped, and comes again.
-        begun.buffer_unordered(concurrency).for_each(|_| std::future::ready(()))
+        begun.buffer_unordered(concurrency).for_each(|ended| {
+            if ended.is_err_and(|error| error.is_panic()) {
+                error!("the task of an item panicked outside its stages, the item will come again");
+            }
+            std::future::ready(())
+        })
     }
 }
 
@@ -129,7 +133,14 @@ impl<T: Send + 'static> Journey<T> {
     fn begin(self, metrics: FlowMetrics) -> AbortOnDropHandle<()> {
         let Self { lost, trace, work } = self;
         task::spawn("item", async move {
-            let arrived = trace.scope(async move { lost.run_until_cancelled(work).await.flatten() }).await;
+            let arrived = trace.scope(async move {
+                match lost.is_cancelled() {
+                    // The first stage tells of it, and does nothing.
+                    true => work.await,
+                    false => lost.run_until_cancelled(work).await.flatten(),
+                }
+            });
+            let arrived = arrived.await;
             if let Some(delivery) = arrived {
                 settle_done(delivery.take().1, "settled", &metrics).await;
             }
@@ -180,7 +191,7 @@ impl Drop for StageVisit {
     }
 }
 
-/// Counts an item as worked on until it is dropped.
+/// Counts an item as being at a stage until it is dropped, also while it waits there for a system that is away.
 struct InFlightCount(IntGauge);
 
 impl InFlightCount {
@@ -202,9 +213,7 @@ async fn attempt<In, S: Stage<In>>(
     stage: &S,
     event: &ContactEvent,
     item: In,
-    context: &FlowContext,
 ) -> (Result<Outcome<S::Out>, StageError>, Duration) {
-    let _in_flight = InFlightCount::of(S::NAME, context);
     let (since, span) = (Instant::now(), TraceSpan::current().child(S::NAME, SpanKind::Internal));
     let result = span.scope(AssertUnwindSafe(stage.process(event, item)).catch_unwind()).await;
     let result = result.unwrap_or_else(|_| Err(StageError::permanent(format!("{} panicked", S::NAME))));
@@ -229,9 +238,10 @@ async fn process_once<In: Again, S: Stage<In>>(
 ) -> Option<Delivery<S::Out>> {
     let (mut item, delivery) = delivery.take();
     let (begun, mut repeated, mut intervals) = (Instant::now(), 0, context.retry.intervals());
+    let _in_flight = InFlightCount::of(S::NAME, context);
     loop {
         let spare = item.again();
-        let (result, took) = attempt(stage, &delivery.event, item, context).await;
+        let (result, took) = attempt(stage, &delivery.event, item).await;
         let failed = match &result {
             Err(StageError::Transient { system, reason, .. }) if system.is_shared() => Some((*system, reason)),
             _ => None,
@@ -271,8 +281,9 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
 ) -> Option<Delivery<S::Out>> {
     let (item, delivery) = delivery.take();
     let mut intervals = context.retry.intervals();
+    let _in_flight = InFlightCount::of(S::NAME, context);
     loop {
-        let (result, took) = attempt(stage, &delivery.event, item.clone(), context).await;
+        let (result, took) = attempt(stage, &delivery.event, item.clone()).await;
         let (outcome, system, reason, retry_after) = match result {
             Err(StageError::Transient { system, reason, retry_after }) => ("retry", system, reason, retry_after),
             Err(StageError::Busy { reason, retry_after, .. }) => ("busy", System::Nice, reason, Some(retry_after)),

@@ -191,7 +191,8 @@ async fn backlog(share: &FairShare, calls: usize, lasts: impl Fn(usize) -> Durat
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_tenant_that_is_alone_goes_back_where_its_calls_move() {
     let millis = Duration::from_millis;
-    let mixes: [(&str, usize, fn(u64) -> u64); 3] = [
+    type Lasts = fn(u64) -> u64;
+    let mixes: [(&str, usize, Lasts); 3] = [
         ("quick ones, and each tenth takes five seconds", 0, |number| if number % 10 == 0 { 5000 } else { 500 }),
         ("quick ones, and each hundredth takes a minute", 0, |number| if number % 100 == 0 { 60_000 } else { 500 }),
         // They begin together, and at first none has ended.

@@ -53,7 +53,7 @@ impl<'de> Visitor<'de> for PageVisitor {
         while let Some(MemberName(name)) = page.next_key()? {
             if name == LIST && rows.is_none() {
                 rows = Some(page.next_value::<PlainRows>()?.0);
-            } else if name == LIST || name.eq_ignore_ascii_case(WRAPPER) || members.len() == MAX_MEMBERS {
+            } else if name == LIST || name.eq_ignore_ascii_case(WRAPPER) || members.len() == MAX_MEMBERS - 1 {
                 return Err(Error::custom("not a plain page"));
             } else {
                 members.push((name, page.next_value()?));

@@ -169,7 +169,10 @@ async fn take(worker: &Object) -> Option<(u64, Claim)> {
 
 /// The shelf: external id, attempts and reason.
 async fn shelf(worker: &Object) -> Vec<(String, i32, String)> {
-    let rows = worker.query("select external_id, attempts, reason from analysis_failed", &[]).await.unwrap();
+    let rows = worker
+        .query("select external_id, attempts, reason from analysis_failed order by failed_at, conversation_id", &[])
+        .await
+        .unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
 
@@ -189,7 +192,7 @@ async fn one_that_kills_every_worker_goes_to_the_shelf_and_the_rest_goes_on() {
     let [(id, attempts, reason)] = &shelf(&worker).await[..] else { panic!("one is on the shelf") };
     assert_eq!((id.as_str(), *attempts, reason.as_str()), ("1", 5, "no sign of life from its worker at attempt 5"));
     assert_eq!(release(&worker, "1 hour").await, 0, "what lies there is nobody's claim");
-    let conversation = "select conversation_id from analysis_failed";
+    let conversation = "select conversation_id from analysis_failed order by failed_at, conversation_id";
     let conversation: i64 = worker.query_one(conversation, &[]).await.unwrap().get(0);
     for expected in [true, false] {
         let retried = worker.query_one("select retry_analysis($1)", &[&conversation]).await.unwrap();

@@ -226,6 +226,8 @@ async fn a_lost_answer_after_commit_is_resolved_by_key() {
     let catalog = catalog_of(open(&url));
     let (there, witness) = (conversation(1), catalog_of(database.admin.clone()));
 
+    // The session stands: what sets it up has the same tag.
+    catalog.check().await.unwrap();
     thief.steal(b"SELECT 1");
     let attempt = catalog.save_metadata(&there).await.unwrap().unwrap();
     assert!(!attempt.is_first(), "the attempt whose answer was lost was the first one");
