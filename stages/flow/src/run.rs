@@ -77,6 +77,7 @@ pub trait FlowExt<In: Send + 'static>: Sized {
     /// arrive here. When it is dropped, what is under way ends.
     fn settle(self, context: &FlowContext) -> impl Future<Output = ()> + Send {
         let (concurrency, metrics) = (context.concurrency, context.metrics.clone());
+        assert!(concurrency > 0, "a flow that works on nothing at a time would stand still without a word");
         let begun = self.into_flow().0.map(move |journey| journey.begin(metrics.clone()));
         begun.buffer_unordered(concurrency).for_each(|ended| {
             if ended.is_err_and(|error| error.is_panic()) {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One line of a conversation's timeline. Its JSON is stored as it is: a field that is renamed needs its old name as well.
+// Its JSON is stored as it is: a field that is renamed needs its old name as well.
+/// One line of a conversation's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hop {
     /// When the stage had finished.

@@ -252,21 +252,21 @@ fn hops_of(row: &Row, column: usize) -> Result<Vec<Hop>, CatalogError> {
 }
 
 /// The hops that gathered of one conversation.
-struct Visit {
+struct PendingVisit {
     tombstone: Vec<u8>,
     hops: Vec<Hop>,
 }
 
 /// The visits that these hops make, by conversation.
-fn visits(hops: &mut Vec<PendingHop>) -> BTreeMap<ConversationKey, Visit> {
+fn visits(hops: &mut Vec<PendingHop>) -> BTreeMap<ConversationKey, PendingVisit> {
     let mut visits = BTreeMap::new();
     for PendingHop { key, tombstone, hop } in hops.drain(..) {
         let detail = hop.detail.as_deref().map(text::text);
         let hop = Hop { detail, ..hop };
-        visits.entry(key).or_insert_with(|| Visit { tombstone, hops: Vec::new() }).hops.push(hop);
+        visits.entry(key).or_insert_with(|| PendingVisit { tombstone, hops: Vec::new() }).hops.push(hop);
     }
     // The last one is the latest, also where a clock was set back.
-    visits.values_mut().for_each(|visit: &mut Visit| visit.hops.sort_by_key(|hop| hop.at));
+    visits.values_mut().for_each(|visit: &mut PendingVisit| visit.hops.sort_by_key(|hop| hop.at));
     visits
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::ShapeError;
 use super::lenient;
 use super::lenient::Object;
-use super::plain_page::PlainPage;
+use super::plain_page::{PlainPage, PlainRow};
 use super::rows;
 use super::rows::{Apart, MAX_ROWS};
 use crate::{BadRow, Contact, ContactRow, Leg};
@@ -158,7 +158,13 @@ fn row(raw: &RawValue) -> ContactRow {
     }
 }
 
-pub(super) fn contact(object: &Object<'_>) -> ContactRow {
+impl PlainRow for ContactRow {
+    fn of(object: &Object<'_>) -> Self {
+        contact(object)
+    }
+}
+
+fn contact(object: &Object<'_>) -> ContactRow {
     let bad = |what: &str, contact_id| BadRow { reason: format!("the {what} breaks the grammar"), contact_id };
     let contact_id = match id::<ContactId>(object, &["contactId"]) {
         Ok(Some(id)) => id,

@@ -4,45 +4,49 @@
 //! a text that is not JSON) is not read here at all, but in the loose way, which gives the same for a plain page.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::contact::contact;
 use super::lenient::{MAX_MEMBERS, MemberName, Object};
 use super::rows::MAX_ROWS;
-use crate::ContactRow;
-
 /// The name of the list.
 const LIST: &str = "completedContacts";
 
 /// The wrapper of old versions.
 const WRAPPER: &str = "resultSet";
 
+/// What is read of an object of the list.
+pub(super) trait PlainRow {
+    /// Reads it.
+    fn of(object: &Object<'_>) -> Self;
+}
+
 /// A page of completed contacts.
-pub(super) struct PlainPage<'a> {
+pub(super) struct PlainPage<'a, Row> {
     /// The members beside the list.
     pub(super) object: Object<'a>,
     /// What the list holds.
-    pub(super) rows: Vec<ContactRow>,
+    pub(super) rows: Vec<Row>,
 }
 
-impl<'a> PlainPage<'a> {
+impl<'a, Row: PlainRow> PlainPage<'a, Row> {
     /// Reads a page; none if it is to be read in the loose way.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 }
 
-impl<'de> Deserialize<'de> for PlainPage<'de> {
+impl<'de, Row: PlainRow> Deserialize<'de> for PlainPage<'de, Row> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(PageVisitor)
+        deserializer.deserialize_map(PageVisitor(PhantomData))
     }
 }
 
-struct PageVisitor;
+struct PageVisitor<Row>(PhantomData<Row>);
 
-impl<'de> Visitor<'de> for PageVisitor {
-    type Value = PlainPage<'de>;
+impl<'de, Row: PlainRow> Visitor<'de> for PageVisitor<Row> {
+    type Value = PlainPage<'de, Row>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a page of contacts")
@@ -52,7 +56,7 @@ impl<'de> Visitor<'de> for PageVisitor {
         let (mut members, mut rows) = (Vec::new(), None);
         while let Some(MemberName(name)) = page.next_key()? {
             if name == LIST && rows.is_none() {
-                rows = Some(page.next_value::<PlainRows>()?.0);
+                rows = Some(page.next_value::<PlainRows<Row>>()?.0);
             } else if name == LIST || name.eq_ignore_ascii_case(WRAPPER) || members.len() == MAX_MEMBERS - 1 {
                 return Err(Error::custom("not a plain page"));
             } else {
@@ -65,18 +69,18 @@ impl<'de> Visitor<'de> for PageVisitor {
 }
 
 /// The rows of the list, all of them objects.
-struct PlainRows(Vec<ContactRow>);
+struct PlainRows<Row>(Vec<Row>);
 
-impl<'de> Deserialize<'de> for PlainRows {
+impl<'de, Row: PlainRow> Deserialize<'de> for PlainRows<Row> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(RowsVisitor)
+        deserializer.deserialize_seq(RowsVisitor(PhantomData))
     }
 }
 
-struct RowsVisitor;
+struct RowsVisitor<Row>(PhantomData<Row>);
 
-impl<'de> Visitor<'de> for RowsVisitor {
-    type Value = PlainRows;
+impl<'de, Row: PlainRow> Visitor<'de> for RowsVisitor<Row> {
+    type Value = PlainRows<Row>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of contacts")
@@ -88,7 +92,7 @@ impl<'de> Visitor<'de> for RowsVisitor {
             if rows.len() == MAX_ROWS {
                 return Err(Error::custom("too many rows"));
             }
-            rows.push(contact(&object));
+            rows.push(Row::of(&object));
         }
         Ok(PlainRows(rows))
     }
@@ -98,6 +102,9 @@ impl<'de> Visitor<'de> for RowsVisitor {
 mod tests {
     use super::super::contact::completed;
     use super::*;
+    use crate::ContactRow;
+
+    type Page<'a> = PlainPage<'a, ContactRow>;
 
     const ROWS: &str = r#"{"contactId":7,"agentId":"8","ContactStart":"2026-04-01T10:00:00Z","x":{"y":[1]},"isOutbound":"1"},
         {"masterContactId":3},{"contactId":"9","contactId":"11","totalDurationSeconds":1.5,"fromAddress":"a\u0000b"}"#;
@@ -111,7 +118,7 @@ mod tests {
     #[test]
     fn a_plain_page_gives_what_the_loose_way_gives() {
         let (plain, loose) = (page("completedContacts", ROWS), page("CompletedContacts", ROWS));
-        assert!(PlainPage::read(&plain).is_some() && PlainPage::read(&loose).is_none());
+        assert!(Page::read(&plain).is_some() && Page::read(&loose).is_none());
         let [plain, loose] = [plain, loose].map(|text| format!("{:?}", completed(text.as_bytes()).unwrap()));
         assert_eq!(plain, loose);
         assert!(plain.contains("ContactId(11)"), "{plain}");
@@ -131,7 +138,7 @@ mod tests {
             page("completedContacts", "").replace("_links", "ResultSet"),
             page("completedContacts", "") + "x",
         ] {
-            assert!(PlainPage::read(&text).is_none(), "{text}");
+            assert!(Page::read(&text).is_none(), "{text}");
         }
     }
 }
