@@ -85,9 +85,8 @@ impl ConversationConsumer {
 
         let share = FairShare::new(context.flow.concurrency);
         let dequeued = dequeue(&*queue, &share, &context, failed);
-        // Of several tenants more calls are under way than of one. One more than there are slots: what waits for a slot is
-        // looked at while all are held, too, and goes back in time.
-        let flow = FlowContext { concurrency: FairShare::all(context.flow.concurrency) + 1, ..context.flow };
+        // Of several tenants more calls are under way than of one.
+        let flow = FlowContext { concurrency: FairShare::all(context.flow.concurrency), ..context.flow };
         dequeued
             .through(skip_final, &flow)
             .through(await_recording, &flow)

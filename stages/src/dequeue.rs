@@ -164,8 +164,8 @@ async fn slot(event: &ContactEvent, share: &FairShare, flow: &FlowContext) -> Op
 const HELD: Duration = Duration::from_secs(600);
 
 /// Waits until the systems are here that every call needs, then for a slot of the delivery's tenant. What has waited
-/// for long goes back to the queue for a while: nothing can be done with it, or it holds the way by which other tenants'
-/// messages come. Where the service drains, it goes back at once.
+/// for long goes back to the queue for a while: nothing can be done with it, or the tenant's work is slow and holds its
+/// share. Where the service drains, it goes back at once.
 async fn admit(
     event: ContactEvent,
     settle: Box<dyn Settle>,

@@ -34,6 +34,8 @@ runtime::metrics! {
         stage_duration: histograms("stage_duration_seconds", &["stage"], metrics::seconds()),
         /// Items that a stage is working on now.
         stage_in_flight: gauges("stage_in_flight", &["stage"]),
+        /// Time that items waited because the next stage was full.
+        stage_wait: float_counters("stage_wait_seconds_total", &["stage"]),
         /// Conversations that needed no further work, by reason: no_recording, already_final, copy, erased, not_in_group and others.
         conversations_done: counters("conversations_done_total", &["reason"]),
         /// Calls that came to their end, by tenant and by what became of them: ready, no_recording or dead (a dead letter).
@@ -60,6 +62,7 @@ impl FlowMetrics {
             }
             metrics.stage_duration.start(&[stage]);
             metrics.stage_in_flight.with_label_values(&[stage]);
+            metrics.stage_wait.with_label_values(&[stage]);
             metrics.dead_letters.with_label_values(&[stage]);
         }
         for reason in [

@@ -1,12 +1,8 @@
-//! How items pass the stages: one task each from the first stage to the acknowledgement, N items at a time, retry in
-//! place, and for each stage a span in the log, and one per attempt in the item's trace.
-//!
-//! # Contract
-//! An item holds its place from the moment at which it is taken from its origin until it is settled. So the stages run
-//! one after the other in its own task: nothing lies between them, and a slow stage bounds what is taken.
+//! How a stage is run: its own task, N items at a time, a bounded channel to the next stage, retry in place, a span
+//! per item in the log, and one per attempt in its trace.
 //!
 //! # After a crash
-//! The task of an item holds its [`Delivery`]. Whatever dies, the item comes again.
+//! A stage holds its item's [`Delivery`] until the next one has it. Whatever dies, the item comes again.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -14,38 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use model::{ContactEvent, System};
 use prometheus::IntGauge;
 use runtime::{TraceSpan, task, traces::SpanKind};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, Span, debug, error, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::retry::{Intervals, MAX_RETRY_AFTER};
 use super::settle::{finish, settle_done};
 use super::traced;
-use super::{Again, Delivery, FlowContext, FlowMetrics, Outcome, Stage, StageError};
+use super::{Again, Delivery, FlowContext, Outcome, Stage, StageError};
 
-/// Items, each with its way through the stages so far. Nobody works on them before [`FlowExt::settle`].
-pub struct Flow<T>(BoxStream<'static, Journey<T>>);
-
-/// The way of one item through the stages so far.
-struct Journey<T> {
-    lost: CancellationToken,
-    trace: TraceSpan,
-    /// None where a stage settled the item.
-    work: BoxFuture<'static, Option<Delivery<T>>>,
-}
+/// A stream of deliveries that ends its tasks when it is dropped.
+pub type Flow<T> = futures::stream::BoxStream<'static, Delivery<T>>;
 
 /// Runs stages over a stream of deliveries.
-pub trait FlowExt<In: Send + 'static>: Sized {
-    /// The flow that the next stage is added to.
-    fn into_flow(self) -> Flow<In>;
-
+pub trait FlowExt<In: Send + 'static>: Stream<Item = Delivery<In>> + Sized + Send + 'static {
     /// Runs `stage` over the stream. While a system is away that every call needs, the item waits for it in place and
     /// is worked on again. After another transient error, or when NICE is not ready, it goes back to its origin with a
     /// delay, and holds no worker meanwhile.
@@ -54,7 +35,7 @@ pub trait FlowExt<In: Send + 'static>: Sized {
         In: Again,
     {
         let stage = Arc::new(stage);
-        self.into_flow().then(S::NAME, context, move |delivery, context| {
+        run(self, S::NAME, context, move |delivery, context| {
             let stage = stage.clone();
             async move { process_once(&*stage, delivery, &context).await }
         })
@@ -67,132 +48,81 @@ pub trait FlowExt<In: Send + 'static>: Sized {
         In: Clone + Sync,
     {
         let stage = Arc::new(stage);
-        self.into_flow().then(S::NAME, context, move |delivery, context| {
+        run(self, S::NAME, context, move |delivery, context| {
             let stage = stage.clone();
             async move { process_insisting(&*stage, delivery, &context).await }
         })
     }
 
-    /// Takes the items, so many at a time, each in a task of its own through all stages, and acknowledges those that
-    /// arrive here. When it is dropped, what is under way ends.
+    /// Ends the flow: acknowledges every item that arrives here.
     fn settle(self, context: &FlowContext) -> impl Future<Output = ()> + Send {
-        let (concurrency, metrics) = (context.concurrency, context.metrics.clone());
-        assert!(concurrency > 0, "a flow that works on nothing at a time would stand still without a word");
-        let begun = self.into_flow().0.map(move |journey| journey.begin(metrics.clone()));
-        begun.buffer_unordered(concurrency).for_each(|ended| {
-            if ended.is_err_and(|error| error.is_panic()) {
-                error!("the task of an item panicked outside its stages, the item will come again");
-            }
-            std::future::ready(())
-        })
-    }
-}
-
-impl<T: Send + 'static, S: Stream<Item = Delivery<T>> + Send + 'static> FlowExt<T> for S {
-    fn into_flow(self) -> Flow<T> {
-        let begins = |delivery: Delivery<T>| Journey {
-            lost: delivery.lost(),
-            trace: delivery.trace.clone(),
-            work: std::future::ready(Some(delivery)).boxed(),
-        };
-        Flow(self.map(begins).boxed())
-    }
-}
-
-impl<T: Send + 'static> FlowExt<T> for Flow<T> {
-    fn into_flow(self) -> Self {
-        self
-    }
-}
-
-impl<In: Send + 'static> Flow<In> {
-    /// Each item passes this stage, too.
-    fn then<Out, Work, Working>(self, name: &'static str, context: &FlowContext, work: Work) -> Flow<Out>
-    where
-        Out: Send + 'static,
-        Work: Fn(Delivery<In>, Arc<FlowContext>) -> Working + Send + Sync + 'static,
-        Working: Future<Output = Option<Delivery<Out>>> + Send + 'static,
-    {
-        // One for the stage: an item that had its own would pay for a dozen handles.
-        let (context, work) = (Arc::new(context.clone()), Arc::new(work));
-        let passes = move |Journey { lost, trace, work: before }: Journey<In>| {
-            let (context, work) = (context.clone(), work.clone());
-            let next = async move {
-                let delivery = before.await?;
-                let span = span(name, &delivery);
-                let visit = StageVisit::begin(name, &delivery, context.clone());
-                visit.spent(|| work(delivery, context)).instrument(span).await
-            };
-            Journey { lost, trace, work: next.boxed() }
-        };
-        Flow(self.0.map(passes).boxed())
-    }
-}
-
-impl<T: Send + 'static> Journey<T> {
-    /// Starts the task of the item, so that the work spreads over the cores.
-    fn begin(self, metrics: FlowMetrics) -> AbortOnDropHandle<()> {
-        let Self { lost, trace, work } = self;
-        task::spawn("item", async move {
-            let arrived = trace.scope(async move {
-                match lost.is_cancelled() {
-                    // The first stage tells of it, and does nothing.
-                    true => work.await,
-                    false => lost.run_until_cancelled(work).await.flatten(),
-                }
-            });
-            let arrived = arrived.await;
-            if let Some(delivery) = arrived {
+        let metrics = context.metrics.clone();
+        self.for_each_concurrent(context.concurrency, move |delivery| {
+            let metrics = metrics.clone();
+            async move {
                 settle_done(delivery.take().1, "settled", &metrics).await;
             }
         })
     }
 }
 
-/// The span of an item at a stage, whole from the start: a field that is added later costs more than all others.
-fn span<T>(stage: &'static str, delivery: &Delivery<T>) -> Span {
-    let trace_id = delivery.trace.trace_id();
-    tracing::info_span!("conversation", conversation.id = %delivery.event.conversation, stage, trace_id)
-}
+impl<In: Send + 'static, S: Stream<Item = Delivery<In>> + Sized + Send + 'static> FlowExt<In> for S {}
 
-/// An item at a stage. When its origin takes it back, the work is dropped wherever it is: this tells where it was.
-struct StageVisit {
-    stage: &'static str,
-    lost: CancellationToken,
-    context: Arc<FlowContext>,
-    since: Instant,
-    is_over: bool,
-}
-
-impl StageVisit {
-    fn begin<T>(stage: &'static str, delivery: &Delivery<T>, context: Arc<FlowContext>) -> Self {
-        Self { stage, lost: delivery.lost(), context, since: Instant::now(), is_over: false }
-    }
-
-    /// Does the work, unless the item was taken back before.
-    async fn spent<Out, Working>(mut self, work: impl FnOnce() -> Working) -> Option<Out>
-    where
-        Working: Future<Output = Option<Out>>,
-    {
-        if self.lost.is_cancelled() {
-            return None;
+/// Starts the task of a stage. Its channel holds as many items as the stage works on at a time, so that a slow
+/// next stage stops this one soon.
+fn run<In, Out, Work, Working>(
+    items: impl Stream<Item = Delivery<In>> + Send + 'static,
+    name: &'static str,
+    context: &FlowContext,
+    work: Work,
+) -> Flow<Out>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    Work: Fn(Delivery<In>, Arc<FlowContext>) -> Working + Send + Sync + 'static,
+    Working: Future<Output = Option<Delivery<Out>>> + Send + 'static,
+{
+    // One for the stage: an item that had its own would pay for a dozen handles.
+    let context = Arc::new(context.clone());
+    let concurrency = context.concurrency;
+    task::stream(name, concurrency, move |sender| async move {
+        let waited = context.metrics.stage_wait.with_label_values(&[name]);
+        let work_on = |delivery: Delivery<In>| {
+            let (event, trace) = (&delivery.event, delivery.trace.clone());
+            let trace_id = tracing::field::Empty;
+            let span =
+                tracing::info_span!("conversation", conversation.id = %event.conversation, stage = name, trace_id);
+            if let Some(id) = trace.trace_id() {
+                span.record("trace_id", id);
+            }
+            // A task for each item, so that the work spreads over the cores.
+            let (lost, since) = (delivery.lost(), Instant::now());
+            let working = work(delivery, context.clone());
+            let context = context.clone();
+            let until_lost = async move {
+                let finished = lost.run_until_cancelled(working).await;
+                if finished.is_none() {
+                    warn!("the queue has taken the item back, its work ends");
+                    context.metrics.stage_finished(name, "handed_back", since.elapsed());
+                }
+                finished.flatten()
+            };
+            task::spawn(name, trace.scope(until_lost).instrument(span))
+        };
+        let mut finished = std::pin::pin!(items.map(work_on).buffer_unordered(concurrency));
+        while let Some(outcome) = finished.next().await {
+            let Ok(Some(delivery)) = outcome else { continue };
+            let since = Instant::now();
+            if sender.send(delivery).await.is_err() {
+                break;
+            }
+            waited.inc_by(since.elapsed().as_secs_f64());
         }
-        let done = work().await;
-        self.is_over = true;
-        done
-    }
+    })
+    .boxed()
 }
 
-impl Drop for StageVisit {
-    fn drop(&mut self) {
-        if !self.is_over && self.lost.is_cancelled() {
-            warn!("the queue has taken the item back, its work ends");
-            self.context.metrics.stage_finished(self.stage, "handed_back", self.since.elapsed());
-        }
-    }
-}
-
-/// Counts an item as being at a stage until it is dropped, also while it waits there for a system that is away.
+/// Counts an item as worked on until it is dropped.
 struct InFlightCount(IntGauge);
 
 impl InFlightCount {
@@ -214,7 +144,9 @@ async fn attempt<In, S: Stage<In>>(
     stage: &S,
     event: &ContactEvent,
     item: In,
+    context: &FlowContext,
 ) -> (Result<Outcome<S::Out>, StageError>, Duration) {
+    let _in_flight = InFlightCount::of(S::NAME, context);
     let (since, span) = (Instant::now(), TraceSpan::current().child(S::NAME, SpanKind::Internal));
     let result = span.scope(AssertUnwindSafe(stage.process(event, item)).catch_unwind()).await;
     let result = result.unwrap_or_else(|_| Err(StageError::permanent(format!("{} panicked", S::NAME))));
@@ -239,10 +171,9 @@ async fn process_once<In: Again, S: Stage<In>>(
 ) -> Option<Delivery<S::Out>> {
     let (mut item, delivery) = delivery.take();
     let (begun, mut repeated, mut intervals) = (Instant::now(), 0, context.retry.intervals());
-    let _in_flight = InFlightCount::of(S::NAME, context);
     loop {
         let spare = item.again();
-        let (result, took) = attempt(stage, &delivery.event, item).await;
+        let (result, took) = attempt(stage, &delivery.event, item, context).await;
         let failed = match &result {
             Err(StageError::Transient { system, reason, .. }) if system.is_shared() => Some((*system, reason)),
             _ => None,
@@ -282,9 +213,8 @@ async fn process_insisting<In: Clone, S: Stage<In>>(
 ) -> Option<Delivery<S::Out>> {
     let (item, delivery) = delivery.take();
     let mut intervals = context.retry.intervals();
-    let _in_flight = InFlightCount::of(S::NAME, context);
     loop {
-        let (result, took) = attempt(stage, &delivery.event, item.clone()).await;
+        let (result, took) = attempt(stage, &delivery.event, item.clone(), context).await;
         let (outcome, system, reason, retry_after) = match result {
             Err(StageError::Transient { system, reason, retry_after }) => ("retry", system, reason, retry_after),
             Err(StageError::Busy { reason, retry_after, .. }) => ("busy", System::Nice, reason, Some(retry_after)),

@@ -57,10 +57,16 @@ fn stages() -> Vec<Panel> {
         Panel::graph(
             "In flight, by stage",
             COUNT,
-            "Items that a stage is working on now. Where most are is the narrow one. Well: below [consumer] concurrency \
-             for each tenant.",
+            "Items that a stage is working on now. Well: below [consumer] concurrency for each tenant.",
         )
         .of("sum by (stage) (nice_knovvu_stage_in_flight{I})", "{{stage}}"),
+        Panel::graph(
+            "Held up, by stage",
+            COUNT,
+            "Items that stand still at a stage because the next one is full. The stage after the highest line is the \
+             narrow one. Well: 0.",
+        )
+        .of("sum by (stage) (rate(nice_knovvu_stage_wait_seconds_total{I}[R]))", "{{stage}}"),
         Panel::graph(
             "Oldest call due, by process",
             SECONDS,

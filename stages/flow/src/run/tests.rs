@@ -50,16 +50,13 @@ async fn what_passes_is_acknowledged_at_the_end_of_the_flow() {
     let flow = TestFlow::new(4);
     let fates = Fates::default();
     let delivery = fates.delivery(event(1), &flow.journal);
-    let stage = answers({
-        let fates = fates.clone();
-        move |at_stage| {
-            assert_eq!(at_stage, event(1));
-            assert!(fates.all().is_empty(), "not before the end");
-            passes(at_stage)
-        }
-    });
-    stream::iter([delivery]).through(stage, &flow.context).settle(&flow.context).await;
+    let mut passed = stream::iter([delivery]).through(answers(passes), &flow.context);
+    let delivery = passed.next().await.unwrap();
+    assert_eq!(delivery.event, event(1));
+    assert!(fates.all().is_empty(), "not before the end");
+    stream::iter([delivery]).settle(&flow.context).await;
     assert_eq!(fates.all(), [(1, Fate::Acked { shelved: 0 })]);
+    assert!(passed.next().await.is_none());
     assert_eq!(flow.finished("upload", "ok"), 1);
     assert_eq!(flow.context.metrics.stage_in_flight.with_label_values(&["upload"]).get(), 0);
     assert_eq!(flow.context.metrics.stage_duration.count(&["upload"]), 1);
@@ -338,7 +335,9 @@ async fn a_slow_stage_bounds_what_is_taken_from_the_source() {
         last = taken.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(last, 4, "as many as are worked on at a time");
+    // Each of the two stages: four at work, four in the channel behind it, one on its way into that.
+    assert!(last <= 2 * (4 + 4 + 1), "{last} items are held");
+    assert!(last >= 8, "the stages are kept busy: {last}");
     release.close();
     ending.await.unwrap();
     assert_eq!(fates.all().len(), 1_000);
@@ -365,28 +364,19 @@ async fn dropping_the_flow_hands_every_unsettled_delivery_back() {
             passes(event)
         }) as BoxFuture<'static, Answer>
     });
-    let settled = source.through(answers(passes), &flow.context).through(stuck, &flow.context).settle(&flow.context);
-    // Three pass, four are stuck.
-    let stuck = async {
-        while taken.load(Ordering::SeqCst) < 7 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! {
-        () = settled => panic!("nobody works on the rest"),
-        () = stuck => {}
-    }
-    // It is dropped, and the tasks end at their next turn.
+    let mut passed = source.through(answers(passes), &flow.context).through(stuck, &flow.context);
+    let held = passed.next().await.unwrap();
+    drop(passed);
+    // The tasks end at their next turn.
     let since = Instant::now();
-    while fates.all().len() < taken.load(Ordering::SeqCst) {
+    while fates.all().len() + 1 < taken.load(Ordering::SeqCst) {
         assert!(since.elapsed().as_secs() < 30, "{} of {} came back", fates.all().len(), taken.load(Ordering::SeqCst));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let mut fates = fates.all();
-    fates.sort_by_key(|(id, _)| *id);
-    let (acked, back) = fates.split_at(3);
-    assert!(acked.iter().all(|(_, fate)| matches!(fate, Fate::Acked { .. })), "{acked:?}");
-    assert!(back.len() == 4 && back.iter().all(|(_, fate)| *fate == Fate::HandedBack), "{back:?}");
+    assert!(fates.all().iter().all(|(_, fate)| *fate == Fate::HandedBack), "{:?}", fates.all());
+    let (_, held) = held.take();
+    held.ack().await.unwrap();
+    assert_eq!(fates.all().last().map(|(_, fate)| fate.clone()), Some(Fate::Acked { shelved: 0 }));
 }
 
 #[tokio::test]
@@ -450,14 +440,15 @@ async fn the_work_on_what_the_queue_has_taken_back_ends() {
         })
     };
     let delivery = fates.delivery(event(1), &flow.journal).lost_with(lost.clone());
-    let settled = stream::iter([delivery]).through(stage, &flow.context).settle(&flow.context);
+    let mut passed = stream::iter([delivery]).through(stage, &flow.context);
     let in_flight = flow.context.metrics.stage_in_flight.with_label_values(&["upload"]);
     let taken_back = async {
         begun.notified().await;
         assert_eq!(in_flight.get(), 1);
         lost.cancel();
     };
-    futures::join!(settled, taken_back);
+    let (passed, ()) = futures::join!(passed.next(), taken_back);
+    assert!(passed.is_none());
     assert_eq!(fates.all(), [(1, Fate::HandedBack)]);
     assert_eq!((in_flight.get(), flow.finished("upload", "handed_back")), (0, 1));
 }
@@ -467,12 +458,9 @@ async fn what_was_taken_back_between_two_stages_goes_no_further() {
     let flow = TestFlow::new(4);
     let (fates, lost) = (Fates::default(), CancellationToken::new());
     let delivery = fates.delivery(event(1), &flow.journal).lost_with(lost.clone());
-    let takes_back = answers(move |event| {
-        lost.cancel();
-        passes(event)
-    });
-    let passed = stream::iter([delivery]).through(takes_back, &flow.context);
-    passed.through(answers(|_| panic!("nobody works on it")), &flow.context).settle(&flow.context).await;
+    let passed = stream::iter([delivery]).through(answers(passes), &flow.context);
+    let passed = passed.inspect(move |_| lost.cancel());
+    let mut passed = passed.through(answers(|_| panic!("nobody works on it")), &flow.context);
+    assert!(passed.next().await.is_none());
     assert_eq!(fates.all(), [(1, Fate::HandedBack)]);
-    assert_eq!((flow.finished("upload", "ok"), flow.finished("upload", "handed_back")), (1, 1));
 }

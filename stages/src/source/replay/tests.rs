@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use catalog::Catalog;
-use flow::{FlowExt, Outcome, Stage, StageError};
+use flow::FlowExt;
 use futures::StreamExt;
 use model::{ContactEvent, ContactId, Conversation, DeadLetter, EventSource};
 use queue::{EmbeddedQueue, Queue};
@@ -27,23 +27,6 @@ struct Rig {
     _state: state::testing::TestState,
 }
 
-/// Counts what has been put on the queue.
-struct CountingEnqueue {
-    enqueue: Enqueue,
-    published: Arc<Mutex<BTreeMap<u64, u32>>>,
-}
-
-impl Stage<()> for CountingEnqueue {
-    const NAME: &'static str = Enqueue::NAME;
-    type Out = ();
-
-    async fn process(&self, event: &ContactEvent, (): ()) -> Result<Outcome<()>, StageError> {
-        let outcome = self.enqueue.process(event, ()).await?;
-        *self.published.lock().unwrap().entry(event.conversation.get()).or_default() += 1;
-        Ok(outcome)
-    }
-}
-
 impl Rig {
     async fn new(calls: Vec<Call>, now: &str) -> Self {
         let state = state::testing::TestState::new();
@@ -60,9 +43,12 @@ impl Rig {
         let sources = futures::stream::select(ReceiverStream::new(replayed), ReceiverStream::new(fed));
         let enqueue =
             Enqueue { queue: queue.clone(), fresh: Duration::from_secs(3600), clock: context.flow.clock.clone() };
-        let published = Arc::new(Mutex::new(BTreeMap::new()));
-        let enqueue = CountingEnqueue { enqueue, published: published.clone() };
         let flow = dedupe(sources, processed.clone(), retention, &context).insist(enqueue, &context.flow);
+        let published = Arc::new(Mutex::new(BTreeMap::new()));
+        let counted = published.clone();
+        let flow = flow.inspect(move |delivery| {
+            *counted.lock().unwrap().entry(delivery.event.conversation.get()).or_default() += 1;
+        });
         let settled = context.clone();
         let flow = runtime::task::spawn("flow", async move { flow.settle(&settled.flow).await });
         let replay = ReplayWorker {
