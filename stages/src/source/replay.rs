@@ -15,9 +15,8 @@
 //! on its way.
 //!
 //! # Bounds
-//! One slice of the listing is in memory: a page of NICE's, or an extracted day; of a comparison two, since the next one
-//! is read while one is worked through. A backfill publishes at most [`LEAD`] calls more than have come through: the
-//! queue stays short, and a pause takes effect soon.
+//! One slice of the listing is in memory: a page of NICE's, or an extracted day. A backfill publishes at most [`LEAD`]
+//! calls more than have come through: the queue stays short, and a pause takes effect soon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,13 +123,8 @@ impl ReplayWorker {
             self.note_beginning(run, progress).await?;
         }
         let mut listing = progress.listing.take().unwrap_or_else(|| self.listing(run));
-        let mut ahead = None;
         loop {
-            let listed = match ahead.take() {
-                Some(listed) => listed,
-                None => listing.next().await,
-            };
-            let slice = match listed {
+            let slice = match listing.next().await {
                 Ok(Some(slice)) => slice,
                 Ok(None) => return self.finish(run).await,
                 Err(error) => {
@@ -139,33 +133,18 @@ impl ReplayWorker {
                     return Err(self.troubled(run, &error));
                 }
             };
-            // If this slice fails, the listing begins again where the run stands.
-            listing.passed(&slice);
-            match run.kind {
-                // It waits for the consumers, and what was listed before would be old then.
-                RunKind::Backfill => self.take(run, &slice, progress).await?,
-                RunKind::Reconciliation => {
-                    let next = async { Ok(listing.next().await) };
-                    let ((), next) = tokio::try_join!(self.take(run, &slice, progress), next)?;
-                    ahead = Some(next);
-                }
+            let (tallied, open_since) = self.work_through(run, &slice, progress).await?;
+            let before = run.state;
+            advance(run, &slice, &tallied, open_since);
+            if run.state == RunState::Running {
+                self.context.metrics.replay_advanced(run.kind.as_str(), &tallied);
             }
+            self.save(run, before).await?;
+            crash::point("replay_advanced");
+            listing.passed(&slice);
+            progress.slice_is_done();
             intervals.reset();
         }
-    }
-
-    /// Works through a slice, and writes that the run is behind it.
-    async fn take(&self, run: &mut ReplayRun, slice: &Slice, progress: &mut ReplayProgress) -> Result<(), Stop> {
-        let (tallied, open_since) = self.work_through(run, slice, progress).await?;
-        let before = run.state;
-        advance(run, slice, &tallied, open_since);
-        if run.state == RunState::Running {
-            self.context.metrics.replay_advanced(run.kind.as_str(), &tallied);
-        }
-        self.save(run, before).await?;
-        crash::point("replay_advanced");
-        progress.slice_is_done();
-        Ok(())
     }
 
     /// Notes how much is there before the run changes anything, and since when it works.
