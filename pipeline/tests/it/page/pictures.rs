@@ -29,7 +29,10 @@ async fn every_view_is_sound_in_light_and_dark_on_every_screen_and_in_both_langu
     browser.sign_in(&page.url(""), ACT).await;
     let today = browser.run("return new Date().toISOString().slice(0, 10)").await.as_str().unwrap().to_owned();
     browser.open(&page.url("/backfills")).await;
+    browser.run("window.isBefore = true").await;
     browser.click("button[value=begin]").await;
+    // Otherwise the answer to the form may come after the next page, and in its place.
+    browser.until("the form is answered", "return window.isBefore !== true").await;
     let letter = page.daemon.get("/api/v1/dead-letters").await.unwrap().1;
     let letter: serde_json::Value = serde_json::from_str(&letter).unwrap();
     let letter = letter[0]["id"].as_u64().unwrap();
